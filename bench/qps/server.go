@@ -1,0 +1,201 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// zone is what the servers answer www.example.org with.
+type zone struct {
+	addresses int
+	ttl       int
+}
+
+func (z zone) text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "example.org. 300 IN SOA ns.example.org. hostmaster.example.org. 1 7200 3600 1209600 60\n")
+	fmt.Fprintf(&b, "example.org. 300 IN NS ns.example.org.\n")
+	for i := range z.addresses {
+		fmt.Fprintf(&b, "www.example.org. %d IN A 127.0.1.%d\n", z.ttl, i+1)
+	}
+	return b.String()
+}
+
+// server is a running CoreDNS.
+type server struct {
+	process *exec.Cmd
+	address string
+	sizes   atomic.Int64
+}
+
+// start runs a server with the plugins file and cache, and what else chain says.
+func start(dir string, z zone, chain string) (*server, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, fmt.Sprintf("db.%d.%d", z.addresses, z.ttl))
+	if err := os.WriteFile(file, []byte(z.text()), 0o600); err != nil {
+		return nil, err
+	}
+	corefile := filepath.Join(dir, fmt.Sprintf("Corefile.%d", port))
+	text := fmt.Sprintf("example.org:%d {\n    bind 127.0.0.1\n    %s\n    file %s\n    prometheus 127.0.0.1:0\n    cache\n}\n", port, chain, file)
+	if err := os.WriteFile(corefile, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	s := &server{process: exec.Command(*binary, "-quiet", "-conf", corefile), address: fmt.Sprintf("127.0.0.1:%d", port)}
+	s.process.Stderr = os.Stderr
+	if err := s.process.Start(); err != nil {
+		return nil, err
+	}
+	for range 100 {
+		if _, err := s.window(1); err == nil {
+			return s, nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	s.stop()
+	return nil, errors.New("the server does not answer")
+}
+
+func (s *server) stop() {
+	_ = s.process.Process.Kill()
+	_ = s.process.Wait()
+}
+
+// window asks n times, one question after the other on each of a few sockets, and returns what a query cost the server,
+// in microseconds of processor time.
+func (s *server) window(n int) (float64, error) {
+	const clients = 4
+	before, err := cpu(s.process.Process.Pid)
+	if err != nil {
+		return 0, err
+	}
+	failures := make(chan error, clients)
+	for range clients {
+		go func() { failures <- s.ask(max(1, n/clients)) }()
+	}
+	for range clients {
+		err = errors.Join(err, <-failures)
+	}
+	if err != nil {
+		return 0, err
+	}
+	after, err := cpu(s.process.Process.Pid)
+	return float64(after-before) / 1e3 / float64(max(1, n/clients)*clients), err
+}
+
+// ask sends n queries, each when the answer to the one before is here.
+func (s *server) ask(n int) error {
+	conn, err := net.Dial("udp", s.address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	m := new(dns.Msg)
+	m.SetQuestion("www.example.org.", dns.TypeA)
+	m.SetEdns0(4096, false)
+	query, err := m.Pack()
+	if err != nil {
+		return err
+	}
+	answer := make([]byte, 8192)
+	for range n {
+		if _, err := conn.Write(query); err != nil {
+			return err
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
+			return err
+		}
+		size, err := conn.Read(answer)
+		if err != nil {
+			return err
+		}
+		s.sizes.Store(int64(size))
+	}
+	return nil
+}
+
+// cpu is the processor time of all threads of a process so far, in nanoseconds, by the scheduler's account.
+func cpu(pid int) (int64, error) {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil {
+		return 0, err
+	}
+	var total int64
+	for _, task := range tasks {
+		text, err := os.ReadFile(task)
+		if err != nil {
+			continue // the thread has ended
+		}
+		first, _, _ := strings.Cut(string(text), " ")
+		ns, err := strconv.ParseInt(first, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		total += ns
+	}
+	if total == 0 {
+		return 0, errors.New("the kernel keeps no account of processor time in schedstat")
+	}
+	return total, nil
+}
+
+// freePort is a port that is free for UDP and for TCP.
+func freePort() (int, error) {
+	var err error
+	for range 10 {
+		var l net.Listener
+		if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return 0, err
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		var conn net.PacketConn
+		conn, err = net.ListenPacket("udp", l.Addr().String())
+		l.Close()
+		if err == nil {
+			conn.Close()
+			return port, nil
+		}
+	}
+	return 0, err
+}
+
+func median(x []float64) float64 {
+	slices.Sort(x)
+	return x[len(x)/2]
+}
+
+// backend accepts on every loopback address, and hangs up.
+type backend struct {
+	net.Listener
+	port int
+}
+
+func listen() (*backend, error) {
+	l, err := net.Listen("tcp", "0.0.0.0:0")
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conn.Close()
+		}
+	}()
+	return &backend{l, l.Addr().(*net.TCPAddr).Port}, nil
+}

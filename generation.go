@@ -1,0 +1,254 @@
+package multivalue
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+)
+
+// generation is what one Corefile, or one reload of it, asks of the pool. The new one joins before the old one leaves,
+// so that the pool never forgets what both of them check.
+type generation struct {
+	accounts []*account
+	stage    stage
+}
+
+type stage uint8
+
+const (
+	candidate stage = iota // its start may still fail, of which nobody would tell it
+	confirmed              // its servers run
+	left                   // for good
+)
+
+// account is what one stanza has in the pool.
+type account struct {
+	generation *generation
+	checks     []checkSpec
+	max        int // of targets
+	targets    int // that it was the first to ask for; the loop's
+	full       atomic.Bool
+	saidOpen   atomic.Bool // a log line said so since the last sweep
+	saidSigned atomic.Bool
+}
+
+// add gives a stanza its account.
+func (g *generation) add(s *parsedStanza, p *pool) {
+	s.pool = p
+	s.account.generation = g
+	g.accounts = append(g.accounts, s.account)
+}
+
+// checkSpec is one check line of a stanza, with the stanza's pace.
+type checkSpec struct {
+	identity verdict.Identity
+	bare     verdict.Identity // without the pace
+	prober   prober
+	pace     verdict.Pace
+	name     string // for logs and metrics
+	secret   uint64 // stands for what the name does not show
+	port     uint16 // to dial
+}
+
+// pacedCheck is a check line as the pool runs it.
+type pacedCheck struct {
+	checkSpec
+	checkMetrics
+	live bool // a confirmed generation has it
+}
+
+// sibling is the target t without regard to its pace: whoever changes only that finds the verdict there.
+func (c *pacedCheck) sibling(t verdict.Target) verdict.Target {
+	return verdict.Target{Identity: c.bare, Addr: t.Addr}
+}
+
+// do runs f where nothing else touches the pool's state: on the loop, or here if it does not run. It needs life held.
+func (p *pool) do(f func()) {
+	if p.stop == nil {
+		f()
+		return
+	}
+	done := make(chan struct{})
+	p.orders <- func() { defer close(done); f() }
+	<-done
+}
+
+// join makes a generation known, before its servers listen. What it checks at another pace takes over the verdicts, but
+// nothing new is probed before it is confirmed.
+func (p *pool) join(g *generation) {
+	p.life.Lock()
+	defer p.life.Unlock()
+	p.do(func() {
+		if len(p.generations) == 0 {
+			p.reset() // what a stopped pool believed is of no use any more
+		}
+		p.generations = append(p.generations, g)
+		p.recast(time.Now())
+	})
+}
+
+// confirm says that the generation's servers run. It starts the loop if need be.
+func (p *pool) confirm(g *generation) {
+	p.life.Lock()
+	defer p.life.Unlock()
+	p.do(func() { p.confirmed(g, time.Now()) })
+	if g.stage != confirmed || p.stop != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	p.stop = func() { cancel(); <-ended }
+	p.running.Store(true)
+	go func() {
+		defer close(ended)
+		defer p.running.Store(false)
+		p.run(ctx)
+	}()
+}
+
+// leave takes a generation away. Checks that no other has end at once. The last one to leave stops the pool and waits
+// until its probes have ended; what the board shows stays, for the queries that are still answered.
+func (p *pool) leave(g *generation) {
+	p.life.Lock()
+	defer p.life.Unlock()
+	last := false
+	p.do(func() {
+		g.stage = left
+		p.generations = slices.DeleteFunc(p.generations, func(x *generation) bool { return x == g })
+		if last = len(p.generations) == 0; !last {
+			p.recast(time.Now())
+		}
+	})
+	if last && p.stop != nil {
+		p.stop()
+		p.stop = nil
+	}
+}
+
+// abandon takes away the generations that were never confirmed: a start of theirs has failed.
+func (p *pool) abandon() {
+	p.life.Lock()
+	defer p.life.Unlock()
+	p.do(func() {
+		p.generations = slices.DeleteFunc(p.generations, func(g *generation) bool { return g.stage == candidate })
+		p.recast(time.Now())
+	})
+}
+
+// confirmed is confirm on the loop. The generation now stands for the targets that it shares with earlier ones.
+func (p *pool) confirmed(g *generation, now time.Time) {
+	if g.stage != candidate {
+		return
+	}
+	g.stage = confirmed
+	if !slices.Contains(p.generations, g) {
+		p.generations = append(p.generations, g) // abandoned by the failure of something else, but it runs
+	}
+	p.recast(now)
+	for _, w := range p.watches {
+		if a := g.accountOf(w.target.Identity); a != nil {
+			w.account.targets--
+			w.account = a
+			a.targets++
+		}
+	}
+}
+
+func (g *generation) accountOf(id verdict.Identity) *account {
+	for _, a := range g.accounts {
+		if slices.ContainsFunc(a.checks, func(c checkSpec) bool { return c.identity == id }) {
+			return a
+		}
+	}
+	return nil
+}
+
+// recast makes the checks those of the generations: it ends the ones that nobody has any more, adds the new ones, and
+// sets going what has just been confirmed. Where several have the same, the latest confirmed one's files and
+// certificates are used.
+func (p *pool) recast(now time.Time) {
+	held := make(map[verdict.Identity]*pacedCheck)
+	for _, g := range p.generations {
+		for _, a := range g.accounts {
+			for _, spec := range a.checks {
+				p.hold(held, spec, g.stage == confirmed)
+			}
+		}
+	}
+	for _, w := range p.watches {
+		if held[w.target.Identity] == nil {
+			p.forget(w, now)
+		}
+	}
+	for id, c := range p.checks {
+		if held[id] == nil {
+			c.drop(held)
+		}
+	}
+	old := p.checks
+	p.checks = held
+	for _, g := range p.generations {
+		for _, a := range g.accounts {
+			p.adopt(old, a, now)
+		}
+	}
+	for _, w := range p.watches {
+		if w.place == parked && w.check.live {
+			w.plan(p, now)
+		}
+	}
+}
+
+// hold adds a check to the ones held. What the pool has of it already stays the same object.
+func (p *pool) hold(held map[verdict.Identity]*pacedCheck, spec checkSpec, live bool) {
+	c := held[spec.identity]
+	if c == nil {
+		if c = p.checks[spec.identity]; c == nil {
+			c = &pacedCheck{checkSpec: spec, checkMetrics: newCheckMetrics(spec.name)}
+		}
+		c.live = false
+		held[spec.identity] = c
+	}
+	if live {
+		c.live = true
+		c.prober = spec.prober
+	}
+}
+
+// adopt watches, under the checks of a that are new, what is watched under the same check at another pace: from there
+// comes their first verdict, so that an edit of a pace does not bring back the dead.
+func (p *pool) adopt(old map[verdict.Identity]*pacedCheck, a *account, now time.Time) {
+	for _, spec := range a.checks {
+		if old[spec.identity] != nil {
+			continue
+		}
+		for _, w := range watchesOf(p.watches, spec) {
+			t := verdict.Target{Identity: spec.identity, Addr: w.target.Addr}
+			if p.watches[t] != nil || a.targets >= a.max {
+				continue
+			}
+			heir := p.watch(t, p.checks[spec.identity], a, now)
+			if v := w.entry.verdict.Load(); v != nil {
+				heir.machine = verdict.Resume(*v)
+				targets[heir.state].Dec()
+				heir.publish(*v)
+				targets[heir.state].Inc()
+			}
+			heir.entry.note(w.entry.ttl.Load())
+		}
+	}
+}
+
+// watchesOf lists the watches of the same check at another pace.
+func watchesOf(watches map[verdict.Target]*watch, spec checkSpec) []*watch {
+	var same []*watch
+	for _, w := range watches {
+		if w.check.bare == spec.bare && w.target.Identity != spec.identity {
+			same = append(same, w)
+		}
+	}
+	return same
+}

@@ -1,0 +1,231 @@
+package multivalue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+)
+
+const (
+	// maxTargets is how many targets the pool watches in all; max_targets bounds each stanza below it.
+	maxTargets = 1 << 18
+	// wantedBuffer is how many targets may wait to be learned. What finds it full is dropped: the next query repeats it.
+	wantedBuffer = 4096
+	// sweepEvery is how often the pool looks for targets that nobody asks for.
+	sweepEvery = time.Minute
+	// keepUnasked is how long a target is probed after it was last asked for, or three times the TTL it went out with
+	// if that is longer, so that a name asked for once a TTL stays known; keepAtMost bounds that.
+	keepUnasked = 15 * time.Minute
+	keepAtMost  = 24 * time.Hour
+	// stopWithin bounds how long a stop waits for probes to end. They end at once when their context does.
+	stopWithin = 1500 * time.Millisecond
+)
+
+// prober is a check as the pool needs it. It returns nil, the reason why the target is unfit, or an error that wraps
+// check.ErrAbstain if it could not ask.
+type prober interface {
+	Probe(ctx context.Context, addr netip.AddrPort) error
+}
+
+// pool owns every watched target: it schedules the probes, bounds them, steps the states, publishes the verdicts on
+// its board, and forgets what nobody asks for. There is one in the process, and it outlives every Corefile.
+//
+// One goroutine, the loop, owns all its state while it runs; nothing but the channels and atomics is shared. A watch
+// belongs to the schedule, or to the one probe it was handed to, and comes back as its result: so no field needs a
+// lock, and no target is probed twice at once.
+type pool struct {
+	board   board
+	full    atomic.Bool // no room for more targets
+	running atomic.Bool
+	wanted  chan want        // targets that queries missed on the board; lossy
+	notes   chan string      // what the query path has to say to the log; lossy
+	orders  chan func()      // from the life cycle
+	probed  chan probeResult // never blocks a probe: it has room for all in flight
+
+	life sync.Mutex // held by a start, a stop, or a change of generations; never by a query or the loop
+	stop func()     // ends the loop and waits for it; nil while it does not run
+
+	// The rest belongs to the loop while it runs, else to whoever holds life.
+	generations []*generation
+	checks      map[verdict.Identity]*pacedCheck
+	watches     map[verdict.Target]*watch
+	memories    map[verdict.Target]memory // by the check without its pace
+	schedule    schedule
+	nextSweep   time.Time
+}
+
+func newPool() *pool {
+	return &pool{
+		wanted:   make(chan want, wantedBuffer),
+		notes:    make(chan string, 64),
+		orders:   make(chan func()),
+		probed:   make(chan probeResult, maxInFlight),
+		checks:   make(map[verdict.Identity]*pacedCheck),
+		watches:  make(map[verdict.Target]*watch),
+		memories: make(map[verdict.Target]memory),
+	}
+}
+
+// look returns the verdict on a target without waiting. Looking is watching: a target that is not on the board is handed
+// to the pool, and unknown.
+func (p *pool) look(t verdict.Target, a *account, ttl uint32) verdict.Verdict {
+	v, watched := p.board.look(t, ttl)
+	if watched {
+		return v
+	}
+	if a.full.Load() || p.full.Load() {
+		skippedCap.Inc()
+		return verdict.Verdict{State: verdict.Unchecked}
+	}
+	select {
+	case p.wanted <- want{t, a, ttl}:
+	default: // the next query repeats it
+		skippedBusy.Inc()
+	}
+	return verdict.Verdict{}
+}
+
+// say hands a line to the log, from the query path. It never waits.
+func (p *pool) say(format string, args ...any) {
+	select {
+	case p.notes <- fmt.Sprintf(format, args...):
+	default:
+	}
+}
+
+// run keeps the loop going until the context ends. A panic in it loses what was believed, and everything is served
+// until it is learned again: that is better than to lose the DNS server.
+func (p *pool) run(ctx context.Context) {
+	var probes sync.WaitGroup
+	for !p.loop(ctx, &probes) {
+		p.reset()
+	}
+	done := make(chan struct{})
+	go func() { probes.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(stopWithin):
+		log.Warningf("probes still under way %s after the stop", stopWithin)
+	}
+}
+
+// loop returns true when the context has ended.
+func (p *pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			panics.Inc()
+			log.Errorf("the pool panicked, and starts anew with every target unknown: %v", r)
+		}
+	}()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return true
+		case order := <-p.orders:
+			order()
+		case w := <-p.wanted:
+			p.learn(w, time.Now())
+		case r := <-p.probed:
+			p.settle(r, time.Now())
+		case note := <-p.notes:
+			log.Warning(note)
+		case <-timer.C:
+		}
+		now := time.Now()
+		if !now.Before(p.nextSweep) {
+			p.sweep(now)
+		}
+		p.schedule.dispatch(now, func(w *watch) { p.start(ctx, probes, w, now) })
+		timer.Reset(min(p.schedule.wait(now), p.nextSweep.Sub(now)))
+	}
+}
+
+// start hands a watch to a probe of its own.
+func (p *pool) start(ctx context.Context, probes *sync.WaitGroup, w *watch, now time.Time) {
+	if late := now.Sub(w.due); late > w.check.pace.Interval {
+		skippedOverdue.Inc() // it missed a whole turn, which is not made up for
+	}
+	probeLag.Observe(now.Sub(w.due).Seconds())
+	w.started = now
+	question, timeout, addr := w.check.prober, w.check.pace.Timeout, w.target.Addr
+	probes.Go(func() {
+		began := time.Now()
+		err := ask(ctx, question, timeout, addr)
+		p.probed <- probeResult{w, err, time.Since(began)}
+	})
+}
+
+// ask probes once. A panic in a check proves nothing about the target.
+func ask(ctx context.Context, question prober, timeout time.Duration, addr netip.AddrPort) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			panics.Inc()
+			log.Errorf("the check of %s panicked: %v", addr, r)
+			err = fmt.Errorf("%w: panic: %v", check.ErrAbstain, r)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return question.Probe(ctx, addr)
+}
+
+// settle takes the result of a probe and plans the next.
+func (p *pool) settle(r probeResult, now time.Time) {
+	w := r.watch
+	p.schedule.done(w)
+	if w.removed {
+		return // whoever has the address now starts with a clean slate
+	}
+	if errors.Is(r.err, check.ErrAbstain) {
+		w.check.abstained.Inc()
+		p.schedule.add(w, w.started.Add(shorten(w.check.pace.Fast)))
+		return
+	}
+	w.check.count(r.err, r.took)
+	w.failing = r.err != nil
+	v, wait := w.machine.Step(w.check.pace, r.err, now)
+	if v.State != w.state {
+		p.transition(w, v)
+	}
+	wait = shorten(wait)
+	if !w.settled && wait > w.check.pace.Fast {
+		w.settled = true
+		wait = between(w.check.pace.Fast, wait)
+		v.Holds = min(v.Holds, wait)
+	}
+	w.publish(v)
+	p.schedule.add(w, w.started.Add(wait))
+}
+
+// publish shows a verdict to queries, if it says anything new.
+func (w *watch) publish(v verdict.Verdict) {
+	if old := w.entry.verdict.Load(); old == nil || *old != v {
+		w.entry.verdict.Store(&v)
+	}
+	w.state = v.State
+}
+
+// transition counts a change of state, and logs it: nothing else about probes enters the log. That a new target answers
+// is no news.
+func (p *pool) transition(w *watch, v verdict.Verdict) {
+	targets[w.state].Dec()
+	targets[v.State].Inc()
+	w.check.transitions[v.State].Inc()
+	switch {
+	case v.State == verdict.Down:
+		log.Warningf("%s is down after %s of %s: %s", w.target.Addr, times(w.check.pace.Fall, "failure"), w.check.name, v.Reason)
+	case w.state == verdict.Down:
+		log.Infof("%s is up after %s of %s", w.target.Addr, times(w.check.pace.Rise, "success"), w.check.name)
+	default:
+		log.Debugf("%s is up, says its first %s", w.target.Addr, w.check.name)
+	}
+}

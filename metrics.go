@@ -1,0 +1,145 @@
+package multivalue
+
+import (
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/coredns/coredns/plugin"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// subsystem stands in every metric's name, behind the namespace of CoreDNS.
+const subsystem = "multivalue"
+
+var (
+	targetsGauge = promauto.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: subsystem,
+		Name:      "targets",
+		Help:      "The number of watched targets by state.",
+	}, []string{"state"})
+	probesTotal = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: subsystem,
+		Name:      "probes_total",
+		Help:      "The count of probes by check and result.",
+	}, []string{"check", "result"})
+	probeDuration = promauto.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace:                   plugin.Namespace,
+		Subsystem:                   subsystem,
+		Name:                        "probe_duration_seconds",
+		Buckets:                     plugin.TimeBuckets,
+		NativeHistogramBucketFactor: plugin.NativeHistogramBucketFactor,
+		Help:                        "The time that a probe took.",
+	}, []string{"check"})
+	transitionsTotal = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: subsystem,
+		Name:      "transitions_total",
+		Help:      "The count of changes of a target's state by check and new state.",
+	}, []string{"check", "to"})
+	answersTotal = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: subsystem,
+		Name:      "answers_total",
+		Help:      "The count of answers to queries for the configured zones by what became of them.",
+	}, []string{"server", "zone", "view", "outcome"})
+	skippedTotal = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: subsystem,
+		Name:      "skipped_total",
+		Help:      "The count of what was left undone, by reason.",
+	}, []string{"reason"})
+	probesInFlight = promauto.NewGauge(prometheus.GaugeOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: subsystem,
+		Name:      "probes_in_flight",
+		Help:      "The number of probes under way.",
+	})
+	probeLag = promauto.NewHistogram(prometheus.HistogramOpts{
+		Namespace:                   plugin.Namespace,
+		Subsystem:                   subsystem,
+		Name:                        "probe_lag_seconds",
+		Buckets:                     plugin.TimeBuckets,
+		NativeHistogramBucketFactor: plugin.NativeHistogramBucketFactor,
+		Help:                        "The time from when a probe was due to when it started.",
+	})
+	panics = promauto.NewCounter(prometheus.CounterOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: subsystem,
+		Name:      "panics_total",
+		Help:      "The count of panics in checks and in the pool that were recovered from.",
+	})
+)
+
+// Resolved once, so that neither a query nor a probe looks up a label.
+var (
+	targets = [...]prometheus.Gauge{
+		verdict.Unknown: targetsGauge.WithLabelValues("unknown"),
+		verdict.Up:      targetsGauge.WithLabelValues("up"),
+		verdict.Down:    targetsGauge.WithLabelValues("down"),
+	}
+	skippedCap     = skippedTotal.WithLabelValues("max_targets") // an address over a cap, served unchecked
+	skippedBusy    = skippedTotal.WithLabelValues("busy")        // a new target found the pool's inbox full
+	skippedSigned  = skippedTotal.WithLabelValues("dnssec")      // a signed set, served whole
+	skippedPacked  = skippedTotal.WithLabelValues("packed")      // an answer that another plugin had packed already
+	skippedOverdue = skippedTotal.WithLabelValues("overdue")     // a probe's turn, missed by more than an interval
+	skippedRate    = skippedTotal.WithLabelValues("rate")        // a wait for the bound on probes a second
+)
+
+// checkMetrics are the series of one check. Checks that differ in their pace alone share them.
+type checkMetrics struct {
+	good, bad, abstained prometheus.Counter
+	duration             prometheus.Observer
+	transitions          [4]prometheus.Counter // by the new state
+}
+
+func newCheckMetrics(name string) checkMetrics {
+	m := checkMetrics{
+		good:      probesTotal.WithLabelValues(name, "success"),
+		bad:       probesTotal.WithLabelValues(name, "failure"),
+		abstained: probesTotal.WithLabelValues(name, "abstained"),
+		duration:  probeDuration.WithLabelValues(name),
+	}
+	for _, to := range []verdict.State{verdict.Up, verdict.Down} {
+		m.transitions[to] = transitionsTotal.WithLabelValues(name, to.String())
+	}
+	return m
+}
+
+func (m *checkMetrics) count(err error, took time.Duration) {
+	if err == nil {
+		m.good.Inc()
+	} else {
+		m.bad.Inc()
+	}
+	m.duration.Observe(took.Seconds())
+}
+
+// drop deletes the series of a check, unless one of those held has the same name.
+func (c *pacedCheck) drop(held map[verdict.Identity]*pacedCheck) {
+	for _, other := range held {
+		if other.name == c.name {
+			return
+		}
+	}
+	label := prometheus.Labels{"check": c.name}
+	probesTotal.DeletePartialMatch(label)
+	probeDuration.DeletePartialMatch(label)
+	transitionsTotal.DeletePartialMatch(label)
+}
+
+// answerMetrics are the counters of one zone's answers on one server and view, by outcome.
+type answerMetrics [answer.Outcomes]prometheus.Counter
+
+func newAnswerMetrics(server, zone, view string) *answerMetrics {
+	m := new(answerMetrics)
+	for o := range m {
+		m[o] = answersTotal.WithLabelValues(server, zone, view, answer.Outcome(o).String())
+	}
+	return m
+}

@@ -1,0 +1,223 @@
+// Package multivalue is a CoreDNS plugin that serves only healthy addresses.
+//
+// A check asked of an address is a target. The pool probes targets and keeps a verdict on each. A policy thins a record
+// set by those verdicts.
+//
+// The handler wraps the writer of a query and calls the next plugin. What that one answers passes through answer.Thin,
+// which looks up the addresses in it on the pool's board, without a lock and without waiting. Looking is watching: an
+// address that is not on the board yet is handed to the pool, and served until the pool knows better. So there is no
+// list of backends to maintain: the DNS already has it.
+//
+// Read plugin/verdict, health.go, plugin/answer and this file, in that order.
+package multivalue
+
+import (
+	"context"
+	"crypto/tls"
+	"math/rand/v2"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/metadata"
+	"github.com/coredns/coredns/request"
+
+	"github.com/miekg/dns"
+)
+
+// Version is the version of the plugin.
+const Version = "0.1.0"
+
+const name = "multivalue"
+
+// Multivalue is the handler. There is one in a server block, however many stanzas that has, since CoreDNS knows the
+// plugins of a block by their names.
+type Multivalue struct {
+	Next  plugin.Handler
+	block *block
+}
+
+// block is what the stanzas of a server block come to. All its zones and listeners share it.
+type block struct {
+	zones   zones
+	denials denials
+}
+
+// Name is the name of the plugin in the Corefile.
+func (m Multivalue) Name() string { return name }
+
+// ServeDNS passes the query on, and thins the answer on its way back.
+func (m Multivalue) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	z := m.block.asked(r)
+	if z == nil || m.entered(ctx) {
+		return plugin.NextOrFailure(name, m.Next, ctx, w, r)
+	}
+	x := &exchange{ResponseWriter: w, block: m.block, zone: z, request: r, counters: z.metrics(ctx)}
+	x.shown, _ = ctx.Value(reportKey{}).(*answer.Report)
+	code, err := plugin.NextOrFailure(name, m.Next, context.WithValue(ctx, exchangeKey{}, x), x, r)
+	if x.undeniable != "" {
+		m.block.denials.prepare(ctx, m.Next, x.undeniable)
+	}
+	if x.failed {
+		return dns.RcodeServerFailure, err // nothing was written: the server does that
+	}
+	return code, err
+}
+
+// asked is the zone whose stanza judges the answer to a query, or nil if the query is none of ours: transfers, updates
+// and notifications keep their own writer, for their signatures depend on it.
+func (b *block) asked(r *dns.Msg) *zone {
+	if r.Opcode != dns.OpcodeQuery || len(r.Question) != 1 || r.Question[0].Qclass != dns.ClassINET {
+		return nil
+	}
+	if t := r.Question[0].Qtype; t != dns.TypeA && t != dns.TypeAAAA {
+		return nil
+	}
+	if z := b.zones.find(r.Question[0].Name); z != nil && z.stanza != nil {
+		return z
+	}
+	return nil
+}
+
+// entered reports whether this is a question that a plugin below asked through the whole server to complete its answer,
+// as file does to follow a CNAME. That answer comes by again as part of the outer one. Here it is left whole, so that
+// every set is judged once. If another server block judges it here, the outer one must not do so again.
+func (m Multivalue) entered(ctx context.Context) bool {
+	outer, ok := ctx.Value(exchangeKey{}).(*exchange)
+	if !ok {
+		return false
+	}
+	if outer.block == m.block {
+		return true
+	}
+	outer.judgedElsewhere.Store(true)
+	return false
+}
+
+type (
+	exchangeKey struct{}
+	reportKey   struct{}
+)
+
+// exchange is the writer of one query that is judged, and the rules it is judged by.
+type exchange struct {
+	dns.ResponseWriter
+	block    *block
+	zone     *zone // of the name that was asked
+	request  *dns.Msg
+	counters *answerMetrics
+	shown    *answer.Report // to metadata; nil if nobody asked
+
+	failed          bool        // an answer was withheld in favour of SERVFAIL
+	undeniable      string      // a name whose start of authority would be needed to deny it, and is not known
+	judgedElsewhere atomic.Bool // another server block has judged a part of the answer
+}
+
+// WriteMsg passes on what is left of the message.
+func (x *exchange) WriteMsg(m *dns.Msg) error {
+	if !answers(m, x.request) {
+		return x.ResponseWriter.WriteMsg(m)
+	}
+	thinned, report := answer.Thin(m, x, rand.IntN)
+	x.account(report)
+	if thinned == nil {
+		x.failed = true
+		return nil
+	}
+	return x.ResponseWriter.WriteMsg(thinned)
+}
+
+// answers reports whether m replies to the question of r.
+func answers(m, r *dns.Msg) bool {
+	return m != nil && len(m.Question) == 1 && m.Question[0].Qtype == r.Question[0].Qtype &&
+		m.Question[0].Qclass == r.Question[0].Qclass
+}
+
+// Write passes on a message that another plugin has packed. It cannot be judged.
+func (x *exchange) Write(b []byte) (int, error) {
+	skippedPacked.Inc()
+	return x.ResponseWriter.Write(b)
+}
+
+// account counts what came of the answer, and shows it to metadata.
+func (x *exchange) account(r answer.Report) {
+	if r.Outcome != answer.None || !x.judgedElsewhere.Load() {
+		x.counters[r.Outcome].Inc()
+	}
+	if x.shown != nil {
+		*x.shown = r
+	}
+	a := x.zone.stanza.account
+	if r.Signed {
+		skippedSigned.Inc()
+		if a.saidSigned.CompareAndSwap(false, true) {
+			x.zone.stanza.pool.say("answers for %s are signed above this plugin's reach, and stay whole: see dnssec in the manual", x.zone.name)
+		}
+	}
+	if r.Outcome >= answer.Open && a.saidOpen.CompareAndSwap(false, true) {
+		x.zone.stanza.pool.say("%s: too few of %d addresses are up, serving %d of them (all_down and min_up of zone %s decide)",
+			x.request.Question[0].Name, r.Total, r.Kept, x.zone.name)
+	}
+}
+
+// Rule judges a set by the stanza whose zone holds its owner name, else by the one that holds the name that was asked.
+func (x *exchange) Rule(owner string) *answer.Rule {
+	z := x.zone
+	if owner != x.request.Question[0].Name {
+		if z = x.block.zones.find(owner); z == nil {
+			if x.judgedElsewhere.Load() {
+				return nil
+			}
+			z = x.zone
+		}
+	}
+	if z.stanza == nil {
+		return nil
+	}
+	rule := &z.stanza.rule
+	if rule.Policy.AllDown == answer.NoData && x.block.denials.soa(owner) == nil {
+		x.undeniable = owner
+	}
+	return rule
+}
+
+// SOA is the start of authority of the zone that holds a name, as far as it is known.
+func (x *exchange) SOA(owner string) *dns.SOA { return x.block.denials.soa(owner) }
+
+// ConnectionState is that of the client's TLS connection, if it has one. The writer around us does not pass it on by
+// itself, since it is no part of dns.ResponseWriter.
+func (x *exchange) ConnectionState() *tls.ConnectionState {
+	if c, ok := x.ResponseWriter.(dns.ConnectionStater); ok {
+		return c.ConnectionState()
+	}
+	return nil
+}
+
+// SetPlugin and GetPlugin pass on which plugin answered, as prometheus counts it.
+func (x *exchange) SetPlugin(name string) {
+	if t, ok := x.ResponseWriter.(plugin.PluginTracker); ok {
+		t.SetPlugin(name)
+	}
+}
+
+// GetPlugin is part of plugin.PluginTracker.
+func (x *exchange) GetPlugin() string {
+	if t, ok := x.ResponseWriter.(plugin.PluginTracker); ok {
+		return t.GetPlugin()
+	}
+	return ""
+}
+
+// Metadata announces what will have become of the answer. It is read after the answer went out, as log does.
+func (m Multivalue) Metadata(ctx context.Context, state request.Request) context.Context {
+	if m.block.asked(state.Req) == nil {
+		return ctx
+	}
+	r := new(answer.Report)
+	metadata.SetValueFunc(ctx, name+"/outcome", func() string { return r.Outcome.String() })
+	metadata.SetValueFunc(ctx, name+"/kept", func() string { return strconv.Itoa(r.Kept) })
+	metadata.SetValueFunc(ctx, name+"/total", func() string { return strconv.Itoa(r.Total) })
+	return context.WithValue(ctx, reportKey{}, r)
+}

@@ -1,0 +1,161 @@
+package multivalue
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/plugin"
+)
+
+// Defaults of a stanza. Those of the pace and the limit are in the spirit of Route 53's health checks and multivalue
+// answers: ten seconds, three failures, eight addresses.
+const (
+	defaultInterval = 10 * time.Second
+	defaultFast     = 2 * time.Second // or the interval, if that is less
+	defaultTimeout  = 2 * time.Second // or the interval, if that is less
+	defaultRise     = 2
+	defaultFall     = 3
+	defaultLimit    = 8
+	defaultMinTTL   = 30 // seconds
+	defaultTargets  = 65536
+)
+
+// parsedStanza is a stanza with what the Corefile says of its place.
+type parsedStanza struct {
+	stanza
+	zones  []string
+	except []string
+	pace   verdict.Pace
+	at     string         // file and line where it begins
+	lines  map[string]int // where each property stands
+}
+
+// parse reads all stanzas of a server block. Every mistake in them is found here, with its line.
+func parse(c *caddy.Controller) ([]*parsedStanza, error) {
+	var stanzas []*parsedStanza
+	taken := make(map[string]string) // names in the block's table, and where they came from
+	for c.Next() {
+		s, err := parseStanza(c)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range slices.Concat(s.zones, s.except) {
+			if at, ok := taken[n]; ok {
+				return nil, fmt.Errorf("%s - Error during parsing: %s stands in two places, here and at %s: want each zone or exempt name once in a server block", s.at, n, at)
+			}
+			taken[n] = s.at
+		}
+		stanzas = append(stanzas, s)
+	}
+	return stanzas, nil
+}
+
+// parseStanza reads one stanza. The controller stands on its first word.
+func parseStanza(c *caddy.Controller) (*parsedStanza, error) {
+	s := &parsedStanza{
+		at:    fmt.Sprintf("%s:%d", c.File(), c.Line()),
+		lines: make(map[string]int),
+		pace:  verdict.Pace{Interval: defaultInterval, Rise: defaultRise, Fall: defaultFall},
+	}
+	s.account = &account{max: defaultTargets}
+	s.rule.Policy = answer.Policy{Limit: defaultLimit, MinUp: answer.Quorum{Count: 1}, TTL: answer.TTL{Min: defaultMinTTL}}
+	if err := s.parseZones(c); err != nil {
+		return nil, err
+	}
+	if err := s.parseBlock(c); err != nil {
+		return nil, err
+	}
+	return s, s.complete()
+}
+
+// parseZones reads the zones, which are the block's if none are named.
+func (s *parsedStanza) parseZones(c *caddy.Controller) error {
+	blockZones := plugin.Zones(plugin.OriginsFromArgsOrServerBlock(nil, c.ServerBlockKeys))
+	s.zones = slices.Clone(blockZones)
+	if args := c.RemainingArgs(); len(args) > 0 {
+		s.zones = nil
+		for _, arg := range args {
+			names := plugin.Host(arg).NormalizeExact()
+			if len(names) == 0 {
+				return c.Errf("%q is no zone: want a domain name", arg)
+			}
+			if blockZones.Matches(names[0]) == "" {
+				return c.Errf("zone %s lies outside this server block: want a name in %s", names[0], strings.Join(blockZones, " "))
+			}
+			s.zones = append(s.zones, names...)
+		}
+	}
+	slices.Sort(s.zones)
+	s.zones = slices.Compact(s.zones)
+	return nil
+}
+
+// parseBlock reads the properties in the stanza's braces.
+func (s *parsedStanza) parseBlock(c *caddy.Controller) error {
+	for c.NextBlock() {
+		word := c.Val()
+		p, ok := properties[word]
+		if !ok {
+			return c.Errf("unknown property %q%s", word, suggest(word, propertyNames()))
+		}
+		if line, again := s.lines[word]; again && !p.repeats {
+			return c.Errf("%s stands twice, first on line %d", word, line)
+		}
+		s.lines[word] = c.Line()
+		args := c.RemainingArgs()
+		if len(args) < p.min || (p.max >= 0 && len(args) > p.max) {
+			return c.Errf("%s takes %s, not %d values: want %s", word, p.count(), len(args), strings.TrimSpace(word+" "+p.usage))
+		}
+		if err := p.parse(s, c, args); err != nil {
+			return err
+		}
+		if !p.block && c.NextArg() { // it can only be the brace that RemainingArgs stopped at
+			return c.Errf("unexpected { behind %s: only check has a block of its own", word)
+		}
+	}
+	return nil
+}
+
+// complete fills in defaults that depend on other properties, and looks for what does not go together.
+func (s *parsedStanza) complete() error {
+	if s.pace.Fast == 0 {
+		s.pace.Fast = min(defaultFast, s.pace.Interval)
+	}
+	if s.pace.Timeout == 0 {
+		s.pace.Timeout = min(defaultTimeout, s.pace.Interval)
+	}
+	if err := s.pace.Check(); err != nil {
+		return s.errorAt("timeout", "%w", err)
+	}
+	if len(s.checks) == 0 {
+		return s.errorAt("", "check is missing: want at least one, such as check http://:80/healthz")
+	}
+	if slices.Contains(s.zones, ".") && len(s.within) == 0 {
+		return s.errorAt("", "within is missing, and required for the zone \".\": without it, whoever owns any name chooses what is probed; name the networks of your servers, such as within 192.0.2.0/24")
+	}
+	for _, n := range s.except {
+		if plugin.Zones(s.zones).Matches(n) == "" {
+			return s.errorAt("except", "except %s lies outside the zones %s", n, strings.Join(s.zones, " "))
+		}
+	}
+	for i := range s.checks {
+		s.checks[i].setPace(s.pace)
+	}
+	s.seal(s.pace)
+	return nil
+}
+
+// errorAt is an error at the line of a property, or of the stanza.
+func (s *parsedStanza) errorAt(property, format string, args ...any) error {
+	at := s.at
+	if line, ok := s.lines[property]; ok {
+		at = fmt.Sprintf("%s:%d", strings.TrimSuffix(at, at[strings.LastIndexByte(at, ':'):]), line)
+	}
+	return fmt.Errorf("%s - Error during parsing: %w", at, fmt.Errorf(format, args...))
+}

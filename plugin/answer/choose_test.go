@@ -1,0 +1,202 @@
+package answer
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/miekg/dns"
+)
+
+// addresses is an answer with n addresses, 10.0.0.0 and up.
+func addresses(n int, ttl uint32) *dns.Msg {
+	m := new(dns.Msg)
+	m.SetQuestion("www.example.org.", dns.TypeA)
+	m.Response = true
+	for i := range n {
+		m.Answer = append(m.Answer, &dns.A{
+			Hdr: dns.RR_Header{Name: "www.example.org.", Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: ttl},
+			A:   net.IPv4(10, byte(i>>16), byte(i>>8), byte(i)),
+		})
+	}
+	return m
+}
+
+func healthy(limit int) *world {
+	return &world{
+		rule:    Rule{Policy: Policy{Limit: limit, MinUp: Quorum{Count: 1}, TTL: TTL{Min: 30}}},
+		unknown: verdict.Verdict{State: verdict.Up, Holds: time.Minute},
+	}
+}
+
+func (w *world) fell(addr string, ago time.Duration) {
+	if w.health == nil {
+		w.health = make(map[netip.Addr]verdict.Verdict)
+	}
+	w.health[netip.MustParseAddr(addr)] = verdict.Verdict{State: verdict.Down, Since: now.Add(-ago), Holds: time.Minute}
+}
+
+// Over many answers each address of a large set comes about equally often, and so does each place (B2, B4, B7).
+func TestSampleIsUniform(t *testing.T) {
+	const n, limit, draws = 20, 8, 20_000
+	rng := rand.New(rand.NewPCG(3, 4))
+	w := healthy(limit)
+	w.fell("10.0.0.7", time.Minute)
+	var often, first [n]int
+	for range draws {
+		out, report := Thin(addresses(n, 30), w, rng.IntN)
+		if len(out.Answer) != limit || report.Outcome != Thinned || report.Total != n {
+			t.Fatalf("%d records, %+v", len(out.Answer), report)
+		}
+		for place, rr := range out.Answer {
+			i := rr.(*dns.A).A[15]
+			often[i]++
+			if place == 0 {
+				first[i]++
+			}
+		}
+	}
+	if often[7] != 0 {
+		t.Errorf("the dead one came %d times", often[7])
+	}
+	// 18 degrees of freedom; 42.3 is exceeded by one in a thousand fair draws. The seed is fixed.
+	for what, counts := range map[string][n]int{"address": often, "first place": first} {
+		var total, chi float64
+		for _, c := range counts {
+			total += float64(c)
+		}
+		want := total / (n - 1)
+		for i, c := range counts {
+			if i != 7 {
+				chi += (float64(c) - want) * (float64(c) - want) / want
+			}
+		}
+		if chi > 42.3 {
+			t.Errorf("each %s: chi-square %.1f over %v", what, chi, counts)
+		}
+	}
+}
+
+// For every size of set and every number of fit ones: what a share as min_up gives (as in gdnsd's up_thresh).
+func TestMinUpTable(t *testing.T) {
+	for n := 2; n <= 10; n++ {
+		for fit := range n + 1 {
+			for percent := 10; percent <= 100; percent += 10 {
+				w := healthy(0)
+				w.rule.Policy.MinUp = Quorum{Percent: percent}
+				for i := range n - fit {
+					w.fell(fmt.Sprintf("10.0.0.%d", i), time.Minute)
+				}
+				want := fit
+				if fit*100 < n*percent || fit == 0 {
+					want = n
+				}
+				if out, _ := Thin(addresses(n, 30), w, rand.IntN); len(out.Answer) != want {
+					t.Errorf("%d of %d fit, min_up %d%%: %d served, want %d", fit, n, percent, len(out.Answer), want)
+				}
+			}
+		}
+	}
+}
+
+// Sets of every size come out with the right number of addresses, each once (B2, B3).
+func TestLimit(t *testing.T) {
+	for _, n := range []int{1, 2, 7, 8, 9, 63, 64, 65, 100, 1000, 5000, 70_000} {
+		for _, limit := range []int{0, 1, 8} {
+			out, report := Thin(addresses(n, 30), healthy(limit), rand.IntN)
+			want := n
+			if limit > 0 {
+				want = min(n, limit)
+			}
+			seen := make(map[string]bool)
+			for _, rr := range out.Answer {
+				seen[rr.(*dns.A).A.String()] = true
+			}
+			if len(out.Answer) != want || len(seen) != want || report.Total != n {
+				t.Errorf("%d addresses, limit %d: %d records, %d different, report %+v", n, limit, len(out.Answer), len(seen), report)
+			}
+		}
+	}
+}
+
+// What comes out of Thin passes it again as it is, whatever the policy but for a share of a set that was cut (B27).
+func TestThinTwice(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	for range 2000 {
+		n := 2 + rng.IntN(20)
+		w := healthy([]int{0, 1, 3, 8}[rng.IntN(4)])
+		w.rule.Policy.MinUp.Count = 1 + rng.IntN(4)
+		for i := range n {
+			if rng.IntN(2) == 0 {
+				w.fell(fmt.Sprintf("10.0.0.%d", i), time.Duration(rng.IntN(1000))*time.Second)
+			}
+		}
+		once, first := Thin(addresses(n, 300), w, rng.IntN)
+		twice, second := Thin(once, w, rng.IntN)
+		if twice != once {
+			t.Fatalf("%+v: %d addresses, %+v, then %+v:\n%s\n%s", w.rule.Policy, n, first, second, once, twice)
+		}
+	}
+}
+
+// An answer made of thousands of sets costs no more than a few, and what is not judged goes out.
+func TestManySets(t *testing.T) {
+	m := addresses(2, 30)
+	for i := range 2000 {
+		owner := fmt.Sprintf("x%d.example.org.", i)
+		m.Answer = append(m.Answer,
+			&dns.A{Hdr: dns.RR_Header{Name: owner, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 30}, A: net.IPv4(10, 0, 0, 0)},
+			&dns.A{Hdr: dns.RR_Header{Name: owner, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 30}, A: net.IPv4(10, 0, 0, 1)})
+	}
+	w := healthy(8)
+	w.fell("10.0.0.0", time.Minute)
+	out, report := Thin(m, w, rand.IntN)
+	if report.Total != 2*maxSets || len(out.Answer) != len(m.Answer)-maxSets {
+		t.Errorf("%+v, %d records of %d", report, len(out.Answer), len(m.Answer))
+	}
+}
+
+// A record that holds no address is no candidate, and no reason to fall over.
+func TestMalformedRecords(t *testing.T) {
+	m := addresses(3, 30)
+	m.Answer[1].(*dns.A).A = nil
+	m.Answer = append(m.Answer, &dns.AAAA{Hdr: dns.RR_Header{Name: "www.example.org.", Rrtype: dns.TypeAAAA, Class: dns.ClassINET}})
+	if out, report := Thin(m, healthy(8), rand.IntN); out != m || report.Total != 2 {
+		t.Errorf("%+v\n%s", report, out)
+	}
+	for _, odd := range []*dns.Msg{nil, {}, {Question: make([]dns.Question, 2), Answer: m.Answer}} {
+		if out, report := Thin(odd, healthy(8), rand.IntN); out != odd || report != (Report{}) {
+			t.Errorf("%+v\n%s", report, out)
+		}
+	}
+}
+
+func TestTTLLongest(t *testing.T) {
+	for _, tc := range []struct {
+		ttl   TTL
+		own   uint32
+		holds time.Duration
+		want  uint32
+	}{
+		{TTL{Min: 30}, 3600, 14 * time.Second, 30},
+		{TTL{Min: 30}, 3600, 90 * time.Second, 90},
+		{TTL{Min: 30}, 20, 90 * time.Second, 20},
+		{TTL{Max: 60, Min: 30}, 3600, 90 * time.Second, 60},
+		{TTL{Off: true}, 3600, 90 * time.Second, 3600},
+	} {
+		if got := tc.ttl.Longest(tc.own, tc.holds); got != tc.want {
+			t.Errorf("%+v, own %d, holds %s: %d, want %d", tc.ttl, tc.own, tc.holds, got, tc.want)
+		}
+	}
+}
+
+func TestQuorumString(t *testing.T) {
+	if got := (Quorum{Count: 3}).String() + " " + (Quorum{Percent: 40}).String(); got != "3 40%" {
+		t.Error(got)
+	}
+}

@@ -1,0 +1,213 @@
+package answer
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/bits"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	// maxSets is how many sets of one answer are judged. An answer of a resolver has one or two; one made to have
+	// thousands must not cost thousands of comparisons a record. The sets behind it stay as they are.
+	maxSets = 16
+	// lent is the size of a set up to which judging it needs no new memory.
+	lent = 64
+	// few is the size of most sets: so small that comparing each with each is the quickest way to find what is twice.
+	few = 12
+)
+
+// set is the records of one owner name and type in an answer.
+type set struct {
+	owner  string
+	rrtype uint16
+	size   int  // records
+	signed bool // an RRSIG in the answer covers it
+}
+
+// has reports whether a record with this header belongs to the set.
+func (s *set) has(h *dns.RR_Header) bool {
+	return h.Rrtype == s.rrtype && h.Class == dns.ClassINET && sameName(h.Name, s.owner)
+}
+
+// sameName compares names as the DNS does, without regard to case (RFC 4343).
+func sameName(a, b string) bool { return a == b || (len(a) == len(b) && strings.EqualFold(a, b)) }
+
+// survey finds the sets of addresses in an answer.
+func survey(answer []dns.RR, sets []set) []set {
+	for _, rr := range answer {
+		h := rr.Header()
+		if h.Class != dns.ClassINET {
+			continue
+		}
+		switch rr := rr.(type) {
+		case *dns.A, *dns.AAAA:
+			if _, ok := address(rr); !ok {
+				continue
+			}
+			var s *set
+			if sets, s = find(sets, h.Name, h.Rrtype); s != nil {
+				s.size++
+			}
+		case *dns.RRSIG:
+			var s *set
+			if sets, s = find(sets, h.Name, rr.TypeCovered); s != nil {
+				s.signed = true
+			}
+		}
+	}
+	return sets
+}
+
+// find returns the set of that name and type, which it adds if there is room; else nil.
+func find(sets []set, owner string, rrtype uint16) ([]set, *set) {
+	for i := range sets {
+		if sets[i].rrtype == rrtype && sameName(sets[i].owner, owner) {
+			return sets, &sets[i]
+		}
+	}
+	if len(sets) == maxSets {
+		return sets, nil
+	}
+	sets = append(sets, set{owner: owner, rrtype: rrtype})
+	return sets, &sets[len(sets)-1]
+}
+
+// candidate is one address of a set.
+type candidate struct {
+	addr  netip.Addr
+	index int32 // of its record in the answer
+	state verdict.State
+	since int64 // nanoseconds since 1970
+	holds time.Duration
+}
+
+// addresses lists the addresses of the set s, each once, in their order.
+func (room *scratch) addresses(answer []dns.RR, s *set) []candidate {
+	all := room.candidates[:0]
+	if s.size > lent {
+		all = make([]candidate, 0, s.size)
+	}
+	for i, rr := range answer {
+		if s.size < len(answer) && !s.has(rr.Header()) {
+			continue
+		}
+		if addr, ok := address(rr); ok {
+			all = append(all, candidate{addr: addr, index: int32(i)})
+		}
+	}
+	if len(all) <= few {
+		return distinct(all)
+	}
+	return room.distinct(all)
+}
+
+// distinct drops what is there twice, and keeps the order. It compares each with each.
+func distinct(all []candidate) []candidate {
+	kept := all[:0]
+	for i := range all {
+		twice := false
+		for k := range kept {
+			twice = twice || kept[k].addr == all[i].addr
+		}
+		if !twice {
+			kept = append(kept, all[i])
+		}
+	}
+	return kept
+}
+
+// distinct is the same for many, by a hash table: it is open, and holds the place of each one kept, counted from one.
+func (room *scratch) distinct(all []candidate) []candidate {
+	table := room.table[:]
+	if len(all) > lent {
+		table = make([]int32, 1<<bits.Len(uint(2*len(all))))
+	}
+	clear(table)
+	mask := len(table) - 1
+	kept := all[:0]
+	for i := range all {
+		slot := hash(all[i].addr) & mask
+		for table[slot] != 0 && kept[table[slot]-1].addr != all[i].addr {
+			slot = (slot + 1) & mask
+		}
+		if table[slot] == 0 {
+			kept = append(kept, all[i])
+			table[slot] = int32(len(kept))
+		}
+	}
+	return kept
+}
+
+// oddity differs from process to process, so that nobody can choose addresses that collide.
+var oddity = rand.Uint64() | 1
+
+func hash(addr netip.Addr) int {
+	raw := addr.As16()
+	x := binary.BigEndian.Uint64(raw[:8])*oddity ^ binary.BigEndian.Uint64(raw[8:])
+	return int(x * oddity >> 33)
+}
+
+// address is the address that a record holds, if it holds one.
+func address(rr dns.RR) (addr netip.Addr, ok bool) {
+	switch rr := rr.(type) {
+	case *dns.A:
+		switch len(rr.A) {
+		case net.IPv4len:
+			return netip.AddrFrom4([4]byte(rr.A)), true
+		case net.IPv6len:
+			if bytes.Equal(rr.A[:12], mapped[:]) {
+				return netip.AddrFrom4([4]byte(rr.A[12:])), true
+			}
+		}
+	case *dns.AAAA:
+		if len(rr.AAAA) == net.IPv6len {
+			return netip.AddrFrom16([16]byte(rr.AAAA)), true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// mapped is what stands before an IPv4 address in the form that package net has for it.
+var mapped = [12]byte{10: 0xff, 11: 0xff}
+
+// appendTo appends the chosen records to a section: copies of those whose TTL has to go down, which share only the
+// bytes of the address with the original, the others themselves.
+func (c *choice) appendTo(section, answer []dns.RR) []dns.RR {
+	var as []dns.A
+	var quads []dns.AAAA
+	for i := range c.served {
+		rr := answer[c.served[i].index]
+		if rr.Header().Ttl > c.ttl {
+			switch old := rr.(type) {
+			case *dns.A:
+				as = grow(as, len(c.served))
+				as = append(as, *old)
+				rr = &as[len(as)-1]
+			case *dns.AAAA:
+				quads = grow(quads, len(c.served))
+				quads = append(quads, *old)
+				rr = &quads[len(quads)-1]
+			}
+			rr.Header().Ttl = c.ttl
+		}
+		section = append(section, rr)
+	}
+	return section
+}
+
+// grow makes room for n records in one piece, unless there is some.
+func grow[R any](records []R, n int) []R {
+	if records == nil {
+		records = make([]R, 0, n)
+	}
+	return records
+}

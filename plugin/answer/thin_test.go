@@ -1,0 +1,268 @@
+package answer
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/miekg/dns"
+	"golang.org/x/tools/txtar"
+)
+
+// world is what the tests know of the health of addresses, and the rules by which they judge.
+type world struct {
+	rule    Rule
+	health  map[netip.Addr]verdict.Verdict
+	exempt  map[string]bool
+	soas    map[string]*dns.SOA
+	looked  map[netip.Addr]uint32 // the TTL each was last looked up with
+	unknown verdict.Verdict
+}
+
+func (w *world) Rule(owner string) *Rule {
+	if w.exempt[owner] {
+		return nil
+	}
+	w.rule.Health = w
+	return &w.rule
+}
+
+func (w *world) SOA(owner string) *dns.SOA {
+	for zone, soa := range w.soas {
+		if dns.IsSubDomain(zone, owner) {
+			return soa
+		}
+	}
+	return nil
+}
+
+func (w *world) Look(addr netip.Addr, ttl uint32) verdict.Verdict {
+	if w.looked == nil {
+		w.looked = make(map[netip.Addr]uint32)
+	}
+	w.looked[addr] = ttl
+	if v, ok := w.health[addr]; ok {
+		return v
+	}
+	return w.unknown
+}
+
+// TestThin runs the cases in testdata. Each is a text archive: what it shows; the policy; the query; the health of the
+// addresses; the answer that another plugin gave; and what should go out.
+func TestThin(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) < 20 {
+		t.Fatalf("%d cases, %v", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) { runCase(t, file) })
+	}
+}
+
+func runCase(t *testing.T, file string) {
+	archive, err := txtar.ParseFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections := make(map[string]string)
+	for _, f := range archive.Files {
+		sections[f.Name] = string(f.Data)
+	}
+	m := message(t, sections)
+	w := parseWorld(t, sections)
+	before := snap(m)
+	out, report := Thin(m, w, rand.IntN)
+	if after := snap(m); !before.equal(after) {
+		t.Errorf("the message it was given changed:\n%s\nwas\n%s", after.text, before.text)
+	}
+	got := describe(out, report, sections)
+	if want := sections["want"]; got != want {
+		t.Errorf("%s\ngot\n%swant\n%s", archive.Comment, got, want)
+	}
+	if strings.HasPrefix(sections["want"], "untouched") != (out == m) {
+		t.Errorf("the same message came out: %t", out == m)
+	}
+	if looked, ok := sections["looked up"]; ok && strings.TrimSpace(looked) != fmt.Sprint(len(w.looked)) {
+		t.Errorf("%d addresses were looked up, want %s", len(w.looked), looked)
+	}
+}
+
+// snapshot is a message as it was: its text, and the very records in its sections, with room behind their ends.
+type snapshot struct {
+	text    string
+	records []dns.RR
+}
+
+func snap(m *dns.Msg) snapshot {
+	s := snapshot{text: m.String()}
+	for _, section := range [][]dns.RR{m.Answer, m.Ns, m.Extra} {
+		s.records = append(s.records, section[:cap(section)]...)
+	}
+	return s
+}
+
+func (s snapshot) equal(o snapshot) bool {
+	return s.text == o.text && slices.Equal(s.records, o.records)
+}
+
+func message(t *testing.T, sections map[string]string) *dns.Msg {
+	t.Helper()
+	question := strings.Fields(sections["query"])
+	m := new(dns.Msg)
+	m.SetQuestion(question[0], dns.StringToType[question[1]])
+	m.Response = true
+	for _, flag := range question[2:] {
+		switch flag {
+		case "tc":
+			m.Truncated = true
+		case "ad":
+			m.AuthenticatedData = true
+		case "nxdomain":
+			m.Rcode = dns.RcodeNameError
+		default:
+			t.Fatalf("unknown flag %q", flag)
+		}
+	}
+	m.Answer, m.Ns, m.Extra = records(t, sections["answer"]), records(t, sections["authority"]), records(t, sections["additional"])
+	return m
+}
+
+func records(t *testing.T, text string) []dns.RR {
+	t.Helper()
+	var rrs []dns.RR
+	parser := dns.NewZoneParser(strings.NewReader(text), "", "")
+	for rr, ok := parser.Next(); ok; rr, ok = parser.Next() {
+		rrs = append(rrs, rr)
+	}
+	if err := parser.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return rrs
+}
+
+var now = time.Unix(1e9, 0)
+
+// parseWorld reads the policy, in the Corefile's words, the health, one address a line, and the zones' SOA records.
+func parseWorld(t *testing.T, sections map[string]string) *world {
+	t.Helper()
+	w := &world{health: make(map[netip.Addr]verdict.Verdict), exempt: make(map[string]bool), soas: make(map[string]*dns.SOA)}
+	w.rule.Policy = Policy{Limit: 8, MinUp: Quorum{Count: 1}, TTL: TTL{Min: 30}}
+	for line := range strings.Lines(sections["policy"]) {
+		readPolicy(t, w, strings.Fields(line))
+	}
+	for line := range strings.Lines(sections["health"]) {
+		words := strings.Fields(line)
+		w.health[netip.MustParseAddr(words[0])] = readVerdict(t, words[1:])
+	}
+	for _, rr := range records(t, sections["soa"]) {
+		w.soas[rr.Header().Name] = rr.(*dns.SOA)
+	}
+	return w
+}
+
+func readPolicy(t *testing.T, w *world, words []string) {
+	t.Helper()
+	number := func(i int) int {
+		n, err := strconv.Atoi(strings.TrimSuffix(words[i], "%"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	p := &w.rule.Policy
+	switch strings.Join(words[:1], "") {
+	case "limit":
+		p.Limit = number(1)
+	case "min_up":
+		p.MinUp = Quorum{Count: number(1)}
+		if strings.HasSuffix(words[1], "%") {
+			p.MinUp = Quorum{Percent: number(1)}
+		}
+	case "all_down":
+		p.AllDown = map[string]AllDown{"serve": Serve, "nodata": NoData, "servfail": ServFail}[words[1]]
+	case "ttl":
+		p.TTL = TTL{Off: words[1] == "off"}
+		if !p.TTL.Off {
+			p.TTL = TTL{Max: uint32(number(1)), Min: uint32(number(2))}
+		}
+	case "except":
+		w.exempt[words[1]] = true
+	case "dry_run":
+		p.DryRun = true
+	default:
+		t.Fatalf("unknown policy %q", words)
+	}
+}
+
+// readVerdict reads a state, how long it has lasted, and how long it holds.
+func readVerdict(t *testing.T, words []string) verdict.Verdict {
+	t.Helper()
+	states := map[string]verdict.State{"up": verdict.Up, "down": verdict.Down, "unknown": verdict.Unknown, "unchecked": verdict.Unchecked}
+	v := verdict.Verdict{State: states[words[0]]}
+	for words = words[1:]; len(words) > 0; words = words[2:] {
+		d, err := time.ParseDuration(words[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch words[0] {
+		case "for":
+			v.Since = now.Add(-d)
+		case "holds":
+			v.Holds = d
+		}
+	}
+	return v
+}
+
+// describe writes what went out the way the cases have it: how it came about, and each section that is not empty.
+func describe(m *dns.Msg, report Report, sections map[string]string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %d/%d", report.Outcome, report.Kept, report.Total)
+	if report.Signed {
+		b.WriteString(" signed")
+	}
+	if m == nil {
+		return b.String() + " servfail\n"
+	}
+	if m.AuthenticatedData {
+		b.WriteString(" ad")
+	}
+	if m.Truncated {
+		b.WriteString(" tc")
+	}
+	b.WriteString("\n")
+	if strings.HasPrefix(sections["want"], "untouched") {
+		return "untouched " + b.String()
+	}
+	for _, rr := range m.Answer {
+		fmt.Fprintln(&b, fields(rr))
+	}
+	for _, rr := range m.Ns {
+		fmt.Fprintln(&b, "authority", fields(rr))
+	}
+	for _, rr := range m.Extra {
+		fmt.Fprintln(&b, "additional", fields(rr))
+	}
+	return b.String()
+}
+
+// fields is a record with single spaces.
+func fields(rr dns.RR) string {
+	scanner := bufio.NewScanner(bytes.NewBufferString(rr.String()))
+	scanner.Split(bufio.ScanWords)
+	var words []string
+	for scanner.Scan() {
+		words = append(words, scanner.Text())
+	}
+	return strings.Join(words, " ")
+}

@@ -1,0 +1,172 @@
+// Package check knows what to ask an address and what counts as a good answer.
+//
+// A [Check] is made once, from a URL and options, and is never changed after that; every mistake in them is found
+// by [New]. The URL says whom to ask for and what; the address that is dialled is always the argument of
+// [Check.Probe], whatever names or redirects say. A probe starts nothing that outlives it, holds no state between
+// two calls, and answers with nil, with the reason of the failure, or with [ErrAbstain].
+//
+// To add a protocol: one file with a builder, one row in the table of schemes, and a row for each new option.
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// ErrAbstain means that the probe could not be made: no free descriptor, no local port, or the caller is shutting
+// down. It is evidence of nothing, so it must move no state (B49). What [Check.Probe] returns wraps it.
+var ErrAbstain = errors.New("could not ask")
+
+// A Check is one question and the answers to it that count as healthy. It is immutable, and valid because only
+// [New] makes one; any number of goroutines may use it at once.
+type Check struct {
+	text   string
+	secret uint64
+	port   uint16
+	probe  probe
+}
+
+// A probe asks the address once and returns before ctx has been over for long. It need not tell a cancelled ctx
+// from a failure: [Check.Probe] does that for all of them.
+type probe func(ctx context.Context, addr netip.AddrPort) error
+
+// A scheme is one way to ask. The builder gets a spec whose URL is well formed and whose options are all allowed;
+// it judges what only its protocol can judge, may complete the spec, and returns the probe.
+type scheme struct {
+	name    string
+	port    uint16 // where the URL names none; 0: it must name one
+	example string // what error messages hold up as right
+	options []string
+	build   func(*spec) (probe, error)
+}
+
+// schemes is all there is to choose from, sorted by name.
+var schemes = []scheme{
+	{"http", 80, "http://:8080/healthz", httpOptions, newHTTP},
+	{"https", 443, "https://www.example.org/healthz", slices.Concat(httpOptions, tlsOptions), newHTTPS},
+	{"tcp", 0, "tcp://:5432", nil, newTCP},
+}
+
+// A spec is a check being made.
+type spec struct {
+	scheme *scheme
+	host   string // whom to ask for, in lower case; "" is the address itself
+	port   uint16 // the port to dial, never 0
+	path   string // as it is written on the wire
+	query  string // without the question mark
+	settings
+}
+
+// New makes the check that the URL and its options describe. The URL is SCHEME://[HOST][:PORT][/PATH][?QUERY]; its
+// host is whom to ask for (Host header, server name, name in the certificate) and is never dialled or looked up.
+// Files that options name are read here, and only here.
+//
+// An error about one option is an [*OptionError]; any other is about the URL. No error repeats the value of a
+// header or credentials out of a URL.
+func New(rawURL string, options ...Option) (*Check, error) {
+	s, err := parseURL(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	for i, o := range options {
+		if err := s.add(i, o, s.scheme); err != nil {
+			return nil, &OptionError{Index: i, Err: err}
+		}
+	}
+	probe, err := s.scheme.build(s)
+	if err != nil {
+		return nil, err
+	}
+	return &Check{text: s.text(), secret: s.secret(), port: s.port, probe: probe}, nil
+}
+
+// String is the canonical text of the check, its identity together with [Check.Secret]: the URL with the default
+// port left out, then the options in the order of their table, for example
+//
+//	https://www.example.org:8443/healthz status 200-299,404 body ok
+//
+// A value with spaces, or with characters that do not print, is quoted as in Go; of a header only the name is shown.
+func (c *Check) String() string { return c.text }
+
+// Secret is a hash of what [Check.String] does not show: the values of headers, and what the files of ca, cert and
+// key held when [New] read them. Two checks with one text but different secrets are different checks. It is 0 if
+// nothing is hidden, and means nothing outside this process.
+func (c *Check) Secret() uint64 { return c.secret }
+
+// Port is the port to dial where the record names none: the URL's, else the default of its scheme. It is never 0.
+func (c *Check) Port() uint16 { return c.port }
+
+// Probe asks addr once. It returns nil if the answer was good, else the reason in a few words (at most about 200
+// bytes, printable, without the address). [ErrAbstain] is in the chain of the error if the question could not be
+// put at all, or ctx was cancelled.
+//
+// The deadline of ctx bounds everything together, connecting, handshake and exchange; without one a silent peer is
+// waited for until ctx is cancelled. A deadline that passes is a failure. When Probe returns, the connection is
+// closed and no goroutine is left.
+func (c *Check) Probe(ctx context.Context, addr netip.AddrPort) error {
+	err := c.probe(ctx, addr)
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		return fmt.Errorf("%w: cancelled", ErrAbstain)
+	}
+	return err
+}
+
+// findScheme finds a row of the table.
+func findScheme(name string) (*scheme, bool) {
+	i := slices.IndexFunc(schemes, func(s scheme) bool { return s.name == name })
+	if i < 0 {
+		return nil, false
+	}
+	return &schemes[i], true
+}
+
+// schemeNames lists the schemes that satisfy want, for an error message.
+func schemeNames(want func(*scheme) bool) string {
+	var names []string
+	for i := range schemes {
+		if want(&schemes[i]) {
+			names = append(names, schemes[i].name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// text is what [Check.String] promises.
+func (s *spec) text() string {
+	words := []string{s.url()}
+	for _, o := range s.given {
+		words = append(words, o.option.name)
+		for _, v := range o.shown {
+			words = append(words, word(v))
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// seed makes the hashes worthless to whoever reads them outside this process.
+var seed = maphash.MakeSeed()
+
+// secret is what [Check.Secret] promises. The names go into the hash too, so that two headers that swap their
+// values are seen.
+func (s *spec) secret() uint64 {
+	var h maphash.Hash
+	h.SetSeed(seed)
+	hidden := false
+	for _, o := range s.given {
+		if o.hidden == nil {
+			continue
+		}
+		hidden = true
+		fmt.Fprintf(&h, "%s %q %d ", o.option.name, o.shown, len(o.hidden))
+		h.Write(o.hidden)
+	}
+	if !hidden {
+		return 0
+	}
+	return max(h.Sum64(), 1)
+}

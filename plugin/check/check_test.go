@@ -1,0 +1,275 @@
+package check_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/coredns-multivalue/multivalue/plugin/check"
+)
+
+func TestAccepted(t *testing.T) {
+	for _, tt := range []struct {
+		url     string
+		options []check.Option
+		want    string
+		port    uint16
+	}{
+		{"tcp://:5432", nil, "tcp://:5432", 5432},
+		{"TCP://:0443", nil, "tcp://:443", 443},
+		{"http://:8080/healthz", nil, "http://:8080/healthz", 8080},
+		{"http://", nil, "http:///", 80},
+		{"http://:80", nil, "http:///", 80},
+		{"http:///a//b?", nil, "http:///a//b", 80},
+		{"HTTP://WWW.Example.ORG.:80?x=1&y", nil, "http://www.example.org/?x=1&y", 80},
+		{"http://my_svc.default/%7e%2F", nil, "http://my_svc.default/%7e%2F", 80},
+		{"http://192.0.2.1:8080", nil, "http://192.0.2.1:8080/", 8080},
+		{"http://[2001:DB8:0::1]", nil, "http://[2001:db8::1]/", 80},
+		{"http://[::1]:81/", nil, "http://[::1]:81/", 81},
+		{"https://www.example.org:443/healthz?x=1", nil, "https://www.example.org/healthz?x=1", 443},
+		{"https://:8443", options(opt("insecure")), "https://:8443/ insecure", 8443},
+		{"https://", options(opt("server_name", "WWW.example.org.")), "https:/// server_name www.example.org", 443},
+		{"https://www.example.org:8443/healthz", options(opt("body", "ok"), opt("status", "404,200-249,250-299")),
+			"https://www.example.org:8443/healthz status 200-299,404 body ok", 8443},
+		{"http://", options(opt("status", "500-500")), "http:/// status 500", 80},
+		{"http://", options(opt("method", "HEAD")), "http:/// method HEAD", 80},
+		{"http://", options(opt("body", "all good")), `http:/// body "all good"`, 80},
+		{"http://", options(opt("body", `"`)), `http:/// body "\""`, 80},
+		{"http://", options(opt("body", "\x00\xff")), `http:/// body "\x00\xff"`, 80},
+		{"http://", options(opt("body_regex", `^\d+$`)), `http:/// body_regex ^\d+$`, 80},
+		{"http://", options(opt("header", "x-token", "s3cret"), opt("header", "Accept", "a b")),
+			"http:/// header Accept … header X-Token …", 80},
+	} {
+		c, err := check.New(tt.url, tt.options...)
+		if err != nil {
+			t.Errorf("New(%s): %v", tt.url, err)
+			continue
+		}
+		if c.String() != tt.want || c.Port() != tt.port {
+			t.Errorf("New(%s) = %s, port %d; want %s, port %d", tt.url, c, c.Port(), tt.want, tt.port)
+		}
+		if c.Secret() == 0 {
+			again(t, c)
+		}
+	}
+}
+
+// again checks that the text of a check makes the same check.
+func again(t *testing.T, c *check.Check) {
+	t.Helper()
+	url, list := split(t, c.String())
+	second, err := check.New(url, list...)
+	if err != nil {
+		t.Fatalf("%s is not accepted again: %v", c, err)
+	}
+	if second.String() != c.String() || second.Port() != c.Port() {
+		t.Fatalf("%s, port %d, became %s, port %d", c, c.Port(), second, second.Port())
+	}
+}
+
+// split undoes String, as a reader of a configuration would.
+func split(t *testing.T, text string) (url string, list []check.Option) {
+	var words []string
+	for text != "" {
+		if quoted, err := strconv.QuotedPrefix(text); err == nil && quoted[0] == '"' {
+			word, _ := strconv.Unquote(quoted)
+			words, text = append(words, word), strings.TrimPrefix(text[len(quoted):], " ")
+			continue
+		}
+		word, rest, _ := strings.Cut(text, " ")
+		words, text = append(words, word), rest
+	}
+	url, words = words[0], words[1:]
+	for len(words) > 0 {
+		n, ok := check.Takes(words[0])
+		if !ok || len(words) < n+1 {
+			t.Fatalf("%q is no option with its values", words)
+		}
+		list, words = append(list, check.Option{Name: words[0], Values: words[1 : n+1]}), words[n+1:]
+	}
+	return url, list
+}
+
+func TestRefusedURL(t *testing.T) {
+	for url, want := range map[string]string{
+		"":                         "url has no scheme: begin with one of http, https, tcp, as in http://:8080/healthz",
+		"//www.example.org/":       "url has no scheme: begin with one of http, https, tcp, as in http://:8080/healthz",
+		"ftp://:21":                `unknown scheme "ftp": there are http, https, tcp`,
+		"http:/healthz":            "url has no // after http: as in http://:8080/healthz",
+		"http:healthz":             "url has no // after http: as in http://:8080/healthz",
+		"tcp:5432":                 "url has no // after tcp: as in tcp://:5432",
+		"tcp://":                   "tcp has no default port: name one, as in tcp://:5432",
+		"tcp://www.example.org:1":  "tcp takes no host, for it tells the peer nothing: write tcp://:5432",
+		"tcp://:1/":                "tcp takes no path and no query: write tcp://:5432",
+		"tcp://:1?x":               "tcp takes no path and no query: write tcp://:5432",
+		"http://:0":                `port "0" is not between 1 and 65535`,
+		"http://:65536":            `port "65536" is not between 1 and 65535`,
+		"http://:http":             `url is malformed: invalid port ":http" after host`,
+		"http://u:s3cret@h/":       "url has credentials: they never stand in a url, send them with the option header",
+		"http://u:s3cret/@h/":      "url has credentials: they never stand in a url, send them with the option header",
+		"http://h/#top":            "url has a fragment, which is never sent: leave out what follows the #",
+		"http://h/#":               "url has a fragment, which is never sent: leave out what follows the #",
+		"http://h/a b":             "url has the character ' ': write it percent-encoded",
+		"http://h/\r\nX: y":        `url has the character '\r': write it percent-encoded`,
+		"http://münchen.example":   "url has the character 'ü': write it percent-encoded",
+		"http://h/%zz":             `url is malformed: invalid URL escape "%zz"`,
+		"http://-a.example":        `host "-a.example" is neither a dns name nor an ip address`,
+		"http://a..example":        `host "a..example" is neither a dns name nor an ip address`,
+		"http://*.example":         `host "*.example" is neither a dns name nor an ip address`,
+		"http://.":                 `host "." is neither a dns name nor an ip address`,
+		"http://192.0.2.256":       `host "192.0.2.256" is neither a dns name nor an ip address`,
+		"http://[fe80::1%25eth0]/": `host "fe80::1%eth0" is neither a dns name nor an ip address`,
+		"http://[192.0.2.1]/":      "url is malformed: invalid IP-literal",
+		"http://[www.example.org]": "",
+		"http://[::1]x:80/":        "",
+		"http://2001:db8::1/":      "",
+		"http://[]/":               "",
+		"https://:8443/": "https without a host cannot tell whose certificate is right: name a host, as in " +
+			"https://www.example.org/healthz, or add server_name NAME or insecure",
+		"http://" + strings.Repeat("a", 64) + ".example":      "",
+		"http://" + strings.Repeat("a.", 127) + "example.org": "",
+	} {
+		c, err := check.New(url)
+		if err == nil {
+			t.Errorf("New(%q) = %s, want an error", url, c)
+		} else if want != "" && err.Error() != want {
+			t.Errorf("New(%q):\n%s\nwant\n%s", url, err, want)
+		} else if strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("New(%q) tells the password: %v", url, err)
+		}
+	}
+}
+
+func TestRefusedOption(t *testing.T) {
+	empty, bundle := file(t, ""), newAuthority(t).file(t)
+	const httpTakes = "http takes body, body_regex, header, method, status"
+	for _, tt := range []struct {
+		url   string
+		lines [][]string
+		index int
+		want  string
+	}{
+		{"http://", [][]string{opt("bdoy", "x")}, 0, `unknown option "bdoy": ` + httpTakes},
+		{"http://", [][]string{opt("method", "PUT"), opt("insecure")}, 1, "option insecure is for https: " + httpTakes},
+		{"tcp://:1", [][]string{opt("status", "200")}, 0, "option status is for http, https: tcp takes no options"},
+		{"http://", [][]string{opt("body")}, 0, "option body has 0 values: write body TEXT"},
+		{"https://h", [][]string{opt("insecure", "yes")}, 0, "option insecure has 1 values: write insecure"},
+		{"http://", [][]string{opt("header", "Authorization", "Bearer", "s3cret")}, 0, "option header has 3 values: write header NAME VALUE"},
+		{"http://", [][]string{opt("body", "a"), opt("status", "200"), opt("body", "a")}, 2, "option body stands twice: keep one"},
+		{"http://", [][]string{opt("method", "get")}, 0, `option method: "get" is not in upper case: write GET`},
+		{"http://", [][]string{opt("method", "A B")}, 0, `option method: "A B" is not a method: write GET, HEAD or the like`},
+		{"http://", [][]string{opt("method", "CONNECT")}, 0, ""},
+		{"http://", [][]string{opt("body", "x"), opt("method", "HEAD")}, 1, "option method: HEAD has no body: leave out body and body_regex, or ask with GET"},
+		{"http://", [][]string{opt("method", "HEAD"), opt("body_regex", "x")}, 0, ""},
+		{"http://", [][]string{opt("header", "host", "x")}, 0, "option header: Host cannot be set here: put the host in the URL"},
+		{"http://", [][]string{opt("header", "connection", "x")}, 0, "option header: Connection is set by the check itself: leave it out"},
+		{"http://", [][]string{opt("header", "Content-Length", "1")}, 0, ""},
+		{"http://", [][]string{opt("header", "transfer-encoding", "chunked")}, 0, ""},
+		{"http://", [][]string{opt("header", "", "x")}, 0, `option header: "" is not the name of a header`},
+		{"http://", [][]string{opt("header", "X:", "x")}, 0, ""},
+		{"http://", [][]string{opt("header", "X-A", "s3cret\r\nX-B: y")}, 0, "option header: the value of X-A has a control character"},
+		{"http://", [][]string{opt("status", "")}, 0, ""},
+		{"http://", [][]string{opt("status", "200,")}, 0, ""},
+		{"http://", [][]string{opt("status", "99")}, 0, ""},
+		{"http://", [][]string{opt("status", "+20")}, 0, ""},
+		{"http://", [][]string{opt("status", "600")}, 0, `option status: "600" is not a status or an ascending range of 100 to 599: as in 200-299,404`},
+		{"http://", [][]string{opt("status", "299-200")}, 0, ""},
+		{"http://", [][]string{opt("body", "")}, 0, "option body: the text has 0 bytes: write 1 to 5120"},
+		{"http://", [][]string{opt("body", strings.Repeat("x", 5121))}, 0, "option body: the text has 5121 bytes: write 1 to 5120"},
+		{"http://", [][]string{opt("body_regex", "(")}, 0, "option body_regex: error parsing regexp: missing closing ): `(`"},
+		{"http://", [][]string{opt("body_regex", "")}, 0, ""},
+		{"https://h", [][]string{opt("server_name", "a b")}, 0, `option server_name: host "a b" is neither a dns name nor an ip address`},
+		{"https://h", [][]string{opt("ca", empty+"x")}, 0, "option ca: open " + empty + "x: no such file or directory"},
+		{"https://h", [][]string{opt("ca", empty)}, 0, ""},
+		{"https://h", [][]string{opt("insecure"), opt("ca", bundle)}, 1, "option ca: insecure verifies nothing: keep one of the two"},
+		{"https://h", [][]string{opt("insecure"), opt("cert", empty)}, 1, "option cert: needs the option key FILE beside it"},
+		{"https://h", [][]string{opt("insecure"), opt("key", empty)}, 1, "option key: needs the option cert FILE beside it"},
+		{"https://h", [][]string{opt("key", empty), opt("cert", empty)}, 1, ""},
+	} {
+		c, err := check.New(tt.url, options(tt.lines...)...)
+		var wrong *check.OptionError
+		switch {
+		case !errors.As(err, &wrong):
+			t.Errorf("New(%s, %q) = %v, %v; want an OptionError", tt.url, tt.lines, c, err)
+		case wrong.Index != tt.index || tt.want != "" && wrong.Error() != tt.want:
+			t.Errorf("New(%s, %q):\n%d %s\nwant\n%d %s", tt.url, tt.lines, wrong.Index, wrong, tt.index, tt.want)
+		case strings.Contains(err.Error(), "s3cret"):
+			t.Errorf("New(%s, %q) tells the secret: %v", tt.url, tt.lines, err)
+		}
+	}
+}
+
+func TestOptionErrorUnwraps(t *testing.T) {
+	_, err := check.New("https://h", options(opt("ca", filepath.Join(t.TempDir(), "none")))...)
+	if !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v does not wrap the cause", err)
+	}
+}
+
+func TestTakes(t *testing.T) {
+	for name, want := range map[string]int{"insecure": 0, "status": 1, "header": 2, "nothing": -1} {
+		n, ok := check.Takes(name)
+		if ok != (want >= 0) || ok && n != want {
+			t.Errorf("Takes(%s) = %d, %t; want %d", name, n, ok, want)
+		}
+	}
+	if got := check.Options("HTTP"); !slices.Equal(got, []string{"body", "body_regex", "header", "method", "status"}) {
+		t.Errorf("Options(HTTP) = %v", got)
+	}
+	if len(check.Options("https")) != 10 || check.Options("tcp") != nil || check.Options("ftp") != nil {
+		t.Errorf("https %v, tcp %v, ftp %v", check.Options("https"), check.Options("tcp"), check.Options("ftp"))
+	}
+}
+
+func TestSecret(t *testing.T) {
+	secret := func(lines ...[]string) uint64 { return mustNew(t, "http://", lines...).Secret() }
+	a, b := opt("header", "A", "1"), opt("header", "B", "2")
+	if secret() != 0 || secret(opt("body", "x")) != 0 {
+		t.Error("a check that hides nothing has a secret")
+	}
+	if secret(a, b) == 0 || secret(a, b) != secret(b, a) {
+		t.Error("the order of different headers matters")
+	}
+	seen := map[uint64]bool{}
+	for _, other := range [][][]string{
+		{a, b}, {a}, {b}, {opt("header", "A", "2"), opt("header", "B", "1")}, {opt("header", "A", "")},
+		{opt("header", "A", "1"), opt("header", "A", "2")}, {opt("header", "A", "2"), opt("header", "A", "1")},
+	} {
+		seen[secret(other...)] = true
+	}
+	if len(seen) != 7 {
+		t.Errorf("%d different secrets of 7 different checks", len(seen))
+	}
+}
+
+// FuzzNew holds that New never panics, and that the text of a check without secrets makes that check again.
+func FuzzNew(f *testing.F) {
+	f.Add("https://www.example.org:8443/healthz?x=1", "status", "200-299,404", "", "body", "all good", "")
+	f.Add("http://[::1]:80//a%2f", "header", "X-Token", "x", "method", "HEAD", "")
+	f.Add("tcp://:5432", "", "", "", "", "", "")
+	f.Add("https://", "insecure", "", "", "server_name", "a.example", "")
+	f.Fuzz(func(t *testing.T, url, name1, a1, b1, name2, a2, b2 string) {
+		var list []check.Option
+		for _, line := range [][]string{{name1, a1, b1}, {name2, a2, b2}} {
+			n, ok := check.Takes(line[0])
+			if file := line[0] == "ca" || line[0] == "cert" || line[0] == "key"; ok && !file {
+				list = append(list, check.Option{Name: line[0], Values: line[1 : n+1]})
+			}
+		}
+		c, err := check.New(url, list...)
+		if err != nil {
+			return
+		}
+		if strings.ContainsFunc(c.String(), func(r rune) bool { return !unicode.IsPrint(r) }) {
+			t.Errorf("%q does not print", c)
+		}
+		if c.Secret() == 0 {
+			again(t, c)
+		}
+	})
+}

@@ -1,0 +1,247 @@
+package check
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+const (
+	// bodyLimit is how many bytes of a body, decoded, are searched. It is Route 53's number, so that a check moved
+	// from there to here means the same.
+	bodyLimit = 5120
+
+	// responseLimit is how many bytes are read from a peer, head and body together: what a probe may cost us,
+	// whatever the peer sends.
+	responseLimit = 64 << 10
+
+	// interimLimit is how many interim responses (RFC 9110, 15.2) may come before the real one.
+	interimLimit = 5
+
+	userAgent = "coredns-multivalue"
+)
+
+var errHead = errors.New("HEAD has no body: leave out body and body_regex, or ask with GET")
+
+// An httpCheck asks over HTTP/1.1, one request a connection. It does without the client of net/http: no proxy of
+// the environment, no redirect, no pool and no goroutine can then come between the check and the address (B36, B40).
+type httpCheck struct {
+	httpSettings
+	spec    *spec
+	request *http.Request // copied for each probe, never written to
+	tls     *tls.Config   // nil: in the clear
+}
+
+func newHTTP(s *spec) (probe, error) {
+	h, err := buildHTTP(s)
+	if err != nil {
+		return nil, err
+	}
+	return h.probe, nil
+}
+
+func newHTTPS(s *spec) (probe, error) {
+	h, err := buildHTTP(s)
+	if err != nil {
+		return nil, err
+	}
+	if h.tls, err = s.tlsConfig("http/1.1"); err != nil {
+		return nil, err
+	}
+	return h.probe, nil
+}
+
+func buildHTTP(s *spec) (*httpCheck, error) {
+	if s.path == "" {
+		s.path = "/"
+	}
+	if s.http.method == http.MethodHead && s.http.wantsBody() {
+		return nil, s.wrong("method", errHead)
+	}
+	if s.http.statuses == nil {
+		s.http.statuses = statuses{{200, 399}}
+	}
+	u, err := url.ParseRequestURI(s.requestURI())
+	if err != nil {
+		return nil, urlError(s.path, err)
+	}
+	h := &httpCheck{httpSettings: s.http, spec: s}
+	h.request = &http.Request{Method: s.http.method, URL: u, Header: s.http.headers(), Close: true}
+	return h, nil
+}
+
+// requestURI is what the request line asks for (RFC 9112, 3.2.1).
+func (s *spec) requestURI() string {
+	if s.query == "" {
+		return s.path
+	}
+	return s.path + "?" + s.query
+}
+
+// headers completes what the operator gave. Compression is offered only where the body is read at all.
+func (h *httpSettings) headers() http.Header {
+	all := h.header.Clone()
+	if all == nil {
+		all = http.Header{}
+	}
+	if all["User-Agent"] == nil {
+		all.Set("User-Agent", userAgent)
+	}
+	if h.wantsBody() && all["Accept-Encoding"] == nil {
+		all.Set("Accept-Encoding", "gzip")
+	}
+	return all
+}
+
+func (h *httpSettings) wantsBody() bool { return h.body != "" || h.regex != nil }
+
+func (h *httpCheck) probe(ctx context.Context, addr netip.AddrPort) error {
+	conn, hangUp, err := dial(ctx, addr)
+	if err != nil {
+		return err
+	}
+	defer hangUp()
+	if h.tls == nil {
+		return h.exchange(conn, addr)
+	}
+	client, err := secure(ctx, conn, h.tls)
+	if err != nil {
+		return err
+	}
+	defer client.Close() // says goodbye in TLS; hangUp follows
+	return h.exchange(client, addr)
+}
+
+// exchange puts the question and judges the answer.
+func (h *httpCheck) exchange(conn io.ReadWriter, addr netip.AddrPort) error {
+	request := *h.request
+	request.Host = h.host(addr)
+	if err := request.Write(conn); err != nil {
+		return requestFailure(err)
+	}
+	return h.judge(conn)
+}
+
+// host is the Host header: whom the URL asks for, else the address. A zone means nothing to the peer (RFC 6874, 1).
+func (h *httpCheck) host(addr netip.AddrPort) string {
+	if h.spec.host != "" {
+		return h.spec.authority(h.spec.host, h.spec.port)
+	}
+	return h.spec.authority(addr.Addr().WithZone("").String(), addr.Port())
+}
+
+// judge reads one answer from r, at most responseLimit bytes of it, and says what is wrong with it. The body is not
+// closed on purpose: that would read it to its end, and it holds nothing.
+func (h *httpCheck) judge(r io.Reader) error {
+	src := &source{r: r, left: responseLimit}
+	response, err := h.final(bufio.NewReader(src), src)
+	if err != nil {
+		return err
+	}
+	if !h.statuses.contain(response.StatusCode) {
+		return fmt.Errorf("status %d", response.StatusCode)
+	}
+	if !h.wantsBody() {
+		return nil
+	}
+	return h.judgeBody(response)
+}
+
+// A source bounds what is read from a peer, and remembers why reading ended: http.ReadResponse takes half a line
+// for a whole one, and would then call a peer malformed that was only slow.
+type source struct {
+	r    io.Reader
+	left int
+	err  error
+}
+
+var errTooLong = errors.New("longer than 64 KiB")
+
+// Read is like that of an io.LimitedReader, but the limit is an error and not the end.
+func (s *source) Read(p []byte) (n int, err error) {
+	if s.left == 0 {
+		s.err = errTooLong
+		return 0, errTooLong
+	}
+	n, err = s.r.Read(p[:min(len(p), s.left)])
+	s.left -= n
+	s.err = err
+	return n, err
+}
+
+// final reads the first response that is not an interim one. Status 101 is final: it answers to nothing we asked,
+// and what would follow is not HTTP.
+func (h *httpCheck) final(br *bufio.Reader, src *source) (*http.Response, error) {
+	for range interimLimit + 1 {
+		response, err := h.read(br, src)
+		if err != nil {
+			return nil, err
+		}
+		interim := response.StatusCode >= 100 && response.StatusCode <= 199
+		if !interim || response.StatusCode == http.StatusSwitchingProtocols {
+			return response, nil
+		}
+	}
+	return nil, fmt.Errorf("more than %d interim responses", interimLimit)
+}
+
+// read reads one response head. What the peer began with is kept aside, to show it if it is not HTTP.
+func (h *httpCheck) read(br *bufio.Reader, src *source) (*http.Response, error) {
+	if _, err := br.Peek(1); err != nil {
+		return nil, responseFailure(err)
+	}
+	var start [quoteLimit]byte
+	seen, _ := br.Peek(min(br.Buffered(), len(start)))
+	n := copy(start[:], seen)
+	response, err := http.ReadResponse(br, h.request)
+	if err != nil {
+		return nil, headFailure(src.err, start[:n])
+	}
+	if response.ProtoMajor != 1 {
+		return nil, malformed(start[:n])
+	}
+	return response, nil
+}
+
+// judgeBody searches the first bodyLimit bytes. A text is good as soon as it is there, even if the peer then fails;
+// a regular expression may have something to say about the end, so it waits for one.
+func (h *httpCheck) judgeBody(response *http.Response) error {
+	body, err := decoded(response)
+	buf := make([]byte, 0, bodyLimit)
+	for err == nil && len(buf) < cap(buf) {
+		var n int
+		n, err = body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if h.regex == nil && h.contains(buf) {
+			return nil
+		}
+	}
+	switch {
+	case h.contains(buf) && (h.regex == nil || h.regex.Match(buf)):
+		return nil
+	case err != nil && err != io.EOF:
+		return bodyFailure(err)
+	case !h.contains(buf):
+		return fmt.Errorf("body does not contain %s", quote(h.body))
+	}
+	return fmt.Errorf("body does not match %s", quote(h.regex.String()))
+}
+
+func (h *httpCheck) contains(buf []byte) bool { return bytes.Contains(buf, []byte(h.body)) }
+
+// decoded undoes compression. A coding that was not asked for is left as it is: the search will not find its text.
+func decoded(response *http.Response) (io.Reader, error) {
+	if !strings.EqualFold(response.Header.Get("Content-Encoding"), "gzip") {
+		return response.Body, nil
+	}
+	return gzip.NewReader(response.Body)
+}

@@ -1,0 +1,238 @@
+package check_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/coredns-multivalue/multivalue/plugin/check"
+)
+
+func TestStatus(t *testing.T) {
+	var code atomic.Int64
+	p := listen(t, "127.0.0.1", func(conn net.Conn) {
+		if readRequest(conn) != nil {
+			fmt.Fprintf(conn, "HTTP/1.1 %d Something\r\nContent-Length: 0\r\n\r\n", code.Load())
+		}
+	})
+	byDefault := mustNew(t, "http://")
+	byList := mustNew(t, "http://", opt("status", "101,204,404,599"))
+	byRange := mustNew(t, "http://", opt("status", "250-303,500-501"))
+	for n := 100; n <= 599; n++ {
+		code.Store(int64(n))
+		final := n == 101 || n >= 200 // another 1xx is followed by nothing here
+		for c, want := range map[*check.Check]bool{
+			byDefault: n >= 200 && n <= 399,
+			byList:    slices.Contains([]int{101, 204, 404, 599}, n),
+			byRange:   n >= 250 && n <= 303 || n == 500 || n == 501,
+		} {
+			got := reason(probe(c, p.addr))
+			switch {
+			case want && got != "":
+				t.Errorf("%s with %d: %s", c, n, got)
+			case final && !want && got != fmt.Sprintf("status %d", n):
+				t.Errorf("%s with %d: %q", c, n, got)
+			case !final && got != "no response: connection closed":
+				t.Errorf("%s with %d: %q", c, n, got)
+			}
+		}
+	}
+}
+
+func TestRedirectIsNotFollowed(t *testing.T) {
+	elsewhere := listen(t, "127.0.0.1", answer(ok))
+	p := listen(t, "127.0.0.1", answer("HTTP/1.1 302 Found\r\nLocation: http://"+elsewhere.addr.String()+"/\r\n\r\n"))
+	if err := probe(mustNew(t, "http://"), p.addr); err != nil {
+		t.Error(err)
+	}
+	if got := reason(probe(mustNew(t, "http://", opt("status", "200")), p.addr)); got != "status 302" {
+		t.Errorf("%q, want status 302", got)
+	}
+	if n := len(elsewhere.accepted()); n != 0 {
+		t.Errorf("the redirect was followed %d times", n)
+	}
+}
+
+// net/http reads the environment once a process, so that only a process of its own shows what it would do with it.
+func TestProxiesOfTheEnvironment(t *testing.T) {
+	const inner = "CHECK_TEST_PROXIED"
+	if os.Getenv(inner) != "" {
+		p := listen(t, "127.0.0.1", answer(ok))
+		for _, url := range []string{"http://", "http://www.example.org/"} {
+			if err := probe(mustNew(t, url), p.addr); err != nil {
+				t.Errorf("%s: %v", url, err)
+			}
+		}
+		if n := len(p.accepted()); n != 2 {
+			t.Errorf("the peer was asked %d times", n)
+		}
+		return
+	}
+	proxy := listen(t, "127.0.0.1", answer(ok))
+	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"} {
+		t.Setenv(name, "http://"+proxy.addr.String())
+	}
+	t.Setenv(inner, "yes")
+	out, err := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$").CombinedOutput()
+	if err != nil || len(proxy.accepted()) != 0 {
+		t.Errorf("proxy asked %d times; %v: %s", len(proxy.accepted()), err, out)
+	}
+}
+
+// asked returns the request that a check sends to a peer on host.
+func asked(t *testing.T, host string, c *check.Check) (*http.Request, netip.AddrPort) {
+	t.Helper()
+	requests := make(chan *http.Request, 1)
+	p := listen(t, host, func(conn net.Conn) {
+		requests <- readRequest(conn)
+		fmt.Fprint(conn, ok)
+	})
+	if err := probe(c, p.addr); err != nil {
+		t.Fatal(err)
+	}
+	return <-requests, p.addr
+}
+
+func TestHostOnTheWire(t *testing.T) {
+	for _, tt := range []struct{ url, host, want string }{
+		{"http://", "127.0.0.1", "ADDR"},
+		{"http://:8080/", "127.0.0.1", "ADDR"},
+		{"http://", "::1", "ADDR"},
+		{"http://www.example.org/", "127.0.0.1", "www.example.org"},
+		{"http://www.example.org:8080/", "::1", "www.example.org:8080"},
+		{"http://[2001:db8::1]:80/", "127.0.0.1", "[2001:db8::1]"},
+	} {
+		r, addr := asked(t, tt.host, mustNew(t, tt.url))
+		if want := strings.ReplaceAll(tt.want, "ADDR", addr.String()); r.Host != want {
+			t.Errorf("%s at %s: Host %q, want %q", tt.url, addr, r.Host, want)
+		}
+	}
+}
+
+func TestRequest(t *testing.T) {
+	plain, _ := asked(t, "127.0.0.1", mustNew(t, "http:////a%2Fb/%7e?x=1&y"))
+	if got := plain.Method + " " + plain.RequestURI; got != "GET //a%2Fb/%7e?x=1&y" {
+		t.Errorf("request line %q", got)
+	}
+	if !plain.Close || plain.UserAgent() != "coredns-multivalue" || plain.Header["Accept-Encoding"] != nil {
+		t.Errorf("close %t, headers %v", plain.Close, plain.Header)
+	}
+	r, _ := asked(t, "127.0.0.1", mustNew(t, "http://", opt("method", "POST"), opt("body", "ok"),
+		opt("header", "user-agent", "mine"), opt("header", "X-Two", "a"), opt("header", "x-two", "b")))
+	if r.Method != "POST" || r.UserAgent() != "mine" || r.Header.Get("Accept-Encoding") != "gzip" {
+		t.Errorf("%s, headers %v", r.Method, r.Header)
+	}
+	if got := r.Header["X-Two"]; !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("X-Two %q", got)
+	}
+}
+
+func TestHead(t *testing.T) {
+	p := listen(t, "127.0.0.1", answer("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n"))
+	if err := probe(mustNew(t, "http://", opt("method", "HEAD")), p.addr); err != nil {
+		t.Error(err)
+	}
+}
+
+// encodings write a body in the ways that HTTP has for it.
+var encodings = map[string]func(body string) string{
+	"length": func(body string) string {
+		return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	},
+	"close": func(body string) string { return "HTTP/1.0 200 OK\r\n\r\n" + body },
+	"chunked": func(body string) string {
+		text := "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+		for chunk := range slices.Chunk([]byte(body), 999) {
+			text += fmt.Sprintf("%x\r\n%s\r\n", len(chunk), chunk)
+		}
+		return text + "0\r\n\r\n"
+	},
+	"gzip": func(body string) string {
+		var packed bytes.Buffer
+		w := gzip.NewWriter(&packed)
+		w.Write([]byte(body))
+		w.Close()
+		return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Encoding: GZIP\r\nContent-Length: %d\r\n\r\n%s", packed.Len(), &packed)
+	},
+}
+
+func TestBody(t *testing.T) {
+	pad := func(before, after int) string {
+		return strings.Repeat("x", before) + "needle" + strings.Repeat("y", after)
+	}
+	for encoding, write := range encodings {
+		for _, tt := range []struct {
+			name, body string
+			want       bool
+		}{
+			{"alone", "needle", true},
+			{"first byte", pad(0, 9000), true},
+			{"last byte", pad(5120-6, 0), true},
+			{"last byte of more", pad(5120-6, 9000), true},
+			{"one byte behind", pad(5120-5, 9000), false},
+			{"wholly behind", pad(5120, 9000), false},
+			{"over the seam of two chunks", pad(999-3, 3000), true},
+			{"absent", "haystack", false},
+			{"empty", "", false},
+		} {
+			t.Run(encoding+"/"+tt.name, func(t *testing.T) {
+				p := listen(t, "127.0.0.1", answer(write(tt.body)))
+				for option, missing := range map[string]string{
+					"body": `body does not contain "needle"`, "body_regex": `body does not match "ne+dle"`,
+				} {
+					value := map[string]string{"body": "needle", "body_regex": "ne+dle"}[option]
+					got := reason(probe(mustNew(t, "http://", opt(option, value)), p.addr))
+					if tt.want && got != "" || !tt.want && got != missing {
+						t.Errorf("%s: %q", option, got)
+					}
+				}
+			})
+		}
+	}
+}
+
+// The end of the body, or of what is searched of it, is the end for $ as well.
+func TestBodyRegexSeesTheEnd(t *testing.T) {
+	for body, want := range map[string]string{
+		"all ok":                      "",
+		"ok, not":                     `body does not match "ok$"`,
+		strings.Repeat("ok", 3000):    "",
+		"ok" + strings.Repeat(".", 9): `body does not match "ok$"`,
+	} {
+		p := listen(t, "127.0.0.1", answer(encodings["length"](body)))
+		if got := reason(probe(mustNew(t, "http://", opt("body_regex", "ok$")), p.addr)); got != want {
+			t.Errorf("%.20q: %q, want %q", body, got, want)
+		}
+	}
+}
+
+func TestBodyAndRegexMustBothHold(t *testing.T) {
+	for body, want := range map[string]string{
+		"ab": "", "a": `body does not match "b"`, "b": `body does not contain "a"`,
+	} {
+		p := listen(t, "127.0.0.1", answer(encodings["length"](body)))
+		c := mustNew(t, "http://", opt("body", "a"), opt("body_regex", "b"))
+		if got := reason(probe(c, p.addr)); got != want {
+			t.Errorf("%q: %q, want %q", body, got, want)
+		}
+	}
+}
+
+func TestInterimResponses(t *testing.T) {
+	for n, want := range map[int]string{5: "", 6: "more than 5 interim responses"} {
+		flood := strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n", n)
+		p := listen(t, "127.0.0.1", answer(flood+ok))
+		if got := reason(probe(mustNew(t, "http://", opt("body", "ok")), p.addr)); got != want {
+			t.Errorf("%d: %q, want %q", n, got, want)
+		}
+	}
+}

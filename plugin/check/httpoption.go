@@ -1,0 +1,155 @@
+package check
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// httpOptions are the options of http and https.
+var httpOptions = []string{"method", "header", "status", "body", "body_regex"}
+
+// httpSettings is what they come to.
+type httpSettings struct {
+	method   string // "": GET
+	header   http.Header
+	statuses statuses
+	body     string         // "": not asked for
+	regex    *regexp.Regexp // nil: not asked for
+}
+
+func setMethod(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	switch method := v[0]; {
+	case !isToken(method):
+		return nil, nil, fmt.Errorf("%s is not a method: write GET, HEAD or the like", quote(method))
+	case method != strings.ToUpper(method):
+		return nil, nil, fmt.Errorf("%s is not in upper case: write %s", quote(method), strings.ToUpper(method))
+	case method == http.MethodConnect:
+		return nil, nil, errors.New("CONNECT asks for a tunnel, not for an answer: write GET, HEAD or the like")
+	}
+	s.http.method = v[0]
+	return v, nil, nil
+}
+
+// ownHeaders are set by the check itself, or would change what the peer takes for the end of the request.
+var ownHeaders = []string{"Connection", "Content-Length", "Trailer", "Transfer-Encoding"}
+
+// setHeader never repeats the value in an error, for it may be a token.
+func setHeader(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	if !isToken(v[0]) {
+		return nil, nil, fmt.Errorf("%s is not the name of a header", quote(v[0]))
+	}
+	name := http.CanonicalHeaderKey(v[0])
+	switch {
+	case name == "Host":
+		return nil, nil, errors.New("Host cannot be set here: put the host in the URL")
+	case slices.Contains(ownHeaders, name):
+		return nil, nil, fmt.Errorf("%s is set by the check itself: leave it out", name)
+	case strings.ContainsFunc(v[1], func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }):
+		return nil, nil, fmt.Errorf("the value of %s has a control character", name)
+	}
+	if s.http.header == nil {
+		s.http.header = http.Header{}
+	}
+	s.http.header.Add(name, v[1])
+	return []string{name, "…"}, []byte(v[1]), nil
+}
+
+func setBody(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	if v[0] == "" || len(v[0]) > bodyLimit {
+		return nil, nil, fmt.Errorf("the text has %d bytes: write 1 to %d", len(v[0]), bodyLimit)
+	}
+	s.http.body = v[0]
+	return v, nil, nil
+}
+
+func setBodyRegex(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	if v[0] == "" {
+		return nil, nil, errors.New("the expression is empty, and would match every body")
+	}
+	s.http.regex, err = regexp.Compile(v[0])
+	return v, nil, err
+}
+
+func setStatus(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	s.http.statuses, err = parseStatuses(v[0])
+	return []string{s.http.statuses.String()}, nil, err
+}
+
+// statuses is a set of status codes as ranges that neither overlap nor touch, in ascending order.
+type statuses []struct{ low, high int }
+
+func (s statuses) contain(code int) bool {
+	for _, r := range s {
+		if code >= r.low && code <= r.high {
+			return true
+		}
+	}
+	return false
+}
+
+// String is the list as an option writes it.
+func (s statuses) String() string {
+	var list []string
+	for _, r := range s {
+		text := strconv.Itoa(r.low)
+		if r.high > r.low {
+			text += "-" + strconv.Itoa(r.high)
+		}
+		list = append(list, text)
+	}
+	return strings.Join(list, ",")
+}
+
+// parseStatuses reads a list such as 200-299,404 into its canonical form.
+func parseStatuses(list string) (statuses, error) {
+	var codes [600]bool
+	for item := range strings.SplitSeq(list, ",") {
+		from, to, isRange := strings.Cut(item, "-")
+		if !isRange {
+			to = from
+		}
+		low, lowOK := parseStatus(from)
+		high, highOK := parseStatus(to)
+		if !lowOK || !highOK || low > high {
+			return nil, fmt.Errorf("%s is not a status or an ascending range of 100 to 599: as in 200-299,404", quote(item))
+		}
+		for code := low; code <= high; code++ {
+			codes[code] = true
+		}
+	}
+	return collect(codes[:]), nil
+}
+
+func parseStatus(text string) (code int, ok bool) {
+	code, err := strconv.Atoi(text)
+	return code, err == nil && len(text) == 3 && code >= 100 && code <= 599
+}
+
+// collect turns marks into ranges.
+func collect(codes []bool) statuses {
+	var s statuses
+	for code, in := range codes {
+		switch last := len(s) - 1; {
+		case !in:
+		case last >= 0 && s[last].high == code-1:
+			s[last].high = code
+		default:
+			s = append(s, struct{ low, high int }{code, code})
+		}
+	}
+	return s
+}
+
+// isToken is the rule for the names of methods and headers (RFC 9110, 5.6.2).
+func isToken(s string) bool {
+	const marks = "!#$%&'*+-.^_`|~"
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		return !letter && !strings.ContainsRune(marks, r)
+	})
+}

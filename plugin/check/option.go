@@ -1,0 +1,168 @@
+package check
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// An Option is one setting of a check, by its name and as many values as [Takes] says.
+type Option struct {
+	Name   string
+	Values []string
+}
+
+// An OptionError says which option was wrong: the one at Index (from 0) in the call of [New].
+type OptionError struct {
+	Index int
+	Err   error
+}
+
+// Error is the text of the cause, which names the option.
+func (e *OptionError) Error() string { return e.Err.Error() }
+
+// Unwrap is the cause.
+func (e *OptionError) Unwrap() error { return e.Err }
+
+// An option is a row of the table of options.
+type option struct {
+	name string
+	args string // the names of its values, as the manual writes them
+	many bool   // may stand more than once
+
+	// set stores the values and returns them in canonical form: those that may be shown, and what must not be,
+	// which is nil if nothing is hidden.
+	set func(s *settings, v []string) (shown []string, hidden []byte, err error)
+}
+
+// options holds all there are, in the order of the canonical text. Which scheme takes which stands in the table of
+// schemes.
+var options = []option{
+	{name: "method", args: "NAME", set: setMethod},
+	{name: "header", args: "NAME VALUE", many: true, set: setHeader},
+	{name: "status", args: "LIST", set: setStatus},
+	{name: "body", args: "TEXT", set: setBody},
+	{name: "body_regex", args: "REGEXP", set: setBodyRegex},
+	{name: "server_name", args: "NAME", set: setServerName},
+	{name: "insecure", set: setInsecure},
+	{name: "ca", args: "FILE", set: setCA},
+	{name: "cert", args: "FILE", set: setCert},
+	{name: "key", args: "FILE", set: setKey},
+}
+
+// settings is what the options of one check come to.
+type settings struct {
+	http  httpSettings
+	tls   tlsSettings
+	given []given // in the order of the canonical text
+}
+
+// A given is an option as it was given: where in the call of New, what may be shown of it, and what must not be.
+type given struct {
+	option *option
+	index  int
+	shown  []string
+	hidden []byte
+}
+
+// Takes tells how many values the option takes (0 for a flag such as insecure), for a caller that splits a line
+// into options. It is not ok if no scheme has such an option.
+func Takes(name string) (n int, ok bool) {
+	o, ok := findOption(name)
+	if !ok {
+		return 0, false
+	}
+	return o.takes(), true
+}
+
+// Options lists the names of the options that the scheme allows, sorted; none for an unknown scheme. Letter case
+// does not matter.
+func Options(scheme string) []string {
+	s, ok := findScheme(strings.ToLower(scheme))
+	if !ok {
+		return nil
+	}
+	return slices.Sorted(slices.Values(s.options))
+}
+
+func findOption(name string) (*option, bool) {
+	i := slices.IndexFunc(options, func(o option) bool { return o.name == name })
+	if i < 0 {
+		return nil, false
+	}
+	return &options[i], true
+}
+
+func (o *option) takes() int { return len(strings.Fields(o.args)) }
+
+// add judges one option by what holds for all of them, and stores it.
+func (s *settings) add(index int, in Option, at *scheme) error {
+	o, ok := findOption(in.Name)
+	switch {
+	case !ok:
+		return fmt.Errorf("unknown option %s: %s", quote(in.Name), at.allows())
+	case !slices.Contains(at.options, o.name):
+		return fmt.Errorf("option %s is for %s: %s", o.name, takenBy(o.name), at.allows())
+	case len(in.Values) != o.takes():
+		return fmt.Errorf("option %s has %d values: write %s", o.name, len(in.Values),
+			strings.TrimSpace(o.name+" "+o.args))
+	case !o.many && s.has(o.name):
+		return fmt.Errorf("option %s stands twice: keep one", o.name)
+	}
+	shown, hidden, err := o.set(s, in.Values)
+	if err != nil {
+		return fmt.Errorf("option %s: %w", o.name, err)
+	}
+	s.keep(given{o, index, shown, hidden})
+	return nil
+}
+
+// keep inserts g at its place in the canonical text: by the table, then by name, then as written. The last keeps
+// the order of headers of one name, which is the only order that HTTP gives a meaning to (RFC 9110, 5.3).
+func (s *settings) keep(g given) {
+	s.given = append(s.given, g)
+	slices.SortStableFunc(s.given, func(a, b given) int {
+		return cmp.Or(cmp.Compare(a.option.rank(), b.option.rank()), slices.Compare(a.shown, b.shown))
+	})
+}
+
+// rank is the option's row in the table.
+func (o *option) rank() int {
+	return slices.IndexFunc(options, func(other option) bool { return other.name == o.name })
+}
+
+func (s *settings) has(name string) bool {
+	return slices.ContainsFunc(s.given, func(g given) bool { return g.option.name == name })
+}
+
+// wrong blames the option of that name for an error that only all options together show.
+func (s *settings) wrong(name string, err error) error {
+	i := slices.IndexFunc(s.given, func(g given) bool { return g.option.name == name })
+	return &OptionError{Index: s.given[i].index, Err: fmt.Errorf("option %s: %w", name, err)}
+}
+
+// allows says what would be right where an option is wrong.
+func (s *scheme) allows() string {
+	if len(s.options) == 0 {
+		return s.name + " takes no options"
+	}
+	return s.name + " takes " + strings.Join(Options(s.name), ", ")
+}
+
+// takenBy lists the schemes that take the option.
+func takenBy(name string) string {
+	return schemeNames(func(s *scheme) bool { return slices.Contains(s.options, name) })
+}
+
+// word quotes a value unless it reads as one word without quotes.
+func word(v string) string {
+	plain := v != "" && v[0] != '"' && utf8.ValidString(v) &&
+		!strings.ContainsFunc(v, func(r rune) bool { return r == ' ' || !strconv.IsPrint(r) })
+	if plain {
+		return v
+	}
+	return strconv.Quote(v)
+}

@@ -1,0 +1,179 @@
+package check
+
+import (
+	"compress/flate"
+	"compress/gzip"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+	"unicode/utf8"
+)
+
+// A reason is the text of a failure and nothing more. The error that caused it is dropped, for its text repeats the
+// address, and peers can write into it what they like: only words of ours and quoted ones of theirs come through.
+
+// quoteLimit bounds text that is not ours, in bytes with its quotes.
+const quoteLimit = 64
+
+// quote makes text of any origin safe to stand in a message: quoted, without control characters, and cut.
+func quote(text string) string {
+	if len(text) <= quoteLimit {
+		if q := strconv.Quote(text); len(q) <= quoteLimit {
+			return q
+		}
+	}
+	text = text[:min(len(text), quoteLimit)]
+	for {
+		if q := strconv.Quote(text) + "…"; len(q) <= quoteLimit {
+			return q
+		}
+		_, size := utf8.DecodeLastRuneInString(text)
+		text = text[:len(text)-size]
+	}
+}
+
+// couldNotAsk are the errors of connecting that are about us and not about the peer (B49).
+var couldNotAsk = []syscall.Errno{
+	syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
+	syscall.EADDRNOTAVAIL, syscall.EAGAIN, // no local port is free
+	syscall.EPERM, syscall.EACCES, // a filter of this host
+}
+
+// causes are the words for what ends a conversation. The first that fits is taken.
+var causes = []struct {
+	err   error
+	words string
+}{
+	{net.ErrClosed, "timed out"}, // only the end of the context closes a connection under our hands
+	{syscall.ECONNREFUSED, "connection refused"},
+	{syscall.ECONNRESET, "connection reset"},
+	{syscall.EPIPE, "connection reset"},
+	{syscall.EHOSTUNREACH, "host unreachable"},
+	{syscall.ENETUNREACH, "network unreachable"},
+	{io.EOF, "connection closed"},
+	{io.ErrUnexpectedEOF, "connection closed"},
+	{errTooLong, errTooLong.Error()},
+	{gzip.ErrHeader, "not gzip"},
+	{gzip.ErrChecksum, "broken gzip"},
+}
+
+// words says in short what ended a conversation.
+func words(err error) string {
+	var timer interface{ Timeout() bool }
+	if errors.As(err, &timer) && timer.Timeout() {
+		return "timed out"
+	}
+	for _, c := range causes {
+		if errors.Is(err, c.err) {
+			return c.words
+		}
+	}
+	var corrupt flate.CorruptInputError
+	if errors.As(err, &corrupt) {
+		return "broken gzip"
+	}
+	return otherWords(err)
+}
+
+// otherWords is for errors that have no words of ours. The text of a net.OpError begins with the addresses, so only
+// its cause is used; what the peer objected to in TLS is such a cause.
+func otherWords(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	text := strings.TrimPrefix(err.Error(), "tls: ")
+	if op != nil && op.Op == "remote error" {
+		return "peer sent the tls alert " + quote(text)
+	}
+	return quote(text)
+}
+
+func connectFailure(err error) error {
+	for _, errno := range couldNotAsk {
+		if errors.Is(err, errno) {
+			return fmt.Errorf("%w: %s", ErrAbstain, errno.Error())
+		}
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return errors.New("connection refused")
+	}
+	return errors.New("connect: " + words(err))
+}
+
+func tlsFailure(err error, name string) error {
+	var record tls.RecordHeaderError
+	fault := certificateFault(err, name)
+	switch {
+	case fault != "":
+	case errors.As(err, &record):
+		fault = "peer does not speak tls"
+	default:
+		fault = words(err)
+	}
+	return errors.New("tls handshake: " + fault)
+}
+
+// validity says which end of its time a certificate is beyond.
+func validity(cert *x509.Certificate) string {
+	if time.Now().Before(cert.NotBefore) {
+		return "certificate is not valid before " + cert.NotBefore.UTC().Format(time.DateOnly)
+	}
+	return "certificate expired on " + cert.NotAfter.UTC().Format(time.DateOnly)
+}
+
+// names says whom a certificate is for: the first name, and how many more.
+func names(cert *x509.Certificate) string {
+	all := slices.Clone(cert.DNSNames) // crypto/tls shares certificates between connections
+	for _, ip := range cert.IPAddresses {
+		all = append(all, ip.String())
+	}
+	switch len(all) {
+	case 0:
+		return "no name"
+	case 1:
+		return quote(all[0])
+	}
+	return fmt.Sprintf("%s and %d more", quote(all[0]), len(all)-1)
+}
+
+func requestFailure(err error) error {
+	return errors.New("request not sent: " + words(err))
+}
+
+// responseFailure is for a peer that has not sent a byte.
+func responseFailure(err error) error {
+	if errors.Is(err, syscall.ECONNRESET) {
+		return errors.New("connection reset while waiting for the response")
+	}
+	return errors.New("no response: " + words(err))
+}
+
+// headFailure is for a peer that began to answer with start; ended is why no more could be read, nil if that was not
+// the trouble. What does not even begin like HTTP is malformed, however it ended.
+func headFailure(ended error, start []byte) error {
+	const version = "HTTP/"
+	n := min(len(start), len(version))
+	if ended == nil || string(start[:n]) != version[:n] {
+		return malformed(start)
+	}
+	return errors.New("incomplete response: " + words(ended))
+}
+
+// malformed shows the first line of what the peer sent instead of HTTP.
+func malformed(start []byte) error {
+	line, _, _ := strings.Cut(string(start), "\n")
+	return errors.New("malformed response " + quote(strings.TrimRight(line, "\r")))
+}
+
+func bodyFailure(err error) error {
+	return errors.New("reading the body: " + words(err))
+}

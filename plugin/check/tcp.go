@@ -1,0 +1,32 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+)
+
+// newTCP builds the check that only connects (B33).
+func newTCP(s *spec) (probe, error) {
+	if s.host != "" {
+		return nil, errors.New("tcp takes no host, for it tells the peer nothing: write " + s.scheme.example)
+	}
+	if s.path != "" || s.query != "" {
+		return nil, errors.New("tcp takes no path and no query: write " + s.scheme.example)
+	}
+	return probeTCP, nil
+}
+
+// probeTCP is content with a connection. It takes leave with a FIN, so that a server that accepts and reads sees an
+// orderly end and not an error to log.
+func probeTCP(ctx context.Context, addr netip.AddrPort) error {
+	conn, hangUp, err := dial(ctx, addr)
+	if err != nil {
+		return err
+	}
+	defer hangUp()
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite() // the peer has shown that it accepts, which is all that was asked
+	}
+	return nil
+}

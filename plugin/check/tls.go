@@ -1,0 +1,131 @@
+package check
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+)
+
+// tlsOptions are the options of every scheme that speaks TLS.
+var tlsOptions = []string{"server_name", "insecure", "ca", "cert", "key"}
+
+// tlsSettings is what they come to.
+type tlsSettings struct {
+	serverName string
+	insecure   bool
+	ca         *x509.CertPool // nil: the system's
+	cert, key  []byte         // PEM, both or neither
+}
+
+func setServerName(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	s.tls.serverName, err = parseHost(v[0])
+	return []string{s.tls.serverName}, nil, err
+}
+
+func setInsecure(s *settings, _ []string) (shown []string, hidden []byte, err error) {
+	s.tls.insecure = true
+	return nil, nil, nil
+}
+
+func setCA(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	bundle, err := os.ReadFile(v[0])
+	if err != nil {
+		return nil, nil, err
+	}
+	s.tls.ca = x509.NewCertPool()
+	if !s.tls.ca.AppendCertsFromPEM(bundle) {
+		return nil, nil, fmt.Errorf("no certificate in %s: it must be a bundle in pem form", quote(v[0]))
+	}
+	return v, bundle, nil
+}
+
+func setCert(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	s.tls.cert, err = os.ReadFile(v[0])
+	return v, s.tls.cert, err
+}
+
+func setKey(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	s.tls.key, err = os.ReadFile(v[0])
+	return v, s.tls.key, err
+}
+
+// tlsConfig judges the TLS options together. The name in the certificate is server_name, else the URL's host; where
+// there is neither, the check must say that it does not care.
+func (s *spec) tlsConfig(protocol string) (*tls.Config, error) {
+	name := s.tls.serverName
+	if name == "" {
+		name = s.host
+	}
+	if name == "" && !s.tls.insecure {
+		return nil, fmt.Errorf("%s without a host cannot tell whose certificate is right: name a host, as in %s, "+
+			"or add server_name NAME or insecure", s.scheme.name, s.scheme.example)
+	}
+	if s.tls.ca != nil && s.tls.insecure {
+		return nil, s.wrong("ca", errors.New("insecure verifies nothing: keep one of the two"))
+	}
+	certs, err := s.clientCertificate()
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{
+		ServerName:         name,
+		InsecureSkipVerify: s.tls.insecure,
+		RootCAs:            s.tls.ca,
+		Certificates:       certs,
+		MinVersion:         tls.VersionTLS12,
+		NextProtos:         []string{protocol},
+		// No ClientSessionCache: a resumed session would leave the certificate unseen.
+	}, nil
+}
+
+// clientCertificate pairs cert and key.
+func (s *spec) clientCertificate() ([]tls.Certificate, error) {
+	switch hasCert, hasKey := s.has("cert"), s.has("key"); {
+	case !hasCert && !hasKey:
+		return nil, nil
+	case !hasKey:
+		return nil, s.wrong("cert", errors.New("needs the option key FILE beside it"))
+	case !hasCert:
+		return nil, s.wrong("key", errors.New("needs the option cert FILE beside it"))
+	}
+	pair, err := tls.X509KeyPair(s.tls.cert, s.tls.key)
+	if err != nil {
+		return nil, s.wrong("cert", err)
+	}
+	return []tls.Certificate{pair}, nil
+}
+
+// secure speaks TLS over conn.
+func secure(ctx context.Context, conn net.Conn, config *tls.Config) (*tls.Conn, error) {
+	client := tls.Client(conn, config)
+	if err := client.HandshakeContext(ctx); err != nil {
+		return nil, tlsFailure(err, config.ServerName)
+	}
+	return client, nil
+}
+
+// certificateFault names what is wrong with the certificate of the peer, in words for an operator; "" if err is
+// about something else.
+func certificateFault(err error, name string) string {
+	var (
+		invalid x509.CertificateInvalidError
+		host    x509.HostnameError
+		unknown x509.UnknownAuthorityError
+		other   *tls.CertificateVerificationError
+	)
+	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return validity(invalid.Cert)
+	case errors.As(err, &host):
+		return fmt.Sprintf("certificate is for %s, not %s", names(host.Certificate), quote(name))
+	case errors.As(err, &unknown):
+		return "certificate signed by an unknown authority"
+	case errors.As(err, &other):
+		return "certificate not accepted: " + quote(other.Err.Error())
+	}
+	return ""
+}

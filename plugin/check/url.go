@@ -1,0 +1,131 @@
+package check
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// parseURL reads the URL of a check (RFC 3986), without the rules that are one protocol's own.
+func parseURL(raw string) (*spec, error) {
+	if i := strings.IndexFunc(raw, func(r rune) bool { return r <= ' ' || r >= 0x7f }); i >= 0 {
+		return nil, fmt.Errorf("url has the character %q: write it percent-encoded", []rune(raw[i:])[0])
+	}
+	u, err := url.Parse(raw)
+	if err != nil {
+		return nil, urlError(raw, err)
+	}
+	if u.User != nil {
+		return nil, errCredentials
+	}
+	s := &spec{path: u.EscapedPath(), query: u.RawQuery}
+	if s.scheme, err = parseScheme(u, raw); err != nil {
+		return nil, err
+	}
+	if strings.Contains(raw, "#") {
+		return nil, errors.New("url has a fragment, which is never sent: leave out what follows the #")
+	}
+	if s.port, err = parsePort(u.Port(), s.scheme); err != nil {
+		return nil, err
+	}
+	if u.Hostname() == "" {
+		return s, nil
+	}
+	s.host, err = parseHost(u.Hostname()) // url.Parse has seen to it that brackets hold an IPv6 address
+	return s, err
+}
+
+var errCredentials = errors.New("url has credentials: they never stand in a url, send them with the option header")
+
+// urlError keeps only the cause out of what url.Parse says, for the whole would repeat a password that stands in
+// the URL; so would the cause, where the password is taken for a port.
+func urlError(raw string, err error) error {
+	if strings.Contains(raw, "@") {
+		return errCredentials
+	}
+	if cause := new(url.Error); errors.As(err, &cause) {
+		err = cause.Err
+	}
+	return fmt.Errorf("url is malformed: %w", err)
+}
+
+// parseScheme finds the scheme of a URL that goes on with two slashes.
+func parseScheme(u *url.URL, raw string) (*scheme, error) {
+	every := schemeNames(func(*scheme) bool { return true })
+	if u.Scheme == "" {
+		return nil, fmt.Errorf("url has no scheme: begin with one of %s, as in %s", every, schemes[0].example)
+	}
+	found, ok := findScheme(u.Scheme)
+	if !ok {
+		return nil, fmt.Errorf("unknown scheme %s: there are %s", quote(u.Scheme), every)
+	}
+	if !strings.HasPrefix(raw[len(u.Scheme):], "://") {
+		return nil, fmt.Errorf("url has no // after %s: as in %s", u.Scheme, found.example)
+	}
+	return found, nil
+}
+
+// parsePort reads the port to dial, or takes the scheme's.
+func parsePort(text string, s *scheme) (uint16, error) {
+	if text == "" && s.port == 0 {
+		return 0, fmt.Errorf("%s has no default port: name one, as in %s", s.name, s.example)
+	}
+	if text == "" {
+		return s.port, nil
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || port == 0 {
+		return 0, fmt.Errorf("port %s is not between 1 and 65535", quote(text))
+	}
+	return uint16(port), nil
+}
+
+// parseHost returns the canonical form of a DNS name or an IP address, without brackets: lower case, no final dot.
+func parseHost(host string) (string, error) {
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Zone() == "" {
+		return ip.String(), nil
+	}
+	name := strings.ToLower(strings.TrimSuffix(host, "."))
+	labels := strings.Split(name, ".")
+	for _, label := range labels {
+		if !validLabel(label) {
+			return "", fmt.Errorf("host %s is neither a dns name nor an ip address", quote(host))
+		}
+	}
+	if len(name) > 253 || strings.Trim(labels[len(labels)-1], "0123456789") == "" {
+		return "", fmt.Errorf("host %s is neither a dns name nor an ip address", quote(host))
+	}
+	return name, nil
+}
+
+// validLabel is the rule of RFC 1123, 2.1, with the underscore that names in use have.
+func validLabel(label string) bool {
+	const letters = "abcdefghijklmnopqrstuvwxyz0123456789-_"
+	return len(label) >= 1 && len(label) <= 63 && strings.Trim(label, letters) == "" &&
+		label[0] != '-' && label[len(label)-1] != '-'
+}
+
+// authority is host and port in the form of a URL and of a Host header, the port only where it is not the default
+// of the scheme.
+func (s *spec) authority(host string, port uint16) string {
+	if port != s.scheme.port {
+		return net.JoinHostPort(host, strconv.Itoa(int(port)))
+	}
+	if strings.Contains(host, ":") {
+		return "[" + host + "]"
+	}
+	return host
+}
+
+// url is the canonical URL.
+func (s *spec) url() string {
+	text := s.scheme.name + "://" + s.authority(s.host, s.port) + s.path
+	if s.query != "" {
+		text += "?" + s.query
+	}
+	return text
+}

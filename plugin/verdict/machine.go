@@ -1,0 +1,82 @@
+package verdict
+
+import "time"
+
+// Machine is the rise and fall of one target. Its zero value knows nothing.
+//
+// An unknown target is up at its first success, and down after Fall failures. An up target adds up its failures, and
+// only Rise successes in a row wipe them: one that fails every other probe does go down (as in gdnsd's monitoring). A
+// down target is up after Rise successes in a row, and one failure starts that anew.
+type Machine struct {
+	state     State
+	since     time.Time
+	reason    string // of the last failure, while it still counts
+	failures  int    // towards down, while not down
+	successes int    // in a row, towards up while down, towards wiping the failures while up
+}
+
+// Resume gives a machine that starts where a verdict left off. Its streaks start anew.
+func Resume(v Verdict) Machine { return Machine{state: v.State, since: v.Since, reason: v.Reason} }
+
+// Step takes the outcome of a probe: nil is a success, an error a failure and its reason. It returns the verdict, and
+// how long to wait, from the start of that probe, before the next.
+func (m *Machine) Step(p Pace, outcome error, now time.Time) (Verdict, time.Duration) {
+	if outcome == nil {
+		m.succeed(p, now)
+	} else {
+		m.reason = outcome.Error()
+		m.fail(p, now)
+	}
+	wait := m.wait(p)
+	return Verdict{State: m.state, Since: m.since, Reason: m.reason, Holds: m.holds(p, wait)}, wait
+}
+
+// Streak is how many results in a row, or in sum, speak against the state.
+func (m *Machine) Streak() int {
+	if m.state == Down {
+		return m.successes
+	}
+	return m.failures
+}
+
+func (m *Machine) succeed(p Pace, now time.Time) {
+	m.successes++
+	switch {
+	case m.state == Unknown, m.state == Down && m.successes >= p.Rise:
+		*m = Machine{state: Up, since: now}
+	case m.state == Up && m.successes >= p.Rise:
+		m.failures, m.successes, m.reason = 0, 0, ""
+	}
+}
+
+func (m *Machine) fail(p Pace, now time.Time) {
+	m.successes = 0
+	if m.state == Down {
+		return
+	}
+	m.failures++
+	if m.failures >= p.Fall {
+		*m = Machine{state: Down, since: now, reason: m.reason}
+	}
+}
+
+// wait is the interval while nothing speaks against the state, else the fast one.
+func (m *Machine) wait(p Pace) time.Duration {
+	if m.state == Unknown || m.Streak() > 0 {
+		return p.Fast
+	}
+	return p.Interval
+}
+
+// holds is the least time before the state could change: the next wait, and a fast one for each further result that
+// is needed, each as short as jitter makes it, and each result at once.
+func (m *Machine) holds(p Pace, wait time.Duration) time.Duration {
+	further := 0
+	switch m.state {
+	case Up:
+		further = p.Fall - m.failures - 1
+	case Down:
+		further = p.Rise - m.successes - 1
+	}
+	return (wait + time.Duration(further)*p.Fast) * (100 - Jitter) / 100
+}

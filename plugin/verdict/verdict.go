@@ -1,0 +1,99 @@
+// Package verdict holds what the pool believes: of a target, since when, why, and how long that is sure to hold.
+//
+// It is arithmetic on values. It starts no goroutine and reads no clock: the instant is always an argument.
+package verdict
+
+import (
+	"net/netip"
+	"time"
+	"unique"
+)
+
+// State is what is believed of a target.
+type State uint8
+
+const (
+	// Unknown is the state of a target that no probe has decided yet. It is served: silence never removes an address.
+	Unknown State = iota
+	// Unchecked is the state of an address that no check covers. It is served, and bounds no TTL.
+	Unchecked
+	// Up is the state of a target that answers its check.
+	Up
+	// Down is the state of a target that failed its check as often as its pace asks for.
+	Down
+)
+
+// String is the state in lower case, as metrics and logs name it.
+func (s State) String() string {
+	switch s {
+	case Unchecked:
+		return "unchecked"
+	case Up:
+		return "up"
+	case Down:
+		return "down"
+	default:
+		return "unknown"
+	}
+}
+
+// Fit reports whether an address in this state is served while others can be.
+func (s State) Fit() bool { return s != Down }
+
+// Verdict is what is believed of a target. Its zero value is Unknown.
+type Verdict struct {
+	State  State
+	Since  time.Time     // when the state was entered; zero for a target never decided
+	Reason string        // why the last failure failed; empty while nothing speaks against the target
+	Holds  time.Duration // from the last result on, the state cannot change for as long as this
+}
+
+// Worse gives the one of two verdicts that decides when both checks must pass: down before unknown before up. What it
+// Holds is the shorter of the two, but an unchecked side counts for nothing.
+func Worse(a, b Verdict) Verdict {
+	if a.State == Unchecked {
+		return b
+	}
+	if b.State == Unchecked {
+		return a
+	}
+	holds := min(a.Holds, b.Holds)
+	if severity[b.State] > severity[a.State] || (a.State == Down && b.State == Down && b.Since.Before(a.Since)) {
+		a = b
+	}
+	a.Holds = holds
+	return a
+}
+
+var severity = [...]uint8{Unchecked: 0, Up: 1, Unknown: 2, Down: 3}
+
+// Identity names a check together with its pace. Its text is the canonical one, so that every name, stanza, view and
+// listener with the same text shares one target, and an unchanged line keeps its history over a reload. It compares by
+// pointer, and an edit of the Corefile leaks nothing.
+type Identity struct {
+	text   unique.Handle[string]
+	secret uint64
+}
+
+// Identify interns text. The secret stands for what the text must not show, such as the value of a header: two checks
+// that differ only there are two.
+func Identify(text string, secret uint64) Identity {
+	return Identity{text: unique.Make(text), secret: secret}
+}
+
+// String is the text. The zero Identity has none.
+func (id Identity) String() string {
+	if id == (Identity{}) {
+		return ""
+	}
+	return id.text.Value()
+}
+
+// Target is one check at one address: map key, log field and status row at once.
+type Target struct {
+	Identity Identity
+	Addr     netip.AddrPort
+}
+
+// String is the address and the check.
+func (t Target) String() string { return t.Addr.String() + " " + t.Identity.String() }

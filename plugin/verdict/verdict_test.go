@@ -1,0 +1,101 @@
+package verdict
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestWorse(t *testing.T) {
+	early, late := time.Unix(1e9, 0), time.Unix(2e9, 0)
+	up := Verdict{State: Up, Since: early, Holds: 20 * time.Second}
+	unknown := Verdict{}
+	down := Verdict{State: Down, Since: early, Reason: "first", Holds: 10 * time.Second}
+	later := Verdict{State: Down, Since: late, Reason: "second", Holds: 5 * time.Second}
+	unchecked := Verdict{State: Unchecked}
+	for _, tc := range []struct {
+		name       string
+		a, b, want Verdict
+	}{
+		{"down before up", up, down, down},
+		{"unknown before up, and its hold", up, unknown, unknown},
+		{"down before unknown", unknown, later, Verdict{State: Down, Since: late, Reason: "second"}},
+		{"unchecked counts for nothing", unchecked, up, up},
+		{"both unchecked", unchecked, unchecked, unchecked},
+		{"down for longest, sure for shortest", later, down, Verdict{State: Down, Since: early, Reason: "first", Holds: 5 * time.Second}},
+	} {
+		if got := Worse(tc.a, tc.b); got != tc.want {
+			t.Errorf("%s: %+v, want %+v", tc.name, got, tc.want)
+		}
+		if got := Worse(tc.b, tc.a); got != tc.want {
+			t.Errorf("%s, the other way round: %+v, want %+v", tc.name, got, tc.want)
+		}
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	a, b := Identify("tcp://:80 every 10s", 0), Identify(strings.Clone("tcp://:80 every 10s"), 0)
+	if a != b {
+		t.Error("the same text gives two identities")
+	}
+	if a == Identify("tcp://:80 every 10s", 1) {
+		t.Error("two secrets give one identity")
+	}
+	if a == Identify("tcp://:81 every 10s", 0) {
+		t.Error("two texts give one identity")
+	}
+	target := Target{Identity: a, Addr: netip.MustParseAddrPort("[2001:db8::1]:80")}
+	if got, want := target.String(), "[2001:db8::1]:80 tcp://:80 every 10s"; got != want {
+		t.Errorf("target prints as %q, want %q", got, want)
+	}
+	if got := (Identity{}).String(); got != "" {
+		t.Errorf("the zero identity prints as %q", got)
+	}
+}
+
+func TestStates(t *testing.T) {
+	for state, want := range map[State]string{Unknown: "unknown", Unchecked: "unchecked", Up: "up", Down: "down"} {
+		if state.String() != want {
+			t.Errorf("state %d prints as %q, want %q", state, state, want)
+		}
+		if state.Fit() != (state != Down) {
+			t.Errorf("%s: fit is %t", state, state.Fit())
+		}
+	}
+}
+
+func TestPace(t *testing.T) {
+	good := Pace{Interval: 10 * time.Second, Fast: 2 * time.Second, Timeout: 3 * time.Second, Rise: 2, Fall: 3}
+	if err := good.Check(); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := good.String(), "every 10s/2s timeout 3s rise 2 fall 3"; got != want {
+		t.Errorf("pace prints as %q, want %q", got, want)
+	}
+	// interval + 2 × max(fast, timeout) + timeout
+	if got, want := good.Bound(), 19*time.Second; got != want {
+		t.Errorf("bound is %s, want %s", got, want)
+	}
+	for _, tc := range []struct {
+		want string
+		edit func(*Pace)
+	}{
+		{"interval 0s", func(p *Pace) { p.Interval = 0 }},
+		{"interval 25h", func(p *Pace) { p.Interval = 25 * time.Hour }},
+		{"at most the first", func(p *Pace) { p.Fast = 11 * time.Second }},
+		{"the fast one, is at least", func(p *Pace) { p.Fast = 0 }},
+		{"timeout 0s", func(p *Pace) { p.Timeout = 0 }},
+		{"over the interval", func(p *Pace) { p.Timeout = 11 * time.Second }},
+		{"rise and fall", func(p *Pace) { p.Rise = 0 }},
+		{"rise and fall", func(p *Pace) { p.Rise = 65536 }},
+		{"rise and fall", func(p *Pace) { p.Fall = -1 }},
+		{"rise and fall", func(p *Pace) { p.Fall = 65536 }},
+	} {
+		bad := good
+		tc.edit(&bad)
+		if err := bad.Check(); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%+v: error %v, want one that says %q", bad, err, tc.want)
+		}
+	}
+}

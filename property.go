@@ -1,0 +1,253 @@
+package multivalue
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/pkg/durations"
+)
+
+// property is one word of a stanza.
+type property struct {
+	usage    string // what follows the word
+	min, max int    // values on the line; a max of -1 is none
+	repeats  bool
+	block    bool // it may have a block of its own
+	parse    func(s *parsedStanza, c *caddy.Controller, args []string) error
+}
+
+// properties are all of them. Each has a parser of its own; none has another place where it is read.
+var properties = map[string]property{
+	"check":       {usage: "URL [OPTION VALUE...]...", min: 1, max: -1, repeats: true, block: true, parse: parseCheck},
+	"interval":    {usage: "DURATION [FAST]", min: 1, max: 2, parse: parseInterval},
+	"timeout":     {usage: "DURATION", min: 1, max: 1, parse: parseTimeout},
+	"rise":        {usage: "COUNT", min: 1, max: 1, parse: parseRise},
+	"fall":        {usage: "COUNT", min: 1, max: 1, parse: parseFall},
+	"limit":       {usage: "COUNT|off", min: 1, max: 1, parse: parseLimit},
+	"min_up":      {usage: "COUNT|PERCENT%", min: 1, max: 1, parse: parseMinUp},
+	"all_down":    {usage: "serve|nodata|servfail", min: 1, max: 1, parse: parseAllDown},
+	"ttl":         {usage: "MAX [MIN]|off", min: 1, max: 2, parse: parseTTL},
+	"within":      {usage: "NETWORK...", min: 1, max: -1, repeats: true, parse: parseWithin},
+	"except":      {usage: "NAME...", min: 1, max: -1, repeats: true, parse: parseExcept},
+	"max_targets": {usage: "COUNT", min: 1, max: 1, parse: parseMaxTargets},
+	"dry_run":     {parse: parseDryRun},
+}
+
+func propertyNames() []string { return slices.Sorted(maps.Keys(properties)) }
+
+// count says how many values the property takes.
+func (p property) count() string {
+	switch {
+	case p.max == 0:
+		return "no value"
+	case p.max < 0:
+		return "at least " + times(p.min, "value")
+	case p.min == p.max:
+		return times(p.min, "value")
+	default:
+		return fmt.Sprintf("%d or %s", p.min, times(p.max, "value"))
+	}
+}
+
+func parseInterval(s *parsedStanza, c *caddy.Controller, args []string) (err error) {
+	if s.pace.Interval, err = parseDuration(args[0], verdict.MinInterval, verdict.MaxInterval); err != nil {
+		return c.Errf("interval %v", err)
+	}
+	if len(args) == 1 {
+		return nil
+	}
+	if s.pace.Fast, err = parseDuration(args[1], verdict.MinInterval, s.pace.Interval); err != nil {
+		return c.Errf("the fast interval %v", err)
+	}
+	return nil
+}
+
+func parseTimeout(s *parsedStanza, c *caddy.Controller, args []string) (err error) {
+	if s.pace.Timeout, err = parseDuration(args[0], verdict.MinTimeout, verdict.MaxInterval); err != nil {
+		return c.Errf("timeout %v", err)
+	}
+	return nil
+}
+
+func parseRise(s *parsedStanza, c *caddy.Controller, args []string) error {
+	return parseCount(c, "rise", args[0], verdict.MaxCount, &s.pace.Rise)
+}
+
+func parseFall(s *parsedStanza, c *caddy.Controller, args []string) error {
+	return parseCount(c, "fall", args[0], verdict.MaxCount, &s.pace.Fall)
+}
+
+func parseLimit(s *parsedStanza, c *caddy.Controller, args []string) error {
+	if args[0] == "off" {
+		s.rule.Policy.Limit = 0
+		return nil
+	}
+	return parseCount(c, "limit", args[0], math.MaxUint16, &s.rule.Policy.Limit)
+}
+
+func parseMinUp(s *parsedStanza, c *caddy.Controller, args []string) error {
+	share, isShare := strings.CutSuffix(args[0], "%")
+	if !isShare {
+		return parseCount(c, "min_up", args[0], math.MaxUint16, &s.rule.Policy.MinUp.Count)
+	}
+	return parseCount(c, "the share of min_up", share, 100, &s.rule.Policy.MinUp.Percent)
+}
+
+func parseAllDown(s *parsedStanza, c *caddy.Controller, args []string) error {
+	policies := map[string]answer.AllDown{"serve": answer.Serve, "nodata": answer.NoData, "servfail": answer.ServFail}
+	policy, ok := policies[args[0]]
+	if !ok {
+		return c.Errf("all_down %q: want serve, nodata or servfail%s", args[0], suggest(args[0], slices.Sorted(maps.Keys(policies))))
+	}
+	s.rule.Policy.AllDown = policy
+	return nil
+}
+
+func parseTTL(s *parsedStanza, c *caddy.Controller, args []string) error {
+	ttl := &s.rule.Policy.TTL
+	if args[0] == "off" {
+		if len(args) > 1 {
+			return c.Errf("ttl off takes nothing behind it, not %q", args[1])
+		}
+		*ttl = answer.TTL{Off: true}
+		return nil
+	}
+	var bounds [2]uint32
+	for i, arg := range args {
+		d, err := parseDuration(arg, time.Second, math.MaxInt32*time.Second)
+		if err != nil {
+			return c.Errf("ttl %v", err)
+		}
+		bounds[i] = uint32(d / time.Second)
+	}
+	ttl.Max = bounds[0]
+	ttl.Min = min(ttl.Min, ttl.Max)
+	if len(args) == 2 {
+		ttl.Min = bounds[1]
+	}
+	if ttl.Min > ttl.Max {
+		return c.Errf("ttl %s %s: the second value, the least, is at most the first", args[0], args[1])
+	}
+	return nil
+}
+
+func parseWithin(s *parsedStanza, c *caddy.Controller, args []string) error {
+	for _, arg := range args {
+		network, err := parseNetwork(arg)
+		if err != nil {
+			return c.Errf("within %v", err)
+		}
+		s.within = append(s.within, network)
+	}
+	return nil
+}
+
+func parseExcept(s *parsedStanza, c *caddy.Controller, args []string) error {
+	for _, arg := range args {
+		names := plugin.Host(arg).NormalizeExact()
+		if len(names) == 0 {
+			return c.Errf("except %q: want a domain name", arg)
+		}
+		s.except = append(s.except, names...)
+	}
+	return nil
+}
+
+func parseMaxTargets(s *parsedStanza, c *caddy.Controller, args []string) error {
+	return parseCount(c, "max_targets", args[0], maxTargets, &s.account.max)
+}
+
+func parseDryRun(s *parsedStanza, _ *caddy.Controller, _ []string) error {
+	s.rule.Policy.DryRun = true
+	return nil
+}
+
+// parseCheck reads a check: its URL and options on the line, and more options, one a line, in a block.
+func parseCheck(s *parsedStanza, c *caddy.Controller, args []string) error {
+	options, err := splitOptions(args[1:])
+	if err != nil {
+		return c.Errf("check %s: %v", args[0], err)
+	}
+	line := c.Line()
+	lines := slices.Repeat([]int{line}, len(options))
+	if c.NextArg() { // it can only be the brace that RemainingArgs stopped at
+		for c.Next() && c.Val() != "}" {
+			lines = append(lines, c.Line())
+			options = append(options, check.Option{Name: c.Val(), Values: c.RemainingArgs()})
+		}
+	}
+	question, err := check.New(args[0], options...)
+	var wrong *check.OptionError
+	if errors.As(err, &wrong) {
+		line = lines[wrong.Index]
+		err = fmt.Errorf("%w%s", err, suggestOption(args[0], options[wrong.Index].Name))
+	}
+	if err != nil {
+		return fmt.Errorf("%s:%d - Error during parsing: check %s: %w", c.File(), line, args[0], err)
+	}
+	spec := checkSpec{prober: question, name: question.String(), secret: question.Secret(), port: question.Port()}
+	spec.bare = verdict.Identify(spec.name, spec.secret)
+	if slices.ContainsFunc(s.checks, func(other checkSpec) bool { return other.bare == spec.bare }) {
+		return c.Errf("check %s stands twice in this stanza", spec.name)
+	}
+	s.checks = append(s.checks, spec)
+	return nil
+}
+
+// setPace completes a check line once the whole stanza has been read.
+func (c *checkSpec) setPace(pace verdict.Pace) {
+	c.pace = pace
+	c.identity = verdict.Identify(c.name+" "+pace.String(), c.secret)
+}
+
+// splitOptions takes apart the options on a check's line. Each has a fixed number of values.
+func splitOptions(words []string) ([]check.Option, error) {
+	var options []check.Option
+	for len(words) > 0 {
+		option := words[0]
+		n, ok := check.Takes(option)
+		if !ok {
+			return nil, fmt.Errorf("unknown option %q", option)
+		}
+		if len(words)-1 < n {
+			return nil, fmt.Errorf("option %s takes %s, not %d", option, times(n, "value"), len(words)-1)
+		}
+		options = append(options, check.Option{Name: option, Values: words[1 : 1+n]})
+		words = words[1+n:]
+	}
+	return options, nil
+}
+
+// parseDuration reads a duration such as 10s or 500ms; a number alone is in seconds, as elsewhere in CoreDNS.
+func parseDuration(text string, low, high time.Duration) (time.Duration, error) {
+	d, err := durations.NewDurationFromArg(text)
+	if err != nil {
+		return 0, fmt.Errorf("%q is no duration: want one such as 10s or 500ms", text)
+	}
+	if d < low || d > high {
+		return 0, fmt.Errorf("%s: want a duration from %s to %s", text, low, high)
+	}
+	return d, nil
+}
+
+// parseCount reads a count from 1 to high.
+func parseCount(c *caddy.Controller, what, text string, high int, into *int) error {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > high {
+		return c.Errf("%s %q: want a count from 1 to %d", what, text, high)
+	}
+	*into = n
+	return nil
+}

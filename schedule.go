@@ -1,0 +1,141 @@
+package multivalue
+
+import (
+	"container/heap"
+	"time"
+)
+
+const (
+	// maxInFlight bounds the probes under way. Each takes a goroutine and a descriptor, for its timeout at the most.
+	maxInFlight = 512
+	// maxFailing of them may be of targets that failed last time, so that black holes, each of which holds its place
+	// for a whole timeout, never keep the living waiting.
+	maxFailing = maxInFlight * 3 / 4
+	// keptForFailing are never taken by the living, so that the dead are noticed when they return.
+	keptForFailing = maxInFlight / 8
+	// maxRate bounds the probes a second, whatever a Corefile asks for: no DNS server becomes a flood.
+	maxRate = 20_000
+	// maxBurst is how far the rate may be caught up with after a pause.
+	maxBurst = 10 * time.Millisecond
+
+	// never is a wait that something else will end.
+	never = time.Hour
+)
+
+// lane is which of two queues a watch waits in.
+type lane uint8
+
+const (
+	living lane = iota // its last probe succeeded, or it has had none
+	failing
+)
+
+// schedule holds the watches until they are due. Each has its own deadline; there are no rounds.
+type schedule struct {
+	queues   [2]queue
+	inFlight [2]int
+	opens    time.Time // no probe starts before, for the sake of maxRate
+}
+
+// add plans the next probe of a watch.
+func (s *schedule) add(w *watch, due time.Time) {
+	w.due = due
+	w.lane = living
+	if w.failing {
+		w.lane = failing
+	}
+	heap.Push(&s.queues[w.lane], w)
+}
+
+// remove takes a watch out, if it is in.
+func (s *schedule) remove(w *watch) {
+	if w.place >= 0 {
+		heap.Remove(&s.queues[w.lane], w.place)
+		w.place = parked
+	}
+}
+
+// done gives back what the probe of a watch held.
+func (s *schedule) done(w *watch) {
+	s.inFlight[w.lane]--
+	probesInFlight.Dec()
+	w.place = parked
+}
+
+// dispatch starts what is due, as far as the bounds allow, the living first.
+func (s *schedule) dispatch(now time.Time, start func(*watch)) {
+	for {
+		l, ok := s.next(now)
+		if !ok {
+			return
+		}
+		if now.Before(s.opens) {
+			skippedRate.Inc()
+			return
+		}
+		if idle := now.Add(-maxBurst); s.opens.Before(idle) {
+			s.opens = idle
+		}
+		s.opens = s.opens.Add(time.Second / maxRate)
+		w := heap.Pop(&s.queues[l]).(*watch)
+		w.place = probing
+		s.inFlight[l]++
+		probesInFlight.Inc()
+		start(w)
+	}
+}
+
+// next is the lane whose first watch is due and may be started.
+func (s *schedule) next(now time.Time) (lane, bool) {
+	for l := living; l <= failing; l++ {
+		if q := s.queues[l]; len(q) > 0 && !q[0].due.After(now) && s.room(l) {
+			return l, true
+		}
+	}
+	return 0, false
+}
+
+// room reports whether a probe of that lane may start.
+func (s *schedule) room(l lane) bool {
+	if l == failing {
+		return s.inFlight[failing] < maxFailing && s.inFlight[living]+s.inFlight[failing] < maxInFlight
+	}
+	return s.inFlight[living]+max(s.inFlight[failing], keptForFailing) < maxInFlight
+}
+
+// wait is how long nothing can be started, unless a probe ends before.
+func (s *schedule) wait(now time.Time) time.Duration {
+	wait := never
+	for l := living; l <= failing; l++ {
+		if q := s.queues[l]; len(q) > 0 && s.room(l) {
+			wait = min(wait, q[0].due.Sub(now))
+		}
+	}
+	return max(wait, s.opens.Sub(now), 0)
+}
+
+// queue is a heap of watches, the first due on top.
+type queue []*watch
+
+func (q queue) Len() int           { return len(q) }
+func (q queue) Less(i, j int) bool { return q[i].due.Before(q[j].due) }
+func (q queue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].place, q[j].place = i, j
+}
+
+// Push is for container/heap.
+func (q *queue) Push(x any) {
+	w := x.(*watch)
+	w.place = len(*q)
+	*q = append(*q, w)
+}
+
+// Pop is for container/heap.
+func (q *queue) Pop() any {
+	last := len(*q) - 1
+	w := (*q)[last]
+	(*q)[last] = nil
+	*q = (*q)[:last]
+	return w
+}

@@ -1,0 +1,40 @@
+package multivalue
+
+import (
+	"math"
+	"net/netip"
+
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+)
+
+// stanza is one multivalue stanza of a Corefile, ready to judge by.
+type stanza struct {
+	rule    answer.Rule // its Health is the stanza
+	checks  []checkSpec // all must pass
+	within  networks
+	account *account
+	pool    *pool
+	longest uint32 // the highest TTL, in seconds, that can go out while verdicts bound it
+}
+
+// Look is what the pool believes of an address, by the check that believes the worst of it.
+func (s *stanza) Look(addr netip.Addr, ttl uint32) verdict.Verdict {
+	worst := verdict.Verdict{State: verdict.Unchecked}
+	if !s.within.allow(addr) {
+		return worst
+	}
+	ttl = min(ttl, s.longest)
+	for i := range s.checks {
+		t := verdict.Target{Identity: s.checks[i].identity, Addr: netip.AddrPortFrom(addr, s.checks[i].port)}
+		worst = verdict.Worse(worst, s.pool.look(t, s.account, ttl))
+	}
+	return worst
+}
+
+// seal fills in what follows from the rest, once all of that is known.
+func (s *stanza) seal(pace verdict.Pace) {
+	s.rule.Health = s
+	s.account.checks = s.checks
+	s.longest = s.rule.Policy.TTL.Longest(math.MaxUint32, pace.LongestHold())
+}

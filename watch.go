@@ -1,0 +1,169 @@
+package multivalue
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+)
+
+// want asks the pool to watch a target.
+type want struct {
+	target  verdict.Target
+	account *account
+	ttl     uint32
+}
+
+// watch is one watched target.
+type watch struct {
+	target  verdict.Target
+	check   *pacedCheck
+	account *account
+	entry   *entry
+	machine verdict.Machine
+	state   verdict.State
+	asked   time.Time // last seen asked for, by a sweep
+	started time.Time // of the last probe
+	due     time.Time // of the next
+	place   int       // in its queue, or probing or parked
+	lane    lane
+	failing bool // the last probe failed
+	settled bool // it had its first wait of a whole interval, which is drawn at random to spread the targets
+	removed bool // while its probe was under way
+}
+
+const (
+	probing = -1 // handed to a probe
+	parked  = -2 // its check runs in no confirmed generation yet
+)
+
+type probeResult struct {
+	watch *watch
+	err   error
+	took  time.Duration
+}
+
+// memory is the last verdict on a target that is watched no longer.
+type memory struct {
+	verdict verdict.Verdict
+	until   time.Time
+}
+
+// learn begins to watch a target that a query missed, unless a cap is reached: nothing that is watched makes room for
+// what is new, so a flood of names never pushes out a busy target.
+func (p *pool) learn(w want, now time.Time) {
+	g := w.account.generation
+	if g.stage == left {
+		return // a query that was under way when its server stopped
+	}
+	if g.stage == candidate {
+		p.confirmed(g, now) // it answers queries, so it has started
+	}
+	check := p.checks[w.target.Identity]
+	if check == nil || p.watches[w.target] != nil {
+		return
+	}
+	if len(p.watches) >= maxTargets {
+		p.full.Store(true)
+		return
+	}
+	if w.account.targets >= w.account.max {
+		w.account.full.Store(true)
+		return
+	}
+	watch := p.watch(w.target, check, w.account, now)
+	watch.entry.note(w.ttl)
+	watch.plan(p, now)
+}
+
+// watch adds a target to the board. It is parked: plan schedules it.
+func (p *pool) watch(t verdict.Target, check *pacedCheck, a *account, now time.Time) *watch {
+	w := &watch{target: t, check: check, account: a, entry: new(entry), asked: now, place: parked}
+	w.entry.asked.Store(true)
+	if m, ok := p.memories[check.sibling(t)]; ok && now.Before(m.until) {
+		w.machine = verdict.Resume(m.verdict)
+		w.publish(m.verdict)
+	}
+	a.targets++
+	p.watches[t] = w
+	targets[w.state].Inc()
+	p.board.put(t, w.entry)
+	return w
+}
+
+// plan schedules a parked watch: a new one within a fast interval, one that resumes within a whole one.
+func (w *watch) plan(p *pool, now time.Time) {
+	wait := w.check.pace.Fast
+	if w.state != verdict.Unknown {
+		wait = w.check.pace.Interval
+		w.settled = true
+	}
+	w.failing = w.state == verdict.Down
+	p.schedule.add(w, now.Add(between(0, wait)))
+}
+
+// forget ends a watch. Its verdict is remembered for two intervals, for when it is asked for again.
+func (p *pool) forget(w *watch, now time.Time) {
+	if v := w.entry.verdict.Load(); v != nil && v.State != verdict.Unknown {
+		p.memories[w.check.sibling(w.target)] = memory{*v, now.Add(2 * w.check.pace.Interval)}
+	}
+	w.removed = true
+	p.schedule.remove(w)
+	delete(p.watches, w.target)
+	targets[w.state].Dec()
+	p.board.put(w.target, nil)
+	w.account.targets--
+	w.account.full.Store(false)
+	p.full.Store(false)
+}
+
+// sweep forgets what nobody asked for, and what it remembered for long enough.
+func (p *pool) sweep(now time.Time) {
+	p.nextSweep = now.Add(sweepEvery)
+	for _, w := range p.watches {
+		if w.entry.asked.Swap(false) {
+			w.asked = now
+		} else if now.Sub(w.asked) > keep(w.entry.ttl.Load()) {
+			p.forget(w, now)
+		}
+	}
+	for t, m := range p.memories {
+		if now.After(m.until) {
+			delete(p.memories, t)
+		}
+	}
+	for _, g := range p.generations {
+		for _, a := range g.accounts {
+			a.saidOpen.Store(false)
+		}
+	}
+}
+
+// keep is how long a target that went out with that TTL is watched after it was last asked for.
+func keep(ttl uint32) time.Duration {
+	return min(max(keepUnasked, 3*time.Duration(ttl)*time.Second), keepAtMost)
+}
+
+// reset forgets everything, without a memory and without trusting what it finds: it also follows a panic. Probes that
+// are under way come back to watches that are removed.
+func (p *pool) reset() {
+	for _, w := range p.watches {
+		w.removed = true
+		w.account.targets--
+		targets[w.state].Dec()
+	}
+	for i := range p.board {
+		p.board[i].Store(nil)
+	}
+	p.schedule.queues = [2]queue{}
+	p.watches = make(map[verdict.Target]*watch)
+	p.memories = make(map[verdict.Target]memory)
+}
+
+// shorten takes up to a tenth off a wait, so that replicas and targets do not stay in step.
+func shorten(wait time.Duration) time.Duration {
+	return wait - rand.N(wait*verdict.Jitter/100+1)
+}
+
+// between draws a wait from low up to high.
+func between(low, high time.Duration) time.Duration { return low + rand.N(high-low+1) }
