@@ -2,22 +2,37 @@ package multivalue
 
 import (
 	"encoding/binary"
-	"maps"
+	"hash/maphash"
+	"math/bits"
 	"sync/atomic"
 
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
 // boardShards is how many parts the board has. One new target copies one part, so that learning it among a hundred
-// thousand copies a few hundred entries.
+// thousand copies a few hundred slots.
 const boardShards = 256
 
 // board is what the pool has published: an entry for each watched target. Queries read it without a lock; only the
-// pool's goroutine writes it. A part is never changed once it is published: it is replaced when a target comes or goes.
-type board [boardShards]atomic.Pointer[map[verdict.Target]*entry]
+// pool's goroutine writes it. It is a hash table of our own, since a query has a look at it for every address: half the
+// time of a Go map, of which the hash of the key is most (see docs/benchmarks.md).
+type board [boardShards]atomic.Pointer[part]
+
+// part is an open hash table, a power of two long and at most half full. It is never changed once it is published: it is
+// replaced when a target comes or goes.
+type part struct {
+	slots []slot
+	used  int
+}
+
+type slot struct {
+	hash  uint64
+	entry *entry // nil where the slot is free
+}
 
 // entry is a watched target as queries see it.
 type entry struct {
+	target  verdict.Target
 	verdict atomic.Pointer[verdict.Verdict] // nil before the first result
 	asked   atomic.Bool                     // since the last sweep
 	ttl     atomic.Uint32                   // the longest that somebody may keep an answer with it, in seconds
@@ -25,20 +40,37 @@ type entry struct {
 
 // look returns the verdict on a target, and takes note that it was asked for. It reads, and writes only what is not
 // noted yet, so that parallel queries for the same names do not fight for the same cache lines.
-func (b *board) look(t verdict.Target, ttl uint32) (v verdict.Verdict, watched bool) {
-	shard := b[shardOf(t)].Load()
-	if shard == nil {
-		return v, false
-	}
-	e := (*shard)[t]
+// It returns nil for a target that is not watched.
+func (b *board) look(t *verdict.Target, h uint64, ttl uint32) *verdict.Verdict {
+	e := b.find(t, h)
 	if e == nil {
-		return v, false
+		return nil
 	}
 	e.note(ttl)
-	if p := e.verdict.Load(); p != nil {
-		v = *p
+	if v := e.verdict.Load(); v != nil {
+		return v
 	}
-	return v, true
+	return unknown
+}
+
+// The verdicts on what is not, or not yet, probed. Nobody changes them.
+var (
+	unknown   = &verdict.Verdict{State: verdict.Unknown}
+	unchecked = &verdict.Verdict{State: verdict.Unchecked}
+)
+
+func (b *board) find(t *verdict.Target, h uint64) *entry {
+	p := b[h%boardShards].Load()
+	if p == nil {
+		return nil
+	}
+	mask := uint64(len(p.slots) - 1)
+	for i := (h / boardShards) & mask; p.slots[i].entry != nil; i = (i + 1) & mask {
+		if p.slots[i].hash == h && p.slots[i].entry.target == *t {
+			return p.slots[i].entry
+		}
+	}
+	return nil
 }
 
 func (e *entry) note(ttl uint32) {
@@ -50,23 +82,49 @@ func (e *entry) note(ttl uint32) {
 	}
 }
 
-// put adds or replaces the entry of a target; nil removes it.
-func (b *board) put(t verdict.Target, e *entry) {
-	part := &b[shardOf(t)]
-	next := make(map[verdict.Target]*entry)
-	if old := part.Load(); old != nil {
-		next = maps.Clone(*old)
+// put adds an entry that is not there yet.
+func (b *board) put(e *entry, h uint64) { b.replace(h, func(p *part) { p.add(slot{h, e}) }, nil) }
+
+// drop removes an entry.
+func (b *board) drop(e *entry, h uint64) { b.replace(h, func(*part) {}, e) }
+
+// replace publishes a new part in the place of the one that h belongs to: all of that but one entry, and what more adds.
+func (b *board) replace(h uint64, more func(*part), without *entry) {
+	old := b[h%boardShards].Load()
+	if old == nil {
+		old = new(part)
 	}
-	if e == nil {
-		delete(next, t)
-	} else {
-		next[t] = e
+	next := &part{slots: make([]slot, max(8, 1<<bits.Len(uint(2*old.used+1))))}
+	for _, s := range old.slots {
+		if s.entry != nil && s.entry != without {
+			next.add(s)
+		}
 	}
-	part.Store(&next)
+	more(next)
+	b[h%boardShards].Store(next)
 }
 
-// shardOf spreads addresses that differ in their last bits, as those of one network do.
-func shardOf(t verdict.Target) int {
+func (p *part) add(s slot) {
+	mask := uint64(len(p.slots) - 1)
+	i := (s.hash / boardShards) & mask
+	for p.slots[i].entry != nil {
+		i = (i + 1) & mask
+	}
+	p.slots[i] = s
+	p.used++
+}
+
+// boardSeed differs from process to process, so that nobody can choose addresses that collide.
+var boardSeed = maphash.MakeSeed()
+
+// seedOf is a check's share in the hashes of its targets.
+func seedOf(id verdict.Identity) uint64 { return maphash.Comparable(boardSeed, id) }
+
+// hashOf is the hash of a target whose check has that seed.
+func hashOf(t *verdict.Target, seed uint64) uint64 {
 	raw := t.Addr.Addr().As16()
-	return int(binary.BigEndian.Uint64(raw[8:]) * 0x9e3779b97f4a7c15 >> 56) // Fibonacci hashing: 2^64 over the golden ratio
+	h := seed ^ binary.BigEndian.Uint64(raw[:8])
+	h = h*0x9e3779b97f4a7c15 ^ binary.BigEndian.Uint64(raw[8:]) ^ uint64(t.Addr.Port())<<48
+	high, low := bits.Mul64(h^seed, 0xd6e8feb86659fd93)
+	return high ^ low
 }

@@ -50,6 +50,7 @@ type checkSpec struct {
 	pace     verdict.Pace
 	name     string // for logs and metrics
 	secret   uint64 // stands for what the name does not show
+	seed     uint64 // for the board
 	port     uint16 // to dial
 }
 
@@ -57,7 +58,8 @@ type checkSpec struct {
 type pacedCheck struct {
 	checkSpec
 	checkMetrics
-	live bool // a confirmed generation has it
+	live          bool // a confirmed generation has it
+	saidAbstained bool // a log line said so since the last sweep
 }
 
 // sibling is the target t without regard to its pace: whoever changes only that finds the verdict there.
@@ -144,9 +146,10 @@ func (p *pool) confirmed(g *generation, now time.Time) {
 		return
 	}
 	g.stage = confirmed
-	if !slices.Contains(p.generations, g) {
-		p.generations = append(p.generations, g) // abandoned by the failure of something else, but it runs
-	}
+	// Other candidates are of starts that failed: one start follows the other. Without multivalue in the Corefile
+	// before them, nobody was left to abandon them. And g itself may have been taken for one of those.
+	p.generations = slices.DeleteFunc(p.generations, func(x *generation) bool { return x == g || x.stage == candidate })
+	p.generations = append(p.generations, g)
 	p.recast(now)
 	for _, w := range p.watches {
 		if a := g.accountOf(w.target.Identity); a != nil {

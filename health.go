@@ -75,21 +75,25 @@ func newPool() *pool {
 
 // look returns the verdict on a target without waiting. Looking is watching: a target that is not on the board is handed
 // to the pool, and unknown.
-func (p *pool) look(t verdict.Target, a *account, ttl uint32) verdict.Verdict {
-	v, watched := p.board.look(t, ttl)
-	if watched {
+func (p *pool) look(t *verdict.Target, hash uint64, a *account, ttl uint32) *verdict.Verdict {
+	if v := p.board.look(t, hash, ttl); v != nil {
 		return v
 	}
+	return p.miss(*t, a, ttl)
+}
+
+// miss hands a target to the pool, if there is room for it.
+func (p *pool) miss(t verdict.Target, a *account, ttl uint32) *verdict.Verdict {
 	if a.full.Load() || p.full.Load() {
 		skippedCap.Inc()
-		return verdict.Verdict{State: verdict.Unchecked}
+		return unchecked
 	}
 	select {
 	case p.wanted <- want{t, a, ttl}:
 	default: // the next query repeats it
 		skippedBusy.Inc()
 	}
-	return verdict.Verdict{}
+	return unknown
 }
 
 // say hands a line to the log, from the query path. It never waits.
@@ -169,8 +173,7 @@ func ask(ctx context.Context, question prober, timeout time.Duration, addr netip
 	defer func() {
 		if r := recover(); r != nil {
 			panics.Inc()
-			log.Errorf("the check of %s panicked: %v", addr, r)
-			err = fmt.Errorf("%w: panic: %v", check.ErrAbstain, r)
+			err = fmt.Errorf("%w: the check panicked: %v", check.ErrAbstain, r)
 		}
 	}()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -187,6 +190,10 @@ func (p *pool) settle(r probeResult, now time.Time) {
 	}
 	if errors.Is(r.err, check.ErrAbstain) {
 		w.check.abstained.Inc()
+		if !w.check.saidAbstained {
+			w.check.saidAbstained = true
+			log.Errorf("%s keeps its state: %v (further such probes are only counted for a minute)", w.target, r.err)
+		}
 		p.schedule.add(w, w.started.Add(shorten(w.check.pace.Fast)))
 		return
 	}
@@ -199,7 +206,7 @@ func (p *pool) settle(r probeResult, now time.Time) {
 	wait = shorten(wait)
 	if !w.settled && wait > w.check.pace.Fast {
 		w.settled = true
-		wait = between(w.check.pace.Fast, wait)
+		wait = between(0, wait)
 		v.Holds = min(v.Holds, wait)
 	}
 	w.publish(v)

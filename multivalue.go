@@ -14,6 +14,7 @@ package multivalue
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"math/rand/v2"
 	"strconv"
 	"sync/atomic"
@@ -117,6 +118,9 @@ type exchange struct {
 
 // WriteMsg passes on what is left of the message.
 func (x *exchange) WriteMsg(m *dns.Msg) error {
+	if m == nil {
+		return errors.New("multivalue: response message is nil") // as cache and loadbalance have it
+	}
 	if !answers(m, x.request) {
 		return x.ResponseWriter.WriteMsg(m)
 	}
@@ -131,7 +135,7 @@ func (x *exchange) WriteMsg(m *dns.Msg) error {
 
 // answers reports whether m replies to the question of r.
 func answers(m, r *dns.Msg) bool {
-	return m != nil && len(m.Question) == 1 && m.Question[0].Qtype == r.Question[0].Qtype &&
+	return len(m.Question) == 1 && m.Question[0].Qtype == r.Question[0].Qtype &&
 		m.Question[0].Qclass == r.Question[0].Qclass
 }
 

@@ -210,6 +210,7 @@ func parseCheck(s *parsedStanza, c *caddy.Controller, args []string) error {
 func (c *checkSpec) setPace(pace verdict.Pace) {
 	c.pace = pace
 	c.identity = verdict.Identify(c.name+" "+pace.String(), c.secret)
+	c.seed = seedOf(c.identity)
 }
 
 // splitOptions takes apart the options on a check's line. Each has a fixed number of values.

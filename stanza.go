@@ -19,17 +19,21 @@ type stanza struct {
 }
 
 // Look is what the pool believes of an address, by the check that believes the worst of it.
-func (s *stanza) Look(addr netip.Addr, ttl uint32) verdict.Verdict {
-	worst := verdict.Verdict{State: verdict.Unchecked}
+func (s *stanza) Look(addr netip.Addr, ttl uint32) *verdict.Verdict {
 	if !s.within.allow(addr) {
-		return worst
+		return unchecked
 	}
 	ttl = min(ttl, s.longest)
-	for i := range s.checks {
-		t := verdict.Target{Identity: s.checks[i].identity, Addr: netip.AddrPortFrom(addr, s.checks[i].port)}
-		worst = verdict.Worse(worst, s.pool.look(t, s.account, ttl))
+	worst := s.ask(&s.checks[0], addr, ttl)
+	for i := range s.checks[1:] {
+		worst = verdict.Worse(worst, s.ask(&s.checks[1+i], addr, ttl))
 	}
 	return worst
+}
+
+func (s *stanza) ask(c *checkSpec, addr netip.Addr, ttl uint32) *verdict.Verdict {
+	t := verdict.Target{Identity: c.identity, Addr: netip.AddrPortFrom(addr, c.port)}
+	return s.pool.look(&t, hashOf(&t, c.seed), s.account, ttl)
 }
 
 // seal fills in what follows from the rest, once all of that is known.

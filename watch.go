@@ -78,7 +78,7 @@ func (p *pool) learn(w want, now time.Time) {
 
 // watch adds a target to the board. It is parked: plan schedules it.
 func (p *pool) watch(t verdict.Target, check *pacedCheck, a *account, now time.Time) *watch {
-	w := &watch{target: t, check: check, account: a, entry: new(entry), asked: now, place: parked}
+	w := &watch{target: t, check: check, account: a, entry: &entry{target: t}, asked: now, place: parked}
 	w.entry.asked.Store(true)
 	if m, ok := p.memories[check.sibling(t)]; ok && now.Before(m.until) {
 		w.machine = verdict.Resume(m.verdict)
@@ -87,7 +87,7 @@ func (p *pool) watch(t verdict.Target, check *pacedCheck, a *account, now time.T
 	a.targets++
 	p.watches[t] = w
 	targets[w.state].Inc()
-	p.board.put(t, w.entry)
+	p.board.put(w.entry, hashOf(&t, check.seed))
 	return w
 }
 
@@ -111,7 +111,7 @@ func (p *pool) forget(w *watch, now time.Time) {
 	p.schedule.remove(w)
 	delete(p.watches, w.target)
 	targets[w.state].Dec()
-	p.board.put(w.target, nil)
+	p.board.drop(w.entry, hashOf(&w.target, w.check.seed))
 	w.account.targets--
 	w.account.full.Store(false)
 	p.full.Store(false)
@@ -131,6 +131,9 @@ func (p *pool) sweep(now time.Time) {
 		if now.After(m.until) {
 			delete(p.memories, t)
 		}
+	}
+	for _, c := range p.checks {
+		c.saidAbstained = false
 	}
 	for _, g := range p.generations {
 		for _, a := range g.accounts {

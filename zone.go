@@ -23,10 +23,16 @@ type zone struct {
 
 	resolving sync.Mutex // one writer of counters at a time
 	counters  atomic.Pointer[map[servedBy]*answerMetrics]
+	latest    atomic.Pointer[served] // the counters last used, which are mostly those needed next
 }
 
 // servedBy is the server and view that answer, as metrics name them.
 type servedBy struct{ server, view string }
+
+type served struct {
+	by       servedBy
+	counters *answerMetrics
+}
 
 // find walks up the labels of a name. However many zones there are, it looks up one a label.
 func (z zones) find(name string) *zone {
@@ -42,15 +48,20 @@ func (z zones) find(name string) *zone {
 // metrics returns the counters of the zone on the server and view that ctx names, resolved the first time.
 func (z *zone) metrics(ctx context.Context) *answerMetrics {
 	by := servedBy{metrics.WithServer(ctx), metrics.WithView(ctx)}
+	if latest := z.latest.Load(); latest != nil && latest.by == by {
+		return latest.counters
+	}
+	m := z.resolve(by)
+	z.latest.Store(&served{by, m})
+	return m
+}
+
+func (z *zone) resolve(by servedBy) *answerMetrics {
 	if known := z.counters.Load(); known != nil {
 		if m := (*known)[by]; m != nil {
 			return m
 		}
 	}
-	return z.resolve(by)
-}
-
-func (z *zone) resolve(by servedBy) *answerMetrics {
 	z.resolving.Lock()
 	defer z.resolving.Unlock()
 	next := make(map[servedBy]*answerMetrics)

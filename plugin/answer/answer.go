@@ -19,8 +19,8 @@ import (
 
 // Health tells what is believed of an address.
 type Health interface {
-	// Look returns at once. It takes note that the address stands in an answer with this TTL, in seconds.
-	Look(addr netip.Addr, ttl uint32) verdict.Verdict
+	// Look returns at once, and never nil. It takes note that the address stands in an answer with this TTL, in seconds.
+	Look(addr netip.Addr, ttl uint32) *verdict.Verdict
 }
 
 // Rule is how the sets of some owner names are judged.
@@ -137,8 +137,7 @@ func (r *Rule) judge(answer []dns.RR, s *set, room *scratch, intn func(int) int)
 	for i := range all {
 		a := &all[i]
 		own := answer[a.index].Header().Ttl
-		v := r.Health.Look(a.addr, own)
-		a.state, a.since, a.holds = v.State, v.Since.UnixNano(), v.Holds
+		a.verdict = r.Health.Look(a.addr, own)
 		ttl = min(ttl, own)
 	}
 	c.served, c.outcome = r.Policy.choose(all, intn)

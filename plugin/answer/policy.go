@@ -88,8 +88,8 @@ func (t TTL) bound(served []candidate) uint32 {
 		bound = t.Max
 	}
 	for i := range served {
-		if served[i].state != verdict.Unchecked {
-			bound = min(bound, max(t.Min, seconds(served[i].holds)))
+		if v := served[i].verdict; v.State != verdict.Unchecked {
+			bound = min(bound, max(t.Min, seconds(v.Holds)))
 		}
 	}
 	return bound
@@ -97,7 +97,7 @@ func (t TTL) bound(served []candidate) uint32 {
 
 // Longest is the highest TTL that can go out while verdicts hold for at most holds, if the record's own is ttl.
 func (t TTL) Longest(ttl uint32, holds time.Duration) uint32 {
-	return min(ttl, t.bound([]candidate{{state: verdict.Up, holds: holds}}))
+	return min(ttl, t.bound([]candidate{{verdict: &verdict.Verdict{State: verdict.Up, Holds: holds}}}))
 }
 
 // choose returns the addresses that go out, and how that came about. It reorders all.
@@ -112,7 +112,7 @@ func (p *Policy) choose(all []candidate, intn func(int) int) ([]candidate, Outco
 	}
 	fit := 0
 	for i := range all {
-		if all[i].state.Fit() {
+		if all[i].verdict.State.Fit() {
 			fit++
 		}
 	}
@@ -146,14 +146,14 @@ func open(all []candidate, fit, limit int, intn func(int) int) []candidate {
 
 // leastBad orders the fit before the unfit, and those by when they were last fit, the latest first.
 func leastBad(a, b candidate) int {
-	if a.state.Fit() || b.state.Fit() {
-		return cmp.Compare(unfit(a), unfit(b))
+	if x, y := a.verdict.State.Fit(), b.verdict.State.Fit(); x || y {
+		return cmp.Compare(unfit(x), unfit(y))
 	}
-	return cmp.Compare(b.since, a.since)
+	return b.verdict.Since.Compare(a.verdict.Since)
 }
 
-func unfit(c candidate) int {
-	if c.state.Fit() {
+func unfit(fit bool) int {
+	if fit {
 		return 0
 	}
 	return 1

@@ -1,14 +1,12 @@
 package answer
 
 import (
-	"bytes"
 	"encoding/binary"
 	"math/bits"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strings"
-	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
@@ -44,25 +42,37 @@ func sameName(a, b string) bool { return a == b || (len(a) == len(b) && strings.
 // survey finds the sets of addresses in an answer.
 func survey(answer []dns.RR, sets []set) []set {
 	for _, rr := range answer {
-		h := rr.Header()
-		if h.Class != dns.ClassINET {
-			continue
-		}
 		switch rr := rr.(type) {
-		case *dns.A, *dns.AAAA:
-			if _, ok := address(rr); !ok {
-				continue
+		case *dns.A:
+			if len(rr.A) == net.IPv4len || len(rr.A) == net.IPv6len {
+				sets = count(sets, &rr.Hdr)
 			}
-			var s *set
-			if sets, s = find(sets, h.Name, h.Rrtype); s != nil {
-				s.size++
+		case *dns.AAAA:
+			if len(rr.AAAA) == net.IPv6len {
+				sets = count(sets, &rr.Hdr)
 			}
 		case *dns.RRSIG:
 			var s *set
-			if sets, s = find(sets, h.Name, rr.TypeCovered); s != nil {
+			if sets, s = find(sets, rr.Hdr.Name, rr.TypeCovered); s != nil {
 				s.signed = true
 			}
 		}
+	}
+	return sets
+}
+
+// count adds a record with that header to its set. Mostly it is that of the record before.
+func count(sets []set, h *dns.RR_Header) []set {
+	if last := len(sets) - 1; last >= 0 && sets[last].has(h) {
+		sets[last].size++
+		return sets
+	}
+	if h.Class != dns.ClassINET {
+		return sets
+	}
+	sets, s := find(sets, h.Name, h.Rrtype)
+	if s != nil {
+		s.size++
 	}
 	return sets
 }
@@ -83,46 +93,50 @@ func find(sets []set, owner string, rrtype uint16) ([]set, *set) {
 
 // candidate is one address of a set.
 type candidate struct {
-	addr  netip.Addr
-	index int32 // of its record in the answer
-	state verdict.State
-	since int64 // nanoseconds since 1970
-	holds time.Duration
+	addr    netip.Addr
+	index   int // of its record in the answer
+	verdict *verdict.Verdict
 }
 
 // addresses lists the addresses of the set s, each once, in their order.
 func (room *scratch) addresses(answer []dns.RR, s *set) []candidate {
-	all := room.candidates[:0]
+	all := room.candidates[:]
 	if s.size > lent {
-		all = make([]candidate, 0, s.size)
+		all = make([]candidate, s.size)
 	}
+	n := 0
 	for i, rr := range answer {
 		if s.size < len(answer) && !s.has(rr.Header()) {
 			continue
 		}
 		if addr, ok := address(rr); ok {
-			all = append(all, candidate{addr: addr, index: int32(i)})
+			all[n].addr, all[n].index = addr, i
+			n++
 		}
 	}
-	if len(all) <= few {
-		return distinct(all)
+	if n > few {
+		return room.distinct(all[:n])
 	}
-	return room.distinct(all)
+	return distinct(all[:n])
 }
 
 // distinct drops what is there twice, and keeps the order. It compares each with each.
 func distinct(all []candidate) []candidate {
-	kept := all[:0]
+	n := 0
 	for i := range all {
-		twice := false
-		for k := range kept {
-			twice = twice || kept[k].addr == all[i].addr
+		k := 0
+		for k < n && all[k].addr != all[i].addr {
+			k++
 		}
-		if !twice {
-			kept = append(kept, all[i])
+		if k < n {
+			continue
 		}
+		if n < i {
+			all[n] = all[i]
+		}
+		n++
 	}
-	return kept
+	return all[:n]
 }
 
 // distinct is the same for many, by a hash table: it is open, and holds the place of each one kept, counted from one.
@@ -163,10 +177,8 @@ func address(rr dns.RR) (addr netip.Addr, ok bool) {
 		switch len(rr.A) {
 		case net.IPv4len:
 			return netip.AddrFrom4([4]byte(rr.A)), true
-		case net.IPv6len:
-			if bytes.Equal(rr.A[:12], mapped[:]) {
-				return netip.AddrFrom4([4]byte(rr.A[12:])), true
-			}
+		case net.IPv6len: // package net's other form, with twelve octets before the four
+			return netip.AddrFrom4([4]byte(rr.A[12:])), true
 		}
 	case *dns.AAAA:
 		if len(rr.AAAA) == net.IPv6len {
@@ -175,9 +187,6 @@ func address(rr dns.RR) (addr netip.Addr, ok bool) {
 	}
 	return netip.Addr{}, false
 }
-
-// mapped is what stands before an IPv4 address in the form that package net has for it.
-var mapped = [12]byte{10: 0xff, 11: 0xff}
 
 // appendTo appends the chosen records to a section: copies of those whose TTL has to go down, which share only the
 // bytes of the address with the original, the others themselves.

@@ -40,7 +40,7 @@ func (s State) String() string {
 // Fit reports whether an address in this state is served while others can be.
 func (s State) Fit() bool { return s != Down }
 
-// Verdict is what is believed of a target. Its zero value is Unknown.
+// Verdict is what is believed of a target. Its zero value is Unknown. One that is shared is never changed.
 type Verdict struct {
 	State  State
 	Since  time.Time     // when the state was entered; zero for a target never decided
@@ -48,20 +48,22 @@ type Verdict struct {
 	Holds  time.Duration // from the last result on, the state cannot change for as long as this
 }
 
-// Worse gives the one of two verdicts that decides when both checks must pass: down before unknown before up. What it
-// Holds is the shorter of the two, but an unchecked side counts for nothing.
-func Worse(a, b Verdict) Verdict {
-	if a.State == Unchecked {
+// Worse returns the one of two verdicts that decides when both checks must pass: down before unknown before up, and an
+// unchecked side counts for nothing. Of two alike it is the one that holds for less; of two down, the one that has been
+// down for longer, since that is how long the address has been unfit.
+func Worse(a, b *Verdict) *Verdict {
+	switch {
+	case severity[a.State] != severity[b.State]:
+		if severity[b.State] > severity[a.State] {
+			return b
+		}
+	case a.State == Down && !a.Since.Equal(b.Since):
+		if b.Since.Before(a.Since) {
+			return b
+		}
+	case b.Holds < a.Holds:
 		return b
 	}
-	if b.State == Unchecked {
-		return a
-	}
-	holds := min(a.Holds, b.Holds)
-	if severity[b.State] > severity[a.State] || (a.State == Down && b.State == Down && b.Since.Before(a.Since)) {
-		a = b
-	}
-	a.Holds = holds
 	return a
 }
 

@@ -1,0 +1,113 @@
+package multivalue
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/loadbalance"
+	"github.com/coredns/coredns/plugin/test"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/miekg/dns"
+)
+
+// upBoard makes a stanza and a pool, which does not run, whose board says that n addresses are up.
+func upBoard(n int) *parsedStanza {
+	p := newPool()
+	s := forZone(testStanza("tcp://:80", newFakeNetwork(), testPace), "example.org.")
+	s.rule.Policy.Limit, s.rule.Policy.MinUp.Count, s.rule.Policy.TTL.Min = 8, 1, 30
+	s.within = networks{{Prefix: netip.MustParsePrefix("10.0.0.0/8")}}
+	g := new(generation)
+	g.add(s, p)
+	p.join(g)
+	for i := range n {
+		t := verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(addr(i), 80)}
+		w := p.watch(t, p.checks[t.Identity], s.account, time.Now())
+		w.publish(verdict.Verdict{State: verdict.Up, Holds: 13 * time.Second})
+	}
+	return s
+}
+
+// BenchmarkLook is one look-up of one address, among few and among many.
+func BenchmarkLook(b *testing.B) {
+	for _, n := range []int{8, 20_000} {
+		b.Run(fmt.Sprintf("%d targets", n), func(b *testing.B) {
+			s := upBoard(n)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if s.Look(addr(i%n), 30).State != verdict.Up {
+					b.Fatal("not on the board")
+				}
+			}
+		})
+	}
+}
+
+// Looking allocates nothing.
+func TestLookAllocatesNothing(t *testing.T) {
+	s := upBoard(8)
+	if allocs := testing.AllocsPerRun(1000, func() { s.Look(addr(3), 30) }); allocs != 0 {
+		t.Errorf("%v allocations", allocs)
+	}
+}
+
+// BenchmarkServeDNS is the whole handler between a plugin that answers and a writer that drops the answer: the chain
+// without us, with loadbalance in our place, and with us.
+func BenchmarkServeDNS(b *testing.B) {
+	reply := new(dns.Msg)
+	reply.SetReply(query("www.example.org.", dns.TypeA))
+	for i := range 8 {
+		reply.Answer = append(reply.Answer, &dns.A{
+			Hdr: dns.RR_Header{Name: "www.example.org.", Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 30}, A: net.IP(addr(i).AsSlice())})
+	}
+	inner := plugin.HandlerFunc(func(_ context.Context, w dns.ResponseWriter, _ *dns.Msg) (int, error) {
+		m := *reply
+		return dns.RcodeSuccess, w.WriteMsg(&m)
+	})
+	s := upBoard(8)
+	for _, bm := range []struct {
+		name    string
+		handler plugin.Handler
+	}{
+		{"plain", inner},
+		{"loadbalance", balanced(b, inner)},
+		{"multivalue", Multivalue{Next: inner, block: newBlock([]*parsedStanza{s})}},
+	} {
+		b.Run(bm.name, func(b *testing.B) {
+			w, r := &test.ResponseWriter{}, query("www.example.org.", dns.TypeA)
+			ctx := context.WithValue(context.Background(), dnsserver.Key{}, &dnsserver.Server{Addr: "dns://:53"})
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := plugin.NextOrFailure("outer", bm.handler, ctx, w, r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// balanced is loadbalance in front of next, set up the way CoreDNS does.
+func balanced(b *testing.B, next plugin.Handler) plugin.Handler {
+	b.Helper()
+	c := caddy.NewTestController("dns", "loadbalance")
+	setup, err := caddy.DirectiveAction("dns", "loadbalance")
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := setup(c); err != nil {
+		b.Fatal(err)
+	}
+	h := dnsserver.GetConfig(c).Plugin[0](next)
+	if _, ok := h.(loadbalance.LoadBalance); !ok {
+		b.Fatalf("%T", h)
+	}
+	return h
+}

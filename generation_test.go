@@ -1,0 +1,239 @@
+package multivalue
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// candidateOf is a generation that has joined, and whose servers do not run yet.
+func candidateOf(p *pool, stanzas ...*parsedStanza) *generation {
+	g := new(generation)
+	for _, s := range stanzas {
+		g.add(s, p)
+	}
+	p.join(g)
+	return g
+}
+
+func state(s *parsedStanza, a netip.Addr) verdict.State { return s.Look(a, 30).State }
+
+// A reload with the same check keeps verdicts and streaks, and asks no sooner for it (B69).
+func TestReloadKeepsVerdicts(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		old := testStanza("tcp://:80", n, testPace)
+		g := begin(p, old)
+		n.kill(addr(1))
+		pass(time.Minute, old, addr(1), addr(2))
+		before := n.asked(addr(1)) + n.asked(addr(2))
+		for range 20 {
+			fresh := testStanza("tcp://:80", n, testPace)
+			next := candidateOf(p, fresh)
+			if state(fresh, addr(1)) != verdict.Down || state(fresh, addr(2)) != verdict.Up {
+				t.Fatalf("in the new generation: %s and %s", state(fresh, addr(1)), state(fresh, addr(2)))
+			}
+			p.leave(g)
+			p.confirm(next)
+			pass(time.Second, fresh, addr(1), addr(2))
+			if state(fresh, addr(1)) != verdict.Down || state(fresh, addr(2)) != verdict.Up {
+				t.Fatalf("after the reload: %s and %s", state(fresh, addr(1)), state(fresh, addr(2)))
+			}
+			g = next
+		}
+		if got := n.asked(addr(1)) + n.asked(addr(2)) - before; got > 6 {
+			t.Errorf("%d probes in 20 seconds with 20 reloads", got)
+		}
+		if got, want := sizeOf(p), (size{generations: 1, checks: 1, watches: 2}); got != want || g.accounts[0].targets != 2 {
+			t.Errorf("%+v, want %+v; %d targets on the account", got, want, g.accounts[0].targets)
+		}
+	})
+}
+
+// The same check at a new pace starts from what was believed, before the new servers answer a single query (B69).
+func TestReloadWithAnotherPace(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		old := testStanza("tcp://:80", n, testPace)
+		g := begin(p, old)
+		n.kill(addr(1))
+		pass(time.Minute, old, addr(1), addr(2))
+		pace := testPace
+		pace.Interval = 30 * time.Second
+		fresh := testStanza("tcp://:80", n, pace)
+		next := candidateOf(p, fresh)
+		if v := fresh.Look(addr(1), 30); v.State != verdict.Down || v.Reason != "connection refused" {
+			t.Errorf("before the start is over: %+v", v)
+		}
+		p.leave(g)
+		p.confirm(next)
+		n.revive(addr(1))
+		pass(time.Minute, fresh, addr(1), addr(2))
+		if state(fresh, addr(1)) != verdict.Up {
+			t.Error("the new pace does not probe")
+		}
+		if got := sizeOf(p).watches; got != 2 {
+			t.Errorf("%d watches, want 2", got)
+		}
+	})
+}
+
+// A start that fails leaves nothing behind, and nothing of it was probed (B70).
+func TestReloadFails(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		old := testStanza("tcp://:80", n, testPace)
+		begin(p, old)
+		pass(30*time.Second, old, addr(1))
+		other := newFakeNetwork()
+		pace := testPace
+		pace.Interval = 5 * time.Second
+		for range 10 {
+			candidateOf(p, testStanza("tcp://:81", other, testPace), testStanza("tcp://:80", other, pace))
+			time.Sleep(20 * time.Second)
+			p.abandon()
+		}
+		if got := other.asked(addr(1)); got != 0 {
+			t.Errorf("%d probes for starts that failed", got)
+		}
+		pass(30*time.Second, old, addr(1))
+		n.kill(addr(1))
+		pass(30*time.Second, old, addr(1))
+		if state(old, addr(1)) != verdict.Down {
+			t.Error("the old instance probes no more")
+		}
+		if got, want := sizeOf(p), (size{generations: 1, checks: 1, watches: 1}); got.generations != want.generations || got.checks != want.checks || got.watches != want.watches {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+	})
+}
+
+// A check that a reload removes is asked no more, at once, and its series are gone (B69, B73).
+func TestReloadRemovesCheck(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		harmful := newFakeNetwork()
+		old := testStanza("tcp://:81/harmful", harmful, testPace)
+		g := begin(p, old)
+		pass(30*time.Second, old, addr(1))
+		if got := testutil.ToFloat64(probesTotal.WithLabelValues("tcp://:81/harmful", "success")); got < 2 {
+			t.Errorf("%v successes counted", got)
+		}
+		fresh := testStanza("tcp://:80", n, testPace)
+		next := candidateOf(p, fresh)
+		p.leave(g)
+		p.confirm(next)
+		before := harmful.asked(addr(1))
+		pass(time.Minute, fresh, addr(1))
+		if got := harmful.asked(addr(1)); got != before {
+			t.Errorf("asked %d times more", got-before)
+		}
+		if probesTotal.DeleteLabelValues("tcp://:81/harmful", "success") {
+			t.Error("the series of the removed check is still there")
+		}
+	})
+}
+
+// Queries may reach a new generation before it is confirmed, while the old one's servers stop: that confirms it. Those
+// that reach the old one after it left change nothing.
+func TestQueryConfirms(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		old := testStanza("tcp://:81", n, testPace)
+		g := begin(p, old)
+		fresh := testStanza("tcp://:80", n, testPace)
+		next := candidateOf(p, fresh)
+		pass(20*time.Second, fresh, addr(1))
+		if state(fresh, addr(1)) != verdict.Up || next.stage != confirmed {
+			t.Errorf("the new one is %d, and believes %s", next.stage, state(fresh, addr(1)))
+		}
+		p.abandon() // of something else
+		p.leave(g)
+		pass(20*time.Second, old, addr(2))
+		if g.stage != left || sizeOf(p).generations != 1 || n.asked(addr(2)) != 0 {
+			t.Errorf("the old one is %d, and asked %d times", g.stage, n.asked(addr(2)))
+		}
+	})
+}
+
+// A start that fails while nothing of ours runs is told to nobody. The next one that succeeds clears it away, so that
+// the pool stops when that one leaves (B70).
+func TestFailedFirstStart(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		candidateOf(p, testStanza("tcp://:80", n, testPace))
+		s := testStanza("tcp://:80", n, testPace)
+		g := begin(p, s)
+		pass(20*time.Second, s, addr(1))
+		p.leave(g)
+		if p.running.Load() || sizeOf(p).generations != 0 {
+			t.Errorf("running: %t, %+v", p.running.Load(), sizeOf(p))
+		}
+	})
+}
+
+// A generation that a failure elsewhere took away comes back by its first query.
+func TestAbandonedByMistake(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		begin(p, testStanza("tcp://:81", n, testPace))
+		fresh := testStanza("tcp://:80", n, testPace)
+		candidateOf(p, fresh)
+		p.abandon()
+		pass(20*time.Second, fresh, addr(1))
+		if state(fresh, addr(1)) != verdict.Up {
+			t.Errorf("%s", state(fresh, addr(1)))
+		}
+	})
+}
+
+// The last to leave stops the pool, with every probe that is under way; it can start again, and knows nothing (B71).
+func TestPoolStopsAndStarts(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		for range 3 {
+			s := testStanza("tcp://:80", n, testPace)
+			g := begin(p, s)
+			if state(s, addr(1)) != verdict.Unknown {
+				t.Fatalf("a new start believes %s", state(s, addr(1)))
+			}
+			n.kill(addr(1))
+			for i := 2; i < 1000; i++ {
+				n.swallow(addr(i))
+				s.Look(addr(i), 30)
+			}
+			pass(30*time.Second, s, addr(1))
+			began := time.Now()
+			p.leave(g)
+			p.leave(g)
+			if took := time.Since(began); took > 2*time.Second {
+				t.Errorf("the stop took %s", took)
+			}
+			if p.running.Load() || n.under != 0 {
+				t.Errorf("running: %t; %d probes under way", p.running.Load(), n.under)
+			}
+			if state(s, addr(1)) != verdict.Down {
+				t.Error("queries on the way lose the verdicts")
+			}
+			p.confirm(g)
+			if p.running.Load() {
+				t.Error("a generation that left came back")
+			}
+		}
+	})
+}
+
+// Caps and shares of targets follow the generation that stands for them.
+func TestAccountsFollow(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		old := testStanza("tcp://:80", n, testPace)
+		old.account.max = 3
+		g := begin(p, old)
+		pass(10*time.Second, old, addr(1), addr(2), addr(3), addr(4))
+		fresh := testStanza("tcp://:80", n, testPace)
+		fresh.account.max = 4
+		next := candidateOf(p, fresh)
+		p.leave(g)
+		p.confirm(next)
+		pass(10*time.Second, fresh, addr(4), addr(5))
+		if got := sizeOf(p).watches; got != 4 || fresh.account.targets != 4 || !fresh.account.full.Load() {
+			t.Errorf("%d watches, %d on the account", got, fresh.account.targets)
+		}
+	})
+}

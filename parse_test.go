@@ -1,0 +1,345 @@
+package multivalue
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/caddy/caddyfile"
+)
+
+// parseCorefile parses the multivalue stanzas of the first server block of a Corefile, the way CoreDNS does: through
+// Caddy's own lexer and parser.
+func parseCorefile(corefile string) ([]*parsedStanza, error) {
+	blocks, err := caddyfile.Parse("Corefile", strings.NewReader(corefile), nil)
+	if err != nil || len(blocks) == 0 {
+		return nil, err
+	}
+	return parse(&caddy.Controller{
+		Dispenser:       caddyfile.NewDispenserTokens("Corefile", blocks[0].Tokens[name]),
+		ServerBlockKeys: blocks[0].Keys,
+	})
+}
+
+func TestParseDefaults(t *testing.T) {
+	stanzas, err := parseCorefile("example.org {\n multivalue {\n  check http://:80\n }\n}")
+	if err != nil || len(stanzas) != 1 {
+		t.Fatal(stanzas, err)
+	}
+	s := stanzas[0]
+	want := answer.Policy{Limit: 8, MinUp: answer.Quorum{Count: 1}, AllDown: answer.Serve, TTL: answer.TTL{Min: 30}}
+	if s.rule.Policy != want {
+		t.Errorf("policy %+v, want %+v", s.rule.Policy, want)
+	}
+	if got, want := s.checks[0].identity.String(), "http:/// every 10s/2s timeout 2s rise 2 fall 3"; got != want {
+		t.Errorf("the check is %q, want %q", got, want)
+	}
+	if strings.Join(s.zones, " ") != "example.org." || s.account.max != 65536 || s.checks[0].port != 80 {
+		t.Errorf("zones %v, max_targets %d, port %d", s.zones, s.account.max, s.checks[0].port)
+	}
+}
+
+func TestParseEverything(t *testing.T) {
+	stanzas, err := parseCorefile(`
+dns://Example.ORG:5353 10.0.0.0/24 {
+    file db.example.org
+    multivalue WWW.example.org api.example.org {
+        check https://www.example.org:8443/healthz?deep=1 status 200-299,404 body "all is well"
+        check tcp://:22
+        check http://:8080/live {
+            method HEAD
+            header X-Probe "a b"
+        }
+        interval 30s 5
+        timeout 4s
+        rise 1
+        fall 5
+        limit off
+        min_up 50%
+        all_down nodata
+        ttl 5m 60
+        within 192.0.2.0/24 2001:db8::/32
+        within 198.51.100.0/24
+        except static.www.example.org
+        max_targets 100
+        dry_run
+    }
+    multivalue db.example.org {
+        check tcp://:5432
+        interval 1s
+        limit 3
+        min_up 2
+        all_down servfail
+        ttl off
+    }
+}`)
+	if err != nil || len(stanzas) != 2 {
+		t.Fatal(stanzas, err)
+	}
+	first, second := stanzas[0], stanzas[1]
+	policies := []answer.Policy{
+		{MinUp: answer.Quorum{Count: 1, Percent: 50}, AllDown: answer.NoData, TTL: answer.TTL{Max: 300, Min: 60}, DryRun: true},
+		{Limit: 3, MinUp: answer.Quorum{Count: 2}, AllDown: answer.ServFail, TTL: answer.TTL{Off: true}},
+	}
+	if first.rule.Policy != policies[0] || second.rule.Policy != policies[1] {
+		t.Errorf("policies %+v and %+v\nwant %+v", first.rule.Policy, second.rule.Policy, policies)
+	}
+	pace := verdict.Pace{Interval: 30 * time.Second, Fast: 5 * time.Second, Timeout: 4 * time.Second, Rise: 1, Fall: 5}
+	quick := verdict.Pace{Interval: time.Second, Fast: time.Second, Timeout: time.Second, Rise: 2, Fall: 3}
+	if first.pace != pace || second.pace != quick {
+		t.Errorf("paces %v and %v, want %v and %v", first.pace, second.pace, pace, quick)
+	}
+	var checks []string
+	for _, c := range first.checks {
+		checks = append(checks, c.name)
+	}
+	want := `https://www.example.org:8443/healthz?deep=1 status 200-299,404 body "all is well"|tcp://:22|http://:8080/live method HEAD header X-Probe …`
+	if got := strings.Join(checks, "|"); got != want {
+		t.Errorf("checks\n%s, want\n%s", got, want)
+	}
+	if got := strings.Join(first.zones, " "); got != "api.example.org. www.example.org." {
+		t.Errorf("zones %s", got)
+	}
+	if len(first.within) != 3 || first.account.max != 100 || strings.Join(first.except, " ") != "static.www.example.org." {
+		t.Errorf("within %v, max_targets %d, except %v", first.within, first.account.max, first.except)
+	}
+}
+
+// Every mistake is refused, with the line it is on and what would be right (B78).
+func TestParseErrors(t *testing.T) {
+	for _, tc := range []struct {
+		stanza string // the lines of a stanza; the first is line 3 of the Corefile
+		line   string
+		want   string
+	}{
+		{"", "Corefile:2", "check is missing: want at least one, such as check http://:80/healthz"},
+		{"limit 8", "Corefile:2", "check is missing"},
+		{"check", "Corefile:3", "check takes at least 1 value, not 0 values: want check URL"},
+		{"check gopher://:70", "Corefile:3", "gopher"},
+		{"check tcp://", "Corefile:3", "tcp://:5432"},
+		{"check http://user:secret@example.org/", "Corefile:3", "credentials"},
+		{"check http://:80 stauts 200", "Corefile:3", `unknown option "stauts"`},
+		{"check http://:80 status", "Corefile:3", "option status takes 1 value, not 0"},
+		{"check http://:80 status 99", "Corefile:3", "status"},
+		{"check http://:80 {\nstatus 200\nbdoy ok\n}", "Corefile:5", `did you mean "body"?`},
+		{"check http://:80 {\nstatus 200 201\n}", "Corefile:4", "status"},
+		{"check http://:80 insecure", "Corefile:3", "https"},
+		{"check https://:443/", "Corefile:3", "server_name"},
+		{"check tcp://:80\ncheck tcp://:80", "Corefile:4", "stands twice in this stanza"},
+		{"check tcp://:80\nintervall 10s", "Corefile:4", `unknown property "intervall": did you mean "interval"?`},
+		{"check tcp://:80\nqqqqqqqqqq 1", "Corefile:4", "want one of all_down, check, dry_run"},
+		{"check tcp://:80\ninterval", "Corefile:4", "interval takes 1 or 2 values, not 0 values: want interval DURATION [FAST]"},
+		{"check tcp://:80\ninterval 0s", "Corefile:4", "interval 0s: want a duration from 100ms to 24h0m0s"},
+		{"check tcp://:80\ninterval -1s", "Corefile:4", "interval -1s: want a duration"},
+		{"check tcp://:80\ninterval soon", "Corefile:4", `"soon" is no duration: want one such as 10s or 500ms`},
+		{"check tcp://:80\ninterval 1s 2s", "Corefile:4", "the fast interval 2s: want a duration from 100ms to 1s"},
+		{"check tcp://:80\ninterval 1s\ninterval 2s", "Corefile:5", "interval stands twice, first on line 4"},
+		{"check tcp://:80\ntimeout 11s", "Corefile:4", "timeout 11s is over the interval of 10s"},
+		{"check tcp://:80\ntimeout 5s\ninterval 4s", "Corefile:4", "timeout 5s is over the interval of 4s"},
+		{"check tcp://:80\ntimeout 0s", "Corefile:4", "timeout 0s: want"},
+		{"check tcp://:80\nrise 0", "Corefile:4", `rise "0": want a count from 1 to 65535`},
+		{"check tcp://:80\nfall -3", "Corefile:4", `fall "-3": want a count from 1 to 65535`},
+		{"check tcp://:80\nfall many", "Corefile:4", `fall "many": want a count`},
+		{"check tcp://:80\nlimit 0", "Corefile:4", "limit \"0\": want a count"},
+		{"check tcp://:80\nlimit", "Corefile:4", "limit takes 1 value, not 0 values: want limit COUNT|off"},
+		{"check tcp://:80\nmin_up 101%", "Corefile:4", `the share of min_up "101": want a count from 1 to 100`},
+		{"check tcp://:80\nmin_up 0", "Corefile:4", "min_up"},
+		{"check tcp://:80\nall_down nodat", "Corefile:4", `did you mean "nodata"?`},
+		{"check tcp://:80\nall_down 192.0.2.1", "Corefile:4", "want serve, nodata or servfail"},
+		{"check tcp://:80\nttl 0s", "Corefile:4", "ttl 0s: want a duration from 1s"},
+		{"check tcp://:80\nttl 30 60", "Corefile:4", "the second value, the least, is at most the first"},
+		{"check tcp://:80\nttl off 30", "Corefile:4", "ttl off takes nothing behind it"},
+		{"check tcp://:80\nwithin 192.0.2.1", "Corefile:4", "is an address: want a network, such as 192.0.2.1/32"},
+		{"check tcp://:80\nwithin 2001:db8::1", "Corefile:4", "such as 2001:db8::1/128"},
+		{"check tcp://:80\nwithin here", "Corefile:4", `"here" is no network`},
+		{"check tcp://:80\nwithin 192.0.2.1/24", "Corefile:4", "want 192.0.2.0/24"},
+		{"check tcp://:80\nexcept www.example.com", "Corefile:4", "except www.example.com. lies outside the zones example.org."},
+		{"check tcp://:80\nexcept www.example.org www.example.org", "Corefile:2", "stands in two places"},
+		{"check tcp://:80\nmax_targets 0", "Corefile:4", "max_targets"},
+		{"check tcp://:80\nmax_targets 99999999", "Corefile:4", "want a count from 1 to 262144"},
+		{"check tcp://:80\ndry_run yes", "Corefile:4", "dry_run takes no value, not 1 values: want dry_run"},
+		{"check tcp://:80\ninterval 10s {\nrise 3\n}", "Corefile:4", "unexpected { behind interval: only check has a block"},
+	} {
+		_, err := parseCorefile("example.org {\nmultivalue {\n" + tc.stanza + "\n}\n}")
+		if err == nil {
+			t.Errorf("accepted:\n%s", tc.stanza)
+			continue
+		}
+		if !strings.HasPrefix(err.Error(), tc.line+" - ") || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s\nerror %q\nwant  %q, %q", tc.stanza, err, tc.line, tc.want)
+		}
+	}
+}
+
+func TestParseZones(t *testing.T) {
+	const body = " {\ncheck tcp://:80\n}\n"
+	for _, tc := range []struct{ corefile, want string }{
+		{"example.org {\nmultivalue example.com" + body + "}", "Corefile:2 - Error during parsing: zone example.com. lies outside this server block: want a name in example.org."},
+		{"example.org {\nmultivalue notexample.org" + body + "}", "lies outside"}, // label boundaries
+		{"example.org {\nmultivalue" + body + "multivalue" + body + "}", "Corefile:5 - Error during parsing: example.org. stands in two places, here and at Corefile:2"},
+		{". {\nmultivalue" + body + "}", `Corefile:2 - Error during parsing: within is missing, and required for the zone "."`},
+		{". {\nmultivalue example.org" + body + "}", ""},
+		{"example.org {\nmultivalue a..b" + body + "}", `"a..b" is no zone`},
+		{"example.org example.com {\nmultivalue" + body + "}", ""},
+		{"example.org {\nmultivalue www.example.org example.org" + body + "}", ""},
+		{"example.org {\nmultivalue\n}", "check is missing"},
+		{"example.org {\nmultivalue {\n}\n}", "check is missing"},
+	} {
+		_, err := parseCorefile(tc.corefile)
+		if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
+			t.Errorf("%s\nerror %v\nwant  %s", tc.corefile, err, tc.want)
+		}
+	}
+}
+
+// The most specific zone wins, labels are whole, and case does not matter (B20).
+func TestZones(t *testing.T) {
+	stanzas, err := parseCorefile(`example.org {
+    multivalue {
+        check tcp://:80
+        except static.example.org
+    }
+    multivalue a.example.org {
+        check tcp://:81
+    }
+    multivalue x.static.example.org {
+        check tcp://:82
+    }
+}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBlock(stanzas)
+	for name, want := range map[string]string{
+		"example.org.":                "tcp://:80",
+		"www.example.org.":            "tcp://:80",
+		"WWW.EXAMPLE.ORG.":            "tcp://:80",
+		"a.example.org.":              "tcp://:81",
+		"b.A.example.org.":            "tcp://:81",
+		"ba.example.org.":             "tcp://:80",
+		`b\.a.example.org.`:           "tcp://:80", // the label is b.a
+		"static.example.org.":         "exempt",
+		"deep.in.static.example.org.": "exempt",
+		"x.static.example.org.":       "tcp://:82",
+		"org.":                        "none",
+		".":                           "none",
+		"evilexample.org.":            "none",
+	} {
+		got := "none"
+		if z := b.zones.find(name); z != nil && z.stanza == nil {
+			got = "exempt"
+		} else if z != nil {
+			got = z.stanza.checks[0].name
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+}
+
+// FuzzParse reads anything as the body of a stanza: no panic, and what is accepted is complete.
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{
+		"check http://:80", "check http://:80 status 200-299 {\nbody ok\n}", "check tcp://:1\ninterval 1s 200ms\nlimit off",
+		"check tcp://:1\nttl 30 10\nwithin 10.0.0.0/8 ::/0\nexcept a.example.org", "check {\n}", "{", "}", "check \"", "all_down\n{\n}",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		if strings.Contains(body, "import") {
+			return // Caddy's, and it reads files
+		}
+		stanzas, err := parseCorefile("example.org {\nmultivalue {\n" + body + "\n}\n}")
+		if err != nil {
+			if !strings.HasPrefix(err.Error(), "Corefile:") {
+				t.Errorf("an error without a line: %v", err)
+			}
+			return
+		}
+		for _, s := range stanzas {
+			if len(s.checks) == 0 || s.pace.Check() != nil || len(s.zones) == 0 || s.rule.Health == nil || s.account.max < 1 {
+				t.Errorf("accepted, but incomplete: %+v", s)
+			}
+		}
+	})
+}
+
+// Special ranges are probed only if a network inside them is named (B60).
+func TestWithin(t *testing.T) {
+	for _, tc := range []struct{ within, allowed, refused string }{
+		{"", "192.0.2.1 10.0.0.1 172.16.0.1 192.168.1.1 100.64.0.1 2001:db8::1 fd00::1 2600::1 64:ff9b::808:808 2002:808:808::1 ::ffff:8.8.8.8",
+			"127.0.0.1 127.255.255.255 0.0.0.0 0.1.2.3 169.254.169.254 224.0.0.1 239.1.1.1 255.255.255.255 " +
+				":: ::1 fe80::1 ff02::1 fd00:ec2::254 fd20:ce::254 ::ffff:127.0.0.1 ::ffff:169.254.169.254 ::127.0.0.1 " +
+				"64:ff9b::7f00:1 64:ff9b::a9fe:a9fe 64:ff9b:1::7f00:1 2002:7f00:1::1 2002:a9fe:a9fe::"},
+		{"0.0.0.0/0 ::/0", "192.0.2.1 2001:db8::1", "127.0.0.1 169.254.169.254 ::1 fe80::1 ::ffff:127.0.0.1 2002:7f00:1::1"},
+		{"192.0.2.0/24", "192.0.2.1 192.0.2.255", "192.0.3.1 127.0.0.1 2001:db8::1 ::ffff:192.0.2.1"},
+		{"127.0.0.0/8", "127.0.0.1 127.9.9.9", "192.0.2.1 ::1 ::ffff:127.0.0.1"},
+		{"127.0.0.8/29 192.0.2.0/24", "127.0.0.8 127.0.0.15 192.0.2.1", "127.0.0.1"},
+		{"::1/128", "::1", "127.0.0.1 2001:db8::1"},
+		{"::ffff:127.0.0.0/104", "::ffff:127.0.0.1", "127.0.0.1"},
+		{"0.0.0.0/1", "10.0.0.1", "127.0.0.1 0.0.0.0"},
+		{"169.254.169.254/32", "169.254.169.254", "169.254.169.253"},
+	} {
+		var n networks
+		for _, text := range strings.Fields(tc.within) {
+			p, err := parseNetwork(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n = append(n, p)
+		}
+		for want, list := range map[bool]string{true: tc.allowed, false: tc.refused} {
+			for _, a := range strings.Fields(list) {
+				if got := n.allow(netip.MustParseAddr(a)); got != want {
+					t.Errorf("within %q: %s is allowed: %t", tc.within, a, got)
+				}
+			}
+		}
+	}
+}
+
+// ordinary never calls a special address ordinary.
+func TestOrdinary(t *testing.T) {
+	for _, p := range special {
+		first, last := p.Addr(), p.Addr().As16()
+		bits := p.Bits()
+		if p.Addr().Is4() {
+			bits += 96
+		}
+		for i := bits; i < 128; i++ {
+			last[i/8] |= 0x80 >> (i % 8)
+		}
+		end := netip.AddrFrom16(last)
+		if p.Addr().Is4() {
+			end = end.Unmap()
+		}
+		if ordinary(first) || ordinary(end) {
+			t.Errorf("%s: ordinary(%s) is %t, ordinary(%s) is %t", p, first, ordinary(first), end, ordinary(end))
+		}
+	}
+}
+
+func TestSuggest(t *testing.T) {
+	for word, want := range map[string]string{"intervall": `: did you mean "interval"?`, "al_down": `: did you mean "all_down"?`, "falll": `: did you mean "fall"?`} {
+		if got := suggest(word, propertyNames()); got != want {
+			t.Errorf("%s%s, want %s", word, got, want)
+		}
+	}
+}
+
+func TestDirectives(t *testing.T) {
+	for _, tc := range []struct{ list, want string }{
+		{"errors cache file", "errors multivalue cache file"},
+		{"multivalue errors cache", "errors multivalue cache"},
+		{"errors file", "errors file multivalue"},
+	} {
+		if got := strings.Join(Directives(strings.Fields(tc.list)), " "); got != tc.want {
+			t.Errorf("%s: %s, want %s", tc.list, got, tc.want)
+		}
+	}
+}
