@@ -58,6 +58,8 @@ func (d *denials) prepare(ctx context.Context, next plugin.Handler, owner string
 		if view != nil {
 			ctx = context.WithValue(ctx, dnsserver.ViewKey{}, view)
 		}
+		ctx, cancel := until(ctx, d.quit)
+		defer cancel()
 		if soa := askSOA(ctx, next, owner); soa != nil {
 			d.learn(owner, soa)
 			return
@@ -85,17 +87,33 @@ func (d *denials) learn(owner string, soa *dns.SOA) {
 	d.known.Store(&next)
 }
 
-// close ends the questions.
+// close ends the questions, and waits until they have, but not for a plugin that does not heed its context.
 func (d *denials) close() {
 	d.end.Do(func() { close(d.quit) })
-	d.work.Wait()
+	ended := make(chan struct{})
+	go func() { d.work.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(stopWithin):
+	}
+}
+
+// until is ctx, cancelled when quit is closed.
+func until(ctx context.Context, quit <-chan struct{}) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, soaTimeout)
+	go func() {
+		select {
+		case <-quit:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // askSOA asks for the start of authority at a name: the answer has it at the top of a zone, the authority section of
 // the denial below.
 func askSOA(ctx context.Context, next plugin.Handler, owner string) *dns.SOA {
-	ctx, cancel := context.WithTimeout(ctx, soaTimeout)
-	defer cancel()
 	question := new(dns.Msg)
 	question.SetQuestion(owner, dns.TypeSOA)
 	var in inquiry
@@ -116,7 +134,7 @@ func askSOA(ctx context.Context, next plugin.Handler, owner string) *dns.SOA {
 // inquiry is the writer of a question of our own: it keeps the reply.
 type inquiry struct{ reply *dns.Msg }
 
-var inquirer = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}
+var inquirer = &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}
 
 func (in *inquiry) WriteMsg(m *dns.Msg) error { in.reply = m; return nil }
 func (in *inquiry) Write(b []byte) (int, error) {

@@ -122,7 +122,7 @@ func TestParseErrors(t *testing.T) {
 		{"check", "Corefile:3", "check takes at least 1 value, not 0 values: want check URL"},
 		{"check gopher://:70", "Corefile:3", "gopher"},
 		{"check tcp://", "Corefile:3", "tcp://:5432"},
-		{"check http://user:secret@example.org/", "Corefile:3", "credentials"},
+		{"check http://user:hush@example.org/", "Corefile:3", "credentials"},
 		{"check http://:80 stauts 200", "Corefile:3", `unknown option "stauts"`},
 		{"check http://:80 status", "Corefile:3", "option status takes 1 value, not 0"},
 		{"check http://:80 status 99", "Corefile:3", "status"},
@@ -172,6 +172,9 @@ func TestParseErrors(t *testing.T) {
 		}
 		if !strings.HasPrefix(err.Error(), tc.line+" - ") || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s\nerror %q\nwant  %q, %q", tc.stanza, err, tc.line, tc.want)
+		}
+		if strings.Contains(err.Error(), "hush") {
+			t.Errorf("a password is in the error: %v", err)
 		}
 	}
 }

@@ -487,3 +487,62 @@ func TestScheduleRate(t *testing.T) {
 		t.Errorf("%d probes in 50 ms, want at most %d", started, most)
 	}
 }
+
+// Everything that is scheduled carries a monotonic reading, by which Go compares and subtracts times; so a system clock
+// that is set changes no wait (B58).
+func TestSchedulesIgnoreTheWallClock(t *testing.T) {
+	p, n := newPool(), newFakeNetwork()
+	pace := verdict.Pace{Interval: verdict.MinInterval, Fast: verdict.MinInterval, Timeout: verdict.MinInterval, Rise: 1, Fall: 1}
+	s := testStanza("tcp://:80", n, pace)
+	g := begin(p, s)
+	defer p.leave(g)
+	for began := time.Now(); n.asked(addr(1)) < 3; time.Sleep(time.Millisecond) {
+		s.Look(addr(1), 30)
+		if time.Since(began) > time.Minute {
+			t.Fatal("never asked")
+		}
+	}
+	p.life.Lock()
+	defer p.life.Unlock()
+	p.do(func() {
+		for _, w := range p.watches {
+			for what, at := range map[string]time.Time{"due": w.due, "started": w.started, "asked": w.asked, "sweep": p.nextSweep} {
+				if at == at.Round(0) { // which strips the monotonic reading
+					t.Errorf("%s of %s is by the wall clock", what, w.target)
+				}
+			}
+		}
+	})
+}
+
+// A probe whose turn was missed by more than an interval is made once, and counted (B66).
+func TestPoolCountsOverdue(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := testStanza("tcp://:80", n, testPace)
+		begin(p, s)
+		const holes = 3 * maxFailing
+		for i := range holes { // each holds one of the places of the failing for its timeout
+			n.swallow(addr(i))
+			s.Look(addr(i), 30)
+		}
+		p.orders <- func() {
+			for _, w := range p.watches {
+				w.check.pace.Timeout = time.Minute // as if the bound were far below what is needed
+			}
+		}
+		before := testutil.ToFloat64(skippedOverdue)
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if testutil.ToFloat64(skippedOverdue) == before {
+			t.Error("no missed turn was counted")
+		}
+		for i := range holes {
+			times := n.times(addr(i))
+			for k := 1; k < len(times); k++ {
+				if times[k].Sub(times[k-1]) < time.Second {
+					t.Fatalf("%s was asked twice within %s", addr(i), times[k].Sub(times[k-1]))
+				}
+			}
+		}
+	})
+}

@@ -178,7 +178,7 @@ func parseDryRun(s *parsedStanza, _ *caddy.Controller, _ []string) error {
 func parseCheck(s *parsedStanza, c *caddy.Controller, args []string) error {
 	options, err := splitOptions(args[1:])
 	if err != nil {
-		return c.Errf("check %s: %v", args[0], err)
+		return c.Errf("check: %v", err)
 	}
 	line := c.Line()
 	lines := slices.Repeat([]int{line}, len(options))
@@ -195,7 +195,7 @@ func parseCheck(s *parsedStanza, c *caddy.Controller, args []string) error {
 		err = fmt.Errorf("%w%s", err, suggestOption(args[0], options[wrong.Index].Name))
 	}
 	if err != nil {
-		return fmt.Errorf("%s:%d - Error during parsing: check %s: %w", c.File(), line, args[0], err)
+		return fmt.Errorf("%s:%d - Error during parsing: check: %w", c.File(), line, err) // the URL may hold a password
 	}
 	spec := checkSpec{prober: question, name: question.String(), secret: question.Secret(), port: question.Port()}
 	spec.bare = verdict.Identify(spec.name, spec.secret)

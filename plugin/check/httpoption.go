@@ -46,7 +46,7 @@ func setHeader(s *settings, v []string) (shown []string, hidden []byte, err erro
 	name := http.CanonicalHeaderKey(v[0])
 	switch {
 	case name == "Host":
-		return nil, nil, errors.New("Host cannot be set here: put the host in the URL")
+		return nil, nil, errors.New("header Host cannot be set here: put the host in the URL")
 	case slices.Contains(ownHeaders, name):
 		return nil, nil, fmt.Errorf("%s is set by the check itself: leave it out", name)
 	case strings.ContainsFunc(v[1], func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }):
