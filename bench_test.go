@@ -43,7 +43,7 @@ func BenchmarkLook(b *testing.B) {
 			s := upBoard(n)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				if s.Look(addr(i%n), 30).State != verdict.Up {
+				if s.Look(addr(i%n), 30).State() != verdict.Up {
 					b.Fatal("not on the board")
 				}
 			}

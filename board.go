@@ -30,34 +30,24 @@ type slot struct {
 	entry *entry // nil where the slot is free
 }
 
-// entry is a watched target as queries see it.
+// entry is a watched target as queries see it. It fills a line of the processor's cache, and no more.
 type entry struct {
 	target  verdict.Target
-	verdict atomic.Pointer[verdict.Verdict] // nil before the first result
-	asked   atomic.Bool                     // since the last sweep
-	ttl     atomic.Uint32                   // the longest that somebody may keep an answer with it, in seconds
+	verdict atomic.Uint64 // a verdict.Brief
+	asked   atomic.Bool   // since the last sweep
+	ttl     atomic.Uint32 // the longest that somebody may keep an answer with it, in seconds
 }
 
 // look returns the verdict on a target, and takes note that it was asked for. It reads, and writes only what is not
 // noted yet, so that parallel queries for the same names do not fight for the same cache lines.
-// It returns nil for a target that is not watched.
-func (b *board) look(t *verdict.Target, h uint64, ttl uint32) *verdict.Verdict {
+func (b *board) look(t *verdict.Target, h uint64, ttl uint32) (v verdict.Brief, watched bool) {
 	e := b.find(t, h)
 	if e == nil {
-		return nil
+		return 0, false
 	}
 	e.note(ttl)
-	if v := e.verdict.Load(); v != nil {
-		return v
-	}
-	return unknown
+	return verdict.Brief(e.verdict.Load()), true
 }
-
-// The verdicts on what is not, or not yet, probed. Nobody changes them.
-var (
-	unknown   = &verdict.Verdict{State: verdict.Unknown}
-	unchecked = &verdict.Verdict{State: verdict.Unchecked}
-)
 
 func (b *board) find(t *verdict.Target, h uint64) *entry {
 	p := b[h%boardShards].Load()

@@ -234,12 +234,10 @@ func (p *pool) adopt(old map[verdict.Identity]*pacedCheck, a *account, now time.
 				continue
 			}
 			heir := p.watch(t, p.checks[spec.identity], a, now)
-			if v := w.entry.verdict.Load(); v != nil {
-				heir.machine = verdict.Resume(*v)
-				targets[heir.state].Dec()
-				heir.publish(*v)
-				targets[heir.state].Inc()
-			}
+			heir.machine = verdict.Resume(w.verdict)
+			targets[heir.verdict.State].Dec()
+			heir.publish(w.verdict)
+			targets[heir.verdict.State].Inc()
 			heir.entry.note(w.entry.ttl.Load())
 		}
 	}

@@ -20,7 +20,7 @@ func candidateOf(p *pool, stanzas ...*parsedStanza) *generation {
 	return g
 }
 
-func state(s *parsedStanza, a netip.Addr) verdict.State { return s.Look(a, 30).State }
+func state(s *parsedStanza, a netip.Addr) verdict.State { return s.Look(a, 30).State() }
 
 // A reload with the same check keeps verdicts and streaks, and asks no sooner for it (B69).
 func TestReloadKeepsVerdicts(t *testing.T) {
@@ -64,7 +64,7 @@ func TestReloadWithAnotherPace(t *testing.T) {
 		pace.Interval = 30 * time.Second
 		fresh := testStanza("tcp://:80", n, pace)
 		next := candidateOf(p, fresh)
-		if v := fresh.Look(addr(1), 30); v.State != verdict.Down || v.Reason != "connection refused" {
+		if v := verdictOf(fresh, addr(1)); v.State != verdict.Down || v.Reason != "connection refused" {
 			t.Errorf("before the start is over: %+v", v)
 		}
 		p.leave(g)

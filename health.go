@@ -75,25 +75,25 @@ func newPool() *pool {
 
 // look returns the verdict on a target without waiting. Looking is watching: a target that is not on the board is handed
 // to the pool, and unknown.
-func (p *pool) look(t *verdict.Target, hash uint64, a *account, ttl uint32) *verdict.Verdict {
-	if v := p.board.look(t, hash, ttl); v != nil {
+func (p *pool) look(t *verdict.Target, hash uint64, a *account, ttl uint32) verdict.Brief {
+	if v, watched := p.board.look(t, hash, ttl); watched {
 		return v
 	}
 	return p.miss(*t, a, ttl)
 }
 
 // miss hands a target to the pool, if there is room for it.
-func (p *pool) miss(t verdict.Target, a *account, ttl uint32) *verdict.Verdict {
+func (p *pool) miss(t verdict.Target, a *account, ttl uint32) verdict.Brief {
 	if a.full.Load() || p.full.Load() {
 		skippedCap.Inc()
-		return unchecked
+		return verdict.BriefUnchecked
 	}
 	select {
 	case p.wanted <- want{t, a, ttl}:
 	default: // the next query repeats it
 		skippedBusy.Inc()
 	}
-	return unknown
+	return 0
 }
 
 // say hands a line to the log, from the query path. It never waits.
@@ -200,7 +200,7 @@ func (p *pool) settle(r probeResult, now time.Time) {
 	w.check.count(r.err, r.took)
 	w.failing = r.err != nil
 	v, wait := w.machine.Step(w.check.pace, r.err, now)
-	if v.State != w.state {
+	if v.State != w.verdict.State {
 		p.transition(w, v)
 	}
 	wait = shorten(wait)
@@ -213,24 +213,22 @@ func (p *pool) settle(r probeResult, now time.Time) {
 	p.schedule.add(w, w.started.Add(wait))
 }
 
-// publish shows a verdict to queries, if it says anything new.
+// publish shows a verdict to queries.
 func (w *watch) publish(v verdict.Verdict) {
-	if old := w.entry.verdict.Load(); old == nil || *old != v {
-		w.entry.verdict.Store(&v)
-	}
-	w.state = v.State
+	w.verdict = v
+	w.entry.verdict.Store(uint64(v.Brief()))
 }
 
 // transition counts a change of state, and logs it: nothing else about probes enters the log. That a new target answers
 // is no news.
 func (p *pool) transition(w *watch, v verdict.Verdict) {
-	targets[w.state].Dec()
+	targets[w.verdict.State].Dec()
 	targets[v.State].Inc()
 	w.check.transitions[v.State].Inc()
 	switch {
 	case v.State == verdict.Down:
 		log.Warningf("%s is down after %s of %s: %s", w.target.Addr, times(w.check.pace.Fall, "failure"), w.check.name, v.Reason)
-	case w.state == verdict.Down:
+	case w.verdict.State == verdict.Down:
 		log.Infof("%s is up after %s of %s", w.target.Addr, times(w.check.pace.Rise, "success"), w.check.name)
 	default:
 		log.Debugf("%s is up, says its first %s", w.target.Addr, w.check.name)

@@ -145,6 +145,26 @@ func sizeOf(p *pool) (s size) {
 	return s
 }
 
+// verdictOf looks an address up as a query does, and returns all that the pool believes of it, which must agree.
+func verdictOf(s *parsedStanza, a netip.Addr) (v verdict.Verdict) {
+	brief := s.Look(a, 30)
+	if brief.State() == verdict.Unchecked {
+		return verdict.Verdict{State: verdict.Unchecked}
+	}
+	t := verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(a, s.checks[0].port)}
+	s.pool.life.Lock()
+	defer s.pool.life.Unlock()
+	s.pool.do(func() {
+		if w := s.pool.watches[t]; w != nil {
+			v = w.verdict
+		}
+	})
+	if v.Brief() != brief {
+		panic(fmt.Sprintf("the pool believes %+v of %s, and the board shows %x", v, a, brief))
+	}
+	return v
+}
+
 // pass lets time pass while queries ask for the addresses every second.
 func pass(d time.Duration, s *parsedStanza, addrs ...netip.Addr) {
 	for end := time.Now().Add(d); time.Now().Before(end); {
@@ -161,14 +181,14 @@ func TestPoolLearnsAndBelieves(t *testing.T) {
 		s := testStanza("tcp://:80", n, testPace)
 		begin(p, s)
 		n.kill(addr(2))
-		if v := s.Look(addr(1), 30); *v != (verdict.Verdict{}) {
+		if v := verdictOf(s, addr(1)); v != (verdict.Verdict{}) {
 			t.Errorf("before the first probe: %+v", v)
 		}
 		pass(30*time.Second, s, addr(1), addr(2))
-		if v := s.Look(addr(1), 30); v.State != verdict.Up || v.Reason != "" {
+		if v := verdictOf(s, addr(1)); v.State != verdict.Up || v.Reason != "" {
 			t.Errorf("alive: %+v", v)
 		}
-		if v := s.Look(addr(2), 30); v.State != verdict.Down || v.Reason != "connection refused" {
+		if v := verdictOf(s, addr(2)); v.State != verdict.Down || v.Reason != "connection refused" {
 			t.Errorf("dead: %+v", v)
 		}
 	})
@@ -194,7 +214,7 @@ func TestPoolBound(t *testing.T) {
 			time.Sleep(pace.Bound() + time.Millisecond)
 			synctest.Wait()
 			for _, a := range addrs {
-				if v := s.Look(a, 30); v.State != verdict.Down {
+				if v := verdictOf(s, a); v.State != verdict.Down {
 					t.Fatalf("%s: %s is %s, %s after the kill: probes at %v", pace, a, v.State, time.Since(killed), n.times(a))
 				}
 			}
@@ -203,7 +223,7 @@ func TestPoolBound(t *testing.T) {
 			time.Sleep(pace.Interval + time.Duration(pace.Rise-1)*pace.Fast + pace.Timeout + time.Millisecond)
 			synctest.Wait()
 			for _, a := range addrs {
-				if v := s.Look(a, 30); v.State != verdict.Up {
+				if v := verdictOf(s, a); v.State != verdict.Up {
 					t.Fatalf("%s: %s is still %s after its revival", pace, a, v.State)
 				}
 			}
@@ -277,7 +297,7 @@ func TestPoolDeadDoNotDelayTheLiving(t *testing.T) {
 		n.set(n.holes, false, []netip.Addr{addr(1)})
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if v := s.Look(addr(1), 30); v.State != verdict.Up {
+		if v := verdictOf(s, addr(1)); v.State != verdict.Up {
 			t.Errorf("a revived one among the dead is %s after a minute", v.State)
 		}
 	})
@@ -319,7 +339,7 @@ func TestPoolCaps(t *testing.T) {
 			s.Look(addr(i), 30)
 			synctest.Wait()
 		}
-		if v := s.Look(addr(999), 30); v.State != verdict.Unchecked {
+		if v := verdictOf(s, addr(999)); v.State != verdict.Unchecked {
 			t.Errorf("over the cap: %+v", v)
 		}
 		if got := testutil.ToFloat64(skippedCap) - before; got < 900 {
@@ -331,7 +351,7 @@ func TestPoolCaps(t *testing.T) {
 		pass(20*time.Minute, s, addr(0), addr(1)) // the other eight are forgotten
 		s.Look(addr(500), 30)
 		pass(10*time.Second, s, addr(500))
-		if v := s.Look(addr(500), 30); v.State != verdict.Up {
+		if v := verdictOf(s, addr(500)); v.State != verdict.Up {
 			t.Errorf("there is room again, but %+v", v)
 		}
 	})
@@ -354,10 +374,10 @@ func TestPoolForgets(t *testing.T) {
 		if n.asked(addr(1)) != count {
 			t.Error("still asked, long after the last query")
 		}
-		if v := s.Look(addr(2), 1200); v.State != verdict.Down {
+		if v := verdictOf(s, addr(2)); v.State != verdict.Down {
 			t.Errorf("asked for again within three TTLs, but %+v", v)
 		}
-		if v := s.Look(addr(1), 30); *v != (verdict.Verdict{}) {
+		if v := verdictOf(s, addr(1)); v != (verdict.Verdict{}) {
 			t.Errorf("forgotten for long, but %+v", v)
 		}
 		if got := sizeOf(p); got.watches > 2 || got.memories > 1 {
@@ -379,7 +399,7 @@ func TestPoolRemembers(t *testing.T) {
 		}
 		s.Look(addr(1), 30)
 		synctest.Wait()
-		if v := s.Look(addr(1), 30); v.State != verdict.Down || v.Reason != "connection refused" {
+		if v := verdictOf(s, addr(1)); v.State != verdict.Down || v.Reason != "connection refused" {
 			t.Errorf("just forgotten, but %+v", v)
 		}
 	})
@@ -400,7 +420,7 @@ func TestPoolAbstains(t *testing.T) {
 			n.mu.Unlock()
 			before := n.asked(addr(1))
 			pass(2*time.Minute, s, addr(1))
-			if v := s.Look(addr(1), 30); v.State != verdict.Up {
+			if v := verdictOf(s, addr(1)); v.State != verdict.Up {
 				t.Errorf("%+v", v)
 			}
 			if got := n.asked(addr(1)) - before; got < 20 {
@@ -423,14 +443,14 @@ func TestPoolSurvivesItself(t *testing.T) {
 		before := testutil.ToFloat64(panics)
 		p.orders <- func() { panic("a fault in the pool") }
 		synctest.Wait()
-		if v := s.Look(addr(1), 30); v.State != verdict.Unknown {
+		if v := verdictOf(s, addr(1)); v.State != verdict.Unknown {
 			t.Errorf("right after: %+v", v)
 		}
 		if got := testutil.ToFloat64(panics) - before; got != 1 {
 			t.Errorf("%v panics counted", got)
 		}
 		pass(20*time.Second, s, addr(1), addr(2))
-		if v := s.Look(addr(1), 30); v.State != verdict.Down {
+		if v := verdictOf(s, addr(1)); v.State != verdict.Down {
 			t.Errorf("a while later: %+v", v)
 		}
 	})

@@ -19,9 +19,9 @@ type stanza struct {
 }
 
 // Look is what the pool believes of an address, by the check that believes the worst of it.
-func (s *stanza) Look(addr netip.Addr, ttl uint32) *verdict.Verdict {
+func (s *stanza) Look(addr netip.Addr, ttl uint32) verdict.Brief {
 	if !s.within.allow(addr) {
-		return unchecked
+		return verdict.BriefUnchecked
 	}
 	ttl = min(ttl, s.longest)
 	worst := s.ask(&s.checks[0], addr, ttl)
@@ -31,7 +31,7 @@ func (s *stanza) Look(addr netip.Addr, ttl uint32) *verdict.Verdict {
 	return worst
 }
 
-func (s *stanza) ask(c *checkSpec, addr netip.Addr, ttl uint32) *verdict.Verdict {
+func (s *stanza) ask(c *checkSpec, addr netip.Addr, ttl uint32) verdict.Brief {
 	t := verdict.Target{Identity: c.identity, Addr: netip.AddrPortFrom(addr, c.port)}
 	return s.pool.look(&t, hashOf(&t, c.seed), s.account, ttl)
 }

@@ -21,7 +21,7 @@ type watch struct {
 	account *account
 	entry   *entry
 	machine verdict.Machine
-	state   verdict.State
+	verdict verdict.Verdict
 	asked   time.Time // last seen asked for, by a sweep
 	started time.Time // of the last probe
 	due     time.Time // of the next
@@ -86,7 +86,7 @@ func (p *pool) watch(t verdict.Target, check *pacedCheck, a *account, now time.T
 	}
 	a.targets++
 	p.watches[t] = w
-	targets[w.state].Inc()
+	targets[w.verdict.State].Inc()
 	p.board.put(w.entry, hashOf(&t, check.seed))
 	return w
 }
@@ -94,23 +94,23 @@ func (p *pool) watch(t verdict.Target, check *pacedCheck, a *account, now time.T
 // plan schedules a parked watch: a new one within a fast interval, one that resumes within a whole one.
 func (w *watch) plan(p *pool, now time.Time) {
 	wait := w.check.pace.Fast
-	if w.state != verdict.Unknown {
+	if w.verdict.State != verdict.Unknown {
 		wait = w.check.pace.Interval
 		w.settled = true
 	}
-	w.failing = w.state == verdict.Down
+	w.failing = w.verdict.State == verdict.Down
 	p.schedule.add(w, now.Add(between(0, wait)))
 }
 
 // forget ends a watch. Its verdict is remembered for two intervals, for when it is asked for again.
 func (p *pool) forget(w *watch, now time.Time) {
-	if v := w.entry.verdict.Load(); v != nil && v.State != verdict.Unknown {
-		p.memories[w.check.sibling(w.target)] = memory{*v, now.Add(2 * w.check.pace.Interval)}
+	if w.verdict.State != verdict.Unknown {
+		p.memories[w.check.sibling(w.target)] = memory{w.verdict, now.Add(2 * w.check.pace.Interval)}
 	}
 	w.removed = true
 	p.schedule.remove(w)
 	delete(p.watches, w.target)
-	targets[w.state].Dec()
+	targets[w.verdict.State].Dec()
 	p.board.drop(w.entry, hashOf(&w.target, w.check.seed))
 	w.account.targets--
 	w.account.full.Store(false)
@@ -153,7 +153,7 @@ func (p *pool) reset() {
 	for _, w := range p.watches {
 		w.removed = true
 		w.account.targets--
-		targets[w.state].Dec()
+		targets[w.verdict.State].Dec()
 	}
 	for i := range p.board {
 		p.board[i].Store(nil)

@@ -10,7 +10,6 @@ import (
 	"math"
 	"net/netip"
 	"sync"
-	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
@@ -19,8 +18,8 @@ import (
 
 // Health tells what is believed of an address.
 type Health interface {
-	// Look returns at once, and never nil. It takes note that the address stands in an answer with this TTL, in seconds.
-	Look(addr netip.Addr, ttl uint32) *verdict.Verdict
+	// Look returns at once. It takes note that the address stands in an answer with this TTL, in seconds.
+	Look(addr netip.Addr, ttl uint32) verdict.Brief
 }
 
 // Rule is how the sets of some owner names are judged.
@@ -136,9 +135,8 @@ func (r *Rule) judge(answer []dns.RR, s *set, room *scratch, intn func(int) int)
 	ttl := uint32(math.MaxUint32)
 	for i := range all {
 		a := &all[i]
-		own := answer[a.index].Header().Ttl
-		a.verdict = r.Health.Look(a.addr, own)
-		ttl = min(ttl, own)
+		a.verdict = r.Health.Look(a.addr, a.ttl)
+		ttl = min(ttl, a.ttl)
 	}
 	c.served, c.outcome = r.Policy.choose(all, intn)
 	c.ttl = r.Policy.TTL.bound(c.served)
@@ -151,7 +149,7 @@ func (r *Rule) judge(answer []dns.RR, s *set, room *scratch, intn func(int) int)
 // apply returns out with the set s as chosen: out itself if that changes nothing. m is the message as it came.
 func (c *choice) apply(m, out *dns.Msg, s *set) *dns.Msg {
 	cut := len(c.served) != s.size
-	if !cut && !c.lowers(out.Answer) {
+	if !cut && !c.lowers() {
 		return out
 	}
 	answer := make([]dns.RR, 0, len(out.Answer)-s.size+len(c.served))
@@ -176,9 +174,9 @@ func (c *choice) apply(m, out *dns.Msg, s *set) *dns.Msg {
 }
 
 // lowers reports whether a served record has a TTL above the bound.
-func (c *choice) lowers(answer []dns.RR) bool {
+func (c *choice) lowers() bool {
 	for i := range c.served {
-		if answer[c.served[i].index].Header().Ttl > c.ttl {
+		if c.served[i].ttl > c.ttl {
 			return true
 		}
 	}
@@ -219,9 +217,4 @@ func options(extra []dns.RR) []dns.RR {
 		}
 	}
 	return nil
-}
-
-// seconds is a duration in whole seconds, as a TTL.
-func seconds(d time.Duration) uint32 {
-	return uint32(min(d/time.Second, math.MaxInt32)) // RFC 2181, section 8: a TTL has 31 bits
 }

@@ -20,11 +20,11 @@ type board struct {
 
 func (b *board) Rule(string) *Rule   { return &b.rule }
 func (b *board) SOA(string) *dns.SOA { return nil }
-func (b *board) Look(addr netip.Addr, _ uint32) *verdict.Verdict {
+func (b *board) Look(addr netip.Addr, _ uint32) verdict.Brief {
 	if v := b.verdicts[addr]; v != nil {
-		return v
+		return v.Brief()
 	}
-	return &verdict.Verdict{}
+	return 0
 }
 
 // boardFor knows n addresses of addresses(n), of which the first few are down.

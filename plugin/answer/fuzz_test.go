@@ -22,14 +22,14 @@ func (d *dice) Rule(owner string) *Rule {
 	return &d.rule
 }
 
-func (d *dice) Look(addr netip.Addr, _ uint32) *verdict.Verdict {
+func (d *dice) Look(addr netip.Addr, _ uint32) verdict.Brief {
 	raw := addr.As16()
 	rng := rand.New(rand.NewPCG(d.seed, uint64(raw[15])<<8|uint64(raw[3])))
-	return &verdict.Verdict{
+	return verdict.Verdict{
 		State: verdict.State(rng.IntN(4)),
 		Since: now.Add(-time.Duration(rng.IntN(1000)) * time.Second),
 		Holds: time.Duration(rng.IntN(200)) * time.Second,
-	}
+	}.Brief()
 }
 
 // FuzzThin thins what it can unpack, under every policy. Whatever the message: no panic; nothing in it changes; every

@@ -88,8 +88,8 @@ func (t TTL) bound(served []candidate) uint32 {
 		bound = t.Max
 	}
 	for i := range served {
-		if v := served[i].verdict; v.State != verdict.Unchecked {
-			bound = min(bound, max(t.Min, seconds(v.Holds)))
+		if v := served[i].verdict; v.State() != verdict.Unchecked {
+			bound = min(bound, max(t.Min, v.Holds()))
 		}
 	}
 	return bound
@@ -97,7 +97,7 @@ func (t TTL) bound(served []candidate) uint32 {
 
 // Longest is the highest TTL that can go out while verdicts hold for at most holds, if the record's own is ttl.
 func (t TTL) Longest(ttl uint32, holds time.Duration) uint32 {
-	return min(ttl, t.bound([]candidate{{verdict: &verdict.Verdict{State: verdict.Up, Holds: holds}}}))
+	return min(ttl, t.bound([]candidate{{verdict: verdict.Verdict{State: verdict.Up, Holds: holds}.Brief()}}))
 }
 
 // choose returns the addresses that go out, and how that came about. It reorders all.
@@ -112,7 +112,7 @@ func (p *Policy) choose(all []candidate, intn func(int) int) ([]candidate, Outco
 	}
 	fit := 0
 	for i := range all {
-		if all[i].verdict.State.Fit() {
+		if all[i].verdict.State().Fit() {
 			fit++
 		}
 	}
@@ -146,10 +146,10 @@ func open(all []candidate, fit, limit int, intn func(int) int) []candidate {
 
 // leastBad orders the fit before the unfit, and those by when they were last fit, the latest first.
 func leastBad(a, b candidate) int {
-	if x, y := a.verdict.State.Fit(), b.verdict.State.Fit(); x || y {
+	if x, y := a.verdict.State().Fit(), b.verdict.State().Fit(); x || y {
 		return cmp.Compare(unfit(x), unfit(y))
 	}
-	return b.verdict.Since.Compare(a.verdict.Since)
+	return cmp.Compare(b.verdict.Since(), a.verdict.Since())
 }
 
 func unfit(fit bool) int {

@@ -94,8 +94,9 @@ func find(sets []set, owner string, rrtype uint16) ([]set, *set) {
 // candidate is one address of a set.
 type candidate struct {
 	addr    netip.Addr
-	index   int // of its record in the answer
-	verdict *verdict.Verdict
+	index   int32  // of its record in the answer
+	ttl     uint32 // of the record
+	verdict verdict.Brief
 }
 
 // addresses lists the addresses of the set s, each once, in their order.
@@ -110,7 +111,7 @@ func (room *scratch) addresses(answer []dns.RR, s *set) []candidate {
 			continue
 		}
 		if addr, ok := address(rr); ok {
-			all[n].addr, all[n].index = addr, i
+			all[n] = candidate{addr: addr, index: int32(i), ttl: rr.Header().Ttl}
 			n++
 		}
 	}

@@ -46,15 +46,15 @@ func (w *world) SOA(owner string) *dns.SOA {
 	return nil
 }
 
-func (w *world) Look(addr netip.Addr, ttl uint32) *verdict.Verdict {
+func (w *world) Look(addr netip.Addr, ttl uint32) verdict.Brief {
 	if w.looked == nil {
 		w.looked = make(map[netip.Addr]uint32)
 	}
 	w.looked[addr] = ttl
 	if v, ok := w.health[addr]; ok {
-		return &v
+		return v.Brief()
 	}
-	return &w.unknown
+	return w.unknown.Brief()
 }
 
 // TestThin runs the cases in testdata. Each is a text archive: what it shows; the policy; the query; the health of the

@@ -166,7 +166,7 @@ func TestRefusedOption(t *testing.T) {
 		{"http://", [][]string{opt("method", "CONNECT")}, 0, ""},
 		{"http://", [][]string{opt("body", "x"), opt("method", "HEAD")}, 1, "option method: HEAD has no body: leave out body and body_regex, or ask with GET"},
 		{"http://", [][]string{opt("method", "HEAD"), opt("body_regex", "x")}, 0, ""},
-		{"http://", [][]string{opt("header", "host", "x")}, 0, "option header: Host cannot be set here: put the host in the URL"},
+		{"http://", [][]string{opt("header", "host", "x")}, 0, "option header: header Host cannot be set here: put the host in the URL"},
 		{"http://", [][]string{opt("header", "connection", "x")}, 0, "option header: Connection is set by the check itself: leave it out"},
 		{"http://", [][]string{opt("header", "Content-Length", "1")}, 0, ""},
 		{"http://", [][]string{opt("header", "transfer-encoding", "chunked")}, 0, ""},

@@ -40,34 +40,13 @@ func (s State) String() string {
 // Fit reports whether an address in this state is served while others can be.
 func (s State) Fit() bool { return s != Down }
 
-// Verdict is what is believed of a target. Its zero value is Unknown. One that is shared is never changed.
+// Verdict is what is believed of a target. Its zero value is Unknown.
 type Verdict struct {
 	State  State
 	Since  time.Time     // when the state was entered; zero for a target never decided
 	Reason string        // why the last failure failed; empty while nothing speaks against the target
 	Holds  time.Duration // from the last result on, the state cannot change for as long as this
 }
-
-// Worse returns the one of two verdicts that decides when both checks must pass: down before unknown before up, and an
-// unchecked side counts for nothing. Of two alike it is the one that holds for less; of two down, the one that has been
-// down for longer, since that is how long the address has been unfit.
-func Worse(a, b *Verdict) *Verdict {
-	switch {
-	case severity[a.State] != severity[b.State]:
-		if severity[b.State] > severity[a.State] {
-			return b
-		}
-	case a.State == Down && !a.Since.Equal(b.Since):
-		if b.Since.Before(a.Since) {
-			return b
-		}
-	case b.Holds < a.Holds:
-		return b
-	}
-	return a
-}
-
-var severity = [...]uint8{Unchecked: 0, Up: 1, Unknown: 2, Down: 3}
 
 // Identity names a check together with its pace. Its text is the canonical one, so that every name, stanza, view and
 // listener with the same text shares one target, and an unchanged line keeps its history over a reload. It compares by

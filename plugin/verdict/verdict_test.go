@@ -7,36 +7,6 @@ import (
 	"time"
 )
 
-func TestWorse(t *testing.T) {
-	early, late := time.Unix(1e9, 0), time.Unix(2e9, 0)
-	up := &Verdict{State: Up, Since: early, Holds: 20 * time.Second}
-	doubtful := &Verdict{State: Up, Since: early, Holds: 2 * time.Second}
-	unknown := &Verdict{}
-	down := &Verdict{State: Down, Since: early, Holds: 10 * time.Second}
-	later := &Verdict{State: Down, Since: late, Holds: 5 * time.Second}
-	unchecked := &Verdict{State: Unchecked}
-	for _, tc := range []struct {
-		name       string
-		a, b, want *Verdict
-	}{
-		{"down before up, however long that holds", doubtful, down, down},
-		{"unknown before up", up, unknown, unknown},
-		{"down before unknown", unknown, later, later},
-		{"unchecked counts for nothing", unchecked, up, up},
-		{"nor against unknown", unchecked, unknown, unknown},
-		{"both unchecked", unchecked, unchecked, unchecked},
-		{"both up: the one that holds for less", up, doubtful, doubtful},
-		{"both down: the one that is down for longer", later, down, down},
-	} {
-		if got := Worse(tc.a, tc.b); got != tc.want {
-			t.Errorf("%s: %+v, want %+v", tc.name, got, tc.want)
-		}
-		if got := Worse(tc.b, tc.a); got != tc.want {
-			t.Errorf("%s, the other way round: %+v, want %+v", tc.name, got, tc.want)
-		}
-	}
-}
-
 func TestIdentity(t *testing.T) {
 	a, b := Identify("tcp://:80 every 10s", 0), Identify(strings.Clone("tcp://:80 every 10s"), 0)
 	if a != b {

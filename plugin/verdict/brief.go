@@ -1,0 +1,57 @@
+package verdict
+
+// Brief is what a query needs to know of a verdict: its state, since when, and how long it holds, in one word. So one
+// atomic load reads all of it, and an address costs a query one line of the processor's cache. Its zero value is
+// Unknown.
+//
+// The state has the highest 2 bits, the seconds that it holds the next 20, and the milliseconds since 1970 the rest.
+type Brief uint64
+
+const (
+	sinceBits = 42 // until the year 2109
+	holdsBits = 20 // twelve days; what holds longer is cut to that
+)
+
+// BriefUnchecked is the Brief of an address that no check covers.
+const BriefUnchecked = Brief(Unchecked) << (sinceBits + holdsBits)
+
+// Brief packs the verdict. What it holds is cut to whole seconds.
+func (v Verdict) Brief() Brief {
+	since := uint64(0)
+	if !v.Since.IsZero() {
+		since = min(uint64(max(0, v.Since.UnixMilli())), 1<<sinceBits-1)
+	}
+	holds := min(uint64(max(0, v.Holds.Seconds())), 1<<holdsBits-1)
+	return Brief(uint64(v.State)<<(sinceBits+holdsBits) | holds<<sinceBits | since)
+}
+
+// State is the state.
+func (b Brief) State() State { return State(b >> (sinceBits + holdsBits)) }
+
+// Holds is how long the state is sure to hold from the last result on, in seconds.
+func (b Brief) Holds() uint32 { return uint32(b>>sinceBits) & (1<<holdsBits - 1) }
+
+// Since is when the state was entered, in milliseconds since 1970; 0 for a target never decided.
+func (b Brief) Since() uint64 { return uint64(b) & (1<<sinceBits - 1) }
+
+// Worse returns the one of two that decides when both checks must pass: down before unknown before up, and an unchecked
+// side counts for nothing. Of two alike it is the one that holds for less; of two down, the one that has been down for
+// longer, since that is how long the address has been unfit.
+func Worse(a, b Brief) Brief {
+	x, y := severity[a.State()], severity[b.State()]
+	switch {
+	case x != y:
+		if y > x {
+			return b
+		}
+	case a.State() == Down && a.Since() != b.Since():
+		if b.Since() < a.Since() {
+			return b
+		}
+	case b.Holds() < a.Holds():
+		return b
+	}
+	return a
+}
+
+var severity = [...]uint8{Unchecked: 0, Up: 1, Unknown: 2, Down: 3}

@@ -1,0 +1,68 @@
+package verdict
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// A Brief has the state whole, the time to the millisecond, and the hold in seconds, each within its bounds.
+func TestBrief(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 10))
+	for range 1000 {
+		v := Verdict{
+			State: State(rng.IntN(4)),
+			Since: time.UnixMilli(rng.Int64N(1 << sinceBits)),
+			Holds: time.Duration(rng.Int64N(int64(1<<holdsBits) * int64(time.Second))),
+		}
+		b := v.Brief()
+		if b.State() != v.State || b.Since() != uint64(v.Since.UnixMilli()) || b.Holds() != uint32(v.Holds/time.Second) {
+			t.Fatalf("%+v became %s since %d for %d", v, b.State(), b.Since(), b.Holds())
+		}
+	}
+	for _, v := range []Verdict{
+		{State: Down, Since: time.Unix(1<<40, 0), Holds: 1 << 62},
+		{State: Down, Since: time.Unix(-1, 0), Holds: -1},
+	} {
+		if b := v.Brief(); b.State() != Down {
+			t.Errorf("%+v became %s", v, b.State())
+		}
+	}
+	if (Verdict{}).Brief() != 0 || Brief(0).State() != Unknown {
+		t.Error("the zero values differ")
+	}
+	if BriefUnchecked != (Verdict{State: Unchecked}).Brief() {
+		t.Error("BriefUnchecked is no such brief")
+	}
+}
+
+func TestWorse(t *testing.T) {
+	early, late := time.Unix(1e9, 0), time.Unix(2e9, 0)
+	up := Verdict{State: Up, Since: early, Holds: 20 * time.Second}
+	doubtful := Verdict{State: Up, Since: early, Holds: 2 * time.Second}
+	unknown := Verdict{}
+	down := Verdict{State: Down, Since: early, Holds: 10 * time.Second}
+	later := Verdict{State: Down, Since: late, Holds: 5 * time.Second}
+	unchecked := Verdict{State: Unchecked}
+	for _, tc := range []struct {
+		name       string
+		a, b, want Verdict
+	}{
+		{"down before up, however long that holds", doubtful, down, down},
+		{"unknown before up", up, unknown, unknown},
+		{"down before unknown", unknown, later, later},
+		{"unchecked counts for nothing", unchecked, up, up},
+		{"nor against unknown", unchecked, unknown, unknown},
+		{"both unchecked", unchecked, unchecked, unchecked},
+		{"both up: the one that holds for less", up, doubtful, doubtful},
+		{"both down: the one that is down for longer", later, down, down},
+	} {
+		a, b, want := tc.a.Brief(), tc.b.Brief(), tc.want.Brief()
+		if got := Worse(a, b); got != want {
+			t.Errorf("%s: %x, want %x", tc.name, got, want)
+		}
+		if got := Worse(b, a); got != want {
+			t.Errorf("%s, the other way round: %x, want %x", tc.name, got, want)
+		}
+	}
+}

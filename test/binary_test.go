@@ -1,0 +1,228 @@
+package test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/coredns-multivalue/multivalue"
+)
+
+// built is the complete program, built once for all tests that want it.
+var built struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+func program(t *testing.T) string {
+	t.Helper()
+	built.once.Do(func() {
+		if built.dir, built.err = os.MkdirTemp("", "multivalue"); built.err != nil {
+			return
+		}
+		out, err := exec.Command("go", "build", "-o", built.dir, "../cmd/coredns").CombinedOutput()
+		if err != nil {
+			built.err = fmt.Errorf("%w: %s", err, out)
+		}
+	})
+	if built.err != nil {
+		t.Fatal(built.err)
+	}
+	return filepath.Join(built.dir, "coredns")
+}
+
+// process is the complete program as a process of its own.
+type process struct {
+	*server
+	cmd    *exec.Cmd
+	output logbook
+	ended  chan struct{}
+}
+
+// run starts the program with the Corefile, under a limit of descriptors, if that is not 0, and waits until it answers.
+// In the Corefile, LISTEN is the port to listen on.
+func (s *scene) run(t *testing.T, corefile string, descriptors int) *process {
+	t.Helper()
+	port := freePort(t)
+	addr := net.JoinHostPort("127.0.0.1", port)
+	p := &process{server: &server{scene: s, addr: addr, tcp: addr}, ended: make(chan struct{})}
+	p.edit(strings.ReplaceAll(corefile, "LISTEN", port))
+	p.cmd = exec.Command(program(t), "-conf", filepath.Join(s.dir, "Corefile"))
+	if descriptors > 0 {
+		p.cmd = exec.Command("sh", "-c", fmt.Sprintf("ulimit -n %d; exec \"$@\"", descriptors), "sh", p.cmd.Path, "-conf", filepath.Join(s.dir, "Corefile"))
+	}
+	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(p.ended)
+		_ = p.cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		<-p.ended
+	})
+	p.logs("CoreDNS-")
+	return p
+}
+
+// edit writes the Corefile anew.
+func (p *process) edit(corefile string) {
+	p.Helper()
+	_, port, _ := net.SplitHostPort(p.addr)
+	p.file("Corefile", strings.ReplaceAll(corefile, "LISTEN", port))
+}
+
+// logs waits until the output has the text.
+func (p *process) logs(text string) {
+	p.Helper()
+	p.logsAgain(text, 1)
+}
+
+// logsAgain waits until the output has the text so many times.
+func (p *process) logsAgain(text string, n int) {
+	p.Helper()
+	p.eventually(func() bool { return strings.Count(p.output.since(0), text) >= n },
+		func() string { return fmt.Sprintf("the output lacks %q:\n%s", text, p.output.since(0)) })
+}
+
+// signal sends a signal.
+func (p *process) signal(s os.Signal) {
+	p.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.Fatal(err)
+	}
+}
+
+// exit waits for the end of the process, and returns its status.
+func (p *process) exit() int {
+	p.Helper()
+	p.eventually(func() bool {
+		select {
+		case <-p.ended:
+			return true
+		default:
+			return false
+		}
+	}, func() string { return "the process does not end:\n" + p.output.since(0) })
+	return p.cmd.ProcessState.ExitCode()
+}
+
+const listening = `
+example.org:LISTEN {
+    bind 127.0.0.1
+    file DIR/example.org
+    multivalue {
+        CALM
+    }
+}`
+
+// runCalm runs the program with a backend down, and waits until it knows.
+func runCalm(t *testing.T, corefile string) *process {
+	t.Helper()
+	s := newScene(t, 11, 13)
+	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13")
+	p := s.run(t, corefile, 0)
+	p.comesTo("www.example.org A", "11 13")
+	return p
+}
+
+// The program says which versions it is of, and lists multivalue among its plugins.
+func TestProgramSaysWhatItIs(t *testing.T) {
+	version, err := exec.Command(program(t), "-version").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"CoreDNS-1.", "multivalue-" + multivalue.Version} {
+		if !strings.Contains(string(version), want) {
+			t.Errorf("-version lacks %s: %s", want, version)
+		}
+	}
+	plugins, err := exec.Command(program(t), "-plugins").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(plugins), "\nmultivalue\n") {
+		t.Errorf("-plugins lacks multivalue: %s", plugins)
+	}
+}
+
+// Edits that SIGUSR1 puts into force keep the verdicts, time after time, although it drops all event hooks (B69).
+func TestSIGUSR1KeepsVerdicts(t *testing.T) {
+	p := runCalm(t, listening)
+	for i := range 4 {
+		p.edit(strings.Replace(listening, "CALM", fmt.Sprintf("CALM\n limit %d", 3+i), 1))
+		p.signal(syscall.SIGUSR1)
+		p.logsAgain("Reloading complete", i+1)
+		if got := members(p.ask("www.example.org A")); got != "11 13" {
+			t.Fatalf("after reload %d, the answer has %q, want 11 13 at once", i+1, got)
+		}
+	}
+	p.edit("example.org:LISTEN {")
+	p.signal(syscall.SIGUSR1)
+	p.logs("[ERROR] SIGUSR1")
+	p.edit(strings.Replace(listening, "CALM", "CALM\n limit 9", 1))
+	p.signal(syscall.SIGUSR1)
+	p.logsAgain("Reloading complete", 5)
+	if got := members(p.ask("www.example.org A")); got != "11 13" {
+		t.Errorf("after a reload that failed and one that did not, the answer has %q, want 11 13", got)
+	}
+	for n, b := range p.backends {
+		if got := b.accepted.Load(); got != 1 {
+			t.Errorf("backend %d was asked %d times, want once", n, got)
+		}
+	}
+}
+
+// Probing goes on after SIGUSR1: what dies then is noticed.
+func TestProbingGoesOnAfterSIGUSR1(t *testing.T) {
+	s := newScene(t, 11, 12)
+	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
+	p := s.run(t, strings.Replace(listening, "CALM", "QUICK", 1), 0)
+	p.comesTo("www.example.org A", "11 12")
+	for i := range 2 {
+		p.signal(syscall.SIGUSR1)
+		p.logsAgain("Reloading complete", i+1)
+	}
+	s.kill(12)
+	p.comesTo("www.example.org A", "11")
+}
+
+// The reload plugin finds an edit by itself, and the verdicts are kept (B69, T38).
+func TestReloadPluginKeepsVerdicts(t *testing.T) {
+	withReload := strings.Replace(listening, "bind", "reload 2s 1s\n bind", 1)
+	p := runCalm(t, withReload)
+	p.edit(strings.Replace(withReload, "CALM", "CALM\n limit 5", 1))
+	p.logs("Reloading complete")
+	if got := members(p.ask("www.example.org A")); got != "11 13" {
+		t.Errorf("after the edit, the answer has %q, want 11 13", got)
+	}
+}
+
+// A program without multivalue in its Corefile fails to load one with it, loads it the second time, and then one without
+// it again: no probing may go on (B69, B70, T35).
+func TestFailedFirstUseIsForgotten(t *testing.T) {
+	s := newScene(t, 11)
+	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
+	without := "example.org:LISTEN {\n bind 127.0.0.1\n file DIR/example.org\n}"
+	with := strings.Replace(listening, "CALM", "QUICK", 1)
+	p := s.run(t, without, 0)
+	p.edit(strings.Replace(with, "LISTEN", busyPort(t), 1))
+	p.signal(syscall.SIGUSR1)
+	p.logs("[ERROR] SIGUSR1")
+	p.edit(with)
+	p.signal(syscall.SIGUSR1)
+	p.comesTo("www.example.org A", "11")
+	p.edit(without)
+	p.signal(syscall.SIGUSR1)
+	p.comesTo("www.example.org A", "11 12")
+	s.notAsked(11)
+}

@@ -1,0 +1,62 @@
+package test
+
+import (
+	"testing"
+)
+
+// A verdict shows in the very next answer, although the cache below has the set and goes on serving it from there:
+// fresh, prefetched, stale, or with a TTL that stands still (B25, T19, T20).
+func TestVerdictShowsAboveCache(t *testing.T) {
+	for _, c := range []struct{ name, ttl, cache, counter string }{
+		{"hit", "300", "cache 3600", "coredns_cache_hits_total"},
+		{"keepttl", "300", "cache 3600 {\n keepttl\n }", "coredns_cache_hits_total"},
+		{"prefetch", "5", "cache {\n prefetch 1 1h 90%\n }", "coredns_cache_prefetch_total"},
+		{"serve_stale", "1", "cache {\n success 9984 1 1\n serve_stale 1h immediate\n }", "coredns_cache_served_stale_total"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newScene(t, 11, 12, 13)
+			s.zone("example.org", "www "+c.ttl+" A 127.0.0.11\nwww "+c.ttl+" A 127.0.0.12\nwww "+c.ttl+" A 127.0.0.13")
+			v := s.serve("example.org:0 {\n bind 127.0.0.1\n file DIR/example.org\n multivalue {\n QUICK\n }\n " + c.cache + "\n}")
+			v.comesTo("www.example.org A", "11 12 13")
+			v.settled(3, 0)
+			s.kill(12)
+			v.down(1)
+			v.alwaysUntilCounted("www.example.org A", "11 13", c.counter)
+			s.start(12)
+			v.settled(3, 0)
+			v.alwaysUntilCounted("www.example.org A", "11 12 13", c.counter)
+		})
+	}
+}
+
+// alwaysUntilCounted asks until the counter shows that an answer came by the path that it counts, and wants the same
+// from the first answer on.
+func (v *server) alwaysUntilCounted(question, want, counter string) {
+	v.Helper()
+	before := metric(counter)
+	v.eventually(func() bool {
+		if got := members(v.ask(question)); got != want {
+			v.Fatalf("%s has %q, want %q at once", question, got, want)
+		}
+		return metric(counter) > before
+	}, func() string { return counter + " does not grow: the test does not test what it means to" })
+}
+
+// A set that was closed is not kept by the cache: the first server to come back is in the next answer (B8, T14).
+func TestClosedSetIsNotCached(t *testing.T) {
+	for _, policy := range []string{"nodata", "servfail"} {
+		t.Run(policy, func(t *testing.T) {
+			s := newScene(t, 11, 12)
+			s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
+			v := s.serve("example.org:0 {\n bind 127.0.0.1\n file DIR/example.org\n cache 3600\n multivalue {\n QUICK\n all_down " + policy + "\n }\n}")
+			v.comesTo("www.example.org A", "11 12")
+			s.kill(11, 12)
+			v.comesTo("www.example.org A", "")
+			s.start(12)
+			v.settled(1, 1)
+			if got := members(v.ask("www.example.org A")); got != "12" {
+				t.Errorf("after a server came back, the answer has %q, want 12", got)
+			}
+		})
+	}
+}
