@@ -2,8 +2,9 @@
 //
 // It builds cmd/coredns, starts one server for each chain that is compared, each on a loopback port of its own and with
 // the same zone, and asks them in turn, a window each, over UDP. What a window cost is read from the kernel's account of
-// the server process; the ratios are of neighbouring windows, so that a machine whose speed drifts does not matter. It
-// prints the medians, and ends with status 0 whatever they are: a figure is no test.
+// the server process; the ratios are of neighbouring windows, so that a machine whose speed drifts does not matter, and
+// of several pairs of servers, since one process is quicker than another of the same program by a tenth. It prints the
+// medians, and ends with status 0 whatever they are: a figure is no test.
 package main
 
 import (
@@ -17,8 +18,9 @@ import (
 )
 
 var (
-	rounds  = flag.Int("rounds", 15, "windows for each chain")
-	queries = flag.Int("queries", 40_000, "queries in a window")
+	pairs   = flag.Int("pairs", 5, "pairs of servers for each comparison")
+	rounds  = flag.Int("rounds", 4, "windows for each server")
+	queries = flag.Int("queries", 20_000, "queries in a window")
 	binary  = flag.String("coredns", "", "a CoreDNS with multivalue; built from cmd/coredns if empty")
 )
 
@@ -87,29 +89,44 @@ func compare(dir string, c comparison, port int) (plain, with, ratio float64, er
 	if chain == multivalue {
 		chain = fmt.Sprintf(multivalue, port)
 	}
-	var servers [2]*server
-	for i, extra := range []string{"", chain} {
-		if servers[i], err = start(dir, c.zone, extra); err != nil {
+	var f figures
+	for range *pairs {
+		if err := f.measure(dir, c.zone, chain); err != nil {
 			return 0, 0, 0, err
 		}
-		defer servers[i].stop()
 	}
-	var costs [2][]float64
-	var ratios []float64
+	return median(f.plain), median(f.with), median(f.ratios), nil
+}
+
+// figures are of one window each, in microseconds a query, but for the ratios.
+type figures struct{ plain, with, ratios []float64 }
+
+// measure starts a pair of servers, and adds what their windows cost.
+func (f *figures) measure(dir string, z zone, chain string) error {
+	var servers [2]*server
+	for i, extra := range []string{"", chain} {
+		s, err := start(dir, z, extra)
+		if err != nil {
+			return err
+		}
+		defer s.stop()
+		servers[i] = s
+	}
 	for round := range *rounds + 1 {
 		var cost [2]float64
 		for i := range servers {
 			k := (i + round) % 2 // whoever is first in a round is second in the next
+			var err error
 			if cost[k], err = servers[k].window(*queries); err != nil {
-				return 0, 0, 0, err
+				return err
 			}
 		}
 		if round == 0 {
 			time.Sleep(2 * time.Second) // the first probes are over, and the caches are warm
 			continue
 		}
-		costs[0], costs[1] = append(costs[0], cost[0]), append(costs[1], cost[1])
-		ratios = append(ratios, cost[1]/cost[0])
+		f.plain, f.with = append(f.plain, cost[0]), append(f.with, cost[1])
+		f.ratios = append(f.ratios, cost[1]/cost[0])
 	}
-	return median(costs[0]), median(costs[1]), median(ratios), nil
+	return nil
 }
