@@ -24,7 +24,7 @@ func upBoard(n int) *parsedStanza {
 	p := newPool()
 	s := forZone(testStanza("tcp://:80", newFakeNetwork(), testPace), "example.org.")
 	s.rule.Policy.Limit, s.rule.Policy.MinUp.Count, s.rule.Policy.TTL.Min = 8, 1, 30
-	s.within = networks{{Prefix: netip.MustParsePrefix("10.0.0.0/8")}}
+	s.within = networks{newNetwork(netip.MustParsePrefix("10.0.0.0/8"))}
 	g := new(generation)
 	g.add(s, p)
 	p.join(g)

@@ -345,7 +345,7 @@ func TestNeighbours(t *testing.T) {
 			t.Errorf("beside %s: %v", forwarder, err)
 		}
 	}
-	stanzas[0].within = networks{{Prefix: netip.MustParsePrefix("192.0.2.0/24")}}
+	stanzas[0].within = networks{newNetwork(netip.MustParsePrefix("192.0.2.0/24"))}
 	if err := needWithin(stanzas, []plugin.Handler{named("forward")}); err != nil {
 		t.Errorf("with within: %v", err)
 	}

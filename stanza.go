@@ -25,8 +25,8 @@ func (s *stanza) Look(addr netip.Addr, ttl uint32) verdict.Brief {
 	}
 	ttl = min(ttl, s.longest)
 	worst := s.ask(&s.checks[0], addr, ttl)
-	for i := range s.checks[1:] {
-		worst = verdict.Worse(worst, s.ask(&s.checks[1+i], addr, ttl))
+	for i := 1; i < len(s.checks); i++ {
+		worst = verdict.Worse(worst, s.ask(&s.checks[i], addr, ttl))
 	}
 	return worst
 }

@@ -1,6 +1,7 @@
 package multivalue
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -9,10 +10,33 @@ import (
 // networks are where a stanza may probe. The zero value allows every address but the special ones.
 type networks []network
 
-// network is a prefix that within names.
+// network is a prefix that within names, with the bits of an IPv4 one at hand: every address of an answer is compared.
 type network struct {
 	netip.Prefix
 	special bool // it lies inside a special range, and so was meant
+	base    uint32
+	mask    uint32
+}
+
+func newNetwork(p netip.Prefix) network {
+	n := network{Prefix: p}
+	n.special = slices.ContainsFunc(special, func(s netip.Prefix) bool { return s.Bits() <= p.Bits() && s.Contains(p.Addr()) })
+	if p.Addr().Is4() {
+		n.base, n.mask = bits4(p.Addr()), ^uint32(0)<<(32-p.Bits())
+	}
+	return n
+}
+
+func bits4(addr netip.Addr) uint32 {
+	four := addr.As4()
+	return binary.BigEndian.Uint32(four[:])
+}
+
+func (n *network) holds(addr netip.Addr) bool {
+	if addr.Is4() {
+		return n.Addr().Is4() && bits4(addr)&n.mask == n.base
+	}
+	return n.Contains(addr)
 }
 
 // allow reports whether an address may be probed: it lies in one of the networks, if there are any; and if it is special,
@@ -20,7 +44,7 @@ type network struct {
 func (n networks) allow(addr netip.Addr) bool {
 	inside := len(n) == 0
 	for i := range n {
-		if n[i].Contains(addr) {
+		if n[i].holds(addr) {
 			if n[i].special {
 				return true
 			}
@@ -95,6 +119,5 @@ func parseNetwork(text string) (network, error) {
 	if p != p.Masked() {
 		return network{}, fmt.Errorf("%q has bits set behind its length: want %s", text, p.Masked())
 	}
-	inside := slices.ContainsFunc(special, func(s netip.Prefix) bool { return s.Bits() <= p.Bits() && s.Contains(p.Addr()) })
-	return network{p, inside}, nil
+	return newNetwork(p), nil
 }

@@ -94,6 +94,7 @@ func find(sets []set, owner string, rrtype uint16) ([]set, *set) {
 // candidate is one address of a set.
 type candidate struct {
 	addr    netip.Addr
+	low     uint64 // the address's last eight octets, by which two mostly differ
 	index   int32  // of its record in the answer
 	ttl     uint32 // of the record
 	verdict verdict.Brief
@@ -111,7 +112,8 @@ func (room *scratch) addresses(answer []dns.RR, s *set) []candidate {
 			continue
 		}
 		if addr, ok := address(rr); ok {
-			all[n] = candidate{addr: addr, index: int32(i), ttl: rr.Header().Ttl}
+			raw := addr.As16()
+			all[n] = candidate{addr: addr, low: binary.BigEndian.Uint64(raw[8:]), index: int32(i), ttl: rr.Header().Ttl}
 			n++
 		}
 	}
@@ -126,7 +128,7 @@ func distinct(all []candidate) []candidate {
 	n := 0
 	for i := range all {
 		k := 0
-		for k < n && all[k].addr != all[i].addr {
+		for k < n && (all[k].low != all[i].low || all[k].addr != all[i].addr) {
 			k++
 		}
 		if k < n {
