@@ -161,8 +161,12 @@ func (x *exchange) account(r answer.Report) {
 		}
 	}
 	if r.Outcome >= answer.Open && a.saidOpen.CompareAndSwap(false, true) {
-		x.zone.stanza.pool.say("%s: too few of %d addresses are up, serving %d of them (all_down and min_up of zone %s decide)",
-			x.request.Question[0].Name, r.Total, r.Kept, x.zone.name)
+		served := r.Kept
+		if x.zone.stanza.rule.Policy.DryRun {
+			served = r.Total
+		}
+		x.zone.stanza.pool.say("%s: too few of %d addresses are up, serving %d of them (all_down, min_up and dry_run of zone %s decide)",
+			x.request.Question[0].Name, r.Total, served, x.zone.name)
 	}
 }
 

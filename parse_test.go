@@ -36,7 +36,7 @@ func TestParseDefaults(t *testing.T) {
 	if s.rule.Policy != want {
 		t.Errorf("policy %+v, want %+v", s.rule.Policy, want)
 	}
-	if got, want := s.checks[0].identity.String(), "http:/// every 10s/2s timeout 2s rise 2 fall 3"; got != want {
+	if got, want := s.checks[0].identity.String(), "http://:80/ every 10s/2s timeout 2s rise 2 fall 3"; got != want {
 		t.Errorf("the check is %q, want %q", got, want)
 	}
 	if strings.Join(s.zones, " ") != "example.org." || s.account.max != 65536 || s.checks[0].port != 80 {

@@ -324,6 +324,25 @@ func TestPoolSharesTargets(t *testing.T) {
 	})
 }
 
+// Of several checks all must pass (B45).
+func TestAllChecksMustPass(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		other := newFakeNetwork()
+		s := testStanza("tcp://:80", n, testPace)
+		s.checks = append(s.checks, testStanza("tcp://:81", other, testPace).checks...)
+		s.seal(testPace)
+		begin(p, s)
+		n.kill(addr(2))
+		other.kill(addr(3))
+		pass(30*time.Second, s, addr(1), addr(2), addr(3))
+		for i, want := range map[int]verdict.State{1: verdict.Up, 2: verdict.Down, 3: verdict.Down} {
+			if got := state(s, addr(i)); got != want {
+				t.Errorf("%s is %s, want %s", addr(i), got, want)
+			}
+		}
+	})
+}
+
 // Caps: over one, an address is served unchecked and counted; no flood makes room for itself (B61).
 func TestPoolCaps(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {

@@ -85,8 +85,8 @@ func New(rawURL string, options ...Option) (*Check, error) {
 	return &Check{text: s.text(), secret: s.secret(), port: s.port, probe: probe}, nil
 }
 
-// String is the canonical text of the check, its identity together with [Check.Secret]: the URL with the default
-// port left out, then the options in the order of their table, for example
+// String is the canonical text of the check, its identity together with [Check.Secret]: the URL, of which a
+// default port is left out behind a host, then the options in the order of their table, for example
 //
 //	https://www.example.org:8443/healthz status 200-299,404 body ok
 //

@@ -123,7 +123,11 @@ func (s *spec) authority(host string, port uint16) string {
 
 // url is the canonical URL.
 func (s *spec) url() string {
-	text := s.scheme.name + "://" + s.authority(s.host, s.port) + s.path
+	authority := s.authority(s.host, s.port)
+	if s.host == "" {
+		authority = ":" + strconv.Itoa(int(s.port)) // without a host, a port that goes without saying reads like a fault
+	}
+	text := s.scheme.name + "://" + authority + s.path
 	if s.query != "" {
 		text += "?" + s.query
 	}
