@@ -22,6 +22,8 @@ const (
 	// soaTimeout bounds a question for a start of authority, soaPause the time between two that failed.
 	soaTimeout = 3 * time.Second
 	soaPause   = 5 * time.Second
+	// soaStop is how long a stop waits for a question under way, which a plugin may keep though its context has ended.
+	soaStop = 500 * time.Millisecond
 )
 
 // denials knows the start of authority of the zones whose names may have to be denied. It is asked of the plugins below
@@ -29,9 +31,11 @@ const (
 type denials struct {
 	known atomic.Pointer[map[string]*dns.SOA] // by owner name in lower case
 	busy  atomic.Bool                         // one question at a time
-	work  sync.WaitGroup
 	quit  chan struct{}
-	end   sync.Once
+
+	starting sync.Mutex // held to begin a question, and to end them all; never by a query that finds what it needs
+	ended    bool
+	work     sync.WaitGroup
 }
 
 // soa returns the start of authority of the zone that holds a name, or nil while it is not known.
@@ -49,7 +53,7 @@ func (d *denials) prepare(ctx context.Context, next plugin.Handler, owner string
 	}
 	server := ctx.Value(dnsserver.Key{})
 	view := ctx.Value(dnsserver.ViewKey{})
-	d.work.Go(func() {
+	d.begin(func() {
 		defer d.busy.Store(false)
 		defer survive("the question for a start of authority")
 		// Not the query's context: that ends with the query, and its metadata is not for other goroutines.
@@ -71,6 +75,15 @@ func (d *denials) prepare(ctx context.Context, next plugin.Handler, owner string
 	})
 }
 
+// begin starts the work, unless all of it has ended.
+func (d *denials) begin(work func()) {
+	d.starting.Lock()
+	defer d.starting.Unlock()
+	if !d.ended {
+		d.work.Go(work)
+	}
+}
+
 func (d *denials) size() int {
 	if known := d.known.Load(); known != nil {
 		return len(*known)
@@ -89,12 +102,17 @@ func (d *denials) learn(owner string, soa *dns.SOA) {
 
 // close ends the questions, and waits until they have, but not for a plugin that does not heed its context.
 func (d *denials) close() {
-	d.end.Do(func() { close(d.quit) })
-	ended := make(chan struct{})
-	go func() { d.work.Wait(); close(ended) }()
+	d.starting.Lock()
+	if !d.ended {
+		d.ended = true
+		close(d.quit)
+	}
+	d.starting.Unlock()
+	done := make(chan struct{})
+	go func() { d.work.Wait(); close(done) }()
 	select {
-	case <-ended:
-	case <-time.After(stopWithin):
+	case <-done:
+	case <-time.After(soaStop):
 	}
 }
 
