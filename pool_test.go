@@ -564,6 +564,7 @@ func TestPoolCountsOverdue(t *testing.T) {
 			n.swallow(addr(i))
 			s.Look(addr(i), 30)
 		}
+		synctest.Wait() // all of them are learned
 		p.orders <- func() {
 			for _, w := range p.watches {
 				w.check.pace.Timeout = time.Minute // as if the bound were far below what is needed
