@@ -27,6 +27,8 @@ const (
 // account is what one stanza has in the pool.
 type account struct {
 	generation *generation
+	zones      string // of the stanza; tells it from others with the same checks
+	within     networks
 	checks     []checkSpec
 	max        int // of targets
 	targets    int // that it was the first to ask for; the loop's
@@ -127,7 +129,20 @@ func (p *pool) leave(g *generation) {
 	if last && p.stop != nil {
 		p.stop()
 		p.stop = nil
+		p.clearMetrics()
 	}
+}
+
+// clearMetrics drops every series of a pool that has stopped, and what it watched, but for the board.
+func (p *pool) clearMetrics() {
+	for _, w := range p.watches {
+		targets[w.verdict.State].Dec()
+	}
+	p.watches = make(map[verdict.Target]*watch)
+	for _, c := range p.checks {
+		c.drop(nil)
+	}
+	p.checks = make(map[verdict.Identity]*pacedCheck)
 }
 
 // abandon takes away the generations that were never confirmed: a start of theirs has failed.
@@ -152,7 +167,7 @@ func (p *pool) confirmed(g *generation, now time.Time) {
 	p.generations = append(p.generations, g)
 	p.recast(now)
 	for _, w := range p.watches {
-		if a := g.accountOf(w.target.Identity); a != nil {
+		if a := g.accountOf(w); a != nil {
 			w.account.targets--
 			w.account = a
 			a.targets++
@@ -160,13 +175,34 @@ func (p *pool) confirmed(g *generation, now time.Time) {
 	}
 }
 
-func (g *generation) accountOf(id verdict.Identity) *account {
+// accountOf is the account that stands for a watch: of the stanza with the same zones as the one that asked for it, else of
+// the first that may probe it.
+func (g *generation) accountOf(w *watch) *account {
+	var first *account
 	for _, a := range g.accounts {
-		if slices.ContainsFunc(a.checks, func(c checkSpec) bool { return c.identity == id }) {
+		if !a.covers(w.target) {
+			continue
+		}
+		if a.zones == w.account.zones {
 			return a
 		}
+		if first == nil {
+			first = a
+		}
 	}
-	return nil
+	return first
+}
+
+// covers reports whether the stanza has the target's check, and may probe its address.
+func (a *account) covers(t verdict.Target) bool {
+	return slices.ContainsFunc(a.checks, func(c checkSpec) bool { return c.identity == t.Identity }) && a.within.allow(t.Addr.Addr())
+}
+
+// covered reports whether any stanza of any generation covers the target.
+func (p *pool) covered(t verdict.Target) bool {
+	return slices.ContainsFunc(p.generations, func(g *generation) bool {
+		return slices.ContainsFunc(g.accounts, func(a *account) bool { return a.covers(t) })
+	})
 }
 
 // recast makes the checks those of the generations: it ends the ones that nobody has any more, adds the new ones, and
@@ -182,7 +218,7 @@ func (p *pool) recast(now time.Time) {
 		}
 	}
 	for _, w := range p.watches {
-		if held[w.target.Identity] == nil {
+		if held[w.target.Identity] == nil || !p.covered(w.target) {
 			p.forget(w, now)
 		}
 	}
@@ -230,7 +266,7 @@ func (p *pool) adopt(old map[verdict.Identity]*pacedCheck, a *account, now time.
 		}
 		for _, w := range watchesOf(p.watches, spec) {
 			t := verdict.Target{Identity: spec.identity, Addr: w.target.Addr}
-			if p.watches[t] != nil || a.targets >= a.max {
+			if p.watches[t] != nil || a.targets >= a.max || a.zones != w.account.zones || !a.within.allow(w.target.Addr.Addr()) {
 				continue
 			}
 			heir := p.watch(t, p.checks[spec.identity], a, now)

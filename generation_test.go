@@ -237,3 +237,74 @@ func TestAccountsFollow(t *testing.T) {
 		}
 	})
 }
+
+// A network that a reload takes out of within is probed no more, at once; and no stanza takes over the targets of another
+// because they have the same check (B60, B69).
+func TestReloadNarrowsWithin(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		old := testStanza("tcp://:80", n, testPace)
+		old.account.zones = "a.example.org."
+		g := begin(p, old)
+		inside, outside := addr(1), netip.MustParseAddr("192.0.2.1")
+		pass(30*time.Second, old, inside, outside)
+		fresh := testStanza("tcp://:80", n, testPace)
+		fresh.account.zones = "a.example.org."
+		fresh.within = networks{newNetwork(netip.MustParsePrefix("10.0.0.0/8"))}
+		fresh.seal(testPace)
+		pace := testPace
+		pace.Interval = time.Second
+		pace.Fast, pace.Timeout = time.Second, time.Second
+		other := testStanza("tcp://:80", n, pace)
+		other.account.zones = "b.example.org."
+		next := candidateOf(p, fresh, other)
+		p.leave(g)
+		p.confirm(next)
+		before := n.asked(outside)
+		pass(time.Minute, fresh, inside, outside)
+		if got := n.asked(outside); got != before {
+			t.Errorf("asked %d times more outside within", got-before)
+		}
+		if other.account.targets != 0 || fresh.account.targets != 1 || sizeOf(p).watches != 1 {
+			t.Errorf("%d and %d targets on the accounts", fresh.account.targets, other.account.targets)
+		}
+	})
+}
+
+// What stanzas share stays on the account of the one that asked for it, over reloads (B61).
+func TestAccountsStayApart(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		stanzas := func() (a, b *parsedStanza) {
+			a, b = testStanza("tcp://:80", n, testPace), testStanza("tcp://:80", n, testPace)
+			a.account.zones, b.account.zones = "a.example.org.", "b.example.org."
+			return a, b
+		}
+		a, b := stanzas()
+		g := begin(p, a, b)
+		pass(5*time.Second, a, addr(1))
+		pass(5*time.Second, b, addr(2), addr(3))
+		a, b = stanzas()
+		next := candidateOf(p, a, b)
+		p.leave(g)
+		p.confirm(next)
+		if sizeOf(p); a.account.targets != 1 || b.account.targets != 2 {
+			t.Errorf("%d and %d targets, want 1 and 2", a.account.targets, b.account.targets)
+		}
+	})
+}
+
+// When the last one leaves, no series of its checks stays (B73).
+func TestStopClearsMetrics(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		before := testutil.ToFloat64(targets[verdict.Up])
+		s := testStanza("tcp://:80/last", n, testPace)
+		g := begin(p, s)
+		pass(20*time.Second, s, addr(1))
+		p.leave(g)
+		if probesTotal.DeleteLabelValues("tcp://:80/last", "success") {
+			t.Error("the series of the check is still there")
+		}
+		if got := testutil.ToFloat64(targets[verdict.Up]); got != before {
+			t.Errorf("%v targets are up, %v were before", got, before)
+		}
+	})
+}

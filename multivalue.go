@@ -56,7 +56,9 @@ func (m Multivalue) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.M
 		return plugin.NextOrFailure(name, m.Next, ctx, w, r)
 	}
 	x := &exchange{ResponseWriter: w, block: m.block, zone: z, request: r, counters: z.metrics(ctx)}
-	x.shown, _ = ctx.Value(reportKey{}).(*answer.Report)
+	if shown, ok := ctx.Value(reportKey{}).(*report); ok && shown.block == m.block {
+		x.shown = &shown.Report
+	}
 	code, err := plugin.NextOrFailure(name, m.Next, context.WithValue(ctx, exchangeKey{}, x), x, r)
 	if x.undeniable != "" {
 		m.block.denials.prepare(ctx, m.Next, x.undeniable)
@@ -101,6 +103,12 @@ type (
 	exchangeKey struct{}
 	reportKey   struct{}
 )
+
+// report is what metadata shows of an answer. Another block's handler, which a look-up may enter, does not write to it.
+type report struct {
+	answer.Report
+	block *block
+}
 
 // exchange is the writer of one query that is judged, and the rules it is judged by.
 type exchange struct {
@@ -175,7 +183,8 @@ func (x *exchange) Rule(owner string) *answer.Rule {
 	z := x.zone
 	if owner != x.request.Question[0].Name {
 		if z = x.block.zones.find(owner); z == nil {
-			if x.judgedElsewhere.Load() {
+			// Without within, whoever owns the target of an alias would choose what is probed.
+			if x.judgedElsewhere.Load() || len(x.zone.stanza.within) == 0 {
 				return nil
 			}
 			z = x.zone
@@ -223,7 +232,7 @@ func (m Multivalue) Metadata(ctx context.Context, state request.Request) context
 	if m.block.asked(state.Req) == nil {
 		return ctx
 	}
-	r := new(answer.Report)
+	r := &report{block: m.block}
 	metadata.SetValueFunc(ctx, name+"/outcome", func() string { return r.Outcome.String() })
 	metadata.SetValueFunc(ctx, name+"/kept", func() string { return strconv.Itoa(r.Kept) })
 	metadata.SetValueFunc(ctx, name+"/total", func() string { return strconv.Itoa(r.Total) })

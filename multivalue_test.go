@@ -350,3 +350,17 @@ func TestNeighbours(t *testing.T) {
 		t.Errorf("with within: %v", err)
 	}
 }
+
+// An alias that leads out of the stanza's zones is judged only where within says what may be probed (B60).
+func TestAliasOutOfTheZone(t *testing.T) {
+	s := forZone(testStanza("tcp://:80", newFakeNetwork(), testPace), "example.org.")
+	b := newBlock([]*parsedStanza{s})
+	x := &exchange{block: b, zone: b.zones["example.org."], request: query("www.example.org.", dns.TypeA)}
+	if x.Rule("cdn.example.com.") != nil || x.Rule("lb.example.org.") == nil {
+		t.Error("without within, a target out of the zones is judged, or one inside is not")
+	}
+	s.within = networks{newNetwork(netip.MustParsePrefix("192.0.2.0/24"))}
+	if x.Rule("cdn.example.com.") == nil {
+		t.Error("with within, it is not judged")
+	}
+}

@@ -148,6 +148,7 @@ func (s *parsedStanza) complete() error {
 		s.checks[i].setPace(s.pace)
 	}
 	s.seal(s.pace)
+	s.account.zones = strings.Join(s.zones, " ")
 	return nil
 }
 

@@ -586,3 +586,24 @@ func TestPoolCountsOverdue(t *testing.T) {
 		}
 	})
 }
+
+// When the bound on the rate binds, the failing get their turns among the living: else nothing would go down.
+func TestScheduleRateIsFair(t *testing.T) {
+	var s schedule
+	now := time.Unix(1e9, 0)
+	for i := range 1000 {
+		w := &watch{check: &pacedCheck{}, failing: i%10 == 0}
+		s.add(w, now.Add(time.Duration(i)*time.Microsecond))
+	}
+	var started [2]int
+	for at := now.Add(time.Millisecond); at.Before(now.Add(time.Second)); at = at.Add(time.Millisecond) {
+		s.dispatch(at, func(w *watch) {
+			started[w.lane]++
+			s.done(w)
+			s.add(w, at) // due again at once: there is always more than the rate allows
+		})
+	}
+	if share := float64(started[failing]) / float64(started[living]+started[failing]); share < 0.05 || share > 0.2 {
+		t.Errorf("%d of the living and %d of the failing were started", started[living], started[failing])
+	}
+}

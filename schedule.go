@@ -62,7 +62,7 @@ func (s *schedule) done(w *watch) {
 	w.place = parked
 }
 
-// dispatch starts what is due, as far as the bounds allow, the living first.
+// dispatch starts what is due, as far as the bounds allow.
 func (s *schedule) dispatch(now time.Time, start func(*watch)) {
 	for {
 		l, ok := s.next(now)
@@ -85,14 +85,19 @@ func (s *schedule) dispatch(now time.Time, start func(*watch)) {
 	}
 }
 
-// next is the lane whose first watch is due and may be started.
-func (s *schedule) next(now time.Time) (lane, bool) {
+// next is the lane that has room and whose first watch has been due for longest. The rooms keep the dead from delaying
+// the living; the order keeps the living from using up the rate.
+func (s *schedule) next(now time.Time) (next lane, ok bool) {
 	for l := living; l <= failing; l++ {
-		if q := s.queues[l]; len(q) > 0 && !q[0].due.After(now) && s.room(l) {
-			return l, true
+		q := s.queues[l]
+		if len(q) == 0 || q[0].due.After(now) || !s.room(l) {
+			continue
+		}
+		if !ok || q[0].due.Before(s.queues[next][0].due) {
+			next, ok = l, true
 		}
 	}
-	return 0, false
+	return next, ok
 }
 
 // room reports whether a probe of that lane may start.

@@ -109,7 +109,7 @@ func started(event caddy.EventName, info any) error {
 }
 
 // remote are the plugins that pass on what the owner of some other zone answers.
-var remote = []string{"forward", "grpc", "fanout", "recursor", "unbound"}
+var remote = []string{"forward", "grpc", "secondary", "fanout", "recursor", "unbound"}
 
 // needWithin refuses a stanza that would let the owners of remote zones choose what is probed.
 func needWithin(stanzas []*parsedStanza, handlers []plugin.Handler) error {

@@ -40,5 +40,6 @@ func (s *stanza) ask(c *checkSpec, addr netip.Addr, ttl uint32) verdict.Brief {
 func (s *stanza) seal(pace verdict.Pace) {
 	s.rule.Health = s
 	s.account.checks = s.checks
+	s.account.within = s.within
 	s.longest = s.rule.Policy.TTL.Longest(math.MaxUint32, pace.LongestHold())
 }

@@ -158,6 +158,12 @@ func (p *pool) reset() {
 	for i := range p.board {
 		p.board[i].Store(nil)
 	}
+	p.full.Store(false)
+	for _, g := range p.generations {
+		for _, a := range g.accounts {
+			a.full.Store(false)
+		}
+	}
 	p.schedule.queues = [2]queue{}
 	p.watches = make(map[verdict.Target]*watch)
 	p.memories = make(map[verdict.Target]memory)
