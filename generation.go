@@ -136,6 +136,7 @@ func (p *pool) leave(g *generation) {
 // clearMetrics drops every series of a pool that has stopped, and what it watched, but for the board.
 func (p *pool) clearMetrics() {
 	for _, w := range p.watches {
+		w.removed = true // a result of its last probe may be read by the next start
 		targets[w.verdict.State].Dec()
 	}
 	p.watches = make(map[verdict.Target]*watch)
