@@ -308,3 +308,38 @@ func TestStopClearsMetrics(t *testing.T) {
 		}
 	})
 }
+
+// A probe that a stop cuts off comes back to the next start, which it does not concern: its target is neither counted nor
+// asked again (B63, B71).
+func TestResultAfterStop(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		var before [len(targets)]float64
+		for i, gauge := range targets {
+			if gauge != nil {
+				before[i] = testutil.ToFloat64(gauge)
+			}
+		}
+		s := testStanza("tcp://:80", n, testPace)
+		g := begin(p, s)
+		n.swallow(addr(1))
+		s.Look(addr(1), 30)
+		for n.asked(addr(1)) == 0 {
+			time.Sleep(100 * time.Millisecond)
+		}
+		p.leave(g)
+		asked := n.asked(addr(1))
+		n.set(n.holes, false, []netip.Addr{addr(1)})
+		again := testStanza("tcp://:80", n, testPace)
+		g = begin(p, again)
+		pass(time.Minute, again, addr(2))
+		if got := n.asked(addr(1)); got != asked {
+			t.Errorf("asked %d times more after the stop", got-asked)
+		}
+		p.leave(g)
+		for i, gauge := range targets {
+			if gauge != nil && testutil.ToFloat64(gauge) != before[i] {
+				t.Errorf("%v targets are %s, %v were before", testutil.ToFloat64(gauge), verdict.State(i), before[i])
+			}
+		}
+	})
+}
