@@ -38,17 +38,23 @@ type entry struct {
 	ttl     atomic.Uint32 // the longest that somebody may keep an answer with it, in seconds
 }
 
-// look returns the verdict on a target, and takes note that it was asked for. It reads, and writes only what is not
-// noted yet, so that parallel queries for the same names do not fight for the same cache lines.
-func (b *board) look(t *verdict.Target, h uint64, ttl uint32) (v verdict.Brief, watched bool) {
-	e := b.find(t, h)
-	if e == nil {
-		return 0, false
-	}
+// look returns the verdict, and takes note that it was asked for. It reads, and writes only what is not noted yet, so
+// that parallel queries for the same names do not fight for the same cache lines.
+func (e *entry) look(ttl uint32) verdict.Brief {
 	e.note(ttl)
-	return verdict.Brief(e.verdict.Load()), true
+	return verdict.Brief(e.verdict.Load())
 }
 
+func (e *entry) note(ttl uint32) {
+	if !e.asked.Load() {
+		e.asked.Store(true)
+	}
+	if e.ttl.Load() < ttl {
+		e.ttl.Store(ttl)
+	}
+}
+
+// find returns the entry of a target, or nil. h is the target's hash.
 func (b *board) find(t *verdict.Target, h uint64) *entry {
 	p := b[h%boardShards].Load()
 	if p == nil {
@@ -61,15 +67,6 @@ func (b *board) find(t *verdict.Target, h uint64) *entry {
 		}
 	}
 	return nil
-}
-
-func (e *entry) note(ttl uint32) {
-	if !e.asked.Load() {
-		e.asked.Store(true)
-	}
-	if e.ttl.Load() < ttl {
-		e.ttl.Store(ttl)
-	}
 }
 
 // put adds an entry that is not there yet.

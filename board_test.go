@@ -23,7 +23,9 @@ func TestBoard(t *testing.T) {
 				return
 			default:
 				tg := verdict.Target{Identity: id, Addr: netip.AddrPortFrom(addr(i%5000), 80)}
-				b.look(&tg, hashOf(&tg, seeds[id]), uint32(i))
+				if e := b.find(&tg, hashOf(&tg, seeds[id])); e != nil {
+					e.look(uint32(i))
+				}
 			}
 		}
 	})

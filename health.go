@@ -73,15 +73,6 @@ func newPool() *pool {
 	}
 }
 
-// look returns the verdict on a target without waiting. Looking is watching: a target that is not on the board is handed
-// to the pool, and unknown.
-func (p *pool) look(t *verdict.Target, hash uint64, a *account, ttl uint32) verdict.Brief {
-	if v, watched := p.board.look(t, hash, ttl); watched {
-		return v
-	}
-	return p.miss(*t, a, ttl)
-}
-
 // miss hands a target to the pool, if there is room for it.
 func (p *pool) miss(t verdict.Target, a *account, ttl uint32) verdict.Brief {
 	if a.full.Load() || p.full.Load() {

@@ -33,7 +33,10 @@ func (s *stanza) Look(addr netip.Addr, ttl uint32) verdict.Brief {
 
 func (s *stanza) ask(c *checkSpec, addr netip.Addr, ttl uint32) verdict.Brief {
 	t := verdict.Target{Identity: c.identity, Addr: netip.AddrPortFrom(addr, c.port)}
-	return s.pool.look(&t, hashOf(&t, c.seed), s.account, ttl)
+	if e := s.pool.board.find(&t, hashOf(&t, c.seed)); e != nil {
+		return e.look(ttl)
+	}
+	return s.pool.miss(t, s.account, ttl)
 }
 
 // seal fills in what follows from the rest, once all of that is known.

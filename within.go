@@ -14,6 +14,7 @@ type networks []network
 type network struct {
 	netip.Prefix
 	special bool // it lies inside a special range, and so was meant
+	four    bool // it is of IPv4; base and mask say which
 	base    uint32
 	mask    uint32
 }
@@ -22,7 +23,7 @@ func newNetwork(p netip.Prefix) network {
 	n := network{Prefix: p}
 	n.special = slices.ContainsFunc(special, func(s netip.Prefix) bool { return s.Bits() <= p.Bits() && s.Contains(p.Addr()) })
 	if p.Addr().Is4() {
-		n.base, n.mask = bits4(p.Addr()), ^uint32(0)<<(32-p.Bits())
+		n.four, n.base, n.mask = true, bits4(p.Addr()), ^uint32(0)<<(32-p.Bits())
 	}
 	return n
 }
@@ -32,19 +33,15 @@ func bits4(addr netip.Addr) uint32 {
 	return binary.BigEndian.Uint32(four[:])
 }
 
-func (n *network) holds(addr netip.Addr) bool {
-	if addr.Is4() {
-		return n.Addr().Is4() && bits4(addr)&n.mask == n.base
-	}
-	return n.Contains(addr)
-}
-
 // allow reports whether an address may be probed: it lies in one of the networks, if there are any; and if it is special,
 // then in one that lies inside a special range itself, so that 0.0.0.0/0 never means the server's own loopback.
 func (n networks) allow(addr netip.Addr) bool {
+	if addr.Is4() {
+		return n.allow4(bits4(addr), addr)
+	}
 	inside := len(n) == 0
 	for i := range n {
-		if n[i].holds(addr) {
+		if n[i].Contains(addr) {
 			if n[i].special {
 				return true
 			}
@@ -54,12 +51,26 @@ func (n networks) allow(addr netip.Addr) bool {
 	return inside && (ordinary(addr) || !isSpecial(addr))
 }
 
-// ordinary is a quick test that most addresses pass: one that does is not special.
-func ordinary(addr netip.Addr) bool {
-	if addr.Is4() {
-		first := addr.As4()[0]
-		return first != 0 && first != 127 && first != 169 && first < 224
+func (n networks) allow4(bits uint32, addr netip.Addr) bool {
+	inside := len(n) == 0
+	for i := range n {
+		if w := &n[i]; w.four && bits&w.mask == w.base {
+			if w.special {
+				return true
+			}
+			inside = true
+		}
 	}
+	return inside && (ordinary4(bits) || !isSpecial(addr))
+}
+
+// ordinary4 and ordinary are quick tests that most addresses pass: one that does is not special.
+func ordinary4(bits uint32) bool {
+	first := bits >> 24
+	return first != 0 && first != 127 && first != 169 && first < 224
+}
+
+func ordinary(addr netip.Addr) bool {
 	raw := addr.As16()
 	return raw[0] >= 0x20 && raw[0] < 0x40 && (raw[0] != 0x20 || raw[1] != 0x02)
 }

@@ -14,13 +14,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
 var (
 	pairs   = flag.Int("pairs", 5, "pairs of servers for each comparison")
-	rounds  = flag.Int("rounds", 4, "windows for each server")
-	queries = flag.Int("queries", 20_000, "queries in a window")
+	rounds  = flag.Int("rounds", 12, "windows for each server")
+	queries = flag.Int("queries", 6_000, "queries in a window")
+	only    = flag.String("only", "", "just the comparisons whose name begins with this")
 	binary  = flag.String("coredns", "", "a CoreDNS with multivalue; built from cmd/coredns if empty")
 )
 
@@ -33,6 +35,7 @@ type comparison struct {
 }
 
 var comparisons = []comparison{
+	{"nothing (what this run can tell)", zone{8, 30}, "", "1"},
 	{"multivalue, 8 healthy, TTL 30", zone{8, 30}, multivalue, "1.03"},
 	{"multivalue, 8 healthy, TTL 300", zone{8, 300}, multivalue, "1.10"},
 	{"loadbalance, 8, TTL 30", zone{8, 30}, "loadbalance", "-"},
@@ -74,6 +77,9 @@ func run() error {
 	defer backends.Close()
 	fmt.Printf("%-32s %12s %12s %8s %8s\n", "chain", "plain µs", "with µs", "ratio", "bar")
 	for _, c := range comparisons {
+		if !strings.HasPrefix(c.what, *only) {
+			continue
+		}
 		plain, with, ratio, err := compare(dir, c, backends.port)
 		if err != nil {
 			return err

@@ -39,7 +39,7 @@ func (s *set) has(h *dns.RR_Header) bool {
 // sameName compares names as the DNS does, without regard to case (RFC 4343).
 func sameName(a, b string) bool { return a == b || (len(a) == len(b) && strings.EqualFold(a, b)) }
 
-// survey finds the sets of addresses in an answer.
+// survey finds the sets of addresses in an answer. Mostly a record belongs to the set of the one before.
 func survey(answer []dns.RR, sets []set) []set {
 	for _, rr := range answer {
 		switch rr := rr.(type) {
@@ -61,7 +61,7 @@ func survey(answer []dns.RR, sets []set) []set {
 	return sets
 }
 
-// count adds a record with that header to its set. Mostly it is that of the record before.
+// count adds a record with that header to its set.
 func count(sets []set, h *dns.RR_Header) []set {
 	if last := len(sets) - 1; last >= 0 && sets[last].has(h) {
 		sets[last].size++
@@ -94,7 +94,6 @@ func find(sets []set, owner string, rrtype uint16) ([]set, *set) {
 // candidate is one address of a set.
 type candidate struct {
 	addr    netip.Addr
-	low     uint64 // the address's last eight octets, by which two mostly differ
 	index   int32  // of its record in the answer
 	ttl     uint32 // of the record
 	verdict verdict.Brief
@@ -111,11 +110,27 @@ func (room *scratch) addresses(answer []dns.RR, s *set) []candidate {
 		if s.size < len(answer) && !s.has(rr.Header()) {
 			continue
 		}
-		if addr, ok := address(rr); ok {
-			raw := addr.As16()
-			all[n] = candidate{addr: addr, low: binary.BigEndian.Uint64(raw[8:]), index: int32(i), ttl: rr.Header().Ttl}
-			n++
+		c := &all[n]
+		switch rr := rr.(type) {
+		case *dns.A:
+			if len(rr.A) == net.IPv4len {
+				c.addr = netip.AddrFrom4([4]byte(rr.A))
+			} else if len(rr.A) == net.IPv6len { // package net's other form, with twelve octets before the four
+				c.addr = netip.AddrFrom4([4]byte(rr.A[12:]))
+			} else {
+				continue
+			}
+			c.ttl = rr.Hdr.Ttl
+		case *dns.AAAA:
+			if len(rr.AAAA) != net.IPv6len {
+				continue
+			}
+			c.addr, c.ttl = netip.AddrFrom16([16]byte(rr.AAAA)), rr.Hdr.Ttl
+		default:
+			continue
 		}
+		c.index = int32(i)
+		n++
 	}
 	if n > few {
 		return room.distinct(all[:n])
@@ -128,7 +143,7 @@ func distinct(all []candidate) []candidate {
 	n := 0
 	for i := range all {
 		k := 0
-		for k < n && (all[k].low != all[i].low || all[k].addr != all[i].addr) {
+		for k < n && all[k].addr != all[i].addr {
 			k++
 		}
 		if k < n {
