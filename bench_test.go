@@ -30,7 +30,7 @@ func upBoard(n int) *parsedStanza {
 	p.join(g)
 	for i := range n {
 		t := verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(addr(i), 80)}
-		w := p.watch(t, p.checks[t.Identity], s.account, time.Now())
+		w := p.watch(t, p.checks[t.Identity], s.account, owner, time.Now())
 		w.publish(verdict.Verdict{State: verdict.Up, Holds: 13 * time.Second})
 	}
 	return s
@@ -43,7 +43,7 @@ func BenchmarkLook(b *testing.B) {
 			s := upBoard(n)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				if s.Look(addr(i%n), 30).State() != verdict.Up {
+				if s.Look(owner, addr(i%n), 0, 30).State() != verdict.Up {
 					b.Fatal("not on the board")
 				}
 			}
@@ -54,7 +54,7 @@ func BenchmarkLook(b *testing.B) {
 // Looking allocates nothing.
 func TestLookAllocatesNothing(t *testing.T) {
 	s := upBoard(8)
-	if allocs := testing.AllocsPerRun(1000, func() { s.Look(addr(3), 30) }); allocs != 0 {
+	if allocs := testing.AllocsPerRun(1000, func() { s.Look(owner, addr(3), 0, 30) }); allocs != 0 {
 		t.Errorf("%v allocations", allocs)
 	}
 }

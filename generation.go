@@ -13,6 +13,7 @@ import (
 // so that the pool never forgets what both of them check.
 type generation struct {
 	accounts []*account
+	learners []*learner // of its blocks
 	stage    stage
 }
 
@@ -30,6 +31,7 @@ type account struct {
 	zones      string // of the stanza; tells it from others with the same checks
 	within     networks
 	checks     []checkSpec
+	warms      bool
 	max        int // of targets
 	targets    int // that it was the first to ask for; the loop's
 	full       atomic.Bool
@@ -53,7 +55,9 @@ type checkSpec struct {
 	name     string // for logs and metrics
 	secret   uint64 // stands for what the name does not show
 	seed     uint64 // for the board
-	port     uint16 // to dial
+	port     uint16 // to dial, where neither the check nor the record names another; 0 for none
+
+	portNamed bool // the check names the port, whatever the record says
 }
 
 // pacedCheck is a check line as the pool runs it.
@@ -99,6 +103,7 @@ func (p *pool) confirm(g *generation) {
 	p.life.Lock()
 	defer p.life.Unlock()
 	p.do(func() { p.confirmed(g, time.Now()) })
+	p.teach(g)
 	if g.stage != confirmed || p.stop != nil {
 		return
 	}
@@ -111,6 +116,24 @@ func (p *pool) confirm(g *generation) {
 		defer p.running.Store(false)
 		p.run(ctx)
 	}()
+}
+
+// teach lets the generation's blocks learn ahead of queries. Readiness waits for what they ask first.
+func (p *pool) teach(g *generation) {
+	if g.stage != confirmed {
+		return
+	}
+	var awaited []*census
+	for _, l := range g.learners {
+		if l.census != nil {
+			l.census.begin(time.Now())
+			awaited = append(awaited, l.census)
+		}
+		if l.census != nil || len(l.lists) > 0 {
+			l.start(nil)
+		}
+	}
+	p.awaited.Store(&awaited)
 }
 
 // leave takes a generation away. Checks that no other has end at once. The last one to leave stops the pool and waits
@@ -140,6 +163,7 @@ func (p *pool) clearMetrics() {
 		targets[w.verdict.State].Dec()
 	}
 	p.watches = make(map[verdict.Target]*watch)
+	clear(p.names)
 	for _, c := range p.checks {
 		c.drop(nil)
 	}
@@ -211,8 +235,10 @@ func (p *pool) covered(t verdict.Target) bool {
 // certificates are used.
 func (p *pool) recast(now time.Time) {
 	held := make(map[verdict.Identity]*pacedCheck)
+	p.warming = false
 	for _, g := range p.generations {
 		for _, a := range g.accounts {
+			p.warming = p.warming || a.warms
 			for _, spec := range a.checks {
 				p.hold(held, spec, g.stage == confirmed)
 			}
@@ -270,7 +296,7 @@ func (p *pool) adopt(old map[verdict.Identity]*pacedCheck, a *account, now time.
 			if p.watches[t] != nil || a.targets >= a.max || a.zones != w.account.zones || !a.within.allow(w.target.Addr.Addr()) {
 				continue
 			}
-			heir := p.watch(t, p.checks[spec.identity], a, now)
+			heir := p.watch(t, p.checks[spec.identity], a, w.owner, now)
 			heir.machine = verdict.Resume(w.verdict)
 			targets[heir.verdict.State].Dec()
 			heir.publish(w.verdict)

@@ -20,7 +20,7 @@ func candidateOf(p *pool, stanzas ...*parsedStanza) *generation {
 	return g
 }
 
-func state(s *parsedStanza, a netip.Addr) verdict.State { return s.Look(a, 30).State() }
+func state(s *parsedStanza, a netip.Addr) verdict.State { return s.Look(owner, a, 0, 30).State() }
 
 // A reload with the same check keeps verdicts and streaks, and asks no sooner for it (B69).
 func TestReloadKeepsVerdicts(t *testing.T) {
@@ -196,7 +196,7 @@ func TestPoolStopsAndStarts(t *testing.T) {
 			n.kill(addr(1))
 			for i := 2; i < 1000; i++ {
 				n.swallow(addr(i))
-				s.Look(addr(i), 30)
+				s.Look(owner, addr(i), 0, 30)
 			}
 			pass(30*time.Second, s, addr(1))
 			began := time.Now()
@@ -322,7 +322,7 @@ func TestResultAfterStop(t *testing.T) {
 		s := testStanza("tcp://:80", n, testPace)
 		g := begin(p, s)
 		n.swallow(addr(1))
-		s.Look(addr(1), 30)
+		s.Look(owner, addr(1), 0, 30)
 		for n.asked(addr(1)) == 0 {
 			time.Sleep(100 * time.Millisecond)
 		}

@@ -16,6 +16,9 @@ import (
 const (
 	// maxTargets is how many targets the pool watches in all; max_targets bounds each stanza below it.
 	maxTargets = 1 << 18
+	// maxPerName bounds the targets that one name brings in: more than one message can hold, so that it only binds a
+	// name whose addresses keep changing.
+	maxPerName = 4096
 	// wantedBuffer is how many targets may wait to be learned. What finds it full is dropped: the next query repeats it.
 	wantedBuffer = 4096
 	// sweepEvery is how often the pool looks for targets that nobody asks for.
@@ -44,6 +47,8 @@ type pool struct {
 	board   board
 	full    atomic.Bool // no room for more targets
 	running atomic.Bool
+	clock   atomic.Uint64 // milliseconds since 1970, for queries: at most a second behind while something warms up
+	awaited atomic.Pointer[[]*census]
 	wanted  chan want        // targets that queries missed on the board; lossy
 	notes   chan string      // what the query path has to say to the log; lossy
 	orders  chan func()      // from the life cycle
@@ -57,6 +62,8 @@ type pool struct {
 	checks      map[verdict.Identity]*pacedCheck
 	watches     map[verdict.Target]*watch
 	memories    map[verdict.Target]memory // by the check without its pace
+	names       map[string]int            // targets, by the name that they were first asked for
+	warming     bool                      // a stanza has use for the clock
 	schedule    schedule
 	nextSweep   time.Time
 }
@@ -70,17 +77,18 @@ func newPool() *pool {
 		checks:   make(map[verdict.Identity]*pacedCheck),
 		watches:  make(map[verdict.Target]*watch),
 		memories: make(map[verdict.Target]memory),
+		names:    make(map[string]int),
 	}
 }
 
 // miss hands a target to the pool, if there is room for it.
-func (p *pool) miss(t verdict.Target, a *account, ttl uint32) verdict.Brief {
+func (p *pool) miss(t verdict.Target, a *account, owner string, ttl uint32) verdict.Brief {
 	if a.full.Load() || p.full.Load() {
 		skippedCap.Inc()
 		return verdict.BriefUnchecked
 	}
 	select {
-	case p.wanted <- want{t, a, ttl}:
+	case p.wanted <- want{t, a, owner, ttl}:
 	default: // the next query repeats it
 		skippedBusy.Inc()
 	}
@@ -140,8 +148,18 @@ func (p *pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 			p.sweep(now)
 		}
 		p.schedule.dispatch(now, func(w *watch) { p.start(ctx, probes, w, now) })
-		timer.Reset(min(p.schedule.wait(now), p.nextSweep.Sub(now)))
+		timer.Reset(p.pause(now))
 	}
+}
+
+// pause is how long the loop may rest. It tells queries the time before.
+func (p *pool) pause(now time.Time) time.Duration {
+	p.clock.Store(uint64(now.UnixMilli()))
+	wait := min(p.schedule.wait(now), p.nextSweep.Sub(now))
+	if p.warming {
+		wait = min(wait, time.Second)
+	}
+	return wait
 }
 
 // start hands a watch to a probe of its own.

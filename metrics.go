@@ -84,6 +84,7 @@ var (
 		verdict.Down:    targetsGauge.WithLabelValues("down"),
 	}
 	skippedCap     = skippedTotal.WithLabelValues("max_targets") // an address over a cap, served unchecked
+	skippedName    = skippedTotal.WithLabelValues("name")        // an address over the cap of a name, served as unknown
 	skippedBusy    = skippedTotal.WithLabelValues("busy")        // a new target found the pool's inbox full
 	skippedSigned  = skippedTotal.WithLabelValues("dnssec")      // a signed set, served whole
 	skippedPacked  = skippedTotal.WithLabelValues("packed")      // an answer that another plugin had packed already

@@ -16,6 +16,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"math/rand/v2"
+	"net/netip"
 	"strconv"
 	"sync/atomic"
 
@@ -43,7 +44,8 @@ type Multivalue struct {
 // block is what the stanzas of a server block come to. All its zones and listeners share it.
 type block struct {
 	zones   zones
-	denials denials
+	types   answer.Types // that a stanza judges
+	learner *learner
 }
 
 // Name is the name of the plugin in the Corefile.
@@ -61,8 +63,8 @@ func (m Multivalue) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.M
 		x.shown = &shown.Report
 	}
 	code, err := plugin.NextOrFailure(name, m.Next, context.WithValue(ctx, exchangeKey{}, x), x, r)
-	if x.undeniable != "" {
-		m.block.denials.prepare(ctx, m.Next, x.undeniable)
+	if x.wanting {
+		m.block.learner.start(originOf(ctx))
 	}
 	if x.failed {
 		return dns.RcodeServerFailure, err // nothing was written: the server does that
@@ -76,7 +78,7 @@ func (b *block) asked(r *dns.Msg) *zone {
 	if r.Opcode != dns.OpcodeQuery || len(r.Question) != 1 || r.Question[0].Qclass != dns.ClassINET {
 		return nil
 	}
-	if t := r.Question[0].Qtype; t != dns.TypeA && t != dns.TypeAAAA {
+	if t := r.Question[0].Qtype; !b.types.Has(t) && t != dns.TypeANY {
 		return nil
 	}
 	if z := b.zones.find(r.Question[0].Name); z != nil && z.stanza != nil {
@@ -93,7 +95,7 @@ func (m Multivalue) entered(ctx context.Context) bool {
 	if !ok {
 		return false
 	}
-	if outer.block == m.block {
+	if outer.block == m.block || outer.inquiring {
 		return true
 	}
 	outer.judgedElsewhere.Store(true)
@@ -120,8 +122,11 @@ type exchange struct {
 	counters *answerMetrics
 	shown    *answer.Report // to metadata; nil if nobody asked
 
-	failed          bool        // an answer was withheld in favour of SERVFAIL
-	undeniable      string      // a name whose start of authority would be needed to deny it, and is not known
+	failed          bool // an answer was withheld in favour of SERVFAIL
+	wanting         bool // something would be needed that the learner does not know
+	inquiring       bool // it is a question of our own
+	byClient        bool // a policy lets the client choose
+	draw            answer.Draw
 	judgedElsewhere atomic.Bool // another server block has judged a part of the answer
 }
 
@@ -133,13 +138,14 @@ func (x *exchange) WriteMsg(m *dns.Msg) error {
 	if !answers(m, x.request) {
 		return x.ResponseWriter.WriteMsg(m)
 	}
-	thinned, report := answer.Thin(m, x, rand.IntN)
+	x.draw.IntN = rand.IntN
+	thinned, report := answer.Thin(m, x, &x.draw)
 	x.account(report)
 	if thinned == nil {
 		x.failed = true
 		return nil
 	}
-	return x.ResponseWriter.WriteMsg(thinned)
+	return x.ResponseWriter.WriteMsg(x.annotate(thinned, m, report))
 }
 
 // answers reports whether m replies to the question of r.
@@ -195,14 +201,41 @@ func (x *exchange) Rule(owner string) *answer.Rule {
 		return nil
 	}
 	rule := &z.stanza.rule
-	if rule.Policy.AllDown == answer.NoData && x.block.denials.soa(owner) == nil {
-		x.undeniable = owner
+	if rule.Policy.AllDown == answer.NoData || rule.Policy.AllDown == answer.Fixed {
+		x.SOA(owner) // so that it is known when it is needed
+	}
+	if rule.Policy.Client && !x.byClient {
+		x.byClient, x.draw.Client = true, x.network()
+	}
+	if rule.Policy.Warmup > 0 {
+		x.draw.Now = z.stanza.pool.clock.Load()
 	}
 	return rule
 }
 
 // SOA is the start of authority of the zone that holds a name, as far as it is known.
-func (x *exchange) SOA(owner string) *dns.SOA { return x.block.denials.soa(owner) }
+func (x *exchange) SOA(owner string) *dns.SOA {
+	if r := x.known(owner, dns.TypeSOA); r != nil {
+		return r.soa
+	}
+	return nil
+}
+
+// Addresses are those that the plugins below give a host, as far as they are known.
+func (x *exchange) Addresses(host string, rrtype uint16) ([]netip.Addr, bool) {
+	if r := x.known(host, rrtype); r != nil {
+		return r.addrs, true
+	}
+	return nil, false
+}
+
+func (x *exchange) known(name string, qtype uint16) *reply {
+	r := x.block.learner.find(name, qtype)
+	if r == nil {
+		x.wanting = true
+	}
+	return r
+}
 
 // ConnectionState is that of the client's TLS connection, if it has one. The writer around us does not pass it on by
 // itself, since it is no part of dns.ResponseWriter.

@@ -11,6 +11,8 @@ import (
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/plugin"
+
+	"github.com/miekg/dns"
 )
 
 // Defaults of a stanza. Those of the pace and the limit are in the spirit of Route 53's health checks and multivalue
@@ -29,11 +31,13 @@ const (
 // parsedStanza is a stanza with what the Corefile says of its place.
 type parsedStanza struct {
 	stanza
-	zones  []string
-	except []string
-	pace   verdict.Pace
-	at     string         // file and line where it begins
-	lines  map[string]int // where each property stands
+	zones   []string
+	except  []string
+	watch   []string // names to learn before the first query
+	preload bool
+	pace    verdict.Pace
+	at      string         // file and line where it begins
+	lines   map[string]int // where each property stands
 }
 
 // parse reads all stanzas of a server block. Every mistake in them is found here, with its line.
@@ -64,6 +68,7 @@ func parseStanza(c *caddy.Controller) (*parsedStanza, error) {
 		pace:  verdict.Pace{Interval: defaultInterval, Rise: defaultRise, Fall: defaultFall},
 	}
 	s.account = &account{max: defaultTargets}
+	s.rule.Types = answer.DefaultTypes
 	s.rule.Policy = answer.Policy{Limit: defaultLimit, MinUp: answer.Quorum{Count: 1}, TTL: answer.TTL{Min: defaultMinTTL}}
 	if err := s.parseZones(c); err != nil {
 		return nil, err
@@ -144,12 +149,49 @@ func (s *parsedStanza) complete() error {
 			return s.errorAt("except", "except %s lies outside the zones %s", n, strings.Join(s.zones, " "))
 		}
 	}
+	if err := s.checkWatched(); err != nil {
+		return err
+	}
+	if err := s.checkPorts(); err != nil {
+		return err
+	}
 	for i := range s.checks {
 		s.checks[i].setPace(s.pace)
 	}
 	s.seal(s.pace)
 	s.account.zones = strings.Join(s.zones, " ")
 	return nil
+}
+
+// checkWatched looks for watched names that this stanza does not judge.
+func (s *parsedStanza) checkWatched() error {
+	for _, n := range s.watch {
+		if plugin.Zones(s.zones).Matches(n) == "" || plugin.Zones(s.except).Matches(n) != "" {
+			return s.errorAt("watch", "watch %s lies outside what this stanza judges, the zones %s without the names under except", n, strings.Join(s.zones, " "))
+		}
+	}
+	return nil
+}
+
+// checkPorts looks for a check without a port for records that name none either.
+func (s *parsedStanza) checkPorts() error {
+	for _, c := range s.checks {
+		if c.port == 0 && s.rule.Types != answer.TypesOf(dns.TypeSRV) {
+			return s.errorAt("check", "check %s names no port, and only SRV records do: want one, as in %s:80, or types SRV alone", c.name, c.name)
+		}
+	}
+	return nil
+}
+
+// questions are those that teach the addresses of the watched names.
+func (s *parsedStanza) questions() []question {
+	var all []question
+	for _, n := range s.watch {
+		for _, rrtype := range s.rule.Types.Each() {
+			all = append(all, question{n, rrtype})
+		}
+	}
+	return all
 }
 
 // errorAt is an error at the line of a property, or of the stanza.

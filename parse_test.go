@@ -2,6 +2,7 @@ package multivalue
 
 import (
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/caddy/caddyfile"
+
+	"github.com/miekg/dns"
 )
 
 // parseCorefile parses the multivalue stanzas of the first server block of a Corefile, the way CoreDNS does: through
@@ -33,7 +36,7 @@ func TestParseDefaults(t *testing.T) {
 	}
 	s := stanzas[0]
 	want := answer.Policy{Limit: 8, MinUp: answer.Quorum{Count: 1}, AllDown: answer.Serve, TTL: answer.TTL{Min: 30}}
-	if s.rule.Policy != want {
+	if !reflect.DeepEqual(s.rule.Policy, want) {
 		t.Errorf("policy %+v, want %+v", s.rule.Policy, want)
 	}
 	if got, want := s.checks[0].identity.String(), "http://:80/ every 10s/2s timeout 2s rise 2 fall 3"; got != want {
@@ -68,13 +71,21 @@ dns://Example.ORG:5353 10.0.0.0/24 {
         except static.www.example.org
         max_targets 100
         dry_run
+        types A HTTPS
+        select client
+        weight 3 192.0.2.0/25
+        weight 2 2001:db8::/48 192.0.2.128/25
+        backup 198.51.100.0/24
+        warmup 2m
+        watch www.example.org a.api.Example.org
+        preload
     }
     multivalue db.example.org {
         check tcp://:5432
         interval 1s
         limit 3
         min_up 2
-        all_down servfail
+        all_down 203.0.113.1 2001:db8::f
         ttl off
     }
 }`)
@@ -83,10 +94,14 @@ dns://Example.ORG:5353 10.0.0.0/24 {
 	}
 	first, second := stanzas[0], stanzas[1]
 	policies := []answer.Policy{
-		{MinUp: answer.Quorum{Count: 1, Percent: 50}, AllDown: answer.NoData, TTL: answer.TTL{Max: 300, Min: 60}, DryRun: true},
-		{Limit: 3, MinUp: answer.Quorum{Count: 2}, AllDown: answer.ServFail, TTL: answer.TTL{Off: true}},
+		{MinUp: answer.Quorum{Count: 1, Percent: 50}, AllDown: answer.NoData, TTL: answer.TTL{Max: 300, Min: 60}, DryRun: true,
+			Client: true, Warmup: 2 * time.Minute, Backup: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")},
+			Weights: []answer.Weight{{Network: netip.MustParsePrefix("192.0.2.0/25"), Weight: 3}, {Network: netip.MustParsePrefix("2001:db8::/48"), Weight: 2},
+				{Network: netip.MustParsePrefix("192.0.2.128/25"), Weight: 2}}},
+		{Limit: 3, MinUp: answer.Quorum{Count: 2}, AllDown: answer.Fixed, TTL: answer.TTL{Off: true},
+			Instead: []netip.Addr{netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("2001:db8::f")}},
 	}
-	if first.rule.Policy != policies[0] || second.rule.Policy != policies[1] {
+	if !reflect.DeepEqual(first.rule.Policy, policies[0]) || !reflect.DeepEqual(second.rule.Policy, policies[1]) {
 		t.Errorf("policies %+v and %+v\nwant %+v", first.rule.Policy, second.rule.Policy, policies)
 	}
 	pace := verdict.Pace{Interval: 30 * time.Second, Fast: 5 * time.Second, Timeout: 4 * time.Second, Rise: 1, Fall: 5}
@@ -105,6 +120,12 @@ dns://Example.ORG:5353 10.0.0.0/24 {
 	if got := strings.Join(first.zones, " "); got != "api.example.org. www.example.org." {
 		t.Errorf("zones %s", got)
 	}
+	if first.rule.Types != answer.TypesOf(dns.TypeA, dns.TypeHTTPS) || second.rule.Types != answer.DefaultTypes {
+		t.Errorf("types %v and %v", first.rule.Types, second.rule.Types)
+	}
+	if !first.preload || strings.Join(first.watch, " ") != "www.example.org. a.api.example.org." || len(first.questions()) != 4 {
+		t.Errorf("preload %t, watch %v, questions %v", first.preload, first.watch, first.questions())
+	}
 	if len(first.within) != 3 || first.account.max != 100 || strings.Join(first.except, " ") != "static.www.example.org." {
 		t.Errorf("within %v, max_targets %d, except %v", first.within, first.account.max, first.except)
 	}
@@ -121,7 +142,8 @@ func TestParseErrors(t *testing.T) {
 		{"limit 8", "Corefile:2", "check is missing"},
 		{"check", "Corefile:3", "check takes at least 1 value, not 0 values: want check URL"},
 		{"check gopher://:70", "Corefile:3", "gopher"},
-		{"check tcp://", "Corefile:3", "tcp://:5432"},
+		{"check tcp://", "Corefile:3", "check tcp:// names no port, and only SRV records do: want one, as in tcp://:80, or types SRV alone"},
+		{"types SRV A\ncheck tcp://", "Corefile:4", "names no port"},
 		{"check http://user:hush@example.org/", "Corefile:3", "credentials"},
 		{"check http://:80 stauts 200", "Corefile:3", `unknown option "stauts"`},
 		{"check http://:80 status", "Corefile:3", "option status takes 1 value, not 0"},
@@ -132,7 +154,7 @@ func TestParseErrors(t *testing.T) {
 		{"check https://:443/", "Corefile:3", "server_name"},
 		{"check tcp://:80\ncheck tcp://:80", "Corefile:4", "stands twice in this stanza"},
 		{"check tcp://:80\nintervall 10s", "Corefile:4", `unknown property "intervall": did you mean "interval"?`},
-		{"check tcp://:80\nqqqqqqqqqq 1", "Corefile:4", "want one of all_down, check, dry_run"},
+		{"check tcp://:80\nqqqqqqqqqq 1", "Corefile:4", "want one of all_down, backup, check, dry_run"},
 		{"check tcp://:80\ninterval", "Corefile:4", "interval takes 1 or 2 values, not 0 values: want interval DURATION [FAST]"},
 		{"check tcp://:80\ninterval 0s", "Corefile:4", "interval 0s: want a duration from 100ms to 24h0m0s"},
 		{"check tcp://:80\ninterval -1s", "Corefile:4", "interval -1s: want a duration"},
@@ -150,7 +172,26 @@ func TestParseErrors(t *testing.T) {
 		{"check tcp://:80\nmin_up 101%", "Corefile:4", `the share of min_up "101": want a count from 1 to 100`},
 		{"check tcp://:80\nmin_up 0", "Corefile:4", "min_up"},
 		{"check tcp://:80\nall_down nodat", "Corefile:4", `did you mean "nodata"?`},
-		{"check tcp://:80\nall_down 192.0.2.1", "Corefile:4", "want serve, nodata or servfail"},
+		{"check tcp://:80\nall_down 192.0.2", "Corefile:4", "want serve, nodata, servfail or addresses"},
+		{"check tcp://:80\nall_down 192.0.2.1 serve", "Corefile:4", `all_down "serve": want`},
+		{"check tcp://:80\nall_down 192.0.2.1 192.0.2.1", "Corefile:4", "all_down 192.0.2.1 stands twice"},
+		{"check tcp://:80\nall_down fe80::1%eth0", "Corefile:4", "or addresses"},
+		{"check tcp://:80\nall_down ::ffff:192.0.2.1", "Corefile:4", "or addresses"},
+		{"check tcp://:80\ntypes TXT", "Corefile:4", "want some of A AAAA SRV MX HTTPS SVCB"},
+		{"check tcp://:80\ntypes HTTP", "Corefile:4", `did you mean "HTTPS"?`},
+		{"check tcp://:80\ntypes A a", "Corefile:4", "types A stands twice"},
+		{"check tcp://:80\nselect cleint", "Corefile:4", `did you mean "client"?`},
+		{"check tcp://:80\nweight 0 192.0.2.0/24", "Corefile:4", `weight "0": want a count from 1 to 65535`},
+		{"check tcp://:80\nweight 3", "Corefile:4", "weight takes at least 2 values"},
+		{"check tcp://:80\nweight 3 192.0.2.1", "Corefile:4", "weight \"192.0.2.1\" is an address: want a network"},
+		{"check tcp://:80\nweight 3 192.0.2.0/24\nweight 4 192.0.2.0/24", "Corefile:5", "weight of 192.0.2.0/24 stands twice"},
+		{"check tcp://:80\nbackup 192.0.2.1/24", "Corefile:4", "want 192.0.2.0/24"},
+		{"check tcp://:80\nwarmup 0s", "Corefile:4", "warmup 0s: want a duration from 1s to 1h0m0s"},
+		{"check tcp://:80\nwatch www.example.com", "Corefile:4", "watch www.example.com. lies outside what this stanza judges"},
+		{"check tcp://:80\nexcept www.example.org\nwatch a.www.example.org", "Corefile:5", "lies outside what this stanza judges"},
+		{"check tcp://:80\nwatch *.example.org", "Corefile:4", "want a domain name"},
+		{"check tcp://:80\nwatch www.example.org WWW.example.org", "Corefile:4", "watch www.example.org. stands twice"},
+		{"check tcp://:80\npreload yes", "Corefile:4", "preload takes no value"},
 		{"check tcp://:80\nttl 0s", "Corefile:4", "ttl 0s: want a duration from 1s"},
 		{"check tcp://:80\nttl 30 60", "Corefile:4", "the second value, the least, is at most the first"},
 		{"check tcp://:80\nttl off 30", "Corefile:4", "ttl off takes nothing behind it"},

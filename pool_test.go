@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
@@ -104,10 +105,14 @@ func addr(i int) netip.Addr {
 }
 
 // testStanza is a stanza whose one check is answered by the network.
+// owner is the name whose set the tests' addresses stand in.
+const owner = "www.example.org."
+
 func testStanza(name string, n prober, pace verdict.Pace) *parsedStanza {
 	s := &parsedStanza{pace: pace}
 	s.account = &account{max: defaultTargets}
 	s.checks = []checkSpec{{prober: n, name: name, bare: verdict.Identify(name, 0), port: 80}}
+	s.rule.Types = answer.DefaultTypes
 	s.checks[0].setPace(pace)
 	s.seal(pace)
 	return s
@@ -130,6 +135,9 @@ func inBubble(t *testing.T, f func(t *testing.T, p *pool, n *fakeNetwork)) {
 		p := newPool()
 		f(t, p, newFakeNetwork())
 		for _, g := range append([]*generation(nil), p.generations...) {
+			for _, l := range g.learners {
+				l.close()
+			}
 			p.leave(g)
 		}
 	})
@@ -147,7 +155,7 @@ func sizeOf(p *pool) (s size) {
 
 // verdictOf looks an address up as a query does, and returns all that the pool believes of it, which must agree.
 func verdictOf(s *parsedStanza, a netip.Addr) (v verdict.Verdict) {
-	brief := s.Look(a, 30)
+	brief := s.Look(owner, a, 0, 30)
 	if brief.State() == verdict.Unchecked {
 		return verdict.Verdict{State: verdict.Unchecked}
 	}
@@ -169,7 +177,7 @@ func verdictOf(s *parsedStanza, a netip.Addr) (v verdict.Verdict) {
 func pass(d time.Duration, s *parsedStanza, addrs ...netip.Addr) {
 	for end := time.Now().Add(d); time.Now().Before(end); {
 		for _, a := range addrs {
-			s.Look(a, 30)
+			s.Look(owner, a, 0, 30)
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
@@ -240,7 +248,7 @@ func TestPoolSpreads(t *testing.T) {
 		var addrs []netip.Addr
 		for i := range 1000 {
 			addrs = append(addrs, addr(i))
-			s.Look(addr(i), 30)
+			s.Look(owner, addr(i), 0, 30)
 		}
 		time.Sleep(40 * time.Second)
 		from := time.Now()
@@ -278,7 +286,7 @@ func TestPoolDeadDoNotDelayTheLiving(t *testing.T) {
 			if i%10 > 0 {
 				n.swallow(addr(i))
 			}
-			s.Look(addr(i), 30)
+			s.Look(owner, addr(i), 0, 30)
 			if i%1000 == 999 {
 				synctest.Wait() // the pool's inbox is bounded
 			}
@@ -313,7 +321,7 @@ func TestPoolSharesTargets(t *testing.T) {
 		for range 120 {
 			for _, s := range []*parsedStanza{a, b, other} {
 				for range 10 {
-					s.Look(addr(1), 30)
+					s.Look(owner, addr(1), 0, 30)
 				}
 			}
 			time.Sleep(time.Second)
@@ -350,12 +358,12 @@ func TestPoolCaps(t *testing.T) {
 		s.account.max = 10
 		begin(p, s)
 		for i := range 10 {
-			s.Look(addr(i), 30)
+			s.Look(owner, addr(i), 0, 30)
 		}
 		synctest.Wait()
 		before := testutil.ToFloat64(skippedCap)
 		for i := 10; i < 1000; i++ {
-			s.Look(addr(i), 30)
+			s.Look(owner, addr(i), 0, 30)
 			synctest.Wait()
 		}
 		if v := verdictOf(s, addr(999)); v.State != verdict.Unchecked {
@@ -368,7 +376,7 @@ func TestPoolCaps(t *testing.T) {
 			t.Errorf("%d targets, want 10", got)
 		}
 		pass(20*time.Minute, s, addr(0), addr(1)) // the other eight are forgotten
-		s.Look(addr(500), 30)
+		s.Look(owner, addr(500), 0, 30)
 		pass(10*time.Second, s, addr(500))
 		if v := verdictOf(s, addr(500)); v.State != verdict.Up {
 			t.Errorf("there is room again, but %+v", v)
@@ -384,8 +392,8 @@ func TestPoolForgets(t *testing.T) {
 		s.longest = 3600
 		begin(p, s)
 		n.kill(addr(1), addr(2))
-		s.Look(addr(1), 30)
-		s.Look(addr(2), 1200)
+		s.Look(owner, addr(1), 0, 30)
+		s.Look(owner, addr(2), 0, 1200)
 		time.Sleep(18 * time.Minute)
 		synctest.Wait()
 		count := n.asked(addr(1))
@@ -413,10 +421,10 @@ func TestPoolRemembers(t *testing.T) {
 		s := testStanza("tcp://:80", n, pace)
 		begin(p, s)
 		n.kill(addr(1))
-		s.Look(addr(1), 30)
+		s.Look(owner, addr(1), 0, 30)
 		for time.Sleep(time.Second); sizeOf(p).watches > 0; time.Sleep(time.Second) {
 		}
-		s.Look(addr(1), 30)
+		s.Look(owner, addr(1), 0, 30)
 		synctest.Wait()
 		if v := verdictOf(s, addr(1)); v.State != verdict.Down || v.Reason != "connection refused" {
 			t.Errorf("just forgotten, but %+v", v)
@@ -482,7 +490,7 @@ func TestPoolDropsLateResults(t *testing.T) {
 		g := begin(p, s)
 		begin(p, keeper)
 		n.swallow(addr(1))
-		s.Look(addr(1), 30)
+		s.Look(owner, addr(1), 0, 30)
 		for n.asked(addr(1)) == 0 {
 			time.Sleep(100 * time.Millisecond)
 		}
@@ -503,7 +511,7 @@ func TestLookNeverWaits(t *testing.T) {
 	g.add(s, p)
 	before := testutil.ToFloat64(skippedBusy)
 	for i := range 2 * wantedBuffer {
-		s.Look(addr(i), 30)
+		s.Look(owner, addr(i), 0, 30)
 		p.say("line %d", i)
 	}
 	if got := testutil.ToFloat64(skippedBusy) - before; got != wantedBuffer {
@@ -536,7 +544,7 @@ func TestSchedulesIgnoreTheWallClock(t *testing.T) {
 	g := begin(p, s)
 	defer p.leave(g)
 	for began := time.Now(); n.asked(addr(1)) < 3; time.Sleep(time.Millisecond) {
-		s.Look(addr(1), 30)
+		s.Look(owner, addr(1), 0, 30)
 		if time.Since(began) > time.Minute {
 			t.Fatal("never asked")
 		}
@@ -562,7 +570,7 @@ func TestPoolCountsOverdue(t *testing.T) {
 		const holes = 3 * maxFailing
 		for i := range holes { // each holds one of the places of the failing for its timeout
 			n.swallow(addr(i))
-			s.Look(addr(i), 30)
+			s.Look(owner, addr(i), 0, 30)
 		}
 		synctest.Wait() // all of them are learned
 		p.orders <- func() {

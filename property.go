@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +18,8 @@ import (
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/pkg/durations"
+
+	"github.com/miekg/dns"
 )
 
 // property is one word of a stanza.
@@ -37,12 +40,19 @@ var properties = map[string]property{
 	"fall":        {usage: "COUNT", min: 1, max: 1, parse: parseFall},
 	"limit":       {usage: "COUNT|off", min: 1, max: 1, parse: parseLimit},
 	"min_up":      {usage: "COUNT|PERCENT%", min: 1, max: 1, parse: parseMinUp},
-	"all_down":    {usage: "serve|nodata|servfail", min: 1, max: 1, parse: parseAllDown},
+	"all_down":    {usage: "serve|nodata|servfail|ADDRESS...", min: 1, max: -1, parse: parseAllDown},
 	"ttl":         {usage: "MAX [MIN]|off", min: 1, max: 2, parse: parseTTL},
 	"within":      {usage: "NETWORK...", min: 1, max: -1, repeats: true, parse: parseWithin},
 	"except":      {usage: "NAME...", min: 1, max: -1, repeats: true, parse: parseExcept},
 	"max_targets": {usage: "COUNT", min: 1, max: 1, parse: parseMaxTargets},
 	"dry_run":     {parse: parseDryRun},
+	"types":       {usage: "TYPE...", min: 1, max: -1, parse: parseTypes},
+	"select":      {usage: "random|client", min: 1, max: 1, parse: parseSelect},
+	"weight":      {usage: "WEIGHT NETWORK...", min: 2, max: -1, repeats: true, parse: parseWeight},
+	"backup":      {usage: "NETWORK...", min: 1, max: -1, repeats: true, parse: parseBackup},
+	"warmup":      {usage: "DURATION", min: 1, max: 1, parse: parseWarmup},
+	"watch":       {usage: "NAME...", min: 1, max: -1, repeats: true, parse: parseWatch},
+	"preload":     {parse: parsePreload},
 }
 
 func propertyNames() []string { return slices.Sorted(maps.Keys(properties)) }
@@ -107,11 +117,114 @@ func parseMinUp(s *parsedStanza, c *caddy.Controller, args []string) error {
 
 func parseAllDown(s *parsedStanza, c *caddy.Controller, args []string) error {
 	policies := map[string]answer.AllDown{"serve": answer.Serve, "nodata": answer.NoData, "servfail": answer.ServFail}
-	policy, ok := policies[args[0]]
-	if !ok {
-		return c.Errf("all_down %q: want serve, nodata or servfail%s", args[0], suggest(args[0], slices.Sorted(maps.Keys(policies))))
+	p := &s.rule.Policy
+	if policy, ok := policies[args[0]]; ok && len(args) == 1 {
+		p.AllDown = policy
+		return nil
 	}
-	s.rule.Policy.AllDown = policy
+	p.AllDown = answer.Fixed
+	for _, arg := range args {
+		addr, err := netip.ParseAddr(arg)
+		if err != nil || addr.Zone() != "" || addr.Is4In6() {
+			return c.Errf("all_down %q: want serve, nodata, servfail or addresses%s", arg, suggest(arg, slices.Sorted(maps.Keys(policies))))
+		}
+		if slices.Contains(p.Instead, addr) {
+			return c.Errf("all_down %s stands twice", addr)
+		}
+		p.Instead = append(p.Instead, addr)
+	}
+	return nil
+}
+
+func parseTypes(s *parsedStanza, c *caddy.Controller, args []string) error {
+	s.rule.Types = 0
+	var names []string
+	for _, rrtype := range answer.Judged() {
+		names = append(names, dns.TypeToString[rrtype])
+	}
+	for _, arg := range args {
+		word := strings.ToUpper(arg)
+		if !slices.Contains(names, word) {
+			return c.Errf("types %q: want some of %s%s", arg, strings.Join(names, " "), suggest(word, names))
+		}
+		t := answer.TypesOf(dns.StringToType[word])
+		if s.rule.Types&t != 0 {
+			return c.Errf("types %s stands twice", word)
+		}
+		s.rule.Types |= t
+	}
+	return nil
+}
+
+func parseSelect(s *parsedStanza, c *caddy.Controller, args []string) error {
+	switch args[0] {
+	case "random":
+	case "client":
+		s.rule.Policy.Client = true
+	default:
+		return c.Errf("select %q: want random or client%s", args[0], suggest(args[0], []string{"random", "client"}))
+	}
+	return nil
+}
+
+func parseWeight(s *parsedStanza, c *caddy.Controller, args []string) error {
+	var weight int
+	if err := parseCount(c, "weight", args[0], math.MaxUint16, &weight); err != nil {
+		return err
+	}
+	for _, arg := range args[1:] {
+		n, err := parseNetwork(arg)
+		if err != nil {
+			return c.Errf("weight %v", err)
+		}
+		if i := slices.IndexFunc(s.rule.Policy.Weights, func(w answer.Weight) bool { return w.Network == n.Prefix }); i >= 0 {
+			return c.Errf("weight of %s stands twice", n.Prefix)
+		}
+		s.rule.Policy.Weights = append(s.rule.Policy.Weights, answer.Weight{Network: n.Prefix, Weight: weight})
+	}
+	return nil
+}
+
+func parseBackup(s *parsedStanza, c *caddy.Controller, args []string) error {
+	for _, arg := range args {
+		n, err := parseNetwork(arg)
+		if err != nil {
+			return c.Errf("backup %v", err)
+		}
+		s.rule.Policy.Backup = append(s.rule.Policy.Backup, n.Prefix)
+	}
+	return nil
+}
+
+func parseWarmup(s *parsedStanza, c *caddy.Controller, args []string) (err error) {
+	if s.rule.Policy.Warmup, err = parseDuration(args[0], time.Second, time.Hour); err != nil {
+		return c.Errf("warmup %v", err)
+	}
+	return nil
+}
+
+// maxWatched is how many names a stanza may watch: each is asked for again and again.
+const maxWatched = 1024
+
+func parseWatch(s *parsedStanza, c *caddy.Controller, args []string) error {
+	for _, arg := range args {
+		names := plugin.Host(arg).NormalizeExact()
+		if _, ok := dns.IsDomainName(arg); !ok || len(names) != 1 || strings.HasPrefix(arg, "*") {
+			return c.Errf("watch %q: want a domain name", arg)
+		}
+		if slices.Contains(s.watch, names[0]) {
+			return c.Errf("watch %s stands twice", names[0])
+		}
+		s.watch = append(s.watch, names[0])
+	}
+	if len(s.watch) > maxWatched {
+		return c.Errf("watch has %d names: want %d at most, or preload", len(s.watch), maxWatched)
+	}
+	return nil
+}
+
+func parsePreload(s *parsedStanza, _ *caddy.Controller, _ []string) error {
+	s.preload = true
 	return nil
 }
 
@@ -197,7 +310,7 @@ func parseCheck(s *parsedStanza, c *caddy.Controller, args []string) error {
 	if err != nil {
 		return fmt.Errorf("%s:%d - Error during parsing: check: %w", c.File(), line, err) // the URL may hold a password
 	}
-	spec := checkSpec{prober: question, name: question.String(), secret: question.Secret(), port: question.Port()}
+	spec := checkSpec{prober: question, name: question.String(), secret: question.Secret(), port: question.Port(), portNamed: question.PortNamed()}
 	spec.bare = verdict.Identify(spec.name, spec.secret)
 	if slices.ContainsFunc(s.checks, func(other checkSpec) bool { return other.bare == spec.bare }) {
 		return c.Errf("check %s stands twice in this stanza", spec.name)

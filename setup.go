@@ -39,10 +39,14 @@ func setup(c *caddy.Controller) error {
 		g.add(s, thePool)
 	}
 	b := newBlock(stanzas)
+	g.learners = append(g.learners, b.learner)
 	config := dnsserver.GetConfig(c)
 	c.OnStartup(func() error {
 		handlers := config.Handlers()
-		if err := needWithin(stanzas, handlers); err != nil {
+		if err := fit(stanzas, handlers, dnsserver.Directives); err != nil {
+			return plugin.Error(name, err)
+		}
+		if err := b.learner.list(stanzas, handlers); err != nil {
 			return plugin.Error(name, err)
 		}
 		for _, warning := range misfits(stanzas, handlers, dnsserver.Directives) {
@@ -50,20 +54,33 @@ func setup(c *caddy.Controller) error {
 		}
 		return nil
 	})
-	c.OnShutdown(func() error { b.denials.close(); return nil })
-	config.AddPlugin(func(next plugin.Handler) plugin.Handler { return Multivalue{Next: next, block: b} })
+	c.OnShutdown(func() error { b.learner.close(); return nil })
+	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
+		b.learner.next.Store(&next)
+		return Multivalue{Next: next, block: b}
+	})
 	return nil
 }
 
 // newBlock makes the table of a server block's zones. parse has made sure that no name is in it twice.
 func newBlock(stanzas []*parsedStanza) *block {
-	b := &block{zones: make(zones), denials: denials{quit: make(chan struct{})}}
+	b := &block{zones: make(zones)}
+	b.learner = newLearner(b)
+	var watched []question
 	for _, s := range stanzas {
+		b.types |= s.rule.Types
+		watched = append(watched, s.questions()...)
 		for _, origin := range s.zones {
 			b.zones[origin] = &zone{name: origin, stanza: &s.stanza}
 		}
 		for _, exempt := range s.except {
 			b.zones[exempt] = &zone{name: exempt}
+		}
+	}
+	if len(watched) > 0 {
+		b.learner.census = newCensus(watched)
+		for _, q := range watched {
+			b.learner.add(q, true)
 		}
 	}
 	return b
@@ -104,6 +121,24 @@ func started(event caddy.EventName, info any) error {
 	instance.StorageMu.RUnlock()
 	if ok {
 		thePool.confirm(g)
+	}
+	return nil
+}
+
+// fit refuses a block whose plugins would make a stanza do harm.
+func fit(stanzas []*parsedStanza, handlers []plugin.Handler, order []string) error {
+	if err := needWithin(stanzas, handlers); err != nil {
+		return err
+	}
+	for _, h := range handlers {
+		if h.Name() != "cache" || slices.Index(order, "cache") > slices.Index(order, name) {
+			continue
+		}
+		for _, s := range stanzas {
+			if s.rule.Policy.Client {
+				return fmt.Errorf("%s - select client below cache would give every client what the first one got: want multivalue above cache in the list of plugins, or select random", s.at)
+			}
+		}
 	}
 	return nil
 }

@@ -19,24 +19,31 @@ type stanza struct {
 }
 
 // Look is what the pool believes of an address, by the check that believes the worst of it.
-func (s *stanza) Look(addr netip.Addr, ttl uint32) verdict.Brief {
+func (s *stanza) Look(owner string, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
 	if !s.within.allow(addr) {
 		return verdict.BriefUnchecked
 	}
 	ttl = min(ttl, s.longest)
-	worst := s.ask(&s.checks[0], addr, ttl)
+	worst := s.ask(&s.checks[0], owner, addr, port, ttl)
 	for i := 1; i < len(s.checks); i++ {
-		worst = verdict.Worse(worst, s.ask(&s.checks[i], addr, ttl))
+		worst = verdict.Worse(worst, s.ask(&s.checks[i], owner, addr, port, ttl))
 	}
 	return worst
 }
 
-func (s *stanza) ask(c *checkSpec, addr netip.Addr, ttl uint32) verdict.Brief {
-	t := verdict.Target{Identity: c.identity, Addr: netip.AddrPortFrom(addr, c.port)}
+// ask is what one check says. Its port is the one in its URL, else the record's, else its scheme's.
+func (s *stanza) ask(c *checkSpec, owner string, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
+	if port == 0 || c.portNamed {
+		port = c.port
+	}
+	t := verdict.Target{Identity: c.identity, Addr: netip.AddrPortFrom(addr, port)}
 	if e := s.pool.board.find(&t, hashOf(&t, c.seed)); e != nil {
 		return e.look(ttl)
 	}
-	return s.pool.miss(t, s.account, ttl)
+	if port == 0 {
+		return verdict.BriefUnchecked // nobody says where to ask
+	}
+	return s.pool.miss(t, s.account, owner, ttl)
 }
 
 // seal fills in what follows from the rest, once all of that is known.
@@ -44,5 +51,6 @@ func (s *stanza) seal(pace verdict.Pace) {
 	s.rule.Health = s
 	s.account.checks = s.checks
 	s.account.within = s.within
+	s.account.warms = s.rule.Policy.Warmup > 0
 	s.longest = s.rule.Policy.TTL.Longest(math.MaxUint32, pace.LongestHold())
 }

@@ -2,6 +2,7 @@ package multivalue
 
 import (
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -11,6 +12,7 @@ import (
 type want struct {
 	target  verdict.Target
 	account *account
+	owner   string // of the set that the address was in
 	ttl     uint32
 }
 
@@ -19,6 +21,7 @@ type watch struct {
 	target  verdict.Target
 	check   *pacedCheck
 	account *account
+	owner   string // in lower case
 	entry   *entry
 	machine verdict.Machine
 	verdict verdict.Verdict
@@ -71,24 +74,37 @@ func (p *pool) learn(w want, now time.Time) {
 		w.account.full.Store(true)
 		return
 	}
-	watch := p.watch(w.target, check, w.account, now)
+	owner := strings.ToLower(w.owner)
+	if p.names[owner] >= maxPerName {
+		skippedName.Inc()
+		return
+	}
+	watch := p.watch(w.target, check, w.account, owner, now)
 	watch.entry.note(w.ttl)
 	watch.plan(p, now)
 }
 
 // watch adds a target to the board. It is parked: plan schedules it.
-func (p *pool) watch(t verdict.Target, check *pacedCheck, a *account, now time.Time) *watch {
-	w := &watch{target: t, check: check, account: a, entry: &entry{target: t}, asked: now, place: parked}
+func (p *pool) watch(t verdict.Target, check *pacedCheck, a *account, owner string, now time.Time) *watch {
+	w := &watch{target: t, check: check, account: a, owner: owner, entry: &entry{target: t}, asked: now, place: parked}
 	w.entry.asked.Store(true)
 	if m, ok := p.memories[check.sibling(t)]; ok && now.Before(m.until) {
 		w.machine = verdict.Resume(m.verdict)
 		w.publish(m.verdict)
 	}
 	a.targets++
+	p.names[owner]++
 	p.watches[t] = w
 	targets[w.verdict.State].Inc()
 	p.board.put(w.entry, hashOf(&t, check.seed))
 	return w
+}
+
+// unname takes a watch off the account of its name.
+func (p *pool) unname(w *watch) {
+	if p.names[w.owner]--; p.names[w.owner] <= 0 {
+		delete(p.names, w.owner)
+	}
 }
 
 // plan schedules a parked watch: a new one within a fast interval, one that resumes within a whole one.
@@ -113,6 +129,7 @@ func (p *pool) forget(w *watch, now time.Time) {
 	targets[w.verdict.State].Dec()
 	p.board.drop(w.entry, hashOf(&w.target, w.check.seed))
 	w.account.targets--
+	p.unname(w)
 	w.account.full.Store(false)
 	p.full.Store(false)
 }
@@ -164,6 +181,7 @@ func (p *pool) reset() {
 			a.full.Store(false)
 		}
 	}
+	clear(p.names)
 	p.schedule.queues = [2]queue{}
 	p.watches = make(map[verdict.Target]*watch)
 	p.memories = make(map[verdict.Target]memory)

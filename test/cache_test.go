@@ -1,7 +1,10 @@
 package test
 
 import (
+	"sync/atomic"
 	"testing"
+
+	"github.com/miekg/dns"
 )
 
 // A verdict shows in the very next answer, although the cache below has the set and goes on serving it from there:
@@ -40,6 +43,50 @@ func (v *server) alwaysUntilCounted(question, want, counter string) {
 		}
 		return metric(counter) > before
 	}, func() string { return counter + " does not grow: the test does not test what it means to" })
+}
+
+// The source is gone, and cache lives on stale answers, in each of its ways: a server that stops leaves those too, one
+// that returns is in them, and their TTL stays as low as cache has it (B25, B29, T19).
+func TestStaleAnswersOfADeadSource(t *testing.T) {
+	for _, c := range []struct {
+		stale string
+		ttl   uint32
+	}{
+		{"serve_stale", 0},
+		{"serve_stale 1h immediate 7s 10s", 7},
+		{"serve_stale 1h verify", 0},
+		{"serve_stale 1h verify 50ms 7s", 7},
+		{"serve_stale 1h\n serve_stale_policy prefer_positive", 0},
+	} {
+		t.Run(c.stale, func(t *testing.T) {
+			s := newScene(t, 11, 12, 13)
+			var gone atomic.Bool
+			source := s.upstream(func(w dns.ResponseWriter, r *dns.Msg) {
+				m := new(dns.Msg).SetReply(r)
+				if m.Answer = records(r.Question[0].Name, []string{"A 127.0.0.11", "A 127.0.0.12", "A 127.0.0.13"}); gone.Load() {
+					m.SetRcode(r, dns.RcodeServerFailure)
+				}
+				_ = w.WriteMsg(m)
+			})
+			v := s.serve("example.org:0 {\n bind 127.0.0.1\n forward . " + source + "\n multivalue {\n QUICK\n }\n cache {\n success 9984 1 1\n " + c.stale + "\n }\n}")
+			v.comesTo("www.example.org A", "11 12 13")
+			v.settled(3, 0)
+			gone.Store(true)
+			const counter = "coredns_cache_served_stale_total"
+			v.alwaysUntilCounted("www.example.org A", "11 12 13", counter)
+			s.kill(12)
+			v.down(1)
+			v.alwaysUntilCounted("www.example.org A", "11 13", counter)
+			for _, rr := range v.ask("www.example.org A").Answer {
+				if got := rr.Header().Ttl; got != c.ttl {
+					t.Errorf("the TTL is %d, want %d as cache has it", got, c.ttl)
+				}
+			}
+			s.start(12)
+			v.settled(3, 0)
+			v.alwaysUntilCounted("www.example.org A", "11 12 13", counter)
+		})
+	}
 }
 
 // A set that was closed is not kept by the cache: the first server to come back is in the next answer (B8, T14).

@@ -70,14 +70,18 @@ example.org:0 shop.test:0 {
 	}
 }
 
-// hosts and template make their records anew for each answer; they are judged like those of a zone.
+// hosts and template make their records anew for each answer; they are judged like those of a zone, and so are those of
+// a zone that auto found (B59).
 func TestRecordsWithoutAZoneFile(t *testing.T) {
 	for name, source := range map[string]string{
-		"hosts":    "hosts {\n 127.0.0.11 www.example.org\n 127.0.0.12 www.example.org\n 127.0.0.13 www.example.org\n }",
-		"template": "template IN A {\n answer \"{{ .Name }} 60 IN A 127.0.0.11\"\n answer \"{{ .Name }} 60 IN A 127.0.0.12\"\n answer \"{{ .Name }} 60 IN A 127.0.0.13\"\n }",
+		"hosts":                    "hosts {\n 127.0.0.11 www.example.org\n 127.0.0.12 www.example.org\n 127.0.0.13 www.example.org\n }",
+		"hosts that falls through": "hosts {\n 127.0.0.11 other.example.org\n fallthrough\n }\n file DIR/example.org",
+		"auto":                     "auto {\n directory DIR (.*) {1}\n }",
+		"template":                 "template IN A {\n answer \"{{ .Name }} 60 IN A 127.0.0.11\"\n answer \"{{ .Name }} 60 IN A 127.0.0.12\"\n answer \"{{ .Name }} 60 IN A 127.0.0.13\"\n }",
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t, 11, 13)
+			s.zone("example.org", twoOfThree)
 			v := s.serve("example.org:0 {\n bind 127.0.0.1\n multivalue {\n QUICK\n }\n " + source + "\n}")
 			v.comesTo("www.example.org A", "11 13")
 		})

@@ -37,8 +37,8 @@ func (s *scene) newKey() *dns.DNSKEY {
 	if err != nil {
 		s.Fatal(err)
 	}
-	s.file("Kexample.org.+013+00001.key", key.String()+"\n")
-	s.file("Kexample.org.+013+00001.private", key.PrivateKeyString(private))
+	s.verbatim("Kexample.org.+013+00001.key", key.String()+"\n")
+	s.verbatim("Kexample.org.+013+00001.private", key.PrivateKeyString(private))
 	return key
 }
 
@@ -62,7 +62,7 @@ func (s *scene) signZone(records string, set []dns.RR) *dns.DNSKEY {
 	if err := sig.Sign(private.(crypto.Signer), set); err != nil {
 		s.Fatal(err)
 	}
-	s.zone("example.org", records+"\n"+sig.String())
+	s.verbatim("example.org", zoneText("example.org", records+"\n"+sig.String()))
 	return key
 }
 

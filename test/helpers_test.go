@@ -70,16 +70,27 @@ func (s *scene) expand(text string) string { return s.words().Replace(text) }
 // file writes a file into the directory that Corefiles know as DIR.
 func (s *scene) file(name, text string) {
 	s.Helper()
-	if err := os.WriteFile(filepath.Join(s.dir, name), []byte(s.expand(text)), 0o600); err != nil {
+	s.verbatim(name, s.expand(text))
+}
+
+// verbatim is file for text that no word may be looked for in: now and then one stands in a key or a signature.
+func (s *scene) verbatim(name, text string) {
+	s.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
 		s.Fatal(err)
 	}
 }
 
-// zone writes a zone file, which has the zone's name, with the records that every zone needs in front.
+// zone writes a zone file, which has the zone's name.
 func (s *scene) zone(origin, records string) {
 	s.Helper()
-	head := fmt.Sprintf("$ORIGIN %s.\n$TTL 300\n@ SOA ns hostmaster 1 7200 900 1209600 3600\n@ NS ns\nns A 192.0.2.53\n", origin)
-	s.file(origin, head+records+"\n")
+	s.file(origin, zoneText(origin, records))
+}
+
+// zoneText is the records with those that every zone needs in front.
+func zoneText(origin, records string) string {
+	const head = "$ORIGIN %s.\n$TTL 300\n@ SOA ns hostmaster 1 7200 900 1209600 3600\n@ NS ns\nns A 192.0.2.53\n%s\n"
+	return fmt.Sprintf(head, origin, records)
 }
 
 // backend is a listener that counts who comes.

@@ -14,24 +14,30 @@ const searching = `
     file DIR/b.test b.test
     multivalue a.test {
         QUICK
-        all_down nodata
+        all_down POLICY
     }
 }`
 
-// With every server of a name down and all_down nodata, autopath does not go on to another domain's name: the name
-// exists (T13).
+// With every server of a name down, autopath stays with that name under serve and nodata: the name exists. It takes a
+// SERVFAIL for a reason to go on to the next domain, as the manual says (T13).
 func TestSearchStopsAtANameThatIsDown(t *testing.T) {
-	s := newScene(t, 11, 12)
-	s.file("resolv.conf", "search a.test b.test\n")
-	s.zone("a.test", "db A 127.0.0.11\ndb A 127.0.0.12")
-	s.zone("b.test", "db A 192.0.2.99\nother A 192.0.2.98")
-	v := s.serve(searching)
-	v.comesTo("db.a.test A", "11 12")
-	v.comesTo("other.a.test A", "98") // the search works: this name is in the second domain
-	s.kill(11, 12)
-	reply := v.comesTo("db.a.test A", "")
-	if reply.Rcode != dns.RcodeSuccess {
-		t.Errorf("with all down, the answer is %s, want NOERROR", dns.RcodeToString[reply.Rcode])
+	for policy, want := range map[string]string{"serve": "11 12", "nodata": "", "servfail": "99"} {
+		t.Run(policy, func(t *testing.T) {
+			s := newScene(t, 11, 12)
+			s.file("resolv.conf", "search a.test b.test\n")
+			s.zone("a.test", "db A 127.0.0.11\ndb A 127.0.0.12\nhalf A 127.0.0.11\nhalf A 127.0.0.13")
+			s.zone("b.test", "db A 192.0.2.99\nother A 192.0.2.98")
+			v := s.serve(replace(searching, "POLICY", policy))
+			v.comesTo("db.a.test A", "11 12")
+			v.comesTo("half.a.test A", "11")
+			v.comesTo("other.a.test A", "98") // the search works: this name is in the second domain
+			s.kill(11, 12)
+			v.down(3)
+			reply := v.ask("db.a.test A")
+			if got := members(reply); got != want || reply.Rcode != dns.RcodeSuccess {
+				t.Errorf("with all down, the answer is %s with %q, want NOERROR with %q", dns.RcodeToString[reply.Rcode], got, want)
+			}
+		})
 	}
 }
 
@@ -49,16 +55,21 @@ example.org:0 {
     }
 }`
 
-// With every IPv6 server down, nodata makes dns64 translate the IPv4 ones; serve does not (T15, T16).
+// With every IPv6 server down, nodata makes dns64 translate the IPv4 ones that are up; serve does not, and neither does
+// servfail (T15, T16).
 func TestDNS64AndAllDown(t *testing.T) {
-	for policy, want := range map[string]string{"nodata": "21", "serve": "11 12"} {
+	for policy, want := range map[string]string{"nodata": "NOERROR 21", "serve": "NOERROR 11 12", "servfail": "SERVFAIL "} {
 		t.Run(policy, func(t *testing.T) {
 			s := newScene(t, 21)
-			s.zone("example.org", "www AAAA ::ffff:127.0.0.11\nwww AAAA ::ffff:127.0.0.12\nwww A 127.0.0.21\nwww A 127.0.0.22")
+			s.zone("example.org", "www AAAA ::ffff:127.0.0.11\nwww AAAA ::ffff:127.0.0.12\nwww A 127.0.0.21\nwww A 127.0.0.22\nfour A 127.0.0.21\nfour A 127.0.0.22")
 			v := s.serve(replace(translating, "POLICY", policy))
+			v.comesTo("four.example.org AAAA", "21") // a name that has no IPv6 at all
 			v.ask("www.example.org AAAA")
-			v.down(2)
-			v.comesTo("www.example.org AAAA", want)
+			v.down(3)
+			reply := v.ask("www.example.org AAAA")
+			if got := dns.RcodeToString[reply.Rcode] + " " + members(reply); got != want {
+				t.Errorf("with all of IPv6 down, the answer is %s, want %s", got, want)
+			}
 		})
 	}
 }

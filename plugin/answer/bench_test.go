@@ -20,7 +20,13 @@ type board struct {
 
 func (b *board) Rule(string) *Rule   { return &b.rule }
 func (b *board) SOA(string) *dns.SOA { return nil }
-func (b *board) Look(addr netip.Addr, _ uint32) verdict.Brief {
+
+// Addresses knows that no host has an IPv6 address.
+func (b *board) Addresses(_ string, rrtype uint16) ([]netip.Addr, bool) {
+	return nil, rrtype == dns.TypeAAAA
+}
+
+func (b *board) Look(_ string, addr netip.Addr, _ uint16, _ uint32) verdict.Brief {
 	if v := b.verdicts[addr]; v != nil {
 		return v.Brief()
 	}
@@ -30,7 +36,7 @@ func (b *board) Look(addr netip.Addr, _ uint32) verdict.Brief {
 // boardFor knows n addresses of addresses(n), of which the first few are down.
 func boardFor(n, down, limit int) *board {
 	b := &board{verdicts: make(map[netip.Addr]*verdict.Verdict)}
-	b.rule = Rule{Policy: Policy{Limit: limit, MinUp: Quorum{Count: 1}, TTL: TTL{Min: 30}}, Health: b}
+	b.rule = Rule{Types: TypesOf(judged...), Policy: Policy{Limit: limit, MinUp: Quorum{Count: 1}, TTL: TTL{Min: 30}}, Health: b}
 	for i, rr := range addresses(n, 30).Answer {
 		addr, _ := address(rr)
 		b.verdicts[addr] = &verdict.Verdict{State: verdict.Up, Holds: 13 * time.Second}
@@ -58,9 +64,10 @@ func BenchmarkThin(b *testing.B) {
 	} {
 		b.Run(bm.name, func(b *testing.B) {
 			m, rules := addresses(bm.n, bm.ttl), boardFor(bm.n, bm.down, bm.limit)
+			draw := &Draw{IntN: rand.IntN}
 			b.ReportAllocs()
 			for b.Loop() {
-				out, _ := Thin(m, rules, rand.IntN)
+				out, _ := Thin(m, rules, draw)
 				if (out != m) != bm.changes {
 					b.Fatal("not what is to be measured")
 				}
@@ -76,15 +83,106 @@ func TestThinAllocatesNothing(t *testing.T) {
 		m.Question[0].Name = "alias.example.org."
 		chain := &dns.CNAME{Hdr: dns.RR_Header{Name: "alias.example.org.", Rrtype: dns.TypeCNAME, Class: dns.ClassINET}, Target: "www.example.org."}
 		m.Answer = append([]dns.RR{chain}, m.Answer...)
-		if allocs := testing.AllocsPerRun(100, func() { Thin(m, rules, rand.IntN) }); allocs != 0 {
+		draw := &Draw{IntN: rand.IntN}
+		if allocs := testing.AllocsPerRun(100, func() { Thin(m, rules, draw) }); allocs != 0 {
 			t.Errorf("%d addresses: %v allocations", n, allocs)
 		}
 	}
 }
 
+// Neither is anything for targets with their glue, or for hints.
+func TestThinAllocatesNothingForTargets(t *testing.T) {
+	for name, m := range map[string]*dns.Msg{
+		"8 SRV": targets(8), "a full house of SRV": targets(lent), "SRV without glue": {MsgHdr: targets(8).MsgHdr, Question: targets(8).Question, Answer: targets(8).Answer},
+		"HTTPS": service8(),
+	} {
+		rules, draw := boardFor(lent, 0, 8), &Draw{IntN: rand.IntN}
+		if out, report := Thin(m, rules, draw); out != m || report.Outcome != Whole {
+			t.Errorf("%s: %+v", name, report)
+		}
+		if allocs := testing.AllocsPerRun(100, func() { Thin(m, rules, draw) }); allocs != 0 {
+			t.Errorf("%s: %v allocations", name, allocs)
+		}
+	}
+}
+
+// service8 is an HTTPS record with eight hints, and the addresses beside it.
+func service8() *dns.Msg {
+	m := addresses(8, 30)
+	m.Extra, m.Question[0].Qtype = m.Answer, dns.TypeHTTPS
+	hint := new(dns.SVCBIPv4Hint)
+	for _, rr := range m.Extra {
+		hint.Hint = append(hint.Hint, rr.(*dns.A).A)
+	}
+	m.Answer = []dns.RR{&dns.HTTPS{SVCB: dns.SVCB{
+		Hdr:      dns.RR_Header{Name: "www.example.org.", Rrtype: dns.TypeHTTPS, Class: dns.ClassINET, Ttl: 30},
+		Priority: 1, Target: ".", Value: []dns.SVCBKeyValue{&dns.SVCBPort{Port: 8443}, hint},
+	}}}
+	return m
+}
+
+// BenchmarkThinTargets has 0 allocs/op where all is healthy.
+func BenchmarkThinTargets(b *testing.B) {
+	shared := targets(1000)
+	for _, section := range [][]dns.RR{shared.Answer, shared.Extra} {
+		for _, rr := range section {
+			if srv, ok := rr.(*dns.SRV); ok {
+				srv.Target = "host.example.org."
+			} else {
+				rr.Header().Name = "host.example.org."
+			}
+		}
+	}
+	for _, bm := range []struct {
+		name    string
+		m       *dns.Msg
+		n, down int
+	}{
+		{"SRV 8 healthy", targets(8), 8, 0},
+		{"SRV 2 of 8 down", targets(8), 8, 2},
+		{"HTTPS 8 healthy", service8(), 8, 0},
+		{"HTTPS 2 of 8 down", service8(), 8, 2},
+		{"SRV 1000, 1 down", targets(1000), 1000, 1},
+		{"SRV 1000, 500 down", targets(1000), 1000, 500},
+		{"SRV 1000 at one host of 1000, all but 1 down", shared, 1000, 999},
+	} {
+		b.Run(bm.name, func(b *testing.B) {
+			rules, draw := boardFor(bm.n, bm.down, 8), &Draw{IntN: rand.IntN}
+			b.ReportAllocs()
+			for b.Loop() {
+				Thin(bm.m, rules, draw)
+			}
+		})
+	}
+}
+
+// BenchmarkSample draws 8 of 64.
+func BenchmarkSample(b *testing.B) {
+	for _, bm := range []struct {
+		name   string
+		policy Policy
+	}{
+		{"chance", Policy{}},
+		{"weights", Policy{Weights: []Weight{{netip.MustParsePrefix("10.0.0.0/28"), 10}, {netip.MustParsePrefix("10.0.0.0/8"), 5}}}},
+		{"client", Policy{Client: true}},
+		{"warmup", Policy{Warmup: time.Minute}},
+	} {
+		b.Run(bm.name, func(b *testing.B) {
+			m, rules := addresses(64, 30), boardFor(64, 0, 8)
+			bm.policy.Limit, bm.policy.MinUp, bm.policy.TTL = 8, rules.rule.Policy.MinUp, rules.rule.Policy.TTL
+			rules.rule.Policy = bm.policy
+			draw := &Draw{IntN: rand.IntN, Client: netip.MustParsePrefix("192.0.2.0/24"), Now: 1e12}
+			b.ReportAllocs()
+			for b.Loop() {
+				Thin(m, rules, draw)
+			}
+		})
+	}
+}
+
 func ExampleThin() {
 	m, rules := addresses(3, 30), boardFor(3, 1, 8)
-	out, report := Thin(m, rules, rand.IntN)
+	out, report := Thin(m, rules, &Draw{IntN: rand.IntN})
 	fmt.Println(report.Outcome, report.Kept, "of", report.Total)
 	for _, rr := range out.Answer {
 		fmt.Println(rr.(*dns.A).A)

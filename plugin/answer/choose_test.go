@@ -29,7 +29,7 @@ func addresses(n int, ttl uint32) *dns.Msg {
 
 func healthy(limit int) *world {
 	return &world{
-		rule:    Rule{Policy: Policy{Limit: limit, MinUp: Quorum{Count: 1}, TTL: TTL{Min: 30}}},
+		rule:    Rule{Types: TypesOf(judged...), Policy: Policy{Limit: limit, MinUp: Quorum{Count: 1}, TTL: TTL{Min: 30}}},
 		unknown: verdict.Verdict{State: verdict.Up, Holds: time.Minute},
 	}
 }
@@ -49,7 +49,7 @@ func TestSampleIsUniform(t *testing.T) {
 	w.fell("10.0.0.7", time.Minute)
 	var often, first [n]int
 	for range draws {
-		out, report := Thin(addresses(n, 30), w, rng.IntN)
+		out, report := Thin(addresses(n, 30), w, &Draw{IntN: rng.IntN})
 		if len(out.Answer) != limit || report.Outcome != Thinned || report.Total != n {
 			t.Fatalf("%d records, %+v", len(out.Answer), report)
 		}
@@ -96,7 +96,7 @@ func TestMinUpTable(t *testing.T) {
 				if fit*100 < n*percent || fit == 0 {
 					want = n
 				}
-				if out, _ := Thin(addresses(n, 30), w, rand.IntN); len(out.Answer) != want {
+				if out, _ := Thin(addresses(n, 30), w, &Draw{IntN: rand.IntN}); len(out.Answer) != want {
 					t.Errorf("%d of %d fit, min_up %d%%: %d served, want %d", fit, n, percent, len(out.Answer), want)
 				}
 			}
@@ -108,7 +108,7 @@ func TestMinUpTable(t *testing.T) {
 func TestLimit(t *testing.T) {
 	for _, n := range []int{1, 2, 7, 8, 9, 63, 64, 65, 100, 1000, 5000, 70_000} {
 		for _, limit := range []int{0, 1, 8} {
-			out, report := Thin(addresses(n, 30), healthy(limit), rand.IntN)
+			out, report := Thin(addresses(n, 30), healthy(limit), &Draw{IntN: rand.IntN})
 			want := n
 			if limit > 0 {
 				want = min(n, limit)
@@ -136,8 +136,8 @@ func TestThinTwice(t *testing.T) {
 				w.fell(fmt.Sprintf("10.0.0.%d", i), time.Duration(rng.IntN(1000))*time.Second)
 			}
 		}
-		once, first := Thin(addresses(n, 300), w, rng.IntN)
-		twice, second := Thin(once, w, rng.IntN)
+		once, first := Thin(addresses(n, 300), w, &Draw{IntN: rng.IntN})
+		twice, second := Thin(once, w, &Draw{IntN: rng.IntN})
 		if twice != once {
 			t.Fatalf("%+v: %d addresses, %+v, then %+v:\n%s\n%s", w.rule.Policy, n, first, second, once, twice)
 		}
@@ -155,7 +155,7 @@ func TestManySets(t *testing.T) {
 	}
 	w := healthy(8)
 	w.fell("10.0.0.0", time.Minute)
-	out, report := Thin(m, w, rand.IntN)
+	out, report := Thin(m, w, &Draw{IntN: rand.IntN})
 	if report.Total != 2*maxSets || len(out.Answer) != len(m.Answer)-maxSets {
 		t.Errorf("%+v, %d records of %d", report, len(out.Answer), len(m.Answer))
 	}
@@ -166,14 +166,86 @@ func TestMalformedRecords(t *testing.T) {
 	m := addresses(3, 30)
 	m.Answer[1].(*dns.A).A = nil
 	m.Answer = append(m.Answer, &dns.AAAA{Hdr: dns.RR_Header{Name: "www.example.org.", Rrtype: dns.TypeAAAA, Class: dns.ClassINET}})
-	if out, report := Thin(m, healthy(8), rand.IntN); out != m || report.Total != 2 {
+	if out, report := Thin(m, healthy(8), &Draw{IntN: rand.IntN}); out != m || report.Total != 2 {
 		t.Errorf("%+v\n%s", report, out)
 	}
+	for _, n := range []int{8, lent, lent + 1, 100} { // with the odd one behind as many as there is room for
+		m := addresses(n+1, 30)
+		m.Answer[n].(*dns.A).A = nil
+		if out, report := Thin(m, healthy(0), &Draw{IntN: rand.IntN}); out != m || report.Total != n {
+			t.Errorf("%d: %+v", n, report)
+		}
+	}
 	for _, odd := range []*dns.Msg{nil, {}, {Question: make([]dns.Question, 2), Answer: m.Answer}} {
-		if out, report := Thin(odd, healthy(8), rand.IntN); out != odd || report != (Report{}) {
+		if out, report := Thin(odd, healthy(8), &Draw{IntN: rand.IntN}); out != odd || report != (Report{}) {
 			t.Errorf("%+v\n%s", report, out)
 		}
 	}
+}
+
+// Neither is a record of another Go type than its header says, nor one without the host or the addresses it should have.
+func TestMalformedTargets(t *testing.T) {
+	header := func(rrtype uint16) dns.RR_Header {
+		return dns.RR_Header{Name: "www.example.org.", Rrtype: rrtype, Class: dns.ClassINET, Ttl: 300}
+	}
+	w := healthy(8)
+	w.fell("10.0.0.0", time.Minute)
+	for _, rrtype := range judged {
+		m := addresses(2, 300)
+		m.Answer = append(m.Answer,
+			&dns.SRV{Hdr: header(dns.TypeSRV)}, &dns.SRV{Hdr: header(dns.TypeSRV)}, &dns.MX{Hdr: header(dns.TypeMX)},
+			&dns.HTTPS{SVCB: dns.SVCB{Hdr: header(dns.TypeHTTPS)}},
+			&dns.SVCB{Hdr: header(dns.TypeSVCB), Value: []dns.SVCBKeyValue{&dns.SVCBIPv4Hint{Hint: []net.IP{nil, {1}, net.IPv4(10, 0, 0, 0)}}}},
+			&dns.RFC3597{Hdr: header(rrtype)})
+		m.Extra = []dns.RR{&dns.A{Hdr: header(dns.TypeA)}, &dns.AAAA{Hdr: header(dns.TypeAAAA)}, &dns.A{Hdr: dns.RR_Header{Rrtype: dns.TypeA, Class: dns.ClassINET}, A: net.IPv4(10, 0, 0, 0)}}
+		out, report := Thin(m, w, &Draw{IntN: rand.IntN})
+		if report.Outcome != Thinned || len(out.Extra) != 3 {
+			t.Errorf("%s: %+v\n%s", dns.TypeToString[rrtype], report, out)
+		}
+	}
+}
+
+// fickle has a rule for each set once.
+type fickle struct {
+	*world
+	asked map[string]bool
+}
+
+func (f fickle) Rule(owner string) *Rule {
+	if f.asked[owner] {
+		return nil
+	}
+	f.asked[owner] = true
+	return f.world.Rule(owner)
+}
+
+// A set is judged by one rule, though another may be in force a moment later.
+func TestRuleIsAskedOnce(t *testing.T) {
+	m, w := targets(4), healthy(0)
+	w.fell("10.0.0.1", time.Minute)
+	w.hosts = map[string][]netip.Addr{"host1.example.org. AAAA": nil}
+	if out, report := Thin(m, fickle{w, make(map[string]bool)}, &Draw{IntN: rand.IntN}); report.Outcome != Thinned || len(out.Extra) != 3 {
+		t.Errorf("%+v\n%s", report, out)
+	}
+}
+
+// targets is an answer with n SRV records, whose hosts have an address each in the additional section.
+func targets(n int) *dns.Msg {
+	m := new(dns.Msg)
+	m.SetQuestion("_http._tcp.example.org.", dns.TypeSRV)
+	m.Response = true
+	for i := range n {
+		host := fmt.Sprintf("host%d.example.org.", i)
+		m.Answer = append(m.Answer, &dns.SRV{
+			Hdr:    dns.RR_Header{Name: "_http._tcp.example.org.", Rrtype: dns.TypeSRV, Class: dns.ClassINET, Ttl: 30},
+			Weight: 1, Port: 8080, Target: host,
+		})
+		m.Extra = append(m.Extra, &dns.A{
+			Hdr: dns.RR_Header{Name: host, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 30},
+			A:   net.IPv4(10, byte(i>>16), byte(i>>8), byte(i)),
+		})
+	}
+	return m
 }
 
 func TestTTLLongest(t *testing.T) {

@@ -1,8 +1,12 @@
 package answer
 
 import (
+	"hash/maphash"
 	"math/rand/v2"
+	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,72 +15,202 @@ import (
 	"github.com/miekg/dns"
 )
 
-// dice gives each address a verdict that follows from the address and a seed.
+// dice gives each address and port a verdict, and each host its addresses, that follow from them and a seed.
 type dice struct {
-	world
-	seed uint64
+	rule  Rule
+	seed  uint64
+	flaps *rand.Rand // if not nil, each look finds something else
 }
 
-func (d *dice) Rule(owner string) *Rule {
-	d.rule.Health = d
-	return &d.rule
+func (d *dice) Rule(string) *Rule { return &d.rule }
+
+func (d *dice) SOA(owner string) *dns.SOA {
+	if d.seed%3 == 0 {
+		return nil
+	}
+	return &dns.SOA{Hdr: dns.RR_Header{Name: owner, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: 3600}, Ns: ".", Mbox: ".", Minttl: 300}
 }
 
-func (d *dice) Look(addr netip.Addr, _ uint32) verdict.Brief {
-	raw := addr.As16()
-	rng := rand.New(rand.NewPCG(d.seed, uint64(raw[15])<<8|uint64(raw[3])))
+func (d *dice) Addresses(host string, rrtype uint16) ([]netip.Addr, bool) {
+	rng := d.rng(strings.ToLower(host) + dns.TypeToString[rrtype])
+	addrs := make([]netip.Addr, rng.IntN(4))
+	for i := range addrs {
+		addrs[i] = netip.AddrFrom4([4]byte{10, 0, 0, byte(rng.IntN(8))})
+	}
+	return addrs, rng.IntN(3) > 0
+}
+
+func (d *dice) Look(_ string, addr netip.Addr, port uint16, _ uint32) verdict.Brief {
+	rng := d.flaps
+	if rng == nil {
+		rng = d.rng(netip.AddrPortFrom(addr, port).String())
+	}
 	return verdict.Verdict{
-		State: verdict.State(rng.IntN(4)),
+		State: []verdict.State{verdict.Unknown, verdict.Unchecked, verdict.Up, verdict.Down, verdict.Down, verdict.Down}[rng.IntN(6)],
 		Since: now.Add(-time.Duration(rng.IntN(1000)) * time.Second),
 		Holds: time.Duration(rng.IntN(200)) * time.Second,
 	}.Brief()
 }
 
-// FuzzThin thins what it can unpack, under every policy. Whatever the message: no panic; nothing in it changes; every
-// record that goes out came in, with a TTL that is no higher; no judged set is over the limit, or empty unless it was
-// closed; what was no address stays.
+var hashSeed = maphash.MakeSeed()
+
+func (d *dice) rng(of string) *rand.Rand {
+	return rand.New(rand.NewPCG(d.seed, maphash.String(hashSeed, of)))
+}
+
+// policyOf makes a policy of some bits.
+func policyOf(limit, minUp uint8, bits uint16) Policy {
+	has := func(n int) bool { return bits>>n&1 != 0 }
+	p := Policy{
+		Limit: int(limit % 16), MinUp: Quorum{Count: int(minUp)}, AllDown: AllDown(bits % 4),
+		Instead: []netip.Addr{netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("2001:db8:f::1")},
+		TTL:     TTL{Max: uint32(minUp) * 2, Min: uint32(limit), Off: has(2)}, DryRun: has(3) && has(4), Client: has(5),
+	}
+	if has(6) {
+		p.MinUp = Quorum{Percent: 1 + int(minUp%100)}
+	}
+	if has(7) {
+		p.Backup = []netip.Prefix{netip.MustParsePrefix("10.0.0.4/30"), netip.MustParsePrefix("2001:db8::/126")}
+	}
+	if has(8) {
+		p.Weights = []Weight{{netip.MustParsePrefix("10.0.0.0/31"), 9}, {netip.MustParsePrefix("::/0"), 65535}}
+	}
+	if has(9) {
+		p.Warmup = 5 * time.Minute
+	}
+	return p
+}
+
+// fuzzSeeds are answers of all judged types.
+var fuzzSeeds = []string{`
+_http._tcp.example.org. 300 IN SRV 10 5 80 a.example.org.
+_http._tcp.example.org. 300 IN SRV 10 5 80 b.example.org.
+_http._tcp.example.org. 300 IN SRV 20 0 81 A.example.org.
+_http._tcp.example.org. 300 IN SRV 20 0 81 .
+|
+a.example.org. 300 IN A 10.0.0.1
+b.example.org. 30 IN A 10.0.0.2
+b.example.org. 30 IN AAAA 2001:db8::2
+`, `
+example.org. 30 IN MX 10 mail1.example.org.
+example.org. 30 IN MX 20 mail2.example.org.
+|
+mail1.example.org. 30 IN A 10.0.0.1
+mail1.example.org. 30 IN RRSIG A 13 3 30 20300101000000 20200101000000 1 example.org. AAAA
+mail2.example.org. 30 IN A 10.0.0.2
+mail2.example.org. 30 IN A 10.0.0.3
+mail2.example.org. 30 IN RRSIG A 13 3 30 20300101000000 20200101000000 1 example.org. AAAA
+`, `
+example.org. 300 IN HTTPS 1 . alpn="h2,h3" port="8443" ipv4hint="10.0.0.1,10.0.0.2" ipv6hint="2001:db8::1,2001:db8::2"
+example.org. 300 IN HTTPS 2 a.example.org. ipv4hint="10.0.0.3,10.0.0.4,10.0.0.5"
+example.org. 300 IN SVCB 1 b.example.org. ipv4hint="10.0.0.1,10.0.0.2"
+|
+example.org. 300 IN A 10.0.0.1
+a.example.org. 300 IN A 10.0.0.2
+b.example.org. 300 IN AAAA 2001:db8::1
+`, `
+www.example.org. 300 IN A 10.0.0.1
+www.example.org. 300 IN A 10.0.0.2
+www.example.org. 300 IN A 10.0.0.5
+www.example.org. 300 IN AAAA 2001:db8::1
+www.example.org. 300 IN AAAA 2001:db8::5
+www.example.org. 300 IN MX 10 a.example.org.
+www.example.org. 300 IN SRV 10 5 80 a.example.org.
+www.example.org. 300 IN TXT "text"
+www.example.org. 300 IN HTTPS 1 . ipv4hint="10.0.0.1,10.0.0.2"
+www.example.org. 300 IN RRSIG AAAA 13 3 300 20300101000000 20200101000000 1 example.org. AAAA
+|
+a.example.org. 300 IN A 10.0.0.1
+`}
+
+// FuzzThin thins what it can unpack, under every policy. Whatever the message: no panic; nothing in it changes; what
+// goes out came in, with a TTL that is no higher; and what the check functions below say.
 func FuzzThin(f *testing.F) {
-	for _, m := range []*dns.Msg{addresses(1, 30), addresses(3, 300), addresses(12, 300)} {
+	seeds := []*dns.Msg{addresses(1, 30), addresses(3, 300), addresses(12, 300), targets(9)}
+	for _, text := range fuzzSeeds {
+		answer, extra, _ := strings.Cut(text, "|")
+		m := new(dns.Msg)
+		m.SetQuestion("example.org.", dns.TypeANY)
+		m.Answer, m.Extra = records(f, answer), records(f, extra)
+		m.Ns = records(f, "example.org. 300 IN NS a.example.org.")
+		seeds = append(seeds, m)
+	}
+	for i, m := range seeds {
+		m.AuthenticatedData = true
 		m.Answer = append(m.Answer, &dns.CNAME{Hdr: dns.RR_Header{Name: "a.", Rrtype: dns.TypeCNAME, Class: dns.ClassINET}, Target: "www.example.org."})
+		m.SetEdns0(1232, true)
 		packed, err := m.Pack()
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(packed, uint64(1), uint8(2), uint8(1), uint8(0))
-		f.Add(packed, uint64(2), uint8(0), uint8(50), uint8(1))
+		for j := range 11 {
+			f.Add(packed, uint64(i), uint8(j), uint8(j*9), uint16(1<<j+j))
+		}
 	}
-	f.Fuzz(func(t *testing.T, packed []byte, seed uint64, limit, minUp, bits uint8) {
+	f.Fuzz(func(t *testing.T, packed []byte, seed uint64, limit, minUp uint8, bits uint16) {
 		m := new(dns.Msg)
-		if m.Unpack(packed) != nil {
+		if m.Unpack(packed) != nil || len(m.Answer)*len(m.Extra) > 1000 {
 			return
 		}
-		d := &dice{seed: seed}
-		d.rule.Policy = Policy{
-			Limit: int(limit % 16), MinUp: Quorum{Count: int(minUp)},
-			AllDown: AllDown(bits % 3), TTL: TTL{Max: uint32(bits), Min: uint32(bits / 2)}, DryRun: bits&64 != 0,
+		d := &dice{seed: seed, rule: Rule{Types: TypesOf(judged...), Policy: policyOf(limit, minUp, bits)}}
+		d.rule.Health = d
+		if bits>>10&1 != 0 {
+			d.rule.Types = DefaultTypes
 		}
-		if bits&128 != 0 {
-			d.rule.Policy.MinUp = Quorum{Percent: 1 + int(minUp%100)}
+		if bits>>11&3 == 3 {
+			d.flaps = rand.New(rand.NewPCG(seed, 1))
 		}
+		draw := &Draw{IntN: rand.New(rand.NewPCG(seed, 0)).IntN, Client: netip.MustParsePrefix("192.0.2.0/24"), Now: uint64(now.UnixMilli())}
 		before := snap(m)
-		out, report := Thin(m, d, rand.New(rand.NewPCG(seed, 0)).IntN)
+		out, report := Thin(m, d, draw)
 		if after := snap(m); !before.equal(after) {
 			t.Fatalf("changed:\n%s\nwas\n%s", after.text, before.text)
 		}
-		if out == nil {
-			if report.Outcome != Closed || d.rule.Policy.AllDown != ServFail || d.rule.Policy.DryRun {
-				t.Fatalf("no answer for %+v", report)
-			}
-			return
-		}
-		if d.rule.Policy.DryRun && out != m {
-			t.Fatal("a dry run changed the answer")
-		}
-		checkRecords(t, m, out)
-		if !report.Signed && !d.rule.Policy.DryRun && report.Outcome != None {
-			checkSizes(t, out, d.rule.Policy, report)
-		}
+		thinning{m, out, report, d, draw}.check(t)
 	})
+}
+
+// thinning is what Thin was given, and what it made of that.
+type thinning struct {
+	in, out *dns.Msg
+	report  Report
+	d       *dice
+	draw    *Draw
+}
+
+func (x thinning) check(t *testing.T) {
+	defer func() {
+		if t.Failed() {
+			t.Logf("%+v, %+v:\n%s\nof\n%s", x.d.rule.Policy, x.report, x.out, x.in)
+		}
+	}()
+	p := &x.d.rule.Policy
+	if x.out == nil {
+		if x.report.Outcome != Closed || p.AllDown != ServFail || p.DryRun {
+			t.Error("no answer")
+		}
+		return
+	}
+	if p.DryRun && x.out != x.in {
+		t.Error("a dry run changed the answer")
+	}
+	if x.out == x.in {
+		return
+	}
+	if len(x.out.Answer) < len(x.in.Answer) && x.out.AuthenticatedData {
+		t.Error("nobody authenticated what is left of the answer")
+	}
+	if len(x.out.Answer) == 0 && x.report.Outcome != Closed {
+		t.Error("nothing is left")
+	}
+	x.checkAnswer(t)
+	x.checkSets(t)
+	x.checkAuthority(t)
+	x.checkAdditional(t)
+	if x.d.flaps == nil {
+		x.checkGlue(t)
+		x.checkLimit(t)
+	}
 }
 
 // key is a record without its TTL.
@@ -86,49 +220,211 @@ func key(rr dns.RR) string {
 	return c.String()
 }
 
-func checkRecords(t *testing.T, in, out *dns.Msg) {
-	highest, others := make(map[string]uint32), 0
-	for _, rr := range in.Answer {
-		highest[key(rr)] = max(highest[key(rr)], rr.Header().Ttl)
-		if _, ok := address(rr); !ok {
-			others++
-		}
+// highest is the TTL that each record of a section has at most.
+func highest(section []dns.RR) map[string]uint32 {
+	ttls := make(map[string]uint32)
+	for _, rr := range section {
+		ttls[key(rr)] = max(ttls[key(rr)], rr.Header().Ttl)
 	}
-	for _, rr := range out.Answer {
-		ttl, known := highest[key(rr)]
-		if !known || rr.Header().Ttl > ttl {
-			t.Fatalf("%s went out of\n%s", rr, in)
-		}
-		if _, ok := address(rr); !ok {
-			others--
-		}
-	}
-	if others > 0 && out != in {
-		// A malformed address record may go with the set it is no part of; nothing else may.
-		for _, rr := range in.Answer {
-			switch rr.(type) {
-			case *dns.A, *dns.AAAA:
-				others--
-			}
-		}
-		if others > 0 {
-			t.Fatalf("%d records that hold no address are gone:\n%s\nof\n%s", others, out, in)
+	return ttls
+}
+
+// checkAnswer: every record came in, with a TTL that was no lower; or it is a fixed address; or it has lost hints.
+func (x thinning) checkAnswer(t *testing.T) {
+	known := highest(x.in.Answer)
+	for _, rr := range x.out.Answer {
+		addr, _ := address(rr)
+		ttl, ok := known[key(rr)]
+		switch {
+		case ok && rr.Header().Ttl <= ttl:
+		case slices.Contains(x.d.rule.Policy.Instead, addr) && x.d.rule.Policy.AllDown == Fixed && x.report.Outcome == Closed:
+		case slices.ContainsFunc(x.in.Answer, func(from dns.RR) bool { return lostHints(from, rr) }):
+		default:
+			t.Errorf("this went out: %s", rr)
 		}
 	}
 }
 
-func checkSizes(t *testing.T, out *dns.Msg, p Policy, report Report) {
+// lostHints reports whether to is from, but for hints that it has lost, though never all of a list.
+func lostHints(from, to dns.RR) bool {
+	a, b := service(from), service(to)
+	if a == nil || b == nil || len(a.Value) != len(b.Value) || b.Hdr.Ttl > a.Hdr.Ttl {
+		return false
+	}
+	c := dns.Copy(from)
+	c.Header().Ttl = b.Hdr.Ttl
+	for i := range a.Value {
+		all, left := hints(a.Value[i]), hints(b.Value[i])
+		if (len(all) > 0) != (len(left) > 0) || slices.ContainsFunc(left, func(ip net.IP) bool {
+			return !slices.ContainsFunc(all, func(other net.IP) bool { return other.Equal(ip) || len(ip) == 0 && len(other) == 0 })
+		}) {
+			return false
+		}
+		if len(left) > 0 {
+			service(c).Value[i] = b.Value[i]
+		}
+	}
+	return c.String() == to.String()
+}
+
+// checkSets: what is judged is no more than limit addresses. Other sets keep their order. What cannot be judged, what is
+// signed, and the services are all there.
+func (x thinning) checkSets(t *testing.T) {
 	var buf [maxSets]set
-	sets := survey(out.Answer, buf[:0])
+	sets := survey(x.in.Answer, buf[:0])
 	if len(sets) == maxSets {
 		return // some may be beyond what is judged
 	}
-	for _, s := range sets {
-		if p.Limit > 0 && s.size > p.Limit && !s.signed {
-			t.Fatalf("%d records of %s, limit %d, %+v:\n%s", s.size, s.owner, p.Limit, report, out)
+	var was, is []string
+	for _, rr := range x.in.Answer {
+		if bit(rr.Header().Rrtype) == 0 {
+			was = append(was, rr.String())
 		}
 	}
-	if len(sets) == 0 && report.Outcome != Closed {
-		t.Fatalf("nothing is left, %+v", report)
+	for _, rr := range x.out.Answer {
+		if bit(rr.Header().Rrtype) == 0 {
+			is = append(is, rr.String())
+		}
+	}
+	if !slices.Equal(was, is) {
+		t.Errorf("what cannot be judged became %q", is)
+	}
+	for i := range sets {
+		x.checkSet(t, &sets[i])
+	}
+}
+
+func (x thinning) checkSet(t *testing.T, s *set) {
+	p := &x.d.rule.Policy
+	was, is := of(x.in.Answer, s, key), of(x.out.Answer, s, key)
+	switch {
+	case s.signed || !x.d.rule.Types.Has(s.rrtype):
+		if !slices.Equal(of(x.in.Answer, s, dns.RR.String), of(x.out.Answer, s, dns.RR.String)) {
+			t.Errorf("%s of %s should have stayed", dns.TypeToString[s.rrtype], s.owner)
+		}
+	case s.rrtype == dns.TypeHTTPS || s.rrtype == dns.TypeSVCB:
+		if len(was) != len(is) {
+			t.Errorf("%s of %s: %d records of %d", dns.TypeToString[s.rrtype], s.owner, len(is), len(was))
+		}
+	case s.rrtype == dns.TypeSRV || s.rrtype == dns.TypeMX:
+		if !within(is, was) {
+			t.Errorf("another order, %q of %q", is, was)
+		}
+	case p.Limit > 0 && len(is) > max(1, p.Limit) && !slices.Equal(was, is):
+		t.Errorf("%d addresses of %s", len(is), s.owner)
+	}
+}
+
+func of(section []dns.RR, s *set, text func(dns.RR) string) []string {
+	var texts []string
+	for _, rr := range section {
+		if s.has(rr.Header()) {
+			texts = append(texts, text(rr))
+		}
+	}
+	return texts
+}
+
+// within reports whether all of part stands in whole, in this order.
+func within(part, whole []string) bool {
+	for _, s := range whole {
+		if len(part) > 0 && part[0] == s {
+			part = part[1:]
+		}
+	}
+	return len(part) == 0
+}
+
+// denied reports whether the answer was turned into a denial.
+func (x thinning) denied() bool { return x.report.Outcome == Closed && onlyAliases(x.out.Answer) }
+
+func (x thinning) checkAuthority(t *testing.T) {
+	switch {
+	case !x.denied():
+		if !slices.Equal(x.out.Ns, x.in.Ns) {
+			t.Errorf("authority %v", x.out.Ns)
+		}
+	case len(x.out.Ns) > 1, len(x.out.Ns) == 1 && x.out.Ns[0].Header().Rrtype != dns.TypeSOA:
+		t.Errorf("denied by %v", x.out.Ns)
+	}
+}
+
+// checkAdditional: what is there was there, in the same order, with a TTL that was no lower; nothing but addresses and
+// their signatures goes.
+func (x thinning) checkAdditional(t *testing.T) {
+	if x.denied() {
+		return
+	}
+	var was, is []string
+	others := 0
+	for _, rr := range x.in.Extra {
+		was = append(was, key(rr))
+		if _, glue := address(rr); !glue && rr.Header().Rrtype != dns.TypeRRSIG {
+			others++
+		}
+	}
+	known := highest(x.in.Extra)
+	for _, rr := range x.out.Extra {
+		is = append(is, key(rr))
+		if rr.Header().Ttl > known[key(rr)] {
+			t.Errorf("TTL of %s", rr)
+		}
+		if _, glue := address(rr); !glue && rr.Header().Rrtype != dns.TypeRRSIG {
+			others--
+		}
+	}
+	if !within(is, was) || others != 0 {
+		t.Errorf("additional: %d missing, %q of %q", others, is, was)
+	}
+}
+
+// checkGlue: the hosts that only dropped records named have no address left, and the fit ones of those that go out do.
+func (x thinning) checkGlue(t *testing.T) {
+	if x.denied() {
+		return
+	}
+	named, left := make(map[string]bool), highest(x.out.Extra)
+	for _, rr := range slices.Concat(x.out.Answer, x.out.Ns) {
+		host, port := target(rr)
+		named[strings.ToLower(host)] = true
+		for _, glue := range x.in.Extra {
+			addr, ok := address(glue)
+			if !ok || !sameName(glue.Header().Name, host) || !x.d.Look("", addr, port, 0).State().Fit() {
+				continue
+			}
+			if _, ok := left[key(glue)]; !ok && host != "." {
+				t.Errorf("%s lost %s", rr, glue)
+			}
+		}
+	}
+	stays := highest(x.out.Answer)
+	for _, rr := range x.in.Answer {
+		host, _ := target(rr)
+		if _, ok := stays[key(rr)]; ok || service(rr) != nil || host == "." || named[strings.ToLower(host)] {
+			continue
+		}
+		for _, glue := range x.out.Extra {
+			if _, ok := address(glue); ok && glue.Header().Class == dns.ClassINET && sameName(glue.Header().Name, host) {
+				t.Errorf("without %s, %s is an orphan", rr, glue)
+			}
+		}
+	}
+}
+
+// checkLimit: the limit does not matter to SRV and MX records.
+func (x thinning) checkLimit(t *testing.T) {
+	unlimited := *x.d
+	unlimited.rule.Policy.Limit, unlimited.rule.Health = 0, &unlimited
+	out, _ := Thin(x.in, &unlimited, x.draw)
+	named := func(section []dns.RR) (texts []string) {
+		for _, rr := range section {
+			if t := rr.Header().Rrtype; t == dns.TypeSRV || t == dns.TypeMX {
+				texts = append(texts, rr.String())
+			}
+		}
+		return texts
+	}
+	if is, was := named(x.out.Answer), named(out.Answer); !slices.Equal(is, was) {
+		t.Errorf("the limit made %q of %q", is, was)
 	}
 }

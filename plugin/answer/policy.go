@@ -4,10 +4,13 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/miekg/dns"
 )
 
 // Outcome is what became of a set, or of the worst of an answer's sets: a later one counts for more.
@@ -15,14 +18,15 @@ type Outcome uint8
 
 const (
 	None    Outcome = iota // nothing was judged
-	Whole                  // every address is fit, and went out
-	Sample                 // every address is fit, and some went out
+	Whole                  // every primary is fit, and went out
+	Sample                 // every primary is fit, and some went out
 	Thinned                // the unfit ones were left out
+	Backup                 // too few primaries are fit: fit backups went out too
 	Open                   // too few are fit: unfit ones went out too
 	Closed                 // none is fit, and none went out
 )
 
-var outcomes = [...]string{"none", "whole", "sample", "thin", "open", "closed"}
+var outcomes = [...]string{"none", "whole", "sample", "thin", "backup", "open", "closed"}
 
 // Outcomes is how many there are.
 const Outcomes = len(outcomes)
@@ -37,15 +41,27 @@ const (
 	Serve    AllDown = iota // the least bad ones, up to the limit
 	NoData                  // NODATA
 	ServFail                // SERVFAIL
+	Fixed                   // other addresses; NODATA in a family that has none
 )
 
 // Policy says which addresses of a set go out.
 type Policy struct {
-	Limit   int    // addresses in an answer; 0 for all
-	MinUp   Quorum // fit addresses below which the answer is filled up with others
-	AllDown AllDown
+	Limit   int            // addresses in an answer; 0 for all
+	MinUp   Quorum         // fit primaries below which the answer is filled up with others
+	AllDown AllDown        // when nothing at all is fit
+	Instead []netip.Addr   // the addresses of Fixed
+	Backup  []netip.Prefix // addresses in these are used only when the primaries are too few
+	Weights []Weight       // the first that holds an address counts; without one it weighs 1
+	Client  bool           // the client's network chooses, not chance
+	Warmup  time.Duration  // over which an address that came up gains its full share of samples
 	TTL     TTL
 	DryRun  bool // decide and report, but change nothing
+}
+
+// Weight is what the addresses in a network weigh when a sample is drawn.
+type Weight struct {
+	Network netip.Prefix
+	Weight  int // 1 to 65535
 }
 
 // Quorum is a count, or a share of the addresses in a set.
@@ -80,6 +96,15 @@ type TTL struct {
 // bound is the highest TTL that an answer with these addresses may have: as long as the verdicts on all of them hold
 // for sure, but at least Min and at most Max. Addresses that no check covers bound nothing.
 func (t TTL) bound(served []candidate) uint32 {
+	bound := t.of(verdict.BriefUnchecked)
+	for i := range served {
+		bound = min(bound, t.of(served[i].verdict))
+	}
+	return bound
+}
+
+// of is the bound of one address.
+func (t TTL) of(v verdict.Brief) uint32 {
 	if t.Off {
 		return math.MaxUint32
 	}
@@ -87,87 +112,140 @@ func (t TTL) bound(served []candidate) uint32 {
 	if t.Max > 0 {
 		bound = t.Max
 	}
-	for i := range served {
-		if v := served[i].verdict; v.State() != verdict.Unchecked {
-			bound = min(bound, max(t.Min, v.Holds()))
-		}
+	if v.State() != verdict.Unchecked {
+		bound = min(bound, max(t.Min, v.Holds()))
 	}
 	return bound
 }
 
 // Longest is the highest TTL that can go out while verdicts hold for at most holds, if the record's own is ttl.
 func (t TTL) Longest(ttl uint32, holds time.Duration) uint32 {
-	return min(ttl, t.bound([]candidate{{verdict: verdict.Verdict{State: verdict.Up, Holds: holds}.Brief()}}))
+	return min(ttl, t.of(verdict.Verdict{State: verdict.Up, Holds: holds}.Brief()))
 }
 
 // choose returns the addresses that go out, and how that came about. It reorders all.
 //
-// The fit ones go out. If they are fewer than MinUp, the least bad follow, up to the limit; if there are none, AllDown
-// says what to do. Where there are more than the limit, every one has the same chance. What goes out whole keeps its
-// order; what is drawn comes in the order of the draw, which is random too.
-func (p *Policy) choose(all []candidate, intn func(int) int) ([]candidate, Outcome) {
+// The fit primaries go out. If they are fewer than MinUp, and than the limit, the fit backups follow, and if those are too few as well, the
+// least bad, up to the limit; if nothing is fit, AllDown says what to do. What goes out whole keeps its order; what is
+// drawn comes in the order of the draw.
+func (p *Policy) choose(all []candidate, draw *Draw) ([]candidate, Outcome) {
 	limit := p.Limit
 	if limit == 0 {
 		limit = len(all)
 	}
-	fit := 0
-	for i := range all {
-		if all[i].verdict.State().Fit() {
-			fit++
-		}
-	}
-	if fit == 0 && p.AllDown != Serve {
+	n := p.count(all)
+	if n.fit == 0 && p.AllDown != Serve {
 		return nil, Closed
 	}
-	if fit < max(1, p.MinUp.of(len(all))) {
-		return open(all, fit, limit, intn), Open
+	need := min(limit, max(1, p.MinUp.of(n.primaries)))
+	if n.fitPrimaries < need {
+		return p.fill(all, n, need, limit, draw)
 	}
 	outcome := Whole
-	if fit < len(all) {
+	if n.fitPrimaries < len(all) {
 		slices.SortStableFunc(all, leastBad)
+	}
+	if n.fitPrimaries < n.primaries {
 		outcome = Thinned
-	} else if fit > limit {
+	} else if n.fitPrimaries > limit {
 		outcome = Sample
 	}
-	return draw(all[:fit], limit, intn), outcome
+	return p.draw(all[:n.fitPrimaries], limit, draw), outcome
 }
 
-// open fills the answer with unfit addresses up to the limit, the least bad first.
-func open(all []candidate, fit, limit int, intn func(int) int) []candidate {
-	if len(all) <= limit {
-		return all
+// counts are how many candidates there are of each kind.
+type counts struct{ primaries, fitPrimaries, fit int }
+
+// count counts, and marks the backups. A set of nothing but backups is one of primaries.
+func (p *Policy) count(all []candidate) counts {
+	var n counts
+	if len(p.Backup) > 0 {
+		p.markBackups(all)
+	}
+	for i := range all {
+		fit := all[i].verdict.State().Fit()
+		if fit {
+			n.fit++
+		}
+		if !all[i].backup {
+			n.primaries++
+			if fit {
+				n.fitPrimaries++
+			}
+		}
+	}
+	return n
+}
+
+func (p *Policy) markBackups(all []candidate) {
+	marked := 0
+	for i := range all {
+		if all[i].backup = slices.ContainsFunc(p.Backup, func(n netip.Prefix) bool { return n.Contains(all[i].addr) }); all[i].backup {
+			marked++
+		}
+	}
+	if marked == len(all) {
+		for i := range all {
+			all[i].backup = false
+		}
+	}
+}
+
+// fill makes up for primaries that are too few: with the fit backups, then with the least bad, up to the limit.
+func (p *Policy) fill(all []candidate, n counts, need, limit int, draw *Draw) ([]candidate, Outcome) {
+	outcome := Open
+	if n.fit >= need {
+		outcome = Backup
+	}
+	if outcome == Open && len(all) <= limit {
+		return all, Open
 	}
 	slices.SortStableFunc(all, leastBad)
-	if fit > limit {
-		return draw(all[:fit], limit, intn)
+	switch {
+	case n.fit > limit:
+		p.draw(all[n.fitPrimaries:n.fit], limit-n.fitPrimaries, draw)
+		return all[:limit], outcome
+	case outcome == Backup:
+		return all[:n.fit], Backup
 	}
-	return all[:limit]
+	return all[:limit], Open
 }
 
-// leastBad orders the fit before the unfit, and those by when they were last fit, the latest first.
+// leastBad orders the fit primaries before the fit backups, those before the unfit, and these by when they were last
+// fit, the latest first.
 func leastBad(a, b candidate) int {
-	if x, y := a.verdict.State().Fit(), b.verdict.State().Fit(); x || y {
-		return cmp.Compare(unfit(x), unfit(y))
+	if x, y := a.rank(), b.rank(); x != y || x < unfit {
+		return cmp.Compare(x, y)
 	}
 	return cmp.Compare(b.verdict.Since(), a.verdict.Since())
 }
 
-func unfit(fit bool) int {
-	if fit {
-		return 0
+const unfit = 2
+
+func (c *candidate) rank() int {
+	switch {
+	case !c.verdict.State().Fit():
+		return unfit
+	case c.backup:
+		return 1
 	}
-	return 1
+	return 0
 }
 
-// draw takes n of the candidates at random, each with the same chance, by the first n steps of a Fisher-Yates
-// shuffle. It takes all, in their order, if there are no more than n.
-func draw(from []candidate, n int, intn func(int) int) []candidate {
-	if len(from) <= n {
-		return from
+// fixed are the records that stand in for a set that was closed, by AllDown.
+func (p *Policy) fixed(s *set, ttl uint32) []dns.RR {
+	if p.AllDown != Fixed {
+		return nil
 	}
-	for i := range n {
-		j := i + intn(len(from)-i)
-		from[i], from[j] = from[j], from[i]
+	var records []dns.RR
+	for _, addr := range p.Instead {
+		hdr := dns.RR_Header{Name: s.owner, Rrtype: s.rrtype, Class: dns.ClassINET, Ttl: ttl}
+		switch {
+		case addr.Is4() && s.rrtype == dns.TypeA:
+			records = append(records, &dns.A{Hdr: hdr, A: addr.AsSlice()})
+		case addr.Is6() && s.rrtype == dns.TypeAAAA:
+			records = append(records, &dns.AAAA{Hdr: hdr, AAAA: addr.AsSlice()})
+		}
 	}
-	return from[:n]
+	return records
 }

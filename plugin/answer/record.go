@@ -29,6 +29,9 @@ type set struct {
 	rrtype uint16
 	size   int  // records
 	signed bool // an RRSIG in the answer covers it
+
+	rule    *Rule   // it is judged by; nil while it is not
+	outcome Outcome // what became of it; None while nothing did
 }
 
 // has reports whether a record with this header belongs to the set.
@@ -39,7 +42,7 @@ func (s *set) has(h *dns.RR_Header) bool {
 // sameName compares names as the DNS does, without regard to case (RFC 4343).
 func sameName(a, b string) bool { return a == b || (len(a) == len(b) && strings.EqualFold(a, b)) }
 
-// survey finds the sets of addresses in an answer. Mostly a record belongs to the set of the one before.
+// survey finds the sets in an answer that can be judged. Mostly a record belongs to the set of the one before.
 func survey(answer []dns.RR, sets []set) []set {
 	for _, rr := range answer {
 		switch rr := rr.(type) {
@@ -51,6 +54,8 @@ func survey(answer []dns.RR, sets []set) []set {
 			if len(rr.AAAA) == net.IPv6len {
 				sets = count(sets, &rr.Hdr)
 			}
+		case *dns.SRV, *dns.MX, *dns.HTTPS, *dns.SVCB:
+			sets = count(sets, rr.Header())
 		case *dns.RRSIG:
 			var s *set
 			if sets, s = find(sets, rr.Hdr.Name, rr.TypeCovered); s != nil {
@@ -97,6 +102,8 @@ type candidate struct {
 	index   int32  // of its record in the answer
 	ttl     uint32 // of the record
 	verdict verdict.Brief
+	key     float64 // its place in a weighted draw
+	backup  bool
 }
 
 // addresses lists the addresses of the set s, each once, in their order.
@@ -110,27 +117,10 @@ func (room *scratch) addresses(answer []dns.RR, s *set) []candidate {
 		if s.size < len(answer) && !s.has(rr.Header()) {
 			continue
 		}
-		c := &all[n]
-		switch rr := rr.(type) {
-		case *dns.A:
-			if len(rr.A) == net.IPv4len {
-				c.addr = netip.AddrFrom4([4]byte(rr.A))
-			} else if len(rr.A) == net.IPv6len { // package net's other form, with twelve octets before the four
-				c.addr = netip.AddrFrom4([4]byte(rr.A[12:]))
-			} else {
-				continue
-			}
-			c.ttl = rr.Hdr.Ttl
-		case *dns.AAAA:
-			if len(rr.AAAA) != net.IPv6len {
-				continue
-			}
-			c.addr, c.ttl = netip.AddrFrom16([16]byte(rr.AAAA)), rr.Hdr.Ttl
-		default:
-			continue
+		if addr, ok := address(rr); ok {
+			all[n] = candidate{addr: addr, index: int32(i), ttl: rr.Header().Ttl}
+			n++
 		}
-		c.index = int32(i)
-		n++
 	}
 	if n > few {
 		return room.distinct(all[:n])
@@ -223,6 +213,8 @@ func (c *choice) appendTo(section, answer []dns.RR) []dns.RR {
 				quads = grow(quads, len(c.served))
 				quads = append(quads, *old)
 				rr = &quads[len(quads)-1]
+			default:
+				rr = dns.Copy(old)
 			}
 			rr.Header().Ttl = c.ttl
 		}

@@ -25,8 +25,11 @@ type world struct {
 	health  map[netip.Addr]verdict.Verdict
 	exempt  map[string]bool
 	soas    map[string]*dns.SOA
-	looked  map[netip.Addr]uint32 // the TTL each was last looked up with
+	hosts   map[string][]netip.Addr // by name and type, what the server is known to answer
+	looked  map[netip.Addr]uint32   // the TTL each was last looked up with
 	unknown verdict.Verdict
+	ports   map[netip.AddrPort]verdict.Verdict // those that differ from the address's
+	draw    Draw
 }
 
 func (w *world) Rule(owner string) *Rule {
@@ -46,11 +49,19 @@ func (w *world) SOA(owner string) *dns.SOA {
 	return nil
 }
 
-func (w *world) Look(addr netip.Addr, ttl uint32) verdict.Brief {
+func (w *world) Addresses(host string, rrtype uint16) ([]netip.Addr, bool) {
+	addrs, known := w.hosts[strings.ToLower(host)+" "+dns.TypeToString[rrtype]]
+	return addrs, known
+}
+
+func (w *world) Look(_ string, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
 	if w.looked == nil {
 		w.looked = make(map[netip.Addr]uint32)
 	}
 	w.looked[addr] = ttl
+	if v, ok := w.ports[netip.AddrPortFrom(addr, port)]; ok {
+		return v.Brief()
+	}
 	if v, ok := w.health[addr]; ok {
 		return v.Brief()
 	}
@@ -81,7 +92,8 @@ func runCase(t *testing.T, file string) {
 	m := message(t, sections)
 	w := parseWorld(t, sections)
 	before := snap(m)
-	out, report := Thin(m, w, rand.IntN)
+	w.draw.IntN = rand.IntN
+	out, report := Thin(m, w, &w.draw)
 	if after := snap(m); !before.equal(after) {
 		t.Errorf("the message it was given changed:\n%s\nwas\n%s", after.text, before.text)
 	}
@@ -137,7 +149,7 @@ func message(t *testing.T, sections map[string]string) *dns.Msg {
 	return m
 }
 
-func records(t *testing.T, text string) []dns.RR {
+func records(t testing.TB, text string) []dns.RR {
 	t.Helper()
 	var rrs []dns.RR
 	parser := dns.NewZoneParser(strings.NewReader(text), "", "")
@@ -155,19 +167,37 @@ var now = time.Unix(1e9, 0)
 // parseWorld reads the policy, in the Corefile's words, the health, one address a line, and the zones' SOA records.
 func parseWorld(t *testing.T, sections map[string]string) *world {
 	t.Helper()
-	w := &world{health: make(map[netip.Addr]verdict.Verdict), exempt: make(map[string]bool), soas: make(map[string]*dns.SOA)}
+	w := &world{health: make(map[netip.Addr]verdict.Verdict), exempt: make(map[string]bool), soas: make(map[string]*dns.SOA),
+		hosts: make(map[string][]netip.Addr), ports: make(map[netip.AddrPort]verdict.Verdict)}
+	w.rule.Types = DefaultTypes
 	w.rule.Policy = Policy{Limit: 8, MinUp: Quorum{Count: 1}, TTL: TTL{Min: 30}}
 	for line := range strings.Lines(sections["policy"]) {
 		readPolicy(t, w, strings.Fields(line))
 	}
 	for line := range strings.Lines(sections["health"]) {
 		words := strings.Fields(line)
+		if at, err := netip.ParseAddrPort(words[0]); err == nil {
+			w.ports[at] = readVerdict(t, words[1:])
+			continue
+		}
 		w.health[netip.MustParseAddr(words[0])] = readVerdict(t, words[1:])
+	}
+	for line := range strings.Lines(sections["hosts"]) {
+		words := strings.Fields(line)
+		w.hosts[words[0]+" "+words[1]] = parseAddrs(words[2:])
 	}
 	for _, rr := range records(t, sections["soa"]) {
 		w.soas[rr.Header().Name] = rr.(*dns.SOA)
 	}
 	return w
+}
+
+func parseAddrs(words []string) []netip.Addr {
+	addrs := make([]netip.Addr, len(words))
+	for i, word := range words {
+		addrs[i] = netip.MustParseAddr(word)
+	}
+	return addrs
 }
 
 func readPolicy(t *testing.T, w *world, words []string) {
@@ -189,7 +219,23 @@ func readPolicy(t *testing.T, w *world, words []string) {
 			p.MinUp = Quorum{Percent: number(1)}
 		}
 	case "all_down":
-		p.AllDown = map[string]AllDown{"serve": Serve, "nodata": NoData, "servfail": ServFail}[words[1]]
+		var known bool
+		if p.AllDown, known = map[string]AllDown{"serve": Serve, "nodata": NoData, "servfail": ServFail}[words[1]]; !known {
+			p.AllDown, p.Instead = Fixed, parseAddrs(words[1:])
+		}
+	case "types":
+		w.rule.Types = 0
+		for _, word := range words[1:] {
+			w.rule.Types |= TypesOf(dns.StringToType[word])
+		}
+	case "backup":
+		for _, word := range words[1:] {
+			p.Backup = append(p.Backup, netip.MustParsePrefix(word))
+		}
+	case "weight":
+		p.Weights = append(p.Weights, Weight{netip.MustParsePrefix(words[2]), number(1)})
+	case "client":
+		p.Client, w.draw.Client = true, netip.MustParsePrefix(words[1])
 	case "ttl":
 		p.TTL = TTL{Off: words[1] == "off"}
 		if !p.TTL.Off {

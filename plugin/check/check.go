@@ -29,6 +29,8 @@ type Check struct {
 	secret uint64
 	port   uint16
 	probe  probe
+
+	portNamed bool
 }
 
 // A probe asks the address once and returns before ctx has been over for long. It need not tell a cancelled ctx
@@ -39,7 +41,7 @@ type probe func(ctx context.Context, addr netip.AddrPort) error
 // it judges what only its protocol can judge, may complete the spec, and returns the probe.
 type scheme struct {
 	name    string
-	port    uint16 // where the URL names none; 0: it must name one
+	port    uint16 // where neither the URL nor the record names one; 0 for none
 	example string // what error messages hold up as right
 	options []string
 	build   func(*spec) (probe, error)
@@ -56,9 +58,11 @@ var schemes = []scheme{
 type spec struct {
 	scheme *scheme
 	host   string // whom to ask for, in lower case; "" is the address itself
-	port   uint16 // the port to dial, never 0
+	port   uint16 // the port to dial; 0 if only the record can name it
 	path   string // as it is written on the wire
 	query  string // without the question mark
+
+	portNamed bool // the URL has it
 	settings
 }
 
@@ -82,7 +86,7 @@ func New(rawURL string, options ...Option) (*Check, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Check{text: s.text(), secret: s.secret(), port: s.port, probe: probe}, nil
+	return &Check{text: s.text(), secret: s.secret(), port: s.port, portNamed: s.portNamed, probe: probe}, nil
 }
 
 // String is the canonical text of the check, its identity together with [Check.Secret]: the URL, of which a
@@ -98,8 +102,11 @@ func (c *Check) String() string { return c.text }
 // nothing is hidden, and means nothing outside this process.
 func (c *Check) Secret() uint64 { return c.secret }
 
-// Port is the port to dial where the record names none: the URL's, else the default of its scheme. It is never 0.
+// Port is the port to dial where the record names none: the URL's, else the default of its scheme, 0 if it has none.
 func (c *Check) Port() uint16 { return c.port }
+
+// PortNamed reports whether the URL names the port. Then a port that the record names does not matter.
+func (c *Check) PortNamed() bool { return c.portNamed }
 
 // Probe asks addr once. It returns nil if the answer was good, else the reason in a few words (at most about 200
 // bytes, printable, without the address). [ErrAbstain] is in the chain of the error if the question could not be

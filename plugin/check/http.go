@@ -133,8 +133,11 @@ func (h *httpCheck) exchange(conn io.ReadWriter, addr netip.AddrPort) error {
 
 // host is the Host header: whom the URL asks for, else the address. A zone means nothing to the peer (RFC 6874, 1).
 func (h *httpCheck) host(addr netip.AddrPort) string {
-	if h.spec.host != "" {
+	if h.spec.host != "" && h.spec.portNamed {
 		return h.spec.authority(h.spec.host, h.spec.port)
+	}
+	if h.spec.host != "" {
+		return h.spec.authority(h.spec.host, addr.Port()) // which may be that of an SRV record
 	}
 	return h.spec.authority(addr.Addr().WithZone("").String(), addr.Port())
 }

@@ -115,8 +115,8 @@ func parseStatuses(list string) (statuses, error) {
 		}
 		low, lowOK := parseStatus(from)
 		high, highOK := parseStatus(to)
-		if !lowOK || !highOK || low > high {
-			return nil, fmt.Errorf("%s is not a status or an ascending range of 100 to 599: as in 200-299,404", quote(item))
+		if !lowOK || !highOK || low > high || low < 200 && low != high {
+			return nil, fmt.Errorf("%s is neither 101 nor a status or an ascending range of 200 to 599: as in 200-299,404", quote(item))
 		}
 		for code := low; code <= high; code++ {
 			codes[code] = true
@@ -125,9 +125,12 @@ func parseStatuses(list string) (statuses, error) {
 	return collect(codes[:]), nil
 }
 
+// parseStatus reads a status that a response can end with. Below 200 that is 101 alone (RFC 9110, 15.2): the others
+// announce another response, which is the one that is judged.
 func parseStatus(text string) (code int, ok bool) {
 	code, err := strconv.Atoi(text)
-	return code, err == nil && len(text) == 3 && code >= 100 && code <= 599
+	final := code == http.StatusSwitchingProtocols || code >= 200 && code <= 599
+	return code, err == nil && len(text) == 3 && final
 }
 
 // collect turns marks into ranges.

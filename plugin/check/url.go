@@ -32,6 +32,7 @@ func parseURL(raw string) (*spec, error) {
 	if s.port, err = parsePort(u.Port(), s.scheme); err != nil {
 		return nil, err
 	}
+	s.portNamed = u.Port() != ""
 	if u.Hostname() == "" {
 		return s, nil
 	}
@@ -69,11 +70,8 @@ func parseScheme(u *url.URL, raw string) (*scheme, error) {
 	return found, nil
 }
 
-// parsePort reads the port to dial, or takes the scheme's.
+// parsePort reads the port to dial, or takes the scheme's, which may be 0.
 func parsePort(text string, s *scheme) (uint16, error) {
-	if text == "" && s.port == 0 {
-		return 0, fmt.Errorf("%s has no default port: name one, as in %s", s.name, s.example)
-	}
 	if text == "" {
 		return s.port, nil
 	}
@@ -124,7 +122,7 @@ func (s *spec) authority(host string, port uint16) string {
 // url is the canonical URL.
 func (s *spec) url() string {
 	authority := s.authority(s.host, s.port)
-	if s.host == "" {
+	if s.host == "" && s.port != 0 {
 		authority = ":" + strconv.Itoa(int(s.port)) // without a host, a port that goes without saying reads like a fault
 	}
 	text := s.scheme.name + "://" + authority + s.path

@@ -54,4 +54,22 @@ func Worse(a, b Brief) Brief {
 	return a
 }
 
+// Better returns the one of two that decides when either will do: a fit one before one that is down, of two fit the one
+// that holds for longer, of two down the one that was up more recently.
+func Better(a, b Brief) Brief {
+	switch x, y := a.State().Fit(), b.State().Fit(); {
+	case x != y:
+		if y {
+			return b
+		}
+	case !x:
+		if b.Since() > a.Since() {
+			return b
+		}
+	case b.State() == Unchecked || (a.State() != Unchecked && b.Holds() > a.Holds()):
+		return b // what no check covers holds for ever
+	}
+	return a
+}
+
 var severity = [...]uint8{Unchecked: 0, Up: 1, Unknown: 2, Down: 3}

@@ -1,0 +1,318 @@
+package answer
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+)
+
+const draws = 20_000
+
+// chance is a draw whose seed is fixed.
+func chance(seed uint64) *Draw {
+	return &Draw{IntN: rand.New(rand.NewPCG(seed, 7)).IntN, Now: uint64(now.UnixMilli())}
+}
+
+// upFor is a verdict on an address that came up so long ago.
+func upFor(d time.Duration) verdict.Brief {
+	return verdict.Verdict{State: verdict.Up, Since: now.Add(-d), Holds: time.Minute}.Brief()
+}
+
+// fleet is n candidates, 10.0.0.0 and up, which have long been up.
+func fleet(n int) []candidate {
+	all := make([]candidate, n)
+	for i := range all {
+		all[i] = candidate{addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), index: int32(i), verdict: upFor(24 * time.Hour)}
+	}
+	return all
+}
+
+// sample draws n of a fleet, and returns their numbers.
+func sample(p Policy, from []candidate, n int, d *Draw) []int {
+	var picked []int
+	for _, c := range p.draw(slices.Clone(from), n, d) {
+		picked = append(picked, int(c.index))
+	}
+	return picked
+}
+
+// likely fails unless the counts are as the shares have it: chi-square must stay under what one in a thousand fair draws
+// exceeds. The seeds are fixed.
+func likely(t *testing.T, what string, counts, shares []float64) {
+	t.Helper()
+	critical := map[int]float64{1: 10.8, 2: 13.8, 5: 20.5, 11: 31.3, 15: 37.7, 19: 43.8}[len(counts)-1]
+	var total, sum, chi float64
+	for i := range counts {
+		total, sum = total+counts[i], sum+shares[i]
+	}
+	for i := range counts {
+		want := total * shares[i] / sum
+		chi += (counts[i] - want) * (counts[i] - want) / want
+	}
+	if critical == 0 || chi > critical || math.IsNaN(chi) {
+		t.Errorf("%s: chi-square %.1f, want at most %.1f, over %v", what, chi, critical, counts)
+	}
+}
+
+func equal(n int) []float64 { return slices.Repeat([]float64{1}, n) }
+
+// weighted are three classes of four addresses each: without a weight, of 3 and of 10. The network that holds all of
+// them comes too late to matter but for the first.
+var weighted = Policy{Weights: []Weight{
+	{netip.MustParsePrefix("10.0.0.4/30"), 3},
+	{netip.MustParsePrefix("10.0.0.8/30"), 10},
+	{netip.MustParsePrefix("10.0.0.4/31"), 50},
+	{netip.MustParsePrefix("2001:db8::/32"), 7},
+}}
+
+var weights = []float64{1, 1, 1, 1, 3, 3, 3, 3, 10, 10, 10, 10}
+
+// The first network that holds an address gives its weight; without one it weighs 1 (B21).
+func TestWeigh(t *testing.T) {
+	for addr, want := range map[string]float64{
+		"10.0.0.3": 1, "10.0.0.4": 3, "10.0.0.7": 3, "10.0.0.8": 10, "10.0.0.12": 1, "2001:db8::1": 7, "2001:db9::1": 1,
+	} {
+		if got := weighted.weigh(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("%s weighs %v, want %v", addr, got, want)
+		}
+	}
+}
+
+// Each comes first as often as its share of the weights; into the sample it comes as often as when one after the other
+// is drawn by weight from what is left, which is simulated beside it (B21).
+func TestWeightedSample(t *testing.T) {
+	const n, size = 12, 4
+	d, rng := chance(1), rand.New(rand.NewPCG(2, 8))
+	first, in, simulated := make([]float64, n), make([]float64, n), make([]float64, n)
+	for range draws {
+		picked := sample(weighted, fleet(n), size, d)
+		first[picked[0]]++
+		for _, i := range picked {
+			in[i]++
+		}
+		for _, i := range oneByOne(rng, weights, size) {
+			simulated[i]++
+		}
+	}
+	likely(t, "first place", first, weights)
+	var chi float64 // of two samples
+	for i := range in {
+		chi += (in[i] - simulated[i]) * (in[i] - simulated[i]) / (in[i] + simulated[i])
+	}
+	if chi > 31.3 {
+		t.Errorf("in the sample: chi-square %.1f between %v and %v", chi, in, simulated)
+	}
+}
+
+func oneByOne(rng *rand.Rand, weights []float64, size int) []int {
+	left := slices.Clone(weights)
+	var picked []int
+	for range size {
+		var sum float64
+		for _, w := range left {
+			sum += w
+		}
+		at, i := rng.Float64()*sum, 0
+		for at >= left[i] {
+			at -= left[i]
+			i++
+		}
+		picked, left[i] = append(picked, i), 0
+	}
+	return picked
+}
+
+// However it is drawn, every order is as likely as every other (B7).
+func TestDrawOrder(t *testing.T) {
+	even := []Weight{{netip.MustParsePrefix("10.0.0.0/8"), 65535}}
+	for name, p := range map[string]Policy{"chance": {}, "weights": {Weights: even}, "warm-up": {Warmup: time.Minute}, "unknown client": {Client: true}} {
+		d, orders := chance(3), make(map[string]float64)
+		for range draws {
+			orders[fmt.Sprint(sample(p, fleet(3), 2, d))]++
+		}
+		var counts []float64
+		for _, n := range orders {
+			counts = append(counts, n)
+		}
+		likely(t, name, counts, equal(6))
+	}
+}
+
+// network is the i-th client network.
+func network(i int) netip.Prefix {
+	if i%2 == 0 {
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{100, byte(i >> 8), byte(i), 0}), 24)
+	}
+	return netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 0x01, 0xd, 0xb8, 0, byte(i >> 8), byte(i)}), 56)
+}
+
+// byClient draws for a client network; chance must not matter.
+func byClient(p Policy, from []candidate, n int, client netip.Prefix) []int {
+	p.Client = true
+	d := chance(rand.Uint64())
+	d.Client = client
+	return sample(p, from, n, d)
+}
+
+// A client network gets the same addresses each time, in whatever order the set comes; the networks spread over all
+// addresses alike, or by weight (B5, B21).
+func TestClientSpread(t *testing.T) {
+	const n, size = 20, 8
+	first, in := make([]float64, n), make([]float64, n)
+	heavy := make([]float64, 12)
+	for i := range draws {
+		picked := byClient(Policy{}, fleet(n), size, network(i))
+		first[picked[0]]++
+		for _, i := range picked {
+			in[i]++
+		}
+		heavy[byClient(weighted, fleet(12), 1, network(i))[0]]++
+		if i%100 == 0 {
+			other := fleet(n)
+			slices.Reverse(other)
+			if again := byClient(Policy{}, other, size, network(i)); !slices.Equal(again, picked) {
+				t.Fatalf("%s got %v, then %v", network(i), picked, again)
+			}
+		}
+	}
+	likely(t, "first place", first, equal(n))
+	likely(t, "in the sample", in, equal(n))
+	likely(t, "by weight", heavy, weights)
+}
+
+// The bits of an address that its network does not have do not matter, and its length does.
+func TestClientIsItsNetwork(t *testing.T) {
+	same, shorter := 0, 0
+	for i := range 256 {
+		at := func(s string) int {
+			return byClient(Policy{}, fleet(16), 1, netip.MustParsePrefix(fmt.Sprintf(s, i)))[0]
+		}
+		if at("192.0.%d.0/24") == at("192.0.%d.77/24") {
+			same++
+		}
+		if at("192.0.%d.0/24") == at("192.0.%d.0/25") {
+			shorter++
+		}
+	}
+	if same != 256 || shorter > 64 {
+		t.Errorf("of 256 networks, %d chose alike with other bits behind, and %d with another length", same, shorter)
+	}
+}
+
+// Where one address falls out, whoever had it gets one other in its place, and nobody else sees a difference (B5).
+func TestClientLoss(t *testing.T) {
+	const n, size = 20, 8
+	for i := range 2000 {
+		before := byClient(weighted, fleet(n), size, network(i))
+		gone := i % n
+		after := byClient(weighted, slices.DeleteFunc(fleet(n), func(c candidate) bool { return int(c.index) == gone }), size, network(i))
+		left := slices.DeleteFunc(slices.Clone(before), func(c int) bool { return c == gone })
+		if !slices.Equal(after[:len(left)], left) || len(after) != size {
+			t.Fatalf("without %d: %v became %v", gone, before, after)
+		}
+	}
+}
+
+// All replicas choose alike, today and tomorrow.
+func TestClientGolden(t *testing.T) {
+	for client, want := range map[string]string{
+		"192.0.2.0/24":  "[8 13 5 18 16 4 0 2]",
+		"2001:db8::/56": "[1 6 11 16 15 14 10 2]",
+	} {
+		if got := fmt.Sprint(byClient(Policy{}, fleet(20), 8, netip.MustParsePrefix(client))); got != want {
+			t.Errorf("%s: %s, want %s", client, got, want)
+		}
+	}
+}
+
+func TestClientNetwork(t *testing.T) {
+	for addr, want := range map[string]string{
+		"192.0.2.77":           "192.0.2.0/24",
+		"::ffff:192.0.2.77":    "192.0.2.0/24",
+		"2001:db8:1:2345::1":   "2001:db8:1:2300::/56",
+		"fe80::1%eth0":         "fe80::/56",
+		"::ffff:192.0.2.77%et": "192.0.2.0/24",
+	} {
+		if got := ClientNetwork(netip.MustParseAddr(addr)); got.String() != want {
+			t.Errorf("%s counts as %s, want %s", addr, got, want)
+		}
+	}
+	if got := ClientNetwork(netip.Addr{}); got.IsValid() {
+		t.Errorf("nobody counts as %s", got)
+	}
+}
+
+// An address that came up gains its share with time: a hundredth at first, half of it at half, all of it at the end.
+// One never decided is as cold; one that no check covers is warm.
+func TestWarmup(t *testing.T) {
+	p := Policy{Warmup: 10 * time.Minute}
+	for _, tc := range []struct {
+		name string
+		v    verdict.Brief
+		want float64
+	}{
+		{"just now", upFor(0), 0.01},
+		{"a clock ahead of ours", upFor(-time.Hour), 0.01},
+		{"a second ago", upFor(time.Second), 0.01},
+		{"a tenth", upFor(time.Minute), 0.1},
+		{"half", upFor(5 * time.Minute), 0.5},
+		{"the end", upFor(10 * time.Minute), 1},
+		{"long ago", upFor(24 * time.Hour), 1},
+		{"unknown", 0, 0.01},
+		{"unchecked", verdict.BriefUnchecked, 1},
+	} {
+		if got := p.warmth(tc.v, uint64(now.UnixMilli())); math.Abs(got-tc.want) > 1e-9 {
+			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
+		}
+		d, counts, from := chance(4), make([]float64, 2), fleet(8)
+		from[3].verdict = tc.v
+		for range draws {
+			if sample(p, from, 1, d)[0] == 3 {
+				counts[0]++
+			} else {
+				counts[1]++
+			}
+		}
+		likely(t, tc.name, counts, []float64{tc.want, 7})
+	}
+	if got := (&Policy{}).warmth(0, 0); got != 1 {
+		t.Errorf("without a warm-up: %v", got)
+	}
+}
+
+// A cold address is in every answer that has room for it, in its own place.
+func TestWarmupLeavesNobodyOut(t *testing.T) {
+	w := healthy(8)
+	w.unknown = verdict.Verdict{}
+	w.rule.Policy.Warmup = time.Hour
+	m := addresses(8, 30)
+	if out, report := Thin(m, w, chance(5)); out != m || report.Outcome != Whole {
+		t.Errorf("%+v\n%s", report, out)
+	}
+}
+
+// Where backups are too many, some are drawn, beside all primaries that are fit (B26).
+func TestBackupSample(t *testing.T) {
+	const n, backups, limit = 20, 16, 6 // the first four are primaries, two of which are down
+	p := Policy{Limit: limit, MinUp: Quorum{Percent: 75}, Backup: []netip.Prefix{netip.MustParsePrefix("10.0.0.16/28"), netip.MustParsePrefix("10.0.0.8/29"), netip.MustParsePrefix("10.0.0.4/30")}}
+	d, counts := chance(6), make([]float64, backups)
+	for range draws {
+		all := fleet(n)
+		all[1].verdict = verdict.Verdict{State: verdict.Down}.Brief()
+		all[2].verdict = all[1].verdict
+		served, outcome := p.choose(all, d)
+		if outcome != Backup || len(served) != limit || served[0].index != 0 || served[1].index != 3 {
+			t.Fatalf("%s: %+v", outcome, served)
+		}
+		for _, c := range served[2:] {
+			counts[c.index-4]++
+		}
+	}
+	likely(t, "backups", counts, equal(backups))
+}

@@ -1,0 +1,151 @@
+package multivalue
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/coredns/coredns/plugin"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	// preloadEvery is how often zones are read again, and their addresses asked for; preloadRetry while one is missing.
+	preloadEvery = time.Minute
+	preloadRetry = time.Second
+	// preloadStep is how many sets are handed to the pool at a time, preloadRest the pause between.
+	preloadStep = 256
+	preloadRest = 5 * time.Millisecond
+)
+
+// lister is a plugin that can list a zone: after the start of authority come all records, on a channel that has to be
+// read to its end; just the former, if the serial is the zone's. See the plugin transfer.
+type lister interface {
+	Transfer(zone string, serial uint32) (<-chan []dns.RR, error)
+}
+
+// listers are the plugins that list a zone from memory. kubernetes could too, but walks the whole cluster.
+var listers = []string{"file", "auto", "secondary"}
+
+// list is a zone of a stanza to preload.
+type list struct {
+	zone    string
+	stanza  *stanza
+	sources []lister
+	serial  uint32
+	answers []*dns.Msg // its sets, as they would be answered
+}
+
+// listsFor are the zones of a stanza that wants to be preloaded.
+func listsFor(s *parsedStanza, handlers []plugin.Handler) ([]list, error) {
+	var sources []lister
+	for _, h := range handlers {
+		if source, ok := h.(lister); ok && slices.Contains(listers, h.Name()) {
+			sources = append(sources, source)
+		}
+	}
+	if len(sources) == 0 {
+		return nil, fmt.Errorf("%s - preload needs a plugin in the server block that can list its zone: want file, auto or secondary, or watch with the names", s.at)
+	}
+	var lists []list
+	for _, zone := range s.zones {
+		lists = append(lists, list{zone: zone, stanza: &s.stanza, sources: sources})
+	}
+	return lists, nil
+}
+
+// list finds the zones to preload. It is called before the learner starts.
+func (l *learner) list(stanzas []*parsedStanza, handlers []plugin.Handler) error {
+	for _, s := range stanzas {
+		if !s.preload {
+			continue
+		}
+		lists, err := listsFor(s, handlers)
+		if err != nil {
+			return err
+		}
+		l.lists = append(l.lists, lists...)
+	}
+	return nil
+}
+
+// preload reads the zones again and again, until the learner is closed.
+func (l *learner) preload() {
+	for {
+		wait := preloadEvery
+		for i := range l.lists {
+			if !l.refresh(&l.lists[i]) {
+				wait = preloadRetry // such as a zone that is not transferred yet
+			}
+		}
+		select {
+		case <-l.quit:
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// refresh reads a zone, if that has changed, and hands its addresses to the pool. It reports whether the zone is there.
+func (l *learner) refresh(x *list) bool {
+	defer survive("preloading " + x.zone)
+	records, serial, ok := x.read()
+	if ok && serial != x.serial {
+		x.serial, x.answers = serial, x.sets(l.block, records)
+	}
+	for i, m := range x.answers {
+		l.teach(m)
+		if i%preloadStep == preloadStep-1 {
+			select {
+			case <-l.quit:
+				return true
+			case <-time.After(preloadRest):
+			}
+		}
+	}
+	return ok
+}
+
+// read asks the sources for the zone, or for the one above that holds it.
+func (x *list) read() (records []dns.RR, serial uint32, ok bool) {
+	for _, source := range x.sources {
+		for off, end := 0, false; !end; off, end = dns.NextLabel(x.zone, off) {
+			channel, err := source.Transfer(x.zone[off:], x.serial)
+			if err != nil {
+				continue
+			}
+			for rrs := range channel {
+				records = append(records, rrs...)
+			}
+			if len(records) > 0 {
+				if soa, isSOA := records[0].(*dns.SOA); isSOA {
+					return records, soa.Serial, true
+				}
+			}
+		}
+	}
+	return nil, 0, false
+}
+
+// sets makes an answer of each set that the stanza judges.
+func (x *list) sets(b *block, records []dns.RR) []*dns.Msg {
+	byQuestion := make(map[question]*dns.Msg)
+	var answers []*dns.Msg
+	for _, rr := range records {
+		h := rr.Header()
+		if z := b.zones.find(h.Name); !x.stanza.rule.Types.Has(h.Rrtype) || z == nil || z.stanza != x.stanza {
+			continue
+		}
+		q := question{h.Name, h.Rrtype}
+		m := byQuestion[q]
+		if m == nil {
+			m = new(dns.Msg)
+			m.SetQuestion(q.name, q.qtype)
+			byQuestion[q] = m
+			answers = append(answers, m)
+		}
+		m.Answer = append(m.Answer, rr)
+	}
+	return answers
+}

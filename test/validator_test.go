@@ -1,0 +1,259 @@
+package test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/coredns/coredns/core/dnsserver"
+
+	"github.com/miekg/dns"
+)
+
+// These tests ask through delv, BIND's validator, which trusts the key of the zone and nothing else. dnssec_test.go looks
+// at single signatures; here the whole chain has to hold, denials too.
+
+const validated = `
+example.org:0 {
+    bind 127.0.0.1
+    OTHERS
+    multivalue {
+        QUICK
+        OURS
+    }
+}`
+
+const (
+	onTheFly = "dnssec {\n key file DIR/Kexample.org.+013+00001\n }\n file DIR/example.org"
+	secured  = "fully validated"
+	denied   = "negative response, fully validated"
+)
+
+// newSigned is a scene with a zone of three addresses, the key to sign it, and what delv needs to trust that key.
+func newSigned(t *testing.T, up ...int) *scene {
+	t.Helper()
+	needsProgram(t, "delv")
+	s := newScene(t, up...)
+	s.trust(s.newKey())
+	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13\nshop CNAME www")
+	return s
+}
+
+// trust makes the key the one that delv believes in.
+func (s *scene) trust(key *dns.DNSKEY) {
+	s.Helper()
+	s.verbatim("anchor", fmt.Sprintf("trust-anchors { %q static-key %d %d %d %q; };\n",
+		key.Hdr.Name, key.Flags, key.Protocol, key.Algorithm, key.PublicKey))
+}
+
+// needsProgram skips the test where the program is missing. In CI, where it must not be, the test fails.
+func needsProgram(t *testing.T, name string) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err == nil {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("%s is missing", name)
+	}
+	t.Skipf("%s is missing: this is not tested", name)
+}
+
+// placeBelow has multivalue stand directly below another plugin until the test ends.
+func (s *scene) placeBelow(neighbour string) {
+	s.Helper()
+	usual := dnsserver.Directives
+	list := slices.DeleteFunc(slices.Clone(usual), func(d string) bool { return d == "multivalue" })
+	if err := dnsserver.SetDirectives(slices.Insert(list, slices.Index(list, neighbour)+1, "multivalue")); err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() { dnsserver.Directives = usual })
+}
+
+// delv is what the validator says of the answer, and the backends in it.
+func (v *server) delv(question string) (verdict, backends string) {
+	v.Helper()
+	host, port, err := net.SplitHostPort(v.addr)
+	if err != nil {
+		v.Fatal(err)
+	}
+	args := []string{"@" + host, "-p", port, "-a", filepath.Join(v.dir, "anchor"), "+root=example.org."}
+	out, err := exec.Command("delv", append(args, strings.Fields(question)...)...).CombinedOutput()
+	if err != nil {
+		v.Fatalf("delv: %v\n%s", err, out)
+	}
+	var answer dns.Msg
+	for line := range strings.Lines(string(out)) {
+		if comment, ok := strings.CutPrefix(line, "; "); ok && verdict == "" {
+			verdict = strings.TrimSpace(comment)
+		} else if rr, err := dns.NewRR(line); err == nil && rr != nil {
+			answer.Answer = append(answer.Answer, rr)
+		}
+	}
+	if verdict == "" {
+		verdict = strings.TrimSpace(string(out))
+	}
+	return verdict, members(&answer)
+}
+
+// validates wants the verdict of the validator, and the backends in the answer.
+func (v *server) validates(question, verdict, backends string) {
+	v.Helper()
+	if said, got := v.delv(question); said != verdict || got != backends {
+		v.Errorf("%s: the validator says %q, and has %q; want %q, %q", question, said, got, verdict, backends)
+	}
+}
+
+// Wherever the signatures come from, and wherever multivalue stands, a validator is content. What is signed before it
+// comes by stays whole; what dnssec signs above us is signed as thinned (B24, T23, T25).
+func TestSignedAnswersValidate(t *testing.T) {
+	for _, c := range []struct{ name, below, others, signed string }{
+		{"above cache and dnssec", "", "cache\n " + onTheFly, "11 12 13"},
+		{"above cache, minimal and dnssec", "", "cache\n minimal\n " + onTheFly, "11 12 13"},
+		{"above a signed file", "", "cache\n file DIR/db.example.org.signed", "11 12 13"},
+		{"above forward to a signer", "", "cache\n forward . SIGNER", "11 12 13"},
+		{"below dnssec", "dnssec", onTheFly, "11 13"},
+		{"below dnssec and minimal", "minimal", "minimal\n " + onTheFly, "11 13"},
+		{"below dnssec with loadbalance", "minimal", "loadbalance\n " + onTheFly, "11 13"},
+		{"below minimal, above a signed file", "minimal", "minimal\n file DIR/db.example.org.signed", "11 12 13"},
+		{"below minimal, above forward to a signer", "minimal", "minimal\n forward . SIGNER", "11 12 13"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSigned(t, 11, 13)
+			if strings.Contains(c.others, "signed") {
+				s.signFile()
+			}
+			others := c.others
+			if strings.Contains(others, "SIGNER") {
+				signer := s.serve("example.org:0 {\n bind 127.0.0.1\n " + onTheFly + "\n}")
+				others = replace(others, "SIGNER", signer.addr)
+			}
+			if c.below != "" {
+				s.placeBelow(c.below)
+			}
+			v := s.serve(replace(validated, "OTHERS", others, "OURS", ""))
+			v.comesTo("www.example.org A", "11 13") // one is down, and those without DO see it
+			v.validates("www.example.org A", secured, c.signed)
+			v.validates("shop.example.org A", secured, c.signed)
+			v.validates("example.org SOA", secured, "")
+			v.validates("www.example.org AAAA", denied, "")
+			v.validates("nowhere.example.org TXT", denied, "")
+		})
+	}
+}
+
+// signFile has CoreDNS's sign write a signed copy of the zone file, which it does in the background. It panics if it is
+// stopped twice, so it runs until the test ends.
+func (s *scene) signFile() {
+	s.Helper()
+	s.serve(`
+example.org:0 {
+    bind 127.0.0.1
+    erratic
+    sign DIR/example.org {
+        key file DIR/Kexample.org.+013+00001
+        directory DIR
+    }
+}`)
+	s.eventually(func() bool {
+		_, err := os.Stat(filepath.Join(s.dir, "db.example.org.signed"))
+		return err == nil
+	}, func() string { return "the zone file is not signed" })
+}
+
+// Below dnssec, every change of a verdict makes another set, and each of them is signed anew (B24, T25).
+func TestThinnedSetsAreSigned(t *testing.T) {
+	s := newSigned(t, 11, 12, 13)
+	s.placeBelow("minimal")
+	v := s.serve(replace(validated, "OTHERS", onTheFly, "OURS", ""))
+	v.comesTo("www.example.org A", "11 12 13", do)
+	v.settled(3, 0)
+	v.validates("www.example.org A", secured, "11 12 13")
+	s.kill(12)
+	v.comesTo("www.example.org A", "11 13", do)
+	v.validates("www.example.org A", secured, "11 13")
+	s.kill(11)
+	v.comesTo("www.example.org A", "13", do)
+	v.validates("www.example.org A", secured, "13")
+	s.start(12)
+	v.comesTo("www.example.org A", "12 13", do)
+	v.validates("www.example.org A", secured, "12 13")
+}
+
+// So is every draw of a sample.
+func TestSamplesAreSigned(t *testing.T) {
+	s := newSigned(t, 11, 12, 13)
+	s.placeBelow("minimal")
+	v := s.serve(replace(validated, "OTHERS", onTheFly, "OURS", "limit 2"))
+	seen := make(map[string]bool)
+	for range 20 {
+		said, got := v.delv("www.example.org A")
+		if said != secured || len(strings.Fields(got)) != 2 {
+			t.Fatalf("the validator says %q, and has %q", said, got)
+		}
+		seen[got] = true
+	}
+	if len(seen) < 2 {
+		t.Errorf("every draw is the same: %v", seen)
+	}
+}
+
+// With everything down, a validator gets what all_down says, below dnssec: NODATA is proven, and SERVFAIL comes as such.
+// Above dnssec a signed set is never closed (B9, B24, B31, T12).
+func TestAllDownValidates(t *testing.T) {
+	const failed = ";; resolution failed: failure"
+	for _, c := range []struct{ name, below, policy, verdict, backends string }{
+		{"below dnssec", "minimal", "serve", secured, "11 12 13"},
+		{"below dnssec", "minimal", "nodata", denied, ""},
+		{"below dnssec", "minimal", "servfail", failed, ""},
+		{"above dnssec", "", "nodata", secured, "11 12 13"},
+		{"above dnssec", "", "servfail", secured, "11 12 13"},
+	} {
+		t.Run(c.name+" "+c.policy, func(t *testing.T) {
+			s := newSigned(t)
+			if c.below != "" {
+				s.placeBelow(c.below)
+			}
+			v := s.serve(replace(validated, "OTHERS", "minimal\n "+onTheFly, "OURS", "all_down "+c.policy))
+			v.ask("www.example.org A")
+			v.down(3)
+			if c.policy == "nodata" {
+				v.eventually(func() bool { return len(v.ask("www.example.org A").Ns) > 0 },
+					func() string { return "the start of authority is not learned" })
+			}
+			v.validates("www.example.org A", c.verdict, c.backends)
+			v.validates("www.example.org AAAA", denied, "")
+			v.validates("example.org SOA", secured, "") // the zone's own, not the one of our denial
+		})
+	}
+}
+
+// The validator does notice: it refuses the signed set once a record of it is gone, and a set under another key.
+func TestValidatorRefuses(t *testing.T) {
+	s := newSigned(t)
+	behind := s.serve("example.org:0 {\n bind 127.0.0.1\n " + onTheFly + "\n}")
+	cutting := s.upstream(func(w dns.ResponseWriter, r *dns.Msg) {
+		m, err := dns.Exchange(r, behind.addr)
+		if err != nil {
+			m = new(dns.Msg).SetRcode(r, dns.RcodeServerFailure)
+		}
+		if r.Question[0].Qtype == dns.TypeA {
+			m.Answer = m.Answer[1:]
+		}
+		_ = w.WriteMsg(m)
+	})
+	v := &server{scene: s, addr: behind.addr}
+	v.validates("www.example.org A", secured, "11 12 13")
+	cut := &server{scene: s, addr: cutting}
+	if said, got := cut.delv("www.example.org A"); !strings.Contains(said, "RRSIG failed to verify") || got != "" {
+		t.Errorf("of a set that was cut the validator says %q, and has %q", said, got)
+	}
+	s.trust(s.newKey())
+	if said, got := v.delv("www.example.org A"); !strings.Contains(said, "resolution failed") || got != "" {
+		t.Errorf("of a set under another key the validator says %q, and has %q", said, got)
+	}
+}
