@@ -40,7 +40,7 @@ text       TXT   "a text"
 www        A     127.0.0.11
 www        A     127.0.0.12
 shop       CNAME www`)
-	judged := s.serve(replace(passing, "OURS", "multivalue {\n CALM\n all_down nodata\n }"))
+	judged := s.serve(replace(passing, "OURS", "multivalue {\n CALM\n types A AAAA\n all_down nodata\n }"))
 	plain := s.serve(replace(passing, "OURS", ""))
 	judged.ask("www.example.org A")
 	s.down(2)

@@ -143,7 +143,7 @@ func (room *scratch) judge(s *set) {
 		room.out = nil
 		return
 	}
-	if c.outcome == Closed && len(c.instead) == 0 {
+	if c.outcome == Closed {
 		if !room.adverse || c.ttl < room.ttl {
 			room.denied, room.ttl = s.owner, c.ttl
 		}

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -161,6 +162,76 @@ func TestManySets(t *testing.T) {
 	}
 }
 
+// An answer with more targets than there is room lent for is judged whole, and its glue with it.
+func TestManyTargets(t *testing.T) {
+	for _, n := range []int{lent - 1, lent, lent + 1, 2 * lent, 2000} {
+		m, w := targets(n), healthy(8)
+		w.hosts = make(map[string][]netip.Addr)
+		for i := range n {
+			w.hosts[fmt.Sprintf("host%d.example.org. AAAA", i)] = nil
+		}
+		w.fell("10.0.0.1", time.Minute)
+		w.fell(m.Extra[n-1].(*dns.A).A.String(), time.Minute)
+		out, report := Thin(m, w, &Draw{IntN: rand.IntN})
+		if report != (Report{Outcome: Thinned, Kept: n - 2, Total: n}) || len(out.Answer) != n-2 || len(out.Extra) != n-2 {
+			t.Errorf("%d targets: %+v, %d and %d records", n, report, len(out.Answer), len(out.Extra))
+		}
+	}
+}
+
+// An answer whose many records name one host of many addresses costs no more than maxSteps looks and some. What that
+// does not suffice for stays as it is.
+func TestManyTargetsOfOneHost(t *testing.T) {
+	const n = 1000
+	m, w := targets(n), healthy(8)
+	for i := range n {
+		m.Answer[i].(*dns.SRV).Target, m.Extra[i].Header().Name = "host.example.org.", "host.example.org."
+	}
+	w.unknown, w.health = verdict.Verdict{State: verdict.Down}, make(map[netip.Addr]verdict.Verdict)
+	w.hosts = map[string][]netip.Addr{"host.example.org. AAAA": nil}
+	m.Answer[0].(*dns.SRV).Target, m.Extra[0].Header().Name = "host0.example.org.", "host0.example.org."
+	w.hosts["host0.example.org. AAAA"] = nil
+	counter := &counter{Health: w}
+	out, _ := Thin(m, counted{w, counter}, &Draw{IntN: rand.IntN})
+	if counter.looks > maxSteps || len(out.Answer) == n || len(out.Answer) < n-maxSteps/n-1 || len(out.Extra) != n {
+		t.Errorf("%d looks, %d and %d records", counter.looks, len(out.Answer), len(out.Extra))
+	}
+	few := *m // for which the steps end while the glue is made to follow
+	few.Answer = m.Answer[:21]
+	w.health[netip.MustParseAddr("10.0.0.1")] = verdict.Verdict{State: verdict.Up}
+	if out, _ := Thin(&few, w, &Draw{IntN: rand.IntN}); len(out.Answer) != 20 || len(out.Extra) != n {
+		t.Errorf("%d and %d records", len(out.Answer), len(out.Extra))
+	}
+	delete(w.health, netip.MustParseAddr("10.0.0.1"))
+	m.Extra = nil // the same, but what is known of the host comes from elsewhere
+	w.hosts["host.example.org. A"], counter.looks = slices.Repeat(parseAddrs([]string{"10.0.0.1"}), n), 0
+	if out, _ := Thin(m, counted{w, counter}, &Draw{IntN: rand.IntN}); counter.looks > maxSteps || len(out.Answer) < n-maxSteps/n {
+		t.Errorf("%d looks, %d records", counter.looks, len(out.Answer))
+	}
+}
+
+type counter struct {
+	Health
+	looks int
+}
+
+func (c *counter) Look(owner string, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
+	c.looks++
+	return c.Health.Look(owner, addr, port, ttl)
+}
+
+// counted is a world whose looks are counted.
+type counted struct {
+	*world
+	counter *counter
+}
+
+func (c counted) Rule(owner string) *Rule {
+	rule := *c.world.Rule(owner)
+	rule.Health = c.counter
+	return &rule
+}
+
 // A record that holds no address is no candidate, and no reason to fall over.
 func TestMalformedRecords(t *testing.T) {
 	m := addresses(3, 30)
@@ -225,6 +296,16 @@ func TestRuleIsAskedOnce(t *testing.T) {
 	w.fell("10.0.0.1", time.Minute)
 	w.hosts = map[string][]netip.Addr{"host1.example.org. AAAA": nil}
 	if out, report := Thin(m, fickle{w, make(map[string]bool)}, &Draw{IntN: rand.IntN}); report.Outcome != Thinned || len(out.Extra) != 3 {
+		t.Errorf("%+v\n%s", report, out)
+	}
+}
+
+// Hints of IPv4 may come in package net's longer form.
+func TestHintsOfSixteenOctets(t *testing.T) {
+	w := healthy(8)
+	w.fell("10.0.0.1", time.Minute)
+	out, report := Thin(service8(), w, &Draw{IntN: rand.IntN})
+	if report != (Report{Outcome: Thinned, Kept: 7, Total: 8}) || len(out.Extra) != 7 {
 		t.Errorf("%+v\n%s", report, out)
 	}
 }

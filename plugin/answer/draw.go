@@ -20,7 +20,7 @@ type Draw struct {
 // ClientNetwork is the network that an address counts as when a client chooses: the 24 bits of IPv4 and the 56 bits of
 // IPv6 that RFC 7871, section 11.1, has resolvers send.
 func ClientNetwork(addr netip.Addr) netip.Prefix {
-	addr = addr.Unmap().WithZone("")
+	addr = addr.Unmap()
 	bits := 56
 	if addr.Is4() {
 		bits = 24

@@ -1,7 +1,7 @@
 package answer
 
 import (
-	"hash/maphash"
+	"hash/fnv"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -52,10 +52,10 @@ func (d *dice) Look(_ string, addr netip.Addr, port uint16, _ uint32) verdict.Br
 	}.Brief()
 }
 
-var hashSeed = maphash.MakeSeed()
-
 func (d *dice) rng(of string) *rand.Rand {
-	return rand.New(rand.NewPCG(d.seed, maphash.String(hashSeed, of)))
+	h := fnv.New64a()
+	h.Write([]byte(of))
+	return rand.New(rand.NewPCG(d.seed, h.Sum64()))
 }
 
 // policyOf makes a policy of some bits.
@@ -197,7 +197,7 @@ func (x thinning) check(t *testing.T) {
 	if x.out == x.in {
 		return
 	}
-	if len(x.out.Answer) < len(x.in.Answer) && x.out.AuthenticatedData {
+	if wellFormed(x.out.Answer) < wellFormed(x.in.Answer) && x.out.AuthenticatedData {
 		t.Error("nobody authenticated what is left of the answer")
 	}
 	if len(x.out.Answer) == 0 && x.report.Outcome != Closed {
@@ -211,6 +211,17 @@ func (x thinning) check(t *testing.T) {
 		x.checkGlue(t)
 		x.checkLimit(t)
 	}
+}
+
+// wellFormed is how many records there are, but for those of addresses that hold none: they may go with the others.
+func wellFormed(section []dns.RR) int {
+	n := 0
+	for _, rr := range section {
+		if _, ok := address(rr); ok || !slices.Contains([]uint16{dns.TypeA, dns.TypeAAAA}, rr.Header().Rrtype) {
+			n++
+		}
+	}
+	return n
 }
 
 // key is a record without its TTL.

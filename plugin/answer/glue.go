@@ -105,8 +105,10 @@ const (
 func (room *scratch) followGlue() {
 	marks := make([]uint8, len(room.m.Extra))
 	for _, rr := range room.m.Answer {
-		if s := room.setOf(rr); s != nil && s.outcome != None {
-			room.mark(marks, rr, func(int) uint8 { return wasNamed })
+		if host, _ := target(rr); host != "." {
+			if s := room.setOf(rr); s != nil && s.outcome != None {
+				room.mark(marks, host, func(int) uint8 { return wasNamed })
+			}
 		}
 	}
 	for _, section := range [][]dns.RR{room.out.Answer, room.out.Ns} {
@@ -156,12 +158,8 @@ func (room *scratch) setOf(rr dns.RR) *set {
 	return nil
 }
 
-// mark adds marks to the addresses of the host that a record names.
-func (room *scratch) mark(marks []uint8, rr dns.RR, what func(i int) uint8) {
-	host, _ := target(rr)
-	if host == "." {
-		return
-	}
+// mark adds marks to the addresses of a host.
+func (room *scratch) mark(marks []uint8, host string, what func(i int) uint8) {
 	for i := room.glue.find(host); i >= 0; i = room.glue.after(i, host) {
 		marks[i] |= what(i)
 	}
@@ -169,14 +167,17 @@ func (room *scratch) mark(marks []uint8, rr dns.RR, what func(i int) uint8) {
 
 // welcome marks the addresses of the host that a record names which goes out.
 func (room *scratch) welcome(marks []uint8, rr dns.RR) {
-	s := room.setOf(rr)
-	if s == nil || s.outcome == None || s.outcome == Open {
-		room.mark(marks, rr, func(int) uint8 { return isNamed | isWelcome })
+	host, port := target(rr)
+	if host == "." {
 		return
 	}
-	_, port := target(rr)
+	s := room.setOf(rr)
+	if s == nil || s.outcome == None || s.outcome == Open {
+		room.mark(marks, host, func(int) uint8 { return isNamed | isWelcome })
+		return
+	}
 	fit := 0
-	room.mark(marks, rr, func(i int) uint8 {
+	room.mark(marks, host, func(i int) uint8 {
 		addr, _ := address(room.m.Extra[i])
 		if !s.rule.Health.Look(s.owner, addr, port, rr.Header().Ttl).State().Fit() {
 			return isNamed
@@ -184,9 +185,9 @@ func (room *scratch) welcome(marks []uint8, rr dns.RR) {
 		fit++
 		return isNamed | isWelcome
 	})
-	if host, _ := target(rr); fit == 0 && (service(rr) != nil || !room.known(host)) {
+	if fit == 0 && (service(rr) != nil || !room.known(host)) {
 		// The record does not stay for the sake of another address, but whatever these are; so do they.
-		room.mark(marks, rr, func(int) uint8 { return isNamed | isWelcome })
+		room.mark(marks, host, func(int) uint8 { return isNamed | isWelcome })
 	}
 }
 

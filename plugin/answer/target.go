@@ -70,7 +70,7 @@ func (room *scratch) judgeTargets(s *set) choice {
 	if c.outcome == Closed {
 		c.ttl = min(ttl, p.TTL.bound(all))
 	}
-	if !policy.DryRun && (len(c.served) < c.total || room.glue.stale) {
+	if len(c.served) < c.total || room.glue.stale {
 		room.glue.follows = true
 	}
 	return c

@@ -50,6 +50,9 @@ func (w *world) SOA(owner string) *dns.SOA {
 }
 
 func (w *world) Addresses(host string, rrtype uint16) ([]netip.Addr, bool) {
+	if host == "" || host == "." {
+		panic("no host has the root name")
+	}
 	addrs, known := w.hosts[strings.ToLower(host)+" "+dns.TypeToString[rrtype]]
 	return addrs, known
 }

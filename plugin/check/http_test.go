@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -107,12 +108,14 @@ func TestHostOnTheWire(t *testing.T) {
 		{"http://", "127.0.0.1", "ADDR"},
 		{"http://:8080/", "127.0.0.1", "ADDR"},
 		{"http://", "::1", "ADDR"},
-		{"http://www.example.org/", "127.0.0.1", "www.example.org"},
+		{"http://www.example.org/", "127.0.0.1", "www.example.org:PORT"},
+		{"http://www.example.org:80/", "127.0.0.1", "www.example.org"},
 		{"http://www.example.org:8080/", "::1", "www.example.org:8080"},
 		{"http://[2001:db8::1]:80/", "127.0.0.1", "[2001:db8::1]"},
 	} {
 		r, addr := asked(t, tt.host, mustNew(t, tt.url))
-		if want := strings.ReplaceAll(tt.want, "ADDR", addr.String()); r.Host != want {
+		words := strings.NewReplacer("ADDR", addr.String(), "PORT", strconv.Itoa(int(addr.Port())))
+		if want := words.Replace(tt.want); r.Host != want {
 			t.Errorf("%s at %s: Host %q, want %q", tt.url, addr, r.Host, want)
 		}
 	}

@@ -41,7 +41,8 @@ func TestHostHeader(t *testing.T) {
 		{"http://", "[2001:db8::1]:80", "[2001:db8::1]"},
 		{"http://", "[2001:db8::1]:8080", "[2001:db8::1]:8080"},
 		{"http://", "[fe80::1%eth0]:8080", "[fe80::1]:8080"},
-		{"http://www.example.org", "[2001:db8::1]:8080", "www.example.org"},
+		{"http://www.example.org", "[2001:db8::1]:80", "www.example.org"},
+		{"http://www.example.org", "[2001:db8::1]:8080", "www.example.org:8080"}, // the record's port
 		{"https://www.example.org:80", "192.0.2.1:8080", "www.example.org:80"},
 	} {
 		if got := build(t, tt.url).host(netip.MustParseAddrPort(tt.addr)); got != tt.want {

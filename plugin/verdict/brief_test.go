@@ -66,3 +66,34 @@ func TestWorse(t *testing.T) {
 		}
 	}
 }
+
+func TestBetter(t *testing.T) {
+	early, late := time.Unix(1e9, 0), time.Unix(2e9, 0)
+	up := Verdict{State: Up, Since: early, Holds: 20 * time.Second}
+	doubtful := Verdict{State: Up, Since: late, Holds: 2 * time.Second}
+	unknown := Verdict{}
+	down := Verdict{State: Down, Since: early, Holds: 60 * time.Second}
+	later := Verdict{State: Down, Since: late, Holds: 5 * time.Second}
+	unchecked := Verdict{State: Unchecked}
+	for _, tc := range []struct {
+		name       string
+		a, b, want Verdict
+	}{
+		{"up before down, however long that holds", doubtful, down, doubtful},
+		{"unknown before down", later, unknown, unknown},
+		{"unchecked before down", later, unchecked, unchecked},
+		{"of two fit the one that holds for longer", doubtful, up, up},
+		{"up before unknown", unknown, doubtful, doubtful},
+		{"what no check covers holds for ever", up, unchecked, unchecked},
+		{"against unknown too", unknown, unchecked, unchecked},
+		{"of two down the one that was up more recently", down, later, later},
+	} {
+		a, b, want := tc.a.Brief(), tc.b.Brief(), tc.want.Brief()
+		if got := Better(a, b); got != want {
+			t.Errorf("%s: %x, want %x", tc.name, got, want)
+		}
+		if got := Better(b, a); got != want {
+			t.Errorf("%s, the other way round: %x, want %x", tc.name, got, want)
+		}
+	}
+}

@@ -1,0 +1,535 @@
+package multivalue
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/file"
+	"github.com/coredns/coredns/plugin/test"
+
+	"github.com/miekg/dns"
+)
+
+// changing is a zone that changes, and counts what it is asked.
+type changing struct {
+	mu    sync.Mutex
+	rrs   []dns.RR
+	asked map[question]int
+	fails bool
+}
+
+func changingZone(rrs ...dns.RR) *changing {
+	return &changing{rrs: rrs, asked: make(map[question]int)}
+}
+
+func (z *changing) set(rrs ...dns.RR) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.rrs = rrs
+}
+
+func (z *changing) fail(fails bool) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.fails = fails
+}
+
+func (z *changing) count(name string, qtype uint16) int {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return z.asked[question{name, qtype}]
+}
+
+func (z *changing) Name() string { return "changing" }
+
+func (z *changing) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	z.mu.Lock()
+	rrs, fails := z.rrs, z.fails
+	z.asked[question{strings.ToLower(r.Question[0].Name), r.Question[0].Qtype}]++
+	z.mu.Unlock()
+	if fails {
+		return dns.RcodeServerFailure, nil
+	}
+	return zoneOf(rrs...).ServeDNS(ctx, w, r)
+}
+
+// service is an SRV set of two hosts, which the zone has apart from their addresses, as minimal leaves it.
+var service = []dns.RR{
+	test.SRV("_x._tcp.example.org. 30 IN SRV 1 1 8001 a.example.org."),
+	test.SRV("_x._tcp.example.org. 30 IN SRV 1 1 8002 b.example.org."),
+}
+
+// hostsOf are A records for hosts a, b and so on, with a TTL of 30 s.
+func hostsOf(addrs ...int) []dns.RR {
+	rrs := slices.Clone(service)
+	for i, n := range addrs {
+		rrs = append(rrs, test.A(fmt.Sprintf("%c.example.org. 30 IN A %s", 'a'+i, addr(n))))
+	}
+	return rrs
+}
+
+func srvStanza(n *fakeNetwork) *parsedStanza {
+	s := forZone(testStanza("tcp://", n, testPace), "example.org.")
+	s.checks[0].port = 0
+	s.rule.Types = answer.TypesOf(dns.TypeSRV)
+	s.rule.Policy.MinUp.Count = 1
+	return s
+}
+
+func targetsOf(m *dns.Msg) string {
+	var got []string
+	for _, rr := range m.Answer {
+		got = append(got, rr.(*dns.SRV).Target)
+	}
+	return strings.Join(got, " ")
+}
+
+// keepAsking asks once a second for a while, and returns the last answer.
+func keepAsking(t *testing.T, h plugin.Handler, d time.Duration, name string, qtype uint16) *dns.Msg {
+	t.Helper()
+	var m *dns.Msg
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		m, _ = serve(t, h, query(name, qtype))
+		time.Sleep(time.Second)
+		synctest.Wait()
+	}
+	return m
+}
+
+// Hosts without glue are asked of the plugins below, and asked again as their TTL runs out (B15, B16, T27).
+func TestLearnsHosts(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		z := changingZone(hostsOf(1, 2)...)
+		h := serving(p, z, srvStanza(n))
+		n.kill(addr(1))
+		if m, _ := serve(t, h, query("_x._tcp.example.org.", dns.TypeSRV)); len(m.Answer) != 2 {
+			t.Errorf("before anything is known: %s", targetsOf(m))
+		}
+		if m := keepAsking(t, h, 30*time.Second, "_x._tcp.example.org.", dns.TypeSRV); targetsOf(m) != "b.example.org." {
+			t.Errorf("with a dead: %s", targetsOf(m))
+		}
+		z.set(hostsOf(3, 1)...) // a moves to a living address, b to the dead one
+		if m := keepAsking(t, h, 90*time.Second, "_x._tcp.example.org.", dns.TypeSRV); targetsOf(m) != "a.example.org." {
+			t.Errorf("after the hosts moved: %s", targetsOf(m))
+		}
+		if got := z.count("a.example.org.", dns.TypeA); got < 3 || got > 8 {
+			t.Errorf("asked %d times for a host with a TTL of 30 s in two minutes", got)
+		}
+		z.fail(true) // what is known stays
+		h.block.learner.start(nil)
+		keepAsking(t, h, time.Second, "_x._tcp.example.org.", dns.TypeSRV)
+		if r := h.block.learner.find("a.example.org.", dns.TypeA); r == nil || len(r.addrs) != 1 {
+			t.Errorf("known of the host after a failure: %v", r)
+		}
+	})
+}
+
+// An SRV record's own port is asked, unless the check has one (B15).
+func TestPortOfTheRecord(t *testing.T) {
+	for named, want := range map[bool]string{false: "10.0.0.1:8001 10.0.0.2:8002", true: "10.0.0.1:99 10.0.0.2:99"} {
+		inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+			s := srvStanza(n)
+			if s.checks[0].portNamed = named; named {
+				s.checks[0].port = 99
+			}
+			h := serving(p, changingZone(hostsOf(1, 2)...), s)
+			keepAsking(t, h, 5*time.Second, "_x._tcp.example.org.", dns.TypeSRV)
+			var got []string
+			p.life.Lock()
+			defer p.life.Unlock()
+			p.do(func() {
+				for target := range p.watches {
+					got = append(got, target.Addr.String())
+				}
+			})
+			if slices.Sort(got); strings.Join(got, " ") != want {
+				t.Errorf("port named %t: watched %v, want %s", named, got, want)
+			}
+		})
+	}
+}
+
+// A check without a port has nothing to ask where the record names none: the address is served, and not probed.
+func TestNoPortAnywhere(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := srvStanza(n)
+		s.rule.Types = answer.DefaultTypes
+		h := serving(p, zoneOf(www...), s)
+		m := keepAsking(t, h, 30*time.Second, "www.example.org.", dns.TypeA)
+		if addressesOf(m) != "10.0.0.1 10.0.0.2" || n.asked(addr(1)) != 0 || sizeOf(p).watches != 0 {
+			t.Errorf("answer %s, %d probes, %d watches", addressesOf(m), n.asked(addr(1)), sizeOf(p).watches)
+		}
+	})
+}
+
+// The start of authority is learned from the denial for the owner, and renewed as it ages (B31).
+func TestSOAIsRenewed(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+		s.rule.Policy.AllDown = answer.NoData
+		h := serving(p, zoneOf(www...), s)
+		n.kill(addr(1), addr(2))
+		if m := keepAsking(t, h, 30*time.Second, "www.example.org.", dns.TypeA); len(m.Ns) != 1 {
+			t.Fatalf("no denial:\n%s", m)
+		}
+		serial := func(m *dns.Msg) uint32 { return m.Ns[0].(*dns.SOA).Serial }
+		var next plugin.Handler = plugin.HandlerFunc(func(_ context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+			m := new(dns.Msg)
+			m.SetReply(r)
+			m.Ns = []dns.RR{test.SOA("example.org. 300 IN SOA ns.example.org. hostmaster.example.org. 2 7200 3600 1209600 60")}
+			return dns.RcodeSuccess, w.WriteMsg(m)
+		})
+		h.block.learner.next.Store(&next)
+		if m := keepAsking(t, h, 20*time.Second, "www.example.org.", dns.TypeA); serial(m) != 1 {
+			t.Errorf("serial %d before the minimum TTL of 60 s has passed", serial(m))
+		}
+		if m := keepAsking(t, h, 30*time.Second, "www.example.org.", dns.TypeA); serial(m) != 2 {
+			t.Errorf("serial %d after it has", serial(m))
+		}
+	})
+}
+
+// What nobody asks for any longer is forgotten, and there is a cap on all of it (B61).
+func TestLearnerForgets(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		z := changingZone(hostsOf(1, 2)...)
+		h := serving(p, z, srvStanza(n))
+		l := h.block.learner
+		keepAsking(t, h, 10*time.Second, "_x._tcp.example.org.", dns.TypeSRV)
+		if got := len(l.lessons()); got != 4 {
+			t.Errorf("%d lessons, want 4: two hosts, two families", got)
+		}
+		before := z.count("a.example.org.", dns.TypeA)
+		time.Sleep(keepUnasked - time.Minute)
+		if got := z.count("a.example.org.", dns.TypeA) - before; got > 1 {
+			t.Errorf("asked %d times while nobody wanted to know", got)
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if got := len(l.lessons()); got != 0 {
+			t.Errorf("%d lessons after a while", got)
+		}
+		for i := range maxLessons + 100 {
+			l.find(fmt.Sprintf("h%d.example.org.", i), dns.TypeA)
+			if i%50 == 0 {
+				time.Sleep(time.Second)
+			}
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := len(l.lessons()); got != maxLessons {
+			t.Errorf("%d lessons, want %d", got, maxLessons)
+		}
+	})
+}
+
+// A plugin below that panics costs an answer, and nothing else.
+func TestLearnerSurvives(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		z := changingZone(hostsOf(1, 2)...)
+		h := serving(p, z, srvStanza(n))
+		var broken plugin.Handler = plugin.HandlerFunc(func(context.Context, dns.ResponseWriter, *dns.Msg) (int, error) { panic("a fault") })
+		working := h.block.learner.next.Swap(&broken)
+		n.kill(addr(1))
+		if m := keepAsking(t, h, 20*time.Second, "_x._tcp.example.org.", dns.TypeSRV); len(m.Answer) != 2 {
+			t.Errorf("while nothing can be learned: %s", targetsOf(m))
+		}
+		h.block.learner.next.Store(working)
+		if m := keepAsking(t, h, 40*time.Second, "_x._tcp.example.org.", dns.TypeSRV); targetsOf(m) != "b.example.org." {
+			t.Errorf("after that: %s", targetsOf(m))
+		}
+	})
+}
+
+// Watched names are judged before the first query, and stay known without one (B59, B62, B68).
+func TestWatch(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+		s.rule.Policy.MinUp.Count = 1
+		s.watch = []string{"www.example.org."}
+		n.kill(addr(1))
+		h := serving(p, zoneOf(www...), s)
+		if !p.awaits(time.Now()) {
+			t.Error("ready before anything is known")
+		}
+		time.Sleep(censusTakes - time.Second)
+		synctest.Wait()
+		if !p.awaits(time.Now()) {
+			t.Error("ready before the dead one has a verdict") // it takes three failures, two seconds apart
+		}
+		time.Sleep(time.Second + time.Millisecond)
+		if p.awaits(time.Now()) {
+			t.Error("not ready after five seconds")
+		}
+		for _, d := range []time.Duration{10 * time.Second, 2 * time.Hour} {
+			time.Sleep(d)
+			synctest.Wait()
+			if m, _ := serve(t, h, query("www.example.org.", dns.TypeA)); addressesOf(m) != "10.0.0.2" {
+				t.Errorf("after %s without a query: %s", d, addressesOf(m))
+			}
+		}
+	})
+}
+
+// Readiness comes with the last first verdict, and waits for no name that does not exist (B68).
+func TestCensus(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+		s.watch = []string{"www.example.org.", "none.example.org."}
+		serving(p, zoneOf(www...), s)
+		began := time.Now()
+		for p.awaits(time.Now()) {
+			time.Sleep(10 * time.Millisecond)
+			synctest.Wait()
+		}
+		if took := time.Since(began); took > testPace.Fast+200*time.Millisecond {
+			t.Errorf("ready after %s, though every address answered within %s", took, testPace.Fast)
+		}
+		if n.asked(addr(1)) == 0 || n.asked(addr(2)) == 0 {
+			t.Error("ready, and an address was never asked")
+		}
+	})
+}
+
+// zoneFile is the file plugin with one zone.
+func zoneFile(t *testing.T, serial int, records string) file.File {
+	t.Helper()
+	text := fmt.Sprintf("example.org. 300 IN SOA ns.example.org. hostmaster.example.org. %d 7200 3600 1209600 60\n%s", serial, records)
+	z, err := file.Parse(strings.NewReader(text), "example.org.", "db.example.org", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file.File{Zones: file.Zones{Z: map[string]*file.Zone{"example.org.": z}, Names: []string{"example.org."}}}
+}
+
+// A zone that is preloaded is read again when its serial has changed; only names of the stanza are learned, whole sets alone,
+// and they stay watched without a query (B59, B62).
+func TestPreload(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := forZone(testStanza("tcp://:80", n, testPace), "www.example.org.")
+		s.preload = true
+		b := newBlock([]*parsedStanza{s})
+		f := zoneFile(t, 1, "www.example.org. 30 IN A 10.0.0.1\nwww.example.org. 30 IN A 10.0.0.2\n"+
+			"one.www.example.org. 30 IN A 10.0.0.7\nother.example.org. 30 IN A 10.0.0.8\nother.example.org. 30 IN A 10.0.0.9")
+		if err := b.learner.list([]*parsedStanza{s}, []plugin.Handler{f}); err != nil {
+			t.Fatal(err)
+		}
+		g := begin(p, s)
+		g.learners = append(g.learners, b.learner)
+		p.teach(g)
+		time.Sleep(2 * time.Hour)
+		for i, want := range map[int]bool{1: true, 2: true, 7: false, 8: false, 9: false} {
+			if got := n.asked(addr(i)) > 700; got != want {
+				t.Errorf("%s was asked %d times in two hours", addr(i), n.asked(addr(i)))
+			}
+		}
+		f.Z["example.org."] = zoneFile(t, 2, "www.example.org. 30 IN A 10.0.0.3\nwww.example.org. 30 IN A 10.0.0.2").Z["example.org."]
+		time.Sleep(preloadEvery + 10*time.Second)
+		if n.asked(addr(3)) == 0 {
+			t.Error("the new address was not asked")
+		}
+		time.Sleep(time.Hour)
+		before := n.asked(addr(1))
+		time.Sleep(time.Hour)
+		if got := n.asked(addr(1)) - before; got != 0 {
+			t.Errorf("an address that left the zone was asked %d times", got)
+		}
+	})
+}
+
+// One name brings in only so many targets, however its addresses change (B61).
+func TestCapOfAName(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := testStanza("tcp://:80", n, testPace)
+		begin(p, s)
+		for i := range maxPerName + 200 {
+			s.Look("WWW.example.org.", addr(i), 0, 30)
+			if i%1000 == 0 {
+				time.Sleep(time.Second)
+			}
+		}
+		time.Sleep(time.Second)
+		if got := sizeOf(p).watches; got != maxPerName {
+			t.Errorf("%d targets, want %d", got, maxPerName)
+		}
+		s.Look("other.example.org.", addr(maxPerName+500), 0, 30)
+		time.Sleep(time.Second)
+		if got := sizeOf(p).watches; got != maxPerName+1 {
+			t.Errorf("%d targets with another name, want %d", got, maxPerName+1)
+		}
+		time.Sleep(time.Hour)
+		s.Look(owner, addr(1), 0, 30)
+		time.Sleep(time.Second)
+		if got := sizeOf(p).watches; got != 1 {
+			t.Errorf("%d targets after the others were forgotten, want 1", got)
+		}
+	})
+}
+
+// A revived address comes into samples little by little (warmup).
+func TestWarmupByThePoolsClock(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		var rrs []dns.RR
+		for i := range 4 {
+			rrs = append(rrs, test.A(fmt.Sprintf("www.example.org. 30 IN A %s", addr(i))))
+		}
+		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+		s.rule.Policy = answer.Policy{Limit: 1, MinUp: answer.Quorum{Count: 1}, Warmup: 10 * time.Minute}
+		s.seal(testPace)
+		h := serving(p, zoneOf(rrs...), s)
+		share := func() float64 {
+			hits := 0
+			for range 2000 {
+				if m, _ := serve(t, h, query("www.example.org.", dns.TypeA)); addressesOf(m) == addr(0).String() {
+					hits++
+				}
+			}
+			return float64(hits) / 2000
+		}
+		keepAsking(t, h, 11*time.Minute, "www.example.org.", dns.TypeA)
+		n.kill(addr(0))
+		keepAsking(t, h, time.Minute, "www.example.org.", dns.TypeA)
+		if got := share(); got != 0 {
+			t.Errorf("share %.3f while dead", got)
+		}
+		n.revive(addr(0))
+		keepAsking(t, h, 30*time.Second, "www.example.org.", dns.TypeA)
+		early := share()
+		keepAsking(t, h, 5*time.Minute, "www.example.org.", dns.TypeA)
+		half := share()
+		keepAsking(t, h, 6*time.Minute, "www.example.org.", dns.TypeA)
+		full := share()
+		// Full is a quarter; half the weight of each of three others is a seventh.
+		if early <= 0 || early > 0.04 || half < 0.10 || half > 0.19 || full < 0.21 || full > 0.29 {
+			t.Errorf("share %.3f at first, %.3f at half time, %.3f in the end", early, half, full)
+		}
+	})
+}
+
+// client is a writer whose queries come from an address.
+type client struct {
+	test.ResponseWriter
+	msg *dns.Msg
+}
+
+func (c *client) WriteMsg(m *dns.Msg) error { c.msg = m; return nil }
+
+func withEDNS(r *dns.Msg, options ...dns.EDNS0) *dns.Msg {
+	r.SetEdns0(1232, false)
+	r.IsEdns0().Option = options
+	return r
+}
+
+// exchangeOf asks as a client at ip does, and returns the OPT of the answer, and the answer.
+func exchangeOf(t *testing.T, h plugin.Handler, ip string, r *dns.Msg) (*dns.OPT, *dns.Msg) {
+	t.Helper()
+	c := &client{ResponseWriter: test.ResponseWriter{RemoteIP: ip}}
+	if _, err := h.ServeDNS(context.Background(), c, r); err != nil {
+		t.Fatal(err)
+	}
+	return c.msg.IsEdns0(), c.msg
+}
+
+// manyStanza answers with 64 addresses, of which each client gets eight of its own.
+func manyStanza(t *testing.T, p *pool, n *fakeNetwork) plugin.Handler {
+	var rrs []dns.RR
+	for i := range 64 {
+		rrs = append(rrs, test.A(fmt.Sprintf("www.example.org. 30 IN A %s", addr(i))))
+	}
+	s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+	s.rule.Policy = answer.Policy{Limit: 8, MinUp: answer.Quorum{Count: 1}, Client: true}
+	s.seal(testPace)
+	h := serving(p, zoneOf(rrs...), s)
+	keepAsking(t, h, 15*time.Second, "www.example.org.", dns.TypeA)
+	return h
+}
+
+// A client's network keeps its addresses; the client subnet goes before the sender, and the answer says how much of it was
+// used (B5, B6).
+func TestSelectClient(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		h := manyStanza(t, p, n)
+		subnet := func(ip string, bits uint8) *dns.EDNS0_SUBNET {
+			a := netip.MustParseAddr(ip)
+			family := uint16(1)
+			if a.Is6() {
+				family = 2
+			}
+			return &dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: family, SourceNetmask: bits, Address: a.AsSlice()}
+		}
+		answerTo := func(ip string, options ...dns.EDNS0) string {
+			_, m := exchangeOf(t, h, ip, withEDNS(query("www.example.org.", dns.TypeA), options...))
+			return addressesOf(m)
+		}
+		one := answerTo("198.51.100.7")
+		if got := answerTo("198.51.100.250"); got != one || strings.Count(one, " ") != 7 {
+			t.Errorf("one network got\n%s and\n%s", one, got)
+		}
+		if answerTo("198.51.101.7") == one {
+			t.Error("two networks got the same eight of 64")
+		}
+		if got := answerTo("203.0.113.1", subnet("198.51.100.0", 24)); got != one {
+			t.Errorf("a resolver for the network got\n%s, want\n%s", got, one)
+		}
+		for _, tc := range []struct {
+			subnet *dns.EDNS0_SUBNET
+			scope  uint8
+		}{{subnet("198.51.100.0", 24), 24}, {subnet("198.51.100.9", 32), 24}, {subnet("198.51.0.0", 16), 16}, {subnet("2001:db8::", 64), 56}, {subnet("0.0.0.0", 0), 0}} {
+			r := withEDNS(query("www.example.org.", dns.TypeA), tc.subnet)
+			opt, _ := exchangeOf(t, h, "203.0.113.1", r)
+			if opt == nil || len(opt.Option) != 1 {
+				t.Fatalf("%s: options %v", tc.subnet, opt)
+			}
+			back := opt.Option[0].(*dns.EDNS0_SUBNET)
+			if back.SourceScope != tc.scope || back.SourceNetmask != tc.subnet.SourceNetmask || back.Family != tc.subnet.Family || !back.Address.Equal(tc.subnet.Address) {
+				t.Errorf("%s: answered with %s, want the scope %d", tc.subnet, back, tc.scope)
+			}
+			if tc.subnet.SourceScope != 0 || r.IsEdns0() == opt {
+				t.Error("the query was written to")
+			}
+		}
+		if opt, _ := exchangeOf(t, h, "203.0.113.1", query("www.example.org.", dns.TypeA)); opt != nil {
+			t.Error("an OPT for a client that sent none (RFC 6891)")
+		}
+	})
+}
+
+// An EDNS client is told when health was disregarded, or emptied the answer; nobody else is (B32).
+func TestExtendedErrors(t *testing.T) {
+	for policy, want := range map[answer.AllDown]string{answer.Serve: textOpen, answer.NoData: textClosed} {
+		inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+			s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+			s.rule.Policy.AllDown = policy
+			h := serving(p, zoneOf(www...), s)
+			if opt, _ := exchangeOf(t, h, "203.0.113.1", withEDNS(query("www.example.org.", dns.TypeA))); opt != nil {
+				t.Errorf("while all is well: %s", opt)
+			}
+			n.kill(addr(1), addr(2))
+			keepAsking(t, h, 30*time.Second, "www.example.org.", dns.TypeA)
+			opt, m := exchangeOf(t, h, "203.0.113.1", withEDNS(query("www.example.org.", dns.TypeA)))
+			if opt == nil || len(opt.Option) != 1 {
+				t.Fatalf("no error in\n%s", m)
+			}
+			if ede := opt.Option[0].(*dns.EDNS0_EDE); ede.InfoCode != 0 || ede.ExtraText != want {
+				t.Errorf("error %s, want %q", ede, want)
+			}
+			if opt, _ := exchangeOf(t, h, "203.0.113.1", query("www.example.org.", dns.TypeA)); opt != nil {
+				t.Error("an OPT for a client that sent none (RFC 6891)")
+			}
+			s.rule.Policy.DryRun = true
+			if opt, _ := exchangeOf(t, h, "203.0.113.1", withEDNS(query("www.example.org.", dns.TypeA))); opt != nil {
+				t.Error("a dry run changed the answer")
+			}
+		})
+	}
+}

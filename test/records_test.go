@@ -1,0 +1,219 @@
+package test
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coredns/caddy"
+	"github.com/miekg/dns"
+)
+
+// Two hosts with IPv4 addresses, each with a port of its own for one service, as SRV and MX records, hints and ANY have
+// them. BELOW is what stands below multivalue.
+const naming = `
+example.org:0 {
+    bind 127.0.0.1
+    file DIR/example.org example.org
+    BELOW
+    multivalue {
+        check http://
+        interval 300ms 100ms
+        timeout 300ms
+        types A AAAA SRV MX HTTPS
+        within 127.0.0.0/8
+    }
+    multivalue mx.example.org {
+        check http://:PORT/
+        interval 300ms 100ms
+        timeout 300ms
+        types MX
+        within 127.0.0.0/8
+    }
+}`
+
+const recordsZone = `
+_web._tcp SRV   1 1 PORT one
+_web._tcp SRV   1 1 PORT two
+_web._tcp SRV   2 0 1    two
+both      SRV   1 1 PORT one
+both      SRV   1 1 1    one
+both      SRV   1 1 PORT two
+mx        MX    10 one
+mx        MX    20 two
+web       HTTPS 1 . port=PORT ipv4hint=127.0.0.11,127.0.0.12
+one       A     127.0.0.11
+two       A     127.0.0.12`
+
+// serveRecords starts two backends and the server.
+func serveRecords(t *testing.T, below string) *server {
+	s := newScene(t, 11, 12)
+	s.zone("example.org", recordsZone)
+	return s.serve(replace(naming, "BELOW", below))
+}
+
+// rdata is what the records of a section say, without their headers, in order.
+func rdata(section []dns.RR) string {
+	var all []string
+	for _, rr := range section {
+		if rr.Header().Rrtype != dns.TypeOPT {
+			all = append(all, strings.TrimPrefix(rr.String(), rr.Header().String()))
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
+}
+
+// becomes asks until answer and additional section are as wanted. PORT stands for the backends' port.
+func (v *server) becomes(question, answer, extra string) {
+	v.Helper()
+	answer, extra = v.expand(answer), v.expand(extra)
+	var m *dns.Msg
+	v.eventually(func() bool {
+		m = v.ask(question)
+		return rdata(m.Answer) == answer && rdata(m.Extra) == extra
+	}, func() string { return fmt.Sprintf("%s: want %q and %q, got\n%s", question, answer, extra, m) })
+}
+
+// SRV records are judged on their own port; the additional section follows (B15, B16).
+func TestServiceRecords(t *testing.T) {
+	v := serveRecords(t, "")
+	v.becomes("_web._tcp.example.org SRV", "1 1 PORT one.example.org., 1 1 PORT two.example.org.", "127.0.0.11, 127.0.0.12")
+	v.becomes("both.example.org SRV", "1 1 PORT one.example.org., 1 1 PORT two.example.org.", "127.0.0.11, 127.0.0.12")
+	v.kill(12)
+	v.becomes("_web._tcp.example.org SRV", "1 1 PORT one.example.org.", "127.0.0.11")
+	v.kill(11)
+	v.becomes("_web._tcp.example.org SRV", "1 1 PORT one.example.org., 1 1 PORT two.example.org., 2 0 1 two.example.org.", "127.0.0.11, 127.0.0.12")
+	v.start(11)
+	v.becomes("_web._tcp.example.org SRV", "1 1 PORT one.example.org.", "127.0.0.11")
+	v.becomes("both.example.org SRV", "1 1 PORT one.example.org.", "127.0.0.11")
+}
+
+// With minimal below, which takes the addresses away, the hosts are learned from the zone itself (B16, T27).
+func TestServiceRecordsWithoutGlue(t *testing.T) {
+	for _, below := range []string{"minimal", "minimal\n cache"} {
+		v := serveRecords(t, below)
+		v.kill(12)
+		v.becomes("_web._tcp.example.org SRV", "1 1 PORT one.example.org.", "")
+		v.start(12)
+		v.becomes("_web._tcp.example.org SRV", "1 1 PORT one.example.org., 1 1 PORT two.example.org.", "")
+	}
+}
+
+// MX records are judged on the check's port, and hints on the record's (B17, B18).
+func TestMailAndHints(t *testing.T) {
+	v := serveRecords(t, "cache")
+	v.becomes("mx.example.org MX", "10 one.example.org., 20 two.example.org.", "127.0.0.11, 127.0.0.12")
+	v.becomes("web.example.org HTTPS", `1 . port="PORT" ipv4hint="127.0.0.11,127.0.0.12"`, "")
+	v.kill(11)
+	v.becomes("mx.example.org MX", "20 two.example.org.", "127.0.0.12")
+	v.becomes("web.example.org HTTPS", `1 . port="PORT" ipv4hint="127.0.0.12"`, "")
+	v.kill(12)
+	v.becomes("mx.example.org MX", "10 one.example.org., 20 two.example.org.", "127.0.0.11, 127.0.0.12")
+	v.becomes("web.example.org HTTPS", `1 . port="PORT" ipv4hint="127.0.0.11,127.0.0.12"`, "")
+}
+
+const ahead = `
+example.org:0 {
+    bind 127.0.0.1
+    KIND
+    multivalue www.example.org sub.example.org {
+        CALM
+        HOW
+    }
+}`
+
+// What is to be learned ahead is judged before anybody asks for it, and comes from the zone (B59).
+func TestLearnedAhead(t *testing.T) {
+	for name, words := range map[string][2]string{
+		"watch":                {"file DIR/example.org example.org", "watch www.example.org a.sub.example.org"},
+		"watch through cache":  {"file DIR/example.org example.org\n cache", "watch www.example.org a.sub.example.org"},
+		"preload of file":      {"file DIR/example.org example.org", "preload"},
+		"preload of auto":      {"auto example.org {\n directory DIR (example.org) {1}\n }", "preload"},
+		"preload of secondary": {"secondary example.org {\n transfer from PRIMARY\n }", "preload"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t, 11)
+			s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\na.sub A 127.0.0.11\na.sub A 127.0.0.13\nother A 127.0.0.14\nother A 127.0.0.15")
+			kind := words[0]
+			if strings.Contains(kind, "PRIMARY") {
+				primary := s.serve("example.org:0 {\n bind 127.0.0.1\n file DIR/example.org\n transfer {\n to *\n }\n}")
+				kind = strings.ReplaceAll(kind, "PRIMARY", primary.tcp)
+			}
+			v := s.serve(replace(ahead, "KIND", kind, "HOW", words[1]))
+			v.settled(1, 2)
+			if got := members(v.ask("www.example.org A")); got != "11" {
+				t.Errorf("the first answer has %q, want 11", got)
+			}
+			if got := members(v.ask("a.sub.example.org A")); got != "11" {
+				t.Errorf("the first answer of another name has %q, want 11", got)
+			}
+		})
+	}
+}
+
+// preload beside no plugin that can list a zone is refused with the line (B78).
+func TestPreloadNeedsAZone(t *testing.T) {
+	s := newScene(t)
+	const want = "Corefile:5 - preload needs a plugin in the server block that can list its zone"
+	if _, err := caddy.Start(input(s.expand(replace(ahead, "KIND", "whoami", "HOW", "preload")))); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("error %v, want %q", err, want)
+	}
+}
+
+// A client that is told apart gets its own choice, and is told how much of its network counted (B5, B6).
+func TestClientSubnet(t *testing.T) {
+	s := newScene(t)
+	var zone strings.Builder
+	for n := range 40 {
+		fmt.Fprintf(&zone, "www A 127.0.0.%d\n", n+11)
+	}
+	s.zone("example.org", zone.String())
+	v := s.serve(replace(ahead, "KIND", "file DIR/example.org example.org\n cache", "HOW", "select client\n limit 4"))
+	ask := func(subnet string) string {
+		m := v.ask("www.example.org A", edns, func(m *dns.Msg) {
+			m.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 24, Address: []byte{198, 51, subnet[0], 0}}}
+		})
+		opt := m.IsEdns0()
+		if opt == nil || len(opt.Option) != 1 || opt.Option[0].(*dns.EDNS0_SUBNET).SourceScope != 24 {
+			t.Errorf("subnet %q: OPT %v", subnet, opt)
+		}
+		return members(m)
+	}
+	different := make(map[string]bool)
+	for _, subnet := range []string{"a", "b", "c", "d"} {
+		first := ask(subnet)
+		for range 5 {
+			if got := ask(subnet); got != first {
+				t.Errorf("subnet %q got %s, then %s", subnet, first, got)
+			}
+		}
+		different[first] = true
+	}
+	if len(different) < 3 {
+		t.Errorf("four networks got %d choices of 4 in 40", len(different))
+	}
+}
+
+// Readiness waits for watched names, five seconds at most (B68).
+func TestReadyWaitsForWatchedNames(t *testing.T) {
+	s := newScene(t, 11)
+	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
+	port := freePort(t)
+	began := time.Now()
+	s.serve(replace(ahead, "KIND", "file DIR/example.org example.org\n ready 127.0.0.1:"+port, "HOW", "watch www.example.org"))
+	s.eventually(func() bool {
+		reply, err := http.Get("http://127.0.0.1:" + port + "/ready")
+		if err != nil {
+			return false
+		}
+		reply.Body.Close()
+		return reply.StatusCode == http.StatusOK
+	}, func() string { return "never ready" })
+	if targetsIn("unknown") > 0 && time.Since(began) < 5*time.Second {
+		t.Errorf("ready after %s with %d targets unknown", time.Since(began), targetsIn("unknown"))
+	}
+}
