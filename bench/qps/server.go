@@ -16,10 +16,19 @@ import (
 	"github.com/miekg/dns"
 )
 
-// zone is what the servers answer www.example.org with.
+// zone is what the servers answer with: the addresses of www.example.org, or of as many hosts that SRV records name.
 type zone struct {
 	addresses int
 	ttl       int
+	srv       bool
+	others    int // addresses of other names, two each, that nobody asks for
+}
+
+func (z zone) question() (name string, qtype uint16) {
+	if z.srv {
+		return "_www._tcp.example.org.", dns.TypeSRV
+	}
+	return "www.example.org.", dns.TypeA
 }
 
 func (z zone) text() string {
@@ -27,7 +36,15 @@ func (z zone) text() string {
 	fmt.Fprintf(&b, "example.org. 300 IN SOA ns.example.org. hostmaster.example.org. 1 7200 3600 1209600 60\n")
 	fmt.Fprintf(&b, "example.org. 300 IN NS ns.example.org.\n")
 	for i := range z.addresses {
-		fmt.Fprintf(&b, "www.example.org. %d IN A 127.0.1.%d\n", z.ttl, i+1)
+		host := "www"
+		if z.srv {
+			host = fmt.Sprintf("host%d", i)
+			fmt.Fprintf(&b, "_www._tcp.example.org. %d IN SRV 1 1 80 %s.example.org.\n", z.ttl, host)
+		}
+		fmt.Fprintf(&b, "%s.example.org. %d IN A 127.0.1.%d\n", host, z.ttl, i+1)
+	}
+	for i := range z.others {
+		fmt.Fprintf(&b, "other%d.example.org. %d IN A 127.1.%d.%d\n", i/2, z.ttl, i>>8, i&255)
 	}
 	return b.String()
 }
@@ -36,6 +53,7 @@ func (z zone) text() string {
 type server struct {
 	process *exec.Cmd
 	address string
+	zone    zone
 	sizes   atomic.Int64
 }
 
@@ -45,7 +63,7 @@ func start(dir string, z zone, chain string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	file := filepath.Join(dir, fmt.Sprintf("db.%d.%d", z.addresses, z.ttl))
+	file := filepath.Join(dir, fmt.Sprintf("db.%d.%d.%d.%t", z.addresses, z.ttl, z.others, z.srv))
 	if err := os.WriteFile(file, []byte(z.text()), 0o600); err != nil {
 		return nil, err
 	}
@@ -54,7 +72,7 @@ func start(dir string, z zone, chain string) (*server, error) {
 	if err := os.WriteFile(corefile, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	s := &server{process: exec.Command(*binary, "-quiet", "-conf", corefile), address: fmt.Sprintf("127.0.0.1:%d", port)}
+	s := &server{process: exec.Command(*binary, "-quiet", "-conf", corefile), address: fmt.Sprintf("127.0.0.1:%d", port), zone: z}
 	s.process.Stderr = os.Stderr
 	if err := s.process.Start(); err != nil {
 		return nil, err
@@ -104,7 +122,7 @@ func (s *server) ask(n int) error {
 	}
 	defer conn.Close()
 	m := new(dns.Msg)
-	m.SetQuestion("www.example.org.", dns.TypeA)
+	m.SetQuestion(s.zone.question())
 	m.SetEdns0(4096, false)
 	query, err := m.Pack()
 	if err != nil {
