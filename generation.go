@@ -124,7 +124,9 @@ func (p *pool) teach(g *generation) {
 		return
 	}
 	var awaited []*census
+	p.lore = make(map[string]*learner)
 	for _, l := range g.learners {
+		p.lore[l.keys] = l
 		if l.census != nil {
 			l.census.begin(time.Now())
 			awaited = append(awaited, l.census)
@@ -133,7 +135,16 @@ func (p *pool) teach(g *generation) {
 			l.start(nil)
 		}
 	}
-	p.awaited.Store(&awaited)
+	if p.stop == nil { // after a reload, what is watched is mostly known, and readiness must not flicker
+		p.awaited.Store(&awaited)
+	}
+}
+
+// before is the learner that a running server has for a block with these keys, or nil.
+func (p *pool) before(keys string) *learner {
+	p.life.Lock()
+	defer p.life.Unlock()
+	return p.lore[keys]
 }
 
 // leave takes a generation away. Checks that no other has end at once. The last one to leave stops the pool and waits
@@ -152,6 +163,7 @@ func (p *pool) leave(g *generation) {
 	if last && p.stop != nil {
 		p.stop()
 		p.stop = nil
+		p.lore = nil
 		p.clearMetrics()
 	}
 }

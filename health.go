@@ -54,8 +54,9 @@ type pool struct {
 	orders  chan func()      // from the life cycle
 	probed  chan probeResult // never blocks a probe: it has room for all in flight
 
-	life sync.Mutex // held by a start, a stop, or a change of generations; never by a query or the loop
-	stop func()     // ends the loop and waits for it; nil while it does not run
+	life sync.Mutex          // held by a start, a stop, or a change of generations; never by a query or the loop
+	stop func()              // ends the loop and waits for it; nil while it does not run
+	lore map[string]*learner // of the confirmed generation, by the keys of their blocks
 
 	// The rest belongs to the loop while it runs, else to whoever holds life.
 	generations []*generation

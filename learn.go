@@ -42,6 +42,7 @@ type learner struct {
 	next   atomic.Pointer[plugin.Handler] // the plugins below
 	origin atomic.Pointer[origin]         // of the last query that led to a question
 	block  *block
+	keys   string  // of the server block, by which a reload finds what was known before it
 	census *census // of watched names; nil if there are none
 	lists  []list  // zones to preload
 
@@ -73,7 +74,7 @@ type lesson struct {
 	busy   bool
 	due    time.Time
 	used   time.Time // last seen asked for
-	at     time.Time // of the reply
+	tried  time.Time // last asked by us
 }
 
 // reply is what matters of an answer. It is never changed.
@@ -171,7 +172,9 @@ func (l *learner) loop() (ended bool) {
 		case <-l.quit:
 			return true
 		case q := <-l.wanted:
-			l.add(q, false)
+			if !l.add(q, false) {
+				continue
+			}
 		case a := <-l.answered:
 			l.inFlight--
 			l.take(a, time.Now())
@@ -200,15 +203,38 @@ func (l *learner) lessons() map[question]*lesson {
 	return nil
 }
 
-// add begins to ask a question.
-func (l *learner) add(q question, pinned bool) {
+// add begins to ask a question, if there is room for it.
+func (l *learner) add(q question, pinned bool) bool {
 	old := l.lessons()
 	if old[q] != nil || (!pinned && len(old) >= maxLessons) {
-		return
+		return false
 	}
 	next := make(map[question]*lesson, len(old)+1)
 	maps.Copy(next, old)
 	next[q] = &lesson{question: q, pinned: pinned, used: time.Now()}
+	l.known.Store(&next)
+	return true
+}
+
+// adopt takes over what the learner of the same server block knew before a reload. All of it is asked again at once, but
+// until then no name falls back to what is known of it at a first start.
+func (l *learner) adopt(before *learner) {
+	if before == nil {
+		return
+	}
+	next := maps.Clone(l.lessons())
+	if next == nil {
+		next = make(map[question]*lesson)
+	}
+	for q, old := range before.lessons() {
+		if next[q] == nil {
+			if old.pinned {
+				continue // watched no longer
+			}
+			next[q] = &lesson{question: q, used: time.Now()}
+		}
+		next[q].reply.Store(old.reply.Load())
+	}
 	l.known.Store(&next)
 }
 
@@ -224,7 +250,7 @@ func (l *learner) look(now time.Time) {
 			stale++
 		}
 		if l.inFlight < maxInquiries && lesson.isDue(now) {
-			l.ask(lesson)
+			l.ask(lesson, now)
 		}
 	}
 	if stale > 0 {
@@ -239,13 +265,13 @@ func (x *lesson) idle(now time.Time) bool {
 	return !x.pinned && !x.busy && now.Sub(x.used) > keepUnasked
 }
 
-// isDue reports whether it is time to ask: the reply is too old, and was asked for since it came.
+// isDue reports whether it is time to ask: the reply is too old, and somebody has asked for it since we did.
 func (x *lesson) isDue(now time.Time) bool {
-	return !x.busy && !now.Before(x.due) && (x.pinned || x.at.IsZero() || x.used.After(x.at))
+	return !x.busy && !now.Before(x.due) && (x.pinned || x.tried.IsZero() || x.used.After(x.tried))
 }
 
-func (l *learner) ask(x *lesson) {
-	x.busy = true
+func (l *learner) ask(x *lesson, now time.Time) {
+	x.busy, x.tried = true, now
 	l.inFlight++
 	l.work.Go(func() {
 		a := answered{lesson: x}
@@ -288,7 +314,7 @@ func (l *learner) take(a answered, now time.Time) {
 		x.due = now.Add(inquiryPause)
 	} else {
 		x.reply.Store(known)
-		x.at, x.due = now, now.Add(ttl)
+		x.due = now.Add(ttl)
 	}
 	if x.pinned {
 		l.census.took(l, x.question, a.msg)

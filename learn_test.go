@@ -199,6 +199,56 @@ func TestSOAIsRenewed(t *testing.T) {
 	})
 }
 
+// A reload keeps what was learned, and asks for it again (B69).
+func TestReloadKeepsLessons(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		z := changingZone(hostsOf(1, 2)...)
+		h := serving(p, z, srvStanza(n))
+		n.kill(addr(1))
+		keepAsking(t, h, 30*time.Second, "_x._tcp.example.org.", dns.TypeSRV)
+		b := newBlock([]*parsedStanza{srvStanza(n)})
+		b.learner.adopt(p.before(""))
+		if got := len(b.learner.lessons()); got != 4 {
+			t.Fatalf("%d lessons were adopted, want 4", got)
+		}
+		if r := b.learner.find("b.example.org.", dns.TypeA); r == nil || len(r.addrs) != 1 || r.addrs[0] != addr(2) {
+			t.Errorf("known of b: %v", r)
+		}
+		h.block.learner.close()
+		before := z.count("b.example.org.", dns.TypeA)
+		var next plugin.Handler = z
+		b.learner.next.Store(&next)
+		b.learner.start(nil)
+		time.Sleep(2 * time.Second)
+		b.learner.close()
+		if got := z.count("b.example.org.", dns.TypeA) - before; got != 1 {
+			t.Errorf("b was asked for %d times after the reload, want once", got)
+		}
+	})
+}
+
+// A question that fails is asked again only when somebody still wants to know.
+func TestFailedQuestionsRest(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		z := changingZone(hostsOf(1, 2)...)
+		h := serving(p, z, srvStanza(n))
+		z.fail(true)
+		h.block.learner.find("a.example.org.", dns.TypeA)
+		h.block.learner.start(nil)
+		time.Sleep(5 * time.Minute)
+		if got := z.count("a.example.org.", dns.TypeA); got != 1 {
+			t.Errorf("asked %d times for one query", got)
+		}
+		for range 60 {
+			h.block.learner.find("a.example.org.", dns.TypeA)
+			time.Sleep(time.Second)
+		}
+		if got := z.count("a.example.org.", dns.TypeA); got < 9 || got > 14 {
+			t.Errorf("asked %d times in a minute of queries, want one in five seconds", got)
+		}
+	})
+}
+
 // What nobody asks for any longer is forgotten, and there is a cap on all of it (B61).
 func TestLearnerForgets(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
@@ -333,7 +383,10 @@ func TestPreload(t *testing.T) {
 				t.Errorf("%s was asked %d times in two hours", addr(i), n.asked(addr(i)))
 			}
 		}
-		f.Z["example.org."] = zoneFile(t, 2, "www.example.org. 30 IN A 10.0.0.3\nwww.example.org. 30 IN A 10.0.0.2").Z["example.org."]
+		old, edited := f.Z["example.org."], zoneFile(t, 2, "www.example.org. 30 IN A 10.0.0.3\nwww.example.org. 30 IN A 10.0.0.2").Z["example.org."]
+		old.Lock() // as file does when it reads a zone again
+		old.Apex, old.Tree = edited.Apex, edited.Tree
+		old.Unlock()
 		time.Sleep(preloadEvery + 10*time.Second)
 		if n.asked(addr(3)) == 0 {
 			t.Error("the new address was not asked")

@@ -24,11 +24,14 @@ import (
 
 // serving is a handler with the stanzas, in front of next, on a pool that knows the network.
 func serving(p *pool, next plugin.Handler, stanzas ...*parsedStanza) Multivalue {
-	g := begin(p, stanzas...)
 	b := newBlock(stanzas)
 	b.learner.next.Store(&next)
-	g.learners = append(g.learners, b.learner) // which the bubble closes
-	p.teach(g)
+	g := &generation{learners: []*learner{b.learner}} // which the bubble closes
+	for _, s := range stanzas {
+		g.add(s, p)
+	}
+	p.join(g)
+	p.confirm(g)
 	return Multivalue{Next: next, block: b}
 }
 

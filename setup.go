@@ -3,6 +3,7 @@ package multivalue
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 
@@ -39,6 +40,8 @@ func setup(c *caddy.Controller) error {
 		g.add(s, thePool)
 	}
 	b := newBlock(stanzas)
+	b.learner.keys = strings.Join(c.ServerBlockKeys, " ")
+	b.learner.adopt(thePool.before(b.learner.keys))
 	g.learners = append(g.learners, b.learner)
 	config := dnsserver.GetConfig(c)
 	c.OnStartup(func() error {
