@@ -44,6 +44,7 @@ type Multivalue struct {
 // block is what the stanzas of a server block come to. All its zones and listeners share it.
 type block struct {
 	zones   zones
+	origins plugin.Zones // of the server block
 	types   answer.Types // that a stanza judges
 	learner *learner
 }
@@ -211,6 +212,19 @@ func (x *exchange) Rule(owner string) *answer.Rule {
 		x.draw.Now = z.stanza.pool.clock.Load()
 	}
 	return rule
+}
+
+// Follow reports whether the addresses of a host count for the records that name it: inside the server block's zones,
+// unless it is exempt; outside, where within says what may be probed, since the host is somebody else's.
+func (x *exchange) Follow(owner, host string) bool {
+	if z := x.block.zones.find(host); z != nil {
+		return z.stanza != nil
+	}
+	z := x.block.zones.find(owner)
+	if z == nil {
+		z = x.zone
+	}
+	return z.stanza != nil && (len(z.stanza.within) > 0 || x.block.origins.Matches(host) != "")
 }
 
 // SOA is the start of authority of the zone that holds a name, as far as it is known.

@@ -351,6 +351,15 @@ func TestNeighbours(t *testing.T) {
 			t.Errorf("beside %s: %v", forwarder, err)
 		}
 	}
+	stanzas[0].rule.Policy.Client = true
+	for _, tc := range []struct {
+		order []string
+		want  string
+	}{{above, ""}, {below, "Corefile:2 - select client below cache"}} {
+		if err := fit(stanzas, []plugin.Handler{named("cache")}, tc.order); (err != nil) != (tc.want != "") || err != nil && !strings.HasPrefix(err.Error(), tc.want) {
+			t.Errorf("select client in %v: error %v, want %q", tc.order, err, tc.want)
+		}
+	}
 	stanzas[0].within = networks{newNetwork(netip.MustParsePrefix("192.0.2.0/24"))}
 	if err := needWithin(stanzas, []plugin.Handler{named("forward")}); err != nil {
 		t.Errorf("with within: %v", err)
@@ -368,5 +377,24 @@ func TestAliasOutOfTheZone(t *testing.T) {
 	s.within = networks{newNetwork(netip.MustParsePrefix("192.0.2.0/24"))}
 	if x.Rule("cdn.example.com.") == nil {
 		t.Error("with within, it is not judged")
+	}
+}
+
+// A host out of the zones, which somebody else owns, counts for the records that name it only where within says what may be
+// probed; an exempt one never does (B60).
+func TestHostOutOfTheZone(t *testing.T) {
+	s := forZone(testStanza("tcp://:80", newFakeNetwork(), testPace), "example.org.")
+	s.except = []string{"static.example.org."}
+	s.zones = []string{"_x._tcp.example.org."}
+	b := newBlock([]*parsedStanza{s})
+	b.origins = []string{"example.org."}
+	x := &exchange{block: b, zone: b.zones["_x._tcp.example.org."], request: query("_x._tcp.example.org.", dns.TypeSRV)}
+	follows := func(host string) bool { return x.Follow("_x._tcp.example.org.", host) }
+	if follows("cdn.example.com.") || !follows("lb.example.org.") || follows("a.static.example.org.") {
+		t.Error("without within, a host out of the zones is followed, or one inside is not, or an exempt one is")
+	}
+	s.within = networks{newNetwork(netip.MustParsePrefix("192.0.2.0/24"))}
+	if !follows("cdn.example.com.") || follows("static.example.org.") {
+		t.Error("with within, a host out of the zones is not followed, or an exempt one is")
 	}
 }

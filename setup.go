@@ -40,6 +40,7 @@ func setup(c *caddy.Controller) error {
 		g.add(s, thePool)
 	}
 	b := newBlock(stanzas)
+	b.origins = plugin.OriginsFromArgsOrServerBlock(nil, c.ServerBlockKeys)
 	b.learner.keys = strings.Join(c.ServerBlockKeys, " ")
 	b.learner.adopt(thePool.before(b.learner.keys))
 	g.learners = append(g.learners, b.learner)

@@ -36,6 +36,8 @@ type Rules interface {
 	Rule(owner string) *Rule
 	// SOA returns the start of authority of the zone that holds the owner name, or nil while that is not known.
 	SOA(owner string) *dns.SOA
+	// Follow reports whether the addresses of a host count for the records of an owner name that name it.
+	Follow(owner, host string) bool
 	// Addresses returns the addresses of type A or AAAA that a host name has, and whether that is known. It is asked
 	// for the targets of records whose addresses do not stand in the answer.
 	Addresses(host string, rrtype uint16) (addrs []netip.Addr, known bool)

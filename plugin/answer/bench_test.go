@@ -22,6 +22,7 @@ func (b *board) Rule(string) *Rule   { return &b.rule }
 func (b *board) SOA(string) *dns.SOA { return nil }
 
 // Addresses knows that no host has an IPv6 address.
+func (b *board) Follow(string, string) bool { return true }
 func (b *board) Addresses(_ string, rrtype uint16) ([]netip.Addr, bool) {
 	return nil, rrtype == dns.TypeAAAA
 }

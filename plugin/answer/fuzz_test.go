@@ -31,6 +31,8 @@ func (d *dice) SOA(owner string) *dns.SOA {
 	return &dns.SOA{Hdr: dns.RR_Header{Name: owner, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: 3600}, Ns: ".", Mbox: ".", Minttl: 300}
 }
 
+func (d *dice) Follow(string, string) bool { return true }
+
 func (d *dice) Addresses(host string, rrtype uint16) ([]netip.Addr, bool) {
 	rng := d.rng(strings.ToLower(host) + dns.TypeToString[rrtype])
 	addrs := make([]netip.Addr, rng.IntN(4))

@@ -105,8 +105,8 @@ const (
 func (room *scratch) followGlue() {
 	marks := make([]uint8, len(room.m.Extra))
 	for _, rr := range room.m.Answer {
-		if host, _ := target(rr); host != "." {
-			if s := room.setOf(rr); s != nil && s.outcome != None {
+		if s := room.setOf(rr); s != nil && s.outcome != None {
+			if host, _ := room.followed(rr); host != "." {
 				room.mark(marks, host, func(int) uint8 { return wasNamed })
 			}
 		}
@@ -172,7 +172,7 @@ func (room *scratch) welcome(marks []uint8, rr dns.RR) {
 		return
 	}
 	s := room.setOf(rr)
-	if s == nil || s.outcome == None || s.outcome == Open {
+	if followed, _ := room.followed(rr); s == nil || s.outcome == None || s.outcome == Open || followed == "." {
 		room.mark(marks, host, func(int) uint8 { return isNamed | isWelcome })
 		return
 	}

@@ -95,13 +95,14 @@ type tally struct {
 
 func (room *scratch) tallyHints(t *tally, rr dns.RR) {
 	t.highest = max(t.highest, rr.Header().Ttl)
-	host, port := target(rr)
+	_, port := target(rr)
 	for _, kv := range parameters(rr) {
 		if ips := hints(kv); len(ips) > 1 { // one alone could not go
 			t.add(ips, port, rr.Header().Ttl)
 		}
 	}
-	for i := room.glue.find(host); i >= 0; i = room.glue.after(i, host) {
+	host, _ := room.followed(rr)
+	for i := room.glue.find(host); i >= 0 && host != "."; i = room.glue.after(i, host) {
 		addr, _ := address(room.m.Extra[i])
 		v := t.rule.Health.Look(t.owner, addr, port, rr.Header().Ttl)
 		room.glue.saw(i, v, t.rule.Policy.TTL.of(v))

@@ -43,6 +43,14 @@ func serviceTarget(s *dns.SVCB) (host string, port uint16) {
 	return s.Target, port
 }
 
+// followed is the target of a record in an answer, the root name if its addresses do not count.
+func (room *scratch) followed(rr dns.RR) (host string, port uint16) {
+	if host, port = target(rr); host == "." || room.rules.Follow(rr.Header().Name, host) {
+		return host, port
+	}
+	return ".", 0
+}
+
 // judgeTargets judges SRV and MX records by the addresses of the hosts that they name: a record is as good as the best
 // of them. Priorities, preferences and weights are the client's to heed; so the limit does not cut these sets, and there
 // are neither backups nor fixed addresses for them.
@@ -54,7 +62,7 @@ func (room *scratch) judgeTargets(s *set) choice {
 	ttl := uint32(math.MaxUint32)
 	for i := range all {
 		a := &all[i]
-		host, port := target(room.out.Answer[a.index])
+		host, port := room.followed(room.out.Answer[a.index])
 		if len(all) == 1 && policy.AllDown == Serve && room.lone(host) {
 			return c // as for a set of one address
 		}

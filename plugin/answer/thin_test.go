@@ -49,6 +49,8 @@ func (w *world) SOA(owner string) *dns.SOA {
 	return nil
 }
 
+func (w *world) Follow(_, host string) bool { return !w.exempt[strings.ToLower(host)] }
+
 func (w *world) Addresses(host string, rrtype uint16) ([]netip.Addr, bool) {
 	if host == "" || host == "." {
 		panic("no host has the root name")
