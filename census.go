@@ -46,13 +46,13 @@ func (c *census) holds(now time.Time) bool { return c.waiting() && now.UnixNano(
 
 // took takes note of the answer to a question, nil if there was none, and teaches the pool the addresses in it.
 func (c *census) took(l *learner, q question, m *dns.Msg) {
-	delete(c.missing, q)
 	if m != nil {
 		l.teach(m)
 		if !c.over.Load() {
 			c.answers[q] = m
 		}
 	}
+	delete(c.missing, q)
 }
 
 // look ends the census if nothing is unknown any more, or time is up.
@@ -79,7 +79,7 @@ func (l *learner) teach(m *dns.Msg) int {
 	if z == nil || z.stanza == nil {
 		return 0
 	}
-	s := &survey{exchange: exchange{block: l.block, zone: z, request: m}}
+	s := &survey{exchange: exchange{ResponseWriter: new(inquirer), block: l.block, zone: z, request: m, quiet: true}}
 	answer.Thin(m, s, &answer.Draw{IntN: rand.IntN})
 	return s.unknown
 }

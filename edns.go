@@ -61,14 +61,14 @@ func subnetOf(m *dns.Msg) *dns.EDNS0_SUBNET {
 // annotate adds to m what a client that speaks EDNS should know: that health was disregarded, or has emptied the answer;
 // and how much of its network decided. The OPT record is one of our own: the server writes into the one it finds.
 func (x *exchange) annotate(m, original *dns.Msg, r answer.Report) *dns.Msg {
-	if r.Outcome < answer.Open && !x.byClient {
+	if r.Enforced < answer.Open && !x.byClient {
 		return m // the common case
 	}
-	if x.request.IsEdns0() == nil || x.zone.stanza.rule.Policy.DryRun {
+	if x.request.IsEdns0() == nil {
 		return m
 	}
 	var options []dns.EDNS0
-	switch r.Outcome {
+	switch r.Enforced {
 	case answer.Open:
 		options = append(options, &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeOther, ExtraText: textOpen})
 	case answer.Closed:
@@ -99,9 +99,15 @@ func withOptions(m, original *dns.Msg, options []dns.EDNS0) *dns.Msg {
 		extra = append(extra, rr)
 	}
 	for _, option := range options {
-		opt.Option = slices.DeleteFunc(opt.Option, func(o dns.EDNS0) bool {
-			return o.Option() == option.Option() && option.Option() == dns.EDNS0SUBNET
-		})
+		if ours, ok := option.(*dns.EDNS0_SUBNET); ok {
+			opt.Option = slices.DeleteFunc(opt.Option, func(o dns.EDNS0) bool {
+				theirs, ok := o.(*dns.EDNS0_SUBNET)
+				if ok { // whoever answered us may have looked at more of the network (RFC 7871, section 7.2.1)
+					ours.SourceScope = max(ours.SourceScope, theirs.SourceScope)
+				}
+				return ok
+			})
+		}
 		opt.Option = append(opt.Option, option)
 	}
 	if m == original {

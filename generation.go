@@ -126,12 +126,16 @@ func (p *pool) teach(g *generation) {
 	var awaited []*census
 	p.lore = make(map[string]*learner)
 	for _, l := range g.learners {
-		p.lore[l.keys] = l
+		if _, twice := p.lore[l.keys]; twice {
+			p.lore[l.keys] = nil // a view or an address tells them apart, and after an edit nobody knows which is which
+		} else {
+			p.lore[l.keys] = l
+		}
 		if l.census != nil {
 			l.census.begin(time.Now())
 			awaited = append(awaited, l.census)
 		}
-		if l.census != nil || len(l.lists) > 0 {
+		if l.census != nil || len(l.lists) > 0 || l.known.Load() != nil {
 			l.start(nil)
 		}
 	}

@@ -18,8 +18,11 @@ var nobody = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}
 func (w *inquirer) WriteMsg(m *dns.Msg) error { w.reply = m; return nil }
 func (w *inquirer) Write(b []byte) (int, error) {
 	m := new(dns.Msg)
+	if err := m.Unpack(b); err != nil {
+		return 0, err
+	}
 	w.reply = m
-	return len(b), m.Unpack(b)
+	return len(b), nil
 }
 func (w *inquirer) LocalAddr() net.Addr  { return nobody }
 func (w *inquirer) RemoteAddr() net.Addr { return nobody }

@@ -26,6 +26,9 @@ const (
 	// minLesson and maxLesson bound the time that a reply is believed.
 	minLesson = 5 * time.Second
 	maxLesson = 5 * time.Minute
+	// keepLesson is how long a reply is kept that nobody asks for, and keepFailed a question without one.
+	keepLesson = 10 * time.Minute
+	keepFailed = time.Minute
 	// learnerTick is how often the learner looks for replies that are too old, and readyTick while readiness waits.
 	learnerTick = time.Second
 	readyTick   = 100 * time.Millisecond
@@ -79,8 +82,9 @@ type lesson struct {
 
 // reply is what matters of an answer. It is never changed.
 type reply struct {
-	addrs []netip.Addr
-	soa   *dns.SOA
+	addrs   []netip.Addr
+	foreign bool // an address is of a name, at the end of an alias, that somebody else owns
+	soa     *dns.SOA
 }
 
 // answered is a question that was asked. The message is nil if there was no answer of use.
@@ -115,6 +119,9 @@ func (l *learner) find(name string, qtype uint16) *reply {
 	}
 	return nil
 }
+
+// lacksOrigin reports whether there is something to ask, and no query has yet shown where questions come in.
+func (l *learner) lacksOrigin() bool { return l.known.Load() != nil && l.origin.Load() == nil }
 
 // start lets the learner begin, unless its block has been stopped. Of a query it keeps where that came in.
 func (l *learner) start(from *origin) {
@@ -158,7 +165,7 @@ func (l *learner) close() {
 // run keeps the loop going. A panic in it loses nothing but time.
 func (l *learner) run() {
 	for !l.loop() {
-		l.inFlight = 0
+		continue
 	}
 }
 
@@ -262,7 +269,11 @@ func (l *learner) look(now time.Time) {
 
 // idle reports whether nobody wants the lesson any longer.
 func (x *lesson) idle(now time.Time) bool {
-	return !x.pinned && !x.busy && now.Sub(x.used) > keepUnasked
+	keep := keepLesson
+	if x.reply.Load() == nil {
+		keep = keepFailed
+	}
+	return !x.pinned && !x.busy && now.Sub(x.used) > keep
 }
 
 // isDue reports whether it is time to ask: the reply is too old, and somebody has asked for it since we did.
@@ -309,7 +320,7 @@ func (l *learner) context() context.Context {
 func (l *learner) take(a answered, now time.Time) {
 	x := a.lesson
 	x.busy = false
-	known, ttl := digest(x.question, a.msg)
+	known, ttl := l.digest(x.question, a.msg)
 	if known == nil {
 		x.due = now.Add(inquiryPause)
 	} else {
@@ -322,7 +333,7 @@ func (l *learner) take(a answered, now time.Time) {
 }
 
 // digest takes what matters out of an answer, and how long that is to be believed. It is nil if the answer is none.
-func digest(q question, m *dns.Msg) (*reply, time.Duration) {
+func (l *learner) digest(q question, m *dns.Msg) (*reply, time.Duration) {
 	if m == nil || (m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError) {
 		return nil, 0
 	}
@@ -332,6 +343,7 @@ func digest(q question, m *dns.Msg) (*reply, time.Duration) {
 		ttl = min(ttl, rr.Header().Ttl)
 		if addr, ok := addressOf(rr); ok {
 			r.addrs = append(r.addrs, addr)
+			r.foreign = r.foreign || !l.block.ours(rr.Header().Name)
 		}
 	}
 	for _, section := range [][]dns.RR{m.Answer, m.Ns} {

@@ -218,11 +218,63 @@ func TestReloadKeepsLessons(t *testing.T) {
 		before := z.count("b.example.org.", dns.TypeA)
 		var next plugin.Handler = z
 		b.learner.next.Store(&next)
-		b.learner.start(nil)
+		p.teach(&generation{stage: confirmed, learners: []*learner{b.learner}})
 		time.Sleep(2 * time.Second)
-		b.learner.close()
 		if got := z.count("b.example.org.", dns.TypeA) - before; got != 1 {
 			t.Errorf("b was asked for %d times after the reload, want once", got)
+		}
+		if !b.learner.lacksOrigin() {
+			t.Error("no query is needed any more to learn where questions come in")
+		}
+		b.learner.close()
+		one, other := newBlock([]*parsedStanza{srvStanza(n)}), newBlock([]*parsedStanza{srvStanza(n)})
+		p.teach(&generation{stage: confirmed, learners: []*learner{one.learner, other.learner}})
+		if p.before("") != nil {
+			t.Error("of two blocks with the same keys, which views tell apart, one is adopted")
+		}
+	})
+}
+
+// The addresses at the end of an alias into somebody else's zone count only where within says what may be probed (B60).
+func TestForeignHosts(t *testing.T) {
+	for confined, want := range map[bool]int{false: 0, true: 1} {
+		inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+			s := srvStanza(n)
+			if confined {
+				s.within = networks{newNetwork(netip.MustParsePrefix("10.0.0.0/8"))}
+				s.seal(testPace)
+			}
+			var z plugin.Handler = plugin.HandlerFunc(func(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+				if q := r.Question[0]; q.Name != "a.example.org." || q.Qtype != dns.TypeA {
+					return zoneOf(service...).ServeDNS(ctx, w, r)
+				}
+				m := new(dns.Msg)
+				m.SetReply(r)
+				m.Answer = []dns.RR{test.CNAME("a.example.org. 30 IN CNAME lb.example.net."), test.A("lb.example.net. 30 IN A 10.0.0.66")}
+				return dns.RcodeSuccess, w.WriteMsg(m)
+			})
+			h := serving(p, z, s)
+			keepAsking(t, h, 30*time.Second, "_x._tcp.example.org.", dns.TypeSRV)
+			if got := min(1, n.asked(addr(66))); got != want {
+				t.Errorf("within %t: the foreign address was asked %d times", confined, n.asked(addr(66)))
+			}
+		})
+	}
+}
+
+// Watching works beside a policy that lets clients choose, of which there is none here, and brings in no question of its own.
+func TestWatchBesideSelectClient(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+		s.rule.Policy = answer.Policy{Limit: 1, MinUp: answer.Quorum{Count: 1}, Client: true, AllDown: answer.NoData}
+		s.watch = []string{"www.example.org."}
+		h := serving(p, zoneOf(www...), s)
+		time.Sleep(30 * time.Second)
+		if n.asked(addr(1)) == 0 || n.asked(addr(2)) == 0 {
+			t.Errorf("asked %d and %d times", n.asked(addr(1)), n.asked(addr(2)))
+		}
+		if got := len(h.block.learner.lessons()); got != 4 {
+			t.Errorf("%d lessons, want the 4 types of the watched name alone", got)
 		}
 	})
 }
@@ -260,7 +312,7 @@ func TestLearnerForgets(t *testing.T) {
 			t.Errorf("%d lessons, want 4: two hosts, two families", got)
 		}
 		before := z.count("a.example.org.", dns.TypeA)
-		time.Sleep(keepUnasked - time.Minute)
+		time.Sleep(keepLesson - time.Minute)
 		if got := z.count("a.example.org.", dns.TypeA) - before; got > 1 {
 			t.Errorf("asked %d times while nobody wanted to know", got)
 		}
@@ -370,6 +422,7 @@ func TestPreload(t *testing.T) {
 		s.preload = true
 		b := newBlock([]*parsedStanza{s})
 		f := zoneFile(t, 1, "www.example.org. 30 IN A 10.0.0.1\nwww.example.org. 30 IN A 10.0.0.2\n"+
+			"sub.www.example.org. 30 IN NS ns.sub.www.example.org.\nns.sub.www.example.org. 30 IN A 10.0.0.4\nns.sub.www.example.org. 30 IN A 10.0.0.5\n"+
 			"one.www.example.org. 30 IN A 10.0.0.7\nother.example.org. 30 IN A 10.0.0.8\nother.example.org. 30 IN A 10.0.0.9")
 		if err := b.learner.list([]*parsedStanza{s}, []plugin.Handler{f}); err != nil {
 			t.Fatal(err)
@@ -378,7 +431,7 @@ func TestPreload(t *testing.T) {
 		g.learners = append(g.learners, b.learner)
 		p.teach(g)
 		time.Sleep(2 * time.Hour)
-		for i, want := range map[int]bool{1: true, 2: true, 7: false, 8: false, 9: false} {
+		for i, want := range map[int]bool{1: true, 2: true, 4: false, 5: false, 7: false, 8: false, 9: false} {
 			if got := n.asked(addr(i)) > 700; got != want {
 				t.Errorf("%s was asked %d times in two hours", addr(i), n.asked(addr(i)))
 			}

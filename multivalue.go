@@ -43,10 +43,11 @@ type Multivalue struct {
 
 // block is what the stanzas of a server block come to. All its zones and listeners share it.
 type block struct {
-	zones   zones
-	origins plugin.Zones // of the server block
-	types   answer.Types // that a stanza judges
-	learner *learner
+	zones    zones
+	origins  plugin.Zones // of the server block
+	confined bool         // every stanza says where may be probed
+	types    answer.Types // that a stanza judges
+	learner  *learner
 }
 
 // Name is the name of the plugin in the Corefile.
@@ -64,7 +65,7 @@ func (m Multivalue) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.M
 		x.shown = &shown.Report
 	}
 	code, err := plugin.NextOrFailure(name, m.Next, context.WithValue(ctx, exchangeKey{}, x), x, r)
-	if x.wanting {
+	if x.wanting || m.block.learner.lacksOrigin() {
 		m.block.learner.start(originOf(ctx))
 	}
 	if x.failed {
@@ -103,6 +104,9 @@ func (m Multivalue) entered(ctx context.Context) bool {
 	return false
 }
 
+// maxWants is how much of what is not known one answer can make the learner ask for.
+const maxWants = 32
+
 type (
 	exchangeKey struct{}
 	reportKey   struct{}
@@ -125,7 +129,9 @@ type exchange struct {
 
 	failed          bool // an answer was withheld in favour of SERVFAIL
 	wanting         bool // something would be needed that the learner does not know
+	wants           int  // how much of that
 	inquiring       bool // it is a question of our own
+	quiet           bool // nothing goes out, so that there is nothing to deny
 	byClient        bool // a policy lets the client choose
 	draw            answer.Draw
 	judgedElsewhere atomic.Bool // another server block has judged a part of the answer
@@ -178,7 +184,7 @@ func (x *exchange) account(r answer.Report) {
 	}
 	if r.Outcome >= answer.Open && a.saidOpen.CompareAndSwap(false, true) {
 		served := r.Kept
-		if x.zone.stanza.rule.Policy.DryRun {
+		if r.Enforced < answer.Open { // a dry run
 			served = r.Total
 		}
 		x.zone.stanza.pool.say("%s: too few of %d addresses are up, serving %d of them (all_down, min_up and dry_run of zone %s decide)",
@@ -202,7 +208,7 @@ func (x *exchange) Rule(owner string) *answer.Rule {
 		return nil
 	}
 	rule := &z.stanza.rule
-	if rule.Policy.AllDown == answer.NoData || rule.Policy.AllDown == answer.Fixed {
+	if !x.quiet && (rule.Policy.AllDown == answer.NoData || rule.Policy.AllDown == answer.Fixed) {
 		x.SOA(owner) // so that it is known when it is needed
 	}
 	if rule.Policy.Client && !x.byClient {
@@ -220,11 +226,22 @@ func (x *exchange) Follow(owner, host string) bool {
 	if z := x.block.zones.find(host); z != nil {
 		return z.stanza != nil
 	}
+	if x.block.origins.Matches(host) != "" {
+		return true
+	}
 	z := x.block.zones.find(owner)
 	if z == nil {
 		z = x.zone
 	}
-	return z.stanza != nil && (len(z.stanza.within) > 0 || x.block.origins.Matches(host) != "")
+	return z.stanza != nil && len(z.stanza.within) > 0
+}
+
+// ours reports whether a name lies in the server block's zones, and is not exempt.
+func (b *block) ours(name string) bool {
+	if z := b.zones.find(name); z != nil {
+		return z.stanza != nil
+	}
+	return b.origins.Matches(name) != ""
 }
 
 // SOA is the start of authority of the zone that holds a name, as far as it is known.
@@ -237,16 +254,20 @@ func (x *exchange) SOA(owner string) *dns.SOA {
 
 // Addresses are those that the plugins below give a host, as far as they are known.
 func (x *exchange) Addresses(host string, rrtype uint16) ([]netip.Addr, bool) {
-	if r := x.known(host, rrtype); r != nil {
+	if r := x.known(host, rrtype); r != nil && (!r.foreign || x.block.confined) {
 		return r.addrs, true
 	}
 	return nil, false
 }
 
 func (x *exchange) known(name string, qtype uint16) *reply {
+	if x.wants == maxWants {
+		return nil
+	}
 	r := x.block.learner.find(name, qtype)
 	if r == nil {
 		x.wanting = true
+		x.wants++
 	}
 	return r
 }

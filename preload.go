@@ -35,6 +35,8 @@ type list struct {
 	sources []lister
 	serial  uint32
 	answers []*dns.Msg // its sets, as they would be answered
+	due     time.Time
+	wait    time.Duration // after a failure; 0 after none
 }
 
 // listsFor are the zones of a stanza that wants to be preloaded.
@@ -73,18 +75,31 @@ func (l *learner) list(stanzas []*parsedStanza, handlers []plugin.Handler) error
 // preload reads the zones again and again, until the learner is closed.
 func (l *learner) preload() {
 	for {
-		wait := preloadEvery
 		for i := range l.lists {
-			if !l.refresh(&l.lists[i]) {
-				wait = preloadRetry // such as a zone that is not transferred yet
+			if x := &l.lists[i]; !time.Now().Before(x.due) {
+				x.plan(l.refresh(x), time.Now())
 			}
 		}
 		select {
 		case <-l.quit:
 			return
-		case <-time.After(wait):
+		case <-time.After(preloadRetry):
 		}
 	}
+}
+
+// plan says when to read a zone again. One that is not there yet, such as a zone that is being transferred, is tried
+// again soon, and then less and less often.
+func (x *list) plan(there bool, now time.Time) {
+	if there {
+		x.wait, x.due = 0, now.Add(preloadEvery)
+		return
+	}
+	if x.wait == 0 {
+		log.Warningf("preload: no plugin of the server block lists the zone %s yet", x.zone)
+	}
+	x.wait = min(max(preloadRetry, 2*x.wait), preloadEvery)
+	x.due = now.Add(x.wait)
 }
 
 // refresh reads a zone, if that has changed, and hands its addresses to the pool. It reports whether the zone is there.
@@ -128,9 +143,11 @@ func (x *list) read() (records []dns.RR, serial uint32, ok bool) {
 	return nil, 0, false
 }
 
-// sets makes an answer of each set that the stanza judges.
+// sets makes an answer of each set that the stanza judges. What lies below a zone cut is not the zone's to answer with, and
+// a set that a signature covers stays whole whatever its health is: neither is worth a probe.
 func (x *list) sets(b *block, records []dns.RR) []*dns.Msg {
 	byQuestion := make(map[question]*dns.Msg)
+	cuts, signed := landmarks(records)
 	var answers []*dns.Msg
 	for _, rr := range records {
 		h := rr.Header()
@@ -138,6 +155,9 @@ func (x *list) sets(b *block, records []dns.RR) []*dns.Msg {
 			continue
 		}
 		q := question{h.Name, h.Rrtype}
+		if signed[q] || belowCut(h.Name, cuts) {
+			continue
+		}
 		m := byQuestion[q]
 		if m == nil {
 			m = new(dns.Msg)
@@ -148,4 +168,27 @@ func (x *list) sets(b *block, records []dns.RR) []*dns.Msg {
 		m.Answer = append(m.Answer, rr)
 	}
 	return answers
+}
+
+// landmarks finds the zone cuts in a zone, and the sets in it that signatures cover.
+func landmarks(records []dns.RR) (cuts map[string]bool, signed map[question]bool) {
+	cuts, signed = make(map[string]bool), make(map[question]bool)
+	for _, rr := range records {
+		switch rr := rr.(type) {
+		case *dns.NS:
+			cuts[rr.Hdr.Name] = rr.Hdr.Name != records[0].Header().Name
+		case *dns.RRSIG:
+			signed[question{rr.Hdr.Name, rr.TypeCovered}] = true
+		}
+	}
+	return cuts, signed
+}
+
+func belowCut(name string, cuts map[string]bool) bool {
+	for off, end := 0, false; !end; off, end = dns.NextLabel(name, off) {
+		if cuts[name[off:]] {
+			return true
+		}
+	}
+	return false
 }

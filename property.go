@@ -125,7 +125,7 @@ func parseAllDown(s *parsedStanza, c *caddy.Controller, args []string) error {
 	p.AllDown = answer.Fixed
 	for _, arg := range args {
 		addr, err := netip.ParseAddr(arg)
-		if err != nil || addr.Zone() != "" || addr.Is4In6() {
+		if err != nil || addr.Zone() != "" || addr.Is4In6() || !single(addr) {
 			return c.Errf("all_down %q: want serve, nodata, servfail or addresses%s", arg, suggest(arg, slices.Sorted(maps.Keys(policies))))
 		}
 		if slices.Contains(p.Instead, addr) {
@@ -180,9 +180,22 @@ func parseWeight(s *parsedStanza, c *caddy.Controller, args []string) error {
 		if i := slices.IndexFunc(s.rule.Policy.Weights, func(w answer.Weight) bool { return w.Network == n.Prefix }); i >= 0 {
 			return c.Errf("weight of %s stands twice", n.Prefix)
 		}
+		if i := slices.IndexFunc(s.rule.Policy.Weights, func(w answer.Weight) bool { return within(w.Network, n.Prefix) }); i >= 0 {
+			return c.Errf("weight of %s never counts, since %s before it holds it: want the narrower network first", n.Prefix, s.rule.Policy.Weights[i].Network)
+		}
 		s.rule.Policy.Weights = append(s.rule.Policy.Weights, answer.Weight{Network: n.Prefix, Weight: weight})
 	}
 	return nil
+}
+
+// within reports whether a network lies in another.
+func within(outer, inner netip.Prefix) bool {
+	return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
+}
+
+// single reports whether an address is one host's.
+func single(addr netip.Addr) bool {
+	return !addr.IsUnspecified() && !addr.IsMulticast() && addr != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
 func parseBackup(s *parsedStanza, c *caddy.Controller, args []string) error {
@@ -190,6 +203,9 @@ func parseBackup(s *parsedStanza, c *caddy.Controller, args []string) error {
 		n, err := parseNetwork(arg)
 		if err != nil {
 			return c.Errf("backup %v", err)
+		}
+		if slices.Contains(s.rule.Policy.Backup, n.Prefix) {
+			return c.Errf("backup %s stands twice", n.Prefix)
 		}
 		s.rule.Policy.Backup = append(s.rule.Policy.Backup, n.Prefix)
 	}
@@ -203,19 +219,28 @@ func parseWarmup(s *parsedStanza, c *caddy.Controller, args []string) (err error
 	return nil
 }
 
+// plainName is the canonical form of a domain name that has nothing with it, neither a scheme nor a port.
+func plainName(text string) (string, bool) {
+	names := plugin.Host(text).NormalizeExact()
+	if _, ok := dns.IsDomainName(text); !ok || len(names) != 1 || names[0] != dns.Fqdn(strings.ToLower(text)) {
+		return "", false
+	}
+	return names[0], true
+}
+
 // maxWatched is how many names a stanza may watch: each is asked for again and again.
 const maxWatched = 1024
 
 func parseWatch(s *parsedStanza, c *caddy.Controller, args []string) error {
 	for _, arg := range args {
-		names := plugin.Host(arg).NormalizeExact()
-		if _, ok := dns.IsDomainName(arg); !ok || len(names) != 1 || strings.HasPrefix(arg, "*") {
+		watched, ok := plainName(arg)
+		if !ok || strings.HasPrefix(arg, "*") {
 			return c.Errf("watch %q: want a domain name", arg)
 		}
-		if slices.Contains(s.watch, names[0]) {
-			return c.Errf("watch %s stands twice", names[0])
+		if slices.Contains(s.watch, watched) {
+			return c.Errf("watch %s stands twice", watched)
 		}
-		s.watch = append(s.watch, names[0])
+		s.watch = append(s.watch, watched)
 	}
 	if len(s.watch) > maxWatched {
 		return c.Errf("watch has %d names: want %d at most, or preload", len(s.watch), maxWatched)
@@ -269,11 +294,11 @@ func parseWithin(s *parsedStanza, c *caddy.Controller, args []string) error {
 
 func parseExcept(s *parsedStanza, c *caddy.Controller, args []string) error {
 	for _, arg := range args {
-		names := plugin.Host(arg).NormalizeExact()
-		if len(names) == 0 {
+		exempt, ok := plainName(arg)
+		if !ok {
 			return c.Errf("except %q: want a domain name", arg)
 		}
-		s.except = append(s.except, names...)
+		s.except = append(s.except, exempt)
 	}
 	return nil
 }

@@ -68,11 +68,12 @@ func setup(c *caddy.Controller) error {
 
 // newBlock makes the table of a server block's zones. parse has made sure that no name is in it twice.
 func newBlock(stanzas []*parsedStanza) *block {
-	b := &block{zones: make(zones)}
+	b := &block{zones: make(zones), confined: true}
 	b.learner = newLearner(b)
 	var watched []question
 	for _, s := range stanzas {
 		b.types |= s.rule.Types
+		b.confined = b.confined && len(s.within) > 0
 		watched = append(watched, s.questions()...)
 		for _, origin := range s.zones {
 			b.zones[origin] = &zone{name: origin, stanza: &s.stanza}

@@ -48,7 +48,9 @@ type Report struct {
 	Outcome Outcome // of the set that fared worst
 	Kept    int     // records that the policy lets out, in all judged sets; of HTTPS and SVCB, their hints
 	Total   int     // different ones in all judged sets
-	Signed  bool    // a set was left whole because a signature covers it
+	// Enforced is the worst outcome of the sets whose rule is no dry run.
+	Enforced Outcome
+	Signed   bool // a set was left whole because a signature covers it
 }
 
 // Thin returns what goes out in place of m: m itself if nothing changes, nil if the policy wants SERVFAIL, else a copy.
@@ -141,6 +143,7 @@ func (room *scratch) judge(s *set) {
 		return
 	}
 	s.outcome = c.outcome
+	room.report.Enforced = max(room.report.Enforced, c.outcome)
 	if c.outcome == Closed && s.rule.Policy.AllDown == ServFail {
 		room.out = nil
 		return

@@ -64,6 +64,7 @@ func (room *scratch) judgeHints(s *set) {
 		return
 	}
 	s.outcome = max(Whole, t.outcome)
+	room.report.Enforced = max(room.report.Enforced, t.outcome)
 	if room.glue.stale {
 		room.glue.follows = true
 	}

@@ -1,0 +1,1183 @@
+package multivalue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/coredns/coredns/plugin"
+
+	"github.com/miekg/dns"
+)
+
+// This is a model of what an answer may be, written from the rules (docs/behaviours.md, README.md) and not from the code.
+// Random sequences of what can happen run against the model and against the plugin, in fake time. The model sees the
+// backends live and die, and the probes that reach them. Where the rules leave open what is believed of a target, as
+// between its fifteenth and its seventeenth minute without a query, it keeps all that may be.
+
+// modelZone is what the plugins below answer.
+var modelZone = records(
+	"www.a.example.org. 60 IN A 10.0.0.1", "www.a.example.org. 60 IN A 10.0.0.2", "www.a.example.org. 60 IN A 10.0.0.3",
+	"www.a.example.org. 60 IN A 10.0.0.1",
+	"www.a.example.org. 300 IN AAAA 2001:db8::1", "www.a.example.org. 300 IN AAAA 2001:db8::2",
+	"big.a.example.org. 20 IN A 10.0.0.1", "big.a.example.org. 20 IN A 10.0.0.2", "big.a.example.org. 20 IN A 10.0.0.3",
+	"big.a.example.org. 20 IN A 10.0.0.4", "big.a.example.org. 20 IN A 192.0.2.1",
+	"lone.a.example.org. 300 IN A 10.0.0.5",
+	"static.a.example.org. 300 IN A 10.0.0.1", "static.a.example.org. 300 IN A 10.0.0.6",
+	"www.b.example.org. 300 IN A 10.0.0.2", "www.b.example.org. 300 IN A 10.0.0.3", "www.b.example.org. 300 IN A 192.0.2.1",
+	"lone.b.example.org. 60 IN AAAA 2001:db8::2",
+)
+
+func records(texts ...string) (all []dns.RR) {
+	for _, text := range texts {
+		rr, err := dns.NewRR(text)
+		if err != nil {
+			panic(err)
+		}
+		all = append(all, rr)
+	}
+	return all
+}
+
+// modelSets are the questions, each name and type once; modelBackends are what a check may ask.
+var modelSets, modelBackends = func() (sets []dns.Question, backends []netip.AddrPort) {
+	for _, rr := range modelZone {
+		if q := (dns.Question{Name: rr.Header().Name, Qtype: rr.Header().Rrtype}); !slices.Contains(sets, q) {
+			sets = append(sets, q)
+		}
+		for _, port := range []uint16{80, 81} {
+			a, _ := addressOf(rr)
+			if b := netip.AddrPortFrom(a, port); !slices.Contains(backends, b) {
+				backends = append(backends, b)
+			}
+		}
+	}
+	return sets, backends
+}()
+
+// modelStanza is a stanza as the model knows it.
+type modelStanza struct {
+	zone     string
+	checks   []string
+	pace     verdict.Pace
+	limit    int    // 0 for off
+	minUp    string // a count or a share
+	allDown  string
+	backup   string
+	ttl      [2]uint32 // MAX and MIN; MAX is 0 for none
+	ttlOff   bool
+	within   []netip.Prefix
+	dryRun   bool
+	whatever string // a property that changes nothing of what may be
+}
+
+// modelCorefile is a Corefile.
+type modelCorefile [2]modelStanza
+
+func (c modelCorefile) String() string {
+	var b strings.Builder
+	for _, s := range c {
+		fmt.Fprintf(&b, "multivalue %s {\n check %s\n", s.zone, strings.Join(s.checks, "\n check "))
+		fmt.Fprintf(&b, " interval %s %s\n timeout %s\n rise %d\n fall %d\n", s.pace.Interval, s.pace.Fast, s.pace.Timeout, s.pace.Rise, s.pace.Fall)
+		fmt.Fprintf(&b, " min_up %s\n all_down %s\n except static.%s\n %s\n", s.minUp, s.allDown, s.zone, s.whatever)
+		limit, ttl := strconv.Itoa(s.limit), ""
+		if s.limit == 0 {
+			limit = "off"
+		}
+		if s.ttl[0] > 0 {
+			ttl = fmt.Sprintf(" ttl %d %d\n", s.ttl[0], s.ttl[1])
+		}
+		if s.ttlOff {
+			ttl = " ttl off\n"
+		}
+		fmt.Fprintf(&b, " limit %s\n%s", limit, ttl)
+		if s.backup != "" {
+			fmt.Fprintf(&b, " backup %s\n", s.backup)
+		}
+		for _, n := range s.within {
+			fmt.Fprintf(&b, " within %s\n", n)
+		}
+		if s.dryRun {
+			b.WriteString(" dry_run\n")
+		}
+		b.WriteString("}\n")
+	}
+	return "example.org {\n" + strings.ReplaceAll(b.String(), "\n \n", "\n") + "}"
+}
+
+var (
+	modelPaces = []verdict.Pace{testPace, testPace,
+		{Interval: 5 * time.Second, Fast: time.Second, Timeout: 3 * time.Second, Rise: 1, Fall: 2},
+		{Interval: time.Minute, Fast: 4 * time.Second, Timeout: 2 * time.Second, Rise: 3, Fall: 4},
+		{Interval: 2 * time.Second, Fast: 2 * time.Second, Timeout: time.Second, Rise: 2, Fall: 1}}
+	modelWithins = [][]netip.Prefix{nil, nil,
+		{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")},
+		{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("2001:db8::2/128")}}
+)
+
+// modelStart is the Corefile that every sequence begins with.
+func modelStart() modelCorefile {
+	a := modelStanza{zone: "a.example.org", checks: []string{"tcp://:80"}, pace: testPace, limit: 8, minUp: "1", allDown: "serve", ttl: [2]uint32{0, 30}}
+	b := a
+	b.zone = "b.example.org"
+	return modelCorefile{a, b}
+}
+
+// edit changes a property or two.
+func (c modelCorefile) edit(seed int) modelCorefile {
+	r := rand.New(rand.NewPCG(uint64(seed), 0))
+	for range 1 + r.IntN(3) {
+		s := &c[r.IntN(2)]
+		switch r.IntN(11) {
+		case 0, 1:
+			s.pace = pick(r, modelPaces...)
+		case 2:
+			s.limit = pick(r, 0, 1, 2, 8)
+		case 3:
+			s.minUp = pick(r, "1", "2", "3", "50%", "100%")
+		case 4, 5:
+			s.allDown = pick(r, "serve", "nodata", "servfail", "192.0.2.99 2001:db8::99", "192.0.2.99")
+		case 6:
+			s.backup = pick(r, "", "10.0.0.3/32", "2001:db8::2/128", "192.0.2.0/24")
+		case 7:
+			s.ttl, s.ttlOff = pick(r, [2]uint32{0, 30}, [2]uint32{300, 1}, [2]uint32{60, 7}, [2]uint32{10, 10}), r.IntN(8) == 0
+		case 8:
+			s.within = pick(r, modelWithins...)
+		case 9:
+			s.dryRun, s.whatever = r.IntN(4) == 0, pick(r, "", "warmup 1m", "select client", "weight 9 10.0.0.1/32")
+		case 10:
+			c[1].checks = pick(r, []string{"tcp://:80"}, []string{"tcp://:80", "tcp://:81"}, []string{"tcp://:81"})
+		}
+	}
+	return c
+}
+
+func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
+
+// stanzaOf is the stanza that judges a name, or nil.
+func (c *modelCorefile) stanzaOf(name string) *modelStanza {
+	for i := range c {
+		if strings.HasSuffix(name, "."+c[i].zone+".") && !strings.HasPrefix(name, "static.") {
+			return &c[i]
+		}
+	}
+	return nil
+}
+
+// covers reports whether an address may be probed.
+func (s *modelStanza) covers(a netip.Addr) bool {
+	return len(s.within) == 0 || slices.ContainsFunc(s.within, func(n netip.Prefix) bool { return n.Contains(a) })
+}
+
+// belief is what the rules have one believe of a target (B51, B52).
+type belief struct {
+	state       verdict.State
+	fails, hits int    // failures that add up while not down, and successes in a row
+	since       int64  // in milliseconds
+	held        uint32 // at the pace before the last reload, in seconds, until a probe says more
+}
+
+// after is the belief after a probe.
+func (b belief) after(p verdict.Pace, ok bool, now time.Time) belief {
+	b.held = 0
+	switch {
+	case !ok && b.state == verdict.Down:
+		b.hits = 0
+	case !ok:
+		b.fails, b.hits = b.fails+1, 0
+		if b.fails == p.Fall {
+			return belief{state: verdict.Down, since: now.UnixMilli()}
+		}
+	case b.state == verdict.Unknown || b.state == verdict.Down && b.hits+1 == p.Rise:
+		return belief{state: verdict.Up, since: now.UnixMilli()}
+	case b.state == verdict.Down || b.fails > 0:
+		b.hits++
+		if b.state == verdict.Up && b.hits == p.Rise {
+			b.fails, b.hits = 0, 0
+		}
+	}
+	return b
+}
+
+// promised reports whether that may still be believed of a target that has been alive, or not, for so long (B54).
+func (b belief) promised(p verdict.Pace, alive bool, long time.Duration) bool {
+	if alive {
+		return b.state != verdict.Down || long <= p.Interval+time.Duration(p.Rise-1)*p.Fast+p.Timeout
+	}
+	return b.state == verdict.Down || long <= p.Interval+time.Duration(p.Fall-1)*max(p.Fast, p.Timeout)+p.Timeout
+}
+
+// doubted reports whether a change of mind is in the air.
+func (b belief) doubted() bool { return b.state == verdict.Unknown || b.fails+b.hits > 0 }
+
+// wait is the time from one probe to the next, without what is taken off at random (B53).
+func (b belief) wait(p verdict.Pace) time.Duration {
+	if b.doubted() {
+		return p.Fast
+	}
+	return p.Interval
+}
+
+// holds is for how many seconds after the last probe the belief is sure to hold (B29).
+func (b belief) holds(p verdict.Pace) uint32 {
+	further := map[verdict.State]int{verdict.Up: p.Fall - b.fails - 1, verdict.Down: p.Rise - b.hits - 1}[b.state]
+	return max(b.held, uint32(jittered(b.wait(p)+time.Duration(further)*p.Fast)/time.Second))
+}
+
+// jittered is the least that is left of a wait.
+func jittered(wait time.Duration) time.Duration { return wait - wait/10 }
+
+// beliefs are all that may be believed of a target.
+type beliefs map[belief]bool
+
+func believing(b ...belief) beliefs {
+	s := make(beliefs)
+	for _, b := range b {
+		s[b] = true
+	}
+	return s
+}
+
+// resumed are the beliefs at that pace without their streaks, for another.
+func (s beliefs) resumed(p verdict.Pace) beliefs {
+	next := make(beliefs)
+	for b := range s {
+		if gapHolds {
+			b.held = b.holds(p)
+		}
+		b.fails, b.hits = 0, 0
+		next[b] = true
+	}
+	return next
+}
+
+func (s beliefs) or(more beliefs) beliefs {
+	s = maps.Clone(s)
+	maps.Copy(s, more)
+	return s
+}
+
+// modelKey tells targets apart: the pace is part of a check.
+type modelKey struct {
+	check string
+	pace  verdict.Pace
+	addr  netip.Addr
+}
+
+// modelTarget is a target that may be watched.
+type modelTarget struct {
+	may     beliefs
+	asked   map[string]time.Time // last for, by a query in a zone
+	kept    time.Time            // last asked for, or taken over by a reload
+	watched time.Time            // since when, for sure; zero while it is not probed yet
+	life    int                  // counts how often it may have been forgotten
+	doubted bool                 // it may not be watched at all
+
+	// Of this life:
+	last   time.Time // start of the last probe
+	spread bool      // it had the one wait that may be shorter, so that targets do not stay together
+	under  int       // probes under way
+}
+
+// idle is how long nobody has asked for it.
+func (t *modelTarget) idle(now time.Time) time.Duration {
+	last := time.Time{}
+	for _, at := range t.asked {
+		last = later(last, at)
+	}
+	return now.Sub(last)
+}
+
+// mayBeWatched reports whether it may not have been forgotten yet.
+func (t *modelTarget) mayBeWatched(now time.Time) bool {
+	return now.Sub(t.kept) <= keepsFor+forgetsFor+modelSlack
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// What nobody asks for is forgotten after keepsFor, give or take two looks a minute apart (B62).
+const (
+	keepsFor    = 15 * time.Minute
+	forgetsFor  = 2 * time.Minute
+	modelSlack  = time.Millisecond
+	modelTries  = 4 // runs of a sequence, since chance has its part in the plugin
+	modelLength = 60
+	modelSeeds  = 200
+)
+
+// Where the plugin falls short of the rules. With false, the model shows it.
+const (
+	// gapShared: a target that two stanzas have in common counts as that of one of them. When the pace of the other is
+	// edited, that begins with unknown.
+	gapShared = true
+	// gapHeld: a stanza that moves to a pace that another has already does not take over its verdicts.
+	gapHeld = true
+	// gapHolds: for how long a verdict holds is still what it was at the old pace, until the first probe at the new one.
+	gapHolds = true
+	// gapFailed: of a reload that fails it is remembered what was believed when it began.
+	gapFailed = true
+)
+
+// modelMemory is what may be remembered of a forgotten target.
+type modelMemory struct {
+	may   beliefs
+	until time.Time
+}
+
+// modelLife is how a backend fares.
+type modelLife struct {
+	how   string // alive, or refuses or swallows what it is asked
+	since time.Time
+}
+
+// model is the world of one sequence, and what the rules make of it.
+type model struct {
+	mu       sync.Mutex
+	began    time.Time
+	lives    map[netip.AddrPort]modelLife
+	corefile modelCorefile   // of the servers that run
+	running  []modelCorefile // that, and what a reload is about to end
+	targets  map[modelKey]*modelTarget
+	memories map[modelKey][]modelMemory // by the key without a pace
+	wrong    error                      // the first probe that should not have been
+	trace    []string
+}
+
+func newModel() *model {
+	m := &model{began: time.Now(), lives: make(map[netip.AddrPort]modelLife)}
+	for _, b := range modelBackends {
+		m.lives[b] = modelLife{"alive", m.began}
+	}
+	m.forgetAll()
+	return m
+}
+
+func (m *model) forgetAll() {
+	m.targets, m.memories = make(map[modelKey]*modelTarget), make(map[modelKey][]modelMemory)
+}
+
+// modelProber is a check as the world answers it.
+type modelProber struct {
+	m     *model
+	check string
+	pace  verdict.Pace
+}
+
+// Probe is what the pool calls.
+func (p modelProber) Probe(ctx context.Context, a netip.AddrPort) error {
+	t, life, how := p.m.begins(p, a)
+	var err error
+	switch how {
+	case "refuses":
+		err = errDead
+	case "swallows":
+		<-ctx.Done()
+		if err = ctx.Err(); errors.Is(err, context.Canceled) {
+			return check.ErrAbstain
+		}
+	}
+	p.m.ends(t, life, p.pace, err == nil)
+	return err
+}
+
+// begins takes note of a probe. It has to be allowed (B60, B62, B69), and no sooner than the pace says (B53, B65).
+func (m *model) begins(p modelProber, a netip.AddrPort) (*modelTarget, int, string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now, k := time.Now(), modelKey{p.check, p.pace, a.Addr()}
+	t := m.targets[k]
+	if t == nil {
+		m.fault(p, a, "nobody asked for it")
+		return nil, 0, m.lives[a].how
+	}
+	if !m.covered(k) {
+		m.fault(p, a, "no stanza covers it")
+	}
+	if !t.mayBeWatched(now) {
+		m.fault(p, a, "the last query for it was %s ago", now.Sub(t.kept))
+	}
+	if t.under++; t.under > 1 {
+		m.fault(p, a, "another probe is under way")
+	}
+	if !t.last.IsZero() {
+		least, most := p.pace.Interval, p.pace.Timeout
+		for b := range t.may {
+			least, most = min(least, jittered(b.wait(p.pace))), max(most, b.wait(p.pace))
+		}
+		if gap := now.Sub(t.last); gap < least && t.spread {
+			m.fault(p, a, "%s after the last time, want %s", gap, least)
+		} else if gap > most+modelSlack {
+			m.fault(p, a, "%s after the last time, want %s at most", gap, most)
+		} else if gap < least {
+			t.spread = true
+		}
+	}
+	t.last, t.doubted = now, false
+	return t, t.life, m.lives[a].how
+}
+
+// ends takes in the result.
+func (m *model) ends(t *modelTarget, life int, pace verdict.Pace, ok bool) {
+	if t == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next := make(beliefs)
+	for b := range t.may {
+		next[b.after(pace, ok, time.Now())] = true
+	}
+	if life == t.life {
+		t.under--
+		t.may = next
+	} else { // it may have come too late for a target that was forgotten and learned again
+		t.may = t.may.or(next)
+	}
+}
+
+func (m *model) fault(p modelProber, a netip.AddrPort, format string, args ...any) {
+	if m.wrong == nil {
+		m.wrong = fmt.Errorf("at %s %s is probed by %s %s: %s", time.Since(m.began), a, p.check, p.pace, fmt.Sprintf(format, args...))
+	}
+}
+
+// covered reports whether a running stanza has the check and may probe the address.
+func (m *model) covered(k modelKey) bool {
+	for _, c := range m.running {
+		for i := range c {
+			if s := &c[i]; s.pace == k.pace && slices.Contains(s.checks, k.check) && s.covers(k.addr) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// promises holds the beliefs, which follow from the probes, to what is promised of the time that takes.
+func (m *model) promises() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	for k, t := range m.targets {
+		port, _ := strconv.Atoi(strings.TrimPrefix(k.check, "tcp://:"))
+		l := m.lives[netip.AddrPortFrom(k.addr, uint16(port))]
+		if t.watched.IsZero() || t.idle(now) > keepsFor || t.doubted {
+			continue
+		}
+		long, kept := now.Sub(later(l.since, t.watched))-modelSlack, false
+		for b := range t.may {
+			kept = kept || b.promised(k.pace, l.how == "alive", long)
+		}
+		if !kept {
+			return fmt.Errorf("%s is %s for %s now, and by %s %s believed to be %v", k.addr, l.how, long, k.check, k.pace, t.may)
+		}
+	}
+	return m.wrong
+}
+
+// recall is what may be remembered of a target, or nothing.
+func (m *model) recall(k modelKey, now time.Time) beliefs {
+	may := make(beliefs)
+	for _, x := range m.memories[modelKey{check: k.check, addr: k.addr}] {
+		if now.Before(x.until) {
+			maps.Copy(may, x.may)
+		} else {
+			may[belief{}] = true
+		}
+	}
+	for other, t := range m.targets { // at another pace, perhaps forgotten
+		if k != other && k.check == other.check && k.addr == other.addr && t.idle(now) > keepsFor && t.mayBeWatched(now.Add(-2*other.pace.Interval)) {
+			maps.Copy(may, t.may.resumed(other.pace))
+			may[belief{}] = true
+		}
+	}
+	return may
+}
+
+// forget removes a target that nobody covers any more. It is remembered for two intervals.
+func (m *model) forget(k modelKey, t *modelTarget, now time.Time) {
+	may := t.may.resumed(k.pace)
+	if t.idle(now) > keepsFor {
+		may[belief{}] = true
+	}
+	m.remember(k, may, now.Add(2*k.pace.Interval))
+	delete(m.targets, k)
+}
+
+func (m *model) remember(k modelKey, may beliefs, until time.Time) {
+	bare := modelKey{check: k.check, addr: k.addr}
+	m.memories[bare] = append(m.memories[bare], modelMemory{may, until})
+}
+
+// ask takes note of a query that asks for a target (B59, B62).
+func (m *model) ask(k modelKey, zone string, now time.Time) {
+	t := m.targets[k]
+	if t == nil {
+		t = &modelTarget{may: m.recall(k, now), asked: make(map[string]time.Time), watched: now}
+		if len(t.may) == 0 {
+			t.may = believing(belief{})
+		}
+		m.targets[k] = t
+	} else if idle := t.idle(now); idle > keepsFor || t.doubted {
+		remembered := 2 * k.pace.Interval
+		may := m.recall(k, now).or(t.may.resumed(k.pace))
+		if t.mayBeWatched(now) {
+			may = may.or(t.may)
+		}
+		if idle > keepsFor+remembered || t.doubted {
+			may[belief{}] = true
+		}
+		if !t.mayBeWatched(now.Add(-remembered)) {
+			may = believing(belief{}).or(m.recall(k, now))
+		}
+		m.remember(k, t.may.resumed(k.pace).or(believing(belief{})), t.kept.Add(keepsFor+forgetsFor+remembered))
+		*t = modelTarget{may: may, asked: t.asked, watched: now, life: t.life + 1}
+	}
+	t.asked[zone], t.kept = now, now
+}
+
+// joins takes over, for the new paces of a Corefile, what its stanzas believed at the old ones (B69).
+func (m *model) joins(c modelCorefile) {
+	now, old := time.Now(), maps.Clone(m.targets)
+	for i := range c {
+		s := &c[i]
+		for k, t := range old {
+			if m.corefile[i].pace != k.pace || !slices.Contains(s.checks, k.check) || !s.covers(k.addr) {
+				continue
+			}
+			before := k.pace
+			if k.pace = s.pace; old[k] == nil {
+				heir := t.heir(before, s.zone, now)
+				heir.doubted = heir.doubted || gapShared && (len(t.asked) > 1 || m.holders(modelKey{k.check, before, k.addr}) > 1) || gapHeld && m.holders(k) > 0
+				if other := m.targets[k]; other != nil { // two stanzas move to this pace
+					heir.may, heir.doubted = heir.may.or(other.may), heir.doubted && other.doubted
+					maps.Copy(heir.asked, other.asked)
+				}
+				m.targets[k] = heir
+			}
+		}
+	}
+}
+
+// heir is the target at another pace, for a zone.
+func (t *modelTarget) heir(p verdict.Pace, zone string, now time.Time) *modelTarget {
+	h := &modelTarget{may: t.may.resumed(p), kept: now, doubted: t.doubted || t.idle(now) > keepsFor}
+	at, asked := t.asked[zone]
+	if !asked || now.Sub(at) > keepsFor {
+		at, h.doubted = now.Add(-t.idle(now)), true
+	}
+	h.asked = map[string]time.Time{zone: at}
+	return h
+}
+
+// holders counts the stanzas that have the check at that pace already.
+func (m *model) holders(k modelKey) (n int) {
+	for _, s := range m.corefile {
+		if s.pace == k.pace && slices.Contains(s.checks, k.check) {
+			n++
+		}
+	}
+	return n
+}
+
+// runs says which Corefiles have servers. What none of them covers is forgotten.
+func (m *model) runs(corefiles ...modelCorefile) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	m.running, m.corefile = corefiles, corefiles[len(corefiles)-1]
+	for k, t := range m.targets {
+		if !m.covered(k) {
+			m.forget(k, t, now)
+		} else if t.watched.IsZero() {
+			t.watched = now
+		}
+	}
+}
+
+// modelCandidate is an address of a set, with what may be believed of it.
+type modelCandidate struct {
+	addr      netip.Addr
+	ttl       uint32
+	backup    bool
+	unchecked bool
+	down      bool
+	since     int64  // when it went down
+	holds     uint32 // seconds after the last probe for which that is sure to stay
+}
+
+func (c modelCandidate) String() string {
+	return fmt.Sprintf("%s (down %t since %d, holds %ds, unchecked %t, backup %t)", c.addr, c.down, c.since, c.holds, c.unchecked, c.backup)
+}
+
+// look lists what may be believed of an address: it is down if one of its checks says so (B45).
+func (m *model) look(s *modelStanza, c modelCandidate, now time.Time) []modelCandidate {
+	c.unchecked = !s.covers(c.addr)
+	all := []modelCandidate{c}
+	if c.unchecked {
+		return all
+	}
+	for i, check := range s.checks {
+		k := modelKey{check, s.pace, c.addr}
+		may := believing(belief{})
+		if t := m.targets[k]; t != nil && t.idle(now) <= keepsFor && !t.doubted {
+			may = t.may
+		} else if t != nil && t.mayBeWatched(now) {
+			may = may.or(t.may)
+		}
+		var next []modelCandidate
+		for _, c := range all {
+			for b := range may {
+				if n := c.and(b, s.pace, i == 0); !slices.Contains(next, n) {
+					next = append(next, n)
+				}
+			}
+		}
+		all = next
+	}
+	return all
+}
+
+// and adds what one more check says.
+func (c modelCandidate) and(b belief, p verdict.Pace, first bool) modelCandidate {
+	holds, down := b.holds(p), b.state == verdict.Down
+	switch {
+	case first || down && !c.down:
+		c.down, c.holds, c.since = down, holds, b.since
+	case down:
+		c.since, c.holds = min(c.since, b.since), max(c.holds, holds)
+	case !c.down:
+		c.holds = min(c.holds, holds)
+	}
+	return c
+}
+
+// rank is the tier of a candidate: fit primaries, fit backups, and then the ones most recently up (B10, B11, B26).
+func (c modelCandidate) rank() int64 {
+	switch {
+	case c.down:
+		return 1<<62 - c.since
+	case c.backup:
+		return 1
+	}
+	return 0
+}
+
+// permits reports what is wrong with a reply, if the candidates are as given.
+func (s *modelStanza) permits(set []modelCandidate, reply *dns.Msg, code int, soa bool) error {
+	primaries, fit := 0, [2]int{}
+	for _, c := range set {
+		if !c.backup {
+			primaries++
+		}
+		if r := c.rank(); r < 2 {
+			fit[r]++
+		}
+	}
+	if fit == [2]int{} && s.allDown != "serve" {
+		return s.closed(set, reply, code, soa)
+	}
+	limit, least := s.limit, max(1, s.quorum(primaries))
+	if limit == 0 {
+		limit = len(set)
+	}
+	n, deepest := len(set), int64(1<<62)
+	switch least = min(least, limit); {
+	case fit[0] >= least:
+		n, deepest = fit[0], 0
+	case fit[0]+fit[1] >= least:
+		n, deepest = fit[0]+fit[1], 1
+	}
+	got, err := replied(reply, code)
+	if err != nil {
+		return err
+	}
+	if len(got) != min(n, limit) {
+		return fmt.Errorf("%d addresses, want %d", len(got), min(n, limit))
+	}
+	var out []modelCandidate
+	worst, best := int64(-1), int64(1<<62)
+	for _, c := range set {
+		if _, ok := got[c.addr]; ok {
+			out, worst = append(out, c), max(worst, c.rank())
+		} else {
+			best = min(best, c.rank())
+		}
+	}
+	if len(out) != len(got) || worst > deepest || worst > best {
+		return errors.New("not the best ones")
+	}
+	return s.lasts(out, got, s.bound(out))
+}
+
+// quorum is min_up for a number of primaries.
+func (s *modelStanza) quorum(primaries int) int {
+	share, isShare := strings.CutSuffix(s.minUp, "%")
+	n, _ := strconv.Atoi(share)
+	if isShare {
+		return (n*primaries + 99) / 100
+	}
+	return min(n, primaries)
+}
+
+// bound is the highest TTL for what is believed of these (B29, B30).
+func (s *modelStanza) bound(set []modelCandidate) uint32 {
+	bound := uint32(1 << 31)
+	if s.ttlOff {
+		return bound
+	}
+	if s.ttl[0] > 0 {
+		bound = s.ttl[0]
+	}
+	for _, c := range set {
+		if !c.unchecked {
+			bound = min(bound, max(s.ttl[1], c.holds))
+		}
+	}
+	return bound
+}
+
+// lasts reports what is wrong with the TTLs of a reply.
+func (s *modelStanza) lasts(set []modelCandidate, got map[netip.Addr]uint32, bound uint32) error {
+	for _, c := range set {
+		least := min(c.ttl, s.ttl[1])
+		if s.ttlOff {
+			least = c.ttl
+		}
+		if ttl := got[c.addr]; ttl > min(c.ttl, bound) || ttl < least {
+			return fmt.Errorf("TTL %d of %s, want %d at most and %d at least", ttl, c.addr, min(c.ttl, bound), least)
+		}
+	}
+	return nil
+}
+
+// replied lists the addresses of a reply, with their TTLs.
+func replied(reply *dns.Msg, code int) (map[netip.Addr]uint32, error) {
+	if reply == nil || code != dns.RcodeSuccess || reply.Rcode != dns.RcodeSuccess {
+		return nil, fmt.Errorf("code %d", code)
+	}
+	got := make(map[netip.Addr]uint32)
+	for _, rr := range reply.Answer {
+		a, _ := addressOf(rr)
+		if _, twice := got[a]; twice {
+			return nil, fmt.Errorf("%s stands twice", a)
+		}
+		got[a] = rr.Header().Ttl
+	}
+	return got, nil
+}
+
+// closed reports what is wrong with the reply when nothing is fit (B8, B9, B31).
+func (s *modelStanza) closed(set []modelCandidate, reply *dns.Msg, code int, soa bool) error {
+	if s.allDown == "servfail" {
+		if reply != nil || code != dns.RcodeServerFailure {
+			return errors.New("want SERVFAIL")
+		}
+		return nil
+	}
+	got, err := replied(reply, code)
+	if err != nil {
+		return err
+	}
+	bound, instead := s.bound(set), []modelCandidate(nil)
+	for _, c := range set {
+		bound = min(bound, c.ttl)
+	}
+	for _, word := range strings.Fields(s.allDown) {
+		if a, err := netip.ParseAddr(word); err == nil && a.Is4() == set[0].addr.Is4() {
+			instead = append(instead, modelCandidate{addr: a, ttl: bound})
+		}
+	}
+	for _, c := range instead {
+		if _, ok := got[c.addr]; !ok {
+			return fmt.Errorf("want %s", c.addr)
+		}
+	}
+	if len(got) != len(instead) {
+		return fmt.Errorf("%d addresses, want %d", len(got), len(instead))
+	}
+	if len(instead) > 0 {
+		return s.lasts(instead, got, bound)
+	}
+	if len(reply.Ns) > 1 || len(reply.Ns) == 0 && soa {
+		return fmt.Errorf("authority %v", reply.Ns)
+	}
+	for _, rr := range reply.Ns {
+		if x, ok := rr.(*dns.SOA); !ok || x.Hdr.Ttl > bound || x.Minttl > bound {
+			return fmt.Errorf("authority %v, want an SOA for %d at most", rr, bound)
+		}
+	}
+	return nil
+}
+
+// modelServer is a server block of a Corefile that runs.
+type modelServer struct {
+	corefile modelCorefile
+	g        *generation
+	h        Multivalue
+	denied   map[string]time.Time // names for which an SOA may have been needed
+}
+
+// modelRun is one sequence under way.
+type modelRun struct {
+	*model
+	t      *testing.T
+	p      *pool
+	next   plugin.Handler
+	server *modelServer
+}
+
+// load makes a server of a Corefile. It joins the pool.
+func (r *modelRun) load(c modelCorefile) *modelServer {
+	stanzas, err := parseCorefile(c.String())
+	if err != nil {
+		panic(fmt.Sprintf("%v in\n%s", err, c))
+	}
+	g := new(generation)
+	for i, s := range stanzas {
+		for k := range s.checks {
+			s.checks[k].prober = modelProber{r.model, c[i].checks[k], c[i].pace}
+		}
+		g.add(s, r.p)
+	}
+	b := newBlock(stanzas)
+	b.learner.next.Store(&r.next)
+	g.learners = append(g.learners, b.learner)
+	r.p.join(g)
+	return &modelServer{c, g, Multivalue{Next: r.next, block: b}, make(map[string]time.Time)}
+}
+
+func (r *modelRun) end(s *modelServer) {
+	for _, l := range s.g.learners {
+		l.close()
+	}
+	r.p.leave(s.g)
+}
+
+// query asks, and judges the reply.
+func (r *modelRun) query(q dns.Question) error {
+	var set []dns.RR
+	for _, rr := range modelZone {
+		if rr.Header().Name == q.Name && rr.Header().Rrtype == q.Qtype {
+			set = append(set, rr)
+		}
+	}
+	judge := r.expect(q, set)
+	reply, code := serve(r.t, r.server.h, query(q.Name, q.Qtype))
+	got := fmt.Sprintf("code %d", code)
+	if reply != nil {
+		got = strings.ReplaceAll(fmt.Sprint(reply.Answer, reply.Ns), "\t", " ")
+	}
+	r.trace = append(r.trace, "    "+got)
+	return judge(reply, code)
+}
+
+// expect takes note of a query, and returns what judges the reply.
+func (r *modelRun) expect(q dns.Question, set []dns.RR) func(*dns.Msg, int) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now, s := time.Now(), r.server.corefile.stanzaOf(q.Name)
+	whole := func(reply *dns.Msg, code int) error {
+		if reply == nil || fmt.Sprint(reply.Answer) != fmt.Sprint(set) {
+			return fmt.Errorf("want the set as it is")
+		}
+		return nil
+	}
+	if s == nil {
+		return whole
+	}
+	denied, before := r.server.denied[q.Name]
+	soa := before && now.Sub(denied) < keepsFor-time.Minute
+	if s.allDown != "serve" && s.allDown != "servfail" {
+		r.server.denied[q.Name] = now
+	}
+	all := s.candidates(set)
+	if len(all) == 1 && s.allDown == "serve" {
+		return whole // and not probed (B60a)
+	}
+	var may [][]modelCandidate
+	for _, c := range all {
+		may = append(may, r.look(s, c, now))
+	}
+	for _, c := range all {
+		for _, check := range s.checks {
+			if s.covers(c.addr) {
+				r.ask(modelKey{check, s.pace, c.addr}, s.zone, now)
+			}
+		}
+	}
+	if s.dryRun {
+		return whole
+	}
+	return func(reply *dns.Msg, code int) error {
+		return anyOf(may, nil, func(set []modelCandidate) error { return s.permits(set, reply, code, soa) })
+	}
+}
+
+// candidates are the different addresses of a set (B22).
+func (s *modelStanza) candidates(set []dns.RR) (all []modelCandidate) {
+	primaries := 0
+	for _, rr := range set {
+		c := modelCandidate{ttl: rr.Header().Ttl}
+		c.addr, _ = addressOf(rr)
+		if slices.ContainsFunc(all, func(other modelCandidate) bool { return other.addr == c.addr }) {
+			continue
+		}
+		c.backup = s.backup != "" && netip.MustParsePrefix(s.backup).Contains(c.addr)
+		if !c.backup {
+			primaries++
+		}
+		all = append(all, c)
+	}
+	for i := range all {
+		all[i].backup = all[i].backup && primaries > 0
+	}
+	return all
+}
+
+// anyOf is nil if f is for any way to take one of each of the choices, else its last error.
+func anyOf(choices [][]modelCandidate, taken []modelCandidate, f func([]modelCandidate) error) (err error) {
+	if len(taken) == len(choices) {
+		if err = f(taken); err != nil {
+			err = fmt.Errorf("%w, if %v", err, taken)
+		}
+		return err
+	}
+	for _, c := range choices[len(taken)] {
+		if err = anyOf(choices, append(slices.Clip(taken), c), f); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// modelStep is something that happens. What n means depends on what that is.
+type modelStep struct {
+	what string
+	n    int
+	wait time.Duration
+}
+
+// modelSteps draws a sequence.
+func modelSteps(seed uint64) (steps []modelStep) {
+	r := rand.New(rand.NewPCG(seed, 1))
+	for i := range modelLength {
+		s := modelStep{n: r.IntN(1 << 20)}
+		switch x := r.IntN(100); {
+		case i < 2:
+			s.what = "reload"
+		case x < 45:
+			s.what = "query"
+		case x < 69:
+			s.what, s.wait = "wait", time.Duration(1+r.Int64N(20e9))
+		case x < 72:
+			s.what, s.wait = "wait", time.Duration(60e9+r.Int64N(120e9))
+		case x < 74:
+			s.what, s.wait = "wait", time.Duration(14*60e9+r.Int64N(8*60e9)) // nobody asks for long
+		case x < 86:
+			s.what = pick(r, "alive", "alive", "refuses", "refuses", "swallows")
+		case x < 97:
+			s.what = "reload"
+		case x < 99:
+			s.what = "failed reload"
+		default:
+			s.what = "stop and start"
+		}
+		steps = append(steps, s)
+	}
+	return steps
+}
+
+// do lets a step happen.
+func (r *modelRun) do(s modelStep) error {
+	switch s.what {
+	case "query":
+		return r.query(r.say(s, modelSets[s.n%len(modelSets)]))
+	case "wait":
+		r.say(s, dns.Question{})
+		time.Sleep(s.wait)
+	case "reload":
+		r.reload(s)
+	case "failed reload":
+		r.fail(s)
+	case "stop and start":
+		r.say(s, dns.Question{})
+		r.end(r.server)
+		r.mu.Lock()
+		r.forgetAll()
+		r.mu.Unlock()
+		r.server = r.load(r.corefile)
+		r.p.confirm(r.server.g)
+	default:
+		r.live(s)
+	}
+	return nil
+}
+
+func (r *modelRun) say(s modelStep, q dns.Question) dns.Question {
+	r.trace = append(r.trace, strings.TrimSpace(fmt.Sprintf("%s: %s %s %s", time.Since(r.began), s.what, strings.Trim(q.String(), ";\t"), strings.TrimPrefix(s.wait.String(), "0s"))))
+	return q
+}
+
+// live changes how a backend fares, or all of a set but perhaps one.
+func (r *modelRun) live(s modelStep) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	spared := modelBackends[s.n%len(modelBackends)].Addr()
+	chosen := []netip.AddrPort{modelBackends[s.n%len(modelBackends)]}
+	if s.n%7 < 3 {
+		chosen = nil
+		q := modelSets[s.n/7%len(modelSets)]
+		for _, rr := range modelZone {
+			if a, _ := addressOf(rr); rr.Header().Name == q.Name && rr.Header().Rrtype == q.Qtype && a != spared {
+				chosen = append(chosen, netip.AddrPortFrom(a, 80))
+			}
+		}
+	}
+	r.trace = append(r.trace, fmt.Sprintf("%s: %s: %v", time.Since(r.began), s.what, chosen))
+	for _, b := range chosen {
+		old := r.lives[b]
+		if (old.how == "alive") != (s.what == "alive") {
+			old.since = time.Now()
+		}
+		r.lives[b] = modelLife{s.what, old.since}
+	}
+}
+
+// reload changes to another Corefile, in one of the orders that it may happen in.
+func (r *modelRun) reload(s modelStep) {
+	old := r.server
+	next := r.load(old.corefile.edit(s.n))
+	r.trace = append(r.trace, fmt.Sprintf("%s: reload (%d) to %s", time.Since(r.began), s.n%4, next.corefile))
+	r.mu.Lock()
+	r.joins(next.corefile)
+	r.mu.Unlock()
+	switch s.n % 4 {
+	case 0:
+		r.end(old)
+		r.p.confirm(next.g)
+	case 1:
+		r.p.confirm(next.g)
+		r.runs(old.corefile, next.corefile)
+		time.Sleep(time.Second)
+		r.end(old)
+	case 2:
+		time.Sleep(time.Second)
+		r.end(old)
+		r.p.confirm(next.g)
+	case 3:
+		r.p.confirm(next.g)
+		r.end(old)
+	}
+	r.runs(next.corefile)
+	r.server = next
+}
+
+// fail is a reload that fails. It should leave nothing (B70).
+func (r *modelRun) fail(s modelStep) {
+	next := r.load(r.corefile.edit(s.n))
+	r.trace = append(r.trace, fmt.Sprintf("%s: failed reload to %s", time.Since(r.began), next.corefile))
+	r.mu.Lock()
+	before := maps.Clone(r.targets)
+	r.joins(next.corefile)
+	heirs := r.targets
+	r.targets = before
+	r.mu.Unlock()
+	time.Sleep(time.Duration(s.n % 5e3 * 1e6))
+	r.p.abandon()
+	for _, l := range next.g.learners {
+		l.close()
+	}
+	for k, t := range heirs {
+		if gapFailed && before[k] == nil {
+			r.remember(k, t.may.or(believing(belief{})), time.Now().Add(2*k.pace.Interval))
+		}
+	}
+}
+
+// runModel runs a sequence, and returns what went wrong, with all that happened before.
+func runModel(t *testing.T, steps []modelStep) (err error) {
+	before := fmt.Sprint(modelZone)
+	inBubble(t, func(t *testing.T, p *pool, _ *fakeNetwork) {
+		r := &modelRun{model: newModel(), t: t, p: p, next: zoneOf(modelZone...)}
+		r.server = r.load(modelStart())
+		r.runs(r.server.corefile)
+		p.confirm(r.server.g)
+		for _, s := range steps {
+			if err = r.do(s); err == nil {
+				synctest.Wait()
+				err = r.promises()
+			}
+			if err != nil {
+				err = fmt.Errorf("%w\n%s", err, strings.Join(r.trace, "\n"))
+				return
+			}
+		}
+	})
+	if err == nil && fmt.Sprint(modelZone) != before {
+		err = errors.New("the zone was changed")
+	}
+	return err
+}
+
+// shrink leaves out of a failing sequence what is not needed to make it fail (delta debugging).
+func shrink(steps []modelStep, fails func([]modelStep) bool) []modelStep {
+	for size := len(steps) / 2; size > 0; {
+		fewer := len(steps)
+		for at := 0; at+size <= len(steps); {
+			if without := slices.Concat(steps[:at], steps[at+size:]); fails(without) {
+				steps = without
+			} else {
+				at += size
+			}
+		}
+		if len(steps) == fewer || size > 1 {
+			size /= 2
+		}
+	}
+	return steps
+}
+
+// Whatever happens, answers and probes are what the rules say (B1 to B3, B8 to B13, B22, B23, B26, B29 to B31, B51 to B54,
+// B57, B60, B62, B65, B69, B70; I10).
+func TestModel(t *testing.T) {
+	clock := uint64(time.Now().UnixNano())
+	for seed := range uint64(modelSeeds + 1) {
+		if seed == modelSeeds {
+			seed = clock
+		}
+		steps := modelSteps(seed)
+		err := runModel(t, steps)
+		if err == nil {
+			continue
+		}
+		steps = shrink(steps, func(fewer []modelStep) bool {
+			for range modelTries {
+				if e := runModel(t, fewer); e != nil {
+					err = e
+					return true
+				}
+			}
+			return false
+		})
+		t.Fatalf("seed %d, with %d steps: %v", seed, len(steps), err)
+	}
+}
