@@ -103,7 +103,7 @@ func (p *pool) confirm(g *generation) {
 	p.life.Lock()
 	defer p.life.Unlock()
 	p.do(func() { p.confirmed(g, time.Now()) })
-	p.teach(g)
+	p.wake(g)
 	if g.stage != confirmed || p.stop != nil {
 		return
 	}
@@ -118,8 +118,8 @@ func (p *pool) confirm(g *generation) {
 	}()
 }
 
-// teach lets the generation's blocks learn ahead of queries. Readiness waits for what they ask first.
-func (p *pool) teach(g *generation) {
+// wake lets the generation's blocks learn ahead of queries. Readiness waits for what they ask first.
+func (p *pool) wake(g *generation) {
 	if g.stage != confirmed {
 		return
 	}

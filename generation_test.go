@@ -91,7 +91,7 @@ func TestReloadFails(t *testing.T) {
 		pace.Interval = 5 * time.Second
 		for range 10 {
 			candidateOf(p, testStanza("tcp://:81", other, testPace), testStanza("tcp://:80", other, pace))
-			time.Sleep(20 * time.Second)
+			elapse(20 * time.Second)
 			p.abandon()
 		}
 		if got := other.asked(addr(1)); got != 0 {
@@ -324,7 +324,7 @@ func TestResultAfterStop(t *testing.T) {
 		n.swallow(addr(1))
 		s.Look(owner, addr(1), 0, 30)
 		for n.asked(addr(1)) == 0 {
-			time.Sleep(100 * time.Millisecond)
+			elapse(100 * time.Millisecond)
 		}
 		p.leave(g)
 		asked := n.asked(addr(1))

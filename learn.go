@@ -4,10 +4,11 @@ import (
 	"context"
 	"maps"
 	"net/netip"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
 
 	"github.com/coredns/coredns/plugin"
 
@@ -102,22 +103,24 @@ func newLearner(b *block) *learner {
 	}
 }
 
-// find returns what is known, or nil; then it has taken note that it is wanted.
-func (l *learner) find(name string, qtype uint16) *reply {
-	q := question{strings.ToLower(name), qtype}
-	if known := l.known.Load(); known != nil {
-		if lesson := (*known)[q]; lesson != nil {
-			if !lesson.asked.Load() {
-				lesson.asked.Store(true)
-			}
-			return lesson.reply.Load()
-		}
+// find returns what is known, nil while there was no answer, and whether it is a question that has been taken up.
+func (l *learner) find(q question) (r *reply, found bool) {
+	lesson := l.lessons()[q]
+	if lesson == nil {
+		return nil, false
 	}
+	if !lesson.asked.Load() {
+		lesson.asked.Store(true)
+	}
+	return lesson.reply.Load(), true
+}
+
+// want has a question taken up, if there is room for it.
+func (l *learner) want(q question) {
 	select {
 	case l.wanted <- q:
 	default: // the next query repeats it
 	}
-	return nil
 }
 
 // lacksOrigin reports whether there is something to ask, and no query has yet shown where questions come in.
@@ -341,7 +344,7 @@ func (l *learner) digest(q question, m *dns.Msg) (*reply, time.Duration) {
 	ttl := uint32(maxLesson / time.Second)
 	for _, rr := range m.Answer {
 		ttl = min(ttl, rr.Header().Ttl)
-		if addr, ok := addressOf(rr); ok {
+		if addr, ok := answer.Address(rr); ok {
 			r.addrs = append(r.addrs, addr)
 			r.foreign = r.foreign || !l.block.ours(rr.Header().Name)
 		}
@@ -359,17 +362,6 @@ func (l *learner) digest(q question, m *dns.Msg) (*reply, time.Duration) {
 		return nil, 0 // neither an answer nor a denial: a referral, or less
 	}
 	return r, min(max(time.Duration(ttl)*time.Second, minLesson), maxLesson)
-}
-
-func addressOf(rr dns.RR) (netip.Addr, bool) {
-	switch rr := rr.(type) {
-	case *dns.A:
-		addr, ok := netip.AddrFromSlice(rr.A)
-		return addr.Unmap(), ok
-	case *dns.AAAA:
-		return netip.AddrFromSlice(rr.AAAA)
-	}
-	return netip.Addr{}, false
 }
 
 // until is ctx with the time-out of a question, cancelled when quit is closed.

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
@@ -100,8 +99,7 @@ func keepAsking(t *testing.T, h plugin.Handler, d time.Duration, name string, qt
 	var m *dns.Msg
 	for end := time.Now().Add(d); time.Now().Before(end); {
 		m, _ = serve(t, h, query(name, qtype))
-		time.Sleep(time.Second)
-		synctest.Wait()
+		elapse(time.Second)
 	}
 	return m
 }
@@ -128,7 +126,7 @@ func TestLearnsHosts(t *testing.T) {
 		z.fail(true) // what is known stays
 		h.block.learner.start(nil)
 		keepAsking(t, h, time.Second, "_x._tcp.example.org.", dns.TypeSRV)
-		if r := h.block.learner.find("a.example.org.", dns.TypeA); r == nil || len(r.addrs) != 1 {
+		if r, _ := h.block.learner.find(question{"a.example.org.", dns.TypeA}); r == nil || len(r.addrs) != 1 {
 			t.Errorf("known of the host after a failure: %v", r)
 		}
 	})
@@ -211,15 +209,15 @@ func TestReloadKeepsLessons(t *testing.T) {
 		if got := len(b.learner.lessons()); got != 4 {
 			t.Fatalf("%d lessons were adopted, want 4", got)
 		}
-		if r := b.learner.find("b.example.org.", dns.TypeA); r == nil || len(r.addrs) != 1 || r.addrs[0] != addr(2) {
+		if r, _ := b.learner.find(question{"b.example.org.", dns.TypeA}); r == nil || len(r.addrs) != 1 || r.addrs[0] != addr(2) {
 			t.Errorf("known of b: %v", r)
 		}
 		h.block.learner.close()
 		before := z.count("b.example.org.", dns.TypeA)
 		var next plugin.Handler = z
 		b.learner.next.Store(&next)
-		p.teach(&generation{stage: confirmed, learners: []*learner{b.learner}})
-		time.Sleep(2 * time.Second)
+		p.wake(&generation{stage: confirmed, learners: []*learner{b.learner}})
+		elapse(2 * time.Second)
 		if got := z.count("b.example.org.", dns.TypeA) - before; got != 1 {
 			t.Errorf("b was asked for %d times after the reload, want once", got)
 		}
@@ -228,7 +226,7 @@ func TestReloadKeepsLessons(t *testing.T) {
 		}
 		b.learner.close()
 		one, other := newBlock([]*parsedStanza{srvStanza(n)}), newBlock([]*parsedStanza{srvStanza(n)})
-		p.teach(&generation{stage: confirmed, learners: []*learner{one.learner, other.learner}})
+		p.wake(&generation{stage: confirmed, learners: []*learner{one.learner, other.learner}})
 		if p.before("") != nil {
 			t.Error("of two blocks with the same keys, which views tell apart, one is adopted")
 		}
@@ -269,7 +267,7 @@ func TestWatchBesideSelectClient(t *testing.T) {
 		s.rule.Policy = answer.Policy{Limit: 1, MinUp: answer.Quorum{Count: 1}, Client: true, AllDown: answer.NoData}
 		s.watch = []string{"www.example.org."}
 		h := serving(p, zoneOf(www...), s)
-		time.Sleep(30 * time.Second)
+		elapse(30 * time.Second)
 		if n.asked(addr(1)) == 0 || n.asked(addr(2)) == 0 {
 			t.Errorf("asked %d and %d times", n.asked(addr(1)), n.asked(addr(2)))
 		}
@@ -285,15 +283,18 @@ func TestFailedQuestionsRest(t *testing.T) {
 		z := changingZone(hostsOf(1, 2)...)
 		h := serving(p, z, srvStanza(n))
 		z.fail(true)
-		h.block.learner.find("a.example.org.", dns.TypeA)
+		q := question{"a.example.org.", dns.TypeA}
+		h.block.learner.want(q)
 		h.block.learner.start(nil)
-		time.Sleep(5 * time.Minute)
+		elapse(5 * time.Minute)
 		if got := z.count("a.example.org.", dns.TypeA); got != 1 {
 			t.Errorf("asked %d times for one query", got)
 		}
 		for range 60 {
-			h.block.learner.find("a.example.org.", dns.TypeA)
-			time.Sleep(time.Second)
+			if _, found := h.block.learner.find(q); !found {
+				h.block.learner.want(q)
+			}
+			elapse(time.Second)
 		}
 		if got := z.count("a.example.org.", dns.TypeA); got < 9 || got > 14 {
 			t.Errorf("asked %d times in a minute of queries, want one in five seconds", got)
@@ -312,23 +313,21 @@ func TestLearnerForgets(t *testing.T) {
 			t.Errorf("%d lessons, want 4: two hosts, two families", got)
 		}
 		before := z.count("a.example.org.", dns.TypeA)
-		time.Sleep(keepLesson - time.Minute)
+		elapse(keepLesson - time.Minute)
 		if got := z.count("a.example.org.", dns.TypeA) - before; got > 1 {
 			t.Errorf("asked %d times while nobody wanted to know", got)
 		}
-		time.Sleep(2 * time.Minute)
-		synctest.Wait()
+		elapse(2 * time.Minute)
 		if got := len(l.lessons()); got != 0 {
 			t.Errorf("%d lessons after a while", got)
 		}
 		for i := range maxLessons + 100 {
-			l.find(fmt.Sprintf("h%d.example.org.", i), dns.TypeA)
+			l.want(question{fmt.Sprintf("h%d.example.org.", i), dns.TypeA})
 			if i%50 == 0 {
-				time.Sleep(time.Second)
+				elapse(time.Second)
 			}
 		}
-		time.Sleep(time.Minute)
-		synctest.Wait()
+		elapse(time.Minute)
 		if got := len(l.lessons()); got != maxLessons {
 			t.Errorf("%d lessons, want %d", got, maxLessons)
 		}
@@ -364,18 +363,16 @@ func TestWatch(t *testing.T) {
 		if !p.awaits(time.Now()) {
 			t.Error("ready before anything is known")
 		}
-		time.Sleep(censusTakes - time.Second)
-		synctest.Wait()
+		elapse(censusTakes - time.Second)
 		if !p.awaits(time.Now()) {
 			t.Error("ready before the dead one has a verdict") // it takes three failures, two seconds apart
 		}
-		time.Sleep(time.Second + time.Millisecond)
+		elapse(time.Second + time.Millisecond)
 		if p.awaits(time.Now()) {
 			t.Error("not ready after five seconds")
 		}
 		for _, d := range []time.Duration{10 * time.Second, 2 * time.Hour} {
-			time.Sleep(d)
-			synctest.Wait()
+			elapse(d)
 			if m, _ := serve(t, h, query("www.example.org.", dns.TypeA)); addressesOf(m) != "10.0.0.2" {
 				t.Errorf("after %s without a query: %s", d, addressesOf(m))
 			}
@@ -391,8 +388,7 @@ func TestCensus(t *testing.T) {
 		serving(p, zoneOf(www...), s)
 		began := time.Now()
 		for p.awaits(time.Now()) {
-			time.Sleep(10 * time.Millisecond)
-			synctest.Wait()
+			elapse(10 * time.Millisecond)
 		}
 		if took := time.Since(began); took > testPace.Fast+200*time.Millisecond {
 			t.Errorf("ready after %s, though every address answered within %s", took, testPace.Fast)
@@ -407,15 +403,15 @@ func TestCensus(t *testing.T) {
 func zoneFile(t *testing.T, serial int, records string) file.File {
 	t.Helper()
 	text := fmt.Sprintf("example.org. 300 IN SOA ns.example.org. hostmaster.example.org. %d 7200 3600 1209600 60\n%s", serial, records)
-	z, err := file.Parse(strings.NewReader(text), "example.org.", "db.example.org", 0)
+	z, err := file.Parse(strings.NewReader(text), "example.org.", "db.example.org", -1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return file.File{Zones: file.Zones{Z: map[string]*file.Zone{"example.org.": z}, Names: []string{"example.org."}}}
 }
 
-// A zone that is preloaded is read again when its serial has changed; only names of the stanza are learned, whole sets alone,
-// and they stay watched without a query (B59, B62).
+// A zone that is preloaded is read again when its serial has changed; only what the stanza would judge is learned, no
+// glue and no signed set, and it stays watched without a query (B59, B62).
 func TestPreload(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
 		s := forZone(testStanza("tcp://:80", n, testPace), "www.example.org.")
@@ -423,15 +419,17 @@ func TestPreload(t *testing.T) {
 		b := newBlock([]*parsedStanza{s})
 		f := zoneFile(t, 1, "www.example.org. 30 IN A 10.0.0.1\nwww.example.org. 30 IN A 10.0.0.2\n"+
 			"sub.www.example.org. 30 IN NS ns.sub.www.example.org.\nns.sub.www.example.org. 30 IN A 10.0.0.4\nns.sub.www.example.org. 30 IN A 10.0.0.5\n"+
+			"signed.www.example.org. 30 IN A 10.0.0.11\nsigned.www.example.org. 30 IN A 10.0.0.12\n"+
+			"signed.www.example.org. 30 IN RRSIG A 13 4 30 20300101000000 20200101000000 1 example.org. AAAA\n"+
 			"one.www.example.org. 30 IN A 10.0.0.7\nother.example.org. 30 IN A 10.0.0.8\nother.example.org. 30 IN A 10.0.0.9")
 		if err := b.learner.list([]*parsedStanza{s}, []plugin.Handler{f}); err != nil {
 			t.Fatal(err)
 		}
 		g := begin(p, s)
 		g.learners = append(g.learners, b.learner)
-		p.teach(g)
-		time.Sleep(2 * time.Hour)
-		for i, want := range map[int]bool{1: true, 2: true, 4: false, 5: false, 7: false, 8: false, 9: false} {
+		p.wake(g)
+		elapse(2 * time.Hour)
+		for i, want := range map[int]bool{1: true, 2: true, 4: false, 5: false, 11: false, 12: false, 7: false, 8: false, 9: false} {
 			if got := n.asked(addr(i)) > 700; got != want {
 				t.Errorf("%s was asked %d times in two hours", addr(i), n.asked(addr(i)))
 			}
@@ -440,15 +438,77 @@ func TestPreload(t *testing.T) {
 		old.Lock() // as file does when it reads a zone again
 		old.Apex, old.Tree = edited.Apex, edited.Tree
 		old.Unlock()
-		time.Sleep(preloadEvery + 10*time.Second)
+		elapse(preloadEvery + 10*time.Second)
 		if n.asked(addr(3)) == 0 {
 			t.Error("the new address was not asked")
 		}
-		time.Sleep(time.Hour)
+		elapse(time.Hour)
 		before := n.asked(addr(1))
-		time.Sleep(time.Hour)
+		elapse(time.Hour)
 		if got := n.asked(addr(1)) - before; got != 0 {
 			t.Errorf("an address that left the zone was asked %d times", got)
+		}
+	})
+}
+
+// A zone of serial 0 is read, and one that nobody lists is tried again less and less often, and keeps no other waiting.
+func TestPreloadOfOddZones(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+		s.zones = append(s.zones, "example.net.")
+		s.preload = true
+		b := newBlock([]*parsedStanza{s})
+		f := zoneFile(t, 0, "www.example.org. 30 IN A 10.0.0.1\nwww.example.org. 30 IN A 10.0.0.2")
+		asked := countedLister{f, new(int)}
+		if err := b.learner.list([]*parsedStanza{s}, []plugin.Handler{asked}); err != nil {
+			t.Fatal(err)
+		}
+		g := begin(p, s)
+		g.learners = append(g.learners, b.learner)
+		p.wake(g)
+		elapse(time.Hour)
+		if n.asked(addr(1)) == 0 {
+			t.Error("the zone with the serial 0 was not read")
+		}
+		if *asked.missed < 60 || *asked.missed > 80 {
+			t.Errorf("asked %d times in an hour for a zone that is not there", *asked.missed)
+		}
+	})
+}
+
+// countedLister counts how often it is asked for the zone it does not have.
+type countedLister struct {
+	file.File
+	missed *int
+}
+
+func (c countedLister) Transfer(zone string, serial uint32) (<-chan []dns.RR, error) {
+	if zone == "example.net." {
+		*c.missed++
+	}
+	return c.File.Transfer(zone, serial)
+}
+
+// Hosts of which nothing can be learned do not keep those behind them from being judged.
+func TestFailingHostsStarveNobody(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		var set []dns.RR
+		for i := range 2 * maxWants {
+			set = append(set, test.SRV(fmt.Sprintf("_x._tcp.example.org. 30 IN SRV 1 1 8000 fails%d.example.org.", i)))
+		}
+		set = append(set, service...)
+		rrs := append(slices.Clone(set), hostsOf(1, 2)[len(service):]...)
+		z := plugin.HandlerFunc(func(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+			if strings.HasPrefix(r.Question[0].Name, "fails") {
+				return dns.RcodeServerFailure, nil
+			}
+			return zoneOf(rrs...).ServeDNS(ctx, w, r)
+		})
+		h := serving(p, z, srvStanza(n))
+		n.kill(addr(1))
+		m := keepAsking(t, h, 2*time.Minute, "_x._tcp.example.org.", dns.TypeSRV)
+		if strings.Contains(targetsOf(m), " a.example.org.") || len(m.Answer) != 2*maxWants+1 {
+			t.Errorf("%d records, want all but that of a: %s", len(m.Answer), targetsOf(m))
 		}
 	})
 }
@@ -461,21 +521,21 @@ func TestCapOfAName(t *testing.T) {
 		for i := range maxPerName + 200 {
 			s.Look("WWW.example.org.", addr(i), 0, 30)
 			if i%1000 == 0 {
-				time.Sleep(time.Second)
+				elapse(time.Second)
 			}
 		}
-		time.Sleep(time.Second)
+		elapse(time.Second)
 		if got := sizeOf(p).watches; got != maxPerName {
 			t.Errorf("%d targets, want %d", got, maxPerName)
 		}
 		s.Look("other.example.org.", addr(maxPerName+500), 0, 30)
-		time.Sleep(time.Second)
+		elapse(time.Second)
 		if got := sizeOf(p).watches; got != maxPerName+1 {
 			t.Errorf("%d targets with another name, want %d", got, maxPerName+1)
 		}
-		time.Sleep(time.Hour)
+		elapse(time.Hour)
 		s.Look(owner, addr(1), 0, 30)
-		time.Sleep(time.Second)
+		elapse(time.Second)
 		if got := sizeOf(p).watches; got != 1 {
 			t.Errorf("%d targets after the others were forgotten, want 1", got)
 		}
@@ -518,6 +578,22 @@ func TestWarmupByThePoolsClock(t *testing.T) {
 		// Full is a quarter; half the weight of each of three others is a seventh.
 		if early <= 0 || early > 0.04 || half < 0.10 || half > 0.19 || full < 0.21 || full > 0.29 {
 			t.Errorf("share %.3f at first, %.3f at half time, %.3f in the end", early, half, full)
+		}
+	})
+}
+
+// The clock that queries read is never more than a second behind while something warms up, however seldom the pool probes.
+func TestClockOfThePool(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := testStanza("tcp://:80", n, testPace)
+		s.rule.Policy.Warmup = time.Minute
+		s.seal(testPace)
+		begin(p, s)
+		for range 20 {
+			elapse(1700 * time.Millisecond)
+			if late := time.Since(time.UnixMilli(int64(p.clock.Load()))); late > time.Second {
+				t.Fatalf("the clock is %s behind", late)
+			}
 		}
 	})
 }
@@ -610,6 +686,46 @@ func TestSelectClient(t *testing.T) {
 	})
 }
 
+// Whoever answered us may have looked at more of the client's network than we did: the answer is good for no more
+// (RFC 7871, section 7.2.1). His message is not written to.
+func TestScopeOfTheUpstream(t *testing.T) {
+	theirs := &dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 32, SourceScope: 32, Address: []byte{198, 51, 100, 7}}
+	m := new(dns.Msg)
+	m.SetEdns0(1232, false)
+	m.IsEdns0().Option = []dns.EDNS0{theirs}
+	ours := &dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 32, SourceScope: 24, Address: []byte{198, 51, 100, 7}}
+	out := withOptions(m, m, []dns.EDNS0{ours})
+	got := out.IsEdns0().Option
+	if len(got) != 1 || got[0].(*dns.EDNS0_SUBNET).SourceScope != 32 {
+		t.Errorf("options %v, want the subnet once, with the scope 32", got)
+	}
+	if out == m || len(m.IsEdns0().Option) != 1 || m.IsEdns0().Option[0] != dns.EDNS0(theirs) {
+		t.Error("the message from below was changed")
+	}
+}
+
+// What a dry run decided is told to nobody, though an alias leads to it from a stanza that is none; and the other way round
+// (B32, B57).
+func TestExtendedErrorOfAnAlias(t *testing.T) {
+	for dry, want := range map[bool]bool{true: false, false: true} {
+		inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+			alias, end := forZone(testStanza("tcp://:80", n, testPace), "shop.example.org."), forZone(testStanza("tcp://:80", n, testPace), "www.example.org.")
+			alias.rule.Policy.DryRun, end.rule.Policy.DryRun = !dry, dry
+			h := serving(p, plugin.HandlerFunc(func(_ context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+				m := new(dns.Msg)
+				m.SetReply(r)
+				m.Answer = append([]dns.RR{test.CNAME("shop.example.org. 30 IN CNAME www.example.org.")}, www...)
+				return dns.RcodeSuccess, w.WriteMsg(m)
+			}), alias, end)
+			n.kill(addr(1), addr(2))
+			keepAsking(t, h, 30*time.Second, "shop.example.org.", dns.TypeA)
+			if opt, _ := exchangeOf(t, h, "203.0.113.1", withEDNS(query("shop.example.org.", dns.TypeA))); (opt != nil) != want {
+				t.Errorf("the alias's target a dry run: %t, OPT %v", dry, opt)
+			}
+		})
+	}
+}
+
 // An EDNS client is told when health was disregarded, or emptied the answer; nobody else is (B32).
 func TestExtendedErrors(t *testing.T) {
 	for policy, want := range map[answer.AllDown]string{answer.Serve: textOpen, answer.NoData: textClosed} {
@@ -635,6 +751,10 @@ func TestExtendedErrors(t *testing.T) {
 			s.rule.Policy.DryRun = true
 			if opt, _ := exchangeOf(t, h, "203.0.113.1", withEDNS(query("www.example.org.", dns.TypeA))); opt != nil {
 				t.Error("a dry run changed the answer")
+			}
+			s.rule.Policy.Client = true // for which an OPT may go out
+			if opt, _ := exchangeOf(t, h, "203.0.113.1", withEDNS(query("www.example.org.", dns.TypeA))); opt != nil {
+				t.Error("a dry run where the client chooses changed the answer")
 			}
 		})
 	}

@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
@@ -59,7 +60,7 @@ var modelSets, modelBackends = func() (sets []dns.Question, backends []netip.Add
 			sets = append(sets, q)
 		}
 		for _, port := range []uint16{80, 81} {
-			a, _ := addressOf(rr)
+			a, _ := answer.Address(rr)
 			if b := netip.AddrPortFrom(a, port); !slices.Contains(backends, b) {
 				backends = append(backends, b)
 			}
@@ -776,7 +777,7 @@ func replied(reply *dns.Msg, code int) (map[netip.Addr]uint32, error) {
 	}
 	got := make(map[netip.Addr]uint32)
 	for _, rr := range reply.Answer {
-		a, _ := addressOf(rr)
+		a, _ := answer.Address(rr)
 		if _, twice := got[a]; twice {
 			return nil, fmt.Errorf("%s stands twice", a)
 		}
@@ -937,7 +938,7 @@ func (s *modelStanza) candidates(set []dns.RR) (all []modelCandidate) {
 	primaries := 0
 	for _, rr := range set {
 		c := modelCandidate{ttl: rr.Header().Ttl}
-		c.addr, _ = addressOf(rr)
+		c.addr, _ = answer.Address(rr)
 		if slices.ContainsFunc(all, func(other modelCandidate) bool { return other.addr == c.addr }) {
 			continue
 		}
@@ -1047,7 +1048,7 @@ func (r *modelRun) live(s modelStep) {
 		chosen = nil
 		q := modelSets[s.n/7%len(modelSets)]
 		for _, rr := range modelZone {
-			if a, _ := addressOf(rr); rr.Header().Name == q.Name && rr.Header().Rrtype == q.Qtype && a != spared {
+			if a, _ := answer.Address(rr); rr.Header().Name == q.Name && rr.Header().Rrtype == q.Qtype && a != spared {
 				chosen = append(chosen, netip.AddrPortFrom(a, 80))
 			}
 		}

@@ -18,6 +18,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync/atomic"
 
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
@@ -65,7 +66,7 @@ func (m Multivalue) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.M
 		x.shown = &shown.Report
 	}
 	code, err := plugin.NextOrFailure(name, m.Next, context.WithValue(ctx, exchangeKey{}, x), x, r)
-	if x.wanting || m.block.learner.lacksOrigin() {
+	if x.wants > 0 || m.block.learner.lacksOrigin() {
 		m.block.learner.start(originOf(ctx))
 	}
 	if x.failed {
@@ -128,8 +129,7 @@ type exchange struct {
 	shown    *answer.Report // to metadata; nil if nobody asked
 
 	failed          bool // an answer was withheld in favour of SERVFAIL
-	wanting         bool // something would be needed that the learner does not know
-	wants           int  // how much of that
+	wants           int  // questions that the learner should take up
 	inquiring       bool // it is a question of our own
 	quiet           bool // nothing goes out, so that there is nothing to deny
 	byClient        bool // a policy lets the client choose
@@ -223,17 +223,14 @@ func (x *exchange) Rule(owner string) *answer.Rule {
 // Follow reports whether the addresses of a host count for the records that name it: inside the server block's zones,
 // unless it is exempt; outside, where within says what may be probed, since the host is somebody else's.
 func (x *exchange) Follow(owner, host string) bool {
-	if z := x.block.zones.find(host); z != nil {
-		return z.stanza != nil
-	}
-	if x.block.origins.Matches(host) != "" {
+	if x.block.ours(host) {
 		return true
 	}
 	z := x.block.zones.find(owner)
 	if z == nil {
 		z = x.zone
 	}
-	return z.stanza != nil && len(z.stanza.within) > 0
+	return x.block.zones.find(host) == nil && z.stanza != nil && len(z.stanza.within) > 0
 }
 
 // ours reports whether a name lies in the server block's zones, and is not exempt.
@@ -261,13 +258,11 @@ func (x *exchange) Addresses(host string, rrtype uint16) ([]netip.Addr, bool) {
 }
 
 func (x *exchange) known(name string, qtype uint16) *reply {
-	if x.wants == maxWants {
-		return nil
-	}
-	r := x.block.learner.find(name, qtype)
-	if r == nil {
-		x.wanting = true
+	q := question{strings.ToLower(name), qtype}
+	r, found := x.block.learner.find(q)
+	if !found && x.wants < maxWants {
 		x.wants++
+		x.block.learner.want(q)
 	}
 	return r
 }

@@ -173,6 +173,12 @@ func verdictOf(s *parsedStanza, a netip.Addr) (v verdict.Verdict) {
 	return v
 }
 
+// elapse lets time go by in a bubble, where that takes none, until everybody there waits for something again.
+func elapse(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // pass lets time pass while queries ask for the addresses every second.
 func pass(d time.Duration, s *parsedStanza, addrs ...netip.Addr) {
 	for end := time.Now().Add(d); time.Now().Before(end); {

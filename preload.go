@@ -106,7 +106,10 @@ func (x *list) plan(there bool, now time.Time) {
 func (l *learner) refresh(x *list) bool {
 	defer survive("preloading " + x.zone)
 	records, serial, ok := x.read()
-	if ok && serial != x.serial {
+	if !ok {
+		return false // what is gone from here is forgotten like any other
+	}
+	if serial != x.serial || len(records) > 1 {
 		x.serial, x.answers = serial, x.sets(l.block, records)
 	}
 	for i, m := range x.answers {
@@ -119,7 +122,7 @@ func (l *learner) refresh(x *list) bool {
 			}
 		}
 	}
-	return ok
+	return true
 }
 
 // read asks the sources for the zone, or for the one above that holds it.
@@ -130,6 +133,7 @@ func (x *list) read() (records []dns.RR, serial uint32, ok bool) {
 			if err != nil {
 				continue
 			}
+			records = nil
 			for rrs := range channel {
 				records = append(records, rrs...)
 			}

@@ -180,17 +180,12 @@ func parseWeight(s *parsedStanza, c *caddy.Controller, args []string) error {
 		if i := slices.IndexFunc(s.rule.Policy.Weights, func(w answer.Weight) bool { return w.Network == n.Prefix }); i >= 0 {
 			return c.Errf("weight of %s stands twice", n.Prefix)
 		}
-		if i := slices.IndexFunc(s.rule.Policy.Weights, func(w answer.Weight) bool { return within(w.Network, n.Prefix) }); i >= 0 {
+		if i := slices.IndexFunc(s.rule.Policy.Weights, func(w answer.Weight) bool { return holds(w.Network, n.Prefix) }); i >= 0 {
 			return c.Errf("weight of %s never counts, since %s before it holds it: want the narrower network first", n.Prefix, s.rule.Policy.Weights[i].Network)
 		}
 		s.rule.Policy.Weights = append(s.rule.Policy.Weights, answer.Weight{Network: n.Prefix, Weight: weight})
 	}
 	return nil
-}
-
-// within reports whether a network lies in another.
-func within(outer, inner netip.Prefix) bool {
-	return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
 }
 
 // single reports whether an address is one host's.

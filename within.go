@@ -21,11 +21,16 @@ type network struct {
 
 func newNetwork(p netip.Prefix) network {
 	n := network{Prefix: p}
-	n.special = slices.ContainsFunc(special, func(s netip.Prefix) bool { return s.Bits() <= p.Bits() && s.Contains(p.Addr()) })
+	n.special = slices.ContainsFunc(special, func(s netip.Prefix) bool { return holds(s, p) })
 	if p.Addr().Is4() {
 		n.four, n.base, n.mask = true, bits4(p.Addr()), ^uint32(0)<<(32-p.Bits())
 	}
 	return n
+}
+
+// holds reports whether a network lies in another.
+func holds(outer, inner netip.Prefix) bool {
+	return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
 }
 
 func bits4(addr netip.Addr) uint32 {

@@ -20,8 +20,8 @@ example.org:0 {
     CACHE
     multivalue {
         CALM
-        limit 4
         ttl 3s 1s
+        HOW
     }
 }`
 
@@ -39,7 +39,7 @@ func TestZoneSurvivesThousandsOfThinnedAnswers(t *testing.T) {
 				fmt.Fprintf(&records, "www.pool 5 A 127.0.0.%d\n", n)
 			}
 			s.zone("example.org", records.String()+"shop.pool 5 CNAME www.pool\nwww.pool 5 TXT \"unjudged\"\n_http._tcp.pool SRV 1 2 80 www.pool")
-			v := s.serve(replace(owned, "CACHE", cache))
+			v := s.serve(replace(owned, "CACHE", cache, "HOW", "limit 4"))
 			before := v.transfer("example.org.")
 			if !strings.Contains(before, "www.pool.example.org.	5	IN	A	127.0.0.50") {
 				t.Fatalf("the transfer lacks an address:\n%s", before)
@@ -53,21 +53,6 @@ func TestZoneSurvivesThousandsOfThinnedAnswers(t *testing.T) {
 		})
 	}
 }
-
-const ownedHosts = `
-example.org:0 {
-    bind 127.0.0.1
-    transfer {
-        to *
-    }
-    file DIR/example.org
-    CACHE
-    multivalue {
-        CALM
-        types A AAAA SRV MX HTTPS SVCB
-        ttl 3s 1s
-    }
-}`
 
 // The same for records that name hosts: parts of the zone's records are in what goes out, thinned hints and glue among them
 // (B16, B17, B23).
@@ -86,7 +71,7 @@ pool         5 MX    1 a.pool
 pool         5 MX    2 c.pool
 web.pool     5 HTTPS 1 . ipv4hint=127.0.0.31,127.0.0.33
 svc.pool     5 SVCB  1 c.pool ipv4hint=127.0.0.33,127.0.0.32`)
-			v := s.serve(replace(ownedHosts, "CACHE", cache))
+			v := s.serve(replace(owned, "CACHE", cache, "HOW", "types A AAAA SRV MX HTTPS SVCB"))
 			before := v.transfer("example.org.")
 			questions := []string{"_x._tcp.pool.example.org SRV", "pool.example.org MX", "web.pool.example.org HTTPS", "svc.pool.example.org SVCB"}
 			for _, q := range questions {

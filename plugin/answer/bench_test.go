@@ -39,7 +39,7 @@ func boardFor(n, down, limit int) *board {
 	b := &board{verdicts: make(map[netip.Addr]*verdict.Verdict)}
 	b.rule = Rule{Types: TypesOf(judged...), Policy: Policy{Limit: limit, MinUp: Quorum{Count: 1}, TTL: TTL{Min: 30}}, Health: b}
 	for i, rr := range addresses(n, 30).Answer {
-		addr, _ := address(rr)
+		addr, _ := Address(rr)
 		b.verdicts[addr] = &verdict.Verdict{State: verdict.Up, Holds: 13 * time.Second}
 		if i < down {
 			b.verdicts[addr].State = verdict.Down

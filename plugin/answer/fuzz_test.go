@@ -219,7 +219,7 @@ func (x thinning) check(t *testing.T) {
 func wellFormed(section []dns.RR) int {
 	n := 0
 	for _, rr := range section {
-		if _, ok := address(rr); ok || !slices.Contains([]uint16{dns.TypeA, dns.TypeAAAA}, rr.Header().Rrtype) {
+		if _, ok := Address(rr); ok || !slices.Contains([]uint16{dns.TypeA, dns.TypeAAAA}, rr.Header().Rrtype) {
 			n++
 		}
 	}
@@ -246,7 +246,7 @@ func highest(section []dns.RR) map[string]uint32 {
 func (x thinning) checkAnswer(t *testing.T) {
 	known := highest(x.in.Answer)
 	for _, rr := range x.out.Answer {
-		addr, _ := address(rr)
+		addr, _ := Address(rr)
 		ttl, ok := known[key(rr)]
 		switch {
 		case ok && rr.Header().Ttl <= ttl:
@@ -372,7 +372,7 @@ func (x thinning) checkAdditional(t *testing.T) {
 	others := 0
 	for _, rr := range x.in.Extra {
 		was = append(was, key(rr))
-		if _, glue := address(rr); !glue && rr.Header().Rrtype != dns.TypeRRSIG {
+		if _, glue := Address(rr); !glue && rr.Header().Rrtype != dns.TypeRRSIG {
 			others++
 		}
 	}
@@ -382,7 +382,7 @@ func (x thinning) checkAdditional(t *testing.T) {
 		if rr.Header().Ttl > known[key(rr)] {
 			t.Errorf("TTL of %s", rr)
 		}
-		if _, glue := address(rr); !glue && rr.Header().Rrtype != dns.TypeRRSIG {
+		if _, glue := Address(rr); !glue && rr.Header().Rrtype != dns.TypeRRSIG {
 			others--
 		}
 	}
@@ -401,7 +401,7 @@ func (x thinning) checkGlue(t *testing.T) {
 		host, port := target(rr)
 		named[strings.ToLower(host)] = true
 		for _, glue := range x.in.Extra {
-			addr, ok := address(glue)
+			addr, ok := Address(glue)
 			if !ok || !sameName(glue.Header().Name, host) || !x.d.Look("", addr, port, 0).State().Fit() {
 				continue
 			}
@@ -417,7 +417,7 @@ func (x thinning) checkGlue(t *testing.T) {
 			continue
 		}
 		for _, glue := range x.out.Extra {
-			if _, ok := address(glue); ok && glue.Header().Class == dns.ClassINET && sameName(glue.Header().Name, host) {
+			if _, ok := Address(glue); ok && glue.Header().Class == dns.ClassINET && sameName(glue.Header().Name, host) {
 				t.Errorf("without %s, %s is an orphan", rr, glue)
 			}
 		}

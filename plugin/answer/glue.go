@@ -45,7 +45,7 @@ func (g *glue) read(room *scratch) {
 	}
 	clear(g.heads)
 	for i := len(g.extra) - 1; i >= 0; i-- { // backwards, so that each list is in the order of the section
-		if _, ok := address(g.extra[i]); ok && g.extra[i].Header().Class == dns.ClassINET {
+		if _, ok := Address(g.extra[i]); ok && g.extra[i].Header().Class == dns.ClassINET {
 			slot := hashName(g.extra[i].Header().Name) & (len(g.heads) - 1)
 			g.links[i], g.heads[slot] = g.heads[slot], int32(i+1)
 			g.bounds[i] = math.MaxUint32
@@ -178,7 +178,7 @@ func (room *scratch) welcome(marks []uint8, rr dns.RR) {
 	}
 	fit := 0
 	room.mark(marks, host, func(i int) uint8 {
-		addr, _ := address(room.m.Extra[i])
+		addr, _ := Address(room.m.Extra[i])
 		if !s.rule.Health.Look(s.owner, addr, port, rr.Header().Ttl).State().Fit() {
 			return isNamed
 		}

@@ -104,7 +104,7 @@ func (room *scratch) tallyHints(t *tally, rr dns.RR) {
 	}
 	host, _ := room.followed(rr)
 	for i := room.glue.find(host); i >= 0 && host != "."; i = room.glue.after(i, host) {
-		addr, _ := address(room.m.Extra[i])
+		addr, _ := Address(room.m.Extra[i])
 		v := t.rule.Health.Look(t.owner, addr, port, rr.Header().Ttl)
 		room.glue.saw(i, v, t.rule.Policy.TTL.of(v))
 	}

@@ -117,7 +117,7 @@ func (room *scratch) addresses(answer []dns.RR, s *set) []candidate {
 		if s.size < len(answer) && !s.has(rr.Header()) {
 			continue
 		}
-		if addr, ok := address(rr); ok {
+		if addr, ok := Address(rr); ok {
 			all[n] = candidate{addr: addr, index: int32(i), ttl: rr.Header().Ttl}
 			n++
 		}
@@ -178,8 +178,8 @@ func hash(addr netip.Addr) int {
 	return int(x * oddity >> 33)
 }
 
-// address is the address that a record holds, if it holds one.
-func address(rr dns.RR) (addr netip.Addr, ok bool) {
+// Address is the address that a record holds, if it holds one.
+func Address(rr dns.RR) (addr netip.Addr, ok bool) {
 	switch rr := rr.(type) {
 	case *dns.A:
 		switch len(rr.A) {

@@ -125,7 +125,7 @@ func (room *scratch) reach(q inquiry) verdict.Brief {
 	}
 	for i := room.glue.find(q.host); i >= 0; i = room.glue.after(i, q.host) {
 		rr := room.m.Extra[i]
-		addr, _ := address(rr)
+		addr, _ := Address(rr)
 		seen[family(rr)] = true
 		v := q.rule.Health.Look(q.owner, addr, q.port, q.ttl)
 		room.glue.saw(i, v, q.rule.Policy.TTL.of(v))
