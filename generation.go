@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+	"github.com/coredns-multivalue/multivalue/plugin/wire"
 )
 
 // generation is what one Corefile, or one reload of it, asks of the pool. The new one joins before the old one leaves,
@@ -51,6 +52,8 @@ type checkSpec struct {
 	identity verdict.Identity
 	bare     verdict.Identity // without the pace
 	prober   prober
+	talk     wire.Talk // nil where only the prober can ask
+	hold     bool      // keep the connection of a good probe
 	pace     verdict.Pace
 	name     string // for logs and metrics
 	secret   uint64 // stands for what the name does not show
@@ -180,6 +183,7 @@ func (p *pool) clearMetrics() {
 	}
 	p.watches = make(map[verdict.Target]*watch)
 	clear(p.names)
+	p.isolation.end()
 	for _, c := range p.checks {
 		c.drop(nil)
 	}
@@ -289,14 +293,14 @@ func (p *pool) hold(held map[verdict.Identity]*pacedCheck, spec checkSpec, live 
 	c := held[spec.identity]
 	if c == nil {
 		if c = p.checks[spec.identity]; c == nil {
-			c = &pacedCheck{checkSpec: spec, checkMetrics: newCheckMetrics(spec.name)}
+			c = &pacedCheck{checkSpec: spec, checkMetrics: newCheckMetrics(spec.name, spec.hold)}
 		}
 		c.live = false
 		held[spec.identity] = c
 	}
 	if live {
 		c.live = true
-		c.prober = spec.prober
+		c.prober, c.talk = spec.prober, spec.talk
 	}
 }
 

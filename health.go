@@ -11,6 +11,7 @@ import (
 
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+	"github.com/coredns-multivalue/multivalue/plugin/wire"
 )
 
 const (
@@ -53,6 +54,7 @@ type pool struct {
 	notes   chan string      // what the query path has to say to the log; lossy
 	orders  chan func()      // from the life cycle
 	probed  chan probeResult // never blocks a probe: it has room for all in flight
+	line    line
 
 	life sync.Mutex          // held by a start, a stop, or a change of generations; never by a query or the loop
 	stop func()              // ends the loop and waits for it; nil while it does not run
@@ -66,15 +68,19 @@ type pool struct {
 	names       map[string]int            // targets, by the name that they were first asked for
 	warming     bool                      // a stanza has use for the clock
 	schedule    schedule
+	isolation   isolation
 	nextSweep   time.Time
 }
 
 func newPool() *pool {
+	bound := min(maxInFlight, max(descriptors()/4, minInFlight))
 	return &pool{
 		wanted:   make(chan want, wantedBuffer),
 		notes:    make(chan string, 64),
 		orders:   make(chan func()),
-		probed:   make(chan probeResult, maxInFlight),
+		probed:   make(chan probeResult, bound),
+		line:     line{heard: make(chan []wire.Answer, 64), mostly: max(descriptors()/2-bound, 0)},
+		schedule: schedule{bound: bound},
 		checks:   make(map[verdict.Identity]*pacedCheck),
 		watches:  make(map[verdict.Target]*watch),
 		memories: make(map[verdict.Target]memory),
@@ -107,10 +113,12 @@ func (p *pool) say(format string, args ...any) {
 // run keeps the loop going until the context ends. A panic in it loses what was believed, and everything is served
 // until it is learned again: that is better than to lose the DNS server.
 func (p *pool) run(ctx context.Context) {
+	p.line.refused = false
 	var probes sync.WaitGroup
 	for !p.loop(ctx, &probes) {
 		p.reset()
 	}
+	p.hearAll(p.line.close(), time.Now())
 	done := make(chan struct{})
 	go func() { probes.Wait(); close(done) }()
 	select {
@@ -140,6 +148,8 @@ func (p *pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 			p.learn(w, time.Now())
 		case r := <-p.probed:
 			p.settle(r, time.Now())
+		case answers := <-p.line.heard:
+			p.hearAll(answers, time.Now())
 		case note := <-p.notes:
 			log.Warning(note)
 		case <-timer.C:
@@ -149,6 +159,7 @@ func (p *pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 			p.sweep(now)
 		}
 		p.schedule.dispatch(now, func(w *watch) { p.start(ctx, probes, w, now) })
+		p.line.flush()
 		timer.Reset(p.pause(now))
 	}
 }
@@ -163,13 +174,17 @@ func (p *pool) pause(now time.Time) time.Duration {
 	return wait
 }
 
-// start hands a watch to a probe of its own.
+// start hands a watch to a probe: to the line if it can ask that, else to a goroutine.
 func (p *pool) start(ctx context.Context, probes *sync.WaitGroup, w *watch, now time.Time) {
 	if late := now.Sub(w.due); late > w.check.pace.Interval {
 		skippedOverdue.Inc() // it missed a whole turn, which is not made up for
 	}
-	probeLag.Observe(now.Sub(w.due).Seconds())
+	probeLag.Observe(max(0, now.Sub(w.due).Seconds()))
 	w.started = now
+	if p.line.asks(w) {
+		p.line.add(w)
+		return
+	}
 	question, timeout, addr := w.check.prober, w.check.pace.Timeout, w.target.Addr
 	probes.Go(func() {
 		began := time.Now()
@@ -204,22 +219,34 @@ func (p *pool) settle(r probeResult, now time.Time) {
 			w.check.saidAbstained = true
 			log.Errorf("%s keeps its state: %v (further such probes are only counted for a minute)", w.target, r.err)
 		}
-		p.schedule.add(w, w.started.Add(shorten(w.check.pace.Fast)))
+		p.schedule.add(w, w.started.Add(w.check.shorten(w.check.pace.Fast)))
 		return
 	}
 	w.check.count(r.err, r.took)
 	w.failing = r.err != nil
+	if p.isolation.withholds(w, r.err != nil, len(p.watches), now) {
+		p.schedule.add(w, w.started.Add(w.check.shorten(w.check.pace.Fast)))
+		return
+	}
 	v, wait := w.machine.Step(w.check.pace, r.err, now)
 	if v.State != w.verdict.State {
 		p.transition(w, v)
 	}
-	wait = shorten(wait)
+	if !v.State.Fit() {
+		p.release(w)
+	}
+	if w.check.hold {
+		v.Holds = min(v.Holds, time.Duration(w.check.pace.Fall-1)*alarmPace)
+	}
+	wait = w.check.shorten(w.hurry(v.State, r.err != nil, wait))
 	if !w.settled && wait > w.check.pace.Fast {
 		w.settled = true
 		wait = between(0, wait)
 		v.Holds = min(v.Holds, wait)
 	}
+	before := w.verdict.State
 	w.publish(v)
+	p.isolation.doubt(w, before)
 	p.schedule.add(w, w.started.Add(wait))
 }
 

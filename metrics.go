@@ -68,6 +68,24 @@ var (
 		NativeHistogramBucketFactor: plugin.NativeHistogramBucketFactor,
 		Help:                        "The time from when a probe was due to when it started.",
 	})
+	heldConnections = promauto.NewGauge(prometheus.GaugeOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: subsystem,
+		Name:      "held_connections",
+		Help:      "The number of connections that are kept to targets by checks with hold.",
+	})
+	alarmsTotal = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: subsystem,
+		Name:      "alarms_total",
+		Help:      "The count of kept connections that a peer ended and that led to a probe at once, by check.",
+	}, []string{"check"})
+	isolatedGauge = promauto.NewGauge(prometheus.GaugeOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: subsystem,
+		Name:      "isolated",
+		Help:      "Whether no target answers, so that none is taken down for a while.",
+	})
 	panics = promauto.NewCounter(prometheus.CounterOpts{
 		Namespace: plugin.Namespace,
 		Subsystem: subsystem,
@@ -89,17 +107,20 @@ var (
 	skippedSigned  = skippedTotal.WithLabelValues("dnssec")      // a signed set, served whole
 	skippedPacked  = skippedTotal.WithLabelValues("packed")      // an answer that another plugin had packed already
 	skippedOverdue = skippedTotal.WithLabelValues("overdue")     // a probe's turn, missed by more than an interval
+	skippedAlone   = skippedTotal.WithLabelValues("isolated")    // a target that would have gone down while nobody answered
+	skippedHold    = skippedTotal.WithLabelValues("hold")        // a connection that was not kept, for there were too many
 	skippedRate    = skippedTotal.WithLabelValues("rate")        // a wait for the bound on probes a second
 )
 
 // checkMetrics are the series of one check. Checks that differ in their pace alone share them.
 type checkMetrics struct {
 	good, bad, abstained prometheus.Counter
+	alarms               prometheus.Counter // nil if the check keeps no connections
 	duration             prometheus.Observer
 	transitions          [4]prometheus.Counter // by the new state
 }
 
-func newCheckMetrics(name string) checkMetrics {
+func newCheckMetrics(name string, hold bool) checkMetrics {
 	m := checkMetrics{
 		good:      probesTotal.WithLabelValues(name, "success"),
 		bad:       probesTotal.WithLabelValues(name, "failure"),
@@ -108,6 +129,9 @@ func newCheckMetrics(name string) checkMetrics {
 	}
 	for _, to := range []verdict.State{verdict.Up, verdict.Down} {
 		m.transitions[to] = transitionsTotal.WithLabelValues(name, to.String())
+	}
+	if hold {
+		m.alarms = alarmsTotal.WithLabelValues(name)
 	}
 	return m
 }
@@ -132,6 +156,7 @@ func (c *pacedCheck) drop(held map[verdict.Identity]*pacedCheck) {
 	probesTotal.DeletePartialMatch(label)
 	probeDuration.DeletePartialMatch(label)
 	transitionsTotal.DeletePartialMatch(label)
+	alarmsTotal.DeletePartialMatch(label)
 }
 
 // answerMetrics are the counters of one zone's answers on one server and view, by outcome.

@@ -856,6 +856,7 @@ func (r *modelRun) load(c modelCorefile) *modelServer {
 	for i, s := range stanzas {
 		for k := range s.checks {
 			s.checks[k].prober = modelProber{r.model, c[i].checks[k], c[i].pace}
+			s.checks[k].talk = nil
 		}
 		g.add(s, r.p)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -221,7 +222,11 @@ func TestPoolBound(t *testing.T) {
 			for i := range 200 {
 				addrs = append(addrs, addr(i))
 			}
-			pass(60*time.Second, s, addrs...)
+			var living []netip.Addr // or the pool would think that it is alone
+			for i := range 100 {
+				living = append(living, addr(1000+i))
+			}
+			pass(60*time.Second, s, slices.Concat(addrs, living)...)
 			n.kill(addrs[:100]...)
 			n.swallow(addrs[100:]...)
 			killed := time.Now()
@@ -305,8 +310,8 @@ func TestPoolDeadDoNotDelayTheLiving(t *testing.T) {
 				t.Fatalf("%s, alive, was last asked %s ago", addr(i), time.Since(last))
 			}
 		}
-		if n.most > maxInFlight {
-			t.Errorf("%d probes at once, want at most %d", n.most, maxInFlight)
+		if n.most > p.schedule.bound {
+			t.Errorf("%d probes at once, want at most %d", n.most, p.schedule.bound)
 		}
 		n.set(n.holes, false, []netip.Addr{addr(1)})
 		time.Sleep(time.Minute)
@@ -527,7 +532,7 @@ func TestLookNeverWaits(t *testing.T) {
 
 // The rate of probes is bounded, whatever a Corefile asks for.
 func TestScheduleRate(t *testing.T) {
-	var s schedule
+	s := schedule{bound: 512}
 	now := time.Unix(1e9, 0)
 	for range 10 * maxInFlight {
 		s.add(&watch{check: &pacedCheck{}}, now)
@@ -573,7 +578,8 @@ func TestPoolCountsOverdue(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
 		s := testStanza("tcp://:80", n, testPace)
 		begin(p, s)
-		const holes = 3 * maxFailing
+		p.schedule.bound = 512
+		const holes = 3 * 384
 		for i := range holes { // each holds one of the places of the failing for its timeout
 			n.swallow(addr(i))
 			s.Look(owner, addr(i), 0, 30)
@@ -603,7 +609,7 @@ func TestPoolCountsOverdue(t *testing.T) {
 
 // When the bound on the rate binds, the failing get their turns among the living: else nothing would go down.
 func TestScheduleRateIsFair(t *testing.T) {
-	var s schedule
+	s := schedule{bound: 512}
 	now := time.Unix(1e9, 0)
 	for i := range 1000 {
 		w := &watch{check: &pacedCheck{}, failing: i%10 == 0}

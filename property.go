@@ -330,7 +330,10 @@ func parseCheck(s *parsedStanza, c *caddy.Controller, args []string) error {
 	if err != nil {
 		return fmt.Errorf("%s:%d - Error during parsing: check: %w", c.File(), line, err) // the URL may hold a password
 	}
-	spec := checkSpec{prober: question, name: question.String(), secret: question.Secret(), port: question.Port(), portNamed: question.PortNamed()}
+	spec := checkSpec{prober: question, name: question.String(), secret: question.Secret(), port: question.Port(), portNamed: question.PortNamed(), hold: question.Hold()}
+	if talk := question.Talk(); talk != nil {
+		spec.talk = talk
+	}
 	spec.bare = verdict.Identify(spec.name, spec.secret)
 	if slices.ContainsFunc(s.checks, func(other checkSpec) bool { return other.bare == spec.bare }) {
 		return c.Errf("check %s stands twice in this stanza", spec.name)

@@ -6,13 +6,16 @@ import (
 )
 
 const (
-	// maxInFlight bounds the probes under way. Each takes a goroutine and a descriptor, for its timeout at the most.
-	maxInFlight = 512
-	// maxFailing of them may be of targets that failed last time, so that black holes, each of which holds its place
-	// for a whole timeout, never keep the living waiting.
-	maxFailing = maxInFlight * 3 / 4
-	// keptForFailing are never taken by the living, so that the dead are noticed when they return.
-	keptForFailing = maxInFlight / 8
+	// maxInFlight bounds the probes under way, each of which takes a descriptor, for its timeout at the most. So does a
+	// quarter of the descriptors that the process may have, unless that is less than minInFlight.
+	maxInFlight     = 4096
+	minInFlight     = 64
+	manyDescriptors = 1 << 16
+	// When one probe starts, up to gatherMost others start with it that are due within gather, or within a share of their
+	// fast interval if that is less: it is cheaper to wake up for many.
+	gather      = 20 * time.Millisecond
+	gatherShare = 20
+	gatherMost  = 32
 	// maxRate bounds the probes a second, whatever a Corefile asks for: no DNS server becomes a flood.
 	maxRate = 20_000
 	// maxBurst is how far the rate may be caught up with after a pause.
@@ -32,6 +35,7 @@ const (
 
 // schedule holds the watches until they are due. Each has its own deadline; there are no rounds.
 type schedule struct {
+	bound    int // of the probes under way
 	queues   [2]queue
 	inFlight [2]int
 	opens    time.Time // no probe starts before, for the sake of maxRate
@@ -64,8 +68,8 @@ func (s *schedule) done(w *watch) {
 
 // dispatch starts what is due, as far as the bounds allow.
 func (s *schedule) dispatch(now time.Time, start func(*watch)) {
-	for {
-		l, ok := s.next(now)
+	for started := 0; ; started++ {
+		l, ok := s.next(now, started > 0 && started < gatherMost)
 		if !ok {
 			return
 		}
@@ -87,10 +91,10 @@ func (s *schedule) dispatch(now time.Time, start func(*watch)) {
 
 // next is the lane that has room and whose first watch has been due for longest. The rooms keep the dead from delaying
 // the living; the order keeps the living from using up the rate.
-func (s *schedule) next(now time.Time) (next lane, ok bool) {
+func (s *schedule) next(now time.Time, early bool) (next lane, ok bool) {
 	for l := living; l <= failing; l++ {
 		q := s.queues[l]
-		if len(q) == 0 || q[0].due.After(now) || !s.room(l) {
+		if len(q) == 0 || !q[0].isDue(now, early) || !s.room(l) {
 			continue
 		}
 		if !ok || q[0].due.Before(s.queues[next][0].due) {
@@ -100,12 +104,20 @@ func (s *schedule) next(now time.Time) (next lane, ok bool) {
 	return next, ok
 }
 
-// room reports whether a probe of that lane may start.
+// isDue reports whether a probe may start, which it may do early where others start as well.
+func (w *watch) isDue(now time.Time, early bool) bool {
+	ahead := w.due.Sub(now)
+	return ahead <= 0 || early && ahead <= w.check.early()
+}
+
+// room reports whether a probe of that lane may start. Three quarters of the places may be taken by targets that failed
+// last time, so that black holes, each of which holds its place for a whole timeout, never keep the living waiting; an
+// eighth is never taken by the living, so that the dead are noticed when they return.
 func (s *schedule) room(l lane) bool {
 	if l == failing {
-		return s.inFlight[failing] < maxFailing && s.inFlight[living]+s.inFlight[failing] < maxInFlight
+		return s.inFlight[failing] < s.bound*3/4 && s.inFlight[living]+s.inFlight[failing] < s.bound
 	}
-	return s.inFlight[living]+max(s.inFlight[failing], keptForFailing) < maxInFlight
+	return s.inFlight[living]+max(s.inFlight[failing], s.bound/8) < s.bound
 }
 
 // wait is how long nothing can be started, unless a probe ends before.

@@ -25,14 +25,17 @@ type watch struct {
 	entry   *entry
 	machine verdict.Machine
 	verdict verdict.Verdict
+	doubted time.Time // when the first of the failures that count began
 	asked   time.Time // last seen asked for, by a sweep
 	started time.Time // of the last probe
 	due     time.Time // of the next
 	place   int       // in its queue, or probing or parked
 	lane    lane
-	failing bool // the last probe failed
-	settled bool // it had its first wait of a whole interval, which is drawn at random to spread the targets
-	removed bool // while its probe was under way
+	failing bool     // the last probe failed
+	hold    *holding // if the check keeps connections
+	inDoubt bool     // it is not down, and a failure counts
+	settled bool     // it had its first wait of a whole interval, which is drawn at random to spread the targets
+	removed bool     // while its probe was under way
 }
 
 const (
@@ -124,6 +127,8 @@ func (p *pool) forget(w *watch, now time.Time) {
 		p.memories[w.check.sibling(w.target)] = memory{w.verdict, now.Add(2 * w.check.pace.Interval)}
 	}
 	w.removed = true
+	p.release(w)
+	p.isolation.drop(w)
 	p.schedule.remove(w)
 	delete(p.watches, w.target)
 	targets[w.verdict.State].Dec()
@@ -169,6 +174,8 @@ func keep(ttl uint32) time.Duration {
 func (p *pool) reset() {
 	for _, w := range p.watches {
 		w.removed = true
+		p.release(w)
+		p.isolation.drop(w)
 		w.account.targets--
 		targets[w.verdict.State].Dec()
 	}
@@ -187,10 +194,14 @@ func (p *pool) reset() {
 	p.memories = make(map[verdict.Target]memory)
 }
 
-// shorten takes up to a tenth off a wait, so that replicas and targets do not stay in step.
-func shorten(wait time.Duration) time.Duration {
-	return wait - rand.N(wait*verdict.Jitter/100+1)
+// shorten takes up to a tenth off a wait, so that replicas and targets do not stay in step. How much earlier the schedule
+// may start the probe is part of that tenth.
+func (c *pacedCheck) shorten(wait time.Duration) time.Duration {
+	return wait - rand.N(max(0, wait*verdict.Jitter/100-c.early())+1)
 }
+
+// early is how much before it is due a probe may start, where others start as well.
+func (c *pacedCheck) early() time.Duration { return min(gather, c.pace.Fast/gatherShare) }
 
 // between draws a wait from low up to high.
 func between(low, high time.Duration) time.Duration { return low + rand.N(high-low+1) }

@@ -12,11 +12,11 @@ import (
 	"fmt"
 	"log"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/coredns-multivalue/multivalue/bench/measure"
 )
 
 var (
@@ -83,11 +83,7 @@ func run() error {
 	}
 	defer os.RemoveAll(dir)
 	if *binary == "" {
-		*binary = filepath.Join(dir, "coredns")
-		fmt.Println("building cmd/coredns")
-		build := exec.Command("go", "build", "-o", *binary, "github.com/coredns-multivalue/multivalue/cmd/coredns")
-		build.Stderr = os.Stderr
-		if err := build.Run(); err != nil {
+		if *binary, err = measure.Build(dir); err != nil {
 			return err
 		}
 	}
@@ -119,7 +115,7 @@ func compare(dir string, c comparison, port int) (plain, with, ratio float64, er
 			return 0, 0, 0, err
 		}
 	}
-	return median(f.plain), median(f.with), median(f.ratios), nil
+	return measure.Median(f.plain), measure.Median(f.with), measure.Median(f.ratios), nil
 }
 
 // figures are of one window each, in microseconds a query, but for the ratios.

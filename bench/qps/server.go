@@ -7,11 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/coredns-multivalue/multivalue/bench/measure"
 
 	"github.com/miekg/dns"
 )
@@ -59,7 +59,7 @@ type server struct {
 
 // start runs a server with the plugins file and cache, and what else chain says.
 func start(dir string, z zone, chain string) (*server, error) {
-	port, err := freePort()
+	port, err := measure.FreePort()
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func (s *server) stop() {
 // in microseconds of processor time.
 func (s *server) window(n int) (float64, error) {
 	const clients = 32 // enough to keep the server busy: what it spins when idle would count as well
-	before, err := cpu(s.process.Process.Pid)
+	before, err := measure.CPU(s.process.Process.Pid)
 	if err != nil {
 		return 0, err
 	}
@@ -110,7 +110,7 @@ func (s *server) window(n int) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	after, err := cpu(s.process.Process.Pid)
+	after, err := measure.CPU(s.process.Process.Pid)
 	return float64(after-before) / 1e3 / float64(max(1, n/clients)*clients), err
 }
 
@@ -143,56 +143,6 @@ func (s *server) ask(n int) error {
 		s.sizes.Store(int64(size))
 	}
 	return nil
-}
-
-// cpu is the processor time of all threads of a process so far, in nanoseconds, by the scheduler's account.
-func cpu(pid int) (int64, error) {
-	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-	if err != nil {
-		return 0, err
-	}
-	var total int64
-	for _, task := range tasks {
-		text, err := os.ReadFile(task)
-		if err != nil {
-			continue // the thread has ended
-		}
-		first, _, _ := strings.Cut(string(text), " ")
-		ns, err := strconv.ParseInt(first, 10, 64)
-		if err != nil {
-			return 0, err
-		}
-		total += ns
-	}
-	if total == 0 {
-		return 0, errors.New("the kernel keeps no account of processor time in schedstat")
-	}
-	return total, nil
-}
-
-// freePort is a port that is free for UDP and for TCP.
-func freePort() (int, error) {
-	var err error
-	for range 10 {
-		var l net.Listener
-		if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-			return 0, err
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		var conn net.PacketConn
-		conn, err = net.ListenPacket("udp", l.Addr().String())
-		l.Close()
-		if err == nil {
-			conn.Close()
-			return port, nil
-		}
-	}
-	return 0, err
-}
-
-func median(x []float64) float64 {
-	slices.Sort(x)
-	return x[len(x)/2]
 }
 
 // backend accepts on every loopback address, and hangs up.

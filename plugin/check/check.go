@@ -29,6 +29,8 @@ type Check struct {
 	secret uint64
 	port   uint16
 	probe  probe
+	talk   *Talk
+	hold   bool
 
 	portNamed bool
 }
@@ -49,9 +51,9 @@ type scheme struct {
 
 // schemes is all there is to choose from, sorted by name.
 var schemes = []scheme{
-	{"http", 80, "http://:8080/healthz", httpOptions, newHTTP},
+	{"http", 80, "http://:8080/healthz", slices.Concat(httpOptions, holdOptions), newHTTP},
 	{"https", 443, "https://www.example.org/healthz", slices.Concat(httpOptions, tlsOptions), newHTTPS},
-	{"tcp", 0, "tcp://:5432", nil, newTCP},
+	{"tcp", 0, "tcp://:5432", holdOptions, newTCP},
 }
 
 // A spec is a check being made.
@@ -63,6 +65,7 @@ type spec struct {
 	query  string // without the question mark
 
 	portNamed bool // the URL has it
+	talk      *Talk
 	settings
 }
 
@@ -86,7 +89,7 @@ func New(rawURL string, options ...Option) (*Check, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Check{text: s.text(), secret: s.secret(), port: s.port, portNamed: s.portNamed, probe: probe}, nil
+	return &Check{text: s.text(), secret: s.secret(), port: s.port, portNamed: s.portNamed, probe: probe, talk: s.talk, hold: s.hold}, nil
 }
 
 // String is the canonical text of the check, its identity together with [Check.Secret]: the URL, of which a

@@ -147,7 +147,7 @@ func TestRefusedURL(t *testing.T) {
 
 func TestRefusedOption(t *testing.T) {
 	empty, bundle := file(t, ""), newAuthority(t).file(t)
-	const httpTakes = "http takes body, body_regex, header, method, status"
+	const httpTakes = "http takes body, body_regex, header, hold, method, status"
 	for _, tt := range []struct {
 		url   string
 		lines [][]string
@@ -156,7 +156,7 @@ func TestRefusedOption(t *testing.T) {
 	}{
 		{"http://", [][]string{opt("bdoy", "x")}, 0, `unknown option "bdoy": ` + httpTakes},
 		{"http://", [][]string{opt("method", "PUT"), opt("insecure")}, 1, "option insecure is for https: " + httpTakes},
-		{"tcp://:1", [][]string{opt("status", "200")}, 0, "option status is for http, https: tcp takes no options"},
+		{"tcp://:1", [][]string{opt("status", "200")}, 0, "option status is for http, https: tcp takes hold"},
 		{"http://", [][]string{opt("body")}, 0, "option body has 0 values: write body TEXT"},
 		{"https://h", [][]string{opt("insecure", "yes")}, 0, "option insecure has 1 values: write insecure"},
 		{"http://", [][]string{opt("header", "Authorization", "Bearer", "s3cret")}, 0, "option header has 3 values: write header NAME VALUE"},
@@ -224,10 +224,10 @@ func TestTakes(t *testing.T) {
 			t.Errorf("Takes(%s) = %d, %t; want %d", name, n, ok, want)
 		}
 	}
-	if got := check.Options("HTTP"); !slices.Equal(got, []string{"body", "body_regex", "header", "method", "status"}) {
+	if got := check.Options("HTTP"); !slices.Equal(got, []string{"body", "body_regex", "header", "hold", "method", "status"}) {
 		t.Errorf("Options(HTTP) = %v", got)
 	}
-	if len(check.Options("https")) != 10 || check.Options("tcp") != nil || check.Options("ftp") != nil {
+	if len(check.Options("https")) != 10 || len(check.Options("tcp")) != 1 || check.Options("ftp") != nil {
 		t.Errorf("https %v, tcp %v, ftp %v", check.Options("https"), check.Options("tcp"), check.Options("ftp"))
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 )
 
 const (
@@ -46,6 +47,9 @@ func newHTTP(s *spec) (probe, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.talk = newTalk(h); s.talk == nil && s.hold {
+		return nil, s.wrong("hold", errors.New("goes with a check of the status alone: leave out body and body_regex, or hold"))
+	}
 	return h.probe, nil
 }
 
@@ -75,7 +79,7 @@ func buildHTTP(s *spec) (*httpCheck, error) {
 		return nil, urlError(s.path, err)
 	}
 	h := &httpCheck{httpSettings: s.http, spec: s}
-	h.request = &http.Request{Method: s.http.method, URL: u, Header: s.http.headers(), Close: true}
+	h.request = &http.Request{Method: s.http.method, URL: u, Header: s.http.headers(), Close: !s.hold}
 	return h, nil
 }
 
@@ -142,11 +146,17 @@ func (h *httpCheck) host(addr netip.AddrPort) string {
 	return h.spec.authority(addr.Addr().WithZone("").String(), addr.Port())
 }
 
+// readers are lent to judge.
+var readers = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
+
 // judge reads one answer from r, at most responseLimit bytes of it, and says what is wrong with it. The body is not
 // closed on purpose: that would read it to its end, and it holds nothing.
 func (h *httpCheck) judge(r io.Reader) error {
 	src := &source{r: r, left: responseLimit}
-	response, err := h.final(bufio.NewReader(src), src)
+	br := readers.Get().(*bufio.Reader)
+	defer readers.Put(br)
+	br.Reset(src)
+	response, err := h.final(br, src)
 	if err != nil {
 		return err
 	}

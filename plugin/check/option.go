@@ -46,6 +46,7 @@ var options = []option{
 	{name: "status", args: "LIST", set: setStatus},
 	{name: "body", args: "TEXT", set: setBody},
 	{name: "body_regex", args: "REGEXP", set: setBodyRegex},
+	{name: "hold", set: setHold},
 	{name: "server_name", args: "NAME", set: setServerName},
 	{name: "insecure", set: setInsecure},
 	{name: "ca", args: "FILE", set: setCA},
@@ -57,6 +58,7 @@ var options = []option{
 type settings struct {
 	http  httpSettings
 	tls   tlsSettings
+	hold  bool
 	given []given // in the order of the canonical text
 }
 

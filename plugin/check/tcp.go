@@ -14,7 +14,16 @@ func newTCP(s *spec) (probe, error) {
 	if s.path != "" || s.query != "" {
 		return nil, errors.New("tcp takes no path and no query: write " + s.scheme.example)
 	}
+	s.talk = newTalk(nil)
 	return probeTCP, nil
+}
+
+// holdOptions are those of the schemes whose connection can be kept.
+var holdOptions = []string{"hold"}
+
+func setHold(s *settings, _ []string) (shown []string, hidden []byte, err error) {
+	s.hold = true
+	return nil, nil, nil
 }
 
 // probeTCP is content with a connection. It takes leave with a FIN, so that a server that accepts and reads sees an

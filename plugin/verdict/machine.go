@@ -31,6 +31,16 @@ func (m *Machine) Step(p Pace, outcome error, now time.Time) (Verdict, time.Dura
 	return Verdict{State: m.state, Since: m.since, Reason: m.reason, Holds: m.holds(p, wait)}, wait
 }
 
+// Falls reports whether one more failure makes the target down.
+func (m *Machine) Falls(p Pace) bool { return m.state != Down && m.failures+1 >= p.Fall }
+
+// Forgive forgets the failures of a target that is not down: they are found to say nothing about it.
+func (m *Machine) Forgive() {
+	if m.state != Down {
+		m.failures = 0
+	}
+}
+
 // Streak is how many results in a row, or in sum, speak against the state.
 func (m *Machine) Streak() int {
 	if m.state == Down {

@@ -1,0 +1,133 @@
+package multivalue
+
+import (
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// inFleet runs a test of a pool that watches so many targets, all of them up.
+func inFleet(t *testing.T, size int, pace verdict.Pace, f func(t *testing.T, s *parsedStanza, n *fakeNetwork, fleet []netip.Addr)) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := testStanza("tcp://:80", n, pace)
+		begin(p, s)
+		var fleet []netip.Addr
+		for i := range size {
+			fleet = append(fleet, addr(i))
+		}
+		pass(time.Minute, s, fleet...)
+		f(t, s, n, fleet)
+	})
+}
+
+// down counts the targets that are.
+func down(s *parsedStanza, fleet []netip.Addr) int {
+	n := 0
+	for _, a := range fleet {
+		if state(s, a) == verdict.Down {
+			n++
+		}
+	}
+	return n
+}
+
+// rest lets time pass, and everything settle.
+func rest(d time.Duration) {
+	elapse(d)
+	synctest.Wait()
+}
+
+var hastyPace = verdict.Pace{Interval: 10 * time.Second, Fast: 2 * time.Second, Timeout: 2 * time.Second, Rise: 1, Fall: 1}
+
+// While not one of sixteen targets answers, none is taken down; the first answer ends that, and what failed until then
+// counts for nothing (B56).
+func TestIsolation(t *testing.T) {
+	for name, pace := range map[string]verdict.Pace{"fall 3": testPace, "fall 1": hastyPace} {
+		t.Run(name, func(t *testing.T) {
+			inFleet(t, isolatedFrom, pace, func(t *testing.T, s *parsedStanza, n *fakeNetwork, fleet []netip.Addr) {
+				most := 0
+				if pace.Fall == 1 {
+					most = isolatedOthers // they fell before anybody could know
+				}
+				n.swallow(fleet...)
+				rest(50 * time.Second)
+				if got := down(s, fleet); got > most {
+					t.Errorf("%d are down though nobody answers", got)
+				}
+				if testutil.ToFloat64(isolatedGauge) != 1 {
+					t.Error("the metric does not say so")
+				}
+				n.set(n.holes, false, fleet)
+				rest(3 * time.Second) // the fast pace, and the probes that were under way
+				if testutil.ToFloat64(isolatedGauge) != 0 {
+					t.Error("an answer does not end it")
+				}
+				for range 30 {
+					rest(time.Second)
+					if got := down(s, fleet); got > most {
+						t.Fatalf("%d went down afterwards", got)
+					}
+				}
+			})
+		})
+	}
+}
+
+// In the end all of them may be dead: after a minute they go down, and stay so until one answers (B56).
+func TestIsolationEnds(t *testing.T) {
+	inFleet(t, isolatedFrom, testPace, func(t *testing.T, s *parsedStanza, n *fakeNetwork, fleet []netip.Addr) {
+		n.kill(fleet...)
+		rest(isolatedFor + testPace.Bound() + testPace.Fast)
+		if got := down(s, fleet); got != len(fleet) {
+			t.Errorf("%d of %d are down", got, len(fleet))
+		}
+		if testutil.ToFloat64(isolatedGauge) != 0 {
+			t.Error("the metric stays")
+		}
+		n.revive(fleet...)
+		rest(30 * time.Second)
+		if got := down(s, fleet); got != 0 {
+			t.Errorf("%d stay down", got)
+		}
+	})
+}
+
+// What really died meanwhile goes down once the network is back (B56).
+func TestIsolationForgivesOnce(t *testing.T) {
+	inFleet(t, isolatedFrom, testPace, func(t *testing.T, s *parsedStanza, n *fakeNetwork, fleet []netip.Addr) {
+		n.swallow(fleet...)
+		rest(40 * time.Second)
+		n.set(n.holes, false, fleet[2:])
+		rest(testPace.Bound() + 3*time.Second)
+		if got := down(s, fleet[:2]); got != 2 {
+			t.Errorf("%d of 2 dead ones are down", got)
+		}
+		if got := down(s, fleet[2:]); got != 0 {
+			t.Errorf("%d living ones are down", got)
+		}
+	})
+}
+
+// It takes sixteen targets, and four others that fail: else the bound of B54 holds.
+func TestNotIsolated(t *testing.T) {
+	for name, tc := range map[string]struct{ size, dead int }{
+		"too few are watched": {isolatedFrom - 1, isolatedFrom - 1},
+		"some answer":         {2 * isolatedFrom, isolatedFrom},
+		"few fail":            {isolatedFrom, isolatedOthers},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inFleet(t, tc.size, testPace, func(t *testing.T, s *parsedStanza, n *fakeNetwork, fleet []netip.Addr) {
+				n.kill(fleet[:tc.dead]...)
+				rest(testPace.Bound() + time.Millisecond)
+				if got := down(s, fleet); got != tc.dead {
+					t.Errorf("%d of %d dead ones are down", got, tc.dead)
+				}
+			})
+		})
+	}
+}

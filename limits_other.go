@@ -1,0 +1,5 @@
+//go:build !unix
+
+package multivalue
+
+func descriptors() int { return manyDescriptors }

@@ -1,0 +1,118 @@
+package check
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// A Talk is a check as a conversation, for a caller that does the sending and receiving itself for many peers at once.
+// It comes to the same result as [Check.Probe], which its tests hold it to. It has no state: any number of conversations
+// may use it at once.
+type Talk struct {
+	http         *httpCheck // nil for tcp, where nothing is said
+	before, from []byte     // the request, before and from behind the host
+}
+
+// Talk returns the check as a conversation, or nil if it is none that can be held piece by piece: one in TLS, or one
+// about a body.
+func (c *Check) Talk() *Talk { return c.talk }
+
+// Hold reports whether the connection of a good probe is to be kept, so that its end tells of the peer's.
+func (c *Check) Hold() bool { return c.hold }
+
+// hostInPlace stands for the host where the request is written beforehand. No host that is asked for looks like it.
+const hostInPlace = "host.invalid"
+
+func newTalk(h *httpCheck) *Talk {
+	if h == nil {
+		return new(Talk)
+	}
+	if h.tls != nil || h.wantsBody() {
+		return nil
+	}
+	var written bytes.Buffer
+	request := *h.request
+	request.Host = hostInPlace
+	if err := request.Write(&written); err != nil {
+		return nil // then Probe says why, each time
+	}
+	mark := []byte("\r\nHost: " + hostInPlace + "\r\n") // the only place: it is the first header
+	i := bytes.Index(written.Bytes(), mark)
+	if i < 0 {
+		return nil
+	}
+	i += len("\r\nHost: ")
+	return &Talk{http: h, before: written.Bytes()[:i], from: written.Bytes()[i+len(hostInPlace):]}
+}
+
+// Request is what to send, nothing if the connection is all that is asked for.
+func (t *Talk) Request(addr netip.AddrPort) []byte {
+	if t.http == nil {
+		return nil
+	}
+	host := t.http.host(addr)
+	request := make([]byte, 0, len(t.before)+len(host)+len(t.from))
+	request = append(request, t.before...)
+	request = append(request, host...)
+	return append(request, t.from...)
+}
+
+// Hear judges what has been received so far. Unless ended says why there will be no more, the conversation may not be
+// over.
+func (t *Talk) Hear(received []byte, ended error) (over bool, result error) {
+	if ended == nil && len(received) < responseLimit && !t.tells(received) {
+		return false, nil
+	}
+	r := heard{left: received, ended: ended}
+	result = t.http.judge(&r)
+	if r.starved && ended == nil && len(received) < responseLimit {
+		return false, nil // it was an interim response
+	}
+	return true, result
+}
+
+// tells reports whether there is enough to judge by: a whole head, or a first line that is not HTTP's.
+func (t *Talk) tells(received []byte) bool {
+	const version = "HTTP/"
+	if !bytes.HasPrefix(received, []byte(version)) {
+		return len(received) >= len(version) && bytes.IndexByte(received, '\n') >= 0
+	}
+	return bytes.Contains(received, []byte("\n\r\n")) || bytes.Contains(received, []byte("\n\n"))
+}
+
+// Unconnected puts a failure to connect into words. [ErrAbstain] is in them if it says nothing about the peer.
+func (t *Talk) Unconnected(err error) error { return connectFailure(err) }
+
+// Holds reports whether a peer that sent this keeps the connection open (RFC 9112, 9.3).
+func (t *Talk) Holds(received []byte) bool {
+	if t.http == nil {
+		return true
+	}
+	response, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(received)), t.http.request)
+	return err == nil && !response.Close && !strings.EqualFold(response.Header.Get("Connection"), "close")
+}
+
+// heard reads what was received, and then ends for the reason that it is given.
+type heard struct {
+	left    []byte
+	ended   error // nil: there may be more
+	starved bool  // more was asked for than there is
+}
+
+// Read is that of an io.Reader.
+func (h *heard) Read(p []byte) (int, error) {
+	if len(h.left) == 0 {
+		h.starved = true
+		if h.ended == nil {
+			return 0, io.EOF
+		}
+		return 0, h.ended
+	}
+	n := copy(p, h.left)
+	h.left = h.left[n:]
+	return n, nil
+}

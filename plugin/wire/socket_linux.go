@@ -1,0 +1,60 @@
+package wire
+
+import (
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// A held connection is asked for a sign of life when it has been silent for silence, then every retry, and given up
+	// when none has come for patience in all. Most probes come more seldom than that: it is what finds a dead host.
+	silence  = 2 * time.Second
+	retry    = time.Second
+	patience = 5 * time.Second
+)
+
+// keepAlive lets the kernel find out that the host at the other end is gone. Where an option is not known, the probes
+// find out later.
+func keepAlive(fd int) {
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(silence/time.Second))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(retry/time.Second))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, int((patience-silence)/retry))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(patience/time.Millisecond))
+}
+
+// sockaddr is an address as the kernel takes it. A zone is not carried over: addresses from the DNS have none.
+func sockaddr(addr netip.AddrPort) (unix.Sockaddr, int) {
+	ip := addr.Addr().Unmap()
+	if ip.Is4() {
+		return &unix.SockaddrInet4{Port: int(addr.Port()), Addr: ip.As4()}, unix.AF_INET
+	}
+	return &unix.SockaddrInet6{Port: int(addr.Port()), Addr: ip.As16()}, unix.AF_INET6
+}
+
+// toItself reports whether a connection to a port of this host, where nobody listens, was given that very port as its
+// own: then it has met itself, which the kernel allows.
+func toItself(fd int, peer netip.AddrPort) bool {
+	own, err := unix.Getsockname(fd)
+	if err != nil {
+		return false
+	}
+	switch own := own.(type) {
+	case *unix.SockaddrInet4:
+		return own.Port == int(peer.Port()) && netip.AddrFrom4(own.Addr) == peer.Addr().Unmap()
+	case *unix.SockaddrInet6:
+		return own.Port == int(peer.Port()) && netip.AddrFrom16(own.Addr) == peer.Addr()
+	}
+	return false
+}
+
+// connect asks the kernel twice. A peer on this host, or in a container of it, answers while the first call is still under
+// way, which then says no more than that it is; the second call says that it is done, and spares waiting for an event.
+func connect(fd int, addr unix.Sockaddr) error {
+	if err := unix.Connect(fd, addr); err != unix.EINPROGRESS {
+		return err
+	}
+	return unix.Connect(fd, addr)
+}

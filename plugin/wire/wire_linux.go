@@ -1,0 +1,212 @@
+package wire
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// atOnce is how many events are taken from the kernel together.
+	atOnce = 256
+	// receiveSize is the most that is read together.
+	receiveSize = 16 << 10
+	// grain is how long a timer may be late, so that timers come in batches.
+	grain = 5 * time.Millisecond
+)
+
+// Loop holds the conversations. Its goroutine owns them; others only leave questions for it.
+type Loop struct {
+	tell  func([]Answer)
+	file  *os.File // the epoll descriptor, in the care of the runtime's own poller
+	raw   syscall.RawConn
+	epoll int
+	ended chan struct{}
+
+	mu      sync.Mutex
+	pending []Question
+	parting []*Held
+	closing bool
+	parked  bool
+
+	// The rest is the goroutine's.
+	conns   []*conn // by descriptor
+	timers  timers
+	answers []Answer
+	events  [atOnce]unix.EpollEvent
+	room    [receiveSize]byte
+	spare   []Question
+}
+
+// Held is a connection that is kept. It is released by [Loop.Release], or lost when the peer ends it.
+type Held struct{ conn *conn }
+
+// Start starts a loop. It calls tell with answers, from its goroutine: it asks nobody while tell lasts.
+func Start(tell func([]Answer)) (*Loop, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("epoll: %w", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("epoll: %w", err)
+	}
+	l := &Loop{tell: tell, epoll: fd, file: os.NewFile(uintptr(fd), "epoll"), ended: make(chan struct{})}
+	if l.raw, err = l.file.SyscallConn(); err == nil {
+		err = l.file.SetReadDeadline(time.Time{}) // fails if the runtime cannot poll it
+	}
+	if err != nil {
+		l.file.Close()
+		return nil, fmt.Errorf("epoll: %w", err)
+	}
+	go l.run()
+	return l, nil
+}
+
+// Ask leaves questions. It does not wait, and does not keep the slice.
+func (l *Loop) Ask(questions []Question) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pending = append(l.pending, questions...)
+	l.wake()
+}
+
+// Release ends a held connection.
+func (l *Loop) Release(h *Held) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.parting = append(l.parting, h)
+	l.wake()
+}
+
+// Close ends all conversations and the goroutine. It returns the questions that got no answer.
+func (l *Loop) Close() []Answer {
+	l.mu.Lock()
+	l.closing = true
+	l.wake()
+	l.mu.Unlock()
+	<-l.ended
+	return l.answers
+}
+
+// wake ends the goroutine's rest. It needs mu held.
+func (l *Loop) wake() {
+	if l.parked {
+		l.parked = false
+		_ = l.file.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// run is the goroutine.
+func (l *Loop) run() {
+	defer close(l.ended)
+	defer l.file.Close()
+	for !l.turn() {
+	}
+}
+
+// turn goes round once: what has happened, what is new, what has lasted too long. It returns true when the loop is closed.
+func (l *Loop) turn() (closed bool) {
+	n := l.rest()
+	for i := range n {
+		l.handle(int(l.events[i].Fd), l.events[i].Events)
+	}
+	questions, parting, closing := l.collect()
+	for _, h := range parting {
+		l.part(h)
+	}
+	if closing {
+		l.abort(questions)
+		return true
+	}
+	now := time.Now()
+	for i := range questions {
+		l.open(&questions[i], now)
+	}
+	for len(l.timers) > 0 && !l.timers[0].deadline.After(now) {
+		l.expire(l.timers[0])
+	}
+	if len(l.answers) > 0 {
+		l.tell(l.answers)
+		l.answers = nil
+	}
+	return false
+}
+
+// collect takes what others have left.
+func (l *Loop) collect() (questions []Question, parting []*Held, closing bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	questions, parting, closing = l.pending, l.parting, l.closing
+	clear(l.spare)
+	l.pending, l.parting = l.spare[:0], nil
+	l.spare = questions
+	return questions, parting, closing
+}
+
+// rest waits until something happens, and returns how many events there are.
+func (l *Loop) rest() (n int) {
+	l.mu.Lock()
+	if len(l.pending)+len(l.parting) > 0 || l.closing {
+		l.mu.Unlock()
+		n, _ = unix.EpollWait(l.epoll, l.events[:], 0)
+		return max(n, 0)
+	}
+	var until time.Time
+	if len(l.timers) > 0 {
+		until = l.timers[0].deadline.Add(grain)
+	}
+	_ = l.file.SetReadDeadline(until)
+	l.parked = true
+	l.mu.Unlock()
+	_ = l.raw.Read(func(fd uintptr) bool { // an error is the deadline
+		n, _ = unix.EpollWait(int(fd), l.events[:], 0)
+		return n > 0
+	})
+	l.mu.Lock()
+	l.parked = false
+	l.mu.Unlock()
+	return max(n, 0)
+}
+
+// abort ends every connection, and leaves an answer for each question.
+func (l *Loop) abort(questions []Question) {
+	for _, c := range l.conns {
+		if c == nil {
+			continue
+		}
+		if c.stage != holding {
+			l.answers = append(l.answers, Answer{Tag: c.question.Tag, Err: ErrClosing})
+		}
+		l.drop(c)
+	}
+	for _, q := range questions {
+		l.answers = append(l.answers, Answer{Tag: q.Tag, Err: ErrClosing})
+	}
+}
+
+// drop closes the descriptor, which also takes it out of the epoll set.
+func (l *Loop) drop(c *conn) {
+	if c.fd < 0 {
+		return
+	}
+	l.conns[c.fd] = nil
+	unix.Close(c.fd)
+}
+
+// watch asks for the events of a connection, once for all: each is told when it comes, and not again.
+func (l *Loop) watch(c *conn) {
+	if c.watched {
+		return
+	}
+	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(c.fd)}
+	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, c.fd, &event); err != nil {
+		l.finish(c, c.question.Talk.Unconnected(err))
+		return
+	}
+	c.watched = true
+}
