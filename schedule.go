@@ -54,7 +54,7 @@ func (s *schedule) add(w *watch, due time.Time) {
 // remove takes a watch out, if it is in.
 func (s *schedule) remove(w *watch) {
 	if w.place >= 0 {
-		heap.Remove(&s.queues[w.lane], w.place)
+		heap.Remove(&s.queues[w.lane], int(w.place))
 		w.place = parked
 	}
 }
@@ -138,13 +138,13 @@ func (q queue) Len() int           { return len(q) }
 func (q queue) Less(i, j int) bool { return q[i].due.Before(q[j].due) }
 func (q queue) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
-	q[i].place, q[j].place = i, j
+	q[i].place, q[j].place = int32(i), int32(j)
 }
 
 // Push is for container/heap.
 func (q *queue) Push(x any) {
 	w := x.(*watch)
-	w.place = len(*q)
+	w.place = int32(len(*q))
 	*q = append(*q, w)
 }
 

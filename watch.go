@@ -29,13 +29,13 @@ type watch struct {
 	asked   time.Time // last seen asked for, by a sweep
 	started time.Time // of the last probe
 	due     time.Time // of the next
-	place   int       // in its queue, or probing or parked
+	hold    *holding  // if the check keeps connections
+	place   int32     // in its queue, or probing or parked
 	lane    lane
-	failing bool     // the last probe failed
-	hold    *holding // if the check keeps connections
-	inDoubt bool     // it is not down, and a failure counts
-	settled bool     // it had its first wait of a whole interval, which is drawn at random to spread the targets
-	removed bool     // while its probe was under way
+	failing bool // the last probe failed
+	inDoubt bool // it is not down, and a failure counts
+	settled bool // it had its first wait of a whole interval, which is drawn at random to spread the targets
+	removed bool // while its probe was under way
 }
 
 const (

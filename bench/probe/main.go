@@ -19,9 +19,11 @@ import (
 var (
 	targets = flag.Int("targets", 2_000, "targets of each server, where what a probe costs is measured")
 	many    = flag.Int("many", 20_000, "targets of each server, where memory is measured")
+	crowd   = flag.Int("crowd", 100_000, "targets, where the schedule is measured")
+	rate    = flag.Int("rate", 10_000, "queries a second, where latency is measured")
 	window  = flag.Duration("window", 4*time.Second, "how long a window is")
 	windows = flag.Int("windows", 5, "windows of each comparison")
-	only    = flag.String("only", "", "just the sections whose name begins with this: tcp, http, memory, scale")
+	only    = flag.String("only", "", "just the sections whose name begins with this: tcp, http, memory, scale, latency")
 	binary  = flag.String("coredns", "", "a CoreDNS with multivalue; built from cmd/coredns if empty")
 	rival   = flag.String("gdnsd", "gdnsd", "the gdnsd to compare with")
 	serve   = flag.Bool("serve", false, "be the backend: this program starts itself so")
@@ -36,6 +38,7 @@ var sections = []struct {
 	{"http", func(dir string) error { return cost(dir, "http") }},
 	{"memory", memory},
 	{"scale", scale},
+	{"latency", latency},
 }
 
 func main() {
