@@ -17,13 +17,13 @@ func others(n int) (all []netip.Addr) {
 	return all
 }
 
-// Of two thousand targets, four hundred are black holes. Their probes, which last for half of the interval, do not delay
-// those of the living; what is under way stays under the bound; and those that come to life are found within theirs
-// (B54, B65, B66).
+// Of two thousand targets, four hundred are black holes, each of which holds a probe for the whole interval: more than may
+// be under way to such. They do not delay those of the living; what is under way stays under the bound; and those that
+// come to life are found within theirs (B54, B65, B66).
 func TestTwoThousandTargets(t *testing.T) {
 	all := others(2000)
 	holes, alive := all[:400], all[400:]
-	s := newScene(t, pace{2 * time.Second, 500 * time.Millisecond, time.Second}, all)
+	s := newScene(t, pace{2 * time.Second, 500 * time.Millisecond, 2 * time.Second}, all)
 	s.block("dropped", holes...)
 	s.start()
 	s.settled(len(alive), len(holes))
