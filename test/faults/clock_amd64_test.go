@@ -96,7 +96,7 @@ func (s *scene) shiftClock(by time.Duration) {
 			}
 		}
 	})
-	s.eventually(func() bool { return (s.clock().Sub(time.Now()) - by).Abs() < 30*time.Second },
+	s.eventually(func() bool { return (time.Until(s.clock()) - by).Abs() < 30*time.Second },
 		func() string { return fmt.Sprintf("its clock is at %s after a shift by %s", s.clock(), by) })
 }
 

@@ -17,12 +17,12 @@ func others(n int) (all []netip.Addr) {
 	return all
 }
 
-// Of two thousand targets, four hundred are black holes, each of which holds a probe for the whole interval: more than may
-// be under way to such. They do not delay those of the living; what is under way stays under the bound; and those that
-// come to life are found within theirs (B54, B65, B66).
+// Of two thousand targets, six hundred are black holes, each of which holds a probe for the whole interval: more than there
+// are places for probes at all. They do not delay the living, which are probed once an interval; what is under way stays
+// under the bound; and those that come to life are found (B65, B66).
 func TestTwoThousandTargets(t *testing.T) {
 	all := others(2000)
-	holes, alive := all[:400], all[400:]
+	holes, alive := all[:600], all[600:]
 	s := newScene(t, pace{2 * time.Second, 500 * time.Millisecond, 2 * time.Second}, all)
 	s.block("dropped", holes...)
 	s.start()
@@ -40,8 +40,8 @@ func TestTwoThousandTargets(t *testing.T) {
 	at := func(share int) time.Duration { return gaps[(len(gaps)-1)*share/100].Round(time.Millisecond) }
 	t.Logf("between probes of %d living targets: half up to %s, 90%% up to %s, 99%% up to %s, all up to %s; under way up to %v",
 		len(alive), at(50), at(90), at(99), at(100), most)
-	if at(100) > 2*s.interval {
-		t.Errorf("a living target was not probed for %s", at(100))
+	if at(90) > s.interval*3/2 || at(100) > 2*s.interval {
+		t.Errorf("living targets have to wait: for %s, and one for %s", at(90), at(100))
 	}
 	s.revive(holes)
 }
@@ -60,14 +60,15 @@ func (s *scene) gaps(began time.Time, addrs []netip.Addr) (gaps []time.Duration)
 	return gaps
 }
 
-// revive lets the dead live, and wants all of them in the answers within three times the bound.
+// revive lets the dead live, and wants all of them in the answers within three times the bound: there are too many of them
+// for the manual's promise to hold to the second.
 func (s *scene) revive(dead []netip.Addr) {
 	s.Helper()
 	began := time.Now()
 	s.unblock("dropped", dead...)
 	s.eventually(func() bool { return len(s.ask()) == 2000 }, func() string { return "not all come back" })
 	took := time.Since(began)
-	s.Logf("the last of %d came back after %s, of which the manual allows for %s", len(dead), took, s.interval+s.timeout+s.timeout)
+	s.Logf("the last of %d came back after %s; for few the manual promises %s", len(dead), took, s.interval+2*s.timeout)
 	if took > 3*s.bound() {
 		s.Errorf("the last came back after %s", took)
 	}
