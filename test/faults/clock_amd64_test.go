@@ -71,7 +71,7 @@ func TestClockJumpsBeforeReadiness(t *testing.T) {
 //
 // Go reads the clocks by a function of the kernel's that it calls through a variable. Over a function of the runtime
 // that has done its work, we write one that asks the kernel and adds to the seconds of the wall clock, and put its
-// address into that variable. Meanwhile the program stands still.
+// address into that variable. Meanwhile the program stands still. The code is for amd64; elsewhere there is no such test.
 func (s *scene) shiftClock(by time.Duration) {
 	s.Helper()
 	at := symbols(s, "runtime.rt0_go.abi0", "runtime.vdsoClockgettimeSym")

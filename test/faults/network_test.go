@@ -70,13 +70,14 @@ func (s *scene) filter(verb, set string, addrs []netip.Addr) {
 
 // neighbour is another network, linked with ours by a pair of interfaces: near on our side, far on theirs.
 type neighbour struct {
+	*testing.T
 	work   chan func()
 	thread int
 }
 
 // newNeighbour makes one. A thread of ours lives there for as long as the test.
 func newNeighbour(t *testing.T) *neighbour {
-	n := &neighbour{work: make(chan func())}
+	n := &neighbour{T: t, work: make(chan func())}
 	began := make(chan error)
 	go func() {
 		runtime.LockOSThread() // for good: the thread ends with the goroutine
@@ -100,6 +101,9 @@ func (n *neighbour) there(f func()) {
 	done := make(chan struct{})
 	n.work <- func() { defer close(done); f() }
 	<-done
+	if n.Failed() {
+		n.FailNow() // where the test runs: f could not end that
+	}
 }
 
 // setting changes a setting of the network, until the test ends.

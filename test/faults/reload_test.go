@@ -81,6 +81,9 @@ func TestFailingReloads(t *testing.T) {
 	s.eventually(s.probedAgain(3, alive...), func() string { return "not all are probed on" })
 	l.ends()
 	s.unhurried(began, alive...)
+	if n := s.metric("coredns_multivalue_probes_total", `check="tcp://:8080"`); n > 0 {
+		t.Errorf("what a failed reload asked for was probed %v times", n)
+	}
 	s.settled(len(alive), len(dead))
 	s.comesBackTo(before)
 	s.block("refused", alive[0])
