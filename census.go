@@ -18,7 +18,7 @@ const censusTakes = 5 * time.Second
 // census follows the watched names of a block until each address of theirs has a verdict.
 type census struct {
 	over     atomic.Bool
-	deadline atomic.Int64 // in nanoseconds since 1970; 0 before the start
+	deadline atomic.Pointer[time.Time] // monotonic, for clocks are set when machines start; nil before the start
 
 	// The rest is the learner's.
 	missing map[question]bool     // not answered yet
@@ -34,7 +34,10 @@ func newCensus(questions []question) *census {
 }
 
 // begin sets the deadline. Until then nobody waits.
-func (c *census) begin(now time.Time) { c.deadline.Store(now.Add(censusTakes).UnixNano()) }
+func (c *census) begin(now time.Time) {
+	deadline := now.Add(censusTakes)
+	c.deadline.Store(&deadline)
+}
 
 func (c *census) end() { c.over.Store(true) }
 
@@ -42,7 +45,13 @@ func (c *census) end() { c.over.Store(true) }
 func (c *census) waiting() bool { return c != nil && !c.over.Load() }
 
 // holds reports whether readiness has to wait at this instant.
-func (c *census) holds(now time.Time) bool { return c.waiting() && now.UnixNano() < c.deadline.Load() }
+func (c *census) holds(now time.Time) bool { return c.waiting() && !c.due(now) }
+
+// due reports whether the time is up. It is before the start.
+func (c *census) due(now time.Time) bool {
+	deadline := c.deadline.Load()
+	return deadline == nil || !now.Before(*deadline)
+}
 
 // took takes note of the answer to a question, nil if there was none, and teaches the pool the addresses in it.
 func (c *census) took(l *learner, q question, m *dns.Msg) {
@@ -64,7 +73,7 @@ func (c *census) look(l *learner) {
 	for _, m := range c.answers {
 		unknown += l.teach(m)
 	}
-	if unknown == 0 || time.Now().UnixNano() > c.deadline.Load() {
+	if unknown == 0 || c.due(time.Now()) {
 		c.end()
 		clear(c.answers)
 	}

@@ -215,6 +215,34 @@ func TestPurePackages(t *testing.T) {
 	}
 }
 
+// Nothing is scheduled by the wall clock (B58): what takes the monotonic reading off a time stands only in the functions
+// that are about the hour of the day.
+func TestWallClock(t *testing.T) {
+	takesOff := []string{"Unix", "UnixMilli", "UnixMicro", "UnixNano", "Round", "Truncate", "UTC", "Local", "In", "AddDate"}
+	allowed := map[string]string{
+		"pause":    "health.go",               // tells queries the hour, for the warm-up
+		"Brief":    "plugin/verdict/brief.go", // says since when, the same
+		"validity": "plugin/check/reason.go",  // of a certificate
+	}
+	for _, s := range sources(t, false) {
+		if strings.HasPrefix(s.path, "bench/") || strings.HasPrefix(s.path, "cmd/") {
+			continue
+		}
+		for _, d := range s.file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || allowed[f.Name.Name] == s.path {
+				continue
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				if call, ok := n.(*ast.SelectorExpr); ok && slices.Contains(takesOff, call.Sel.Name) {
+					t.Errorf("%s: %s calls %s, and may go by the wall clock", s.path, f.Name.Name, call.Sel.Name)
+				}
+				return true
+			})
+		}
+	}
+}
+
 // The names and helps of our metrics are as Prometheus and CoreDNS want them, and the manual has each.
 func TestMetricNames(t *testing.T) {
 	manual := read(t, "README.md")
