@@ -453,6 +453,34 @@ func TestPreload(t *testing.T) {
 	})
 }
 
+// A zone with more addresses than the pool's inbox takes is learned to the last one in one go, at the pool's speed.
+func TestPreloadOfALargeZone(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+		s.preload = true
+		b := newBlock([]*parsedStanza{s})
+		const size = 4 * wantedBuffer
+		var text strings.Builder
+		for i := range size {
+			fmt.Fprintf(&text, "www%d.example.org. 30 IN A %s\n", i/64, addr(i))
+		}
+		if err := b.learner.list([]*parsedStanza{s}, []plugin.Handler{zoneFile(t, 1, text.String())}); err != nil {
+			t.Fatal(err)
+		}
+		g := begin(p, s)
+		g.learners = append(g.learners, b.learner)
+		p.wake(g)
+		elapse(preloadEvery / 2)
+		p.life.Lock()
+		defer p.life.Unlock()
+		p.do(func() {
+			if len(p.watches) != size {
+				t.Errorf("%d of %d addresses are watched", len(p.watches), size)
+			}
+		})
+	})
+}
+
 // A zone of serial 0 is read, and one that nobody lists is tried again less and less often, and keeps no other waiting.
 func TestPreloadOfOddZones(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {

@@ -14,8 +14,8 @@ const (
 	// preloadEvery is how often zones are read again, and their addresses asked for; preloadRetry while one is missing.
 	preloadEvery = time.Minute
 	preloadRetry = time.Second
-	// preloadStep is how many sets are handed to the pool at a time, preloadRest the pause between.
-	preloadStep = 256
+	// preloadStep is how many addresses are handed to the pool at a time, preloadRest the pause between.
+	preloadStep = wantedBuffer / 4
 	preloadRest = 5 * time.Millisecond
 )
 
@@ -112,17 +112,31 @@ func (l *learner) refresh(x *list) bool {
 	if serial != x.serial || len(records) > 1 {
 		x.serial, x.answers = serial, x.sets(l.block, records)
 	}
-	for i, m := range x.answers {
+	handed := 0
+	for _, m := range x.answers {
 		l.teach(m)
-		if i%preloadStep == preloadStep-1 {
-			select {
-			case <-l.quit:
-				return true
-			case <-time.After(preloadRest):
-			}
+		if handed += len(m.Answer); handed < preloadStep {
+			continue
+		}
+		if handed = 0; !x.rest(l.quit) {
+			break
 		}
 	}
 	return true
+}
+
+// rest lets the pool catch up: what finds its inbox full is lost until the next time. It returns false on the learner's end.
+func (x *list) rest(quit <-chan struct{}) bool {
+	for {
+		select {
+		case <-quit:
+			return false
+		case <-time.After(preloadRest):
+		}
+		if len(x.stanza.pool.wanted) < preloadStep {
+			return true
+		}
+	}
 }
 
 // read asks the sources for the zone, or for the one above that holds it.
