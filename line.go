@@ -27,6 +27,7 @@ type line struct {
 type holding struct {
 	conn    *wire.Held
 	alarmed bool
+	lives   bool      // a probe since the alarm was good
 	at      time.Time // of the last alarm
 }
 
@@ -164,14 +165,15 @@ func (p *pool) lost(w *watch, conn *wire.Held, now time.Time) {
 		return
 	}
 	w.check.alarms.Inc()
-	w.hold.alarmed, w.hold.at = true, now
+	w.hold.alarmed, w.hold.lives, w.hold.at = true, false, now
 	if w.place >= 0 {
 		p.schedule.remove(w)
 		p.schedule.add(w, now)
 	}
 }
 
-// hurry is the wait that follows a result while there is an alarm: short, until one way or the other it is over.
+// hurry is the wait that follows a result while there is an alarm: short, until the target is down or two probes were good.
+// One is not enough: a process that ends loses its connections before the port it listens on.
 func (w *watch) hurry(state verdict.State, failed bool, wait time.Duration) time.Duration {
 	if w.hold == nil || !w.hold.alarmed {
 		return wait
@@ -179,7 +181,8 @@ func (w *watch) hurry(state verdict.State, failed bool, wait time.Duration) time
 	switch {
 	case w.started.Before(w.hold.at):
 		return 0 // that probe was under way before the alarm
-	case failed && state.Fit():
+	case failed && state.Fit(), !failed && !w.hold.lives:
+		w.hold.lives = !failed
 		return min(wait, alarmPace)
 	}
 	w.hold.alarmed = false

@@ -78,6 +78,10 @@ func (p *peers) stop() {
 // backend is the process: it writes its ports, and then its counts for each line that it reads, until there is none.
 func backend() {
 	args := os.Args[2:]
+	if args[0] == "victim" {
+		victim(args[1])
+		return
+	}
 	n, err := strconv.Atoi(args[1])
 	if err != nil {
 		panic(err)

@@ -21,9 +21,10 @@ var (
 	many    = flag.Int("many", 20_000, "targets of each server, where memory is measured")
 	crowd   = flag.Int("crowd", 100_000, "targets, where the schedule is measured")
 	rate    = flag.Int("rate", 10_000, "queries a second, where latency is measured")
+	deaths  = flag.Int("deaths", 40, "processes that are killed, where noticing is measured")
 	window  = flag.Duration("window", 4*time.Second, "how long a window is")
 	windows = flag.Int("windows", 5, "windows of each comparison")
-	only    = flag.String("only", "", "just the sections whose name begins with this: tcp, http, memory, scale, latency")
+	only    = flag.String("only", "", "just the sections whose name begins with this: tcp, http, memory, scale, latency, notice")
 	binary  = flag.String("coredns", "", "a CoreDNS with multivalue; built from cmd/coredns if empty")
 	rival   = flag.String("gdnsd", "gdnsd", "the gdnsd to compare with")
 	serve   = flag.Bool("serve", false, "be the backend: this program starts itself so")
@@ -39,6 +40,7 @@ var sections = []struct {
 	{"memory", memory},
 	{"scale", scale},
 	{"latency", latency},
+	{"notice", notice},
 }
 
 func main() {
