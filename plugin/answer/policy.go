@@ -154,6 +154,13 @@ func (p *Policy) choose(all []candidate, draw *Draw) ([]candidate, Outcome) {
 	return p.draw(all[:fit], limit, draw), outcome
 }
 
+// chooseInOrder is choose where nothing is drawn, for what keeps its order.
+func (p *Policy) chooseInOrder(all []candidate, draw *Draw) ([]candidate, Outcome) {
+	served, outcome := p.choose(all, draw)
+	slices.SortFunc(served, func(a, b candidate) int { return cmp.Compare(a.index, b.index) })
+	return served, outcome
+}
+
 // The tiers of candidates, in the order in which they go out.
 const (
 	primary = iota // fit, and neither of the next two
