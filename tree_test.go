@@ -230,8 +230,8 @@ func TestMetricNames(t *testing.T) {
 			}
 		}
 	}
-	if len(ours) != 9 {
-		t.Errorf("%d metrics, want 9", len(ours))
+	if len(ours) != 11 {
+		t.Errorf("%d metrics, want 11", len(ours))
 	}
 	problems, err := promlint.NewWithMetricFamilies(ours).Lint()
 	if err != nil || len(problems) > 0 {
