@@ -437,7 +437,9 @@ func TestForceFilesAreShared(t *testing.T) {
 		}
 	}
 	g, path := new(generation), filepath.Join(t.TempDir(), "forced")
-	if p := newPool(); g.force(path, p) != g.force(path, p) || g.force(path+"2", p) == g.force(path, p) {
+	p := newPool()
+	first, second, other := g.force(path, p), g.force(path, p), g.force(path+"2", p)
+	if first != second || first == other {
 		t.Error("a file is not shared, or another one is")
 	}
 	g.awaitForced()
