@@ -1,7 +1,9 @@
 package multivalue
 
 import (
+	"bytes"
 	"fmt"
+	stdlog "log"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -259,6 +261,60 @@ func TestForceFileIsReread(t *testing.T) {
 	})
 }
 
+// saidOfForce is what the log gets meanwhile that is about forced states.
+func saidOfForce(f func()) string {
+	var text bytes.Buffer
+	before := stdlog.Writer()
+	stdlog.SetOutput(&text)
+	defer stdlog.SetOutput(before)
+	f()
+	var said []string
+	for line := range strings.Lines(text.String()) {
+		if level, line, ok := strings.Cut(line, " plugin/multivalue: force: "); ok {
+			said = append(said, level[strings.LastIndexByte(level, '['):]+" "+line)
+		}
+	}
+	return strings.Join(said, "")
+}
+
+// One line says what each content comes to, however often that is read, and over reloads (B55).
+func TestForceFileIsSaidOnce(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "forced")
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		var g *generation
+		got := saidOfForce(func() {
+			_, g = watched(p, n, path)
+			for _, text := range []string{"down 10.0.0.1 10.0.0.2\nup 10.0.0.3", "dwon 10.0.0.1", "dwon 10.0.0.2", "drain 10.0.0.0/8"} {
+				edit(t, path, text)
+				elapse(forceTick)
+				touch(t, path, 0)
+				elapse(2 * forceReread)
+			}
+			_, next := forcing(p, n, path)
+			p.leave(g)
+			p.confirm(next)
+			synctest.Wait()
+			os.Remove(path)
+			os.Mkdir(path, 0o700)
+			elapse(5 * forceTick)
+			os.Remove(path)
+			elapse(2 * forceReread)
+		})
+		want := `[INFO] there is no DIR/forced, so that nothing is forced by it
+[INFO] DIR/forced has 1 up, 2 down, 0 drain
+[ERROR] DIR/forced:1: unknown state "dwon": did you mean "down"?; what was in force stays
+[ERROR] DIR/forced:1: unknown state "dwon": did you mean "down"?; what was in force stays
+[INFO] DIR/forced has 0 up, 0 down, 1 drain
+[ERROR] DIR/forced is no regular file; what was in force stays
+[INFO] there is no DIR/forced, so that nothing is forced by it
+`
+		if got = strings.ReplaceAll(got, dir, "DIR"); got != want {
+			t.Errorf("the log has\n%swant\n%s", got, want)
+		}
+	})
+}
+
 // A pipe is refused, and nobody waits for its other end (B55).
 func TestForceFileIsAPipe(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
@@ -381,16 +437,20 @@ func TestForceIsConfirmedByAQuery(t *testing.T) {
 func TestForceFileHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, g := newPool(), &generation{files: make(map[string]*forceFile)}
-		for _, path := range []string{"a", "b", "c"} {
-			g.files[path] = &forceFile{path: path, first: make(chan struct{}), ended: make(chan struct{}), stop: func() {}}
-			g.files[path].orders.Store(new(orders))
+		for i := range 20 {
+			f := &forceFile{first: make(chan struct{}), ended: make(chan struct{}), stop: func() {}}
+			f.orders.Store(new(orders))
+			if i%2 == 0 {
+				close(f.first)
+				close(f.ended)
+			}
+			g.files[fmt.Sprint(i)] = f
 		}
 		began := time.Now()
-		g.awaitForced()
-		if took := time.Since(began); took != forceStart {
-			t.Errorf("the start waited for %s, want %s", took, forceStart)
+		said := saidOfForce(g.awaitForced)
+		if took := time.Since(began); took != forceStart || strings.Count(said, "takes longer than 2s to read") != 10 {
+			t.Errorf("the start waited for %s, want %s, and said\n%s", took, forceStart, said)
 		}
-		close(g.files["a"].ended)
 		began = time.Now()
 		p.leave(g)
 		if took := time.Since(began); took != forceStop {
