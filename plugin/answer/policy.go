@@ -154,10 +154,12 @@ func (p *Policy) choose(all []candidate, draw *Draw) ([]candidate, Outcome) {
 	return p.draw(all[:fit], limit, draw), outcome
 }
 
-// chooseInOrder is choose where nothing is drawn, for what keeps its order.
+// chooseInOrder is choose without a limit, for what keeps its order. That would only change where one tier follows another.
 func (p *Policy) chooseInOrder(all []candidate, draw *Draw) ([]candidate, Outcome) {
 	served, outcome := p.choose(all, draw)
-	slices.SortFunc(served, func(a, b candidate) int { return cmp.Compare(a.index, b.index) })
+	if outcome == Backup {
+		slices.SortFunc(served, func(a, b candidate) int { return cmp.Compare(a.index, b.index) })
+	}
 	return served, outcome
 }
 
@@ -169,10 +171,10 @@ const (
 	unfit
 )
 
-// counts are how many primaries there are, fit or not, and how many candidates in each tier of fit ones and those before.
+// counts are how many primaries there are, fit or not, and how many candidates in each tier and those before it.
 type counts struct {
 	primaries int
-	upTo      [unfit]int
+	upTo      [unfit + 1]int
 }
 
 // count counts, and marks the backups and the drained. A set of nothing but backups is one of primaries, and so is a set of
@@ -188,9 +190,10 @@ func (p *Policy) count(all []candidate) counts {
 		if !c.backup && !c.drained {
 			n.primaries++
 		}
-		for tier := c.tier(); tier < unfit; tier++ {
-			n.upTo[tier]++
-		}
+		n.upTo[c.tier()]++
+	}
+	for tier := backup; tier <= unfit; tier++ {
+		n.upTo[tier] += n.upTo[tier-1]
 	}
 	return n
 }
@@ -212,7 +215,8 @@ func (p *Policy) markBackups(all []candidate) {
 func markDrained(all []candidate) {
 	marked := 0
 	for i := range all {
-		if all[i].drained = all[i].verdict.Drained(); all[i].drained {
+		if all[i].verdict.Drained() {
+			all[i].drained = true
 			marked++
 		}
 	}

@@ -79,12 +79,16 @@ func Worse(a, b Brief) Brief {
 // Better returns the one of two that decides when either will do: a fit one before one that is drained, and that before
 // one that is down; of two fit the one that holds for longer, of two down the one that was up more recently.
 func Better(a, b Brief) Brief {
-	switch x, y := a.tier(), b.tier(); {
+	switch x, y := a.State().Fit(), b.State().Fit(); {
 	case x != y:
-		if y < x {
+		if y {
 			return b
 		}
-	case a.State() == Down:
+	case a.Drained() != b.Drained():
+		if a.Drained() {
+			return b
+		}
+	case !x:
 		if b.Since() > a.Since() {
 			return b
 		}
@@ -92,17 +96,6 @@ func Better(a, b Brief) Brief {
 		return b // what no check covers holds for ever
 	}
 	return a
-}
-
-// tier is 0 for what is fit, 1 for what is drained, and 2 for what is down.
-func (b Brief) tier() int {
-	switch {
-	case b.State() == Down:
-		return 2
-	case b.Drained():
-		return 1
-	}
-	return 0
 }
 
 var severity = [...]uint8{Unchecked: 0, Up: 1, Unknown: 2, Down: 3}
