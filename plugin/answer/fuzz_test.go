@@ -200,7 +200,7 @@ func (x thinning) check(t *testing.T) {
 	if p.DryRun && x.out != x.in {
 		t.Error("a dry run changed the answer")
 	}
-	if x.d.flaps == nil && !p.DryRun {
+	if x.d.flaps == nil && !p.DryRun && judgeable(x.in) {
 		x.checkDrained(t)
 	}
 	if x.out == x.in {
