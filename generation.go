@@ -15,6 +15,7 @@ import (
 type generation struct {
 	accounts []*account
 	learners []*learner // of its blocks
+	files    map[string]*forceFile
 	stage    stage
 }
 
@@ -162,11 +163,13 @@ func (p *pool) leave(g *generation) {
 	last := false
 	p.do(func() {
 		g.stage = left
+		p.unforce(g)
 		p.generations = slices.DeleteFunc(p.generations, func(x *generation) bool { return x == g })
 		if last = len(p.generations) == 0; !last {
 			p.recast(time.Now())
 		}
 	})
+	g.awaitReleased()
 	if last && p.stop != nil {
 		p.stop()
 		p.stop = nil
@@ -211,6 +214,7 @@ func (p *pool) confirmed(g *generation, now time.Time) {
 	p.generations = slices.DeleteFunc(p.generations, func(x *generation) bool { return x == g || x.stage == candidate })
 	p.generations = append(p.generations, g)
 	p.recast(now)
+	p.enforce(g)
 	for _, w := range p.watches {
 		if a := g.accountOf(w); a != nil {
 			w.account.targets--

@@ -66,6 +66,7 @@ type pool struct {
 	watches     map[verdict.Target]*watch
 	memories    map[verdict.Target]memory // by the check without its pace
 	names       map[string]int            // targets, by the name that they were first asked for
+	forced      map[string]*forceFile     // that are watched, by their paths
 	warming     bool                      // a stanza has use for the clock
 	schedule    schedule
 	isolation   isolation
@@ -85,6 +86,7 @@ func newPool() *pool {
 		watches:  make(map[verdict.Target]*watch),
 		memories: make(map[verdict.Target]memory),
 		names:    make(map[string]int),
+		forced:   make(map[string]*forceFile),
 	}
 }
 

@@ -86,6 +86,18 @@ var (
 		Name:      "isolated",
 		Help:      "Whether no target answers, so that none is taken down for a while.",
 	})
+	forcedGauge = promauto.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: subsystem,
+		Name:      "forced",
+		Help:      "The number of addresses and networks that files have forced into a state.",
+	}, []string{"state"})
+	forceBroken = promauto.NewGauge(prometheus.GaugeOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: subsystem,
+		Name:      "force_broken",
+		Help:      "The number of files of forced states whose latest content was refused.",
+	})
 	panics = promauto.NewCounter(prometheus.CounterOpts{
 		Namespace: plugin.Namespace,
 		Subsystem: subsystem,
@@ -100,6 +112,11 @@ var (
 		verdict.Unknown: targetsGauge.WithLabelValues("unknown"),
 		verdict.Up:      targetsGauge.WithLabelValues("up"),
 		verdict.Down:    targetsGauge.WithLabelValues("down"),
+	}
+	forced = [...]prometheus.Gauge{
+		forceUp:    forcedGauge.WithLabelValues("up"),
+		forceDown:  forcedGauge.WithLabelValues("down"),
+		forceDrain: forcedGauge.WithLabelValues("drain"),
 	}
 	skippedCap     = skippedTotal.WithLabelValues("max_targets") // an address over a cap, served unchecked
 	skippedName    = skippedTotal.WithLabelValues("name")        // an address over the cap of a name, served as unknown

@@ -79,6 +79,7 @@ dns://Example.ORG:5353 10.0.0.0/24 {
         warmup 2m
         watch www.example.org a.api.Example.org
         preload
+        force states/forced
     }
     multivalue db.example.org {
         check tcp://:5432
@@ -125,6 +126,9 @@ dns://Example.ORG:5353 10.0.0.0/24 {
 	}
 	if !first.preload || strings.Join(first.watch, " ") != "www.example.org. a.api.example.org." || len(first.questions()) != 4 {
 		t.Errorf("preload %t, watch %v, questions %v", first.preload, first.watch, first.questions())
+	}
+	if first.force != "states/forced" || second.force != "" {
+		t.Errorf("force %q and %q", first.force, second.force)
 	}
 	if len(first.within) != 3 || first.account.max != 100 || strings.Join(first.except, " ") != "static.www.example.org." {
 		t.Errorf("within %v, max_targets %d, except %v", first.within, first.account.max, first.except)
@@ -212,6 +216,9 @@ func TestParseErrors(t *testing.T) {
 		{"check tcp://:80\nmax_targets 0", "Corefile:4", "max_targets"},
 		{"check tcp://:80\nmax_targets 99999999", "Corefile:4", "want a count from 1 to 262144"},
 		{"check tcp://:80\ndry_run yes", "Corefile:4", "dry_run takes no value, not 1 values: want dry_run"},
+		{"check tcp://:80\nforce", "Corefile:4", "force takes 1 value, not 0 values: want force FILE"},
+		{"check tcp://:80\nforce \"\"", "Corefile:4", "force names no file: want the path of one"},
+		{"check tcp://:80\nforce a\nforce b", "Corefile:5", "force stands twice, first on line 4"},
 		{"check tcp://:80\ninterval 10s {\nrise 3\n}", "Corefile:4", "unexpected { behind interval: only check has a block"},
 	} {
 		_, err := parseCorefile("example.org {\nmultivalue {\n" + tc.stanza + "\n}\n}")

@@ -45,6 +45,7 @@ var properties = map[string]property{
 	"within":      {usage: "NETWORK...", min: 1, max: -1, repeats: true, parse: parseWithin},
 	"except":      {usage: "NAME...", min: 1, max: -1, repeats: true, parse: parseExcept},
 	"max_targets": {usage: "COUNT", min: 1, max: 1, parse: parseMaxTargets},
+	"force":       {usage: "FILE", min: 1, max: 1, parse: parseForce},
 	"dry_run":     {parse: parseDryRun},
 	"types":       {usage: "TYPE...", min: 1, max: -1, parse: parseTypes},
 	"select":      {usage: "random|client", min: 1, max: 1, parse: parseSelect},

@@ -35,16 +35,19 @@ func setup(c *caddy.Controller) error {
 	if err != nil {
 		return plugin.Error(name, err)
 	}
+	config := dnsserver.GetConfig(c)
 	g := generationOf(c)
 	for _, s := range stanzas {
 		g.add(s, thePool)
+		if s.force != "" {
+			s.forced = g.force(rooted(config.Root, s.force), thePool)
+		}
 	}
 	b := newBlock(stanzas)
 	b.origins = plugin.OriginsFromArgsOrServerBlock(nil, c.ServerBlockKeys)
 	b.learner.keys = strings.Join(c.ServerBlockKeys, " ")
 	b.learner.adopt(thePool.before(b.learner.keys))
 	g.learners = append(g.learners, b.learner)
-	config := dnsserver.GetConfig(c)
 	c.OnStartup(func() error {
 		handlers := config.Handlers()
 		if err := fit(stanzas, handlers, dnsserver.Directives); err != nil {
@@ -102,7 +105,7 @@ func generationOf(c *caddy.Controller) *generation {
 	}
 	g := new(generation)
 	c.Set(generationKey{}, g)
-	c.OnStartup(func() error { thePool.join(g); return nil })
+	c.OnStartup(func() error { g.awaitForced(); thePool.join(g); return nil })
 	c.OnShutdown(func() error { thePool.leave(g); return nil })
 	c.OnRestartFailed(func() error { thePool.abandon(); return nil })
 	hookStartup()

@@ -13,20 +13,25 @@ type stanza struct {
 	rule    answer.Rule // its Health is the stanza
 	checks  []checkSpec // all must pass
 	within  networks
+	forced  *forceFile // nil if the stanza names none
 	account *account
 	pool    *pool
 	longest uint32 // the highest TTL, in seconds, that can go out while verdicts bound it
 }
 
-// Look is what the pool believes of an address, by the check that believes the worst of it.
+// Look is what the pool believes of an address, by the check that believes the worst of it, unless that is forced. The pool
+// is asked in any case: looking is watching.
 func (s *stanza) Look(owner string, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
-	if !s.within.allow(addr) {
-		return verdict.BriefUnchecked
+	worst := verdict.BriefUnchecked
+	if s.within.allow(addr) {
+		ttl = min(ttl, s.longest)
+		worst = s.ask(&s.checks[0], owner, addr, port, ttl)
+		for i := 1; i < len(s.checks); i++ {
+			worst = verdict.Worse(worst, s.ask(&s.checks[i], owner, addr, port, ttl))
+		}
 	}
-	ttl = min(ttl, s.longest)
-	worst := s.ask(&s.checks[0], owner, addr, port, ttl)
-	for i := 1; i < len(s.checks); i++ {
-		worst = verdict.Worse(worst, s.ask(&s.checks[i], owner, addr, port, ttl))
+	if s.forced != nil {
+		return s.forced.orders.Load().of(addr).on(worst)
 	}
 	return worst
 }

@@ -261,8 +261,8 @@ func TestMetricNames(t *testing.T) {
 			}
 		}
 	}
-	if len(ours) != 12 {
-		t.Errorf("%d metrics, want 12", len(ours))
+	if len(ours) != 14 {
+		t.Errorf("%d metrics, want 14", len(ours))
 	}
 	problems, err := promlint.NewWithMetricFamilies(ours).Lint()
 	if err != nil || len(problems) > 0 {

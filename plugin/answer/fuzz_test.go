@@ -47,11 +47,15 @@ func (d *dice) Look(_ string, addr netip.Addr, port uint16, _ uint32) verdict.Br
 	if rng == nil {
 		rng = d.rng(netip.AddrPortFrom(addr, port).String())
 	}
-	return verdict.Verdict{
+	v := verdict.Verdict{
 		State: []verdict.State{verdict.Unknown, verdict.Unchecked, verdict.Up, verdict.Down, verdict.Down, verdict.Down}[rng.IntN(6)],
 		Since: now.Add(-time.Duration(rng.IntN(1000)) * time.Second),
 		Holds: time.Duration(rng.IntN(200)) * time.Second,
 	}.Brief()
+	if rng.IntN(4) == 0 {
+		return v.Drain()
+	}
+	return v
 }
 
 func (d *dice) rng(of string) *rand.Rand {
@@ -196,6 +200,9 @@ func (x thinning) check(t *testing.T) {
 	if p.DryRun && x.out != x.in {
 		t.Error("a dry run changed the answer")
 	}
+	if x.d.flaps == nil && !p.DryRun && judgeable(x.in) {
+		x.checkDrained(t)
+	}
 	if x.out == x.in {
 		return
 	}
@@ -212,6 +219,34 @@ func (x thinning) check(t *testing.T) {
 	if x.d.flaps == nil {
 		x.checkGlue(t)
 		x.checkLimit(t)
+	}
+}
+
+// checkDrained: where one address that is fit is enough, none that is drained goes out beside it.
+func (x thinning) checkDrained(t *testing.T) {
+	var buf [maxSets]set
+	sets := survey(x.in.Answer, buf[:0])
+	if p := &x.d.rule.Policy; p.MinUp.Count > 1 || p.MinUp.Percent > 0 || len(sets) == maxSets {
+		return
+	}
+	for i := range sets {
+		s, tiers := &sets[i], [2]int{}
+		if s.signed || !x.d.rule.Types.Has(s.rrtype) {
+			continue
+		}
+		for _, rr := range x.out.Answer {
+			if addr, ok := Address(rr); ok && s.has(rr.Header()) {
+				switch v := x.d.Look("", addr, 0, 0); {
+				case v.Drained():
+					tiers[1]++
+				case v.State().Fit():
+					tiers[0]++
+				}
+			}
+		}
+		if tiers[0] > 0 && tiers[1] > 0 {
+			t.Errorf("%d drained addresses of %s went out beside %d that are fit", tiers[1], s.owner, tiers[0])
+		}
 	}
 }
 
@@ -402,7 +437,10 @@ func (x thinning) checkGlue(t *testing.T) {
 		named[strings.ToLower(host)] = true
 		for _, glue := range x.in.Extra {
 			addr, ok := Address(glue)
-			if !ok || !sameName(glue.Header().Name, host) || !x.d.Look("", addr, port, 0).State().Fit() {
+			if !ok || !sameName(glue.Header().Name, host) {
+				continue
+			}
+			if v := x.d.Look("", addr, port, 0); !v.State().Fit() || v.Drained() {
 				continue
 			}
 			if _, ok := left[key(glue)]; !ok && host != "." {

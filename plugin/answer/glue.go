@@ -17,7 +17,7 @@ type glue struct {
 	bounds  []uint32 // by record: the highest TTL that what is believed of it allows
 	steps   int      // that may still be taken from record to record, or to an address known elsewhere
 	built   bool
-	stale   bool // an address in it is down, or has a TTL above its bound
+	stale   bool // an address in it is down or drained, or has a TTL above its bound
 	follows bool // it has to follow what became of the answer
 }
 
@@ -78,7 +78,7 @@ func (g *glue) spend(steps int) bool {
 // saw takes note of what is believed of an address in the section, and of the TTL that this allows.
 func (g *glue) saw(i int, v verdict.Brief, bound uint32) {
 	g.bounds[i] = min(g.bounds[i], bound)
-	if !v.State().Fit() || g.extra[i].Header().Ttl > bound {
+	if !v.State().Fit() || v.Drained() || g.extra[i].Header().Ttl > bound {
 		g.stale = true
 	}
 }
@@ -96,7 +96,7 @@ func hashName(name string) int {
 const (
 	wasNamed  = 1 << iota // a record of a judged set named its owner
 	isNamed               // a record that goes out does
-	isWelcome             // and it is fit, or no rule keeps it out
+	isWelcome             // and it is fit and not drained, or no rule keeps it out
 	isSigned              // a signature covers the set that it is in
 )
 
@@ -176,19 +176,42 @@ func (room *scratch) welcome(marks []uint8, rr dns.RR) {
 		room.mark(marks, host, func(int) uint8 { return isNamed | isWelcome })
 		return
 	}
-	fit := 0
-	room.mark(marks, host, func(i int) uint8 {
+	look := func(i int) verdict.Brief {
 		addr, _ := Address(room.m.Extra[i])
-		if !s.rule.Health.Look(s.owner, addr, port, rr.Header().Ttl).State().Fit() {
+		return s.rule.Health.Look(s.owner, addr, port, rr.Header().Ttl)
+	}
+	var fit, drained int
+	var better [2]bool // the families with an address that is fit and not drained
+	room.mark(marks, host, func(i int) uint8 {
+		v := look(i)
+		switch {
+		case !v.State().Fit():
+			return isNamed
+		case v.Drained():
+			drained++
 			return isNamed
 		}
 		fit++
+		better[family(room.m.Extra[i])] = true
 		return isNamed | isWelcome
 	})
-	if fit == 0 && (service(rr) != nil || !room.known(host)) {
+	if drained > 0 {
+		room.welcomeDrained(marks, host, better, look)
+	}
+	if fit+drained == 0 && (service(rr) != nil || !room.known(host)) {
 		// The record does not stay for the sake of another address, but whatever these are; so do they.
 		room.mark(marks, host, func(int) uint8 { return isNamed | isWelcome })
 	}
+}
+
+// welcomeDrained marks the drained addresses of a host in the families that have nothing better, as in a set of them.
+func (room *scratch) welcomeDrained(marks []uint8, host string, better [2]bool, look func(i int) verdict.Brief) {
+	room.mark(marks, host, func(i int) uint8 {
+		if better[family(room.m.Extra[i])] || !look(i).Drained() {
+			return 0
+		}
+		return isWelcome
+	})
 }
 
 // known reports whether all addresses of a host are known.

@@ -74,7 +74,7 @@ func (room *scratch) judgeHints(s *set) {
 	answer := make([]dns.RR, len(room.out.Answer))
 	for i, rr := range room.out.Answer {
 		if answer[i] = rr; s.has(rr.Header()) {
-			answer[i] = t.thinned(rr)
+			answer[i] = room.thinned(&t, rr)
 		}
 	}
 	room.out = own(room.m, room.out)
@@ -99,7 +99,7 @@ func (room *scratch) tallyHints(t *tally, rr dns.RR) {
 	_, port := target(rr)
 	for _, kv := range parameters(rr) {
 		if ips := hints(kv); len(ips) > 1 { // one alone could not go
-			t.add(ips, port, rr.Header().Ttl)
+			room.add(t, ips, port, rr.Header().Ttl)
 		}
 	}
 	host, _ := room.followed(rr)
@@ -111,29 +111,26 @@ func (room *scratch) tallyHints(t *tally, rr dns.RR) {
 }
 
 // add adds the addresses of one parameter. Those that go out bound the TTL.
-func (t *tally) add(ips []net.IP, port uint16, ttl uint32) {
-	fit, ofFit, ofAll := 0, uint32(math.MaxUint32), uint32(math.MaxUint32)
-	for _, ip := range ips {
-		v := t.look(ip, port, ttl)
-		bound := t.rule.Policy.TTL.of(v)
-		if ofAll = min(ofAll, bound); v.State().Fit() {
-			fit++
-			ofFit = min(ofFit, bound)
-		}
-	}
-	outcome := Thinned
-	switch {
-	case fit == len(ips):
-		outcome = Whole
-	case fit < t.need(len(ips)):
-		outcome, fit, ofFit = Open, len(ips), ofAll
-	}
-	t.outcome, t.ttl = max(t.outcome, outcome), min(t.ttl, ofFit)
+func (room *scratch) add(t *tally, ips []net.IP, port uint16, ttl uint32) {
+	served, outcome := room.chooseHints(t, ips, port, ttl)
+	t.outcome, t.ttl = max(t.outcome, outcome), min(t.ttl, t.rule.Policy.TTL.bound(served))
 	t.total += len(ips)
-	t.kept += fit
+	t.kept += len(served)
 }
 
-func (t *tally) need(n int) int { return max(1, t.rule.Policy.MinUp.of(n)) }
+// chooseHints returns those of the addresses of one parameter that go out, by their places in it. There is neither a limit
+// to them nor a backup among them, and all_down has no say: what is empty is no hint.
+func (room *scratch) chooseHints(t *tally, ips []net.IP, port uint16, ttl uint32) ([]candidate, Outcome) {
+	all := room.candidates[:0]
+	if len(ips) > lent {
+		all = make([]candidate, 0, len(ips))
+	}
+	for i, ip := range ips {
+		all = append(all, candidate{index: int32(i), verdict: t.look(ip, port, ttl)})
+	}
+	p := Policy{MinUp: t.rule.Policy.MinUp}
+	return p.chooseInOrder(all, room.draw)
+}
 
 // look is what is believed of an address. What is none is not ours to judge.
 func (t *tally) look(ip net.IP, port uint16, ttl uint32) verdict.Brief {
@@ -145,7 +142,7 @@ func (t *tally) look(ip net.IP, port uint16, ttl uint32) verdict.Brief {
 }
 
 // thinned is a copy of the record with what is left of its hints.
-func (t *tally) thinned(rr dns.RR) dns.RR {
+func (room *scratch) thinned(t *tally, rr dns.RR) dns.RR {
 	_, port := target(rr)
 	c := dns.Copy(rr)
 	c.Header().Ttl = min(c.Header().Ttl, t.ttl)
@@ -155,15 +152,15 @@ func (t *tally) thinned(rr dns.RR) dns.RR {
 		if len(ips) < 2 {
 			continue
 		}
-		fit := make([]net.IP, 0, len(ips))
-		for _, ip := range ips {
-			if t.look(ip, port, rr.Header().Ttl).State().Fit() {
-				fit = append(fit, ip)
-			}
+		served, _ := room.chooseHints(t, ips, port, rr.Header().Ttl)
+		if len(served) == len(ips) {
+			continue
 		}
-		if len(fit) >= t.need(len(ips)) {
-			values[i] = withHints(kv, fit)
+		left := make([]net.IP, len(served))
+		for j := range served {
+			left[j] = ips[served[j].index]
 		}
+		values[i] = withHints(kv, left)
 	}
 	return c
 }

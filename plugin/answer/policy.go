@@ -21,7 +21,7 @@ const (
 	Whole                  // every primary is fit, and went out
 	Sample                 // every primary is fit, and some went out
 	Thinned                // the unfit ones were left out
-	Backup                 // too few primaries are fit: fit backups went out too
+	Backup                 // too few primaries are fit: fit backups, or drained ones, went out too
 	Open                   // too few are fit: unfit ones went out too
 	Closed                 // none is fit, and none went out
 )
@@ -125,54 +125,75 @@ func (t TTL) Longest(ttl uint32, holds time.Duration) uint32 {
 
 // choose returns the addresses that go out, and how that came about. It reorders all.
 //
-// The fit primaries go out. If they are fewer than MinUp, and than the limit, the fit backups follow, and if those are too few as well, the
-// least bad, up to the limit; if nothing is fit, AllDown says what to do. What goes out whole keeps its order; what is
-// drawn comes in the order of the draw.
+// The fit primaries go out. If they are fewer than MinUp, and than the limit, the fit backups follow, then the drained
+// ones, and if those are too few as well, the least bad, up to the limit; if nothing is fit, AllDown says what to do. What
+// goes out whole keeps its order; what is drawn comes in the order of the draw.
 func (p *Policy) choose(all []candidate, draw *Draw) ([]candidate, Outcome) {
 	limit := p.Limit
 	if limit == 0 {
 		limit = len(all)
 	}
 	n := p.count(all)
-	if n.fit == 0 && p.AllDown != Serve {
+	if n.upTo[drained] == 0 && p.AllDown != Serve {
 		return nil, Closed
 	}
 	need := min(limit, max(1, p.MinUp.of(n.primaries)))
-	if n.fitPrimaries < need {
+	fit := n.upTo[primary]
+	if fit < need {
 		return p.fill(all, n, need, limit, draw)
 	}
 	outcome := Whole
-	if n.fitPrimaries < len(all) {
+	if fit < len(all) {
 		slices.SortStableFunc(all, leastBad)
 	}
-	if n.fitPrimaries < n.primaries {
+	if fit < n.primaries {
 		outcome = Thinned
-	} else if n.fitPrimaries > limit {
+	} else if fit > limit {
 		outcome = Sample
 	}
-	return p.draw(all[:n.fitPrimaries], limit, draw), outcome
+	return p.draw(all[:fit], limit, draw), outcome
 }
 
-// counts are how many candidates there are of each kind.
-type counts struct{ primaries, fitPrimaries, fit int }
+// chooseInOrder is choose without a limit, for what keeps its order. That would only change where one tier follows another.
+func (p *Policy) chooseInOrder(all []candidate, draw *Draw) ([]candidate, Outcome) {
+	served, outcome := p.choose(all, draw)
+	if outcome == Backup {
+		slices.SortFunc(served, func(a, b candidate) int { return cmp.Compare(a.index, b.index) })
+	}
+	return served, outcome
+}
 
-// count counts, and marks the backups. A set of nothing but backups is one of primaries.
+// The tiers of candidates, in the order in which they go out.
+const (
+	primary = iota // fit, and neither of the next two
+	backup         // fit
+	drained        // fit
+	unfit
+)
+
+// counts are how many primaries there are, fit or not, and how many candidates in each tier and those before it.
+type counts struct {
+	primaries int
+	upTo      [unfit + 1]int
+}
+
+// count counts, and marks the backups and the drained. A set of nothing but backups is one of primaries, and so is a set of
+// nothing but drained ones.
 func (p *Policy) count(all []candidate) counts {
 	var n counts
+	markDrained(all)
 	if len(p.Backup) > 0 {
 		p.markBackups(all)
 	}
 	for i := range all {
-		fit := all[i].verdict.State().Fit()
-		if fit {
-			n.fit++
-		}
-		if !all[i].backup {
+		c := &all[i]
+		if !c.backup && !c.drained {
 			n.primaries++
-			if fit {
-				n.fitPrimaries++
-			}
 		}
+		n.upTo[c.tier()]++
+	}
+	for tier := backup; tier <= unfit; tier++ {
+		n.upTo[tier] += n.upTo[tier-1]
 	}
 	return n
 }
@@ -191,45 +212,61 @@ func (p *Policy) markBackups(all []candidate) {
 	}
 }
 
-// fill makes up for primaries that are too few: with the fit backups, then with the least bad, up to the limit.
-func (p *Policy) fill(all []candidate, n counts, need, limit int, draw *Draw) ([]candidate, Outcome) {
-	outcome := Open
-	if n.fit >= need {
-		outcome = Backup
+func markDrained(all []candidate) {
+	marked := 0
+	for i := range all {
+		if all[i].verdict.Drained() {
+			all[i].drained = true
+			marked++
+		}
 	}
-	if outcome == Open && len(all) <= limit {
+	if marked == len(all) {
+		for i := range all {
+			all[i].drained = false
+		}
+	}
+}
+
+// fill makes up for primaries that are too few: with the tiers behind them as far as it takes, up to the limit. Of the last
+// tier some are drawn if there are too many.
+func (p *Policy) fill(all []candidate, n counts, need, limit int, draw *Draw) ([]candidate, Outcome) {
+	last := backup
+	for last < unfit && n.upTo[last] < need {
+		last++
+	}
+	if last == unfit && len(all) <= limit {
 		return all, Open
 	}
 	slices.SortStableFunc(all, leastBad)
 	switch {
-	case n.fit > limit:
-		p.draw(all[n.fitPrimaries:n.fit], limit-n.fitPrimaries, draw)
-		return all[:limit], outcome
-	case outcome == Backup:
-		return all[:n.fit], Backup
+	case last == unfit:
+		return all[:limit], Open
+	case n.upTo[last] > limit:
+		before := n.upTo[last-1]
+		p.draw(all[before:n.upTo[last]], limit-before, draw)
+		return all[:limit], Backup
 	}
-	return all[:limit], Open
+	return all[:n.upTo[last]], Backup
 }
 
-// leastBad orders the fit primaries before the fit backups, those before the unfit, and these by when they were last
-// fit, the latest first.
+// leastBad orders by tier, and the unfit by when they were last fit, the latest first.
 func leastBad(a, b candidate) int {
-	if x, y := a.rank(), b.rank(); x != y || x < unfit {
+	if x, y := a.tier(), b.tier(); x != y || x < unfit {
 		return cmp.Compare(x, y)
 	}
 	return cmp.Compare(b.verdict.Since(), a.verdict.Since())
 }
 
-const unfit = 2
-
-func (c *candidate) rank() int {
+func (c *candidate) tier() int {
 	switch {
 	case !c.verdict.State().Fit():
 		return unfit
+	case c.drained:
+		return drained
 	case c.backup:
-		return 1
+		return backup
 	}
-	return 0
+	return primary
 }
 
 // fixed are the records that stand in for a set that was closed, by AllDown.

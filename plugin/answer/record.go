@@ -104,6 +104,7 @@ type candidate struct {
 	verdict verdict.Brief
 	key     float64 // its place in a weighted draw
 	backup  bool
+	drained bool
 }
 
 // addresses lists the addresses of the set s, each once, in their order.

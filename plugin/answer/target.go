@@ -73,7 +73,7 @@ func (room *scratch) judgeTargets(s *set) choice {
 	if p.AllDown == Fixed {
 		p.AllDown = Serve
 	}
-	c.served, c.outcome = p.choose(all, room.draw)
+	c.served, c.outcome = p.chooseInOrder(all, room.draw)
 	c.ttl = p.TTL.bound(c.served)
 	if c.outcome == Closed {
 		c.ttl = min(ttl, p.TTL.bound(all))

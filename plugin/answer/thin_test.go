@@ -23,6 +23,7 @@ import (
 type world struct {
 	rule    Rule
 	health  map[netip.Addr]verdict.Verdict
+	drained map[netip.Addr]bool
 	exempt  map[string]bool
 	soas    map[string]*dns.SOA
 	hosts   map[string][]netip.Addr // by name and type, what the server is known to answer
@@ -64,6 +65,13 @@ func (w *world) Look(_ string, addr netip.Addr, port uint16, ttl uint32) verdict
 		w.looked = make(map[netip.Addr]uint32)
 	}
 	w.looked[addr] = ttl
+	if w.drained[addr] {
+		return w.measured(addr, port).Drain()
+	}
+	return w.measured(addr, port)
+}
+
+func (w *world) measured(addr netip.Addr, port uint16) verdict.Brief {
 	if v, ok := w.ports[netip.AddrPortFrom(addr, port)]; ok {
 		return v.Brief()
 	}
@@ -172,7 +180,7 @@ var now = time.Unix(1e9, 0)
 // parseWorld reads the policy, in the Corefile's words, the health, one address a line, and the zones' SOA records.
 func parseWorld(t *testing.T, sections map[string]string) *world {
 	t.Helper()
-	w := &world{health: make(map[netip.Addr]verdict.Verdict), exempt: make(map[string]bool), soas: make(map[string]*dns.SOA),
+	w := &world{health: make(map[netip.Addr]verdict.Verdict), drained: make(map[netip.Addr]bool), exempt: make(map[string]bool), soas: make(map[string]*dns.SOA),
 		hosts: make(map[string][]netip.Addr), ports: make(map[netip.AddrPort]verdict.Verdict)}
 	w.rule.Types = DefaultTypes
 	w.rule.Policy = Policy{Limit: 8, MinUp: Quorum{Count: 1}, TTL: TTL{Min: 30}}
@@ -185,7 +193,11 @@ func parseWorld(t *testing.T, sections map[string]string) *world {
 			w.ports[at] = readVerdict(t, words[1:])
 			continue
 		}
-		w.health[netip.MustParseAddr(words[0])] = readVerdict(t, words[1:])
+		a := netip.MustParseAddr(words[0])
+		if last := len(words) - 1; words[last] == "drained" {
+			w.drained[a], words = true, words[:last]
+		}
+		w.health[a] = readVerdict(t, words[1:])
 	}
 	for line := range strings.Lines(sections["hosts"]) {
 		words := strings.Fields(line)

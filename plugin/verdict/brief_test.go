@@ -31,8 +31,27 @@ func TestBrief(t *testing.T) {
 	if (Verdict{}).Brief() != 0 || Brief(0).State() != Unknown {
 		t.Error("the zero values differ")
 	}
-	if BriefUnchecked != (Verdict{State: Unchecked}).Brief() {
-		t.Error("BriefUnchecked is no such brief")
+	if BriefUnchecked != (Verdict{State: Unchecked}).Brief() || BriefDown != (Verdict{State: Down}).Brief() {
+		t.Error("BriefUnchecked or BriefDown is no such brief")
+	}
+}
+
+// The mark of a drained address leaves the rest of its Brief as it is, at the bounds of every field too; no verdict has
+// it, and nothing that is down (B55).
+func TestBriefDrain(t *testing.T) {
+	for _, state := range []State{Unknown, Unchecked, Up, Down} {
+		for _, since := range []int64{0, 1, 1<<sinceBits - 1, 1 << sinceBits} {
+			for _, holds := range []time.Duration{0, 1<<holdsBits - 1, 1 << holdsBits, 1<<holdsBits + 1} {
+				b := Verdict{State: state, Since: time.UnixMilli(since), Holds: holds * time.Second}.Brief()
+				d := b.Drain()
+				if b.Drained() || d.Drained() != (state != Down) {
+					t.Errorf("%s: drained %t, then %t", state, b.Drained(), d.Drained())
+				}
+				if d.State() != state || d.Since() != b.Since() || d.Holds() != b.Holds() || b.Holds() > 1<<holdsBits-1 {
+					t.Errorf("%s since %d for %d became %s since %d for %d", state, b.Since(), b.Holds(), d.State(), d.Since(), d.Holds())
+				}
+			}
+		}
 	}
 }
 
@@ -64,6 +83,9 @@ func TestWorse(t *testing.T) {
 		if got := Worse(b, a); got != want {
 			t.Errorf("%s, the other way round: %x, want %x", tc.name, got, want)
 		}
+		if Worse(a.Drain(), b) != want.Drain() || Worse(a, b.Drain()) != want.Drain() || Worse(a.Drain(), b.Drain()) != want.Drain() {
+			t.Errorf("%s, one drained: want the same, drained", tc.name)
+		}
 	}
 }
 
@@ -94,6 +116,27 @@ func TestBetter(t *testing.T) {
 		}
 		if got := Better(b, a); got != want {
 			t.Errorf("%s, the other way round: %x, want %x", tc.name, got, want)
+		}
+		if got := Better(a.Drain(), b.Drain()); got != want.Drain() {
+			t.Errorf("%s, both drained: %x, want %x", tc.name, got, want.Drain())
+		}
+	}
+}
+
+// A drained address is between those that are fit and those that are down, whatever is measured (B55).
+func TestBetterDrained(t *testing.T) {
+	fit := []Brief{Verdict{State: Up, Since: time.Unix(1e9, 0), Holds: time.Second}.Brief(), 0, BriefUnchecked}
+	downs := []Brief{BriefDown, Verdict{State: Down, Since: time.Unix(2e9, 0), Holds: time.Hour}.Brief()}
+	for _, a := range fit {
+		for _, b := range fit {
+			if Better(a, b.Drain()) != a || Better(b.Drain(), a) != a {
+				t.Errorf("%x drained is better than %x", b, a)
+			}
+		}
+		for _, b := range downs {
+			if d := a.Drain(); Better(d, b) != d || Better(b, d) != d {
+				t.Errorf("%x is better than %x drained", b, a)
+			}
 		}
 	}
 }

@@ -1,0 +1,154 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const forcing = `
+example.org:0 {
+    bind 127.0.0.1
+    file DIR/example.org {
+        reload 0
+    }
+    multivalue {
+        QUICK
+        force DIR/forced
+    }
+}`
+
+// moveTo puts a file with the text in the place of another.
+func (s *scene) moveTo(name, text string) {
+	s.Helper()
+	s.file(name+".new", text)
+	if err := os.Rename(filepath.Join(s.dir, name+".new"), filepath.Join(s.dir, name)); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// forced waits until the metrics show so much to be forced up, down and drained, and so many files to be broken.
+func (s *scene) forced(up, down, drain, broken int) {
+	s.Helper()
+	want := [...]float64{float64(up), float64(down), float64(drain), float64(broken)}
+	var got [4]float64
+	s.eventually(func() bool {
+		for i, state := range []string{"up", "down", "drain"} {
+			got[i] = metric("coredns_multivalue_forced", "state="+state)
+		}
+		got[3] = metric("coredns_multivalue_force_broken")
+		return got == want
+	}, func() string { return fmt.Sprintf("%v is in force, want %v", got, want) })
+}
+
+// A file of forced states is heeded as it comes, is edited, broken, mended and deleted, while probing goes on
+// (B55).
+func TestForcedServers(t *testing.T) {
+	s := newScene(t, 11, 12, 13)
+	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13\n_http._tcp SRV 10 5 80 a\n_http._tcp SRV 10 5 80 b\na A 127.0.0.11\nb A 127.0.0.12")
+	v := s.serve(strings.Replace(forcing, "QUICK", "QUICK\n types A SRV", 1))
+	v.comesTo("www.example.org A", "11 12 13")
+	v.settled(3, 0)
+	s.moveTo("forced", "down 127.0.0.11")
+	v.comesTo("www.example.org A", "12 13")
+	v.settled(3, 0)
+	v.eventually(func() bool { return len(v.ask("_http._tcp.example.org SRV").Answer) == 1 },
+		func() string { return "the record of a host that is forced down stays" })
+	s.file("forced", "drain 127.0.0.12/31 # and 13") // in place
+	v.comesTo("www.example.org A", "11")
+	s.kill(11, 13)
+	v.comesTo("www.example.org A", "12")
+	s.start(11)
+	v.comesTo("www.example.org A", "11")
+	s.moveTo("forced", "up 127.0.0.13\nup 127.0.0.14")
+	v.comesTo("www.example.org A", "11 12 13")
+	s.forced(2, 0, 0, 0)
+	s.moveTo("forced", "up 127.0.0.13\ndwon 127.0.0.11")
+	s.forced(2, 0, 0, 1)
+	if got := members(v.ask("www.example.org A")); got != "11 12 13" {
+		t.Errorf("with a broken file, the answer has %q, want what it had before", got)
+	}
+	s.moveTo("forced", "down 127.0.0.12")
+	v.comesTo("www.example.org A", "11")
+	s.forced(0, 1, 0, 0)
+	if err := os.Remove(filepath.Join(s.dir, "forced")); err != nil {
+		t.Fatal(err)
+	}
+	v.comesTo("www.example.org A", "11 12")
+	s.forced(0, 0, 0, 0)
+}
+
+// A ConfigMap is a directory of links that lead through one link, which the kubelet replaces. The path is below root. Also a
+// large file, which takes its time, is in force from the first answer on (B55).
+func TestForcedByAConfigMap(t *testing.T) {
+	s := newScene(t, 11, 12)
+	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
+	mount := func(version, text string) {
+		if err := os.Mkdir(filepath.Join(s.dir, version), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		s.file(version+"/forced", text)
+		if err := os.Symlink(version, filepath.Join(s.dir, "..data_tmp")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(s.dir, "..data_tmp"), filepath.Join(s.dir, "..data")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var large strings.Builder
+	for i := range 1 << 17 {
+		fmt.Fprintf(&large, "up 10.%d.%d.%d\n", i>>16, i>>8&0xff, i&0xff)
+	}
+	mount("..1", large.String()+"down 127.0.0.11")
+	if err := os.Symlink("..data/forced", filepath.Join(s.dir, "forced")); err != nil {
+		t.Fatal(err)
+	}
+	v := s.serve(replace(forcing, "bind 127.0.0.1", "bind 127.0.0.1\n root DIR", "force DIR/forced", "force forced"))
+	if got := members(v.ask("www.example.org A")); got != "12" {
+		t.Errorf("the first answer has %q, want 12", got)
+	}
+	mount("..2", "down 127.0.0.12")
+	if err := os.RemoveAll(filepath.Join(s.dir, "..1")); err != nil {
+		t.Fatal(err)
+	}
+	v.comesTo("www.example.org A", "11")
+}
+
+// Reloads, good ones and ones that fail, keep what is in force, also when the file is broken meanwhile, and leave nothing;
+// a start with a broken file comes up (B55, B69, B70).
+func TestForcedOverReloads(t *testing.T) {
+	s := newScene(t, 11, 12)
+	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
+	s.file("forced", "down 127.0.0.11\nbroken")
+	v := s.serve(forcing)
+	s.forced(0, 0, 0, 1)
+	if got := members(v.ask("www.example.org A")); got != "11 12" {
+		t.Errorf("started with a broken file, the answer has %q, want all", got)
+	}
+	s.moveTo("forced", "down 127.0.0.11")
+	v.comesTo("www.example.org A", "12")
+	s.moveTo("forced", "down 127.0.0.12\nbroken")
+	s.forced(0, 1, 0, 1)
+	before := takeCensus()
+	failing := strings.Replace(forcing, "example.org:0", "example.org:"+busyPort(t), 1)
+	for range 5 {
+		v.mustReload(forcing)
+		if got := members(v.ask("www.example.org A")); got != "12" {
+			t.Fatalf("after a reload, the answer has %q, want 12", got)
+		}
+		if err := v.reload(failing); err == nil {
+			t.Fatal("the reload did not fail")
+		}
+		s.forced(0, 1, 0, 1)
+	}
+	if !before.comesBack() {
+		t.Errorf("%+v before, %+v after", before, takeCensus())
+	}
+	s.moveTo("forced", "drain 127.0.0.12")
+	v.comesTo("www.example.org A", "11")
+	v.mustReload(strings.Replace(forcing, "force DIR/forced", "", 1))
+	v.comesTo("www.example.org A", "11 12")
+	s.forced(0, 0, 0, 0)
+}
