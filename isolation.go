@@ -55,8 +55,12 @@ func (i *isolation) alone(w *watch, watched int, now time.Time) bool {
 	if w.inDoubt {
 		others--
 	}
+	silence := now.Sub(i.answered)
 	if watched < isolatedFrom || others < isolatedOthers || !i.answered.Before(w.doubted) || i.spent {
 		return false
+	}
+	if silence < w.check.pace.Fast*(100-verdict.Jitter)/100 {
+		return false // several have died together, and one failure was enough, or an alarm made the failures quick
 	}
 	if i.since.IsZero() {
 		i.since = now

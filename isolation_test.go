@@ -1,12 +1,14 @@
 package multivalue
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+	"github.com/coredns-multivalue/multivalue/plugin/wire"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
@@ -50,10 +52,7 @@ func TestIsolation(t *testing.T) {
 	for name, pace := range map[string]verdict.Pace{"fall 3": testPace, "fall 1": hastyPace} {
 		t.Run(name, func(t *testing.T) {
 			inFleet(t, isolatedFrom, pace, func(t *testing.T, s *parsedStanza, n *fakeNetwork, fleet []netip.Addr) {
-				most := 0
-				if pace.Fall == 1 {
-					most = isolatedOthers // they fell before anybody could know
-				}
+				const most = isolatedOthers // may fall before anybody can know
 				n.swallow(fleet...)
 				rest(50 * time.Second)
 				if got := down(s, fleet); got > most {
@@ -109,6 +108,48 @@ func TestIsolationForgivesOnce(t *testing.T) {
 		}
 		if got := down(s, fleet[2:]); got != 0 {
 			t.Errorf("%d living ones are down", got)
+		}
+	})
+}
+
+// Of thirty targets, six die together. They are out at their bound, or quicker after an alarm: that nobody has answered in
+// the moment between their first failure and their last proves nothing (B54, B56).
+func TestManyDieTogether(t *testing.T) {
+	for fall := 1; fall <= 3; fall++ {
+		pace := testPace
+		pace.Fall = fall
+		t.Run(fmt.Sprint("fall ", fall), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+				s := testStanza("tcp://:80", n, pace)
+				s.checks[0].hold = true
+				begin(p, s)
+				var fleet []netip.Addr
+				for i := range 30 {
+					fleet = append(fleet, addr(i))
+				}
+				pass(time.Minute, s, fleet...)
+				n.kill(fleet[:6]...)
+				alarm(s, fleet[:6]...)
+				rest(time.Second)
+				if got := down(s, fleet); got != 6 {
+					t.Errorf("%d of 6 dead ones are down", got)
+				}
+			})
+		})
+	}
+}
+
+// alarm tells the pool that the peers have ended their connections.
+func alarm(s *parsedStanza, addrs ...netip.Addr) {
+	s.pool.life.Lock()
+	defer s.pool.life.Unlock()
+	s.pool.do(func() {
+		for _, a := range addrs {
+			w := s.pool.watches[verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(a, 80)}]
+			w.hold = &holding{conn: new(wire.Held)}
+			s.pool.line.held++
+			heldConnections.Inc()
+			s.pool.lost(w, w.hold.conn, time.Now())
 		}
 	})
 }
