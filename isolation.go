@@ -81,7 +81,7 @@ func (i *isolation) hear(now time.Time) {
 	i.answered, i.spent, i.fallen = now, false, 0
 	if !i.since.IsZero() {
 		i.regained = now
-		log.Infof("targets answer again after %s: what failed since is forgotten", now.Sub(i.since).Round(time.Millisecond))
+		log.Infof("targets answer again after %.1f seconds: what failed since is forgotten", now.Sub(i.since).Seconds())
 		i.end()
 	}
 }

@@ -46,14 +46,8 @@ func notice(dir string) error {
 	if err != nil {
 		return err
 	}
-	var others atomic.Int64
-	for i := *deaths; i < noticed; i++ {
-		l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", address(i), port))
-		if err != nil {
-			return err
-		}
-		defer l.Close()
-		go accept(l, &others)
+	if err := survivors(port); err != nil {
+		return err
 	}
 	var servers []*server
 	defer func() { stopAll(servers) }()
@@ -65,46 +59,58 @@ func notice(dir string) error {
 		servers = append(servers, s)
 	}
 	time.Sleep(25 * time.Second)
-	took := make(chan struct {
-		pace int
-		ms   float64
-	})
-	failed := make(chan error)
+	took, err := kill(victims, servers)
+	for i, ms := range took {
+		q := func(share float64) float64 { return measure.Quantile(ms, share) }
+		fmt.Printf("notice %6d targets  %-8s %3d deaths  ms from the kill: least %5.0f  median %5.0f  p90 %5.0f  most %5.0f\n", noticed, paces[i].name,
+			len(ms), q(0), q(0.5), q(0.9), q(1))
+	}
+	return err
+}
+
+// survivors accept, until this program ends, on the addresses of those that do not die.
+func survivors(port int) error {
+	var count atomic.Int64
+	for i := *deaths; i < noticed; i++ {
+		l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", address(i), port))
+		if err != nil {
+			return err
+		}
+		go accept(l, &count)
+	}
+	return nil
+}
+
+// kill kills one after the other, and returns how many milliseconds each server took to notice.
+func kill(victims []*exec.Cmd, servers []*server) ([][]float64, error) {
+	type notice struct {
+		server int
+		ms     float64
+		err    error
+	}
+	notices := make(chan notice, len(victims)*len(servers))
 	for i, v := range victims {
 		time.Sleep(time.Duration(rand.N(400)) * time.Millisecond)
 		if err := v.Process.Kill(); err != nil {
-			return err
+			return nil, err
 		}
 		killed := time.Now()
 		for k, s := range servers {
 			go func() {
 				ms, err := s.gone(i, killed)
-				if err != nil {
-					failed <- err
-					return
-				}
-				took <- struct {
-					pace int
-					ms   float64
-				}{k, ms}
+				notices <- notice{k, ms, err}
 			}()
 		}
 	}
-	all := make([][]float64, len(paces))
+	all := make([][]float64, len(servers))
 	for range len(victims) * len(servers) {
-		select {
-		case t := <-took:
-			all[t.pace] = append(all[t.pace], t.ms)
-		case err := <-failed:
-			return err
+		n := <-notices
+		if n.err != nil {
+			return nil, n.err
 		}
+		all[n.server] = append(all[n.server], n.ms)
 	}
-	for i, pace := range paces {
-		q := func(share float64) float64 { return measure.Quantile(all[i], share) }
-		fmt.Printf("notice %6d targets  %-8s %3d deaths  ms from the kill: least %5.0f  median %5.0f  p90 %5.0f  most %5.0f\n", noticed, pace.name,
-			len(all[i]), q(0), q(0.5), q(0.9), q(1))
-	}
-	return nil
+	return all, nil
 }
 
 // noticed is how many targets each server has.

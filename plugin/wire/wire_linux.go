@@ -19,6 +19,9 @@ const (
 	grain = 5 * time.Millisecond
 )
 
+// past is a deadline that is over.
+var past = time.Now()
+
 // Loop holds the conversations. Its goroutine owns them; others only leave questions for it.
 type Loop struct {
 	tell  func([]Answer)
@@ -97,7 +100,7 @@ func (l *Loop) Close() []Answer {
 func (l *Loop) wake() {
 	if l.parked {
 		l.parked = false
-		_ = l.file.SetReadDeadline(time.Unix(1, 0))
+		_ = l.file.SetReadDeadline(past)
 	}
 }
 
