@@ -31,7 +31,7 @@ func upBoard(n int) *parsedStanza {
 	for i := range n {
 		t := verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(addr(i), 80)}
 		w := p.watch(t, p.checks[t.Identity], s.account, owner, time.Now())
-		w.publish(verdict.Verdict{State: verdict.Up, Holds: 13 * time.Second})
+		w.entry.show(verdict.Verdict{State: verdict.Up, Holds: 13 * time.Second})
 	}
 	return s
 }

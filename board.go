@@ -45,6 +45,9 @@ func (e *entry) look(ttl uint32) verdict.Brief {
 	return verdict.Brief(e.verdict.Load())
 }
 
+// show publishes a verdict to queries.
+func (e *entry) show(v verdict.Verdict) { e.verdict.Store(uint64(v.Brief())) }
+
 func (e *entry) note(ttl uint32) {
 	if !e.asked.Load() {
 		e.asked.Store(true)

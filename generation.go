@@ -182,7 +182,7 @@ func (p *pool) leave(g *generation) {
 func (p *pool) clearMetrics() {
 	for _, w := range p.watches {
 		w.removed = true // a result of its last probe may be read by the next start
-		targets[w.verdict.State].Dec()
+		targets[w.machine.State()].Dec()
 	}
 	p.watches = make(map[verdict.Target]*watch)
 	clear(p.names)
@@ -229,7 +229,7 @@ func (p *pool) confirmed(g *generation, now time.Time) {
 func (g *generation) accountOf(w *watch) *account {
 	var first *account
 	for _, a := range g.accounts {
-		if !a.covers(w.target) {
+		if !a.covers(w.entry.target) {
 			continue
 		}
 		if a.zones == w.account.zones {
@@ -269,7 +269,7 @@ func (p *pool) recast(now time.Time) {
 		}
 	}
 	for _, w := range p.watches {
-		if held[w.target.Identity] == nil || !p.covered(w.target) {
+		if held[w.entry.target.Identity] == nil || !p.covered(w.entry.target) {
 			p.forget(w, now)
 		}
 	}
@@ -316,15 +316,15 @@ func (p *pool) adopt(old map[verdict.Identity]*pacedCheck, a *account, now time.
 			continue
 		}
 		for _, w := range watchesOf(p.watches, spec) {
-			t := verdict.Target{Identity: spec.identity, Addr: w.target.Addr}
-			if p.watches[t] != nil || a.targets >= a.max || a.zones != w.account.zones || !a.within.allow(w.target.Addr.Addr()) {
+			t := verdict.Target{Identity: spec.identity, Addr: w.entry.target.Addr}
+			if p.watches[t] != nil || a.targets >= a.max || a.zones != w.account.zones || !a.within.allow(w.entry.target.Addr.Addr()) {
 				continue
 			}
 			heir := p.watch(t, p.checks[spec.identity], a, w.owner, now)
-			heir.machine = verdict.Resume(w.verdict)
-			targets[heir.verdict.State].Dec()
-			heir.publish(w.verdict)
-			targets[heir.verdict.State].Inc()
+			targets[heir.machine.State()].Dec()
+			heir.machine = verdict.Resume(w.verdict())
+			heir.entry.show(w.verdict())
+			targets[heir.machine.State()].Inc()
 			heir.entry.note(w.entry.ttl.Load())
 		}
 	}
@@ -334,7 +334,7 @@ func (p *pool) adopt(old map[verdict.Identity]*pacedCheck, a *account, now time.
 func watchesOf(watches map[verdict.Target]*watch, spec checkSpec) []*watch {
 	var same []*watch
 	for _, w := range watches {
-		if w.check.bare == spec.bare && w.target.Identity != spec.identity {
+		if w.check.bare == spec.bare && w.entry.target.Identity != spec.identity {
 			same = append(same, w)
 		}
 	}

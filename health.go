@@ -76,17 +76,18 @@ type pool struct {
 func newPool() *pool {
 	bound := min(maxInFlight, max(descriptors()/4, minInFlight))
 	return &pool{
-		wanted:   make(chan want, wantedBuffer),
-		notes:    make(chan string, 64),
-		orders:   make(chan func()),
-		probed:   make(chan probeResult, bound),
-		line:     line{heard: make(chan []wire.Answer, 64), mostly: max(descriptors()/2-bound, 0)},
-		schedule: schedule{bound: bound},
-		checks:   make(map[verdict.Identity]*pacedCheck),
-		watches:  make(map[verdict.Target]*watch),
-		memories: make(map[verdict.Target]memory),
-		names:    make(map[string]int),
-		forced:   make(map[string]*forceFile),
+		wanted:    make(chan want, wantedBuffer),
+		notes:     make(chan string, 64),
+		orders:    make(chan func()),
+		probed:    make(chan probeResult, bound),
+		line:      line{heard: make(chan []wire.Answer, 64), mostly: max(descriptors()/2-bound, 0)},
+		schedule:  schedule{bound: bound},
+		isolation: isolation{answered: longAgo, regained: longAgo},
+		checks:    make(map[verdict.Identity]*pacedCheck),
+		watches:   make(map[verdict.Target]*watch),
+		memories:  make(map[verdict.Target]memory),
+		names:     make(map[string]int),
+		forced:    make(map[string]*forceFile),
 	}
 }
 
@@ -178,16 +179,17 @@ func (p *pool) pause(now time.Time) time.Duration {
 
 // start hands a watch to a probe: to the line if it can ask that, else to a goroutine.
 func (p *pool) start(ctx context.Context, probes *sync.WaitGroup, w *watch, now time.Time) {
-	if late := now.Sub(w.due); late > w.check.pace.Interval {
+	late := when(now).sub(w.due)
+	if late > w.check.pace.Interval {
 		skippedOverdue.Inc() // it missed a whole turn, which is not made up for
 	}
-	probeLag.Observe(max(0, now.Sub(w.due).Seconds()))
-	w.started = now
+	probeLag.Observe(max(0, late.Seconds()))
+	w.started = when(now)
 	if p.line.asks(w) {
 		p.line.add(w)
 		return
 	}
-	question, timeout, addr := w.check.prober, w.check.pace.Timeout, w.target.Addr
+	question, timeout, addr := w.check.prober, w.check.pace.Timeout, w.entry.target.Addr
 	probes.Go(func() {
 		began := time.Now()
 		err := ask(ctx, question, timeout, addr)
@@ -219,20 +221,21 @@ func (p *pool) settle(r probeResult, now time.Time) {
 		w.check.abstained.Inc()
 		if !w.check.saidAbstained {
 			w.check.saidAbstained = true
-			log.Errorf("%s keeps its state: %v (further such probes are only counted for a minute)", w.target, r.err)
+			log.Errorf("%s keeps its state: %v (further such probes are only counted for a minute)", w.entry.target, r.err)
 		}
-		p.schedule.add(w, w.started.Add(w.check.shorten(w.check.pace.Fast)))
+		p.schedule.add(w, w.started.add(w.check.shorten(w.check.pace.Fast)))
 		return
 	}
 	w.check.count(r.err, r.took)
 	w.failing = r.err != nil
 	if p.isolation.withholds(w, r.err != nil, len(p.watches), now) {
-		p.schedule.add(w, w.started.Add(w.check.shorten(w.check.pace.Fast)))
+		p.schedule.add(w, w.started.add(w.check.shorten(w.check.pace.Fast)))
 		return
 	}
+	before := w.machine.State()
 	v, wait := w.machine.Step(w.check.pace, r.err, now)
-	if v.State != w.verdict.State {
-		p.transition(w, v)
+	if v.State != before {
+		p.transition(w, before, v)
 	}
 	if !v.State.Fit() {
 		p.release(w)
@@ -246,30 +249,23 @@ func (p *pool) settle(r probeResult, now time.Time) {
 		wait = between(0, wait)
 		v.Holds = min(v.Holds, wait)
 	}
-	before := w.verdict.State
-	w.publish(v)
+	w.entry.show(v)
 	p.isolation.doubt(w, before)
-	p.schedule.add(w, w.started.Add(wait))
-}
-
-// publish shows a verdict to queries.
-func (w *watch) publish(v verdict.Verdict) {
-	w.verdict = v
-	w.entry.verdict.Store(uint64(v.Brief()))
+	p.schedule.add(w, w.started.add(wait))
 }
 
 // transition counts a change of state, and logs it: nothing else about probes enters the log. That a new target answers
 // is no news.
-func (p *pool) transition(w *watch, v verdict.Verdict) {
-	targets[w.verdict.State].Dec()
+func (p *pool) transition(w *watch, before verdict.State, v verdict.Verdict) {
+	targets[before].Dec()
 	targets[v.State].Inc()
 	w.check.transitions[v.State].Inc()
 	switch {
 	case v.State == verdict.Down:
-		log.Warningf("%s is down after %s of %s: %s", w.target.Addr, times(w.check.pace.Fall, "failure"), w.check.name, v.Reason)
-	case w.verdict.State == verdict.Down:
-		log.Infof("%s is up after %s of %s", w.target.Addr, times(w.check.pace.Rise, "success"), w.check.name)
+		log.Warningf("%s is down after %s of %s: %s", w.entry.target.Addr, times(w.check.pace.Fall, "failure"), w.check.name, v.Reason)
+	case before == verdict.Down:
+		log.Infof("%s is up after %s of %s", w.entry.target.Addr, times(w.check.pace.Rise, "success"), w.check.name)
 	default:
-		log.Debugf("%s is up, says its first %s", w.target.Addr, w.check.name)
+		log.Debugf("%s is up, says its first %s", w.entry.target.Addr, w.check.name)
 	}
 }

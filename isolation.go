@@ -18,10 +18,10 @@ const (
 // isolation tells whether the silence of all targets is more likely our own: then the network between us and them is lost,
 // and no target is taken down for it.
 type isolation struct {
-	answered time.Time // when a target last did
+	answered moment    // when a target last did
 	since    time.Time // when the first step was withheld; zero while none is
 	spent    bool      // the time is over, until a target answers
-	regained time.Time // when an answer last ended it
+	regained moment    // when an answer last ended it
 	doubted  int       // targets that are not down and have failed
 	fallen   int       // targets that have gone down since one answered
 }
@@ -32,13 +32,13 @@ func (i *isolation) withholds(w *watch, failed bool, watched int, now time.Time)
 		i.hear(now)
 		return false
 	}
-	if !w.verdict.State.Fit() {
+	if !w.machine.State().Fit() {
 		return false
 	}
 	switch {
-	case w.started.Before(i.regained):
+	case w.started < i.regained:
 		return true // it was asked while nobody could answer
-	case !w.inDoubt, w.doubted.Before(i.regained):
+	case !w.inDoubt, w.doubted < i.regained:
 		w.machine.Forgive()
 		w.doubted = w.started
 	}
@@ -55,8 +55,8 @@ func (i *isolation) alone(w *watch, watched int, now time.Time) bool {
 	if w.inDoubt {
 		others--
 	}
-	silence := now.Sub(i.answered)
-	if watched < isolatedFrom || others < isolatedOthers || !i.answered.Before(w.doubted) || i.spent {
+	silence := when(now).sub(i.answered)
+	if watched < isolatedFrom || others < isolatedOthers || i.answered >= w.doubted || i.spent {
 		return false
 	}
 	if silence < w.check.pace.Fast*(100-verdict.Jitter)/100 {
@@ -78,9 +78,9 @@ func (i *isolation) alone(w *watch, watched int, now time.Time) bool {
 
 // hear is called when a target answers.
 func (i *isolation) hear(now time.Time) {
-	i.answered, i.spent, i.fallen = now, false, 0
+	i.answered, i.spent, i.fallen = when(now), false, 0
 	if !i.since.IsZero() {
-		i.regained = now
+		i.regained = when(now)
 		log.Infof("targets answer again after %.1f seconds: what failed since is forgotten", now.Sub(i.since).Seconds())
 		i.end()
 	}
@@ -93,10 +93,10 @@ func (i *isolation) end() {
 
 // doubt counts the targets that are in doubt, after a result of one of them, which may have taken it down.
 func (i *isolation) doubt(w *watch, before verdict.State) {
-	if before.Fit() && !w.verdict.State.Fit() {
+	if before.Fit() && !w.machine.State().Fit() {
 		i.fallen++
 	}
-	doubt := w.verdict.State.Fit() && w.machine.Streak() > 0
+	doubt := w.machine.State().Fit() && w.machine.Streak() > 0
 	if doubt == w.inDoubt {
 		return
 	}

@@ -27,8 +27,8 @@ type line struct {
 type holding struct {
 	conn    *wire.Held
 	alarmed bool
-	lives   bool      // a probe since the alarm was good
-	at      time.Time // of the last alarm
+	lives   bool   // a probe since the alarm was good
+	at      moment // of the last alarm
 }
 
 // asks reports whether the line can ask for a watch. It starts the loop when it is first needed.
@@ -51,10 +51,10 @@ func (l *line) asks(w *watch) bool {
 
 // add puts a question into the batch.
 func (l *line) add(w *watch) {
-	q := wire.Question{Addr: w.target.Addr, Timeout: w.check.pace.Timeout, Talk: w.check.talk, Tag: w}
+	q := wire.Question{Addr: w.entry.target.Addr, Timeout: w.check.pace.Timeout, Talk: w.check.talk, Tag: w}
 	if w.check.hold {
 		if w.hold == nil {
-			w.hold = new(holding)
+			w.hold = &holding{at: longAgo}
 		}
 		q.Hold = w.hold.conn != nil || l.held < l.mostly
 		if !q.Hold {
@@ -161,14 +161,14 @@ func (p *pool) lost(w *watch, conn *wire.Held, now time.Time) {
 	w.hold.conn = nil
 	p.line.held--
 	heldConnections.Dec()
-	if w.removed || !w.verdict.State.Fit() || now.Sub(w.hold.at) < w.check.pace.Interval {
+	if w.removed || !w.machine.State().Fit() || when(now).sub(w.hold.at) < w.check.pace.Interval {
 		return
 	}
 	w.check.alarms.Inc()
-	w.hold.alarmed, w.hold.lives, w.hold.at = true, false, now
+	w.hold.alarmed, w.hold.lives, w.hold.at = true, false, when(now)
 	if w.place >= 0 {
 		p.schedule.remove(w)
-		p.schedule.add(w, now)
+		p.schedule.add(w, when(now))
 	}
 }
 
@@ -179,7 +179,7 @@ func (w *watch) hurry(state verdict.State, failed bool, wait time.Duration) time
 		return wait
 	}
 	switch {
-	case w.started.Before(w.hold.at):
+	case w.started < w.hold.at:
 		return 0 // that probe was under way before the alarm
 	case failed && state.Fit(), !failed && !w.hold.lives:
 		w.hold.lives = !failed

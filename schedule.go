@@ -2,6 +2,7 @@ package multivalue
 
 import (
 	"container/heap"
+	"math"
 	"time"
 )
 
@@ -25,6 +26,19 @@ const (
 	never = time.Hour
 )
 
+// moment is an instant by the monotonic clock, in nanoseconds since the process began: a third of a time.Time, of which a
+// hundred thousand targets have several each.
+type moment int64
+
+// longAgo is before all of them.
+const longAgo moment = math.MinInt64 / 2
+
+var began = time.Now()
+
+func when(t time.Time) moment                   { return moment(t.Sub(began)) }
+func (m moment) add(d time.Duration) moment     { return m + moment(d) }
+func (m moment) sub(other moment) time.Duration { return time.Duration(m - other) }
+
 // lane is which of two queues a watch waits in.
 type lane uint8
 
@@ -42,7 +56,7 @@ type schedule struct {
 }
 
 // add plans the next probe of a watch.
-func (s *schedule) add(w *watch, due time.Time) {
+func (s *schedule) add(w *watch, due moment) {
 	w.due = due
 	w.lane = living
 	if w.failing {
@@ -97,7 +111,7 @@ func (s *schedule) next(now time.Time, early bool) (next lane, ok bool) {
 		if len(q) == 0 || !q[0].isDue(now, early) || !s.room(l) {
 			continue
 		}
-		if !ok || q[0].due.Before(s.queues[next][0].due) {
+		if !ok || q[0].due < s.queues[next][0].due {
 			next, ok = l, true
 		}
 	}
@@ -106,7 +120,7 @@ func (s *schedule) next(now time.Time, early bool) (next lane, ok bool) {
 
 // isDue reports whether a probe may start, which it may do early where others start as well.
 func (w *watch) isDue(now time.Time, early bool) bool {
-	ahead := w.due.Sub(now)
+	ahead := w.due.sub(when(now))
 	return ahead <= 0 || early && ahead <= w.check.early()
 }
 
@@ -125,7 +139,7 @@ func (s *schedule) wait(now time.Time) time.Duration {
 	wait := never
 	for l := living; l <= failing; l++ {
 		if q := s.queues[l]; len(q) > 0 && s.room(l) {
-			wait = min(wait, q[0].due.Sub(now))
+			wait = min(wait, q[0].due.sub(when(now)))
 		}
 	}
 	return max(wait, s.opens.Sub(now), 0)
@@ -135,7 +149,7 @@ func (s *schedule) wait(now time.Time) time.Duration {
 type queue []*watch
 
 func (q queue) Len() int           { return len(q) }
-func (q queue) Less(i, j int) bool { return q[i].due.Before(q[j].due) }
+func (q queue) Less(i, j int) bool { return q[i].due < q[j].due }
 func (q queue) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
 	q[i].place, q[j].place = int32(i), int32(j)

@@ -18,24 +18,28 @@ type want struct {
 
 // watch is one watched target.
 type watch struct {
-	target  verdict.Target
 	check   *pacedCheck
 	account *account
 	owner   string // in lower case
 	entry   *entry
 	machine verdict.Machine
-	verdict verdict.Verdict
-	doubted time.Time // when the first of the failures that count began
-	asked   time.Time // last seen asked for, by a sweep
-	started time.Time // of the last probe
-	due     time.Time // of the next
-	hold    *holding  // if the check keeps connections
-	place   int32     // in its queue, or probing or parked
+	doubted moment   // when the first of the failures that count began
+	asked   moment   // last seen asked for, by a sweep
+	started moment   // of the last probe
+	due     moment   // of the next
+	hold    *holding // if the check keeps connections
+	place   int32    // in its queue, or probing or parked
 	lane    lane
 	failing bool // the last probe failed
 	inDoubt bool // it is not down, and a failure counts
 	settled bool // it had its first wait of a whole interval, which is drawn at random to spread the targets
 	removed bool // while its probe was under way
+}
+
+// verdict is what is believed of the target.
+func (w *watch) verdict() verdict.Verdict {
+	holds := verdict.Brief(w.entry.verdict.Load()).Holds()
+	return w.machine.Verdict(time.Duration(holds) * time.Second)
 }
 
 const (
@@ -89,16 +93,16 @@ func (p *pool) learn(w want, now time.Time) {
 
 // watch adds a target to the board. It is parked: plan schedules it.
 func (p *pool) watch(t verdict.Target, check *pacedCheck, a *account, owner string, now time.Time) *watch {
-	w := &watch{target: t, check: check, account: a, owner: owner, entry: &entry{target: t}, asked: now, place: parked}
+	w := &watch{check: check, account: a, owner: owner, entry: &entry{target: t}, asked: when(now), place: parked}
 	w.entry.asked.Store(true)
 	if m, ok := p.memories[check.sibling(t)]; ok && now.Before(m.until) {
 		w.machine = verdict.Resume(m.verdict)
-		w.publish(m.verdict)
+		w.entry.show(m.verdict)
 	}
 	a.targets++
 	p.names[owner]++
 	p.watches[t] = w
-	targets[w.verdict.State].Inc()
+	targets[w.machine.State()].Inc()
 	p.board.put(w.entry, hashOf(&t, check.seed))
 	return w
 }
@@ -113,26 +117,26 @@ func (p *pool) unname(w *watch) {
 // plan schedules a parked watch: a new one within a fast interval, one that resumes within a whole one.
 func (w *watch) plan(p *pool, now time.Time) {
 	wait := w.check.pace.Fast
-	if w.verdict.State != verdict.Unknown {
+	if w.machine.State() != verdict.Unknown {
 		wait = w.check.pace.Interval
 		w.settled = true
 	}
-	w.failing = w.verdict.State == verdict.Down
-	p.schedule.add(w, now.Add(between(0, wait)))
+	w.failing = w.machine.State() == verdict.Down
+	p.schedule.add(w, when(now).add(between(0, wait)))
 }
 
 // forget ends a watch. Its verdict is remembered for two intervals, for when it is asked for again.
 func (p *pool) forget(w *watch, now time.Time) {
-	if w.verdict.State != verdict.Unknown {
-		p.memories[w.check.sibling(w.target)] = memory{w.verdict, now.Add(2 * w.check.pace.Interval)}
+	if w.machine.State() != verdict.Unknown {
+		p.memories[w.check.sibling(w.entry.target)] = memory{w.verdict(), now.Add(2 * w.check.pace.Interval)}
 	}
 	w.removed = true
 	p.release(w)
 	p.isolation.drop(w)
 	p.schedule.remove(w)
-	delete(p.watches, w.target)
-	targets[w.verdict.State].Dec()
-	p.board.drop(w.entry, hashOf(&w.target, w.check.seed))
+	delete(p.watches, w.entry.target)
+	targets[w.machine.State()].Dec()
+	p.board.drop(w.entry, hashOf(&w.entry.target, w.check.seed))
 	w.account.targets--
 	p.unname(w)
 	w.account.full.Store(false)
@@ -144,8 +148,8 @@ func (p *pool) sweep(now time.Time) {
 	p.nextSweep = now.Add(sweepEvery)
 	for _, w := range p.watches {
 		if w.entry.asked.Swap(false) {
-			w.asked = now
-		} else if now.Sub(w.asked) > keep(w.entry.ttl.Load()) {
+			w.asked = when(now)
+		} else if when(now).sub(w.asked) > keep(w.entry.ttl.Load()) {
 			p.forget(w, now)
 		}
 	}
@@ -177,7 +181,7 @@ func (p *pool) reset() {
 		p.release(w)
 		p.isolation.drop(w)
 		w.account.targets--
-		targets[w.verdict.State].Dec()
+		targets[w.machine.State()].Dec()
 	}
 	for i := range p.board {
 		p.board[i].Store(nil)

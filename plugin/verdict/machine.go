@@ -31,6 +31,14 @@ func (m *Machine) Step(p Pace, outcome error, now time.Time) (Verdict, time.Dura
 	return Verdict{State: m.state, Since: m.since, Reason: m.reason, Holds: m.holds(p, wait)}, wait
 }
 
+// State is the state that the outcomes so far have led to.
+func (m *Machine) State() State { return m.state }
+
+// Verdict is the verdict as it stands, if it holds for holds.
+func (m *Machine) Verdict(holds time.Duration) Verdict {
+	return Verdict{State: m.state, Since: m.since, Reason: m.reason, Holds: holds}
+}
+
 // Falls reports whether one more failure makes the target down.
 func (m *Machine) Falls(p Pace) bool { return m.state != Down && m.failures+1 >= p.Fall }
 
