@@ -18,7 +18,7 @@ const boardShards = 256
 // time of a Go map, of which the hash of the key is most (see docs/benchmarks.md).
 type board [boardShards]atomic.Pointer[part]
 
-// part is an open hash table, a power of two long and at most half full. It is never changed once it is published: it is
+// part is an open hash table, a power of two long and at most two thirds full. It is never changed once it is published: it is
 // replaced when a target comes or goes.
 type part struct {
 	slots []slot
@@ -84,7 +84,7 @@ func (b *board) replace(h uint64, more func(*part), without *entry) {
 	if old == nil {
 		old = new(part)
 	}
-	next := &part{slots: make([]slot, max(8, 1<<bits.Len(uint(2*old.used+1))))}
+	next := &part{slots: make([]slot, max(8, 1<<bits.Len(uint(old.used+old.used/2+1))))}
 	for _, s := range old.slots {
 		if s.entry != nil && s.entry != without {
 			next.add(s)

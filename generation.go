@@ -184,7 +184,7 @@ func (p *pool) clearMetrics() {
 		w.removed = true // a result of its last probe may be read by the next start
 		targets[w.machine.State()].Dec()
 	}
-	p.watches = make(map[verdict.Target]*watch)
+	p.watches = make(map[*entry]*watch)
 	clear(p.names)
 	p.isolation.end()
 	for _, c := range p.checks {
@@ -317,7 +317,7 @@ func (p *pool) adopt(old map[verdict.Identity]*pacedCheck, a *account, now time.
 		}
 		for _, w := range watchesOf(p.watches, spec) {
 			t := verdict.Target{Identity: spec.identity, Addr: w.entry.target.Addr}
-			if p.watches[t] != nil || a.targets >= a.max || a.zones != w.account.zones || !a.within.allow(w.entry.target.Addr.Addr()) {
+			if p.watchOf(&t, p.checks[spec.identity].seed) != nil || a.targets >= a.max || a.zones != w.account.zones || !a.within.allow(w.entry.target.Addr.Addr()) {
 				continue
 			}
 			heir := p.watch(t, p.checks[spec.identity], a, w.owner, now)
@@ -331,7 +331,7 @@ func (p *pool) adopt(old map[verdict.Identity]*pacedCheck, a *account, now time.
 }
 
 // watchesOf lists the watches of the same check at another pace.
-func watchesOf(watches map[verdict.Target]*watch, spec checkSpec) []*watch {
+func watchesOf(watches map[*entry]*watch, spec checkSpec) []*watch {
 	var same []*watch
 	for _, w := range watches {
 		if w.check.bare == spec.bare && w.entry.target.Identity != spec.identity {

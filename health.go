@@ -63,7 +63,7 @@ type pool struct {
 	// The rest belongs to the loop while it runs, else to whoever holds life.
 	generations []*generation
 	checks      map[verdict.Identity]*pacedCheck
-	watches     map[verdict.Target]*watch
+	watches     map[*entry]*watch
 	memories    map[verdict.Target]memory // by the check without its pace
 	names       map[string]int            // targets, by the name that they were first asked for
 	forced      map[string]*forceFile     // that are watched, by their paths
@@ -84,7 +84,7 @@ func newPool() *pool {
 		schedule:  schedule{bound: bound},
 		isolation: isolation{answered: longAgo, regained: longAgo},
 		checks:    make(map[verdict.Identity]*pacedCheck),
-		watches:   make(map[verdict.Target]*watch),
+		watches:   make(map[*entry]*watch),
 		memories:  make(map[verdict.Target]memory),
 		names:     make(map[string]int),
 		forced:    make(map[string]*forceFile),

@@ -145,8 +145,8 @@ func alarm(s *parsedStanza, addrs ...netip.Addr) {
 	defer s.pool.life.Unlock()
 	s.pool.do(func() {
 		for _, a := range addrs {
-			w := s.pool.watches[verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(a, 80)}]
-			w.hold = &holding{conn: new(wire.Held)}
+			w := s.pool.watchOf(&verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(a, 80)}, s.checks[0].seed)
+			w.hold = &holding{conn: new(wire.Held), at: longAgo}
 			s.pool.line.held++
 			heldConnections.Inc()
 			s.pool.lost(w, w.hold.conn, time.Now())

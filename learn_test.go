@@ -146,8 +146,8 @@ func TestPortOfTheRecord(t *testing.T) {
 			p.life.Lock()
 			defer p.life.Unlock()
 			p.do(func() {
-				for target := range p.watches {
-					got = append(got, target.Addr.String())
+				for e := range p.watches {
+					got = append(got, e.target.Addr.String())
 				}
 			})
 			if slices.Sort(got); strings.Join(got, " ") != want {

@@ -164,7 +164,7 @@ func verdictOf(s *parsedStanza, a netip.Addr) (v verdict.Verdict) {
 	s.pool.life.Lock()
 	defer s.pool.life.Unlock()
 	s.pool.do(func() {
-		if w := s.pool.watches[t]; w != nil {
+		if w := s.pool.watchOf(&t, s.checks[0].seed); w != nil {
 			v = w.verdict()
 		}
 	})

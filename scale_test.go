@@ -126,7 +126,7 @@ func BenchmarkLearn(b *testing.B) {
 			learn := func(i int) *watch {
 				t := verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(addr(i), 80)}
 				p.learn(want{t, s.account, owners(i), 30}, now)
-				return p.watches[t]
+				return p.watchOf(&t, s.checks[0].seed)
 			}
 			for i := range n {
 				learn(i)

@@ -70,7 +70,7 @@ func (p *pool) learn(w want, now time.Time) {
 		p.confirmed(g, now) // it answers queries, so it has started
 	}
 	check := p.checks[w.target.Identity]
-	if check == nil || p.watches[w.target] != nil {
+	if check == nil || p.watchOf(&w.target, check.seed) != nil {
 		return
 	}
 	if len(p.watches) >= maxTargets {
@@ -101,10 +101,15 @@ func (p *pool) watch(t verdict.Target, check *pacedCheck, a *account, owner stri
 	}
 	a.targets++
 	p.names[owner]++
-	p.watches[t] = w
+	p.watches[w.entry] = w
 	targets[w.machine.State()].Inc()
 	p.board.put(w.entry, hashOf(&t, check.seed))
 	return w
+}
+
+// watchOf is the watch of a target, or nil. The board finds its entry.
+func (p *pool) watchOf(t *verdict.Target, seed uint64) *watch {
+	return p.watches[p.board.find(t, hashOf(t, seed))]
 }
 
 // unname takes a watch off the account of its name.
@@ -134,7 +139,7 @@ func (p *pool) forget(w *watch, now time.Time) {
 	p.release(w)
 	p.isolation.drop(w)
 	p.schedule.remove(w)
-	delete(p.watches, w.entry.target)
+	delete(p.watches, w.entry)
 	targets[w.machine.State()].Dec()
 	p.board.drop(w.entry, hashOf(&w.entry.target, w.check.seed))
 	w.account.targets--
@@ -194,7 +199,7 @@ func (p *pool) reset() {
 	}
 	clear(p.names)
 	p.schedule.queues = [2]queue{}
-	p.watches = make(map[verdict.Target]*watch)
+	p.watches = make(map[*entry]*watch)
 	p.memories = make(map[verdict.Target]memory)
 }
 
