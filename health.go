@@ -169,7 +169,7 @@ func (p *pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 
 // pause is how long the loop may rest. It tells queries the time before.
 func (p *pool) pause(now time.Time) time.Duration {
-	p.clock.Store(uint64(now.UnixMilli()))
+	p.clock.Store(uint64(steady(now).UnixMilli()))
 	wait := min(p.schedule.wait(now), p.nextSweep.Sub(now))
 	if p.warming {
 		wait = min(wait, time.Second)
@@ -233,7 +233,7 @@ func (p *pool) settle(r probeResult, now time.Time) {
 		return
 	}
 	before := w.machine.State()
-	v, wait := w.machine.Step(w.check.pace, r.err, now)
+	v, wait := w.machine.Step(w.check.pace, r.err, steady(now))
 	if v.State != before {
 		p.transition(w, before, v)
 	}

@@ -39,6 +39,10 @@ func when(t time.Time) moment                   { return moment(t.Sub(began)) }
 func (m moment) add(d time.Duration) moment     { return m + moment(d) }
 func (m moment) sub(other moment) time.Duration { return time.Duration(m - other) }
 
+// steady is t by the system clock as it would read if nobody had set it since the process began. What is compared with it
+// later then stays so far apart.
+func steady(t time.Time) time.Time { return began.Add(t.Sub(began)) }
+
 // lane is which of two queues a watch waits in.
 type lane uint8
 

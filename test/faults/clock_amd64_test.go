@@ -65,6 +65,36 @@ func TestClockJumpsBeforeReadiness(t *testing.T) {
 	}
 }
 
+// Addresses that came up before the clock was set back are as warm as those that do so after (B58).
+func TestClockJumpsAfterWarmingUp(t *testing.T) {
+	const warmup = 2 * time.Second
+	s := newScene(t, quick, loopbacks(11, 12))
+	s.edit("warmup " + warmup.String())
+	text, err := os.ReadFile(filepath.Join(s.dir, "Corefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.file("Corefile", strings.Replace(string(text), "limit off", "limit 1", 1))
+	s.start()
+	s.settled(2, 0)
+	time.Sleep(warmup + time.Second)
+	s.shiftClock(-24 * time.Hour)
+	s.block("dropped", loopback(12))
+	s.settled(1, 1)
+	s.unblock("dropped", loopback(12))
+	s.settled(2, 0)
+	time.Sleep(warmup + time.Second)
+	times := make(map[string]int)
+	for range 200 {
+		times[members(s.ask())]++
+	}
+	for _, member := range []string{"11", "12"} {
+		if n := times[member]; n < 50 {
+			t.Errorf("%s went out %d times of 200, want about a half", member, n)
+		}
+	}
+}
+
 // shiftClock makes the wall clock of the program, and it alone, differ from the system's, and wants to see that. The
 // program finds what it would find if somebody had set the system's clock, which a test may not do: the monotonic clock
 // goes on, and so do timers.
