@@ -116,12 +116,13 @@ func (p *pool) say(format string, args ...any) {
 // run keeps the loop going until the context ends. A panic in it loses what was believed, and everything is served
 // until it is learned again: that is better than to lose the DNS server.
 func (p *pool) run(ctx context.Context) {
-	p.line.refused = false
 	var probes sync.WaitGroup
 	for !p.loop(ctx, &probes) {
 		p.reset()
 	}
-	p.hearAll(p.line.close(), time.Now())
+	for _, w := range p.line.close() {
+		p.schedule.done(w)
+	}
 	done := make(chan struct{})
 	go func() { probes.Wait(); close(done) }()
 	select {
@@ -141,6 +142,7 @@ func (p *pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 	}()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	p.hearAll(nil, time.Now()) // what a panic has left
 	for {
 		select {
 		case <-ctx.Done():
@@ -185,7 +187,7 @@ func (p *pool) start(ctx context.Context, probes *sync.WaitGroup, w *watch, now 
 	}
 	probeLag.Observe(max(0, late.Seconds()))
 	w.started = when(now)
-	if p.line.asks(w) {
+	if p.line.asks(w, now) {
 		p.line.add(w)
 		return
 	}

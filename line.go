@@ -3,6 +3,7 @@ package multivalue
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/check"
@@ -10,17 +11,23 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
 )
 
-// alarmPace is how soon a probe follows the one before while a lost connection has given the alarm.
-const alarmPace = 100 * time.Millisecond
+const (
+	// alarmPace is how soon a probe follows the one before while a lost connection has given the alarm.
+	alarmPace = 100 * time.Millisecond
+	// retryLine is how long every probe gets a goroutine when the loop could not be started, such as for want of a
+	// descriptor.
+	retryLine = 10 * time.Second
+)
 
 // line is the pool's way to ask many targets from one goroutine. What it cannot ask gets a goroutine of its own.
 type line struct {
-	loop    *wire.Loop         // nil while nothing had use for it, or the system has no such thing
-	refused bool               // by the system
-	batch   []wire.Question    // not handed over yet
-	heard   chan []wire.Answer // from the loop, to the pool's; close empties it when that listens no more
-	held    int                // connections that are kept
-	mostly  int                // are kept at the most
+	loop   *wire.Loop         // nil while nothing had use for it, or the system has no such thing
+	idle   time.Time          // until then it is not tried to start it
+	batch  []wire.Question    // not handed over yet
+	heard  chan []wire.Answer // from the loop, to the pool's; close empties it when that listens no more
+	rest   []wire.Answer      // of what was heard, not taken yet
+	held   int                // connections that are kept
+	mostly int                // are kept at the most
 }
 
 // holding is what a watch knows of the connection that is kept to its target.
@@ -31,18 +38,30 @@ type holding struct {
 	at      moment // of the last alarm
 }
 
+// refuseHold refuses the option hold where there is no loop, which alone can keep connections.
+func refuseHold(options []check.Option, supported bool) error {
+	i := slices.IndexFunc(options, func(o check.Option) bool { return o.Name == "hold" })
+	if i < 0 || supported {
+		return nil
+	}
+	return &check.OptionError{Index: i, Err: errors.New("option hold works on Linux only: leave it out")}
+}
+
 // asks reports whether the line can ask for a watch. It starts the loop when it is first needed.
-func (l *line) asks(w *watch) bool {
-	if w.check.talk == nil || l.refused {
+func (l *line) asks(w *watch, now time.Time) bool {
+	if w.check.talk == nil || !wire.Supported {
 		return false
 	}
 	if l.loop != nil {
 		return true
 	}
+	if now.Before(l.idle) {
+		return false
+	}
 	loop, err := wire.Start(func(answers []wire.Answer) { l.heard <- answers })
 	if err != nil {
-		l.refused = true
-		log.Debugf("each probe gets a goroutine: %v", err)
+		l.idle = now.Add(retryLine)
+		log.Warningf("for the next %s each probe gets a goroutine, and no connection is kept: %v", retryLine, err)
 		return false
 	}
 	l.loop = loop
@@ -73,45 +92,63 @@ func (l *line) flush() {
 	}
 }
 
-// close ends all conversations, and returns what came of them.
-func (l *line) close() []wire.Answer {
+// close ends all conversations, and returns how many probes end with them. What came of those is of no use any more.
+func (l *line) close() []*watch {
 	if l.loop == nil {
 		return nil
 	}
 	l.flush()
-	rest := make(chan []wire.Answer, 1)
-	go func(loop *wire.Loop) { rest <- loop.Close() }(l.loop)
+	last := make(chan []wire.Answer, 1)
+	go func(loop *wire.Loop) { last <- loop.Close() }(l.loop)
 	l.loop, l.held = nil, 0
 	heldConnections.Set(0)
-	var all []wire.Answer
+	ended := asked(l.rest)
+	l.rest = nil
 	for {
 		select {
 		case answers := <-l.heard:
-			all = append(all, answers...)
-		case last := <-rest:
+			ended = append(ended, asked(answers)...)
+		case answers := <-last:
 			for len(l.heard) > 0 {
-				all = append(all, <-l.heard...)
+				ended = append(ended, asked(<-l.heard)...)
 			}
-			return append(all, last...)
+			return append(ended, asked(answers)...)
 		}
 	}
 }
 
-// hearAll takes what the line has to say.
-func (p *pool) hearAll(answers []wire.Answer, now time.Time) {
-	for i := range answers {
-		a := &answers[i]
-		w := a.Tag.(*watch)
-		switch {
-		case a.Lost:
-			p.lost(w, a.Held, now)
-			continue
-		case p.line.loop == nil: // it is closed, with all its connections
-		case a.Held != nil:
-			p.keep(w, a.Held)
+// asked lists whose probes the answers are of.
+func asked(answers []wire.Answer) (all []*watch) {
+	for _, a := range answers {
+		if !a.Lost {
+			all = append(all, a.Tag.(*watch))
 		}
-		p.settle(probeResult{w, outcome(a.Err), a.Took}, now)
 	}
+	return all
+}
+
+// hearAll takes what the line has to say. Each answer is taken off first: if one makes the pool panic, the others still
+// give back what their probes hold, when the loop has started anew.
+func (p *pool) hearAll(answers []wire.Answer, now time.Time) {
+	p.line.rest = append(p.line.rest, answers...)
+	for len(p.line.rest) > 0 {
+		a := p.line.rest[0]
+		p.line.rest = p.line.rest[1:]
+		p.hear(a, now)
+	}
+	p.line.rest = nil
+}
+
+func (p *pool) hear(a wire.Answer, now time.Time) {
+	w := a.Tag.(*watch)
+	if a.Lost {
+		p.lost(w, a.Held, now)
+		return
+	}
+	if a.Held != nil {
+		p.keep(w, a.Held)
+	}
+	p.settle(probeResult{w, outcome(a.Err), a.Took}, now)
 }
 
 // outcome is the result of a probe. What went wrong with us says nothing about the target.
@@ -120,16 +157,20 @@ func outcome(err error) error {
 		panics.Inc()
 		return fmt.Errorf("%w: %w", check.ErrAbstain, err)
 	}
-	if errors.Is(err, wire.ErrClosing) {
-		return fmt.Errorf("%w: %w", check.ErrAbstain, err)
-	}
 	return err
 }
 
-// keep takes the connection of a good probe in the place of the one before.
+// keep takes the connection of a good probe in the place of the one before. Of those that were asked for together, more may
+// come than there is room for.
 func (p *pool) keep(w *watch, conn *wire.Held) {
-	if w.removed {
+	full := w.hold.conn == nil && p.line.held >= p.line.mostly
+	if w.removed || full {
 		p.line.loop.Release(conn)
+	}
+	if full {
+		skippedHold.Inc()
+	}
+	if w.removed || full {
 		return
 	}
 	p.release(w)

@@ -14,6 +14,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+	"github.com/coredns-multivalue/multivalue/plugin/wire"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/plugin"
@@ -323,6 +324,9 @@ func parseCheck(s *parsedStanza, c *caddy.Controller, args []string) error {
 		}
 	}
 	question, err := check.New(args[0], options...)
+	if err == nil {
+		err = refuseHold(options, wire.Supported)
+	}
 	var wrong *check.OptionError
 	if errors.As(err, &wrong) {
 		line = lines[wrong.Index]

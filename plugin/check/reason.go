@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,6 +46,7 @@ var couldNotAsk = []syscall.Errno{
 	syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
 	syscall.EADDRNOTAVAIL, syscall.EAGAIN, // no local port is free
 	syscall.EPERM, syscall.EACCES, // a filter of this host
+	syscall.ENOSPC, // what a user may watch by epoll is used up
 }
 
 // causes are the words for what ends a conversation. The first that fits is taken.
@@ -84,11 +86,15 @@ func words(err error) string {
 }
 
 // otherWords is for errors that have no words of ours. The text of a net.OpError begins with the addresses, so only
-// its cause is used; what the peer objected to in TLS is such a cause.
+// its cause is used, without the call that met it; what the peer objected to in TLS is such a cause.
 func otherWords(err error) string {
 	var op *net.OpError
 	if errors.As(err, &op) {
 		err = op.Err
+	}
+	var call *os.SyscallError
+	if errors.As(err, &call) {
+		err = call.Err
 	}
 	text := strings.TrimPrefix(err.Error(), "tls: ")
 	if op != nil && op.Op == "remote error" {

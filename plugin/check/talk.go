@@ -4,9 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"io"
-	"net/http"
 	"net/netip"
-	"strings"
 )
 
 // A Talk is a check as a conversation, for a caller that does the sending and receiving itself for many peers at once.
@@ -61,27 +59,21 @@ func (t *Talk) Request(addr netip.AddrPort) []byte {
 	return append(request, t.from...)
 }
 
+// Unsent puts a failure to send the request into words.
+func (t *Talk) Unsent(err error) error { return requestFailure(err) }
+
 // Hear judges what has been received so far. Unless ended says why there will be no more, the conversation may not be
 // over.
 func (t *Talk) Hear(received []byte, ended error) (over bool, result error) {
-	if ended == nil && len(received) < responseLimit && !t.tells(received) {
-		return false, nil
+	if ended == nil && len(received) < responseLimit && bytes.IndexByte(received, '\n') < 0 {
+		return false, nil // nothing can be said of half a line
 	}
 	r := heard{left: received, ended: ended}
 	result = t.http.judge(&r)
-	if r.starved && ended == nil && len(received) < responseLimit {
-		return false, nil // it was an interim response
+	if r.starved && ended == nil {
+		return false, nil
 	}
 	return true, result
-}
-
-// tells reports whether there is enough to judge by: a whole head, or a first line that is not HTTP's.
-func (t *Talk) tells(received []byte) bool {
-	const version = "HTTP/"
-	if !bytes.HasPrefix(received, []byte(version)) {
-		return len(received) >= len(version) && bytes.IndexByte(received, '\n') >= 0
-	}
-	return bytes.Contains(received, []byte("\n\r\n")) || bytes.Contains(received, []byte("\n\n"))
 }
 
 // Unconnected puts a failure to connect into words. [ErrAbstain] is in them if it says nothing about the peer.
@@ -92,8 +84,9 @@ func (t *Talk) Holds(received []byte) bool {
 	if t.http == nil {
 		return true
 	}
-	response, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(received)), t.http.request)
-	return err == nil && !response.Close && !strings.EqualFold(response.Header.Get("Connection"), "close")
+	src := &source{r: bytes.NewReader(received), left: responseLimit}
+	response, err := t.http.final(bufio.NewReader(src), src)
+	return err == nil && !response.Close
 }
 
 // heard reads what was received, and then ends for the reason that it is given.

@@ -24,8 +24,10 @@ const (
 type conn struct {
 	question Question
 	fd       int
+	number   int32 // tells it from others that had the same descriptor
 	stage    stage
-	watched  bool // the kernel reports events on it
+	watched  bool   // the kernel reports events on it
+	seen     uint32 // what it has reported, since each event is told once
 	began    time.Time
 	deadline time.Time
 	place    int    // among the timers; -1 for none
@@ -43,7 +45,8 @@ func (l *Loop) guard(c *conn) {
 
 // open opens a connection.
 func (l *Loop) open(q *Question, now time.Time) {
-	c := &conn{question: *q, fd: -1, began: now, deadline: now.Add(q.Timeout), place: -1}
+	l.opened++
+	c := &conn{question: *q, fd: -1, number: l.opened, began: now, deadline: now.Add(q.Timeout), place: -1}
 	defer l.guard(c)
 	addr, family := sockaddr(q.Addr)
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
@@ -56,17 +59,21 @@ func (l *Loop) open(q *Question, now time.Time) {
 		l.conns = append(l.conns, nil)
 	}
 	l.conns[fd] = c
-	if q.Hold {
-		keepAlive(fd)
-	}
 	switch err := connect(fd, addr); err {
 	case nil, unix.EISCONN:
 		l.connected(c)
 	case unix.EINPROGRESS, unix.EALREADY, unix.EINTR:
 		l.timers.add(c)
-		l.watch(c)
+		l.follow(c)
 	default:
 		l.finish(c, q.Talk.Unconnected(err))
+	}
+}
+
+// follow waits for what the kernel reports. If that cannot be, the conversation ends.
+func (l *Loop) follow(c *conn) {
+	if err := l.watch(c); err != nil {
+		l.finish(c, c.question.Talk.Unconnected(err))
 	}
 }
 
@@ -86,52 +93,67 @@ func (l *Loop) connected(c *conn) {
 		l.timers.add(c)
 	}
 	if l.send(c) {
-		l.watch(c)
+		l.follow(c)
 	}
 }
 
-// send sends what is left of the request. It returns false if that ended the conversation.
+// send sends what is left of the request, as far as it goes. It returns false if that ended the conversation.
 func (l *Loop) send(c *conn) bool {
-	n, err := unix.Write(c.fd, c.unsent)
-	switch {
-	case err == unix.EAGAIN || err == unix.EINTR:
-		return true
-	case err != nil:
-		return l.hear(c, err)
+	for len(c.unsent) > 0 {
+		n, err := unix.Write(c.fd, c.unsent)
+		switch err {
+		case nil:
+			c.unsent = c.unsent[n:]
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return true
+		default:
+			l.finish(c, c.question.Talk.Unsent(err))
+			return false
+		}
 	}
-	if c.unsent = c.unsent[n:]; len(c.unsent) == 0 {
-		c.stage = hearing
-	}
+	c.stage = hearing
 	return true
 }
 
-// handle takes one event.
-func (l *Loop) handle(fd int, events uint32) {
+const (
+	// over are the events of a connection that the peer, or its kernel, has ended.
+	over = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
+	// readable are those after which there is something to read, if only the end.
+	readable = unix.EPOLLIN | over
+)
+
+// handle takes one event. A connection that was closed while a child of this process still had it, which is so between
+// fork and exec, may go on to report events: they bear its number.
+func (l *Loop) handle(fd int, number int32, events uint32) {
 	c := l.conns[fd]
-	if c == nil {
+	if c == nil || c.number != number {
 		return
 	}
 	defer l.guard(c)
-	if c.stage == connecting {
-		if errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || errno != 0 {
-			l.finish(c, c.question.Talk.Unconnected(cause(err, errno)))
-			return
-		}
-		l.connected(c)
-		if l.conns[fd] != c {
-			return
-		}
-	}
-	if c.stage == holding {
-		l.lose(c, events)
+	c.seen |= events
+	if c.stage == connecting && !l.settled(c) {
 		return
 	}
-	if c.stage == sending && events&unix.EPOLLOUT != 0 && !l.send(c) {
+	if c.stage == sending && !l.send(c) {
 		return
 	}
-	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+	switch {
+	case c.stage == holding:
+		l.lose(c)
+	case c.stage == hearing && c.seen&readable != 0:
 		l.receive(c)
 	}
+}
+
+// settled goes on with a connection on which connect has come to a result. It returns false if that ended it.
+func (l *Loop) settled(c *conn) bool {
+	if errno, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || errno != 0 {
+		l.finish(c, c.question.Talk.Unconnected(cause(err, errno)))
+		return false
+	}
+	l.connected(c)
+	return l.conns[c.fd] == c
 }
 
 func cause(err error, errno int) error {
@@ -185,11 +207,10 @@ func (l *Loop) more(c *conn, part []byte) bool {
 	return false
 }
 
-// hear ends the conversation, for no more will come. It returns false, as everything does that ends one.
-func (l *Loop) hear(c *conn, ended error) bool {
+// hear ends the conversation, for no more will come.
+func (l *Loop) hear(c *conn, ended error) {
 	_, result := c.question.Talk.Hear(c.heard, ended)
 	l.finish(c, result)
-	return false
 }
 
 // good gives a good answer, and keeps the connection if that is wanted.
@@ -198,18 +219,21 @@ func (l *Loop) good(c *conn, received []byte) {
 		l.finish(c, nil)
 		return
 	}
-	l.timers.remove(c)
-	c.stage, c.heard, c.unsent = holding, nil, nil
-	if l.watch(c); l.conns[c.fd] != c {
-		return // it could not be watched
+	if l.watch(c) != nil {
+		l.finish(c, nil)
+		return
 	}
+	l.timers.remove(c)
+	keepAlive(c.fd)
+	c.stage, c.heard, c.unsent = holding, nil, nil
 	c.held = &Held{c}
 	l.answer(c, nil)
+	l.lose(c) // its end may have come with the answer, and is not reported again
 }
 
-// lose tells that a held connection has ended. That the peer sends something is no matter.
-func (l *Loop) lose(c *conn, events uint32) {
-	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) == 0 {
+// lose tells that a held connection has ended, if it has. That the peer sends something is no matter.
+func (l *Loop) lose(c *conn) {
+	if c.seen&over == 0 {
 		return
 	}
 	l.answers = append(l.answers, Answer{Tag: c.question.Tag, Held: c.held, Lost: true})
@@ -218,17 +242,25 @@ func (l *Loop) lose(c *conn, events uint32) {
 
 // part ends a held connection.
 func (l *Loop) part(h *Held) {
-	if c := h.conn; l.conns[c.fd] == c {
-		l.drop(c) // else the peer has ended it
+	c := h.conn
+	if l.conns[c.fd] != c {
+		return // the peer has ended it
 	}
+	if c.seen&unix.EPOLLIN != 0 {
+		_, _ = unix.Read(c.fd, l.room[:]) // what is unread would make the kernel end it with a reset
+	}
+	l.drop(c)
 }
 
 // expire ends a conversation that has lasted too long.
 func (l *Loop) expire(c *conn) {
 	defer l.guard(c)
-	if c.stage == connecting {
+	switch c.stage {
+	case connecting:
 		l.finish(c, c.question.Talk.Unconnected(os.ErrDeadlineExceeded))
-	} else {
+	case sending:
+		l.finish(c, c.question.Talk.Unsent(os.ErrDeadlineExceeded))
+	default:
 		l.hear(c, os.ErrDeadlineExceeded)
 	}
 }

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"net/netip"
+	"reflect"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,7 +17,7 @@ const (
 )
 
 // keepAlive lets the kernel find out that the host at the other end is gone. Where an option is not known, the probes
-// find out later.
+// find out later. It is for a connection that stands: before, it would bound the time to connect.
 func keepAlive(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(silence/time.Second))
@@ -38,16 +39,21 @@ func sockaddr(addr netip.AddrPort) (unix.Sockaddr, int) {
 // own: then it has met itself, which the kernel allows.
 func toItself(fd int, peer netip.AddrPort) bool {
 	own, err := unix.Getsockname(fd)
-	if err != nil {
+	if err != nil || port(own) != int(peer.Port()) {
 		return false
 	}
-	switch own := own.(type) {
+	other, err := unix.Getpeername(fd) // not what was dialled: 0.0.0.0 leads to 127.0.0.1
+	return err == nil && reflect.DeepEqual(own, other)
+}
+
+func port(addr unix.Sockaddr) int {
+	switch addr := addr.(type) {
 	case *unix.SockaddrInet4:
-		return own.Port == int(peer.Port()) && netip.AddrFrom4(own.Addr) == peer.Addr().Unmap()
+		return addr.Port
 	case *unix.SockaddrInet6:
-		return own.Port == int(peer.Port()) && netip.AddrFrom16(own.Addr) == peer.Addr()
+		return addr.Port
 	}
-	return false
+	return 0
 }
 
 // connect asks the kernel twice. A peer on this host, or in a container of it, answers while the first call is still under

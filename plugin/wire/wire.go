@@ -28,6 +28,8 @@ var (
 type Talk interface {
 	// Request is what to send once the connection stands. If it is empty, the connection is all that was asked for.
 	Request(addr netip.AddrPort) []byte
+	// Unsent puts the failure to send all of the request into words.
+	Unsent(err error) error
 	// Hear is given all that has been received, each time there is more, and once when no more will come; ended is
 	// then why: io.EOF, an error of the connection, or one of the timer. It says whether the conversation is over, which
 	// it is in any case once it has ended, and with what result. The bytes are only lent.

@@ -10,9 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Supported tells whether there is an implementation for this system.
+const Supported = true
+
 const (
-	// atOnce is how many events are taken from the kernel together.
-	atOnce = 256
+	// atOnce is how many events are taken from the kernel together: so many that, after the loop was kept from running,
+	// those who have answered meanwhile are heard before the timers are looked at.
+	atOnce = 4096
 	// receiveSize is the most that is read together.
 	receiveSize = 16 << 10
 	// grain is how long a timer may be late, so that timers come in batches.
@@ -38,6 +42,7 @@ type Loop struct {
 
 	// The rest is the goroutine's.
 	conns   []*conn // by descriptor
+	opened  int32
 	timers  timers
 	answers []Answer
 	events  [atOnce]unix.EpollEvent
@@ -70,7 +75,7 @@ func Start(tell func([]Answer)) (*Loop, error) {
 	return l, nil
 }
 
-// Ask leaves questions. It does not wait, and does not keep the slice.
+// Ask leaves questions. It does not wait, and does not keep the slice. After [Loop.Close] nothing is answered any more.
 func (l *Loop) Ask(questions []Question) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -86,14 +91,20 @@ func (l *Loop) Release(h *Held) {
 	l.wake()
 }
 
-// Close ends all conversations and the goroutine. It returns the questions that got no answer.
+// Close ends all conversations, held ones too, and the goroutine. It returns what was not told yet, among it every question
+// that has no answer so far. Until it returns, tell may be called, and must not wait for it.
 func (l *Loop) Close() []Answer {
 	l.mu.Lock()
 	l.closing = true
 	l.wake()
 	l.mu.Unlock()
 	<-l.ended
-	return l.answers
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refuse(l.pending) // asked after the goroutine last looked
+	rest := l.answers
+	l.pending, l.answers = nil, nil
+	return rest
 }
 
 // wake ends the goroutine's rest. It needs mu held.
@@ -116,7 +127,7 @@ func (l *Loop) run() {
 func (l *Loop) turn() (closed bool) {
 	n := l.rest()
 	for i := range n {
-		l.handle(int(l.events[i].Fd), l.events[i].Events)
+		l.handle(int(l.events[i].Fd), l.events[i].Pad, l.events[i].Events)
 	}
 	questions, parting, closing := l.collect()
 	for _, h := range parting {
@@ -166,13 +177,16 @@ func (l *Loop) rest() (n int) {
 	_ = l.file.SetReadDeadline(until)
 	l.parked = true
 	l.mu.Unlock()
-	_ = l.raw.Read(func(fd uintptr) bool { // an error is the deadline
+	err := l.raw.Read(func(fd uintptr) bool {
 		n, _ = unix.EpollWait(int(fd), l.events[:], 0)
 		return n > 0
 	})
 	l.mu.Lock()
 	l.parked = false
 	l.mu.Unlock()
+	if err != nil { // the deadline; what has come by now has come in time
+		n, _ = unix.EpollWait(l.epoll, l.events[:], 0)
+	}
 	return max(n, 0)
 }
 
@@ -187,8 +201,12 @@ func (l *Loop) abort(questions []Question) {
 		}
 		l.drop(c)
 	}
-	for _, q := range questions {
-		l.answers = append(l.answers, Answer{Tag: q.Tag, Err: ErrClosing})
+	l.refuse(questions)
+}
+
+func (l *Loop) refuse(questions []Question) {
+	for i := range questions {
+		l.answers = append(l.answers, Answer{Tag: questions[i].Tag, Err: ErrClosing})
 	}
 }
 
@@ -202,14 +220,14 @@ func (l *Loop) drop(c *conn) {
 }
 
 // watch asks for the events of a connection, once for all: each is told when it comes, and not again.
-func (l *Loop) watch(c *conn) {
+func (l *Loop) watch(c *conn) error {
 	if c.watched {
-		return
+		return nil
 	}
-	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(c.fd)}
+	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(c.fd), Pad: c.number}
 	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, c.fd, &event); err != nil {
-		l.finish(c, c.question.Talk.Unconnected(err))
-		return
+		return err
 	}
 	c.watched = true
+	return nil
 }

@@ -2,6 +2,9 @@
 
 package wire
 
+// Supported tells whether there is an implementation for this system.
+const Supported = false
+
 // Loop is not implemented here.
 type Loop struct{}
 

@@ -1,0 +1,528 @@
+package wire_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/wire"
+)
+
+const brief = 200 * time.Millisecond
+
+// piecewise sends a text in pieces of so many bytes, each a segment of its own.
+func piecewise(text string, size int) func(*net.TCPConn) {
+	return func(conn *net.TCPConn) {
+		if !hear(conn) {
+			return
+		}
+		for part := range slices.Chunk([]byte(text), size) {
+			if _, err := conn.Write(part); err != nil {
+				return
+			}
+			time.Sleep(200 * time.Microsecond) // or the kernel makes one of many
+		}
+		linger(conn)
+	}
+}
+
+func endless(conn *net.TCPConn) {
+	for more := bytes.Repeat([]byte("more"), 4096); ; {
+		if _, err := conn.Write(more); err != nil {
+			return
+		}
+	}
+}
+
+// What a conversation comes to, by what the peer does (B33, B48).
+func TestConversations(t *testing.T) {
+	long := dialogue{hello.request, 100_000}
+	for name, tt := range map[string]struct {
+		serve func(*net.TCPConn)
+		talk  wire.Talk
+		limit time.Duration
+		want  []error // one of them
+	}{
+		"connection":            {linger, connection, patience, []error{nil}},
+		"answer":                {says("hello"), hello, patience, []error{nil}},
+		"in pieces":             {piecewise("hello", 2), hello, patience, []error{nil}},
+		"byte by byte":          {piecewise(strings.Repeat("x", 300), 1), dialogue{hello.request, 300}, patience, []error{nil}},
+		"long":                  {says(strings.Repeat("x", 100_000)), long, patience, []error{nil}},
+		"endless":               {endless, dialogue{hello.request, 200_000}, patience, []error{nil}},
+		"silent":                {linger, hello, brief, []error{os.ErrDeadlineExceeded}},
+		"half an answer":        {says("hel"), hello, brief, []error{os.ErrDeadlineExceeded}},
+		"closes at once":        {func(*net.TCPConn) {}, hello, patience, []error{io.EOF, syscall.ECONNRESET}},
+		"closes when asked":     {func(c *net.TCPConn) { hear(c) }, hello, patience, []error{io.EOF}},
+		"closes amid":           {func(c *net.TCPConn) { hear(c); io.WriteString(c, "hel") }, hello, patience, []error{io.EOF}},
+		"answers, then closes":  {func(c *net.TCPConn) { hear(c); io.WriteString(c, "hello") }, hello, patience, []error{nil}},
+		"closes its half first": {func(c *net.TCPConn) { hear(c); c.CloseRead(); io.WriteString(c, "hello") }, hello, patience, []error{nil}},
+		"resets at once":        {reset, hello, patience, []error{syscall.ECONNRESET, syscall.EPIPE}},
+		"resets when asked":     {func(c *net.TCPConn) { hear(c); reset(c) }, hello, patience, []error{syscall.ECONNRESET}},
+		"resets amid":           {func(c *net.TCPConn) { hear(c); io.WriteString(c, "hel"); reset(c) }, hello, patience, []error{syscall.ECONNRESET}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, host := range []string{"127.0.0.1", "::1"} {
+				a := newDesk(t).asked(listen(t, host, tt.serve), tt.talk, tt.limit, false)
+				if !is(a.Err, tt.want...) || a.Held != nil || a.Lost {
+					t.Errorf("%s: %+v, want %v", host, a, tt.want)
+				}
+				if tt.limit == brief && a.Took < brief {
+					t.Errorf("%s: the timer ran out after %s", host, a.Took)
+				}
+			}
+		})
+	}
+}
+
+// A request that is longer than what the kernel takes goes out whole; to a peer that does not read it, it does not, which
+// is told in words of its own, also where the peer says something or goes.
+func TestLargeRequest(t *testing.T) {
+	large := dialogue{bytes.Repeat([]byte("0123456789abcdef"), 1<<20), 5}
+	var got atomic.Int64
+	a := newDesk(t).asked(listen(t, "127.0.0.1", func(conn *net.TCPConn) {
+		n, _ := io.Copy(io.Discard, io.LimitReader(conn, int64(len(large.request))))
+		got.Store(n)
+		io.WriteString(conn, "hello")
+		linger(conn)
+	}), large, patience, false)
+	if a.Err != nil || got.Load() != int64(len(large.request)) {
+		t.Errorf("%v, and %d of %d bytes", a.Err, got.Load(), len(large.request))
+	}
+	release := make(chan struct{})
+	defer close(release)
+	for name, tt := range map[string]struct {
+		serve func(*net.TCPConn)
+		want  []error
+	}{
+		"deaf":               {func(*net.TCPConn) { <-release }, []error{os.ErrDeadlineExceeded}},
+		"deaf and talkative": {func(c *net.TCPConn) { io.WriteString(c, "hello"); <-release }, []error{os.ErrDeadlineExceeded}},
+		"gone":               {reset, []error{syscall.ECONNRESET, syscall.EPIPE}},
+	} {
+		a := newDesk(t).asked(listen(t, "127.0.0.1", tt.serve), large, brief, false)
+		if !is(a.Err, tt.want...) || !strings.HasPrefix(a.Err.Error(), "send: ") {
+			t.Errorf("%s: %v", name, a.Err)
+		}
+	}
+}
+
+// An answer that comes before all of the request is out is not overlooked afterwards.
+func TestEarlyAnswer(t *testing.T) {
+	large := dialogue{bytes.Repeat([]byte("x"), 16<<20), 5}
+	a := newDesk(t).asked(listen(t, "127.0.0.1", func(conn *net.TCPConn) {
+		io.WriteString(conn, "hello")
+		time.Sleep(50 * time.Millisecond) // it is there while the request is stuck
+		linger(conn)
+	}), large, patience, false)
+	if a.Err != nil {
+		t.Error(a.Err)
+	}
+}
+
+// full is an address whose queue of connections is full.
+func full(t *testing.T) netip.AddrPort {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	name, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(name.(*syscall.SockaddrInet4).Port))
+	for {
+		conn, err := net.DialTimeout("tcp", addr.String(), 100*time.Millisecond)
+		if err != nil {
+			return addr
+		}
+		t.Cleanup(func() { conn.Close() })
+	}
+}
+
+// refusing is an address that had a listener and has none now.
+func refusing(t testing.TB) netip.AddrPort {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).AddrPort()
+}
+
+func TestUnconnected(t *testing.T) {
+	d := newDesk(t)
+	for _, talk := range []wire.Talk{connection, hello} {
+		if a := d.asked(refusing(t), talk, patience, true); !is(a.Err, syscall.ECONNREFUSED) || a.Held != nil {
+			t.Errorf("refused: %+v", a)
+		}
+		a := d.asked(full(t), talk, brief, false)
+		if !is(a.Err, os.ErrDeadlineExceeded) || !strings.HasPrefix(a.Err.Error(), "connect: ") || a.Took < brief {
+			t.Errorf("black hole: %+v", a)
+		}
+	}
+	if a := d.asked(netip.MustParseAddrPort("255.255.255.255:9"), connection, patience, false); a.Err == nil {
+		t.Error("the broadcast address answers")
+	}
+	if a := d.asked(netip.AddrPort{}, connection, patience, false); a.Err == nil {
+		t.Error("no address at all answers")
+	}
+}
+
+// To hold must not bound the time to connect (that of the keep-alives is five seconds).
+func TestHoldLeavesConnectingAlone(t *testing.T) {
+	t.Parallel()
+	const limit = 6 * time.Second
+	if a := newDesk(t).asked(full(t), connection, limit, true); !is(a.Err, os.ErrDeadlineExceeded) || a.Took < limit {
+		t.Errorf("%v after %s", a.Err, a.Took)
+	}
+}
+
+// Whoever dials a port of this host where nobody listens may be given that very port, and meet itself. Dialled often enough,
+// that happens.
+func TestMeetsItself(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if err != nil {
+		t.Skip(err)
+	}
+	var low, high uint16
+	if _, err := fmt.Sscan(string(text), &low, &high); err != nil {
+		t.Fatal(err)
+	}
+	d := newDesk(t)
+	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), low+(high-low)/4*2) // connect prefers the ports that are even so
+	met := 0
+	for round := 0; met < 2 && round < 40; round++ {
+		met += meet(addr, 2000)
+		var questions []wire.Question
+		for range 2000 {
+			questions = append(questions, wire.Question{Addr: addr, Timeout: patience, Talk: connection, Tag: round})
+		}
+		d.Ask(questions)
+		if !reached(func() bool { return len(d.of(round)) == len(questions) }) {
+			t.Fatal("questions without an answer")
+		}
+		for _, a := range d.of(round) {
+			if a.Err == nil {
+				t.Fatalf("%s met itself, and called it a peer", addr)
+			}
+		}
+	}
+	t.Logf("of as many connections beside it, %d met themselves", met)
+}
+
+// meet dials plainly, and counts how often it meets itself: the loop has had about as many occasions.
+func meet(addr netip.AddrPort, n int) (met int) {
+	for range n {
+		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return met
+		}
+		if syscall.Connect(fd, &syscall.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()}) == nil {
+			met++
+		}
+		syscall.Close(fd)
+	}
+	return met
+}
+
+// Two thousand peers at once (B65).
+func TestManyPeers(t *testing.T) {
+	const peers = 2000
+	addr := listen(t, "127.0.0.1", func(conn *net.TCPConn) {
+		if hear(conn) {
+			io.WriteString(conn, "hello")
+		}
+	})
+	dead := refusing(t)
+	d := newDesk(t)
+	var questions []wire.Question
+	for i := range peers {
+		q := wire.Question{Addr: addr, Timeout: time.Minute, Talk: hello, Tag: i}
+		if i%10 == 0 {
+			q.Addr = dead
+		}
+		questions = append(questions, q)
+	}
+	d.Ask(questions)
+	clear(questions) // it does not keep them
+	for i := range peers {
+		want := []error{nil}
+		if i%10 == 0 {
+			want = []error{syscall.ECONNREFUSED}
+		}
+		if a := d.await(i, 1); !is(a.Err, want...) {
+			t.Fatalf("%d: %v", i, a.Err)
+		}
+	}
+}
+
+// starve, in the environment, makes the test binary a process that asks without a descriptor to spare.
+const starve = "WIRE_TEST_STARVE"
+
+func TestNoDescriptor(t *testing.T) {
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), starve+"=yes")
+	out, err := child.CombinedOutput()
+	want := "connect: " + syscall.EMFILE.Error() + "\nepoll: " + syscall.EMFILE.Error() + "\n<nil>\n"
+	if err != nil || string(out) != want {
+		t.Errorf("%v: %q, want %q", err, out, want)
+	}
+}
+
+// askStarved is the child: it asks, and starts another loop, with no descriptor free, and asks again when there is one.
+func askStarved() {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	answers := make(chan []wire.Answer, 1)
+	loop, startErr := wire.Start(func(a []wire.Answer) { answers <- a })
+	if err := errors.Join(err, startErr, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 64, Max: 64})); err != nil {
+		fmt.Println(err)
+		return
+	}
+	var files []*os.File
+	for err == nil {
+		var f *os.File
+		f, err = os.Open(os.DevNull)
+		files = append(files, f)
+	}
+	question := []wire.Question{{Addr: l.Addr().(*net.TCPAddr).AddrPort(), Timeout: patience, Talk: connection}}
+	loop.Ask(question)
+	fmt.Println((<-answers)[0].Err)
+	_, err = wire.Start(nil)
+	fmt.Println(err)
+	files[0].Close()
+	loop.Ask(question)
+	fmt.Println((<-answers)[0].Err)
+}
+
+// clumsy is a talk that panics in one of its methods.
+type clumsy struct {
+	dialogue
+	in string
+}
+
+func (c clumsy) slip(method string) {
+	if c.in == method {
+		panic(method)
+	}
+}
+func (c clumsy) Request(a netip.AddrPort) []byte { c.slip("Request"); return c.dialogue.Request(a) }
+func (c clumsy) Unconnected(err error) error {
+	c.slip("Unconnected")
+	return c.dialogue.Unconnected(err)
+}
+func (c clumsy) Unsent(err error) error { c.slip("Unsent"); return c.dialogue.Unsent(err) }
+func (c clumsy) Holds(b []byte) bool    { c.slip("Holds"); return c.dialogue.Holds(b) }
+func (c clumsy) Hear(b []byte, ended error) (bool, error) {
+	if ended != nil {
+		c.slip("Hear the end")
+	}
+	c.slip("Hear")
+	return c.dialogue.Hear(b, ended)
+}
+
+// A panic costs the one answer, and the loop goes on.
+func TestPanics(t *testing.T) {
+	good := listen(t, "127.0.0.1", says("hello"))
+	silent := listen(t, "127.0.0.1", linger)
+	release := make(chan struct{})
+	defer close(release)
+	deaf := listen(t, "127.0.0.1", func(*net.TCPConn) { <-release })
+	d := newDesk(t)
+	large := dialogue{make([]byte, 16<<20), 5}
+	for i, tt := range []struct {
+		addr netip.AddrPort
+		talk wire.Talk
+	}{
+		{good, clumsy{hello, "Request"}}, {good, clumsy{hello, "Hear"}}, {good, clumsy{hello, "Holds"}},
+		{good, clumsy{connection, "Holds"}}, {silent, clumsy{hello, "Hear the end"}},
+		{refusing(t), clumsy{hello, "Unconnected"}}, {full(t), clumsy{hello, "Unconnected"}}, {deaf, clumsy{large, "Unsent"}},
+		{good, nil},
+	} {
+		if a := d.asked(tt.addr, tt.talk, brief, true); !is(a.Err, wire.ErrPanic) || a.Held != nil {
+			t.Errorf("%d: %+v", i, a)
+		}
+	}
+	if a := d.asked(good, hello, patience, false); a.Err != nil {
+		t.Errorf("afterwards: %v", a.Err)
+	}
+}
+
+// whim is a peer that does something at random.
+func whim(conn *net.TCPConn) {
+	switch rand.N(7) {
+	case 0:
+		reset(conn)
+	case 1:
+	case 2:
+		hear(conn)
+	case 3:
+		hear(conn)
+		io.WriteString(conn, "hel")
+		reset(conn)
+	case 4:
+		linger(conn)
+	case 5:
+		hear(conn)
+		io.WriteString(conn, "hello")
+		time.Sleep(rand.N(20 * time.Millisecond))
+	case 6:
+		says("hello")(conn)
+	}
+}
+
+// Each question gets one answer and no more, whatever the peers do and whoever asks, also when the loop is closed amid; and a
+// held connection is lost once at the most (B71).
+func TestEachQuestionHasOneAnswer(t *testing.T) {
+	for round := range 10 {
+		t.Run(fmt.Sprint(round), func(t *testing.T) {
+			addrs := []netip.AddrPort{listen(t, "127.0.0.1", whim), listen(t, "::1", whim), refusing(t)}
+			d := newDesk(t)
+			var asked atomic.Int64
+			var all sync.WaitGroup
+			for range 8 {
+				all.Go(func() {
+					for range 40 {
+						var questions []wire.Question
+						for range 1 + rand.N(5) {
+							questions = append(questions, wire.Question{Addr: addrs[rand.N(len(addrs))], Talk: []wire.Talk{hello, connection}[rand.N(2)],
+								Timeout: rand.N(100 * time.Millisecond), Hold: rand.N(2) == 0, Tag: asked.Add(1)})
+						}
+						d.Ask(questions)
+						d.releaseSome()
+						runtime.Gosched()
+					}
+				})
+			}
+			all.Wait()
+			if round%2 == 0 {
+				reached(func() bool { return d.told() == int(asked.Load()) })
+			}
+			d.shut()
+			for tag := int64(1); tag <= asked.Load(); tag++ {
+				d.accounted(tag)
+			}
+		})
+	}
+}
+
+// releaseSome releases half of the connections that are held.
+func (d *desk) releaseSome() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, all := range d.answers {
+		for _, a := range all {
+			if a.Held != nil && rand.N(2) == 0 {
+				d.Release(a.Held) // perhaps not for the first time, which is no matter
+			}
+		}
+	}
+}
+
+// told counts the questions that have an answer.
+func (d *desk) told() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.answers)
+}
+
+// accounted wants one answer, which may be followed by a loss of what it holds.
+func (d *desk) accounted(tag any) {
+	d.Helper()
+	all := d.of(tag)
+	ok := len(all) == 1 && !all[0].Lost
+	if len(all) == 2 {
+		ok = all[0].Held != nil && !all[0].Lost && all[1].Lost && all[1].Held == all[0].Held
+	}
+	if !ok {
+		d.Errorf("question %v: %+v", tag, all)
+	}
+}
+
+// Close with hundreds of conversations in each of their stages (B71).
+func TestCloseAmid(t *testing.T) {
+	before := openDescriptors()
+	silent, hole := listen(t, "127.0.0.1", linger), full(t)
+	d := newDesk(t)
+	var questions []wire.Question
+	for i := range 600 {
+		questions = append(questions, wire.Question{Addr: []netip.AddrPort{silent, hole, silent}[i%3], Timeout: time.Minute,
+			Talk: []wire.Talk{hello, hello, connection}[i%3], Hold: true, Tag: i})
+	}
+	d.Ask(questions)
+	for i := 2; i < 600; i += 3 {
+		d.await(i, 1)
+	}
+	d.Ask([]wire.Question{{Addr: silent, Timeout: time.Minute, Talk: hello, Tag: 600}})
+	began := time.Now()
+	d.shut()
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	for i := range 601 {
+		a := d.await(i, 1)
+		if kept := i%3 == 2; kept && a.Held == nil || !kept && !is(a.Err, wire.ErrClosing) {
+			t.Errorf("%d: %+v", i, a)
+		}
+	}
+	if rest := d.Close(); len(rest) != 0 {
+		t.Errorf("closed twice, it repeats %d answers", len(rest))
+	}
+	d.Ask(questions)
+	d.Release(d.of(2)[0].Held)
+	if !reached(func() bool { return openDescriptors() < before+200 }) { // the listener's ends, and those that fill the hole
+		t.Errorf("%d descriptors are open, %d were", openDescriptors(), before)
+	}
+}
+
+// Close while tell is stuck until the caller of Close lets it go on, as the pool does.
+func TestCloseWhileTelling(t *testing.T) {
+	addr := listen(t, "127.0.0.1", says("hello"))
+	told := make(chan []wire.Answer)
+	l, err := wire.Start(func(a []wire.Answer) { told <- a })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 50 {
+		l.Ask([]wire.Question{{Addr: addr, Timeout: patience, Talk: hello, Tag: i}})
+	}
+	last := make(chan []wire.Answer)
+	go func() { last <- l.Close() }()
+	got := make(map[any]int)
+	for open := true; open; {
+		var answers []wire.Answer
+		select {
+		case answers = <-told:
+		case answers = <-last:
+			open = false
+		case <-time.After(patience):
+			t.Fatal("stuck")
+		}
+		for _, a := range answers {
+			got[a.Tag]++
+		}
+	}
+	for i := range 50 {
+		if got[i] != 1 {
+			t.Errorf("question %d has %d answers", i, got[i])
+		}
+	}
+}
