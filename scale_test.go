@@ -144,3 +144,29 @@ func BenchmarkLearn(b *testing.B) {
 		})
 	}
 }
+
+// Two replicas that start together do not probe together (B65).
+func TestReplicasAreNotInStep(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		other := newPool()
+		twin := newFakeNetwork()
+		a, b := testStanza("tcp://:80", n, testPace), testStanza("tcp://:80", twin, testPace)
+		begin(p, a)
+		defer other.leave(begin(other, b))
+		all := addrs(0, 500)
+		lookAll(a, all)
+		lookAll(b, all)
+		elapse(10 * time.Minute)
+		close := 0
+		for _, x := range all {
+			mine, theirs := n.times(x), twin.times(x)
+			apart := mine[len(mine)-1].Sub(theirs[len(theirs)-1]).Abs()
+			if min(apart, testPace.Interval-apart) < testPace.Interval/20 {
+				close++
+			}
+		}
+		if close > len(all)/4 { // a tenth would be so by chance
+			t.Errorf("%d of %d targets are probed by both within half a second", close, len(all))
+		}
+	})
+}
