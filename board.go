@@ -3,6 +3,7 @@ package multivalue
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"math"
 	"math/bits"
 	"sync/atomic"
 
@@ -40,10 +41,15 @@ type entry struct {
 
 // look returns the verdict, and takes note that it was asked for. It reads, and writes only what is not noted yet, so
 // that parallel queries for the same names do not fight for the same cache lines.
-func (e *entry) look(ttl uint32) verdict.Brief {
+func (e *entry) look(ttl uint32) (v verdict.Brief, there bool) {
 	e.note(ttl)
-	return verdict.Brief(e.verdict.Load())
+	raw := e.verdict.Load()
+	return verdict.Brief(raw), raw != gone
 }
+
+// gone stands in the place of the verdict once the target is watched no longer: whoever still knows the entry must not
+// believe it. No verdict looks like that before the year 2109.
+const gone = math.MaxUint64
 
 // show publishes a verdict to queries.
 func (e *entry) show(v verdict.Verdict) { e.verdict.Store(uint64(v.Brief())) }
@@ -76,7 +82,23 @@ func (b *board) find(t *verdict.Target, h uint64) *entry {
 func (b *board) put(e *entry, h uint64) { b.replace(h, func(p *part) { p.add(slot{h, e}) }, nil) }
 
 // drop removes an entry.
-func (b *board) drop(e *entry, h uint64) { b.replace(h, func(*part) {}, e) }
+func (b *board) drop(e *entry, h uint64) {
+	b.replace(h, func(*part) {}, e)
+	e.verdict.Store(gone)
+}
+
+// clear removes all.
+func (b *board) clear() {
+	for i := range b {
+		if p := b[i].Swap(nil); p != nil {
+			for _, s := range p.slots {
+				if s.entry != nil {
+					s.entry.verdict.Store(gone)
+				}
+			}
+		}
+	}
+}
 
 // replace publishes a new part in the place of the one that h belongs to: all of that but one entry, and what more adds.
 func (b *board) replace(h uint64, more func(*part), without *entry) {

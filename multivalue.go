@@ -65,7 +65,8 @@ func (m Multivalue) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.M
 	if shown, ok := ctx.Value(reportKey{}).(*report); ok && shown.block == m.block {
 		x.shown = &shown.Report
 	}
-	code, err := plugin.NextOrFailure(name, m.Next, context.WithValue(ctx, exchangeKey{}, x), x, r)
+	x.mark = mark{ctx, x}
+	code, err := plugin.NextOrFailure(name, m.Next, &x.mark, x, r)
 	if x.wants > 0 || m.block.learner.lacksOrigin() {
 		m.block.learner.start(originOf(ctx))
 	}
@@ -134,7 +135,23 @@ type exchange struct {
 	quiet           bool // nothing goes out, so that there is nothing to deny
 	byClient        bool // a policy lets the client choose
 	draw            answer.Draw
+	mark            mark        // what the plugins below get for a context
 	judgedElsewhere atomic.Bool // another server block has judged a part of the answer
+}
+
+// mark is a context by which a look-up within knows the exchange that it belongs to. It is part of that, which spares an
+// allocation a query.
+type mark struct {
+	context.Context
+	exchange *exchange
+}
+
+// Value is that of a context.
+func (m *mark) Value(key any) any {
+	if key == (exchangeKey{}) {
+		return m.exchange
+	}
+	return m.Context.Value(key)
 }
 
 // WriteMsg passes on what is left of the message.

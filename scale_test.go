@@ -77,7 +77,9 @@ func TestPoolChurn(t *testing.T) {
 		for minute := range 120 {
 			lookAll(s, addrs(minute*100, minute*100+100))
 			elapse(time.Minute)
+			n.mu.Lock()
 			clear(n.probes) // the test's own notes
+			n.mu.Unlock()
 			if minute == 40 {
 				early = heapSize()
 			}

@@ -188,9 +188,7 @@ func (p *pool) reset() {
 		w.account.targets--
 		targets[w.machine.State()].Dec()
 	}
-	for i := range p.board {
-		p.board[i].Store(nil)
-	}
+	p.board.clear()
 	p.full.Store(false)
 	for _, g := range p.generations {
 		for _, a := range g.accounts {

@@ -39,6 +39,11 @@ func (s *set) has(h *dns.RR_Header) bool {
 	return h.Rrtype == s.rrtype && h.Class == dns.ClassINET && sameName(h.Name, s.owner)
 }
 
+// hasPlainly is a quick form of has, which does not find every record that has does.
+func (s *set) hasPlainly(h *dns.RR_Header) bool {
+	return h.Rrtype == s.rrtype && h.Class == dns.ClassINET && h.Name == s.owner
+}
+
 // sameName compares names as the DNS does, without regard to case (RFC 4343).
 func sameName(a, b string) bool { return a == b || (len(a) == len(b) && strings.EqualFold(a, b)) }
 
@@ -47,6 +52,10 @@ func survey(answer []dns.RR, sets []set) []set {
 	for _, rr := range answer {
 		switch rr := rr.(type) {
 		case *dns.A:
+			if last := len(sets) - 1; last >= 0 && len(rr.A) == net.IPv4len && sets[last].hasPlainly(&rr.Hdr) {
+				sets[last].size++
+				continue
+			}
 			if len(rr.A) == net.IPv4len || len(rr.A) == net.IPv6len {
 				sets = count(sets, &rr.Hdr)
 			}
