@@ -127,6 +127,10 @@ func (p *pool) run(ctx context.Context) {
 	go func() { probes.Wait(); close(done) }()
 	select {
 	case <-done:
+		for len(p.probed) > 0 {
+			r := <-p.probed
+			p.schedule.done(r.watch)
+		}
 	case <-time.After(stopWithin):
 		log.Warningf("probes still under way %s after the stop", stopWithin)
 	}

@@ -1,0 +1,480 @@
+package multivalue
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+	"github.com/coredns-multivalue/multivalue/plugin/wire"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// These tests are over real sockets, since the kernel's part is the point, and so in real time.
+
+// slowPace probes so seldom that what happens within quickly is not owed to the interval.
+var slowPace = verdict.Pace{Interval: 10 * time.Second, Fast: 100 * time.Millisecond, Timeout: 5 * time.Second, Rise: 2, Fall: 3}
+
+const quickly, patience = 3 * time.Second, 20 * time.Second
+
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !condition(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("still not: " + what)
+		}
+	}
+}
+
+// host is a peer that can be killed. It keeps its connections.
+type host struct {
+	net.Listener
+	addr     netip.AddrPort
+	accepted atomic.Int64
+	mu       sync.Mutex
+	open     map[net.Conn]bool
+	all      sync.WaitGroup
+}
+
+// newHost listens on a port that all hosts of a test have in common, 0 for the first.
+func newHost(t *testing.T, octet int, port uint16, serve func(*host, net.Conn)) *host {
+	t.Helper()
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.%d:%d", octet, port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &host{Listener: l, addr: l.Addr().(*net.TCPAddr).AddrPort(), open: make(map[net.Conn]bool)}
+	h.all.Go(func() {
+		for {
+			conn, err := h.Accept()
+			if err != nil {
+				return
+			}
+			h.accepted.Add(1)
+			h.mark(conn, true)
+			h.all.Go(func() {
+				serve(h, conn)
+				conn.Close()
+				h.mark(conn, false)
+			})
+		}
+	})
+	t.Cleanup(func() { h.kill(); h.all.Wait() })
+	return h
+}
+
+func (h *host) mark(conn net.Conn, open bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.open[conn] = open; !open {
+		delete(h.open, conn)
+	}
+}
+
+func (h *host) kill() {
+	h.Close()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for conn := range h.open {
+		conn.Close()
+	}
+}
+
+// visitors is how many connections are open.
+func (h *host) visitors() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.open)
+}
+
+// polite answers each request on the connection, until the other side goes.
+func polite(_ *host, conn net.Conn) {
+	for buf := make([]byte, 4096); ; {
+		if _, err := conn.Read(buf); err != nil {
+			return
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	}
+}
+
+// realStanza is a stanza with a real check.
+func realStanza(t *testing.T, url string, pace verdict.Pace, hold bool) *parsedStanza {
+	t.Helper()
+	var options []check.Option
+	if hold {
+		options = append(options, check.Option{Name: "hold"})
+	}
+	c, err := check.New(url, options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &parsedStanza{pace: pace}
+	s.within = networks{newNetwork(netip.MustParsePrefix("127.0.0.0/8"))}
+	s.account = &account{max: defaultTargets}
+	s.checks = []checkSpec{{prober: c, talk: c.Talk(), name: c.String(), bare: verdict.Identify(c.String(), 0), port: c.Port(), hold: hold}}
+	s.rule.Types = answer.DefaultTypes
+	s.checks[0].setPace(pace)
+	s.seal(pace)
+	return s
+}
+
+// holdPool is a pool with one stanza.
+type holdPool struct {
+	*pool
+	*testing.T
+	stanza     *parsedStanza
+	generation *generation
+}
+
+func newHoldPool(t *testing.T, url string, pace verdict.Pace, mostly int) *holdPool {
+	t.Helper()
+	p := &holdPool{newPool(), t, realStanza(t, url, pace, true), nil}
+	p.line.mostly = mostly
+	p.generation = begin(p.pool, p.stanza)
+	t.Cleanup(p.end)
+	return p
+}
+
+// end stops the pool.
+func (p *holdPool) end() {
+	for len(p.generations) > 0 {
+		p.leave(p.generations[0])
+	}
+	if held := testutil.ToFloat64(heldConnections); held != 0 {
+		p.Errorf("%v connections are held after the stop, by the metric", held)
+	}
+	if flight := testutil.ToFloat64(probesInFlight); flight != 0 {
+		p.Errorf("%v probes are under way after the stop, by the metric", flight)
+	}
+}
+
+func (p *holdPool) state(h *host) verdict.State {
+	return p.stanza.Look(owner, h.addr.Addr(), 0, 30).State()
+}
+
+// on does something with a watch, on the pool's loop.
+func (p *holdPool) on(h *host, f func(w *watch)) {
+	p.life.Lock()
+	defer p.life.Unlock()
+	p.do(func() {
+		c := &p.stanza.checks[0]
+		if w := p.watchOf(&verdict.Target{Identity: c.identity, Addr: h.addr}, c.seed); w != nil {
+			f(w)
+		}
+	})
+}
+
+// holds waits until the host is up, and its connection is kept, and no probe is under way.
+func (p *holdPool) holds(hosts ...*host) {
+	p.Helper()
+	for _, h := range hosts {
+		eventually(p.T, "held", func() (ok bool) {
+			if p.state(h) == verdict.Up {
+				p.on(h, func(w *watch) { ok = w.hold != nil && w.hold.conn != nil && w.place >= 0 && w.settled })
+			}
+			return ok
+		})
+	}
+}
+
+// probeNow makes the host due.
+func (p *holdPool) probeNow(h *host) {
+	p.on(h, func(w *watch) {
+		p.schedule.remove(w)
+		p.schedule.add(w, when(time.Now()))
+	})
+}
+
+// later puts the next probe of a host off by a whole interval, so that only an alarm can bring one.
+func (p *holdPool) later(h *host) {
+	p.on(h, func(w *watch) {
+		p.schedule.remove(w)
+		p.schedule.add(w, when(time.Now()).add(w.check.pace.Interval))
+	})
+}
+
+func url(scheme string, h *host) string { return fmt.Sprintf("%s://:%d", scheme, h.addr.Port()) }
+
+// A host that dies is down long before its next probe is due (B53, B54).
+func TestAlarm(t *testing.T) {
+	for _, scheme := range []string{"tcp", "http"} {
+		h := newHost(t, 1, 0, polite)
+		p := newHoldPool(t, url(scheme, h), slowPace, 10)
+		p.holds(h)
+		p.later(h)
+		before := testutil.ToFloat64(alarmsTotal)
+		killed := time.Now()
+		h.kill()
+		eventually(t, "down", func() bool { return p.state(h) == verdict.Down })
+		if took := time.Since(killed); took > quickly {
+			t.Errorf("%s: down only after %s", scheme, took)
+		}
+		if got := testutil.ToFloat64(alarmsTotal) - before; got != 1 {
+			t.Errorf("%s: %v alarms", scheme, got)
+		}
+		if got := testutil.ToFloat64(heldConnections); got != 0 {
+			t.Errorf("%s: %v connections held", scheme, got)
+		}
+		p.end()
+	}
+}
+
+// An alarm that comes while a probe is under way is followed by another: what that one hears may be older than the death.
+func TestAlarmAmidAProbe(t *testing.T) {
+	asked, answer := make(chan bool), make(chan bool)
+	var n atomic.Int64
+	h := newHost(t, 1, 0, func(h *host, conn net.Conn) {
+		if n.Add(1) == 1 {
+			polite(h, conn)
+			return
+		}
+		_, _ = conn.Read(make([]byte, 4096))
+		asked <- true
+		<-answer
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+	})
+	p := newHoldPool(t, url("http", h), slowPace, 10)
+	p.holds(h)
+	var first net.Conn
+	h.mu.Lock()
+	for first = range h.open {
+	}
+	h.mu.Unlock()
+	p.probeNow(h)
+	<-asked
+	h.Close()
+	first.Close()
+	eventually(t, "alarm", func() (alarmed bool) {
+		p.on(h, func(w *watch) { alarmed = w.hold.alarmed })
+		return alarmed
+	})
+	answered := time.Now()
+	answer <- true
+	eventually(t, "down", func() bool { return p.state(h) == verdict.Down })
+	if took := time.Since(answered); took > quickly {
+		t.Errorf("down only after %s", took)
+	}
+}
+
+// A peer that hangs up on the idle by habit stays up, and is probed three times an interval at the most (B65).
+func TestHabitOfHangingUp(t *testing.T) {
+	h := newHost(t, 1, 0, func(_ *host, conn net.Conn) {
+		_ = conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		_, _ = conn.Read(make([]byte, 1))
+	})
+	pace := verdict.Pace{Interval: time.Second, Fast: 100 * time.Millisecond, Timeout: time.Second, Rise: 2, Fall: 3}
+	p := newHoldPool(t, url("tcp", h), pace, 10)
+	eventually(t, "up", func() bool { return p.state(h) == verdict.Up })
+	before, began := h.accepted.Load(), time.Now()
+	for h.accepted.Load() < before+8 {
+		if p.state(h) != verdict.Up {
+			t.Fatal("it is not up")
+		}
+		time.Sleep(5 * time.Millisecond)
+		if time.Since(began) > patience {
+			t.Fatal("it is not probed any more")
+		}
+	}
+	// Eight probes at three an interval, which may be a tenth short, take two intervals and a bit at least.
+	if took := time.Since(began); took < 1800*time.Millisecond {
+		t.Errorf("eight probes in %s", took)
+	}
+}
+
+// No more connections are kept than there is room for, also when they are asked for together; the others are probed as without.
+func TestHoldBound(t *testing.T) {
+	first := newHost(t, 1, 0, polite)
+	hosts := []*host{first}
+	for i := 2; i <= 40; i++ {
+		hosts = append(hosts, newHost(t, i, first.addr.Port(), polite))
+	}
+	pace := verdict.Pace{Interval: 200 * time.Millisecond, Fast: 100 * time.Millisecond, Timeout: 200 * time.Millisecond, Rise: 2, Fall: 3}
+	pace.Fall = 1000 // a slow machine is no matter here
+	before := testutil.ToFloat64(skippedHold)
+	p := newHoldPool(t, url("tcp", first), pace, 5)
+	probed := func() bool {
+		for _, h := range hosts {
+			p.state(h)
+			if h.accepted.Load() < 4 {
+				return false
+			}
+		}
+		return true
+	}
+	eventually(t, "all probed", func() bool {
+		if held := testutil.ToFloat64(heldConnections); held > 5 {
+			t.Fatalf("%v are held", held)
+		}
+		done := true
+		for _, h := range hosts {
+			done = p.state(h) == verdict.Up && done
+		}
+		return done && probed()
+	})
+	if held := testutil.ToFloat64(heldConnections); held != 5 {
+		t.Errorf("%v are held", held)
+	}
+	if testutil.ToFloat64(skippedHold) == before {
+		t.Error("the others are not counted")
+	}
+	// Room becomes free, and somebody else gets it.
+	p.life.Lock()
+	p.do(func() {
+		for _, w := range p.watches {
+			p.release(w)
+		}
+	})
+	p.life.Unlock()
+	eventually(t, "held again", func() bool { return testutil.ToFloat64(heldConnections) == 5 })
+}
+
+// Who is no longer asked for, or no longer by a check with hold, or of a pool that has stopped, is held no longer (B71).
+func TestHoldEnds(t *testing.T) {
+	for name, end := range map[string]func(p *holdPool, h *host){
+		"stop":   func(p *holdPool, _ *host) { p.end() },
+		"forget": func(p *holdPool, h *host) { p.on(h, func(w *watch) { p.forget(w, time.Now()) }) },
+		"reset":  func(p *holdPool, _ *host) { p.life.Lock(); p.do(p.reset); p.life.Unlock() },
+		"a reload without hold": func(p *holdPool, h *host) {
+			next := begin(p.pool, realStanza(p.T, url("tcp", h), slowPace, false))
+			p.leave(p.generation)
+			p.generation = next
+		},
+		"a reload to another check": func(p *holdPool, h *host) {
+			begin(p.pool, realStanza(p.T, url("http", h), slowPace, true))
+			p.leave(p.generation)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t, 1, 0, polite)
+			p := newHoldPool(t, url("tcp", h), slowPace, 10)
+			p.holds(h)
+			end(p, h)
+			eventually(t, "let go", func() bool { return h.visitors() == 0 })
+			if held := testutil.ToFloat64(heldConnections); held != 0 {
+				t.Errorf("%v connections held, by the metric", held)
+			}
+		})
+	}
+}
+
+// A reload that changes nothing keeps the connection.
+func TestReloadKeepsHolding(t *testing.T) {
+	h := newHost(t, 1, 0, polite)
+	p := newHoldPool(t, url("tcp", h), slowPace, 10)
+	p.holds(h)
+	p.later(h)
+	begin(p.pool, realStanza(t, url("tcp", h), slowPace, true))
+	p.leave(p.generation)
+	if h.accepted.Load() > 2 || testutil.ToFloat64(heldConnections) != 1 {
+		t.Errorf("%d connections made, %v held", h.accepted.Load(), testutil.ToFloat64(heldConnections))
+	}
+	h.kill()
+	eventually(t, "down", func() bool { return p.state(h) == verdict.Down })
+}
+
+// The pool stops while peers end the connections that it keeps, and while probes are under way. It ends in time, nothing is held,
+// by the metrics too, and its own cancelled probes are no news (B71, B74).
+func TestStopAmidLosses(t *testing.T) {
+	for range 20 {
+		first := newHost(t, 1, 0, polite)
+		hosts := []*host{first}
+		for i := 2; i <= 10; i++ {
+			hosts = append(hosts, newHost(t, i, first.addr.Port(), polite))
+		}
+		p := newHoldPool(t, url("tcp", first), slowPace, 100)
+		for _, h := range hosts {
+			p.state(h)
+		}
+		p.holds(first)
+		c := p.checks[p.stanza.checks[0].identity]
+		for _, h := range hosts {
+			h.kill()
+		}
+		began := time.Now()
+		p.end()
+		if took := time.Since(began); took > quickly {
+			t.Errorf("it took %s", took)
+		}
+		if c.saidAbstained {
+			t.Error("it tells of its own cancelled probes")
+		}
+	}
+}
+
+// A stop does not wait for silent peers, nor tell of probes that it cuts short.
+func TestStopCutsConversations(t *testing.T) {
+	h := newHost(t, 1, 0, func(_ *host, conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
+	p := newHoldPool(t, url("http", h), slowPace, 10)
+	p.state(h)
+	eventually(t, "asked", func() bool { return h.accepted.Load() > 0 })
+	c := p.checks[p.stanza.checks[0].identity]
+	p.end()
+	if c.saidAbstained {
+		t.Error("it tells of its own cancelled probe")
+	}
+}
+
+// A panic of the pool amid the answers that it was told together costs none of the others its place among the probes.
+func TestPanicAmidAnswers(t *testing.T) {
+	h := newHost(t, 1, 0, polite)
+	p := newHoldPool(t, url("tcp", h), slowPace, 10)
+	p.holds(h)
+	before := testutil.ToFloat64(panics)
+	p.life.Lock()
+	p.do(func() {
+		p.schedule.inFlight[living] += 3
+		probesInFlight.Add(3)
+	})
+	p.life.Unlock()
+	faulty := new(watch) // without a check
+	p.line.heard <- []wire.Answer{{Tag: faulty, Err: errors.New("x")}, {Tag: faulty, Err: errors.New("x")}, {Tag: &watch{removed: true}}}
+	eventually(t, "all places given back", func() (ok bool) {
+		p.life.Lock()
+		defer p.life.Unlock()
+		p.do(func() { ok = p.schedule.inFlight == [2]int{} })
+		return ok
+	})
+	if got := testutil.ToFloat64(panics) - before; got != 2 {
+		t.Errorf("%v panics, want 2", got)
+	}
+	eventually(t, "probed anew", func() bool { return p.state(h) == verdict.Up })
+}
+
+// A talk that panics abstains, and the target is asked again.
+func TestPanicOfATalk(t *testing.T) {
+	h := newHost(t, 1, 0, polite)
+	p := &holdPool{newPool(), t, realStanza(t, url("tcp", h), slowPace, false), nil}
+	p.stanza.checks[0].talk = panicking{}
+	p.generation = begin(p.pool, p.stanza)
+	defer p.end()
+	before := testutil.ToFloat64(panics)
+	eventually(t, "asked again", func() bool { return p.state(h) == verdict.Unknown && testutil.ToFloat64(panics) >= before+3 })
+}
+
+type panicking struct{ wire.Talk }
+
+func (panicking) Request(netip.AddrPort) []byte { panic("a fault in the talk") }
+
+// The option needs the loop.
+func TestRefuseHold(t *testing.T) {
+	options := []check.Option{{Name: "method", Values: []string{"HEAD"}}, {Name: "hold"}}
+	if err := refuseHold(options, true); err != nil {
+		t.Error(err)
+	}
+	if err := refuseHold(options[:1], false); err != nil {
+		t.Error(err)
+	}
+	var wrong *check.OptionError
+	if err := refuseHold(options, false); !errors.As(err, &wrong) || wrong.Index != 1 {
+		t.Errorf("%v", err)
+	}
+}
