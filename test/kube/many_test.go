@@ -1,0 +1,64 @@
+//go:build linux
+
+package kube
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+)
+
+// Of a thousand endpoints, eight fit into any answer over UDP. Without the plugin, answers are cut off, and every client
+// has to ask again over TCP. The dead are in none.
+func TestThousandEndpoints(t *testing.T) {
+	s := newScene(t)
+	s.apply(headless("crowd"))
+	for part := range 10 {
+		var some []string
+		for i := range 100 {
+			some = append(some, fmt.Sprintf("198.18.%d.%d", part, i+1))
+		}
+		s.serve(some[2:]...)
+		s.apply(slice("crowd", fmt.Sprintf("crowd-%d", part), some...))
+	}
+	s.start("", strings.NewReplacer("cluster.local {", "cluster.local:54 {", "multivalue {", "multivalue nobody.cluster.local {",
+		"    prometheus 127.0.0.1:9153\n", "").Replace(corefile))
+	s.settled("crowd", 980, 20)
+	for _, q := range []question{{plain: true}, {size: 512}, {size: 1232}, {size: 4096}, {tcp: true}} {
+		with := s.askBy(q, "crowd", "A")
+		with.Compress = true
+		q.server = "127.0.0.1:54"
+		without := s.askBy(q, "crowd", "A")
+		t.Logf("EDNS %t with %d, TCP %t: %d bytes of 8 addresses; without the plugin %d addresses, truncated %t",
+			!q.plain, q.size, q.tcp, with.Len(), len(without.Answer), without.Truncated)
+		if with.Truncated || len(with.Answer) != 8 || with.Len() > dns.MinMsgSize {
+			t.Errorf("%d addresses in %d bytes, truncated %t", len(with.Answer), with.Len(), with.Truncated)
+		}
+		if without.Truncated == q.tcp || q.tcp && len(without.Answer) != 1000 {
+			t.Errorf("without the plugin %d addresses, truncated %t", len(without.Answer), without.Truncated)
+		}
+	}
+	drawn := s.drawn("crowd", 500)
+	if len(drawn) < 900 {
+		t.Errorf("%d different addresses in 500 answers", len(drawn))
+	}
+	for address := range drawn {
+		if strings.HasSuffix(address, ".1") || strings.HasSuffix(address, ".2") {
+			t.Errorf("%s, which is dead, is in an answer", address)
+		}
+	}
+}
+
+// drawn are the addresses in so many answers.
+func (s *scene) drawn(name string, answers int) map[string]bool {
+	s.Helper()
+	all := make(map[string]bool)
+	for range answers {
+		for _, address := range s.data(name, "A") {
+			all[address] = true
+		}
+	}
+	return all
+}

@@ -1,0 +1,106 @@
+//go:build linux
+
+package kube
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// collections tells where the API has the objects of a kind. NS is the namespace's name.
+var collections = map[string]string{
+	"Namespace":           "/api/v1/namespaces/",
+	"Node":                "/api/v1/nodes/",
+	"Pod":                 "/api/v1/namespaces/NS/pods/",
+	"Service":             "/api/v1/namespaces/NS/services/",
+	"ServiceAccount":      "/api/v1/namespaces/NS/serviceaccounts/",
+	"ConfigMap":           "/api/v1/namespaces/NS/configmaps/",
+	"Deployment":          "/apis/apps/v1/namespaces/NS/deployments/",
+	"EndpointSlice":       "/apis/discovery.k8s.io/v1/namespaces/NS/endpointslices/",
+	"Lease":               "/apis/coordination.k8s.io/v1/namespaces/NS/leases/",
+	"PodDisruptionBudget": "/apis/policy/v1/namespaces/NS/poddisruptionbudgets/",
+	"ClusterRole":         "/apis/rbac.authorization.k8s.io/v1/clusterroles/",
+	"ClusterRoleBinding":  "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/",
+}
+
+// apply brings objects about as they are written, in YAML, with --- between them. The server checks them strictly.
+// An object without a namespace of its own is in that of the scene.
+func (a *api) apply(t testing.TB, namespace, text string) {
+	t.Helper()
+	for object := range strings.SplitSeq(text, "\n---\n") {
+		a.patch(t, a.path(t, namespace, object), object)
+	}
+}
+
+// applyStatus does that with the status of an object, which is not written with the rest.
+func (a *api) applyStatus(t testing.TB, namespace, object string) {
+	t.Helper()
+	a.patch(t, a.path(t, namespace, object)+"/status", object)
+}
+
+func (a *api) patch(t testing.TB, path, object string) {
+	t.Helper()
+	if _, err := a.do(http.MethodPatch, path+"?fieldManager=test&force=true&fieldValidation=Strict", object); err != nil {
+		t.Fatalf("%v, for\n%s", err, object)
+	}
+}
+
+// path tells where the API has an object.
+func (a *api) path(t testing.TB, namespace, object string) string {
+	t.Helper()
+	word := func(expression string) string {
+		if m := regexp.MustCompile(`(?m)^` + expression + `: (\S+)$`).FindStringSubmatch(object); m != nil {
+			return m[1]
+		}
+		return ""
+	}
+	collection := collections[word("kind")]
+	if collection == "" || word("  name") == "" {
+		t.Fatalf("this has no kind that is known here, or no name:\n%s", object)
+	}
+	if own := word("  namespace"); own != "" {
+		namespace = own
+	}
+	return strings.Replace(collection, "NS", namespace, 1) + word("  name")
+}
+
+// headless is a Service without an address of its own, and without a selector: its endpoints are written by hand.
+func headless(name string) string {
+	return fmt.Sprintf(`apiVersion: v1
+kind: Service
+metadata:
+  name: %s
+spec:
+  clusterIP: None
+  ipFamilyPolicy: RequireDualStack
+  ports: [{name: http, port: 8080}, {name: admin, port: 9090}]`, name)
+}
+
+// slice is an EndpointSlice of a Service. An endpoint is an address, which a host's name may follow; one in brackets is
+// not ready.
+func slice(service, name string, endpoints ...string) string {
+	family, list := "IPv4", ""
+	for _, e := range endpoints {
+		inner := strings.Trim(e, "()")
+		address, host, named := strings.Cut(inner, " ")
+		if named {
+			host = ", hostname: " + host
+		}
+		if netip.MustParseAddr(address).Is6() {
+			family = "IPv6"
+		}
+		list += fmt.Sprintf("\n- {addresses: [%q], conditions: {ready: %t}%s}", address, inner == e, host)
+	}
+	return fmt.Sprintf(`apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: %s
+  labels: {kubernetes.io/service-name: %s}
+addressType: %s
+ports: [{name: http, port: 8080}, {name: admin, port: 9090}]
+endpoints:%s`, name, service, family, list)
+}
