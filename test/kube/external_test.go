@@ -40,18 +40,23 @@ metadata:
   name: db
 spec: {type: ExternalName, externalName: www.example.org}`
 
-// A Service that leads out of the cluster has the addresses of the name that it leads to, without the dead ones. What is
-// not within our networks is served, and not asked (B79, B60).
+// A Service that leads out of the cluster has the addresses of the name that it leads to, without the dead ones. The stanza
+// of that name judges them. What is not within our networks is served, and not asked (B79, B60).
 func TestExternalName(t *testing.T) {
 	s := newScene(t)
-	s.serve("192.0.2.21", "192.0.2.22", "192.0.2.23", "198.18.0.9")
+	s.serve("192.0.2.21:9090", "192.0.2.22:9090", "192.0.2.23:9090", "198.18.0.9:9090")
 	s.upstream()
 	s.apply(external)
 	s.run(s.configure(`
 . {
     bind 127.0.0.1
     prometheus 127.0.0.1:9153
-    multivalue cluster.local example.org {
+    multivalue example.org {
+        check http://:9090/healthz
+        PACE
+        within 192.0.2.0/24
+    }
+    multivalue cluster.local {
         check http://:8080/healthz
         PACE
         within 192.0.2.0/24
@@ -63,12 +68,12 @@ func TestExternalName(t *testing.T) {
 }`, ""))
 	s.comesTo("db", "A", "192.0.2.21", "192.0.2.22", "192.0.2.23", "198.18.0.9", "www.example.org.")
 	s.settled("db", 3, 0)
-	s.stop("192.0.2.22")
+	s.stop("192.0.2.22:9090")
 	s.leavesTo("db", "A", "192.0.2.21", "192.0.2.23", "198.18.0.9", "www.example.org.")
 	s.comesTo("www.example.org.", "A", "192.0.2.21", "192.0.2.23", "198.18.0.9")
-	s.serve("192.0.2.22")
+	s.serve("192.0.2.22:9090")
 	s.leavesTo("db", "A", "192.0.2.21", "192.0.2.22", "192.0.2.23", "198.18.0.9", "www.example.org.")
-	if n := s.asked("198.18.0.9"); n > 0 || s.asked("192.0.2.21") == 0 {
-		t.Errorf("an address that is not within the networks was asked %d times, and one that is %d times", n, s.asked("192.0.2.21"))
+	if without, within := s.asked("198.18.0.9:9090"), s.asked("192.0.2.21:9090"); without > 0 || within == 0 {
+		t.Errorf("an address that is not within the networks was asked %d times, and one that is %d times", without, within)
 	}
 }
