@@ -1,8 +1,10 @@
 package wire
 
 import (
+	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -54,4 +56,38 @@ func bound(t *testing.T, addr netip.Addr, port int) (fd int, at unix.Sockaddr) {
 		t.Fatal(err)
 	}
 	return fd, at
+}
+
+// standing is a talk about no more than the connection.
+type standing struct{ Talk }
+
+func (standing) Request(netip.AddrPort) []byte { return nil }
+func (standing) Holds([]byte) bool             { return true }
+
+// A connection that is held is asked for signs of life, or a host that is gone would never be noticed.
+func TestKeepAlive(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	told := make(chan []Answer, 1)
+	loop, err := Start(func(a []Answer) { told <- a })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer loop.Close()
+	loop.Ask([]Question{{Addr: l.Addr().(*net.TCPAddr).AddrPort(), Timeout: time.Minute, Talk: standing{}, Hold: true}})
+	fd := (<-told)[0].Held.conn.fd
+	for _, tt := range []struct{ level, option, want int }{
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 2},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 1},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 3},
+		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 5000},
+	} {
+		if got, err := unix.GetsockoptInt(fd, tt.level, tt.option); got != tt.want || err != nil {
+			t.Errorf("option %d is %d, want %d; %v", tt.option, got, tt.want, err)
+		}
+	}
 }
