@@ -91,3 +91,13 @@ func TestKeepAlive(t *testing.T) {
 		}
 	}
 }
+
+// An event of a connection that had the same descriptor before, which comes late while a child of this process still has it, is
+// not one of the connection that has it now.
+func TestEventOfAnother(t *testing.T) {
+	l := &Loop{conns: []*conn{{fd: 0, number: 8, stage: holding}}}
+	l.handle(0, 7, over)
+	if l.conns[0] == nil || len(l.answers) != 0 {
+		t.Error("it was taken for lost")
+	}
+}
