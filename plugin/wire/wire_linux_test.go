@@ -114,7 +114,8 @@ func TestLargeRequest(t *testing.T) {
 		"gone":               {reset, []error{syscall.ECONNRESET, syscall.EPIPE}},
 	} {
 		a := newDesk(t).asked(listen(t, "127.0.0.1", tt.serve), large, brief, false)
-		if !is(a.Err, tt.want...) || !strings.HasPrefix(a.Err.Error(), "send: ") {
+		early := name == "gone" && strings.HasPrefix(fmt.Sprint(a.Err), "connect: ") // it may be gone before the loop looks
+		if !is(a.Err, tt.want...) || !early && !strings.HasPrefix(a.Err.Error(), "send: ") {
 			t.Errorf("%s: %v", name, a.Err)
 		}
 	}
