@@ -321,6 +321,7 @@ func TestResultAfterStop(t *testing.T) {
 				before[i] = testutil.ToFloat64(gauge)
 			}
 		}
+		flight := testutil.ToFloat64(probesInFlight)
 		s := testStanza("tcp://:80", n, testPace)
 		g := begin(p, s)
 		n.swallow(addr(1))
@@ -329,6 +330,9 @@ func TestResultAfterStop(t *testing.T) {
 			elapse(100 * time.Millisecond)
 		}
 		p.leave(g)
+		if got := testutil.ToFloat64(probesInFlight); got != flight {
+			t.Errorf("%v probes are under way after the stop, %v were before", got, flight)
+		}
 		asked := n.asked(addr(1))
 		n.set(n.holes, false, []netip.Addr{addr(1)})
 		again := testStanza("tcp://:80", n, testPace)

@@ -134,6 +134,9 @@ func (p *pool) run(ctx context.Context) {
 	case <-time.After(stopWithin):
 		log.Warningf("probes still under way %s after the stop", stopWithin)
 	}
+	for len(p.probed) > 0 {
+		p.schedule.done((<-p.probed).watch)
+	}
 }
 
 // loop returns true when the context has ended.

@@ -27,7 +27,7 @@ type conn struct {
 	number   int32 // tells it from others that had the same descriptor
 	stage    stage
 	watched  bool   // the kernel reports events on it
-	seen     uint32 // what it has reported, since each event is told once
+	seen     uint32 // what it has reported so far: an end is told once
 	began    time.Time
 	deadline time.Time
 	place    int    // among the timers; -1 for none
@@ -141,7 +141,7 @@ func (l *Loop) handle(fd int, number int32, events uint32) {
 	switch {
 	case c.stage == holding:
 		l.lose(c)
-	case c.stage == hearing && c.seen&readable != 0:
+	case c.stage == hearing && events&readable != 0: // all there is now, not just what is new
 		l.receive(c)
 	}
 }

@@ -114,7 +114,8 @@ func TestLargeRequest(t *testing.T) {
 		"gone":               {reset, []error{syscall.ECONNRESET, syscall.EPIPE}},
 	} {
 		a := newDesk(t).asked(listen(t, "127.0.0.1", tt.serve), large, brief, false)
-		if !is(a.Err, tt.want...) || !strings.HasPrefix(a.Err.Error(), "send: ") {
+		early := name == "gone" && strings.HasPrefix(fmt.Sprint(a.Err), "connect: ") // it may be gone before the loop looks
+		if !is(a.Err, tt.want...) || !early && !strings.HasPrefix(a.Err.Error(), "send: ") {
 			t.Errorf("%s: %v", name, a.Err)
 		}
 	}
@@ -210,7 +211,7 @@ func TestMeetsItself(t *testing.T) {
 	d := newDesk(t)
 	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), low+(high-low)/4*2) // connect prefers the ports that are even so
 	met := 0
-	for round := 0; met < 2 && round < 40; round++ {
+	for round := 0; met < 5 && round < 60; round++ {
 		met += meet(addr, 2000)
 		var questions []wire.Question
 		for range 2000 {

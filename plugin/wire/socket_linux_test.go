@@ -1,0 +1,103 @@
+package wire
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A socket that is bound to a port, and connects to it, has met itself. One that has a peer has not, though the peer's
+// port may be its own, at another address.
+func TestToItself(t *testing.T) {
+	for _, tt := range []struct {
+		own, dialled string
+		want         bool
+	}{
+		{"127.0.0.1", "127.0.0.1", true},
+		{"127.0.0.1", "0.0.0.0", true},
+		{"::1", "::1", true},
+		{"127.0.0.2", "127.0.0.1", false},
+	} {
+		own := netip.MustParseAddr(tt.own)
+		fd, at := bound(t, own, 0)
+		dialled := netip.AddrPortFrom(netip.MustParseAddr(tt.dialled), uint16(port(at)))
+		if !tt.want {
+			peer, _ := bound(t, dialled.Addr(), port(at))
+			if err := unix.Listen(peer, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		to, _ := sockaddr(dialled)
+		if err := unix.Connect(fd, to); err != nil {
+			t.Fatalf("%s to %s: %v", own, dialled, err)
+		}
+		if got := toItself(fd, dialled); got != tt.want {
+			t.Errorf("%s to %s: %t", own, dialled, got)
+		}
+	}
+}
+
+// bound is a socket at an address.
+func bound(t *testing.T, addr netip.Addr, port int) (fd int, at unix.Sockaddr) {
+	t.Helper()
+	at, family := sockaddr(netip.AddrPortFrom(addr, uint16(port)))
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, at); err != nil {
+		t.Fatal(err)
+	}
+	if at, err = unix.Getsockname(fd); err != nil {
+		t.Fatal(err)
+	}
+	return fd, at
+}
+
+// standing is a talk about no more than the connection.
+type standing struct{ Talk }
+
+func (standing) Request(netip.AddrPort) []byte { return nil }
+func (standing) Holds([]byte) bool             { return true }
+
+// A connection that is held is asked for signs of life, or a host that is gone would never be noticed.
+func TestKeepAlive(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	told := make(chan []Answer, 1)
+	loop, err := Start(func(a []Answer) { told <- a })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer loop.Close()
+	loop.Ask([]Question{{Addr: l.Addr().(*net.TCPAddr).AddrPort(), Timeout: time.Minute, Talk: standing{}, Hold: true}})
+	fd := (<-told)[0].Held.conn.fd
+	for _, tt := range []struct{ level, option, want int }{
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 2},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 1},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 3},
+		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 5000},
+	} {
+		if got, err := unix.GetsockoptInt(fd, tt.level, tt.option); got != tt.want || err != nil {
+			t.Errorf("option %d is %d, want %d; %v", tt.option, got, tt.want, err)
+		}
+	}
+}
+
+// An event of a connection that had the same descriptor before, which comes late while a child of this process still has it, is
+// not one of the connection that has it now.
+func TestEventOfAnother(t *testing.T) {
+	l := &Loop{conns: []*conn{{fd: 0, number: 8, stage: holding}}}
+	l.handle(0, 7, over)
+	if l.conns[0] == nil || len(l.answers) != 0 {
+		t.Error("it was taken for lost")
+	}
+}
