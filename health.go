@@ -259,7 +259,7 @@ func (p *pool) settle(r probeResult, now time.Time) {
 		v.Holds = min(v.Holds, wait)
 	}
 	w.entry.show(v)
-	p.isolation.doubt(w, before)
+	p.isolation.count(w, before)
 	p.schedule.add(w, w.started.add(wait))
 }
 

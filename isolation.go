@@ -22,9 +22,18 @@ type isolation struct {
 	since    time.Time // when the first step was withheld; zero while none is
 	spent    bool      // the time is over, until a target answers
 	regained moment    // when an answer last ended it
-	doubted  int       // targets that are not down and have failed
-	fallen   int       // targets that have gone down since one answered
+	doubted  [3]int    // targets, by the doubt about them
+	fallen   int       // targets that were up and have gone down since one answered
 }
+
+// doubt is whether the failures of a target count that is not down.
+type doubt uint8
+
+const (
+	trusted    doubt = iota
+	everSilent       // no probe has decided about it yet
+	fallSilent       // it is up
+)
 
 // withholds takes note of a result, and reports whether it must be left without effect.
 func (i *isolation) withholds(w *watch, failed bool, watched int, now time.Time) bool {
@@ -38,7 +47,7 @@ func (i *isolation) withholds(w *watch, failed bool, watched int, now time.Time)
 	switch {
 	case w.started < i.regained:
 		return true // it was asked while nobody could answer
-	case !w.inDoubt, w.doubted < i.regained:
+	case w.doubt == trusted, w.doubted < i.regained:
 		w.machine.Forgive()
 		w.doubted = w.started
 	}
@@ -51,9 +60,9 @@ func (i *isolation) withholds(w *watch, failed bool, watched int, now time.Time)
 
 // alone reports whether nobody answers.
 func (i *isolation) alone(w *watch, watched int, now time.Time) bool {
-	others := i.doubted + i.fallen
-	if w.inDoubt {
-		others--
+	others := i.silent()
+	if w.doubt == fallSilent || w.doubt == everSilent && i.answered == longAgo {
+		others-- // for it is one of them
 	}
 	silence := when(now).sub(i.answered)
 	if watched < isolatedFrom || others < isolatedOthers || i.answered >= w.doubted || i.spent {
@@ -76,6 +85,14 @@ func (i *isolation) alone(w *watch, watched int, now time.Time) bool {
 	return false
 }
 
+// silent is how many targets are failing. That those fail which have never answered proves nothing, unless none ever has.
+func (i *isolation) silent() int {
+	if i.answered == longAgo {
+		return i.doubted[everSilent] + i.doubted[fallSilent] + i.fallen
+	}
+	return i.doubted[fallSilent] + i.fallen
+}
+
 // hear is called when a target answers.
 func (i *isolation) hear(now time.Time) {
 	i.answered, i.spent, i.fallen = when(now), false, 0
@@ -91,27 +108,28 @@ func (i *isolation) end() {
 	isolatedGauge.Set(0)
 }
 
-// doubt counts the targets that are in doubt, after a result of one of them, which may have taken it down.
-func (i *isolation) doubt(w *watch, before verdict.State) {
-	if before.Fit() && !w.machine.State().Fit() {
+// count keeps the accounts after a result of a target, which may have taken it down.
+func (i *isolation) count(w *watch, before verdict.State) {
+	now := w.machine.State()
+	if now == verdict.Down && (before == verdict.Up || before == verdict.Unknown && i.answered == longAgo) {
 		i.fallen++
 	}
-	doubt := w.machine.State().Fit() && w.machine.Streak() > 0
-	if doubt == w.inDoubt {
-		return
-	}
-	w.inDoubt = doubt
-	if doubt {
-		i.doubted++
-	} else {
-		i.doubted--
+	switch {
+	case !now.Fit() || w.machine.Streak() == 0:
+		i.mark(w, trusted)
+	case now == verdict.Unknown:
+		i.mark(w, everSilent)
+	default:
+		i.mark(w, fallSilent)
 	}
 }
 
-// drop forgets a target.
-func (i *isolation) drop(w *watch) {
-	if w.inDoubt {
-		w.inDoubt = false
-		i.doubted--
-	}
+// mark notes the doubt about a target.
+func (i *isolation) mark(w *watch, d doubt) {
+	i.doubted[w.doubt]--
+	i.doubted[d]++
+	w.doubt = d
 }
+
+// drop forgets a target.
+func (i *isolation) drop(w *watch) { i.mark(w, trusted) }

@@ -154,6 +154,45 @@ func alarm(s *parsedStanza, addrs ...netip.Addr) {
 	})
 }
 
+// Targets that have never answered go down, though those that are up are asked so seldom that nobody answers meanwhile (B52,
+// B56).
+func TestNewOnesAreDead(t *testing.T) {
+	pace := testPace
+	pace.Interval = time.Hour
+	inFleet(t, isolatedFrom, pace, func(t *testing.T, s *parsedStanza, n *fakeNetwork, fleet []netip.Addr) {
+		pass(2*time.Hour, s, fleet...) // from now on, they are asked an hour apart
+		fresh := addrs(100, 110)
+		n.kill(fresh...)
+		lookAll(s, fresh)
+		rest(time.Duration(pace.Fall) * pace.Fast)
+		if got := down(s, fresh); got != len(fresh) {
+			t.Errorf("%d of %d that never answered are down", got, len(fresh))
+		}
+	})
+}
+
+// While none has ever answered, as when the server starts before its network, none is taken down either (B56).
+func TestIsolatedFromTheStart(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := testStanza("tcp://:80", n, testPace)
+		begin(p, s)
+		fleet := addrs(0, isolatedFrom)
+		n.swallow(fleet...)
+		lookAll(s, fleet)
+		rest(isolatedFor)
+		if got := down(s, fleet); got != 0 {
+			t.Errorf("%d are down", got)
+		}
+		n.set(n.holes, false, fleet)
+		rest(10 * time.Second)
+		for _, a := range fleet {
+			if state(s, a) != verdict.Up {
+				t.Errorf("%s is %s", a, state(s, a))
+			}
+		}
+	})
+}
+
 // It takes sixteen targets, and four others that fail: else the bound of B54 holds.
 func TestNotIsolated(t *testing.T) {
 	for name, tc := range map[string]struct{ size, dead int }{

@@ -92,9 +92,9 @@ func TestPoolChurn(t *testing.T) {
 		defer p.life.Unlock()
 		p.do(func() {
 			queued := len(p.schedule.queues[living]) + len(p.schedule.queues[failing])
-			if len(p.watches)+len(p.memories)+len(p.names)+queued+s.account.targets+p.isolation.doubted != 0 {
+			if len(p.watches)+len(p.memories)+len(p.names)+queued+s.account.targets+p.isolation.silent() != 0 {
 				t.Errorf("%d watches, %d memories, %d names, %d planned, %d on the account, %d in doubt are left",
-					len(p.watches), len(p.memories), len(p.names), queued, s.account.targets, p.isolation.doubted)
+					len(p.watches), len(p.memories), len(p.names), queued, s.account.targets, p.isolation.silent())
 			}
 			for i := range p.board {
 				if part := p.board[i].Load(); part != nil && part.used > 0 {

@@ -31,7 +31,7 @@ type watch struct {
 	place   int32    // in its queue, or probing or parked
 	lane    lane
 	failing bool // the last probe failed
-	inDoubt bool // it is not down, and a failure counts
+	doubt   doubt
 	settled bool // it had its first wait of a whole interval, which is drawn at random to spread the targets
 	removed bool // while its probe was under way
 }
