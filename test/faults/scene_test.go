@@ -47,6 +47,7 @@ type scene struct {
 	child   *exec.Cmd
 	ended   chan struct{}
 	output  logbook
+	files   int // that the program may have open from the start; 0 for what the test may
 }
 
 // corefile is of a server that judges www.example.org. PACE is the scene's, and MORE is for more properties.
@@ -120,6 +121,9 @@ func (s *scene) start() {
 	s.Helper()
 	served := s.output.count("CoreDNS-")
 	s.child = exec.Command(program, "-conf", filepath.Join(s.dir, "Corefile"))
+	if s.files > 0 {
+		s.child = exec.Command("prlimit", fmt.Sprintf("--nofile=%d:%d", s.files, s.files), program, "-conf", filepath.Join(s.dir, "Corefile"))
+	}
 	s.child.Stdout, s.child.Stderr = &s.output, &s.output
 	if err := s.child.Start(); err != nil {
 		s.Fatal(err)
