@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -312,19 +311,6 @@ func TestForceFileIsSaidOnce(t *testing.T) {
 		if got = strings.ReplaceAll(got, dir, "DIR"); got != want {
 			t.Errorf("the log has\n%swant\n%s", got, want)
 		}
-	})
-}
-
-// A pipe is refused, and nobody waits for its other end (B55).
-func TestForceFileIsAPipe(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "forced")
-	if err := syscall.Mkfifo(path, 0o600); err != nil {
-		t.Skip(err)
-	}
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		watched(p, n, path)
-		elapse(forceTick)
-		wantInForce(t, "a pipe", "0 0 0 1")
 	})
 }
 

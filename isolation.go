@@ -76,13 +76,18 @@ func (i *isolation) alone(w *watch, watched int, now time.Time) bool {
 		isolatedGauge.Set(1)
 		log.Warningf("none of %d targets answers: nothing is taken down for %s at the most, since our own network may be lost", watched, isolatedFor)
 	}
-	if now.Sub(i.since) < isolatedFor {
-		return true
+	i.expire(now)
+	return !i.spent
+}
+
+// expire ends it when its time is over, whether a target would go down or not.
+func (i *isolation) expire(now time.Time) {
+	if i.since.IsZero() || now.Sub(i.since) < isolatedFor {
+		return
 	}
 	i.end()
 	i.spent = true
 	log.Warningf("still no target answers after %s: they are taken down", isolatedFor)
-	return false
 }
 
 // silent is how many targets are failing. That those fail which have never answered proves nothing, unless none ever has.

@@ -96,6 +96,30 @@ func TestIsolationEnds(t *testing.T) {
 	})
 }
 
+// It also ends, by the next sweep, when the targets have become too few for it or are gone (B56).
+func TestIsolationEndsWithoutTargets(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := testStanza("tcp://:80", n, testPace)
+		begin(p, s)
+		fleet := addrs(0, isolatedFrom)
+		pass(time.Minute, s, fleet...)
+		n.swallow(fleet...)
+		rest(testPace.Bound() + testPace.Fast)
+		if testutil.ToFloat64(isolatedGauge) != 1 {
+			t.Fatal("not isolated")
+		}
+		p.orders <- func() {
+			for _, w := range p.watches {
+				p.forget(w, time.Now())
+			}
+		}
+		rest(isolatedFor + sweepEvery)
+		if testutil.ToFloat64(isolatedGauge) != 0 {
+			t.Error("still isolated, from nobody")
+		}
+	})
+}
+
 // What really died meanwhile goes down once the network is back (B56).
 func TestIsolationForgivesOnce(t *testing.T) {
 	inFleet(t, isolatedFrom, testPace, func(t *testing.T, s *parsedStanza, n *fakeNetwork, fleet []netip.Addr) {
@@ -137,6 +161,28 @@ func TestManyDieTogether(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A process that ends loses its connections before its port: the probe that an alarm brings may be accepted by it still, and
+// the next one shows that it is gone (B53).
+func TestAlarmOutlivesAGoodProbe(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := testStanza("tcp://:80", n, testPace)
+		s.checks[0].hold = true
+		begin(p, s)
+		pass(time.Minute, s, addr(1))
+		before := n.asked(addr(1))
+		alarm(s, addr(1))
+		rest(alarmPace / 2)
+		if got := n.asked(addr(1)) - before; got != 1 {
+			t.Fatalf("%d probes after the alarm, want one at once", got)
+		}
+		n.kill(addr(1))
+		rest(time.Second)
+		if got := state(s, addr(1)); got != verdict.Down {
+			t.Errorf("%s a second after it is gone", got)
+		}
+	})
 }
 
 // alarm tells the pool that the peers have ended their connections.

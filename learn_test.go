@@ -481,6 +481,40 @@ func TestPreloadOfALargeZone(t *testing.T) {
 	})
 }
 
+// While the pool's inbox is full, preloading rests, and it ends when its learner does.
+func TestPreloadRests(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := testStanza("tcp://:80", n, testPace)
+		s.pool = p // which does not run, and so reads nothing
+		for range preloadStep {
+			p.wanted <- want{}
+		}
+		x, quit, rested := &list{stanza: &s.stanza}, make(chan struct{}), make(chan bool, 1)
+		for _, tc := range []struct {
+			what string
+			end  func()
+			want bool
+		}{
+			{"the learner ends", func() { close(quit) }, false},
+			{"there is room", func() { <-p.wanted }, true},
+		} {
+			go func() { rested <- x.rest(quit) }()
+			elapse(time.Second)
+			if len(rested) != 0 {
+				t.Fatalf("it went on before %s", tc.what)
+			}
+			tc.end()
+			if got := <-rested; got != tc.want {
+				t.Errorf("%s: %t", tc.what, got)
+			}
+			quit = make(chan struct{})
+		}
+		for len(p.wanted) > 0 {
+			<-p.wanted
+		}
+	})
+}
+
 // A zone of serial 0 is read, and one that nobody lists is tried again less and less often, and keeps no other waiting.
 func TestPreloadOfOddZones(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {

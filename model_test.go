@@ -1015,7 +1015,7 @@ func (r *modelRun) do(s modelStep) error {
 		return r.query(r.say(s, modelSets[s.n%len(modelSets)]))
 	case "wait":
 		r.say(s, dns.Question{})
-		time.Sleep(s.wait)
+		elapse(s.wait)
 	case "reload":
 		r.reload(s)
 	case "failed reload":
@@ -1079,10 +1079,10 @@ func (r *modelRun) reload(s modelStep) {
 	case 1:
 		r.p.confirm(next.g)
 		r.runs(old.corefile, next.corefile)
-		time.Sleep(time.Second)
+		elapse(time.Second)
 		r.end(old)
 	case 2:
-		time.Sleep(time.Second)
+		elapse(time.Second)
 		r.end(old)
 		r.p.confirm(next.g)
 	case 3:
@@ -1103,7 +1103,7 @@ func (r *modelRun) fail(s modelStep) {
 	heirs := r.targets
 	r.targets = before
 	r.mu.Unlock()
-	time.Sleep(time.Duration(s.n % 5e3 * 1e6))
+	elapse(time.Duration(s.n % 5e3 * 1e6))
 	r.p.abandon()
 	for _, l := range next.g.learners {
 		l.close()

@@ -98,8 +98,7 @@ func TestServeDNS(t *testing.T) {
 		if m, _ := serve(t, h, query("www.example.org.", dns.TypeA)); addressesOf(m) != "10.0.0.1 10.0.0.2" {
 			t.Errorf("before the first probe: %s", addressesOf(m))
 		}
-		time.Sleep(30 * time.Second)
-		synctest.Wait()
+		elapse(30 * time.Second)
 		for _, name := range []string{"www.example.org.", "wWw.eXAMPLE.org."} {
 			if m, _ := serve(t, h, query(name, dns.TypeA)); addressesOf(m) != "10.0.0.2" {
 				t.Errorf("%s with one dead: %s", name, addressesOf(m))

@@ -151,6 +151,7 @@ func (p *pool) forget(w *watch, now time.Time) {
 // sweep forgets what nobody asked for, and what it remembered for long enough.
 func (p *pool) sweep(now time.Time) {
 	p.nextSweep = now.Add(sweepEvery)
+	p.isolation.expire(now)
 	for _, w := range p.watches {
 		if w.entry.asked.Swap(false) {
 			w.asked = when(now)

@@ -5,10 +5,10 @@ package wire
 // Supported tells whether there is an implementation for this system.
 const Supported = false
 
-// Loop is not implemented here.
+// Loop stands in for the one of Linux: [Start] never returns one.
 type Loop struct{}
 
-// Held is a connection that is kept.
+// Held stands in for a kept connection, of which there are none.
 type Held struct{}
 
 // Start returns [ErrUnsupported].

@@ -1,0 +1,22 @@
+//go:build unix
+
+package multivalue
+
+import (
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// A pipe is refused, and nobody waits for its other end (B55).
+func TestForceFileIsAPipe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "forced")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		watched(p, n, path)
+		elapse(forceTick)
+		wantInForce(t, "a pipe", "0 0 0 1")
+	})
+}
