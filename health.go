@@ -116,7 +116,9 @@ func (p *pool) say(format string, args ...any) {
 // run keeps the loop going until the context ends. A panic in it loses what was believed, and everything is served
 // until it is learned again: that is better than to lose the DNS server.
 func (p *pool) run(ctx context.Context) {
-	var probes sync.WaitGroup
+	var resting, probes sync.WaitGroup
+	resting.Go(func() { restDeep(deepFrames, ctx.Done()) }) // for the sake of queries: see stack.go
+	defer resting.Wait()
 	for !p.loop(ctx, &probes) {
 		p.reset()
 	}

@@ -60,7 +60,6 @@ func (m Multivalue) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.M
 	if z == nil || m.entered(ctx) {
 		return plugin.NextOrFailure(name, m.Next, ctx, w, r)
 	}
-	growStack(0)
 	x := &exchange{ResponseWriter: w, block: m.block, zone: z, request: r, counters: z.metrics(ctx)}
 	if shown, ok := ctx.Value(reportKey{}).(*report); ok && shown.block == m.block {
 		x.shown = &shown.Report
