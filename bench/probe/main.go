@@ -17,17 +17,18 @@ import (
 )
 
 var (
-	targets = flag.Int("targets", 2_000, "targets of each server, where what a probe costs is measured")
-	many    = flag.Int("many", 20_000, "targets of each server, where memory is measured")
-	crowd   = flag.Int("crowd", 100_000, "targets, where the schedule is measured")
-	rate    = flag.Int("rate", 10_000, "queries a second, where latency is measured")
-	deaths  = flag.Int("deaths", 40, "processes that are killed, where noticing is measured")
-	window  = flag.Duration("window", 4*time.Second, "how long a window is")
-	windows = flag.Int("windows", 5, "windows of each comparison")
-	only    = flag.String("only", "", "just the sections whose name begins with this: tcp, http, memory, scale, latency, notice")
-	binary  = flag.String("coredns", "", "a CoreDNS with multivalue; built from cmd/coredns if empty")
-	rival   = flag.String("gdnsd", "gdnsd", "the gdnsd to compare with")
-	serve   = flag.Bool("serve", false, "be the backend: this program starts itself so")
+	targets  = flag.Int("targets", 2_000, "targets of each server, where what a probe costs is measured")
+	many     = flag.Int("many", 20_000, "targets of each server, where memory is measured")
+	crowd    = flag.Int("crowd", 100_000, "targets, where the schedule is measured")
+	rate     = flag.Int("rate", 10_000, "queries a second, where latency is measured")
+	deaths   = flag.Int("deaths", 40, "processes that are killed, where noticing is measured")
+	window   = flag.Duration("window", 4*time.Second, "how long a window is")
+	windows  = flag.Int("windows", 5, "windows of each comparison")
+	churning = flag.Duration("churn", 0, "how long addresses come and go, where that is measured; 0 for not at all")
+	only     = flag.String("only", "", "just the sections whose name begins with this: tcp, http, memory, scale, latency, notice, churn")
+	binary   = flag.String("coredns", "", "a CoreDNS with multivalue; built from cmd/coredns if empty")
+	rival    = flag.String("gdnsd", "gdnsd", "the gdnsd to compare with")
+	serve    = flag.Bool("serve", false, "be the backend: this program starts itself so")
 )
 
 // sections are what is measured, one after the other.
@@ -41,6 +42,7 @@ var sections = []struct {
 	{"scale", scale},
 	{"latency", latency},
 	{"notice", notice},
+	{"churn", churn},
 }
 
 func main() {
