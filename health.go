@@ -129,15 +129,15 @@ func (p *pool) run(ctx context.Context) {
 	go func() { probes.Wait(); close(done) }()
 	select {
 	case <-done:
-		for len(p.probed) > 0 {
-			r := <-p.probed
-			p.schedule.done(r.watch)
-		}
 	case <-time.After(stopWithin):
 		log.Warningf("probes still under way %s after the stop", stopWithin)
 	}
 	for len(p.probed) > 0 {
-		p.schedule.done((<-p.probed).watch)
+		r := <-p.probed
+		p.schedule.done(r.watch)
+		if r.held != nil {
+			r.held.Discard()
+		}
 	}
 }
 
@@ -161,6 +161,9 @@ func (p *pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 		case w := <-p.wanted:
 			p.learn(w, time.Now())
 		case r := <-p.probed:
+			if r.held != nil {
+				p.bring(r.watch, r.held)
+			}
 			p.settle(r, time.Now())
 		case answers := <-p.line.heard:
 			p.hearAll(answers, time.Now())
@@ -201,10 +204,17 @@ func (p *pool) start(ctx context.Context, probes *sync.WaitGroup, w *watch, now 
 		return
 	}
 	question, timeout, addr := w.check.prober, w.check.pace.Timeout, w.entry.target.Addr
+	kept := p.line.keeps(w, now)
+	if kept != nil {
+		question = kept
+	}
 	probes.Go(func() {
 		began := time.Now()
-		err := ask(ctx, question, timeout, addr)
-		p.probed <- probeResult{w, err, time.Since(began)}
+		r := probeResult{watch: w, err: ask(ctx, question, timeout, addr)}
+		if r.took = time.Since(began); kept != nil {
+			r.held = kept.held
+		}
+		p.probed <- r
 	})
 }
 

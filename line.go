@@ -1,8 +1,11 @@
 package multivalue
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -47,9 +50,12 @@ func refuseHold(options []check.Option, supported bool) error {
 	return &check.OptionError{Index: i, Err: errors.New("option hold works on Linux only: leave it out")}
 }
 
-// asks reports whether the line can ask for a watch. It starts the loop when it is first needed.
-func (l *line) asks(w *watch, now time.Time) bool {
-	if w.check.talk == nil || !wire.Supported {
+// asks reports whether the line can ask for a watch.
+func (l *line) asks(w *watch, now time.Time) bool { return w.check.talk != nil && l.runs(now) }
+
+// runs reports whether there is a loop. It is started when it is first needed.
+func (l *line) runs(now time.Time) bool {
+	if !wire.Supported {
 		return false
 	}
 	if l.loop != nil {
@@ -70,17 +76,59 @@ func (l *line) asks(w *watch, now time.Time) bool {
 
 // add puts a question into the batch.
 func (l *line) add(w *watch) {
-	q := wire.Question{Addr: w.entry.target.Addr, Timeout: w.check.pace.Timeout, Talk: w.check.talk, Tag: w}
-	if w.check.hold {
-		if w.hold == nil {
-			w.hold = &holding{at: longAgo}
-		}
-		q.Hold = w.hold.conn != nil || l.held < l.mostly
-		if !q.Hold {
-			skippedHold.Inc()
-		}
+	l.batch = append(l.batch, wire.Question{
+		Addr: w.entry.target.Addr, Timeout: w.check.pace.Timeout, Talk: w.check.talk, Hold: l.holds(w), Tag: w,
+	})
+}
+
+// holds reports whether the connection of the next probe is to be kept.
+func (l *line) holds(w *watch) bool {
+	if !w.check.hold {
+		return false
 	}
-	l.batch = append(l.batch, q)
+	if w.hold == nil {
+		w.hold = &holding{at: longAgo}
+	}
+	room := w.hold.conn != nil || l.held < l.mostly
+	if !room {
+		skippedHold.Inc()
+	}
+	return room
+}
+
+// keeper is a prober that can let the connection of a good probe be kept, though it is none that the line could ask itself.
+type keeper interface {
+	// ProbeKeeping is Probe that calls keep after a good answer, before it closes its descriptor of the connection.
+	ProbeKeeping(ctx context.Context, addr netip.AddrPort, keep func(*net.TCPConn)) error
+}
+
+// keeping is such a prober for one probe, and the connection that it leaves.
+type keeping struct {
+	keeper
+	held *wire.Held
+}
+
+// Probe is that of a prober.
+func (k *keeping) Probe(ctx context.Context, addr netip.AddrPort) error {
+	return k.ProbeKeeping(ctx, addr, func(conn *net.TCPConn) { k.held, _ = wire.Take(conn) }) // if there is no descriptor, it is not kept
+}
+
+// keeps is what a goroutine asks for a watch, if the connection is to be kept, else nil.
+func (l *line) keeps(w *watch, now time.Time) *keeping {
+	if k, ok := w.check.prober.(keeper); ok && w.check.hold && l.runs(now) && l.holds(w) {
+		return &keeping{keeper: k}
+	}
+	return nil
+}
+
+// bring has the loop keep a connection that a goroutine's probe has left.
+func (p *pool) bring(w *watch, held *wire.Held) {
+	if p.line.loop == nil {
+		held.Discard()
+		return
+	}
+	p.line.loop.Keep(held, w)
+	p.keep(w, held)
 }
 
 // flush hands the batch over.
@@ -148,7 +196,7 @@ func (p *pool) hear(a wire.Answer, now time.Time) {
 	if a.Held != nil {
 		p.keep(w, a.Held)
 	}
-	p.settle(probeResult{w, outcome(a.Err), a.Took}, now)
+	p.settle(probeResult{watch: w, err: outcome(a.Err), took: a.Took}, now)
 }
 
 // outcome is the result of a probe. What went wrong with us says nothing about the target.

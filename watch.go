@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+	"github.com/coredns-multivalue/multivalue/plugin/wire"
 )
 
 // want asks the pool to watch a target.
@@ -51,6 +52,7 @@ type probeResult struct {
 	watch *watch
 	err   error
 	took  time.Duration
+	held  *wire.Held // the connection, if it is to be kept
 }
 
 // memory is the last verdict on a target that is watched no longer.

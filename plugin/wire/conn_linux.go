@@ -43,10 +43,22 @@ func (l *Loop) guard(c *conn) {
 	}
 }
 
+func newConn(q Question, fd int) *conn { return &conn{question: q, fd: fd, place: -1} }
+
+// enter makes a connection, which has a descriptor, one of the loop's.
+func (l *Loop) enter(c *conn) {
+	l.opened++
+	c.number = l.opened
+	for len(l.conns) <= c.fd {
+		l.conns = append(l.conns, nil)
+	}
+	l.conns[c.fd] = c
+}
+
 // open opens a connection.
 func (l *Loop) open(q *Question, now time.Time) {
-	l.opened++
-	c := &conn{question: *q, fd: -1, number: l.opened, began: now, deadline: now.Add(q.Timeout), place: -1}
+	c := newConn(*q, -1)
+	c.began, c.deadline = now, now.Add(q.Timeout)
 	defer l.guard(c)
 	addr, family := sockaddr(q.Addr)
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
@@ -55,10 +67,7 @@ func (l *Loop) open(q *Question, now time.Time) {
 		return
 	}
 	c.fd = fd
-	for len(l.conns) <= fd {
-		l.conns = append(l.conns, nil)
-	}
-	l.conns[fd] = c
+	l.enter(c)
 	switch err := connect(fd, addr); err {
 	case nil, unix.EISCONN:
 		l.connected(c)

@@ -36,6 +36,7 @@ type Loop struct {
 
 	mu      sync.Mutex
 	pending []Question
+	adopted []*conn
 	parting []*Held
 	closing bool
 	parked  bool
@@ -129,7 +130,10 @@ func (l *Loop) turn() (closed bool) {
 	for i := range n {
 		l.handle(int(l.events[i].Fd), l.events[i].Pad, l.events[i].Events)
 	}
-	questions, parting, closing := l.collect()
+	questions, adopted, parting, closing := l.collect()
+	for _, c := range adopted {
+		l.adopt(c)
+	}
 	for _, h := range parting {
 		l.part(h)
 	}
@@ -152,20 +156,20 @@ func (l *Loop) turn() (closed bool) {
 }
 
 // collect takes what others have left.
-func (l *Loop) collect() (questions []Question, parting []*Held, closing bool) {
+func (l *Loop) collect() (questions []Question, adopted []*conn, parting []*Held, closing bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	questions, parting, closing = l.pending, l.parting, l.closing
+	questions, adopted, parting, closing = l.pending, l.adopted, l.parting, l.closing
 	clear(l.spare)
-	l.pending, l.parting = l.spare[:0], nil
+	l.pending, l.adopted, l.parting = l.spare[:0], nil, nil
 	l.spare = questions
-	return questions, parting, closing
+	return questions, adopted, parting, closing
 }
 
 // rest waits until something happens, and returns how many events there are.
 func (l *Loop) rest() (n int) {
 	l.mu.Lock()
-	if len(l.pending)+len(l.parting) > 0 || l.closing {
+	if len(l.pending)+len(l.adopted)+len(l.parting) > 0 || l.closing {
 		l.mu.Unlock()
 		n, _ = unix.EpollWait(l.epoll, l.events[:], 0)
 		return max(n, 0)

@@ -2,6 +2,8 @@
 
 package wire
 
+import "net"
+
 // Supported tells whether there is an implementation for this system.
 const Supported = false
 
@@ -16,6 +18,15 @@ func Start(func([]Answer)) (*Loop, error) { return nil, ErrUnsupported }
 
 // Ask does nothing.
 func (*Loop) Ask([]Question) {}
+
+// Take returns [ErrUnsupported].
+func Take(*net.TCPConn) (*Held, error) { return nil, ErrUnsupported }
+
+// Discard does nothing.
+func (*Held) Discard() {}
+
+// Keep does nothing.
+func (*Loop) Keep(*Held, any) {}
 
 // Release does nothing.
 func (*Loop) Release(*Held) {}
