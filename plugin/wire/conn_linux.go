@@ -33,6 +33,7 @@ type conn struct {
 	place    int    // among the timers; -1 for none
 	unsent   []byte // of the request
 	heard    []byte
+	pieces   pieces
 	held     *Held
 }
 
@@ -194,18 +195,28 @@ func (l *Loop) receive(c *conn) {
 	}
 }
 
-// more lets the talk hear what has come. It returns false if that ended the conversation.
+// more takes what has come, and lets the talk hear it. It returns false if that ended the conversation.
 func (l *Loop) more(c *conn, part []byte) bool {
 	all := part
 	if len(c.heard) > 0 {
 		c.heard = append(c.heard, part...)
 		all = c.heard
 	}
+	if c.pieces.wait(len(all)) {
+		l.postpone(c)
+		return true
+	}
+	return l.let(c, all)
+}
+
+// let lets the talk hear all that has come. It returns false if that ended the conversation.
+func (l *Loop) let(c *conn, all []byte) bool {
+	l.resume(c, len(all))
 	over, result := c.question.Talk.Hear(all, nil)
 	switch {
 	case !over:
 		if len(c.heard) == 0 {
-			c.heard = append(c.heard, part...)
+			c.heard = append(c.heard, all...)
 		}
 		return true
 	case result == nil:
@@ -264,6 +275,9 @@ func (l *Loop) part(h *Held) {
 // expire ends a conversation that has lasted too long.
 func (l *Loop) expire(c *conn) {
 	defer l.guard(c)
+	if l.postponed(c) {
+		return
+	}
 	switch c.stage {
 	case connecting:
 		l.finish(c, c.question.Talk.Unconnected(os.ErrDeadlineExceeded))

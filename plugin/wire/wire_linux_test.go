@@ -50,7 +50,7 @@ func endless(conn *net.TCPConn) {
 
 // What a conversation comes to, by what the peer does (B33, B48).
 func TestConversations(t *testing.T) {
-	long := dialogue{hello.request, 100_000}
+	long, hello300 := dialogue{hello.request, 100_000}, dialogue{hello.request, 300}
 	for name, tt := range map[string]struct {
 		serve func(*net.TCPConn)
 		talk  wire.Talk
@@ -61,6 +61,8 @@ func TestConversations(t *testing.T) {
 		"answer":                {says("hello"), hello, patience, []error{nil}},
 		"in pieces":             {piecewise("hello", 2), hello, patience, []error{nil}},
 		"byte by byte":          {piecewise(strings.Repeat("x", 300), 1), dialogue{hello.request, 300}, patience, []error{nil}},
+		"in many pieces":        {piecewise(strings.Repeat("x", 1500), 1), dialogue{hello.request, 1500}, patience, []error{nil}},
+		"many, and no more":     {piecewise(strings.Repeat("x", 200), 1), hello300, brief, []error{os.ErrDeadlineExceeded}},
 		"long":                  {says(strings.Repeat("x", 100_000)), long, patience, []error{nil}},
 		"endless":               {endless, dialogue{hello.request, 200_000}, patience, []error{nil}},
 		"silent":                {linger, hello, brief, []error{os.ErrDeadlineExceeded}},
@@ -87,6 +89,33 @@ func TestConversations(t *testing.T) {
 			}
 		})
 	}
+}
+
+// listener counts how often it hears.
+type listener struct {
+	dialogue
+	heard int
+}
+
+func (l *listener) Hear(received []byte, ended error) (bool, error) {
+	l.heard++
+	return l.dialogue.Hear(received, ended)
+}
+
+// What comes in very many pieces is not heard with each, for each time all of it is heard from the beginning; it is heard
+// to its end all the same (B39).
+func TestManyPieces(t *testing.T) {
+	const size = 2000
+	talk := &listener{dialogue: dialogue{hello.request, size}}
+	a := newDesk(t).asked(listen(t, "127.0.0.1", piecewise(strings.Repeat("x", size), 1)), talk, patience, false)
+	if a.Err != nil {
+		t.Error(a.Err)
+	}
+	most := 64 + 70 + int(a.Took/(20*time.Millisecond)) // each, then as it grows by a sixteenth, and what the timer brings
+	if talk.heard > most {
+		t.Errorf("heard %d times, want %d at the most", talk.heard, most)
+	}
+	t.Logf("heard %d times, %s", talk.heard, a.Took)
 }
 
 // A request that is longer than what the kernel takes goes out whole; to a peer that does not read it, it does not, which
