@@ -47,9 +47,7 @@ func newHTTP(s *spec) (probe, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.talk = newTalk(h); s.talk == nil && s.hold {
-		return nil, s.wrong("hold", errors.New("goes with a check of the status alone: leave out body and body_regex, or hold"))
-	}
+	s.talk = newTalk(h)
 	return h.probe, nil
 }
 
@@ -109,7 +107,7 @@ func (h *httpSettings) headers() http.Header {
 func (h *httpSettings) wantsBody() bool { return h.body != "" || h.regex != nil }
 
 func (h *httpCheck) probe(ctx context.Context, addr netip.AddrPort) error {
-	conn, hangUp, err := dial(ctx, addr)
+	conn, hangUp, err := h.spec.dialer.dial(ctx, addr)
 	if err != nil {
 		return err
 	}

@@ -52,14 +52,18 @@ var options = []option{
 	{name: "ca", args: "FILE", set: setCA},
 	{name: "cert", args: "FILE", set: setCert},
 	{name: "key", args: "FILE", set: setKey},
+	{name: "from", args: "ADDRESS", many: true, set: setFrom},
+	{name: "invert", set: setInvert},
 }
 
 // settings is what the options of one check come to.
 type settings struct {
-	http  httpSettings
-	tls   tlsSettings
-	hold  bool
-	given []given // in the order of the canonical text
+	http   httpSettings
+	tls    tlsSettings
+	dialer dialer
+	hold   bool
+	invert bool
+	given  []given // in the order of the canonical text
 }
 
 // A given is an option as it was given: where in the call of New, what may be shown of it, and what must not be.
@@ -87,7 +91,7 @@ func Options(scheme string) []string {
 	if !ok {
 		return nil
 	}
-	return slices.Sorted(slices.Values(s.options))
+	return slices.Sorted(slices.Values(s.takes()))
 }
 
 func findOption(name string) (*option, bool) {
@@ -106,7 +110,7 @@ func (s *settings) add(index int, in Option, at *scheme) error {
 	switch {
 	case !ok:
 		return fmt.Errorf("unknown option %s: %s", quote(in.Name), at.allows())
-	case !slices.Contains(at.options, o.name):
+	case !slices.Contains(at.takes(), o.name):
 		return fmt.Errorf("option %s is for %s: %s", o.name, takenBy(o.name), at.allows())
 	case len(in.Values) != o.takes():
 		return fmt.Errorf("option %s has %d values: write %s", o.name, len(in.Values),
@@ -146,17 +150,17 @@ func (s *settings) wrong(name string, err error) error {
 	return &OptionError{Index: s.given[i].index, Err: fmt.Errorf("option %s: %w", name, err)}
 }
 
+// takes lists the options of the scheme.
+func (s *scheme) takes() []string { return slices.Concat(s.options, everyOptions) }
+
 // allows says what would be right where an option is wrong.
 func (s *scheme) allows() string {
-	if len(s.options) == 0 {
-		return s.name + " takes no options"
-	}
 	return s.name + " takes " + strings.Join(Options(s.name), ", ")
 }
 
 // takenBy lists the schemes that take the option.
 func takenBy(name string) string {
-	return schemeNames(func(s *scheme) bool { return slices.Contains(s.options, name) })
+	return schemeNames(func(s *scheme) bool { return slices.Contains(s.takes(), name) })
 }
 
 // word quotes a value unless it reads as one word without quotes.

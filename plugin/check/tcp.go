@@ -15,11 +15,13 @@ func newTCP(s *spec) (probe, error) {
 		return nil, errors.New("tcp takes no path and no query: write " + s.scheme.example)
 	}
 	s.talk = newTalk(nil)
-	return probeTCP, nil
+	return s.probeTCP, nil
 }
 
 // holdOptions are those of the schemes whose connection can be kept.
 var holdOptions = []string{"hold"}
+
+var errHold = errors.New("goes with a check of the connection or of the status alone: leave out hold, or the other options")
 
 func setHold(s *settings, _ []string) (shown []string, hidden []byte, err error) {
 	s.hold = true
@@ -28,8 +30,8 @@ func setHold(s *settings, _ []string) (shown []string, hidden []byte, err error)
 
 // probeTCP is content with a connection. It takes leave with a FIN, so that a server that accepts and reads sees an
 // orderly end and not an error to log.
-func probeTCP(ctx context.Context, addr netip.AddrPort) error {
-	conn, hangUp, err := dial(ctx, addr)
+func (s *spec) probeTCP(ctx context.Context, addr netip.AddrPort) error {
+	conn, hangUp, err := s.dialer.dial(ctx, addr)
 	if err != nil {
 		return err
 	}
