@@ -54,7 +54,8 @@ type scheme struct {
 var schemes = []scheme{
 	{"http", 80, "http://:8080/healthz", slices.Concat(httpOptions, holdOptions, socketOptions), newHTTP},
 	{"https", 443, "https://www.example.org/healthz", slices.Concat(httpOptions, tlsOptions, socketOptions), newHTTPS},
-	{"tcp", 0, "tcp://:5432", slices.Concat(holdOptions, socketOptions), newTCP},
+	{"tcp", 0, "tcp://:5432", tcpOptions, newTCP},
+	{"tls", 0, "tls://db.example.org:5432", slices.Concat([]string{"alpn"}, tlsOptions, socketOptions), newTLS},
 }
 
 // everyOptions are the options of every scheme.

@@ -35,6 +35,11 @@ func TestAccepted(t *testing.T) {
 		{"https://", options(opt("server_name", "WWW.example.org.")), "https://:443/ server_name www.example.org", 443},
 		{"https://www.example.org:8443/healthz", options(opt("body", "ok"), opt("status", "404,200-249,250-299")),
 			"https://www.example.org:8443/healthz status 200-299,404 body ok", 8443},
+		{"tcp://:25", options(opt("expect", `220 \x41\x0d`), opt("expect_regex", `^a\r$`)), `tcp://:25 expect "220 A\\r" expect_regex ^a\r$`, 25},
+		{"tcp://:25", options(opt("reset"), opt("expect_regex", "b"), opt("expect", "é\\\\\\xff"), opt("expect", "a")),
+			`tcp://:25 expect_regex b expect é\\\xff expect a reset`, 25},
+		{"tcp://Mail.example.org:25", options(opt("expires", "336h"), opt("starttls")), "tcp://mail.example.org:25 starttls expires 14d", 25},
+		{"tls://db.example.org", options(opt("alpn", "h2,http/1.1"), opt("expires", "90m")), "tls://db.example.org alpn h2,http/1.1 expires 1h30m0s", 0},
 		{"http://", options(opt("status", "500-500")), "http://:80/ status 500", 80},
 		{"http://", options(opt("status", "200-599,101-101")), "http://:80/ status 101,200-599", 80},
 		{"http://", options(opt("method", "HEAD")), "http://:80/ method HEAD", 80},
@@ -96,7 +101,7 @@ func split(t *testing.T, text string) (url string, list []check.Option) {
 }
 
 // everyScheme is what messages list.
-const everyScheme = "http, https, tcp"
+const everyScheme = "http, https, tcp, tls"
 
 func TestRefusedURL(t *testing.T) {
 	for url, want := range map[string]string{
@@ -109,6 +114,8 @@ func TestRefusedURL(t *testing.T) {
 		"tcp://www.example.org:1":  "tcp takes no host, for it tells the peer nothing: write tcp://:5432",
 		"tcp://:1/":                "tcp takes no path and no query: write tcp://:5432",
 		"tcp://:1?x":               "tcp takes no path and no query: write tcp://:5432",
+		"tls://h:1/":               "tls takes no path and no query: write tls://db.example.org:5432",
+		"tls://:1":                 "tls without a host cannot tell whose certificate is right: name a host, as in tls://www.example.org:1, or add server_name NAME or insecure",
 		"http://:0":                `port "0" is not between 1 and 65535`,
 		"http://:65536":            `port "65536" is not between 1 and 65535`,
 		"http://:http":             `url is malformed: invalid port ":http" after host`,
@@ -132,7 +139,7 @@ func TestRefusedURL(t *testing.T) {
 		"http://2001:db8::1/":      "",
 		"http://[]/":               "",
 		"https://:8443/": "https without a host cannot tell whose certificate is right: name a host, as in " +
-			"https://www.example.org/healthz, or add server_name NAME or insecure",
+			"https://www.example.org:8443, or add server_name NAME or insecure",
 		"http://" + strings.Repeat("a", 64) + ".example":      "",
 		"http://" + strings.Repeat("a.", 127) + "example.org": "",
 	} {
@@ -157,7 +164,7 @@ func TestRefusedOption(t *testing.T) {
 		want  string
 	}{
 		{"http://", [][]string{opt("bdoy", "x")}, 0, `unknown option "bdoy": ` + httpTakes},
-		{"http://", [][]string{opt("method", "PUT"), opt("insecure")}, 1, "option insecure is for https: " + httpTakes},
+		{"http://", [][]string{opt("method", "PUT"), opt("insecure")}, 1, "option insecure is for https, tcp, tls: " + httpTakes},
 		{"tcp://:1", [][]string{opt("status", "200")}, 0, "option status is for http, https: tcp takes " + strings.Join(check.Options("tcp"), ", ")},
 		{"http://", [][]string{opt("body")}, 0, "option body has 0 values: write body TEXT"},
 		{"https://h", [][]string{opt("insecure", "yes")}, 0, "option insecure has 1 values: write insecure"},
@@ -198,6 +205,22 @@ func TestRefusedOption(t *testing.T) {
 		{"https://h", [][]string{opt("insecure"), opt("cert", empty)}, 1, "option cert: needs the option key FILE beside it"},
 		{"https://h", [][]string{opt("insecure"), opt("key", empty)}, 1, "option key: needs the option cert FILE beside it"},
 		{"https://h", [][]string{opt("key", empty), opt("cert", empty)}, 1, ""},
+		{"https://h", [][]string{opt("expires", "soon")}, 0, `option expires: "soon" is no duration: write one such as 14d or 336h`},
+		{"https://h", [][]string{opt("expires", "-1d")}, 0, ""},
+		{"https://h", [][]string{opt("expires", "0s")}, 0, `option expires: "0s" is not between 1s and 3650d`},
+		{"https://h", [][]string{opt("expires", "3651d")}, 0, ""},
+		{"tls://h:1", [][]string{opt("alpn", "h2,")}, 0, `option alpn: "" is not the name of a protocol: as in h2,http/1.1`},
+		{"tcp://:1", [][]string{opt("send", "")}, 0, "option send: the text has 0 bytes: write 1 to 4096"},
+		{"tcp://:1", [][]string{opt("send", `s3cret`), opt("expect", `a\qb`)}, 1, `option expect: the text has a backslash before "qb": write \r, \n, \t, \xHH, or \\ for a backslash`},
+		{"tcp://:1", [][]string{opt("expect", `a\`)}, 0, ""},
+		{"tcp://:1", [][]string{opt("expect", `\x4`)}, 0, ""},
+		{"tcp://:1", [][]string{opt("expect", `\xzz`)}, 0, ""},
+		{"tcp://:1", [][]string{opt("expect_regex", "(")}, 0, ""},
+		{"tcp://:1", [][]string{opt("expect_regex", "")}, 0, "option expect_regex: the expression is empty, and would match every line"},
+		{"tcp://:1", [][]string{opt("insecure")}, 0, "option insecure: needs the step starttls beside it"},
+		{"tcp://h:1", [][]string{opt("starttls"), opt("starttls")}, 1, "option starttls: stands twice, and tls begins once: keep one"},
+		{"tcp://:1", [][]string{opt("hold"), opt("expect", "a")}, 0, ""},
+		{"tcp://:1", [][]string{opt("reset"), opt("hold")}, 1, ""},
 	} {
 		c, err := check.New(tt.url, options(tt.lines...)...)
 		var wrong *check.OptionError
@@ -228,7 +251,8 @@ func TestTakes(t *testing.T) {
 	}
 	for scheme, want := range map[string]string{
 		"HTTP": "body body_regex from header hold invert method status",
-		"tcp":  "from hold invert",
+		"tcp":  "ca cert expect expect_regex expires from hold insecure invert key reset send server_name starttls",
+		"tls":  "alpn ca cert expires from insecure invert key server_name",
 		"ftp":  "",
 	} {
 		if got := strings.Join(check.Options(scheme), " "); got != want {

@@ -32,6 +32,7 @@ type option struct {
 	name string
 	args string // the names of its values, as the manual writes them
 	many bool   // may stand more than once
+	step bool   // of a dialogue: those keep their order, among all of them
 
 	// set stores the values and returns them in canonical form: those that may be shown, and what must not be,
 	// which is nil if nothing is hidden.
@@ -46,12 +47,19 @@ var options = []option{
 	{name: "status", args: "LIST", set: setStatus},
 	{name: "body", args: "TEXT", set: setBody},
 	{name: "body_regex", args: "REGEXP", set: setBodyRegex},
+	{name: "send", args: "TEXT", many: true, step: true, set: setSend},
+	{name: "expect", args: "TEXT", many: true, step: true, set: setExpect},
+	{name: "expect_regex", args: "REGEXP", many: true, step: true, set: setExpectRegex},
+	{name: "starttls", many: true, step: true, set: setStartTLS},
+	{name: "reset", set: setReset},
 	{name: "hold", set: setHold},
 	{name: "server_name", args: "NAME", set: setServerName},
 	{name: "insecure", set: setInsecure},
 	{name: "ca", args: "FILE", set: setCA},
 	{name: "cert", args: "FILE", set: setCert},
 	{name: "key", args: "FILE", set: setKey},
+	{name: "alpn", args: "NAME[,NAME]", set: setALPN},
+	{name: "expires", args: "DURATION", set: setExpires},
 	{name: "from", args: "ADDRESS", many: true, set: setFrom},
 	{name: "invert", set: setInvert},
 }
@@ -61,6 +69,8 @@ type settings struct {
 	http   httpSettings
 	tls    tlsSettings
 	dialer dialer
+	steps  []step // of a dialogue
+	reset  bool
 	hold   bool
 	invert bool
 	given  []given // in the order of the canonical text
@@ -127,17 +137,21 @@ func (s *settings) add(index int, in Option, at *scheme) error {
 }
 
 // keep inserts g at its place in the canonical text: by the table, then by name, then as written. The last keeps
-// the order of headers of one name, which is the only order that HTTP gives a meaning to (RFC 9110, 5.3).
+// the order of headers of one name, which is the only order that HTTP gives a meaning to (RFC 9110, 5.3), and of the
+// steps of a dialogue.
 func (s *settings) keep(g given) {
 	s.given = append(s.given, g)
 	slices.SortStableFunc(s.given, func(a, b given) int {
+		if a.option.step && b.option.step {
+			return 0
+		}
 		return cmp.Or(cmp.Compare(a.option.rank(), b.option.rank()), slices.Compare(a.shown, b.shown))
 	})
 }
 
-// rank is the option's row in the table.
+// rank is the option's row in the table. All steps of a dialogue rank alike.
 func (o *option) rank() int {
-	return slices.IndexFunc(options, func(other option) bool { return other.name == o.name })
+	return slices.IndexFunc(options, func(other option) bool { return other.name == o.name || other.step && o.step })
 }
 
 func (s *settings) has(name string) bool {
