@@ -53,7 +53,7 @@ type scheme struct {
 // schemes is all there is to choose from, sorted by name.
 var schemes = []scheme{
 	{"http", 80, "http://:8080/healthz", slices.Concat(httpOptions, holdOptions, socketOptions), newHTTP},
-	{"https", 443, "https://www.example.org/healthz", slices.Concat(httpOptions, tlsOptions, socketOptions), newHTTPS},
+	{"https", 443, "https://www.example.org/healthz", slices.Concat(httpOptions, []string{"alpn"}, tlsOptions, socketOptions), newHTTPS},
 	{"tcp", 0, "tcp://:5432", tcpOptions, newTCP},
 	{"tls", 0, "tls://db.example.org:5432", slices.Concat([]string{"alpn"}, tlsOptions, socketOptions), newTLS},
 }
@@ -76,7 +76,8 @@ type spec struct {
 
 // New makes the check that the URL and its options describe. The URL is SCHEME://[HOST][:PORT][/PATH][?QUERY]; its
 // host is whom to ask for (Host header, server name, name in the certificate) and is never dialled or looked up.
-// Files that options name are read here, and only here.
+// Files that options name are read here, and only here, but for those of basic_auth and bearer, which are read again
+// when they have changed.
 //
 // An error about one option is an [*OptionError]; any other is about the URL. No error repeats the value of a
 // header or credentials out of a URL.

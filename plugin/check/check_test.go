@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -173,7 +174,7 @@ func TestRefusedOption(t *testing.T) {
 		{"http://", [][]string{opt("method", "get")}, 0, `option method: "get" is not in upper case: write GET`},
 		{"http://", [][]string{opt("method", "A B")}, 0, `option method: "A B" is not a method: write GET, HEAD or the like`},
 		{"http://", [][]string{opt("method", "CONNECT")}, 0, ""},
-		{"http://", [][]string{opt("body", "x"), opt("method", "HEAD")}, 1, "option method: HEAD has no body: leave out body and body_regex, or ask with GET"},
+		{"http://", [][]string{opt("body", "x"), opt("method", "HEAD")}, 1, "option method: HEAD has no body: leave out what asks about it, or ask with GET"},
 		{"http://", [][]string{opt("method", "HEAD"), opt("body_regex", "x")}, 0, ""},
 		{"http://", [][]string{opt("header", "host", "x")}, 0, "option header: header Host cannot be set here: put the host in the URL"},
 		{"http://", [][]string{opt("header", "connection", "x")}, 0, "option header: Connection is set by the check itself: leave it out"},
@@ -209,6 +210,15 @@ func TestRefusedOption(t *testing.T) {
 		{"https://h", [][]string{opt("expires", "-1d")}, 0, ""},
 		{"https://h", [][]string{opt("expires", "0s")}, 0, `option expires: "0s" is not between 1s and 3650d`},
 		{"https://h", [][]string{opt("expires", "3651d")}, 0, ""},
+		{"https://h", [][]string{opt("alpn", "h3")}, 0, `option alpn: https speaks h2 and http/1.1, not "h3"`},
+		{"http://", [][]string{opt("no_body", "")}, 0, "option no_body: the text has 0 bytes: write 1 to 5120"},
+		{"http://", [][]string{opt("method", "HEAD"), opt("no_body_regex", "x")}, 0, ""},
+		{"http://", [][]string{opt("expect_header", "a b", "x")}, 0, `option expect_header: "a b" is not the name of a header`},
+		{"http://", [][]string{opt("no_header", "a", "(")}, 0, ""},
+		{"http://", [][]string{opt("bearer", empty)}, 0, `option bearer: ` + strconv.Quote(empty) + `: want one token`},
+		{"http://", [][]string{opt("basic_auth", empty)}, 0, ""},
+		{"http://", [][]string{opt("basic_auth", filepath.Dir(empty))}, 0, ""},
+		{"http://", [][]string{opt("basic_auth", bundle)}, 0, ""},
 		{"tls://h:1", [][]string{opt("alpn", "h2,")}, 0, `option alpn: "" is not the name of a protocol: as in h2,http/1.1`},
 		{"tcp://:1", [][]string{opt("send", "")}, 0, "option send: the text has 0 bytes: write 1 to 4096"},
 		{"tcp://:1", [][]string{opt("send", `s3cret`), opt("expect", `a\qb`)}, 1, `option expect: the text has a backslash before "qb": write \r, \n, \t, \xHH, or \\ for a backslash`},
@@ -250,7 +260,7 @@ func TestTakes(t *testing.T) {
 		}
 	}
 	for scheme, want := range map[string]string{
-		"HTTP": "body body_regex from header hold invert method status",
+		"HTTP": "basic_auth bearer body body_regex expect_header from header hold invert method no_body no_body_regex no_header status",
 		"tcp":  "ca cert expect expect_regex expires from hold insecure invert key reset send server_name starttls",
 		"tls":  "alpn ca cert expires from insecure invert key server_name",
 		"ftp":  "",
@@ -288,11 +298,14 @@ func FuzzNew(f *testing.F) {
 	f.Add("http://[::1]:80//a%2f", "header", "X-Token", "x", "method", "HEAD", "")
 	f.Add("tcp://:5432", "", "", "", "", "", "")
 	f.Add("https://", "insecure", "", "", "server_name", "a.example", "")
+	f.Add("tls://h:1", "expires", "14d", "", "alpn", "h2", "")
+	f.Add("tcp://:1", "expect", `220 \r\n\x00`, "", "from", "192.0.2.1", "")
+	f.Add("http://", "expect_header", "a", "b", "no_body", "c", "")
 	f.Fuzz(func(t *testing.T, url, name1, a1, b1, name2, a2, b2 string) {
 		var list []check.Option
 		for _, line := range [][]string{{name1, a1, b1}, {name2, a2, b2}} {
 			n, ok := check.Takes(line[0])
-			if file := line[0] == "ca" || line[0] == "cert" || line[0] == "key"; ok && !file {
+			if file := slices.Contains([]string{"ca", "cert", "key", "basic_auth", "bearer"}, line[0]); ok && !file {
 				list = append(list, check.Option{Name: line[0], Values: line[1 : n+1]})
 			}
 		}

@@ -125,7 +125,7 @@ func certificateFault(err error, name string) string {
 		host    x509.HostnameError
 		unknown x509.UnknownAuthorityError
 		other   *tls.CertificateVerificationError
-		ours    demand
+		ours    phrase
 	)
 	switch {
 	case errors.As(err, &ours):

@@ -39,8 +39,9 @@ func (s *spec) shakeHands(ctx context.Context, addr netip.AddrPort, config *tls.
 		return err
 	}
 	defer client.Close()
-	_ = client.CloseWrite()
-	_, err = client.Read(make([]byte, 1))
+	if err = client.CloseWrite(); err == nil {
+		_, err = client.Read(make([]byte, 1))
+	}
 	if refused(err) {
 		return tlsFailure(err, config.ServerName)
 	}
@@ -52,19 +53,13 @@ func (s *spec) shakeHands(ctx context.Context, addr netip.AddrPort, config *tls.
 func refused(err error) bool {
 	var op *net.OpError
 	alert := errors.As(err, &op) && op.Op == "remote error"
-	return alert || errors.Is(err, syscall.ECONNRESET)
+	return alert || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// A demand is what a check asks of a handshake beyond what TLS does, and did not get. It is fit for a reason.
-type demand string
-
-// Error is the text.
-func (d demand) Error() string { return string(d) }
-
-// judge has the last word on a handshake.
+// judge has the last word on a handshake: it makes the demands that a check has beyond those of TLS.
 func (s *tlsSettings) judge(state tls.ConnectionState) error {
 	if s.alpn != nil && state.NegotiatedProtocol == "" {
-		return demand("peer takes none of the protocols of alpn")
+		return phrase("peer takes none of the protocols of alpn")
 	}
 	if s.expires > 0 {
 		return s.lasts(state)
@@ -80,7 +75,7 @@ func (s *tlsSettings) lasts(state tls.ConnectionState) error {
 		end = best
 	}
 	if time.Until(end) < s.expires {
-		return demand(expiry(end, s.expires))
+		return phrase(expiry(end, s.expires))
 	}
 	return nil
 }
