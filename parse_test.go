@@ -156,7 +156,7 @@ func TestParseErrors(t *testing.T) {
 		{"check http://:80 {\nstatus 200 201\n}", "Corefile:4", "status"},
 		{"check http://:80 insecure", "Corefile:3", "https"},
 		{"check https://www.example.org/ hold", "Corefile:3", "option hold is for http, tcp: https takes"},
-		{"check http://:80 {\nbody ok\nhold\n}", "Corefile:5", "option hold: goes with a check of the status alone"},
+		{"check http://:80 {\nbody ok\nhold\n}", "Corefile:5", "option hold: goes with a check of the connection or of the status alone"},
 		{"check https://:443/", "Corefile:3", "server_name"},
 		{"check tcp://:80\ncheck tcp://:80", "Corefile:4", "stands twice in this stanza"},
 		{"check tcp://:80\nintervall 10s", "Corefile:4", `unknown property "intervall": did you mean "interval"?`},

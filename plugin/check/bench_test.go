@@ -5,16 +5,22 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"testing"
+
+	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
 func benchmark(b *testing.B, url string, serve func(net.Conn)) {
-	p, c := listen(b, "127.0.0.1", serve), mustNew(b, url)
+	benchmarkAt(b, mustNew(b, url), listen(b, "127.0.0.1", serve).addr)
+}
+
+func benchmarkAt(b *testing.B, c *check.Check, addr netip.AddrPort) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := c.Probe(ctx, p.addr); err != nil {
+		if err := c.Probe(ctx, addr); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -31,6 +31,7 @@ type Check struct {
 	probe  probe
 	talk   *Talk
 	hold   bool
+	invert bool
 
 	portNamed bool
 }
@@ -51,10 +52,14 @@ type scheme struct {
 
 // schemes is all there is to choose from, sorted by name.
 var schemes = []scheme{
-	{"http", 80, "http://:8080/healthz", slices.Concat(httpOptions, holdOptions), newHTTP},
-	{"https", 443, "https://www.example.org/healthz", slices.Concat(httpOptions, tlsOptions), newHTTPS},
-	{"tcp", 0, "tcp://:5432", holdOptions, newTCP},
+	{"http", 80, "http://:8080/healthz", slices.Concat(httpOptions, holdOptions, socketOptions), newHTTP},
+	{"https", 443, "https://www.example.org/healthz", slices.Concat(httpOptions, []string{"alpn"}, tlsOptions, socketOptions), newHTTPS},
+	{"tcp", 0, "tcp://:5432", tcpOptions, newTCP},
+	{"tls", 0, "tls://db.example.org:5432", slices.Concat([]string{"alpn"}, tlsOptions, socketOptions), newTLS},
 }
+
+// everyOptions are the options of every scheme.
+var everyOptions = []string{"invert"}
 
 // A spec is a check being made.
 type spec struct {
@@ -71,7 +76,8 @@ type spec struct {
 
 // New makes the check that the URL and its options describe. The URL is SCHEME://[HOST][:PORT][/PATH][?QUERY]; its
 // host is whom to ask for (Host header, server name, name in the certificate) and is never dialled or looked up.
-// Files that options name are read here, and only here.
+// Files that options name are read here, and only here, but for those of basic_auth and bearer, which are read again
+// when they have changed.
 //
 // An error about one option is an [*OptionError]; any other is about the URL. No error repeats the value of a
 // header or credentials out of a URL.
@@ -89,7 +95,16 @@ func New(rawURL string, options ...Option) (*Check, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Check{text: s.text(), secret: s.secret(), port: s.port, portNamed: s.portNamed, probe: probe, talk: s.talk, hold: s.hold}, nil
+	if s.invert || s.dialer.bound() {
+		s.talk = nil // a conversation knows of neither, for few checks have them: a goroutine asks
+	}
+	if s.hold && s.talk == nil {
+		return nil, s.wrong("hold", errHold)
+	}
+	return &Check{
+		text: s.text(), secret: s.secret(), port: s.port, portNamed: s.portNamed,
+		probe: probe, talk: s.talk, hold: s.hold, invert: s.invert,
+	}, nil
 }
 
 // String is the canonical text of the check, its identity together with [Check.Secret]: the URL, of which a
@@ -123,7 +138,28 @@ func (c *Check) Probe(ctx context.Context, addr netip.AddrPort) error {
 	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
 		return fmt.Errorf("%w: cancelled", ErrAbstain)
 	}
+	if c.invert {
+		return inverted(err)
+	}
 	return err
+}
+
+var errInverted = errors.New("answered, and invert is set")
+
+// inverted is the result of a question that is meant to fail (B46). One that could not be put has not failed.
+func inverted(err error) error {
+	switch {
+	case err == nil:
+		return errInverted
+	case errors.Is(err, ErrAbstain):
+		return err
+	}
+	return nil
+}
+
+func setInvert(s *settings, _ []string) (shown []string, hidden []byte, err error) {
+	s.invert = true
+	return nil, nil, nil
 }
 
 // findScheme finds a row of the table.

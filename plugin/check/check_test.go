@@ -36,6 +36,11 @@ func TestAccepted(t *testing.T) {
 		{"https://", options(opt("server_name", "WWW.example.org.")), "https://:443/ server_name www.example.org", 443},
 		{"https://www.example.org:8443/healthz", options(opt("body", "ok"), opt("status", "404,200-249,250-299")),
 			"https://www.example.org:8443/healthz status 200-299,404 body ok", 8443},
+		{"tcp://:25", options(opt("expect", `220 \x41\x0d`), opt("expect_regex", `^a\r$`)), `tcp://:25 expect "220 A\\r" expect_regex ^a\r$`, 25},
+		{"tcp://:25", options(opt("reset"), opt("expect_regex", "b"), opt("expect", "é\\\\\\xff"), opt("expect", "a")),
+			`tcp://:25 expect_regex b expect é\\\xff expect a reset`, 25},
+		{"tcp://Mail.example.org:25", options(opt("expires", "336h"), opt("starttls")), "tcp://mail.example.org:25 starttls expires 14d", 25},
+		{"tls://db.example.org", options(opt("alpn", "h2,http/1.1"), opt("expires", "90m")), "tls://db.example.org alpn h2,http/1.1 expires 1h30m0s", 0},
 		{"http://", options(opt("status", "500-500")), "http://:80/ status 500", 80},
 		{"http://", options(opt("status", "200-599,101-101")), "http://:80/ status 101,200-599", 80},
 		{"http://", options(opt("method", "HEAD")), "http://:80/ method HEAD", 80},
@@ -96,17 +101,22 @@ func split(t *testing.T, text string) (url string, list []check.Option) {
 	return url, list
 }
 
+// everyScheme is what messages list.
+const everyScheme = "http, https, tcp, tls"
+
 func TestRefusedURL(t *testing.T) {
 	for url, want := range map[string]string{
-		"":                         "url has no scheme: begin with one of http, https, tcp, as in http://:8080/healthz",
-		"//www.example.org/":       "url has no scheme: begin with one of http, https, tcp, as in http://:8080/healthz",
-		"ftp://:21":                `unknown scheme "ftp": there are http, https, tcp`,
+		"":                         "url has no scheme: begin with one of " + everyScheme + ", as in http://:8080/healthz",
+		"//www.example.org/":       "url has no scheme: begin with one of " + everyScheme + ", as in http://:8080/healthz",
+		"ftp://:21":                `unknown scheme "ftp": there are ` + everyScheme,
 		"http:/healthz":            "url has no // after http: as in http://:8080/healthz",
 		"http:healthz":             "url has no // after http: as in http://:8080/healthz",
 		"tcp:5432":                 "url has no // after tcp: as in tcp://:5432",
 		"tcp://www.example.org:1":  "tcp takes no host, for it tells the peer nothing: write tcp://:5432",
 		"tcp://:1/":                "tcp takes no path and no query: write tcp://:5432",
 		"tcp://:1?x":               "tcp takes no path and no query: write tcp://:5432",
+		"tls://h:1/":               "tls takes no path and no query: write tls://db.example.org:5432",
+		"tls://:1":                 "tls without a host cannot tell whose certificate is right: name a host, as in tls://www.example.org:1, or add server_name NAME or insecure",
 		"http://:0":                `port "0" is not between 1 and 65535`,
 		"http://:65536":            `port "65536" is not between 1 and 65535`,
 		"http://:http":             `url is malformed: invalid port ":http" after host`,
@@ -130,7 +140,7 @@ func TestRefusedURL(t *testing.T) {
 		"http://2001:db8::1/":      "",
 		"http://[]/":               "",
 		"https://:8443/": "https without a host cannot tell whose certificate is right: name a host, as in " +
-			"https://www.example.org/healthz, or add server_name NAME or insecure",
+			"https://www.example.org:8443, or add server_name NAME or insecure",
 		"http://" + strings.Repeat("a", 64) + ".example":      "",
 		"http://" + strings.Repeat("a.", 127) + "example.org": "",
 	} {
@@ -147,7 +157,7 @@ func TestRefusedURL(t *testing.T) {
 
 func TestRefusedOption(t *testing.T) {
 	empty, bundle := file(t, ""), newAuthority(t).file(t)
-	const httpTakes = "http takes body, body_regex, header, hold, method, status"
+	httpTakes := "http takes " + strings.Join(check.Options("http"), ", ")
 	for _, tt := range []struct {
 		url   string
 		lines [][]string
@@ -155,8 +165,8 @@ func TestRefusedOption(t *testing.T) {
 		want  string
 	}{
 		{"http://", [][]string{opt("bdoy", "x")}, 0, `unknown option "bdoy": ` + httpTakes},
-		{"http://", [][]string{opt("method", "PUT"), opt("insecure")}, 1, "option insecure is for https: " + httpTakes},
-		{"tcp://:1", [][]string{opt("status", "200")}, 0, "option status is for http, https: tcp takes hold"},
+		{"http://", [][]string{opt("method", "PUT"), opt("insecure")}, 1, "option insecure is for https, tcp, tls: " + httpTakes},
+		{"tcp://:1", [][]string{opt("status", "200")}, 0, "option status is for http, https: tcp takes " + strings.Join(check.Options("tcp"), ", ")},
 		{"http://", [][]string{opt("body")}, 0, "option body has 0 values: write body TEXT"},
 		{"https://h", [][]string{opt("insecure", "yes")}, 0, "option insecure has 1 values: write insecure"},
 		{"http://", [][]string{opt("header", "Authorization", "Bearer", "s3cret")}, 0, "option header has 3 values: write header NAME VALUE"},
@@ -164,7 +174,7 @@ func TestRefusedOption(t *testing.T) {
 		{"http://", [][]string{opt("method", "get")}, 0, `option method: "get" is not in upper case: write GET`},
 		{"http://", [][]string{opt("method", "A B")}, 0, `option method: "A B" is not a method: write GET, HEAD or the like`},
 		{"http://", [][]string{opt("method", "CONNECT")}, 0, ""},
-		{"http://", [][]string{opt("body", "x"), opt("method", "HEAD")}, 1, "option method: HEAD has no body: leave out body and body_regex, or ask with GET"},
+		{"http://", [][]string{opt("body", "x"), opt("method", "HEAD")}, 1, "option method: HEAD has no body: leave out what asks about it, or ask with GET"},
 		{"http://", [][]string{opt("method", "HEAD"), opt("body_regex", "x")}, 0, ""},
 		{"http://", [][]string{opt("header", "host", "x")}, 0, "option header: header Host cannot be set here: put the host in the URL"},
 		{"http://", [][]string{opt("header", "connection", "x")}, 0, "option header: Connection is set by the check itself: leave it out"},
@@ -196,6 +206,31 @@ func TestRefusedOption(t *testing.T) {
 		{"https://h", [][]string{opt("insecure"), opt("cert", empty)}, 1, "option cert: needs the option key FILE beside it"},
 		{"https://h", [][]string{opt("insecure"), opt("key", empty)}, 1, "option key: needs the option cert FILE beside it"},
 		{"https://h", [][]string{opt("key", empty), opt("cert", empty)}, 1, ""},
+		{"https://h", [][]string{opt("expires", "soon")}, 0, `option expires: "soon" is no duration: write one such as 14d or 336h`},
+		{"https://h", [][]string{opt("expires", "-1d")}, 0, ""},
+		{"https://h", [][]string{opt("expires", "0s")}, 0, `option expires: "0s" is not between 1s and 3650d`},
+		{"https://h", [][]string{opt("expires", "3651d")}, 0, ""},
+		{"https://h", [][]string{opt("alpn", "h3")}, 0, `option alpn: https speaks h2 and http/1.1, not "h3"`},
+		{"http://", [][]string{opt("no_body", "")}, 0, "option no_body: the text has 0 bytes: write 1 to 5120"},
+		{"http://", [][]string{opt("method", "HEAD"), opt("no_body_regex", "x")}, 0, ""},
+		{"http://", [][]string{opt("expect_header", "a b", "x")}, 0, `option expect_header: "a b" is not the name of a header`},
+		{"http://", [][]string{opt("no_header", "a", "(")}, 0, ""},
+		{"http://", [][]string{opt("bearer", empty)}, 0, `option bearer: ` + strconv.Quote(empty) + `: want one token`},
+		{"http://", [][]string{opt("basic_auth", empty)}, 0, ""},
+		{"http://", [][]string{opt("basic_auth", filepath.Dir(empty))}, 0, ""},
+		{"http://", [][]string{opt("basic_auth", bundle)}, 0, ""},
+		{"tls://h:1", [][]string{opt("alpn", "h2,")}, 0, `option alpn: "" is not the name of a protocol: as in h2,http/1.1`},
+		{"tcp://:1", [][]string{opt("send", "")}, 0, "option send: the text has 0 bytes: write 1 to 4096"},
+		{"tcp://:1", [][]string{opt("send", `s3cret`), opt("expect", `a\qb`)}, 1, `option expect: the text has a backslash before "qb": write \r, \n, \t, \xHH, or \\ for a backslash`},
+		{"tcp://:1", [][]string{opt("expect", `a\`)}, 0, ""},
+		{"tcp://:1", [][]string{opt("expect", `\x4`)}, 0, ""},
+		{"tcp://:1", [][]string{opt("expect", `\xzz`)}, 0, ""},
+		{"tcp://:1", [][]string{opt("expect_regex", "(")}, 0, ""},
+		{"tcp://:1", [][]string{opt("expect_regex", "")}, 0, "option expect_regex: the expression is empty, and would match every line"},
+		{"tcp://:1", [][]string{opt("insecure")}, 0, "option insecure: needs the step starttls beside it"},
+		{"tcp://h:1", [][]string{opt("starttls"), opt("starttls")}, 1, "option starttls: stands twice, and tls begins once: keep one"},
+		{"tcp://:1", [][]string{opt("hold"), opt("expect", "a")}, 0, ""},
+		{"tcp://:1", [][]string{opt("reset"), opt("hold")}, 1, ""},
 	} {
 		c, err := check.New(tt.url, options(tt.lines...)...)
 		var wrong *check.OptionError
@@ -224,11 +259,15 @@ func TestTakes(t *testing.T) {
 			t.Errorf("Takes(%s) = %d, %t; want %d", name, n, ok, want)
 		}
 	}
-	if got := check.Options("HTTP"); !slices.Equal(got, []string{"body", "body_regex", "header", "hold", "method", "status"}) {
-		t.Errorf("Options(HTTP) = %v", got)
-	}
-	if len(check.Options("https")) != 10 || len(check.Options("tcp")) != 1 || check.Options("ftp") != nil {
-		t.Errorf("https %v, tcp %v, ftp %v", check.Options("https"), check.Options("tcp"), check.Options("ftp"))
+	for scheme, want := range map[string]string{
+		"HTTP": "basic_auth bearer body body_regex expect_header from header hold invert method no_body no_body_regex no_header status",
+		"tcp":  "ca cert expect expect_regex expires from hold insecure invert key reset send server_name starttls",
+		"tls":  "alpn ca cert expires from insecure invert key server_name",
+		"ftp":  "",
+	} {
+		if got := strings.Join(check.Options(scheme), " "); got != want {
+			t.Errorf("Options(%s) = %s, want %s", scheme, got, want)
+		}
 	}
 }
 
@@ -259,11 +298,14 @@ func FuzzNew(f *testing.F) {
 	f.Add("http://[::1]:80//a%2f", "header", "X-Token", "x", "method", "HEAD", "")
 	f.Add("tcp://:5432", "", "", "", "", "", "")
 	f.Add("https://", "insecure", "", "", "server_name", "a.example", "")
+	f.Add("tls://h:1", "expires", "14d", "", "alpn", "h2", "")
+	f.Add("tcp://:1", "expect", `220 \r\n\x00`, "", "from", "192.0.2.1", "")
+	f.Add("http://", "expect_header", "a", "b", "no_body", "c", "")
 	f.Fuzz(func(t *testing.T, url, name1, a1, b1, name2, a2, b2 string) {
 		var list []check.Option
 		for _, line := range [][]string{{name1, a1, b1}, {name2, a2, b2}} {
 			n, ok := check.Takes(line[0])
-			if file := line[0] == "ca" || line[0] == "cert" || line[0] == "key"; ok && !file {
+			if file := slices.Contains([]string{"ca", "cert", "key", "basic_auth", "bearer"}, line[0]); ok && !file {
 				list = append(list, check.Option{Name: line[0], Values: line[1 : n+1]})
 			}
 		}

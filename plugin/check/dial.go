@@ -2,21 +2,79 @@ package check
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"syscall"
 	"time"
 )
 
-// dial connects to addr, for no longer than ctx. The caller calls hangUp when done; after that nothing is left.
+// socketOptions are the options of every scheme that asks over a socket of its own.
+var socketOptions = []string{"from"}
+
+// A dialer opens sockets to peers. Its zero value lets the kernel choose where from.
+type dialer struct {
+	from4, from6 netip.Addr // the source, invalid where the kernel chooses
+}
+
+// setFrom takes one address of each family, for an address can only be asked from one of its own.
+func setFrom(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	addr, err := netip.ParseAddr(v[0])
+	if err != nil || addr.Zone() != "" || addr.Is4In6() || addr.IsUnspecified() || addr.IsMulticast() {
+		return nil, nil, fmt.Errorf("%s is not the address of a host: write one of this host's own, as in 192.0.2.1", quote(v[0]))
+	}
+	of := &s.dialer.from4
+	if addr.Is6() {
+		of = &s.dialer.from6
+	}
+	if of.IsValid() {
+		return nil, nil, fmt.Errorf("%s and %s are of one family: keep one", *of, addr)
+	}
+	*of = addr
+	return []string{addr.String()}, nil, nil
+}
+
+// bound reports whether there is a source to bind to.
+func (d *dialer) bound() bool { return d.from4.IsValid() || d.from6.IsValid() }
+
+// source is the address to ask peer from, which is invalid if the kernel may choose. It is an error that abstains if
+// there is a source, but none of the peer's family.
+func (d *dialer) source(peer netip.Addr) (netip.Addr, error) {
+	of, other := d.from6, d.from4
+	if peer.Unmap().Is4() {
+		of, other = d.from4, d.from6
+	}
+	if !of.IsValid() && other.IsValid() {
+		return of, fmt.Errorf("%w: from %s is of another family than the target", ErrAbstain, other)
+	}
+	return of, nil
+}
+
+// dial connects to addr over TCP, for no longer than ctx. The caller calls hangUp when done; after that nothing is left.
+func (d *dialer) dial(ctx context.Context, addr netip.AddrPort) (conn net.Conn, hangUp func(), err error) {
+	return d.dialOver(ctx, "tcp", addr)
+}
+
+// dialOver is dial for tcp or udp.
 //
 // When ctx ends, by its deadline or before, the connection is closed, which ends every read and write at once. A
 // deadline on the connection would be the lesser means: crypto/tls sets one of its own for its last message, and that
 // would undo ours.
-func dial(ctx context.Context, addr netip.AddrPort) (conn net.Conn, hangUp func(), err error) {
-	dialer := net.Dialer{KeepAlive: -1 * time.Second} // a probe is over before a keep-alive would be due
-	conn, err = dialer.DialContext(ctx, "tcp", addr.String())
+func (d *dialer) dialOver(ctx context.Context, network string, addr netip.AddrPort) (conn net.Conn, hangUp func(), err error) {
+	source, err := d.source(addr.Addr())
 	if err != nil {
-		return nil, nil, connectFailure(err)
+		return nil, nil, err
+	}
+	dialer := net.Dialer{KeepAlive: -1 * time.Second} // a probe is over before a keep-alive would be due
+	if source.IsValid() {
+		dialer.LocalAddr = socketAddr(network, source)
+		dialer.Control = latePort
+	}
+	conn, err = dialer.DialContext(ctx, network, addr.String())
+	if err != nil {
+		return nil, nil, dialFailure(err, source)
 	}
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -29,4 +87,25 @@ func dial(ctx context.Context, addr netip.AddrPort) (conn net.Conn, hangUp func(
 		}
 		conn.Close()
 	}, nil
+}
+
+// socketAddr is an address whose port is for the kernel to choose, as a [net.Dialer] takes it.
+func socketAddr(network string, addr netip.Addr) net.Addr {
+	if network == "udp" {
+		return net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 0))
+	}
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr, 0))
+}
+
+// dialFailure is connectFailure, and says so where it was the source that could not be had, which says nothing about
+// the peer.
+func dialFailure(err error, source netip.Addr) error {
+	var call *os.SyscallError
+	if !errors.As(err, &call) || call.Syscall != "bind" {
+		return connectFailure(err)
+	}
+	if errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return fmt.Errorf("%w: from %s is no address of this host", ErrAbstain, source)
+	}
+	return fmt.Errorf("%w: from %s: %s", ErrAbstain, source, call.Err)
 }

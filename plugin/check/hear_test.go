@@ -142,7 +142,11 @@ func TestTalkRequest(t *testing.T) {
 			for _, addr := range []string{"192.0.2.1:80", "192.0.2.1:8080", "[2001:db8::1]:80", "[2001:db8::1]:443", "[fe80::1%eth0]:8080", "[::ffff:192.0.2.1]:80"} {
 				at := netip.MustParseAddrPort(addr)
 				var sent recorder
-				_ = h.exchange(&sent, at)
+				request, err := h.ask(at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = h.exchange(&sent, request)
 				if got := newTalk(h).Request(at); !bytes.Equal(got, sent.Bytes()) {
 					t.Errorf("%s %v at %s:\n%q\nwant\n%q", url, options, addr, got, sent.String())
 				}

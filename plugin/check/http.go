@@ -2,8 +2,6 @@ package check
 
 import (
 	"bufio"
-	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -12,7 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strings"
 	"sync"
 )
 
@@ -31,9 +28,9 @@ const (
 	userAgent = "coredns-multivalue"
 )
 
-var errHead = errors.New("HEAD has no body: leave out body and body_regex, or ask with GET")
+var errHead = errors.New("HEAD has no body: leave out what asks about it, or ask with GET")
 
-// An httpCheck asks over HTTP/1.1, one request a connection. It does without the client of net/http: no proxy of
+// An httpCheck asks over HTTP/1.1, or HTTP/2 where TLS comes to that, one request a connection. It does without the client of net/http: no proxy of
 // the environment, no redirect, no pool and no goroutine can then come between the check and the address (B36, B40).
 type httpCheck struct {
 	httpSettings
@@ -47,9 +44,7 @@ func newHTTP(s *spec) (probe, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.talk = newTalk(h); s.talk == nil && s.hold {
-		return nil, s.wrong("hold", errors.New("goes with a check of the status alone: leave out body and body_regex, or hold"))
-	}
+	s.talk = newTalk(h)
 	return h.probe, nil
 }
 
@@ -58,8 +53,13 @@ func newHTTPS(s *spec) (probe, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.tls, err = s.tlsConfig("http/1.1"); err != nil {
+	if h.tls, err = s.tlsConfig(h.versions()...); err != nil {
 		return nil, err
+	}
+	for _, name := range h.tls.NextProtos {
+		if name != overHTTP2 && name != overHTTP1 {
+			return nil, s.wrong("alpn", fmt.Errorf("https speaks %s and %s, not %s", overHTTP2, overHTTP1, quote(name)))
+		}
 	}
 	return h.probe, nil
 }
@@ -70,6 +70,9 @@ func buildHTTP(s *spec) (*httpCheck, error) {
 	}
 	if s.http.method == http.MethodHead && s.http.wantsBody() {
 		return nil, s.wrong("method", errHead)
+	}
+	if s.http.auth != nil && s.http.header["Authorization"] != nil {
+		return nil, s.wrong("header", errors.New("Authorization comes from basic_auth or bearer: keep one of the two"))
 	}
 	if s.http.statuses == nil {
 		s.http.statuses = statuses{{200, 399}}
@@ -106,29 +109,48 @@ func (h *httpSettings) headers() http.Header {
 	return all
 }
 
-func (h *httpSettings) wantsBody() bool { return h.body != "" || h.regex != nil }
-
 func (h *httpCheck) probe(ctx context.Context, addr netip.AddrPort) error {
-	conn, hangUp, err := dial(ctx, addr)
+	request, err := h.ask(addr)
+	if err != nil {
+		return err
+	}
+	conn, hangUp, err := h.spec.dialer.dial(ctx, addr)
 	if err != nil {
 		return err
 	}
 	defer hangUp()
 	if h.tls == nil {
-		return h.exchange(conn, addr)
+		return h.exchange(conn, request)
 	}
 	client, err := secure(ctx, conn, h.tls)
 	if err != nil {
 		return err
 	}
 	defer client.Close() // says goodbye in TLS; hangUp follows
-	return h.exchange(client, addr)
+	if client.ConnectionState().NegotiatedProtocol == overHTTP2 {
+		return h.exchangeHTTP2(client, request)
+	}
+	return h.exchange(client, request)
+}
+
+// ask is the question for one address.
+func (h *httpCheck) ask(addr netip.AddrPort) (*http.Request, error) {
+	request := *h.request
+	request.Host = h.host(addr)
+	if h.auth == nil {
+		return &request, nil
+	}
+	value, err := h.auth.read()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrAbstain, err)
+	}
+	request.Header = request.Header.Clone()
+	request.Header.Set("Authorization", value)
+	return &request, nil
 }
 
 // exchange puts the question and judges the answer.
-func (h *httpCheck) exchange(conn io.ReadWriter, addr netip.AddrPort) error {
-	request := *h.request
-	request.Host = h.host(addr)
+func (h *httpCheck) exchange(conn io.ReadWriter, request *http.Request) error {
 	if err := request.Write(conn); err != nil {
 		return requestFailure(err)
 	}
@@ -160,8 +182,18 @@ func (h *httpCheck) judge(r io.Reader) error {
 	if err != nil {
 		return err
 	}
+	return h.accept(response)
+}
+
+// accept judges a response that has begun well.
+func (h *httpCheck) accept(response *http.Response) error {
 	if !h.statuses.contain(response.StatusCode) {
 		return fmt.Errorf("status %d", response.StatusCode)
+	}
+	for i := range h.matches {
+		if err := h.matches[i].judge(response.Header); err != nil {
+			return err
+		}
 	}
 	if !h.wantsBody() {
 		return nil
@@ -199,13 +231,16 @@ func (h *httpCheck) final(br *bufio.Reader, src *source) (*http.Response, error)
 		if err != nil {
 			return nil, err
 		}
-		interim := response.StatusCode >= 100 && response.StatusCode <= 199
-		if !interim || response.StatusCode == http.StatusSwitchingProtocols {
+		if !interim(response.StatusCode) || response.StatusCode == http.StatusSwitchingProtocols {
 			return response, nil
 		}
 	}
-	return nil, fmt.Errorf("more than %d interim responses", interimLimit)
+	return nil, errInterim
 }
+
+var errInterim = fmt.Errorf("more than %d interim responses", interimLimit)
+
+func interim(status int) bool { return status >= 100 && status <= 199 }
 
 // read reads one response head. What the peer began with is kept aside, to show it if it is not HTTP.
 func (h *httpCheck) read(br *bufio.Reader, src *source) (*http.Response, error) {
@@ -223,38 +258,4 @@ func (h *httpCheck) read(br *bufio.Reader, src *source) (*http.Response, error) 
 		return nil, malformed(start[:n])
 	}
 	return response, nil
-}
-
-// judgeBody searches the first bodyLimit bytes. A text is good as soon as it is there, even if the peer then fails;
-// a regular expression may have something to say about the end, so it waits for one.
-func (h *httpCheck) judgeBody(response *http.Response) error {
-	body, err := decoded(response)
-	buf := make([]byte, 0, bodyLimit)
-	for err == nil && len(buf) < cap(buf) {
-		var n int
-		n, err = body.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		if h.regex == nil && h.contains(buf) {
-			return nil
-		}
-	}
-	switch {
-	case h.contains(buf) && (h.regex == nil || h.regex.Match(buf)):
-		return nil
-	case err != nil && err != io.EOF:
-		return bodyFailure(err)
-	case !h.contains(buf):
-		return fmt.Errorf("body does not contain %s", quote(h.body))
-	}
-	return fmt.Errorf("body does not match %s", quote(h.regex.String()))
-}
-
-func (h *httpCheck) contains(buf []byte) bool { return bytes.Contains(buf, []byte(h.body)) }
-
-// decoded undoes compression. A coding that was not asked for is left as it is: the search will not find its text.
-func decoded(response *http.Response) (io.Reader, error) {
-	if !strings.EqualFold(response.Header.Get("Content-Encoding"), "gzip") {
-		return response.Body, nil
-	}
-	return gzip.NewReader(response.Body)
 }

@@ -4,22 +4,26 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 )
 
 // httpOptions are the options of http and https.
-var httpOptions = []string{"method", "header", "status", "body", "body_regex"}
+var httpOptions = []string{
+	"method", "header", "basic_auth", "bearer", "status", "expect_header", "no_header",
+	"body", "body_regex", "no_body", "no_body_regex",
+}
 
 // httpSettings is what they come to.
 type httpSettings struct {
 	method   string // "": GET
 	header   http.Header
+	auth     *credential // nil: none
 	statuses statuses
-	body     string         // "": not asked for
-	regex    *regexp.Regexp // nil: not asked for
+	matches  []match // of headers
+	wanted   content // what the body must have
+	unwanted content // what it must not have
 }
 
 func setMethod(s *settings, v []string) (shown []string, hidden []byte, err error) {
@@ -57,22 +61,6 @@ func setHeader(s *settings, v []string) (shown []string, hidden []byte, err erro
 	}
 	s.http.header.Add(name, v[1])
 	return []string{name, "…"}, []byte(v[1]), nil
-}
-
-func setBody(s *settings, v []string) (shown []string, hidden []byte, err error) {
-	if v[0] == "" || len(v[0]) > bodyLimit {
-		return nil, nil, fmt.Errorf("the text has %d bytes: write 1 to %d", len(v[0]), bodyLimit)
-	}
-	s.http.body = v[0]
-	return v, nil, nil
-}
-
-func setBodyRegex(s *settings, v []string) (shown []string, hidden []byte, err error) {
-	if v[0] == "" {
-		return nil, nil, errors.New("the expression is empty, and would match every body")
-	}
-	s.http.regex, err = regexp.Compile(v[0])
-	return v, nil, err
 }
 
 func setStatus(s *settings, v []string) (shown []string, hidden []byte, err error) {

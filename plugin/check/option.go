@@ -32,6 +32,7 @@ type option struct {
 	name string
 	args string // the names of its values, as the manual writes them
 	many bool   // may stand more than once
+	step bool   // of a dialogue: those keep their order, among all of them
 
 	// set stores the values and returns them in canonical form: those that may be shown, and what must not be,
 	// which is nil if nothing is hidden.
@@ -43,23 +44,42 @@ type option struct {
 var options = []option{
 	{name: "method", args: "NAME", set: setMethod},
 	{name: "header", args: "NAME VALUE", many: true, set: setHeader},
+	{name: "basic_auth", args: "FILE", set: setBasicAuth},
+	{name: "bearer", args: "FILE", set: setBearer},
 	{name: "status", args: "LIST", set: setStatus},
+	{name: "expect_header", args: "NAME REGEXP", many: true, set: setExpectHeader},
+	{name: "no_header", args: "NAME REGEXP", many: true, set: setNoHeader},
 	{name: "body", args: "TEXT", set: setBody},
 	{name: "body_regex", args: "REGEXP", set: setBodyRegex},
+	{name: "no_body", args: "TEXT", set: setNoBody},
+	{name: "no_body_regex", args: "REGEXP", set: setNoBodyRegex},
+	{name: "send", args: "TEXT", many: true, step: true, set: setSend},
+	{name: "expect", args: "TEXT", many: true, step: true, set: setExpect},
+	{name: "expect_regex", args: "REGEXP", many: true, step: true, set: setExpectRegex},
+	{name: "starttls", many: true, step: true, set: setStartTLS},
+	{name: "reset", set: setReset},
 	{name: "hold", set: setHold},
 	{name: "server_name", args: "NAME", set: setServerName},
 	{name: "insecure", set: setInsecure},
 	{name: "ca", args: "FILE", set: setCA},
 	{name: "cert", args: "FILE", set: setCert},
 	{name: "key", args: "FILE", set: setKey},
+	{name: "alpn", args: "NAME[,NAME]", set: setALPN},
+	{name: "expires", args: "DURATION", set: setExpires},
+	{name: "from", args: "ADDRESS", many: true, set: setFrom},
+	{name: "invert", set: setInvert},
 }
 
 // settings is what the options of one check come to.
 type settings struct {
-	http  httpSettings
-	tls   tlsSettings
-	hold  bool
-	given []given // in the order of the canonical text
+	http   httpSettings
+	tls    tlsSettings
+	dialer dialer
+	steps  []step // of a dialogue
+	reset  bool
+	hold   bool
+	invert bool
+	given  []given // in the order of the canonical text
 }
 
 // A given is an option as it was given: where in the call of New, what may be shown of it, and what must not be.
@@ -87,7 +107,7 @@ func Options(scheme string) []string {
 	if !ok {
 		return nil
 	}
-	return slices.Sorted(slices.Values(s.options))
+	return slices.Sorted(slices.Values(s.takes()))
 }
 
 func findOption(name string) (*option, bool) {
@@ -106,7 +126,7 @@ func (s *settings) add(index int, in Option, at *scheme) error {
 	switch {
 	case !ok:
 		return fmt.Errorf("unknown option %s: %s", quote(in.Name), at.allows())
-	case !slices.Contains(at.options, o.name):
+	case !slices.Contains(at.takes(), o.name):
 		return fmt.Errorf("option %s is for %s: %s", o.name, takenBy(o.name), at.allows())
 	case len(in.Values) != o.takes():
 		return fmt.Errorf("option %s has %d values: write %s", o.name, len(in.Values),
@@ -123,17 +143,21 @@ func (s *settings) add(index int, in Option, at *scheme) error {
 }
 
 // keep inserts g at its place in the canonical text: by the table, then by name, then as written. The last keeps
-// the order of headers of one name, which is the only order that HTTP gives a meaning to (RFC 9110, 5.3).
+// the order of headers of one name, which is the only order that HTTP gives a meaning to (RFC 9110, 5.3), and of the
+// steps of a dialogue.
 func (s *settings) keep(g given) {
 	s.given = append(s.given, g)
 	slices.SortStableFunc(s.given, func(a, b given) int {
+		if a.option.step && b.option.step {
+			return 0
+		}
 		return cmp.Or(cmp.Compare(a.option.rank(), b.option.rank()), slices.Compare(a.shown, b.shown))
 	})
 }
 
-// rank is the option's row in the table.
+// rank is the option's row in the table. All steps of a dialogue rank alike.
 func (o *option) rank() int {
-	return slices.IndexFunc(options, func(other option) bool { return other.name == o.name })
+	return slices.IndexFunc(options, func(other option) bool { return other.name == o.name || other.step && o.step })
 }
 
 func (s *settings) has(name string) bool {
@@ -146,17 +170,17 @@ func (s *settings) wrong(name string, err error) error {
 	return &OptionError{Index: s.given[i].index, Err: fmt.Errorf("option %s: %w", name, err)}
 }
 
+// takes lists the options of the scheme.
+func (s *scheme) takes() []string { return slices.Concat(s.options, everyOptions) }
+
 // allows says what would be right where an option is wrong.
 func (s *scheme) allows() string {
-	if len(s.options) == 0 {
-		return s.name + " takes no options"
-	}
 	return s.name + " takes " + strings.Join(Options(s.name), ", ")
 }
 
 // takenBy lists the schemes that take the option.
 func takenBy(name string) string {
-	return schemeNames(func(s *scheme) bool { return slices.Contains(s.options, name) })
+	return schemeNames(func(s *scheme) bool { return slices.Contains(s.takes(), name) })
 }
 
 // word quotes a value unless it reads as one word without quotes.

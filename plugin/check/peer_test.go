@@ -260,6 +260,7 @@ func TestCancel(t *testing.T) {
 		"connecting": {mustNew(t, "tcp://:1"), full(t)},
 		"handshake":  {mustNew(t, "https://www.example.org/"), p.addr},
 		"response":   {mustNew(t, "http://"), p.addr},
+		"inverted":   {mustNew(t, "http://", opt("invert")), p.addr},
 	} {
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)

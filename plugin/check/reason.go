@@ -21,6 +21,12 @@ import (
 // A reason is the text of a failure and nothing more. The error that caused it is dropped, for its text repeats the
 // address, and peers can write into it what they like: only words of ours and quoted ones of theirs come through.
 
+// A phrase is an error in words of ours, fit for a reason as it is.
+type phrase string
+
+// Error is the text.
+func (p phrase) Error() string { return string(p) }
+
 // quoteLimit bounds text that is not ours, in bytes with its quotes.
 const quoteLimit = 64
 
@@ -77,6 +83,10 @@ func words(err error) string {
 		if errors.Is(err, c.err) {
 			return c.words
 		}
+	}
+	var ours phrase
+	if errors.As(err, &ours) {
+		return string(ours)
 	}
 	var corrupt flate.CorruptInputError
 	if errors.As(err, &corrupt) {

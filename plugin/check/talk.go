@@ -15,8 +15,8 @@ type Talk struct {
 	before, from []byte     // the request, before and from behind the host
 }
 
-// Talk returns the check as a conversation, or nil if it is none that can be held piece by piece: one in TLS, or one
-// about a body.
+// Talk returns the check as a conversation, or nil if it is none that can be held piece by piece: one in TLS, one about
+// a body, or one for which a file has to be looked at.
 func (c *Check) Talk() *Talk { return c.talk }
 
 // Hold reports whether the connection of a good probe is to be kept, so that its end tells of the peer's.
@@ -29,7 +29,7 @@ func newTalk(h *httpCheck) *Talk {
 	if h == nil {
 		return new(Talk)
 	}
-	if h.tls != nil || h.wantsBody() {
+	if h.tls != nil || h.auth != nil || h.wantsBody() {
 		return nil
 	}
 	var written bytes.Buffer

@@ -2,40 +2,97 @@ package check
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"net"
 	"net/netip"
+	"slices"
 )
 
-// newTCP builds the check that only connects (B33).
+// newTCP builds the check that connects, and holds a dialogue if there are steps (B33).
 func newTCP(s *spec) (probe, error) {
-	if s.host != "" {
-		return nil, errors.New("tcp takes no host, for it tells the peer nothing: write " + s.scheme.example)
-	}
 	if s.path != "" || s.query != "" {
 		return nil, errors.New("tcp takes no path and no query: write " + s.scheme.example)
 	}
-	s.talk = newTalk(nil)
-	return probeTCP, nil
+	if s.has("starttls") {
+		return newStartTLS(s)
+	}
+	if s.host != "" {
+		return nil, errors.New("tcp takes no host, for it tells the peer nothing: write " + s.scheme.example)
+	}
+	for _, name := range tlsOptions {
+		if s.has(name) {
+			return nil, s.wrong(name, errors.New("needs the step starttls beside it"))
+		}
+	}
+	if len(s.steps) == 0 && !s.reset {
+		s.talk = newTalk(nil)
+	}
+	c := &tcpCheck{spec: s}
+	return c.probe, nil
 }
 
-// holdOptions are those of the schemes whose connection can be kept.
-var holdOptions = []string{"hold"}
-
-func setHold(s *settings, _ []string) (shown []string, hidden []byte, err error) {
-	s.hold = true
-	return nil, nil, nil
+func newStartTLS(s *spec) (probe, error) {
+	config, err := s.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
+	c := &tcpCheck{spec: s, tls: config}
+	return c.probe, nil
 }
 
-// probeTCP is content with a connection. It takes leave with a FIN, so that a server that accepts and reads sees an
-// orderly end and not an error to log.
-func probeTCP(ctx context.Context, addr netip.AddrPort) error {
-	conn, hangUp, err := dial(ctx, addr)
+// A tcpCheck asks for a connection, and what follows on it.
+type tcpCheck struct {
+	spec *spec
+	tls  *tls.Config // nil if no step begins TLS
+}
+
+// probe takes leave with a FIN, so that a server that accepts and reads sees an orderly end and not an error to log,
+// unless a reset is asked for.
+func (c *tcpCheck) probe(ctx context.Context, addr netip.AddrPort) error {
+	conn, hangUp, err := c.spec.dialer.dial(ctx, addr)
 	if err != nil {
 		return err
 	}
 	defer hangUp()
-	if half, ok := conn.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite() // the peer has shown that it accepts, which is all that was asked
+	if len(c.spec.steps) > 0 {
+		err = c.hold(ctx, conn)
 	}
-	return nil
+	takeLeave(conn, c.spec.reset)
+	return err
+}
+
+// hold holds the dialogue.
+func (c *tcpCheck) hold(ctx context.Context, conn net.Conn) error {
+	d := &dialogue{conn: conn, tls: c.tls, left: responseLimit}
+	err := d.hold(ctx, c.spec.steps)
+	if client, ok := d.conn.(*tls.Conn); ok && !c.spec.reset {
+		_ = client.CloseWrite() // says goodbye in TLS
+	}
+	return err
+}
+
+// takeLeave ends our side of a connection whose peer has shown all that was asked, so that no error matters.
+func takeLeave(conn net.Conn, reset bool) {
+	tcp, ok := conn.(*net.TCPConn)
+	switch {
+	case !ok:
+	case reset:
+		_ = tcp.SetLinger(0)
+	default:
+		_ = tcp.CloseWrite()
+	}
+}
+
+// tcpOptions are the options of tcp.
+var tcpOptions = slices.Concat(stepOptions, []string{"reset"}, tlsOptions, holdOptions, socketOptions)
+
+// holdOptions are those of the schemes whose connection can be kept.
+var holdOptions = []string{"hold"}
+
+var errHold = errors.New("goes with a check of the connection or of the status alone: leave out hold, or the other options")
+
+func setHold(s *settings, _ []string) (shown []string, hidden []byte, err error) {
+	s.hold = true
+	return nil, nil, nil
 }

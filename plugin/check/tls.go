@@ -8,10 +8,11 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"time"
 )
 
 // tlsOptions are the options of every scheme that speaks TLS.
-var tlsOptions = []string{"server_name", "insecure", "ca", "cert", "key"}
+var tlsOptions = []string{"server_name", "insecure", "ca", "cert", "key", "expires"}
 
 // tlsSettings is what they come to.
 type tlsSettings struct {
@@ -19,6 +20,8 @@ type tlsSettings struct {
 	insecure   bool
 	ca         *x509.CertPool // nil: the system's
 	cert, key  []byte         // PEM, both or neither
+	expires    time.Duration  // how long the certificate must be good for
+	alpn       []string       // nil: what the scheme speaks
 }
 
 func setServerName(s *settings, v []string) (shown []string, hidden []byte, err error) {
@@ -55,14 +58,16 @@ func setKey(s *settings, v []string) (shown []string, hidden []byte, err error) 
 
 // tlsConfig judges the TLS options together. The name in the certificate is server_name, else the URL's host; where
 // there is neither, the check must say that it does not care.
-func (s *spec) tlsConfig(protocol string) (*tls.Config, error) {
+//
+// The protocols are those to offer, unless the option alpn names others; none to offer none.
+func (s *spec) tlsConfig(protocols ...string) (*tls.Config, error) {
 	name := s.tls.serverName
 	if name == "" {
 		name = s.host
 	}
 	if name == "" && !s.tls.insecure {
-		return nil, fmt.Errorf("%s without a host cannot tell whose certificate is right: name a host, as in %s, "+
-			"or add server_name NAME or insecure", s.scheme.name, s.scheme.example)
+		return nil, fmt.Errorf("%s without a host cannot tell whose certificate is right: name a host, as in %s://%s, "+
+			"or add server_name NAME or insecure", s.scheme.name, s.scheme.name, s.authority("www.example.org", s.port))
 	}
 	if s.tls.ca != nil && s.tls.insecure {
 		return nil, s.wrong("ca", errors.New("insecure verifies nothing: keep one of the two"))
@@ -71,13 +76,17 @@ func (s *spec) tlsConfig(protocol string) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.tls.alpn != nil {
+		protocols = s.tls.alpn
+	}
 	return &tls.Config{
 		ServerName:         name,
 		InsecureSkipVerify: s.tls.insecure,
 		RootCAs:            s.tls.ca,
 		Certificates:       certs,
 		MinVersion:         tls.VersionTLS12,
-		NextProtos:         []string{protocol},
+		NextProtos:         protocols,
+		VerifyConnection:   s.tls.judge,
 		// No ClientSessionCache: a resumed session would leave the certificate unseen.
 	}, nil
 }
@@ -116,8 +125,11 @@ func certificateFault(err error, name string) string {
 		host    x509.HostnameError
 		unknown x509.UnknownAuthorityError
 		other   *tls.CertificateVerificationError
+		ours    phrase
 	)
 	switch {
+	case errors.As(err, &ours):
+		return string(ours)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return validity(invalid.Cert)
 	case errors.As(err, &host):

@@ -205,7 +205,7 @@ func TestHandshakeForm(t *testing.T) {
 	states := make(chan tls.ConnectionState, 4)
 	config := &tls.Config{
 		Certificates:       []tls.Certificate{cert},
-		NextProtos:         []string{"h2", "http/1.1"},
+		NextProtos:         []string{"http/1.1"},
 		GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) { hellos <- h; return nil, nil },
 	}
 	p := listen(t, "127.0.0.1", overTLS(config, func(conn net.Conn) {
@@ -218,7 +218,7 @@ func TestHandshakeForm(t *testing.T) {
 			t.Fatal(err)
 		}
 		hello, state := <-hellos, <-states
-		if hello.ServerName != "www.example.org" || fmt.Sprint(hello.SupportedProtos) != "[http/1.1]" {
+		if hello.ServerName != "www.example.org" || fmt.Sprint(hello.SupportedProtos) != "[h2 http/1.1]" {
 			t.Errorf("asked for %s, %v", hello.ServerName, hello.SupportedProtos)
 		}
 		if state.DidResume || state.NegotiatedProtocol != "http/1.1" {

@@ -1,0 +1,89 @@
+package check_test
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/coredns-multivalue/multivalue/plugin/check"
+)
+
+// All of 127.0.0.0/8 are addresses of this host.
+func TestFrom(t *testing.T) {
+	seen := make(chan net.Addr, 1)
+	v4 := listen(t, "127.0.0.1", func(conn net.Conn) { seen <- conn.RemoteAddr(); answer(ok)(conn) })
+	v6 := listen(t, "::1", func(conn net.Conn) { seen <- conn.RemoteAddr(); answer(ok)(conn) })
+	both := [][]string{opt("from", "127.0.0.2"), opt("from", "::1")}
+	for _, url := range []string{"tcp://:1", "http://"} {
+		for peer, source := range map[*peer]string{v4: "127.0.0.2", v6: "::1"} {
+			if err := probe(mustNew(t, url, both...), peer.addr); err != nil {
+				t.Errorf("%s: %v", url, err)
+			}
+			if host, _, _ := net.SplitHostPort((<-seen).String()); host != source {
+				t.Errorf("%s came from %s, want %s", url, host, source)
+			}
+		}
+	}
+}
+
+func TestFromThatCannotBe(t *testing.T) {
+	p := listen(t, "127.0.0.1", answer(ok))
+	for from, want := range map[string]string{
+		"192.0.2.1": "could not ask: from 192.0.2.1 is no address of this host",
+		"::1":       "could not ask: from ::1 is of another family than the target",
+	} {
+		err := probe(mustNew(t, "tcp://:1", opt("from", from)), p.addr)
+		if !errors.Is(err, check.ErrAbstain) || reason(err) != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	mapped := netip.AddrPortFrom(netip.AddrFrom16(p.addr.Addr().As16()), p.addr.Port())
+	if err := probe(mustNew(t, "tcp://:1", opt("from", "127.0.0.1")), mapped); err != nil {
+		t.Errorf("mapped: %v", err)
+	}
+	for _, lines := range [][][]string{
+		{opt("from", "localhost")}, {opt("from", "0.0.0.0")}, {opt("from", "ff02::1")}, {opt("from", "fe80::1%lo")},
+		{opt("from", "::ffff:127.0.0.1")}, {opt("from", "127.0.0.1"), opt("from", "127.0.0.2")},
+	} {
+		if c, err := check.New("tcp://:1", options(lines...)...); err == nil {
+			t.Errorf("%s is accepted", c)
+		}
+	}
+}
+
+// What has a source or is inverted is asked by a goroutine, and no connection is kept for it.
+func TestFromAndInvertAreNoTalk(t *testing.T) {
+	for _, line := range [][]string{opt("from", "127.0.0.1"), opt("invert")} {
+		if mustNew(t, "tcp://:1", line).Talk() != nil {
+			t.Errorf("%v is a conversation, which knows nothing of it", line)
+		}
+		_, err := check.New("tcp://:1", options(opt("hold"), line)...)
+		if err == nil || !strings.HasPrefix(err.Error(), "option hold: ") {
+			t.Errorf("%v with hold: %v", line, err)
+		}
+	}
+}
+
+func TestInvert(t *testing.T) {
+	p := listen(t, "127.0.0.1", answer("HTTP/1.1 503 Busy\r\n\r\n"))
+	const answered = "answered, and invert is set"
+	for _, tt := range []struct {
+		url   string
+		lines [][]string
+		addr  netip.AddrPort
+		want  string
+	}{
+		{"tcp://:1", nil, p.addr, answered},
+		{"tcp://:1", nil, refusing(t), ""},
+		{"http://", nil, p.addr, ""},
+		{"http://", [][]string{opt("status", "503")}, p.addr, answered},
+		{"tcp://:1", [][]string{opt("from", "192.0.2.1")}, p.addr, "could not ask: from 192.0.2.1 is no address of this host"},
+	} {
+		c := mustNew(t, tt.url, append(tt.lines, opt("invert"))...)
+		if got := reason(probe(c, tt.addr)); got != tt.want {
+			t.Errorf("%s: %q, want %q", c, got, tt.want)
+		}
+	}
+}

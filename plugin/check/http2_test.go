@@ -1,0 +1,194 @@
+package check_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/check"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// serveHTTP2 is the server of net/http, which speaks both versions over TLS.
+func serveHTTP2(tb testing.TB, handler http.HandlerFunc) netip.AddrPort {
+	s := httptest.NewUnstartedServer(handler)
+	s.EnableHTTP2, s.TLS = true, &tls.Config{NextProtos: []string{"h2", "http/1.1"}}
+	s.StartTLS()
+	tb.Cleanup(s.Close)
+	return netip.MustParseAddrPort(s.Listener.Addr().String())
+}
+
+func TestHTTP2(t *testing.T) {
+	seen := make(chan *http.Request, 1)
+	addr := serveHTTP2(t, func(w http.ResponseWriter, r *http.Request) {
+		seen <- r
+		w.Header().Set("X-Mode", "primary")
+		if r.URL.Path == "/early" {
+			w.WriteHeader(http.StatusEarlyHints)
+		}
+		if r.URL.Path == "/503" {
+			w.WriteHeader(503)
+		}
+		io.WriteString(w, strings.Repeat("hay", 1000)+"needle")
+	})
+	for _, tt := range []struct {
+		path, proto string
+		lines       [][]string
+		want        string
+	}{
+		{"/?a=b", "HTTP/2.0", nil, ""},
+		{"/", "HTTP/2.0", [][]string{opt("body", "needle"), opt("body_regex", "needle$")}, ""},
+		{"/", "HTTP/2.0", [][]string{opt("body", "thread")}, `body does not contain "thread"`},
+		{"/", "HTTP/2.0", [][]string{opt("method", "HEAD")}, ""},
+		{"/", "HTTP/2.0", [][]string{opt("header", "X-Big", strings.Repeat("x", 40000))}, ""},
+		{"/", "HTTP/2.0", [][]string{opt("expect_header", "x-mode", "^prim")}, ""},
+		{"/early", "HTTP/2.0", nil, ""},
+		{"/503", "HTTP/2.0", nil, "status 503"},
+		{"/", "HTTP/2.0", [][]string{opt("alpn", "h2")}, ""},
+		{"/", "HTTP/1.1", [][]string{opt("alpn", "http/1.1")}, ""},
+		{"/", "HTTP/1.1", [][]string{opt("header", "Upgrade", "websocket")}, ""},
+		{"/", "HTTP/1.1", [][]string{opt("status", "101,200")}, ""},
+	} {
+		c := mustNew(t, "https://www.example.org"+tt.path, append(tt.lines, opt("insecure"))...)
+		if got := reason(probe(c, addr)); got != tt.want {
+			t.Errorf("%s: %q, want %q", c, got, tt.want)
+		}
+		if len(seen) == 0 {
+			t.Errorf("%s asked nothing", c)
+			continue
+		}
+		r := <-seen
+		host := fmt.Sprintf("www.example.org:%d", addr.Port())
+		if r.Proto != tt.proto || r.Host != host || r.RequestURI != tt.path || r.UserAgent() != "coredns-multivalue" {
+			t.Errorf("%s: %s %s %s, %q", c, r.Proto, r.Host, r.RequestURI, r.UserAgent())
+		}
+	}
+}
+
+// h2 plays a peer that speaks HTTP/2, up to a point. It has read the request when it is asked to play.
+func h2(t *testing.T, play func(f *http2.Framer)) func(net.Conn) {
+	cert, _ := sign(t, template("www.example.org"), nil)
+	config := &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}}
+	return overTLS(config, func(conn net.Conn) {
+		io.ReadFull(conn, make([]byte, len(http2.ClientPreface)))
+		f := http2.NewFramer(conn, conn)
+		for {
+			frame, err := f.ReadFrame()
+			if err != nil {
+				return
+			}
+			if frame.Header().Type == http2.FrameHeaders {
+				break
+			}
+		}
+		play(f)
+		hold(conn)
+	})
+}
+
+func head(f *http2.Framer, end bool, fields ...string) {
+	var block bytes.Buffer
+	e := hpack.NewEncoder(&block)
+	for i := 0; i < len(fields); i += 2 {
+		e.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
+	}
+	f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: end})
+}
+
+// forever repeats until the peer of the peer has hung up.
+func forever(write func() error) {
+	for write() == nil {
+	}
+}
+
+func TestBadHTTP2Peers(t *testing.T) {
+	for name, tt := range map[string]struct {
+		play  func(f *http2.Framer)
+		limit time.Duration
+		want  string
+	}{
+		"silent":           {func(f *http2.Framer) {}, brief, "no response: timed out"},
+		"settings only":    {func(f *http2.Framer) { f.WriteSettings() }, brief, "no response: timed out"},
+		"endless settings": {func(f *http2.Framer) { forever(func() error { return f.WriteSettings() }) }, patient, "no response: longer than 64 KiB"},
+		"endless pings":    {func(f *http2.Framer) { forever(func() error { return f.WritePing(false, [8]byte{}) }) }, patient, "no response: longer than 64 KiB"},
+		"endless interims": {func(f *http2.Framer) {
+			forever(func() error { head(f, false, ":status", "103"); return f.WriteData(3, false, nil) })
+		}, patient, "more than 5 interim responses"},
+		"endless head":     {endlessHead, patient, "no response: (longer than 64 KiB|[A-Z_]+ in http/2)|malformed response: a head without a status, or too long"},
+		"goes away":        {func(f *http2.Framer) { f.WriteGoAway(0, http2.ErrCodeNo, nil) }, patient, "no response: peer went away: NO_ERROR"},
+		"goes away, angry": {func(f *http2.Framer) { f.WriteGoAway(1, http2.ErrCodeEnhanceYourCalm, nil) }, patient, "no response: peer went away: ENHANCE_YOUR_CALM"},
+		"goes away, later": {func(f *http2.Framer) {
+			f.WriteGoAway(1, http2.ErrCodeNo, nil)
+			head(f, false, ":status", "200")
+			f.WriteData(1, true, []byte("needle"))
+		}, patient, ""},
+		"ends the stream":   {func(f *http2.Framer) { f.WriteRSTStream(1, http2.ErrCodeRefusedStream) }, patient, "no response: peer ended the stream: REFUSED_STREAM"},
+		"body without head": {func(f *http2.Framer) { f.WriteData(1, false, []byte("needle")) }, patient, "malformed response: a body without a head"},
+		"no status":         {func(f *http2.Framer) { head(f, true, "a", "b") }, patient, "malformed response: a head without a status, or too long"},
+		"bad fields":        {func(f *http2.Framer) { head(f, true, ":status", "200", "A", "b") }, patient, "no response: PROTOCOL_ERROR in http/2"},
+		"pushes": {func(f *http2.Framer) {
+			f.WritePushPromise(http2.PushPromiseParam{StreamID: 1, PromiseID: 2, EndHeaders: true})
+		}, patient,
+			"no response: (peer pushes, which it was told not to|PROTOCOL_ERROR in http/2)"},
+		"not http/2": {func(f *http2.Framer) { f.WriteRawFrame('H', 'T', 'T'<<16, make([]byte, 1<<20)) }, patient, "no response: (peer does not speak http/2|FRAME_SIZE_ERROR in http/2)"},
+		"other stream": {func(f *http2.Framer) {
+			f.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: []byte{0x88}, EndHeaders: true})
+		}, brief, "no response: timed out"},
+		"no body": {func(f *http2.Framer) { head(f, true, ":status", "200") }, patient, `body does not contain "needle"`},
+		"endless body": {func(f *http2.Framer) {
+			head(f, false, ":status", "200")
+			forever(func() error { return f.WriteData(1, false, []byte("hay")) })
+		}, patient, `body does not contain "needle"|reading the body: longer than 64 KiB`},
+		"endless empty body": {func(f *http2.Framer) {
+			head(f, false, ":status", "200")
+			forever(func() error { return f.WriteData(1, false, nil) })
+		}, patient, "reading the body: longer than 64 KiB"},
+		"stream ends amid": {func(f *http2.Framer) { head(f, false, ":status", "200"); f.WriteRSTStream(1, http2.ErrCodeCancel) }, patient, "reading the body: peer ended the stream: CANCEL"},
+		"trailers": {func(f *http2.Framer) {
+			head(f, false, ":status", "200")
+			f.WriteData(1, false, []byte("needle"))
+			head(f, true, "a", "b")
+		}, patient, ""},
+		"body stalls": {func(f *http2.Framer) { head(f, false, ":status", "200"); f.WriteData(1, false, []byte("hay")) }, brief, "reading the body: timed out"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := listen(t, "127.0.0.1", h2(t, tt.play))
+			err := probeFor(mustNew(t, "https://", opt("insecure"), needle), p.addr, tt.limit)
+			if !regexp.MustCompile("^(?:"+tt.want+")$").MatchString(reason(err)) || errors.Is(err, check.ErrAbstain) {
+				t.Errorf("%v, want %s", err, tt.want)
+			}
+		})
+	}
+}
+
+// endlessHead is one head that never ends.
+func endlessHead(f *http2.Framer) {
+	var block bytes.Buffer
+	hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
+	f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes()})
+	block.Reset()
+	e := hpack.NewEncoder(&block)
+	for range 10 {
+		e.WriteField(hpack.HeaderField{Name: "more", Value: "and more", Sensitive: true})
+	}
+	forever(func() error { return f.WriteContinuation(1, false, block.Bytes()) })
+}
+
+// BenchmarkProbeHTTP2 has the handshake in it, which is most.
+func BenchmarkProbeHTTP2(b *testing.B) {
+	addr := serveHTTP2(b, func(http.ResponseWriter, *http.Request) {})
+	benchmarkAt(b, mustNew(b, "https://www.example.org/", opt("insecure")), addr)
+}

@@ -1,0 +1,162 @@
+package check
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+)
+
+// content is what a body has.
+type content struct {
+	text  string         // "": not asked for
+	regex *regexp.Regexp // nil: not asked for
+}
+
+func (c *content) asked() bool { return c.text != "" || c.regex != nil }
+
+func (h *httpSettings) wantsBody() bool { return h.wanted.asked() || h.unwanted.asked() }
+
+func setBody(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	return v, nil, s.http.wanted.setText(v[0])
+}
+
+func setBodyRegex(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	return v, nil, s.http.wanted.setRegex(v[0])
+}
+
+func setNoBody(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	return v, nil, s.http.unwanted.setText(v[0])
+}
+
+func setNoBodyRegex(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	return v, nil, s.http.unwanted.setRegex(v[0])
+}
+
+func (c *content) setText(text string) error {
+	if text == "" || len(text) > bodyLimit {
+		return fmt.Errorf("the text has %d bytes: write 1 to %d", len(text), bodyLimit)
+	}
+	c.text = text
+	return nil
+}
+
+func (c *content) setRegex(text string) (err error) {
+	if text == "" {
+		return errors.New("the expression is empty, and would match every body")
+	}
+	c.regex, err = regexp.Compile(text)
+	return err
+}
+
+// judgeBody searches the first bodyLimit bytes. A text is good as soon as it is there, even if the peer then fails;
+// a regular expression may have something to say about the end, and what must not be there may come at the end, so
+// both wait for one.
+func (h *httpCheck) judgeBody(response *http.Response) error {
+	body, err := decoded(response)
+	atOnce := h.wanted.regex == nil && !h.unwanted.asked()
+	buf := make([]byte, 0, bodyLimit)
+	for err == nil && len(buf) < cap(buf) {
+		var n int
+		n, err = body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if atOnce && h.wanted.contained(buf) {
+			return nil
+		}
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	if err := h.unwanted.refuse(buf, err); err != nil {
+		return err
+	}
+	return h.wanted.demand(buf, err)
+}
+
+// demand says what of the content a body lacks; ended is the failure that cut it short, if one did.
+func (c *content) demand(body []byte, ended error) error {
+	switch {
+	case c.contained(body) && (c.regex == nil || c.regex.Match(body)):
+		return nil
+	case ended != nil:
+		return bodyFailure(ended)
+	case !c.contained(body):
+		return fmt.Errorf("body does not contain %s", quote(c.text))
+	}
+	return fmt.Errorf("body does not match %s", quote(c.regex.String()))
+}
+
+// refuse says what of the content a body has. Of a body that was cut short nobody knows what else it has.
+func (c *content) refuse(body []byte, ended error) error {
+	switch {
+	case c.text != "" && c.contained(body):
+		return fmt.Errorf("body contains %s", quote(c.text))
+	case c.regex != nil && c.regex.Match(body):
+		return fmt.Errorf("body matches %s", quote(c.regex.String()))
+	case c.asked() && ended != nil:
+		return bodyFailure(ended)
+	}
+	return nil
+}
+
+func (c *content) contained(body []byte) bool { return bytes.Contains(body, []byte(c.text)) }
+
+// decoded undoes compression. A coding that was not asked for is left as it is: the search will not find its text.
+func decoded(response *http.Response) (io.Reader, error) {
+	if !strings.EqualFold(response.Header.Get("Content-Encoding"), "gzip") {
+		return response.Body, nil
+	}
+	return gzip.NewReader(response.Body)
+}
+
+// A match is what a header must, or must not, be like.
+type match struct {
+	name   string
+	regex  *regexp.Regexp
+	wanted bool
+}
+
+func setExpectHeader(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	return s.http.match(v, true)
+}
+
+func setNoHeader(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	return s.http.match(v, false)
+}
+
+func (h *httpSettings) match(v []string, wanted bool) (shown []string, hidden []byte, err error) {
+	if !isToken(v[0]) {
+		return nil, nil, fmt.Errorf("%s is not the name of a header", quote(v[0]))
+	}
+	name := http.CanonicalHeaderKey(v[0])
+	regex, err := regexp.Compile(v[1])
+	if err != nil {
+		return nil, nil, err
+	}
+	h.matches = append(h.matches, match{name, regex, wanted})
+	return []string{name, v[1]}, nil, nil
+}
+
+// judge says what is wrong with the headers. One of the values that a header has is enough.
+func (m *match) judge(header http.Header) error {
+	values := header[m.name]
+	for _, v := range values {
+		if m.regex.MatchString(v) {
+			if m.wanted {
+				return nil
+			}
+			return fmt.Errorf("header %s matches %s", quote(m.name), quote(m.regex.String()))
+		}
+	}
+	switch {
+	case !m.wanted:
+		return nil
+	case len(values) == 0:
+		return fmt.Errorf("no header %s", quote(m.name))
+	}
+	return fmt.Errorf("header %s does not match %s", quote(m.name), quote(m.regex.String()))
+}

@@ -1,0 +1,82 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+)
+
+// stepOptions are the steps of a dialogue. They keep the order in which they are given.
+var stepOptions = []string{"send", "expect", "expect_regex", "starttls"}
+
+const (
+	// stepLimit is how many steps a dialogue may have.
+	stepLimit = 64
+	// textLimit is how long, in bytes, the text of a step may be.
+	textLimit = 4096
+)
+
+// A step is one turn of a dialogue.
+type step struct {
+	what string // for a reason; what is sent is shown nowhere
+	take func(ctx context.Context, d *dialogue) error
+}
+
+func setSend(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	text, err := stepText(v[0])
+	if err != nil {
+		return nil, nil, err
+	}
+	return []string{"…"}, text, s.addStep("send", func(_ context.Context, d *dialogue) error { return d.send(text) })
+}
+
+func setExpect(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	text, err := stepText(v[0])
+	if err != nil {
+		return nil, nil, err
+	}
+	what := "expect " + quote(string(text))
+	return []string{escape(text)}, nil, s.addStep(what, func(_ context.Context, d *dialogue) error { return d.expect(text) })
+}
+
+func setExpectRegex(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	if v[0] == "" {
+		return nil, nil, errors.New("the expression is empty, and would match every line")
+	}
+	regex, err := regexp.Compile(v[0])
+	if err != nil {
+		return nil, nil, err
+	}
+	what := "expect_regex " + quote(v[0])
+	return v, nil, s.addStep(what, func(_ context.Context, d *dialogue) error { return d.expectLine(regex) })
+}
+
+func setStartTLS(s *settings, _ []string) (shown []string, hidden []byte, err error) {
+	if s.has("starttls") {
+		return nil, nil, errors.New("stands twice, and tls begins once: keep one")
+	}
+	return nil, nil, s.addStep("starttls", func(ctx context.Context, d *dialogue) error { return d.startTLS(ctx) })
+}
+
+func setReset(s *settings, _ []string) (shown []string, hidden []byte, err error) {
+	s.reset = true
+	return nil, nil, nil
+}
+
+func (s *settings) addStep(what string, take func(context.Context, *dialogue) error) error {
+	if len(s.steps) == stepLimit {
+		return fmt.Errorf("there are %d steps before it, and a dialogue may have no more", stepLimit)
+	}
+	s.steps = append(s.steps, step{what, take})
+	return nil
+}
+
+// stepText reads the text of a step.
+func stepText(text string) ([]byte, error) {
+	raw, err := unescape(text)
+	if err == nil && (len(raw) == 0 || len(raw) > textLimit) {
+		err = fmt.Errorf("the text has %d bytes: write 1 to %d", len(raw), textLimit)
+	}
+	return raw, err
+}

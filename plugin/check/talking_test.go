@@ -1,0 +1,96 @@
+package check
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+// FuzzUnescape holds that what escape writes is what unescape reads, and that it prints.
+func FuzzUnescape(f *testing.F) {
+	for _, seed := range []string{"", `a\r\n\t\\\x00\xFFé`, `\`, `\x`, `\x4`, `\xg0`, "\xff", "\ufffd\u202e\x1b"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, raw := range [][]byte{[]byte(text), must(unescape(text))} {
+			again, err := unescape(escape(raw))
+			if err != nil || !bytes.Equal(again, raw) {
+				t.Errorf("%q became %s, then %q, %v", raw, escape(raw), again, err)
+			}
+			if shown := escape(raw); strings.Trim(quote(shown), `"`) == "" && len(raw) > 0 {
+				t.Errorf("%q is shown as nothing", raw)
+			}
+		}
+	})
+}
+
+func must(raw []byte, err error) []byte {
+	if err != nil {
+		return nil
+	}
+	return raw
+}
+
+// half of a connection: what is said goes nowhere.
+type half struct {
+	io.Reader
+	io.Writer
+}
+
+// FuzzDialogue lets a peer say anything, in pieces of any size: the result does not turn on the pieces, no more is read
+// than promised, and the reason is fit for a log.
+func FuzzDialogue(f *testing.F) {
+	for _, seed := range []string{"", "220 a\r\n250 b\r\n", "250-a\r\n250-b\r\n250 c\r\nbye", "\n\n\n", "a220", strings.Repeat("x", 1<<16), "secret 250", "250 \xff"} {
+		f.Add([]byte(seed), "220", "^250 ", uint16(3))
+		f.Add([]byte(seed), `b\r\n`, "[a-c]$", uint16(1000))
+	}
+	f.Fuzz(func(t *testing.T, data []byte, text, regex string, size uint16) {
+		s := new(settings)
+		for i, o := range []Option{{"expect", []string{text}}, {"send", []string{"secret words"}}, {"expect_regex", []string{regex}}, {"expect", []string{text}}} {
+			if s.add(i, o, &schemes[slices.IndexFunc(schemes, func(s scheme) bool { return s.name == "tcp" })]) != nil {
+				return
+			}
+		}
+		var results []string
+		for _, r := range []io.Reader{bytes.NewReader(data), iotest.OneByteReader(bytes.NewReader(data)), iotest.DataErrReader(bytes.NewReader(data)),
+			&pieces{data, int(size) + 1}} {
+			count := &counter{r: r}
+			d := &dialogue{conn: half{count, io.Discard}, left: responseLimit}
+			err := d.hold(context.Background(), s.steps)
+			if count.n > responseLimit {
+				t.Errorf("read %d bytes", count.n)
+			}
+			result := ""
+			if err != nil {
+				result = err.Error()
+				decent(t, result)
+			}
+			results = append(results, result)
+		}
+		if len(slices.Compact(results)) != 1 {
+			t.Errorf("the result turns on the pieces: %q", results)
+		}
+		if data = data[:min(len(data), responseLimit)]; !bytes.Contains(data, []byte("secret")) && strings.Contains(results[0], "secret") && !strings.Contains(text+regex, "secret") {
+			t.Errorf("what was sent is told: %s", results[0])
+		}
+	})
+}
+
+// pieces reads in pieces of one size.
+type pieces struct {
+	data []byte
+	size int
+}
+
+func (p *pieces) Read(to []byte) (int, error) {
+	if len(p.data) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(to, p.data[:min(len(p.data), p.size)])
+	p.data = p.data[n:]
+	return n, nil
+}

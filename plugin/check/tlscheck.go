@@ -1,0 +1,156 @@
+package check
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// newTLS builds the check that shakes hands (B34).
+func newTLS(s *spec) (probe, error) {
+	if s.path != "" || s.query != "" {
+		return nil, errors.New("tls takes no path and no query: write " + s.scheme.example)
+	}
+	config, err := s.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, addr netip.AddrPort) error { return s.shakeHands(ctx, addr, config) }, nil
+}
+
+// shakeHands is content when the peer has taken our side of the handshake, too. In TLS 1.3 that shows only afterwards:
+// a server that wants another certificate of its client says so when the client believes to be done (RFC 8446, 4.4.2.4).
+// So the probe takes leave, and waits for what the peer says to that.
+func (s *spec) shakeHands(ctx context.Context, addr netip.AddrPort, config *tls.Config) error {
+	conn, hangUp, err := s.dialer.dial(ctx, addr)
+	if err != nil {
+		return err
+	}
+	defer hangUp()
+	client, err := secure(ctx, conn, config)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if err = client.CloseWrite(); err == nil {
+		_, err = client.Read(make([]byte, 1))
+	}
+	if refused(err) {
+		return tlsFailure(err, config.ServerName)
+	}
+	return nil
+}
+
+// refused reports whether that is how a peer ends a connection that it does not want. One that ends it in another way,
+// or says something, or nothing at all, has no objection.
+func refused(err error) bool {
+	var op *net.OpError
+	alert := errors.As(err, &op) && op.Op == "remote error"
+	return alert || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// judge has the last word on a handshake: it makes the demands that a check has beyond those of TLS.
+func (s *tlsSettings) judge(state tls.ConnectionState) error {
+	if s.alpn != nil && state.NegotiatedProtocol == "" {
+		return phrase("peer takes none of the protocols of alpn")
+	}
+	if s.expires > 0 {
+		return s.lasts(state)
+	}
+	return nil
+}
+
+// lasts looks for a certificate that ends too soon: the peer's own, and those above it, of which the chain that lasts
+// longest counts.
+func (s *tlsSettings) lasts(state tls.ConnectionState) error {
+	end := state.PeerCertificates[0].NotAfter
+	if best := longest(state); !best.IsZero() {
+		end = best
+	}
+	if time.Until(end) < s.expires {
+		return phrase(expiry(end, s.expires))
+	}
+	return nil
+}
+
+// longest is when the last of the verified chains ends, which is when the first of its certificates does. It is zero if
+// nothing was verified.
+func longest(state tls.ConnectionState) (last time.Time) {
+	for _, chain := range state.VerifiedChains {
+		end := chain[0].NotAfter
+		for _, cert := range chain[1:] {
+			if cert.NotAfter.Before(end) {
+				end = cert.NotAfter
+			}
+		}
+		if end.After(last) {
+			last = end
+		}
+	}
+	return last
+}
+
+// expiry says when a certificate ends that does so too soon.
+func expiry(end time.Time, wanted time.Duration) string {
+	return fmt.Sprintf("certificate expires on %s, within %s", end.UTC().Format(time.DateOnly), span(wanted))
+}
+
+const (
+	day = 24 * time.Hour
+	// expiresMost is the longest that a certificate can be asked to last.
+	expiresMost = 3650 * day
+)
+
+func setExpires(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	d, err := parseSpan(v[0])
+	if err != nil {
+		return nil, nil, err
+	}
+	if d <= 0 || d > expiresMost {
+		return nil, nil, fmt.Errorf("%s is not between 1s and %s", quote(v[0]), span(expiresMost))
+	}
+	s.tls.expires = d
+	return []string{span(d)}, nil, nil
+}
+
+// parseSpan reads a duration that may be in days, such as 14d, or 336h.
+func parseSpan(text string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16)
+		if err != nil {
+			return 0, fmt.Errorf("%s is no duration: write one such as 14d or 336h", quote(text))
+		}
+		return time.Duration(n) * day, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, fmt.Errorf("%s is no duration: write one such as 14d or 336h", quote(text))
+	}
+	return d, nil
+}
+
+// span is the text of a duration that parseSpan reads: in days, if it is whole ones.
+func span(d time.Duration) string {
+	if d%day == 0 {
+		return strconv.Itoa(int(d/day)) + "d"
+	}
+	return d.String()
+}
+
+// setALPN takes names of protocols as the registry has them (RFC 7301, 3.1), of which the peer must choose one.
+func setALPN(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	for name := range strings.SplitSeq(v[0], ",") {
+		if !isToken(strings.ReplaceAll(name, "/", "")) || len(name) > 255 {
+			return nil, nil, fmt.Errorf("%s is not the name of a protocol: as in h2,http/1.1", quote(name))
+		}
+		s.tls.alpn = append(s.tls.alpn, name)
+	}
+	return v, nil, nil
+}
