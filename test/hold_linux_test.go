@@ -1,7 +1,14 @@
 package test
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"math/big"
+	"net"
+	"strings"
 	"testing"
 	"time"
 )
@@ -51,4 +58,55 @@ func (s *scene) holds(n int) {
 	const gauge = "coredns_multivalue_held_connections"
 	s.eventually(func() bool { return int(metric(gauge)) == n },
 		func() string { return fmt.Sprintf("%v connections are held, want %d", metric(gauge), n) })
+}
+
+// It is so over TLS, too, where another goroutine asks and the loop keeps what that leaves it.
+func TestHeldServerOverTLSLeavesAtOnce(t *testing.T) {
+	s := newScene(t)
+	config := &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}}
+	serve := func(conn net.Conn) {
+		server := tls.Server(conn, config)
+		for {
+			if _, err := server.Read(make([]byte, 4096)); err != nil {
+				return
+			}
+			_, _ = server.Write([]byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
+		}
+	}
+	for _, n := range []int{11, 12, 13} {
+		s.backends[n] = s.listen(fmt.Sprintf("127.0.0.%d", n), serve)
+	}
+	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13")
+	secure := strings.Replace(held, "check tcp://:PORT hold", "check https://:PORT/ insecure hold", 1)
+	v := s.serve(secure)
+	v.comesTo("www.example.org A", "11 12 13")
+	s.holds(3)
+	killed := time.Now()
+	s.kill(12)
+	v.comesTo("www.example.org A", "11 13")
+	if took := time.Since(killed); took > 3*time.Second {
+		t.Errorf("it left only after %s", took)
+	}
+	s.holds(2)
+	for n, b := range map[int]*backend{11: s.backends[11], 13: s.backends[13]} {
+		if open := b.visitors(); open != 1 {
+			t.Errorf("%d connections to 127.0.0.%d are open, want that which is held", open, n)
+		}
+	}
+	v.mustReload(strings.Replace(secure, " hold", "", 1))
+	s.holds(0)
+}
+
+func selfSigned(t *testing.T) tls.Certificate {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }

@@ -29,6 +29,7 @@ type Check struct {
 	secret uint64
 	port   uint16
 	probe  probe
+	keep   keeping // nil if there is nothing to keep, or a talk does it
 	talk   *Talk
 	hold   bool
 	invert bool
@@ -53,7 +54,7 @@ type scheme struct {
 // schemes is all there is to choose from, sorted by name.
 var schemes = []scheme{
 	{"http", 80, "http://:8080/healthz", slices.Concat(httpOptions, holdOptions, socketOptions), newHTTP},
-	{"https", 443, "https://www.example.org/healthz", slices.Concat(httpOptions, []string{"alpn"}, tlsOptions, socketOptions), newHTTPS},
+	{"https", 443, "https://www.example.org/healthz", slices.Concat(httpOptions, []string{"alpn"}, tlsOptions, holdOptions, socketOptions), newHTTPS},
 	{"tcp", 0, "tcp://:5432", tcpOptions, newTCP},
 	{"tls", 0, "tls://db.example.org:5432", slices.Concat([]string{"alpn"}, tlsOptions, socketOptions), newTLS},
 }
@@ -71,6 +72,7 @@ type spec struct {
 
 	portNamed bool // the URL has it
 	talk      *Talk
+	keep      keeping
 	settings
 }
 
@@ -98,12 +100,12 @@ func New(rawURL string, options ...Option) (*Check, error) {
 	if s.invert || s.dialer.bound() {
 		s.talk = nil // a conversation knows of neither, for few checks have them: a goroutine asks
 	}
-	if s.hold && s.talk == nil {
-		return nil, s.wrong("hold", errHold)
+	if err := s.holds(); err != nil {
+		return nil, err
 	}
 	return &Check{
 		text: s.text(), secret: s.secret(), port: s.port, portNamed: s.portNamed,
-		probe: probe, talk: s.talk, hold: s.hold, invert: s.invert,
+		probe: probe, talk: s.talk, keep: s.keep, hold: s.hold, invert: s.invert,
 	}, nil
 }
 
@@ -134,7 +136,11 @@ func (c *Check) PortNamed() bool { return c.portNamed }
 // waited for until ctx is cancelled. A deadline that passes is a failure. When Probe returns, the connection is
 // closed and no goroutine is left.
 func (c *Check) Probe(ctx context.Context, addr netip.AddrPort) error {
-	err := c.probe(ctx, addr)
+	return c.result(ctx, c.probe(ctx, addr))
+}
+
+// result is what a probe comes to that ended so.
+func (c *Check) result(ctx context.Context, err error) error {
 	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
 		return fmt.Errorf("%w: cancelled", ErrAbstain)
 	}

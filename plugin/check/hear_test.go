@@ -46,7 +46,7 @@ func FuzzHear(f *testing.F) {
 			for part := range slices.Chunk(data, int(size)+max(1, len(data)/20)) {
 				received += len(part)
 				quiet := new(silence)
-				want := talk.http.judge(io.MultiReader(bytes.NewReader(data[:received]), quiet))
+				_, want := talk.http.judge(io.MultiReader(bytes.NewReader(data[:received]), quiet))
 				if over, result = talk.Hear(data[:received], nil); over == quiet.asked {
 					t.Fatalf("%q: over %t, and judge had to wait %t", data[:received], over, quiet.asked)
 				}
@@ -62,7 +62,8 @@ func FuzzHear(f *testing.F) {
 				if over, result = talk.Hear(data, ended); !over {
 					t.Fatalf("%q: not over after %v", data, ended)
 				}
-				agree(t, data, result, talk.http.judge(io.MultiReader(bytes.NewReader(data), failing{ended})))
+				_, want := talk.http.judge(io.MultiReader(bytes.NewReader(data), failing{ended}))
+				agree(t, data, result, want)
 			}
 			if result != nil {
 				decent(t, result.Error())
@@ -146,7 +147,7 @@ func TestTalkRequest(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				_ = h.exchange(&sent, request)
+				_, _ = h.exchange(&sent, request)
 				if got := newTalk(h).Request(at); !bytes.Equal(got, sent.Bytes()) {
 					t.Errorf("%s %v at %s:\n%q\nwant\n%q", url, options, addr, got, sent.String())
 				}

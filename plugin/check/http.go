@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"sync"
 )
 
@@ -61,6 +63,12 @@ func newHTTPS(s *spec) (probe, error) {
 			return nil, s.wrong("alpn", fmt.Errorf("https speaks %s and %s, not %s", overHTTP2, overHTTP1, quote(name)))
 		}
 	}
+	if s.hold && slices.Contains(h.tls.NextProtos, overHTTP2) {
+		return nil, s.wrong("hold", errors.New("goes with http/1.1: leave out alpn"))
+	}
+	if s.hold && !h.wantsBody() {
+		s.keep = h.keeping
+	}
 	return h.probe, nil
 }
 
@@ -110,6 +118,11 @@ func (h *httpSettings) headers() http.Header {
 }
 
 func (h *httpCheck) probe(ctx context.Context, addr netip.AddrPort) error {
+	return h.keeping(ctx, addr, func(*net.TCPConn) {})
+}
+
+// keeping keeps a connection in TLS, and none in the clear, which is the talk's to keep.
+func (h *httpCheck) keeping(ctx context.Context, addr netip.AddrPort, keep func(*net.TCPConn)) error {
 	request, err := h.ask(addr)
 	if err != nil {
 		return err
@@ -120,15 +133,26 @@ func (h *httpCheck) probe(ctx context.Context, addr netip.AddrPort) error {
 	}
 	defer hangUp()
 	if h.tls == nil {
-		return h.exchange(conn, request)
+		_, err := h.exchange(conn, request)
+		return err
 	}
 	client, err := secure(ctx, conn, h.tls)
 	if err != nil {
 		return err
 	}
-	defer client.Close() // says goodbye in TLS; hangUp follows
+	stays, err := h.over(client, request)
+	if stays && err == nil && h.spec.hold {
+		keep(conn.(*net.TCPConn))
+		return nil
+	}
+	client.Close() // says goodbye in TLS; hangUp follows
+	return err
+}
+
+// over asks in TLS, and reports whether the connection stays.
+func (h *httpCheck) over(client *tls.Conn, request *http.Request) (stays bool, err error) {
 	if client.ConnectionState().NegotiatedProtocol == overHTTP2 {
-		return h.exchangeHTTP2(client, request)
+		return false, h.exchangeHTTP2(client, request)
 	}
 	return h.exchange(client, request)
 }
@@ -150,9 +174,9 @@ func (h *httpCheck) ask(addr netip.AddrPort) (*http.Request, error) {
 }
 
 // exchange puts the question and judges the answer.
-func (h *httpCheck) exchange(conn io.ReadWriter, request *http.Request) error {
+func (h *httpCheck) exchange(conn io.ReadWriter, request *http.Request) (stays bool, err error) {
 	if err := request.Write(conn); err != nil {
-		return requestFailure(err)
+		return false, requestFailure(err)
 	}
 	return h.judge(conn)
 }
@@ -172,17 +196,18 @@ func (h *httpCheck) host(addr netip.AddrPort) string {
 var readers = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
 
 // judge reads one answer from r, at most responseLimit bytes of it, and says what is wrong with it. The body is not
-// closed on purpose: that would read it to its end, and it holds nothing.
-func (h *httpCheck) judge(r io.Reader) error {
+// closed on purpose: that would read it to its end, and it holds nothing. It reports, too, whether the peer keeps the
+// connection open (RFC 9112, 9.3).
+func (h *httpCheck) judge(r io.Reader) (stays bool, err error) {
 	src := &source{r: r, left: responseLimit}
 	br := readers.Get().(*bufio.Reader)
 	defer readers.Put(br)
 	br.Reset(src)
 	response, err := h.final(br, src)
 	if err != nil {
-		return err
+		return false, err
 	}
-	return h.accept(response)
+	return !response.Close, h.accept(response)
 }
 
 // accept judges a response that has begun well.

@@ -38,7 +38,7 @@ func (h *httpCheck) versions() []string {
 			return []string{overHTTP1}
 		}
 	}
-	if h.statuses.contain(http.StatusSwitchingProtocols) {
+	if h.spec.hold || h.statuses.contain(http.StatusSwitchingProtocols) {
 		return []string{overHTTP1}
 	}
 	return []string{overHTTP2, overHTTP1}

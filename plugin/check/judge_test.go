@@ -117,7 +117,7 @@ func FuzzResponse(f *testing.F) {
 			if bytewise {
 				r = iotest.OneByteReader(source)
 			}
-			err := h.judge(r)
+			_, err := h.judge(r)
 			if source.n > responseLimit {
 				t.Errorf("read %d bytes", source.n)
 			}

@@ -19,9 +19,6 @@ type Talk struct {
 // a body, or one for which a file has to be looked at.
 func (c *Check) Talk() *Talk { return c.talk }
 
-// Hold reports whether the connection of a good probe is to be kept, so that its end tells of the peer's.
-func (c *Check) Hold() bool { return c.hold }
-
 // hostInPlace stands for the host where the request is written beforehand. No host that is asked for looks like it.
 const hostInPlace = "host.invalid"
 
@@ -69,7 +66,7 @@ func (t *Talk) Hear(received []byte, ended error) (over bool, result error) {
 		return false, nil // nothing can be said of half a line
 	}
 	r := heard{left: received, ended: ended}
-	result = t.http.judge(&r)
+	_, result = t.http.judge(&r)
 	if r.starved && ended == nil {
 		return false, nil
 	}

@@ -86,13 +86,3 @@ func takeLeave(conn net.Conn, reset bool) {
 
 // tcpOptions are the options of tcp.
 var tcpOptions = slices.Concat(stepOptions, []string{"reset"}, tlsOptions, holdOptions, socketOptions)
-
-// holdOptions are those of the schemes whose connection can be kept.
-var holdOptions = []string{"hold"}
-
-var errHold = errors.New("goes with a check of the connection or of the status alone: leave out hold, or the other options")
-
-func setHold(s *settings, _ []string) (shown []string, hidden []byte, err error) {
-	s.hold = true
-	return nil, nil, nil
-}
