@@ -35,6 +35,7 @@ type parsedStanza struct {
 	except  []string
 	watch   []string // names to learn before the first query
 	preload bool
+	quorum  quorum // how many checks must pass
 	force   string // the file of forced states, as the Corefile names it; empty for none
 	pace    verdict.Pace
 	at      string         // file and line where it begins
@@ -151,6 +152,9 @@ func (s *parsedStanza) complete() error {
 		}
 	}
 	if err := s.checkWatched(); err != nil {
+		return err
+	}
+	if err := s.checkRequired(); err != nil {
 		return err
 	}
 	if err := s.checkPorts(); err != nil {

@@ -35,6 +35,7 @@ type property struct {
 // properties are all of them. Each has a parser of its own; none has another place where it is read.
 var properties = map[string]property{
 	"check":       {usage: "URL [OPTION VALUE...]...", min: 1, max: -1, repeats: true, block: true, parse: parseCheck},
+	"require":     {usage: "all|any|COUNT|PERCENT%", min: 1, max: 1, parse: parseRequire},
 	"interval":    {usage: "DURATION [FAST]", min: 1, max: 2, parse: parseInterval},
 	"timeout":     {usage: "DURATION", min: 1, max: 1, parse: parseTimeout},
 	"rise":        {usage: "COUNT", min: 1, max: 1, parse: parseRise},
