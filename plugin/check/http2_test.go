@@ -186,9 +186,3 @@ func endlessHead(f *http2.Framer) {
 	}
 	forever(func() error { return f.WriteContinuation(1, false, block.Bytes()) })
 }
-
-// BenchmarkProbeHTTP2 has the handshake in it, which is most.
-func BenchmarkProbeHTTP2(b *testing.B) {
-	addr := serveHTTP2(b, func(http.ResponseWriter, *http.Request) {})
-	benchmarkAt(b, mustNew(b, "https://www.example.org/", opt("insecure")), addr)
-}
