@@ -340,6 +340,9 @@ func parseCheck(s *parsedStanza, c *caddy.Controller, args []string) error {
 	if talk := question.Talk(); talk != nil {
 		spec.talk = talk
 	}
+	if question.AsksOwner() {
+		spec.forOwner = func(owner string) prober { return question.For(owner) }
+	}
 	spec.bare = verdict.Identify(spec.name, spec.secret)
 	if slices.ContainsFunc(s.checks, func(other checkSpec) bool { return other.bare == spec.bare }) {
 		return c.Errf("check %s stands twice in this stanza", spec.name)

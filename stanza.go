@@ -50,8 +50,9 @@ func (s *stanza) ask(c *checkSpec, owner string, addr netip.Addr, port uint16, t
 	if port == 0 || c.portNamed {
 		port = c.port
 	}
-	t := verdict.Target{Identity: c.identity, Addr: netip.AddrPortFrom(addr, port)}
-	if e := s.pool.board.find(&t, hashOf(&t, c.seed)); e != nil {
+	id, seed := c.of(owner)
+	t := verdict.Target{Identity: id, Addr: netip.AddrPortFrom(addr, port)}
+	if e := s.pool.board.find(&t, hashOf(&t, seed)); e != nil {
 		if v, there := e.look(ttl); there {
 			return v
 		}
@@ -59,7 +60,7 @@ func (s *stanza) ask(c *checkSpec, owner string, addr netip.Addr, port uint16, t
 	if port == 0 {
 		return verdict.BriefUnchecked // nobody says where to ask
 	}
-	return s.pool.miss(t, s.account, owner, ttl)
+	return s.pool.miss(t, c, s.account, owner, ttl)
 }
 
 // seat is where the verdict on an address stands.
@@ -71,10 +72,11 @@ type seat struct {
 // Verdict is what Look says of the address, while the entry is on the board.
 func (s seat) Verdict(ttl uint32) (v verdict.Brief, there bool) { return s.look(min(ttl, s.longest)) }
 
-// Seat returns the entry of an address, if nothing but the one check decides about it.
+// Seat returns the entry of an address, if nothing but the one check decides about it, whosever record
+// it is in.
 func (s *stanza) Seat(addr netip.Addr) answer.Seat {
 	c := &s.checks[0]
-	if len(s.checks) > 1 || s.forced != nil || !s.within.allow(addr) {
+	if len(s.checks) > 1 || c.forOwner != nil || s.forced != nil || !s.within.allow(addr) {
 		return nil
 	}
 	t := verdict.Target{Identity: c.identity, Addr: netip.AddrPortFrom(addr, c.port)}

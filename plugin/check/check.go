@@ -32,6 +32,7 @@ type Check struct {
 	talk   *Talk
 	hold   bool
 	invert bool
+	owned  *spec // nil unless a record's owner is to be asked for
 
 	portNamed bool
 }
@@ -52,10 +53,10 @@ type scheme struct {
 
 // schemes is all there is to choose from, sorted by name.
 var schemes = []scheme{
-	{"http", 80, "http://:8080/healthz", slices.Concat(httpOptions, holdOptions, socketOptions), newHTTP},
-	{"https", 443, "https://www.example.org/healthz", slices.Concat(httpOptions, []string{"alpn"}, tlsOptions, socketOptions), newHTTPS},
+	{"http", 80, "http://:8080/healthz", slices.Concat(ownerOptions, httpOptions, holdOptions, socketOptions), newHTTP},
+	{"https", 443, "https://www.example.org/healthz", slices.Concat(ownerOptions, httpOptions, []string{"alpn"}, tlsOptions, socketOptions), newHTTPS},
 	{"tcp", 0, "tcp://:5432", tcpOptions, newTCP},
-	{"tls", 0, "tls://db.example.org:5432", slices.Concat([]string{"alpn"}, tlsOptions, socketOptions), newTLS},
+	{"tls", 0, "tls://db.example.org:5432", slices.Concat(ownerOptions, []string{"alpn"}, tlsOptions, socketOptions), newTLS},
 }
 
 // everyOptions are the options of every scheme.
@@ -91,20 +92,27 @@ func New(rawURL string, options ...Option) (*Check, error) {
 			return nil, &OptionError{Index: i, Err: err}
 		}
 	}
+	if s.owner && s.host != "" {
+		return nil, s.wrong("host", errors.New("the url has a host: leave out one of the two"))
+	}
 	probe, err := s.scheme.build(s)
 	if err != nil {
 		return nil, err
 	}
-	if s.invert || s.dialer.bound() {
-		s.talk = nil // a conversation knows of neither, for few checks have them: a goroutine asks
+	if s.invert || s.owner || s.dialer.bound() {
+		s.talk = nil // a conversation knows of none of these, for few checks have them: a goroutine asks
 	}
 	if s.hold && s.talk == nil {
 		return nil, s.wrong("hold", errHold)
 	}
-	return &Check{
+	c := &Check{
 		text: s.text(), secret: s.secret(), port: s.port, portNamed: s.portNamed,
 		probe: probe, talk: s.talk, hold: s.hold, invert: s.invert,
-	}, nil
+	}
+	if s.owner {
+		c.owned = s
+	}
+	return c, nil
 }
 
 // String is the canonical text of the check, its identity together with [Check.Secret]: the URL, of which a
