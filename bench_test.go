@@ -51,6 +51,37 @@ func BenchmarkLook(b *testing.B) {
 	}
 }
 
+// BenchmarkLookOwner is the same where each owner is asked for, and BenchmarkLookRequire with three checks of which two
+// must pass.
+func BenchmarkLookOwner(b *testing.B) {
+	s := upBoard(8)
+	s.checks[0].forOwner = func(string) prober { return nil }
+	for i := range 8 {
+		id, _ := s.checks[0].of(owner)
+		t := verdict.Target{Identity: id, Addr: netip.AddrPortFrom(addr(i), 80)}
+		c := s.pool.checks[s.checks[0].identity]
+		c.forOwner = s.checks[0].forOwner
+		s.pool.watch(t, c, s.account, owner, time.Now()).entry.show(verdict.Verdict{State: verdict.Up, Holds: time.Second})
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		if s.Look(owner, addr(i%8), 0, 30).State() != verdict.Up {
+			b.Fatal("not on the board")
+		}
+	}
+}
+
+func BenchmarkLookRequire(b *testing.B) {
+	s := upBoard(8)
+	s.checks, s.need = append(s.checks, s.checks[0], s.checks[0]), 2
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		if s.Look(owner, addr(i%8), 0, 30).State() != verdict.Up {
+			b.Fatal("not on the board")
+		}
+	}
+}
+
 // Looking allocates nothing.
 func TestLookAllocatesNothing(t *testing.T) {
 	s := upBoard(8)

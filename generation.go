@@ -53,8 +53,9 @@ type checkSpec struct {
 	identity verdict.Identity
 	bare     verdict.Identity // without the pace
 	prober   prober
-	talk     wire.Talk // nil where only the prober can ask
-	hold     bool      // keep the connection of a good probe
+	forOwner func(owner string) prober // nil unless each owner is asked for
+	talk     wire.Talk                 // nil where only the prober can ask
+	hold     bool                      // keep the connection of a good probe
 	pace     verdict.Pace
 	name     string // for logs and metrics
 	secret   uint64 // stands for what the name does not show
@@ -70,11 +71,6 @@ type pacedCheck struct {
 	checkMetrics
 	live          bool // a confirmed generation has it
 	saidAbstained bool // a log line said so since the last sweep
-}
-
-// sibling is the target t without regard to its pace: whoever changes only that finds the verdict there.
-func (c *pacedCheck) sibling(t verdict.Target) verdict.Target {
-	return verdict.Target{Identity: c.bare, Addr: t.Addr}
 }
 
 // do runs f where nothing else touches the pool's state: on the loop, or here if it does not run. It needs life held.
@@ -229,7 +225,7 @@ func (p *pool) confirmed(g *generation, now time.Time) {
 func (g *generation) accountOf(w *watch) *account {
 	var first *account
 	for _, a := range g.accounts {
-		if !a.covers(w.entry.target) {
+		if !a.covers(w) {
 			continue
 		}
 		if a.zones == w.account.zones {
@@ -243,14 +239,15 @@ func (g *generation) accountOf(w *watch) *account {
 }
 
 // covers reports whether the stanza has the target's check, and may probe its address.
-func (a *account) covers(t verdict.Target) bool {
-	return slices.ContainsFunc(a.checks, func(c checkSpec) bool { return c.identity == t.Identity }) && a.within.allow(t.Addr.Addr())
+func (a *account) covers(w *watch) bool {
+	return slices.ContainsFunc(a.checks, func(c checkSpec) bool { return c.identity == w.check.identity }) &&
+		a.within.allow(w.entry.target.Addr.Addr())
 }
 
 // covered reports whether any stanza of any generation covers the target.
-func (p *pool) covered(t verdict.Target) bool {
+func (p *pool) covered(w *watch) bool {
 	return slices.ContainsFunc(p.generations, func(g *generation) bool {
-		return slices.ContainsFunc(g.accounts, func(a *account) bool { return a.covers(t) })
+		return slices.ContainsFunc(g.accounts, func(a *account) bool { return a.covers(w) })
 	})
 }
 
@@ -269,7 +266,7 @@ func (p *pool) recast(now time.Time) {
 		}
 	}
 	for _, w := range p.watches {
-		if held[w.entry.target.Identity] == nil || !p.covered(w.entry.target) {
+		if held[w.check.identity] == nil || !p.covered(w) {
 			p.forget(w, now)
 		}
 	}
@@ -304,7 +301,7 @@ func (p *pool) hold(held map[verdict.Identity]*pacedCheck, spec checkSpec, live 
 	}
 	if live {
 		c.live = true
-		c.prober, c.talk = spec.prober, spec.talk
+		c.prober, c.forOwner, c.talk = spec.prober, spec.forOwner, spec.talk
 	}
 }
 
@@ -316,8 +313,9 @@ func (p *pool) adopt(old map[verdict.Identity]*pacedCheck, a *account, now time.
 			continue
 		}
 		for _, w := range watchesOf(p.watches, spec) {
-			t := verdict.Target{Identity: spec.identity, Addr: w.entry.target.Addr}
-			if p.watchOf(&t, p.checks[spec.identity].seed) != nil || a.targets >= a.max || a.zones != w.account.zones || !a.within.allow(w.entry.target.Addr.Addr()) {
+			id, seed := spec.of(w.owner)
+			t := verdict.Target{Identity: id, Addr: w.entry.target.Addr}
+			if p.watchOf(&t, seed) != nil || a.targets >= a.max || a.zones != w.account.zones || !a.within.allow(w.entry.target.Addr.Addr()) {
 				continue
 			}
 			heir := p.watch(t, p.checks[spec.identity], a, w.owner, now)
@@ -334,7 +332,7 @@ func (p *pool) adopt(old map[verdict.Identity]*pacedCheck, a *account, now time.
 func watchesOf(watches map[*entry]*watch, spec checkSpec) []*watch {
 	var same []*watch
 	for _, w := range watches {
-		if w.check.bare == spec.bare && w.entry.target.Identity != spec.identity {
+		if w.check.bare == spec.bare && w.check.identity != spec.identity {
 			same = append(same, w)
 		}
 	}

@@ -92,13 +92,13 @@ func newPool() *pool {
 }
 
 // miss hands a target to the pool, if there is room for it.
-func (p *pool) miss(t verdict.Target, a *account, owner string, ttl uint32) verdict.Brief {
+func (p *pool) miss(t verdict.Target, c *checkSpec, a *account, owner string, ttl uint32) verdict.Brief {
 	if a.full.Load() || p.full.Load() {
 		skippedCap.Inc()
 		return verdict.BriefUnchecked
 	}
 	select {
-	case p.wanted <- want{t, a, owner, ttl}:
+	case p.wanted <- want{t, c.identity, a, owner, ttl}:
 	default: // the next query repeats it
 		skippedBusy.Inc()
 	}
@@ -203,7 +203,7 @@ func (p *pool) start(ctx context.Context, probes *sync.WaitGroup, w *watch, now 
 		p.line.add(w)
 		return
 	}
-	question, timeout, addr := w.check.prober, w.check.pace.Timeout, w.entry.target.Addr
+	question, timeout, addr := w.asker(), w.check.pace.Timeout, w.entry.target.Addr
 	kept := p.line.keeps(w, now)
 	if kept != nil {
 		question = kept
@@ -283,10 +283,10 @@ func (p *pool) transition(w *watch, before verdict.State, v verdict.Verdict) {
 	w.check.transitions[v.State].Inc()
 	switch {
 	case v.State == verdict.Down:
-		log.Warningf("%s is down after %s of %s: %s", w.entry.target.Addr, times(w.check.pace.Fall, "failure"), w.check.name, v.Reason)
+		log.Warningf("%s is down after %s of %s: %s", w.entry.target.Addr, times(w.check.pace.Fall, "failure"), w.question(), v.Reason)
 	case before == verdict.Down:
-		log.Infof("%s is up after %s of %s", w.entry.target.Addr, times(w.check.pace.Rise, "success"), w.check.name)
+		log.Infof("%s is up after %s of %s", w.entry.target.Addr, times(w.check.pace.Rise, "success"), w.question())
 	default:
-		log.Debugf("%s is up, says its first %s", w.entry.target.Addr, w.check.name)
+		log.Debugf("%s is up, says its first %s", w.entry.target.Addr, w.question())
 	}
 }

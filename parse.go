@@ -35,6 +35,7 @@ type parsedStanza struct {
 	except  []string
 	watch   []string // names to learn before the first query
 	preload bool
+	quorum  quorum // how many checks must pass
 	force   string // the file of forced states, as the Corefile names it; empty for none
 	pace    verdict.Pace
 	at      string         // file and line where it begins
@@ -153,6 +154,9 @@ func (s *parsedStanza) complete() error {
 	if err := s.checkWatched(); err != nil {
 		return err
 	}
+	if err := s.checkRequired(); err != nil {
+		return err
+	}
 	if err := s.checkPorts(); err != nil {
 		return err
 	}
@@ -174,9 +178,13 @@ func (s *parsedStanza) checkWatched() error {
 	return nil
 }
 
-// checkPorts looks for a check without a port for records that name none either.
+// checkPorts looks for a check without a port for records that name none either, or without a host for records whose
+// owner is none.
 func (s *parsedStanza) checkPorts() error {
 	for _, c := range s.checks {
+		if c.forOwner != nil && s.rule.Types&answer.TypesOf(dns.TypeSRV, dns.TypeMX) != 0 {
+			return s.errorAt("types", "check %s asks for the owner of a record, which is no host's name for SRV and MX: want other types, or a host in the url", c.name)
+		}
 		if c.port == 0 && s.rule.Types != answer.TypesOf(dns.TypeSRV) {
 			return s.errorAt("check", "check %s names no port, and only SRV records do: want one, as in %s:80, or types SRV alone", c.name, c.name)
 		}

@@ -1,6 +1,7 @@
 package multivalue
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -135,6 +136,34 @@ dns://Example.ORG:5353 10.0.0.0/24 {
 	}
 }
 
+func manyChecks(n int) string {
+	var lines []string
+	for i := range n {
+		lines = append(lines, fmt.Sprintf("check tcp://:%d", i+1))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// How many checks must pass; and what the lexer makes of the steps of a dialogue.
+func TestParseRequire(t *testing.T) {
+	const two = "check tcp://:80\ncheck tcp://:81 {\nexpect \"220 \\x41\\\\\"\nsend \"EHLO a\\r\\n\"\nexpect_regex \"^250 \"\n}\n"
+	for text, want := range map[string]int{"": 0, "require all": 0, "require any": 1, "require 1": 1, "require 2": 0, "require 50%": 1, "require 51%": 0} {
+		stanzas, err := parseCorefile("example.org {\nmultivalue {\n" + two + text + "\n}\n}")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := stanzas[0].need; got != want {
+			t.Errorf("%q: %d of 2, want %d", text, got, want)
+		}
+		if got := stanzas[0].checks[1].name; got != `tcp://:81 expect "220 A\\\\" send … expect_regex "^250 "` {
+			t.Errorf("%s", got)
+		}
+	}
+	if _, err := parseCorefile("example.org {\nmultivalue {\n" + manyChecks(17) + "\n}\n}"); err != nil {
+		t.Errorf("all of 17: %v", err)
+	}
+}
+
 // Every mistake is refused, with the line it is on and what would be right (B78).
 func TestParseErrors(t *testing.T) {
 	for _, tc := range []struct {
@@ -155,10 +184,23 @@ func TestParseErrors(t *testing.T) {
 		{"check http://:80 {\nstatus 200\nbdoy ok\n}", "Corefile:5", `did you mean "body"?`},
 		{"check http://:80 {\nstatus 200 201\n}", "Corefile:4", "status"},
 		{"check http://:80 insecure", "Corefile:3", "https"},
-		{"check https://www.example.org/ hold", "Corefile:3", "option hold is for http, tcp: https takes"},
-		{"check http://:80 {\nbody ok\nhold\n}", "Corefile:5", "option hold: goes with a check of the connection or of the status alone"},
+		{"check https://www.example.org/ hold {\nbody ok\n}", "Corefile:3", "option hold: goes with a check of the connection or of the head of a response alone"},
+		{"check tls://www.example.org:1 hold", "Corefile:3", "option hold is for http, https, tcp: tls takes"},
+		{"check http://:80 {\nbody ok\nhold\n}", "Corefile:5", "option hold: goes with a check of the connection or of the head of a response alone"},
 		{"check https://:443/", "Corefile:3", "server_name"},
 		{"check tcp://:80\ncheck tcp://:80", "Corefile:4", "stands twice in this stanza"},
+		{"check http://:80 host owner\ntypes A SRV", "Corefile:4", "asks for the owner of a record, which is no host's name for SRV and MX"},
+		{"check http://www.example.org host owner", "Corefile:3", "option host: the url has a host"},
+		{"check http://:80 host here", "Corefile:3", "option host: write host owner"},
+		{"check tcp://:80\nrequire 0", "Corefile:4", `require "0": want a count from 1 to 16`},
+		{"check tcp://:80\nrequire 2", "Corefile:4", "require 2 with 1 check: want at most as many as there are"},
+		{"check tcp://:80\nrequire 0%", "Corefile:4", "the share of require"},
+		{"check tcp://:80\nrequire nay", "Corefile:4", `require "nay": want all, any, a count or a share: did you mean "any"?`},
+		{manyChecks(17) + "\nrequire any", "Corefile:20", "require with 17 checks: want at most 16, unless all must pass"},
+		{"check tcp://:25 {\nexpect 220\nsend EHLO\\q\n}", "Corefile:5", `option send: the text has a backslash before "q"`},
+		{"check tcp://:25 {\nexpect 220\nstarttls\n}", "Corefile:3", "server_name NAME"},
+		{"check tls://db.example.org:5432 expires never", "Corefile:3", "is no duration: write one such as"},
+		{"check tcp://:80 from here", "Corefile:3", "is not the address of a host"},
 		{"check tcp://:80\nintervall 10s", "Corefile:4", `unknown property "intervall": did you mean "interval"?`},
 		{"check tcp://:80\nqqqqqqqqqq 1", "Corefile:4", "want one of all_down, backup, check, dry_run"},
 		{"check tcp://:80\ninterval", "Corefile:4", "interval takes 1 or 2 values, not 0 values: want interval DURATION [FAST]"},

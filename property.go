@@ -35,6 +35,7 @@ type property struct {
 // properties are all of them. Each has a parser of its own; none has another place where it is read.
 var properties = map[string]property{
 	"check":       {usage: "URL [OPTION VALUE...]...", min: 1, max: -1, repeats: true, block: true, parse: parseCheck},
+	"require":     {usage: "all|any|COUNT|PERCENT%", min: 1, max: 1, parse: parseRequire},
 	"interval":    {usage: "DURATION [FAST]", min: 1, max: 2, parse: parseInterval},
 	"timeout":     {usage: "DURATION", min: 1, max: 1, parse: parseTimeout},
 	"rise":        {usage: "COUNT", min: 1, max: 1, parse: parseRise},
@@ -338,6 +339,9 @@ func parseCheck(s *parsedStanza, c *caddy.Controller, args []string) error {
 	spec := checkSpec{prober: question, name: question.String(), secret: question.Secret(), port: question.Port(), portNamed: question.PortNamed(), hold: question.Hold()}
 	if talk := question.Talk(); talk != nil {
 		spec.talk = talk
+	}
+	if question.AsksOwner() {
+		spec.forOwner = func(owner string) prober { return question.For(owner) }
 	}
 	spec.bare = verdict.Identify(spec.name, spec.secret)
 	if slices.ContainsFunc(s.checks, func(other checkSpec) bool { return other.bare == spec.bare }) {

@@ -127,7 +127,7 @@ func BenchmarkLearn(b *testing.B) {
 			p.recast(now)
 			learn := func(i int) *watch {
 				t := verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(addr(i), 80)}
-				p.learn(want{t, s.account, owners(i), 30}, now)
+				p.learn(want{t, t.Identity, s.account, owners(i), 30}, now)
 				return p.watchOf(&t, s.checks[0].seed)
 			}
 			for i := range n {

@@ -11,7 +11,8 @@ import (
 // stanza is one multivalue stanza of a Corefile, ready to judge by.
 type stanza struct {
 	rule    answer.Rule // its Health is the stanza
-	checks  []checkSpec // all must pass
+	checks  []checkSpec // all must pass, unless need says how many
+	need    int         // 0 for all; else less than there are
 	within  networks
 	forced  *forceFile // nil if the stanza names none
 	account *account
@@ -19,19 +20,27 @@ type stanza struct {
 	longest uint32 // the highest TTL, in seconds, that can go out while verdicts bound it
 }
 
-// Look is what the pool believes of an address, by the check that believes the worst of it, unless that is forced. The pool
-// is asked in any case: looking is watching.
+// Look is what the pool believes of an address, by the check that believes the worst of it, or by those that suffice, unless
+// that is forced. The pool is asked in any case: looking is watching.
 func (s *stanza) Look(owner string, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
 	worst := verdict.BriefUnchecked
 	if s.within.allow(addr) {
-		ttl = min(ttl, s.longest)
-		worst = s.ask(&s.checks[0], owner, addr, port, ttl)
-		for i := 1; i < len(s.checks); i++ {
-			worst = verdict.Worse(worst, s.ask(&s.checks[i], owner, addr, port, ttl))
-		}
+		worst = s.judge(owner, addr, port, min(ttl, s.longest))
 	}
 	if s.forced != nil {
 		return s.forced.orders.Load().of(addr).on(worst)
+	}
+	return worst
+}
+
+// judge is what the checks together say.
+func (s *stanza) judge(owner string, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
+	if s.need > 0 {
+		return s.some(owner, addr, port, ttl)
+	}
+	worst := s.ask(&s.checks[0], owner, addr, port, ttl)
+	for i := 1; i < len(s.checks); i++ {
+		worst = verdict.Worse(worst, s.ask(&s.checks[i], owner, addr, port, ttl))
 	}
 	return worst
 }
@@ -41,8 +50,9 @@ func (s *stanza) ask(c *checkSpec, owner string, addr netip.Addr, port uint16, t
 	if port == 0 || c.portNamed {
 		port = c.port
 	}
-	t := verdict.Target{Identity: c.identity, Addr: netip.AddrPortFrom(addr, port)}
-	if e := s.pool.board.find(&t, hashOf(&t, c.seed)); e != nil {
+	id, seed := c.of(owner)
+	t := verdict.Target{Identity: id, Addr: netip.AddrPortFrom(addr, port)}
+	if e := s.pool.board.find(&t, hashOf(&t, seed)); e != nil {
 		if v, there := e.look(ttl); there {
 			return v
 		}
@@ -50,7 +60,7 @@ func (s *stanza) ask(c *checkSpec, owner string, addr netip.Addr, port uint16, t
 	if port == 0 {
 		return verdict.BriefUnchecked // nobody says where to ask
 	}
-	return s.pool.miss(t, s.account, owner, ttl)
+	return s.pool.miss(t, c, s.account, owner, ttl)
 }
 
 // seat is where the verdict on an address stands.
@@ -62,10 +72,11 @@ type seat struct {
 // Verdict is what Look says of the address, while the entry is on the board.
 func (s seat) Verdict(ttl uint32) (v verdict.Brief, there bool) { return s.look(min(ttl, s.longest)) }
 
-// Seat returns the entry of an address, if nothing but the one check decides about it.
+// Seat returns the entry of an address, if nothing but the one check decides about it, whosever record
+// it is in.
 func (s *stanza) Seat(addr netip.Addr) answer.Seat {
 	c := &s.checks[0]
-	if len(s.checks) > 1 || s.forced != nil || !s.within.allow(addr) {
+	if len(s.checks) > 1 || c.forOwner != nil || s.forced != nil || !s.within.allow(addr) {
 		return nil
 	}
 	t := verdict.Target{Identity: c.identity, Addr: netip.AddrPortFrom(addr, c.port)}

@@ -12,6 +12,7 @@ import (
 // want asks the pool to watch a target.
 type want struct {
 	target  verdict.Target
+	check   verdict.Identity // the target's, but for an owner in it
 	account *account
 	owner   string // of the set that the address was in
 	ttl     uint32
@@ -71,8 +72,8 @@ func (p *pool) learn(w want, now time.Time) {
 	if g.stage == candidate {
 		p.confirmed(g, now) // it answers queries, so it has started
 	}
-	check := p.checks[w.target.Identity]
-	if check == nil || p.watchOf(&w.target, check.seed) != nil {
+	check := p.checks[w.check]
+	if check == nil || p.watchOf(&w.target, check.seedOf(w.owner)) != nil {
 		return
 	}
 	if len(p.watches) >= maxTargets {
@@ -97,7 +98,7 @@ func (p *pool) learn(w want, now time.Time) {
 func (p *pool) watch(t verdict.Target, check *pacedCheck, a *account, owner string, now time.Time) *watch {
 	w := &watch{check: check, account: a, owner: owner, entry: &entry{target: t}, asked: when(now), place: parked}
 	w.entry.asked.Store(true)
-	if m, ok := p.memories[check.sibling(t)]; ok && now.Before(m.until) {
+	if m, ok := p.memories[check.sibling(t, owner)]; ok && now.Before(m.until) {
 		w.machine = verdict.Resume(m.verdict)
 		w.entry.show(m.verdict)
 	}
@@ -105,7 +106,7 @@ func (p *pool) watch(t verdict.Target, check *pacedCheck, a *account, owner stri
 	p.names[owner]++
 	p.watches[w.entry] = w
 	targets[w.machine.State()].Inc()
-	p.board.put(w.entry, hashOf(&t, check.seed))
+	p.board.put(w.entry, hashOf(&t, check.seedOf(owner)))
 	return w
 }
 
@@ -135,7 +136,7 @@ func (w *watch) plan(p *pool, now time.Time) {
 // forget ends a watch. Its verdict is remembered for two intervals, for when it is asked for again.
 func (p *pool) forget(w *watch, now time.Time) {
 	if w.machine.State() != verdict.Unknown {
-		p.memories[w.check.sibling(w.entry.target)] = memory{w.verdict(), now.Add(2 * w.check.pace.Interval)}
+		p.memories[w.check.sibling(w.entry.target, w.owner)] = memory{w.verdict(), now.Add(2 * w.check.pace.Interval)}
 	}
 	w.removed = true
 	p.release(w)
@@ -143,7 +144,7 @@ func (p *pool) forget(w *watch, now time.Time) {
 	p.schedule.remove(w)
 	delete(p.watches, w.entry)
 	targets[w.machine.State()].Dec()
-	p.board.drop(w.entry, hashOf(&w.entry.target, w.check.seed))
+	p.board.drop(w.entry, hashOf(&w.entry.target, w.check.seedOf(w.owner)))
 	w.account.targets--
 	p.unname(w)
 	w.account.full.Store(false)

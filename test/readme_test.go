@@ -36,6 +36,11 @@ func TestCorefilesInTheDocs(t *testing.T) {
 	if err := os.Rename(filepath.Join(s.dir, "example.org"), filepath.Join(s.dir, "example.org.zone")); err != nil {
 		t.Fatal(err)
 	}
+	for file, text := range map[string]string{"probe.auth": "probe:s3cret\n"} { // that Corefiles name
+		if err := os.WriteFile(filepath.Join(s.dir, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	t.Chdir(s.dir)
 	old := dnsserver.Port
 	dnsserver.Port = "0"

@@ -2,17 +2,20 @@ package check_test
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
-func benchmark(b *testing.B, url string, serve func(net.Conn)) {
-	benchmarkAt(b, mustNew(b, url), listen(b, "127.0.0.1", serve).addr)
+func benchmark(b *testing.B, url string, serve func(net.Conn), lines ...[]string) {
+	benchmarkAt(b, mustNew(b, url, lines...), listen(b, "127.0.0.1", serve).addr)
 }
 
 func benchmarkAt(b *testing.B, c *check.Check, addr netip.AddrPort) {
@@ -28,6 +31,78 @@ func benchmarkAt(b *testing.B, c *check.Check, addr netip.AddrPort) {
 
 func BenchmarkProbeTCP(b *testing.B)  { benchmark(b, "tcp://:1", hold) }
 func BenchmarkProbeHTTP(b *testing.B) { benchmark(b, "http://www.example.org/healthz", lean) }
+
+func BenchmarkProbeTCPFrom(b *testing.B)  { benchmark(b, "tcp://:1", hold, opt("from", "127.0.0.2")) }
+func BenchmarkProbeTCPReset(b *testing.B) { benchmark(b, "tcp://:1", hold, opt("reset")) }
+func BenchmarkProbeDialogue(b *testing.B) {
+	benchmark(b, "tcp://:1", mailer(nil), polite...)
+}
+
+// polite is what a mail server is asked.
+var polite = [][]string{
+	opt("expect_regex", "^220 "), opt("send", `EHLO a\r\n`), opt("expect_regex", "^250 "), opt("send", `QUIT\r\n`), opt("expect", "221"),
+}
+
+// mailer answers to that, inside TLS from the second turn on if there is a configuration for it.
+func mailer(config *tls.Config) func(net.Conn) {
+	return func(conn net.Conn) {
+		buf, config := make([]byte, 512), config
+		io.WriteString(conn, "220 mail.example.org\r\n")
+		for _, reply := range []string{"250 mail.example.org\r\n", "221 bye\r\n"} {
+			if _, err := conn.Read(buf); err != nil {
+				return
+			}
+			io.WriteString(conn, reply)
+			if config != nil {
+				conn, config = tls.Server(conn, config), nil
+			}
+		}
+		hold(conn)
+	}
+}
+
+func BenchmarkProbeStartTLS(b *testing.B) {
+	lines := [][]string{opt("expect", "220"), opt("send", `STARTTLS\r\n`), opt("expect", "250"), opt("starttls"), opt("send", `QUIT\r\n`), opt("expect", "221"), opt("insecure")}
+	benchmark(b, "tcp://:1", mailer(serverConfig(b)), lines...)
+}
+
+func BenchmarkProbeTLS(b *testing.B) {
+	benchmark(b, "tls://:1", overTLS(serverConfig(b), hold), opt("insecure"), opt("expires", "1m"))
+}
+
+// BenchmarkProbeHTTPS is over HTTP/1.1.
+func BenchmarkProbeHTTPS(b *testing.B) {
+	benchmark(b, "https://", overTLS(serverConfig(b), lean), opt("insecure"))
+}
+
+// BenchmarkProbeHTTP2 is against the server of net/http, whose work is counted too.
+func BenchmarkProbeHTTP2(b *testing.B) {
+	addr := serveHTTP2(b, func(http.ResponseWriter, *http.Request) {})
+	benchmarkAt(b, mustNew(b, "https://www.example.org/", opt("insecure")), addr)
+}
+
+// BenchmarkProbeHTTP1OverTLS is the same server without HTTP/2.
+func BenchmarkProbeHTTP1OverTLS(b *testing.B) {
+	addr := serveHTTP2(b, func(http.ResponseWriter, *http.Request) {})
+	benchmarkAt(b, mustNew(b, "https://www.example.org/", opt("insecure"), opt("alpn", "http/1.1")), addr)
+}
+
+func BenchmarkProbeHTTPBearer(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "token")
+	if err := os.WriteFile(path, []byte("s3cret"), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	benchmark(b, "http://www.example.org/healthz", lean, opt("bearer", path))
+}
+
+func BenchmarkProbeHTTPBody(b *testing.B) {
+	benchmark(b, "http://www.example.org/healthz", lean, opt("expect_header", "Content-Length", "^2$"), opt("no_body", "fail"))
+}
+
+func serverConfig(b *testing.B) *tls.Config {
+	cert, _ := sign(b, template("www.example.org"), nil)
+	return &tls.Config{Certificates: []tls.Certificate{cert}}
+}
 
 // BenchmarkProbeNetHTTP puts the question of BenchmarkProbeHTTP with the client of net/http, its keep-alives off: the
 // way not taken.

@@ -33,6 +33,7 @@ type Check struct {
 	talk   *Talk
 	hold   bool
 	invert bool
+	owned  *spec // nil unless a record's owner is to be asked for
 
 	portNamed bool
 }
@@ -53,10 +54,10 @@ type scheme struct {
 
 // schemes is all there is to choose from, sorted by name.
 var schemes = []scheme{
-	{"http", 80, "http://:8080/healthz", slices.Concat(httpOptions, holdOptions, socketOptions), newHTTP},
-	{"https", 443, "https://www.example.org/healthz", slices.Concat(httpOptions, []string{"alpn"}, tlsOptions, holdOptions, socketOptions), newHTTPS},
+	{"http", 80, "http://:8080/healthz", slices.Concat(ownerOptions, httpOptions, holdOptions, socketOptions), newHTTP},
+	{"https", 443, "https://www.example.org/healthz", slices.Concat(ownerOptions, httpOptions, []string{"alpn"}, tlsOptions, holdOptions, socketOptions), newHTTPS},
 	{"tcp", 0, "tcp://:5432", tcpOptions, newTCP},
-	{"tls", 0, "tls://db.example.org:5432", slices.Concat([]string{"alpn"}, tlsOptions, socketOptions), newTLS},
+	{"tls", 0, "tls://db.example.org:5432", slices.Concat(ownerOptions, []string{"alpn"}, tlsOptions, socketOptions), newTLS},
 }
 
 // everyOptions are the options of every scheme.
@@ -93,20 +94,27 @@ func New(rawURL string, options ...Option) (*Check, error) {
 			return nil, &OptionError{Index: i, Err: err}
 		}
 	}
+	if s.owner && s.host != "" {
+		return nil, s.wrong("host", errors.New("the url has a host: leave out one of the two"))
+	}
 	probe, err := s.scheme.build(s)
 	if err != nil {
 		return nil, err
 	}
-	if s.invert || s.dialer.bound() {
-		s.talk = nil // a conversation knows of neither, for few checks have them: a goroutine asks
+	if s.invert || s.owner || s.dialer.bound() {
+		s.talk = nil // a conversation knows of none of these, for few checks have them: a goroutine asks
 	}
 	if err := s.holds(); err != nil {
 		return nil, err
 	}
-	return &Check{
+	c := &Check{
 		text: s.text(), secret: s.secret(), port: s.port, portNamed: s.portNamed,
 		probe: probe, talk: s.talk, keep: s.keep, hold: s.hold, invert: s.invert,
-	}, nil
+	}
+	if s.owner {
+		c.owned = s
+	}
+	return c, nil
 }
 
 // String is the canonical text of the check, its identity together with [Check.Secret]: the URL, of which a

@@ -40,6 +40,7 @@ func TestAccepted(t *testing.T) {
 		{"tcp://:25", options(opt("reset"), opt("expect_regex", "b"), opt("expect", "é\\\\\\xff"), opt("expect", "a")),
 			`tcp://:25 expect_regex b expect é\\\xff expect a reset`, 25},
 		{"tcp://Mail.example.org:25", options(opt("expires", "336h"), opt("starttls")), "tcp://mail.example.org:25 starttls expires 14d", 25},
+		{"https://:8443/x", options(opt("host", "owner")), "https://:8443/x host owner", 8443},
 		{"tls://db.example.org", options(opt("alpn", "h2,http/1.1"), opt("expires", "90m")), "tls://db.example.org alpn h2,http/1.1 expires 1h30m0s", 0},
 		{"http://", options(opt("status", "500-500")), "http://:80/ status 500", 80},
 		{"http://", options(opt("status", "200-599,101-101")), "http://:80/ status 101,200-599", 80},
@@ -220,6 +221,10 @@ func TestRefusedOption(t *testing.T) {
 		{"http://", [][]string{opt("basic_auth", filepath.Dir(empty))}, 0, ""},
 		{"http://", [][]string{opt("basic_auth", bundle)}, 0, ""},
 		{"tls://h:1", [][]string{opt("alpn", "h2,")}, 0, `option alpn: "" is not the name of a protocol: as in h2,http/1.1`},
+		{"http://", [][]string{opt("host", "www.example.org")}, 0, "option host: write host owner, for the name of the record; any other host stands in the url"},
+		{"http://h", [][]string{opt("host", "owner")}, 0, "option host: the url has a host: leave out one of the two"},
+		{"http://", [][]string{opt("host", "owner"), opt("hold")}, 1, ""},
+		{"tcp://:1", [][]string{opt("host", "owner")}, 0, ""},
 		{"tcp://:1", [][]string{opt("send", "")}, 0, "option send: the text has 0 bytes: write 1 to 4096"},
 		{"tcp://:1", [][]string{opt("send", `s3cret`), opt("expect", `a\qb`)}, 1, `option expect: the text has a backslash before "qb": write \r, \n, \t, \xHH, or \\ for a backslash`},
 		{"tcp://:1", [][]string{opt("expect", `a\`)}, 0, ""},
@@ -260,9 +265,9 @@ func TestTakes(t *testing.T) {
 		}
 	}
 	for scheme, want := range map[string]string{
-		"HTTP": "basic_auth bearer body body_regex expect_header from header hold invert method no_body no_body_regex no_header status",
+		"HTTP": "basic_auth bearer body body_regex expect_header from header hold host invert method no_body no_body_regex no_header status",
 		"tcp":  "ca cert expect expect_regex expires from hold insecure invert key reset send server_name starttls",
-		"tls":  "alpn ca cert expires from insecure invert key server_name",
+		"tls":  "alpn ca cert expires from host insecure invert key server_name",
 		"ftp":  "",
 	} {
 		if got := strings.Join(check.Options(scheme), " "); got != want {

@@ -64,6 +64,7 @@ func TestCredentials(t *testing.T) {
 			}
 		}
 	}
+	inPlace(t, plain, seen)
 	broken := "s3cret s3cret\x00"
 	c := mustNew(t, "http://", opt("bearer", path))
 	write(broken, time.Hour)
@@ -78,6 +79,26 @@ func TestCredentials(t *testing.T) {
 	for _, other := range [][]string{opt("basic_auth", path), opt("header", "authorization", "x")} {
 		if c, err := check.New("http://", options(opt("bearer", path), other)...); err == nil {
 			t.Errorf("%s is accepted", c)
+		}
+	}
+}
+
+// A file that is overwritten in place may bear the time of the version before, and its size.
+func inPlace(t *testing.T, p *peer, seen chan string) {
+	path, now := filepath.Join(t.TempDir(), "token"), time.Now()
+	var c *check.Check
+	for _, token := range []string{"first", "other"} {
+		if err := errors.Join(os.WriteFile(path, []byte(token), 0o600), os.Chtimes(path, now, now)); err != nil {
+			t.Fatal(err)
+		}
+		if c == nil {
+			c = mustNew(t, "http://", opt("bearer", path))
+		}
+		if err := probe(c, p.addr); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-seen; got != "Bearer "+token {
+			t.Errorf("%q with the token %s", got, token)
 		}
 	}
 }

@@ -239,3 +239,53 @@ func TestInterimResponses(t *testing.T) {
 		}
 	}
 }
+
+func TestUnwanted(t *testing.T) {
+	const head = "HTTP/1.1 200 OK\r\n"
+	for _, tt := range []struct {
+		response string
+		lines    [][]string
+		want     string
+	}{
+		{head + "\r\nall good", [][]string{opt("no_body", "maintenance")}, ""},
+		{head + "\r\nmaintenance", [][]string{opt("no_body", "maintenance")}, `body contains "maintenance"`},
+		{head + "\r\ngood, maintenance", [][]string{opt("body", "good"), opt("no_body", "maintenance")}, `body contains "maintenance"`},
+		{head + "\r\nbad", [][]string{opt("body", "good"), opt("no_body", "maintenance")}, `body does not contain "good"`},
+		{head + "\r\nerror 17", [][]string{opt("no_body_regex", `error \d+$`)}, `body matches "error \\d+$"`},
+		{head + "\r\nerror none", [][]string{opt("no_body_regex", `error \d+$`)}, ""},
+		{head + "Content-Length: 99\r\n\r\ngood", [][]string{opt("no_body", "maintenance")}, "reading the body: connection closed"},
+		{head + "Content-Length: 99\r\n\r\ngood", [][]string{opt("body", "good"), opt("no_body", "maintenance")}, "reading the body: connection closed"},
+		{head + "\r\n" + strings.Repeat("x", 5120) + "maintenance", [][]string{opt("no_body", "maintenance")}, ""},
+		{head + "\r\n", [][]string{opt("no_body", "maintenance"), opt("no_body_regex", "x")}, ""},
+	} {
+		p := listen(t, "127.0.0.1", answer(tt.response))
+		if got := reason(probe(mustNew(t, "http://", tt.lines...), p.addr)); got != tt.want {
+			t.Errorf("%.60q, %v: %q, want %q", tt.response, tt.lines, got, tt.want)
+		}
+	}
+}
+
+func TestHeaders(t *testing.T) {
+	p := listen(t, "127.0.0.1", answer("HTTP/1.1 200 OK\r\nX-Role: replica\r\nx-role: primary\r\nEmpty:\r\n\r\n"))
+	for _, tt := range []struct {
+		lines [][]string
+		want  string
+	}{
+		{[][]string{opt("expect_header", "x-role", "^primary$")}, ""},
+		{[][]string{opt("expect_header", "X-Role", "^primary$"), opt("expect_header", "X-Role", "^replica$")}, ""},
+		{[][]string{opt("expect_header", "X-Role", "^witness$")}, `header "X-Role" does not match "^witness$"`},
+		{[][]string{opt("expect_header", "X-Rule", "")}, `no header "X-Rule"`},
+		{[][]string{opt("expect_header", "empty", "^$")}, ""},
+		{[][]string{opt("no_header", "X-Role", "^witness$")}, ""},
+		{[][]string{opt("no_header", "X-Rule", "")}, ""},
+		{[][]string{opt("no_header", "X-Role", "rep")}, `header "X-Role" matches "rep"`},
+	} {
+		c := mustNew(t, "http://", tt.lines...)
+		if got := reason(probe(c, p.addr)); got != tt.want {
+			t.Errorf("%v: %q, want %q", tt.lines, got, tt.want)
+		}
+		if c.Talk() == nil {
+			t.Errorf("%v is no conversation", tt.lines)
+		}
+	}
+}

@@ -36,7 +36,7 @@ func (c *Check) ProbeKeeping(ctx context.Context, addr netip.AddrPort, keep func
 
 // holds says whether the check can hold as it is.
 func (s *spec) holds() error {
-	if s.hold && (s.talk == nil && s.keep == nil || s.invert) {
+	if s.hold && (s.talk == nil && s.keep == nil || s.invert || s.owner) {
 		return s.wrong("hold", errHold)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,6 +72,9 @@ func TestHoldIsRefused(t *testing.T) {
 		if !errors.As(err, &wrong) || wrong.Index != len(lines) {
 			t.Errorf("%v with hold: %v", lines, err)
 		}
+	}
+	if _, err := check.New("https://", options(opt("host", "owner"), opt("hold"))...); err == nil || !strings.HasPrefix(err.Error(), "option hold: ") {
+		t.Errorf("host owner with hold: %v", err)
 	}
 	for _, lines := range [][][]string{{opt("alpn", "http/1.1")}, {opt("from", "127.0.0.1")}, {opt("header", "A", "b")}} {
 		if c := mustNew(t, "https://www.example.org", append(lines, opt("hold"))...); !c.Hold() {

@@ -42,6 +42,7 @@ type option struct {
 // options holds all there are, in the order of the canonical text. Which scheme takes which stands in the table of
 // schemes.
 var options = []option{
+	{name: "host", args: "owner", set: setHost},
 	{name: "method", args: "NAME", set: setMethod},
 	{name: "header", args: "NAME VALUE", many: true, set: setHeader},
 	{name: "basic_auth", args: "FILE", set: setBasicAuth},
@@ -79,6 +80,7 @@ type settings struct {
 	reset  bool
 	hold   bool
 	invert bool
+	owner  bool    // the host is the record's owner
 	given  []given // in the order of the canonical text
 }
 

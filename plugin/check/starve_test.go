@@ -24,7 +24,7 @@ func TestNoDescriptorAbstains(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, url := range []string{"tcp://:1", "http://", "https://www.example.org/"} {
+	for _, url := range []string{"tcp://:1", "http://", "https://www.example.org/", "tls://www.example.org:1"} {
 		child := exec.Command(self)
 		child.Env = append(os.Environ(), starve+"="+url)
 		out, err := child.CombinedOutput()

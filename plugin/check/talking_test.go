@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"golang.org/x/net/http2"
 )
 
 // FuzzUnescape holds that what escape writes is what unescape reads, and that it prints.
@@ -93,4 +96,66 @@ func (p *pieces) Read(to []byte) (int, error) {
 	n := copy(to, p.data[:min(len(p.data), p.size)])
 	p.data = p.data[n:]
 	return n, nil
+}
+
+// FuzzHTTP2 lets a peer say anything in frames, in pieces of any size: no panic, no more bytes read than promised, and a
+// reason that is fit for a log.
+func FuzzHTTP2(f *testing.F) {
+	frames := func(write func(*http2.Framer)) []byte {
+		var out bytes.Buffer
+		framer := http2.NewFramer(&out, nil)
+		framer.AllowIllegalWrites = true
+		write(framer)
+		return out.Bytes()
+	}
+	head := []byte{0x88} // status 200, in the table that everybody has
+	for _, write := range []func(*http2.Framer){
+		func(f *http2.Framer) {},
+		func(f *http2.Framer) {
+			_ = f.WriteSettings(http2.Setting{ID: http2.SettingMaxFrameSize, Val: 1 << 14})
+			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: head, EndHeaders: true})
+			_ = f.WriteData(1, true, []byte("ok"))
+		},
+		func(f *http2.Framer) {
+			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: head})
+			_ = f.WriteContinuation(1, true, []byte{0x0f, 0x2b, 1, 'a'})
+			_ = f.WriteDataPadded(1, false, []byte("o"), []byte{0, 0})
+			_ = f.WriteRSTStream(1, http2.ErrCodeCancel)
+		},
+		func(f *http2.Framer) {
+			_ = f.WritePing(false, [8]byte{})
+			_ = f.WriteGoAway(7, http2.ErrCodeNo, []byte("x"))
+		},
+		func(f *http2.Framer) {
+			_ = f.WritePushPromise(http2.PushPromiseParam{StreamID: 1, PromiseID: 2, BlockFragment: head, EndHeaders: true})
+		},
+		func(f *http2.Framer) { _ = f.WriteWindowUpdate(1, 0); _ = f.WriteData(1, false, nil) },
+	} {
+		f.Add(frames(write), false)
+		f.Add(frames(write), true)
+	}
+	checks := []*httpCheck{
+		build(f, "https://h"), build(f, "https://h", Option{"body", []string{"ok"}}, Option{"expect_header", []string{"a", ".*"}}),
+		build(f, "https://h", Option{"no_body_regex", []string{"o+k"}}, Option{"status", []string{"200-599"}}),
+	}
+	f.Fuzz(func(t *testing.T, data []byte, bytewise bool) {
+		for _, h := range checks {
+			count := &counter{r: io.MultiReader(bytes.NewReader(data), &repeat{data: data})}
+			var r io.Reader = count
+			if bytewise {
+				r = iotest.OneByteReader(count)
+			}
+			request, err := h.ask(netip.MustParseAddrPort("192.0.2.1:443"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = h.exchangeHTTP2(half{r, io.Discard}, request)
+			if count.n > responseLimit {
+				t.Errorf("read %d bytes", count.n)
+			}
+			if err != nil {
+				decent(t, err.Error())
+			}
+		}
+	})
 }

@@ -65,7 +65,7 @@ func (s *spec) tlsConfig(protocols ...string) (*tls.Config, error) {
 	if name == "" {
 		name = s.host
 	}
-	if name == "" && !s.tls.insecure {
+	if name == "" && !s.owner && !s.tls.insecure {
 		return nil, fmt.Errorf("%s without a host cannot tell whose certificate is right: name a host, as in %s://%s, "+
 			"or add server_name NAME or insecure", s.scheme.name, s.scheme.name, s.authority("www.example.org", s.port))
 	}

@@ -37,7 +37,7 @@ func template(name string) *x509.Certificate {
 }
 
 // sign makes a certificate of the template; without an authority it signs itself.
-func sign(t *testing.T, template *x509.Certificate, by *authority) (tls.Certificate, *authority) {
+func sign(t testing.TB, template *x509.Certificate, by *authority) (tls.Certificate, *authority) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

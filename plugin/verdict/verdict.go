@@ -62,6 +62,11 @@ func Identify(text string, secret uint64) Identity {
 	return Identity{text: unique.Make(text), secret: secret}
 }
 
+// Of is the identity of the same check as it is asked about something that hashes to share, such as a name.
+func (id Identity) Of(share uint64) Identity {
+	return Identity{text: id.text, secret: id.secret ^ share}
+}
+
 // String is the text. The zero Identity has none.
 func (id Identity) String() string {
 	if id == (Identity{}) {

@@ -1,0 +1,270 @@
+package check_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// programs are real servers, as Debian has them: how each is started, and what it is told. GOOD, WRONG, OLD and PLAIN are
+// addresses; the files good.pem, wrong.pem and old.pem hold certificates and their keys.
+var programs = map[string]struct {
+	args   []string
+	config string
+}{
+	"nginx": {[]string{"-p", "DIR", "-c", "DIR/config"}, `
+daemon off; error_log stderr; pid DIR/pid; worker_processes 1;
+events { }
+http {
+    access_log off;
+    client_body_temp_path DIR/a; proxy_temp_path DIR/b; fastcgi_temp_path DIR/c; uwsgi_temp_path DIR/d; scgi_temp_path DIR/e;
+    server {
+        listen GOOD ssl http2;
+        listen PLAIN;
+        ssl_certificate DIR/good.pem; ssl_certificate_key DIR/good.pem;
+        add_header X-Protocol $server_protocol always;
+        location /200 { return 200 ok; }
+        location /503 { return 503; }
+        location /private { auth_basic all; auth_basic_user_file DIR/passwords; return 200; }
+        location /private/ { auth_basic all; auth_basic_user_file DIR/passwords; alias DIR/; }
+    }
+    server { listen WRONG ssl; ssl_certificate DIR/wrong.pem; ssl_certificate_key DIR/wrong.pem; location / { return 200 ok; } }
+    server { listen OLD ssl; ssl_certificate DIR/old.pem; ssl_certificate_key DIR/old.pem; location / { return 200 ok; } }
+}`},
+	"haproxy": {[]string{"-db", "-f", "DIR/config"}, `
+defaults
+    mode http
+    timeout client 1m
+    timeout connect 1m
+    timeout server 1m
+frontend all
+    bind GOOD ssl crt DIR/good.pem alpn h2,http/1.1
+    bind WRONG ssl crt DIR/wrong.pem
+    bind OLD ssl crt DIR/old.pem
+    bind PLAIN
+    http-request return status 200 content-type text/plain string ok hdr X-Protocol HTTP/2.0 if { path /200 } { ssl_fc_alpn h2 }
+    http-request return status 200 content-type text/plain string ok hdr X-Protocol HTTP/1.1 if { path /200 }
+    http-request return status 503
+`},
+	"exim4": {[]string{"-C", "DIR/config", "-bdf"}, `
+primary_hostname = www.example.org
+keep_environment =
+spool_directory = DIR/spool
+log_file_path = DIR/spool/log_%s
+pid_file_path = DIR/spool/pid
+local_interfaces = <; [127.0.0.1]:PORT
+daemon_smtp_ports = PORT
+tls_advertise_hosts = *
+tls_certificate = DIR/good.pem
+tls_privatekey = DIR/good.pem
+host_lookup =
+queue_only
+begin routers
+begin transports
+begin retry
+`},
+}
+
+// A running is a server that runs.
+type running struct {
+	dir                    string
+	good, wrong, old, open netip.AddrPort
+}
+
+// start starts a server with certificates of the authority, and waits until it accepts.
+func start(t *testing.T, name string, ca *authority) *running {
+	t.Helper()
+	path := find(t, name)
+	r := &running{t.TempDir(), refusing(t), refusing(t), refusing(t), refusing(t)}
+	expired := template("www.example.org")
+	expired.NotBefore, expired.NotAfter = time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour)
+	for file, cert := range map[string]*x509.Certificate{"good.pem": lasting("www.example.org", 20*24*time.Hour), "wrong.pem": template("other.example.org"), "old.pem": expired} {
+		pair, _ := sign(t, cert, ca)
+		r.write(t, file, pemOf(t, pair))
+	}
+	words := strings.NewReplacer("DIR", r.dir, "GOOD", r.good.String(), "WRONG", r.wrong.String(), "OLD", r.old.String(),
+		"PLAIN", r.open.String(), "PORT", fmt.Sprint(r.good.Port()))
+	r.write(t, "config", words.Replace(programs[name].config))
+	r.write(t, "passwords", "probe:{PLAIN}s3cret\n")
+	r.write(t, "index.html", "private")
+	spool := filepath.Join(r.dir, "spool") // of another user
+	if err := errors.Join(os.Mkdir(spool, 0o777), os.Chmod(spool, 0o777), os.Chmod(r.dir, 0o755), os.Chmod(filepath.Dir(r.dir), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	var args []string
+	for _, a := range programs[name].args {
+		args = append(args, words.Replace(a))
+	}
+	run(t, r.good, path, args)
+	return r
+}
+
+func (r *running) write(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(r.dir, file), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// pemOf is a certificate and its key in one file.
+func pemOf(t *testing.T, pair tls.Certificate) string {
+	t.Helper()
+	key, err := x509.MarshalECPrivateKey(pair.PrivateKey.(*ecdsa.PrivateKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]})) +
+		string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: key}))
+}
+
+// find is where a program is. Where it is missing the test is skipped, but not in CI.
+func find(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		path, err = exec.LookPath("/usr/sbin/" + name)
+	}
+	if err != nil && os.Getenv("CI") == "true" {
+		t.Fatal(err)
+	} else if err != nil {
+		t.Skip(err)
+	}
+	return path
+}
+
+// run runs a program in a group of its own, until the test is over, and waits until it accepts.
+func run(t *testing.T, addr netip.AddrPort, path string, args []string) {
+	t.Helper()
+	var output strings.Builder
+	cmd := exec.Command(path, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &output, &output, time.Second
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	end := func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); _ = cmd.Wait() }
+	t.Cleanup(end)
+	accepts := func() bool {
+		conn, err := net.DialTimeout("tcp", addr.String(), time.Second)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	}
+	if !wait(accepts) {
+		end()
+		t.Fatalf("%s does not accept: %s", path, output.String())
+	}
+}
+
+// Real servers over TLS: what is asked of the certificate, and in both versions of HTTP.
+func TestRealTLSServers(t *testing.T) {
+	ca := newAuthority(t)
+	trust := opt("ca", ca.file(t))
+	for _, name := range []string{"nginx", "haproxy"} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, name, ca)
+			const wrong = `tls handshake: certificate is for "other.example.org", not "www.example.org"`
+			old := "tls handshake: certificate expired on " + time.Now().Add(-24*time.Hour).UTC().Format(time.DateOnly)
+			above := "tls handshake: certificate expires on " + ca.cert.NotAfter.UTC().Format(time.DateOnly) + ", within 14d" // the authority's own
+			soon := "tls handshake: certificate expires on " + time.Now().Add(20*24*time.Hour).UTC().Format(time.DateOnly) + ", within 30d"
+			for _, tt := range []struct {
+				url   string
+				addr  netip.AddrPort
+				lines [][]string
+				want  string
+			}{
+				{"tls://www.example.org:1", r.good, [][]string{trust}, ""},
+				{"tls://www.example.org:1", r.good, [][]string{opt("expires", "14d"), trust}, above},
+				{"tls://www.example.org:1", r.wrong, [][]string{trust}, wrong},
+				{"tls://www.example.org:1", r.old, [][]string{trust}, old},
+				{"tls://www.example.org:1", r.old, [][]string{opt("insecure")}, ""},
+				{"tls://www.example.org:1", r.good, [][]string{opt("insecure"), opt("expires", "14d")}, ""},
+				{"tls://www.example.org:1", r.good, [][]string{opt("insecure"), opt("expires", "30d")}, soon},
+				{"tls://www.example.org:1", r.good, [][]string{opt("alpn", "h2"), trust}, ""},
+				{"tls://www.example.org:1", r.open, [][]string{trust}, "tls handshake: peer does not speak tls"},
+				{"https://www.example.org/200", r.good, [][]string{trust, opt("body", "ok"), opt("expect_header", "X-Protocol", "^HTTP/2.0$")}, ""},
+				{"https://www.example.org/200", r.good, [][]string{trust, opt("body_regex", "^ok"), opt("alpn", "http/1.1"), opt("no_header", "X-Protocol", "^HTTP/2.0$")}, ""},
+				{"https://www.example.org/503", r.good, [][]string{trust}, "status 503"},
+				{"https://www.example.org/503", r.good, [][]string{trust, opt("alpn", "http/1.1")}, "status 503"},
+				{"https://www.example.org/200", r.good, [][]string{trust, opt("no_body", "ok")}, `body contains "ok"`},
+				{"https://www.example.org/", r.wrong, [][]string{trust}, wrong},
+				{"https://www.example.org/", r.old, [][]string{trust}, old},
+				{"http://www.example.org/200", r.open, nil, ""},
+			} {
+				c := mustNew(t, tt.url, tt.lines...)
+				got := reason(probe(c, tt.addr))
+				if got != tt.want {
+					t.Errorf("%s at %s: %q, want %q", c, tt.addr, got, tt.want)
+				}
+			}
+		})
+	}
+}
+
+func TestRealCredentials(t *testing.T) {
+	ca := newAuthority(t)
+	r := start(t, "nginx", ca)
+	secret := filepath.Join(r.dir, "secret")
+	r.write(t, "secret", "probe:s3cret\n")
+	with := []string{"basic_auth", secret}
+	for _, tt := range []struct {
+		url   string
+		addr  netip.AddrPort
+		lines [][]string
+		want  string
+	}{
+		{"http://www.example.org/private/index.html", r.open, [][]string{with, opt("body", "private")}, ""},
+		{"https://www.example.org/private/index.html", r.good, [][]string{with, opt("body", "private"), opt("ca", ca.file(t))}, ""},
+		{"http://www.example.org/private/index.html", r.open, nil, "status 401"},
+	} {
+		if got := reason(probe(mustNew(t, tt.url, tt.lines...), tt.addr)); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.url, got, tt.want)
+		}
+	}
+	c := mustNew(t, "http://www.example.org/private/index.html", with)
+	r.write(t, "secret", "probe:other\n")
+	if got := reason(probe(c, r.open)); got != "status 401" {
+		t.Errorf("with another password: %q", got)
+	}
+}
+
+// A mail server, as far as one goes without sending mail.
+func TestRealMailServer(t *testing.T) {
+	ca := newAuthority(t)
+	r := start(t, "exim4", ca)
+	polite := [][]string{opt("expect_regex", "^220 "), opt("send", `EHLO probe.example.org\r\n`), opt("expect_regex", "^250 ")}
+	secure := slices.Concat(polite, [][]string{opt("send", `STARTTLS\r\n`), opt("expect", "220"), opt("starttls"),
+		opt("send", `EHLO probe.example.org\r\n`), opt("expect_regex", "^250 ")})
+	bye := [][]string{opt("send", `QUIT\r\n`), opt("expect", "221")}
+	trust := opt("ca", ca.file(t))
+	for _, tt := range []struct {
+		url   string
+		lines [][]string
+		want  string
+	}{
+		{"tcp://:25", slices.Concat(polite, bye), ""},
+		{"tcp://www.example.org:25", slices.Concat(secure, bye, [][]string{trust}), ""},
+		{"tcp://other.example.org:25", slices.Concat(secure, bye, [][]string{trust}), `step 6, starttls: tls handshake: certificate is for "www.example.org", not "other.example.org"`},
+		{"tcp://www.example.org:25", slices.Concat(secure, bye, [][]string{opt("insecure"), opt("expires", "30d")}),
+			"step 6, starttls: tls handshake: certificate expires on " + time.Now().Add(20*24*time.Hour).UTC().Format(time.DateOnly) + ", within 30d"},
+		{"tcp://:25", slices.Concat(polite[:1], [][]string{opt("send", `QUIT\r\n`), opt("expect", "no such words")}), `step 3, expect "no such words": connection closed, after "221 www.example.org closing connection"`},
+	} {
+		if got := reason(probe(mustNew(t, tt.url, tt.lines...), r.good)); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.url, got, tt.want)
+		}
+	}
+}
