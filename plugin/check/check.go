@@ -54,6 +54,10 @@ type scheme struct {
 var schemes = []scheme{
 	{"http", 80, "http://:8080/healthz", slices.Concat(httpOptions, holdOptions, socketOptions), newHTTP},
 	{"https", 443, "https://www.example.org/healthz", slices.Concat(httpOptions, []string{"alpn"}, tlsOptions, socketOptions), newHTTPS},
+	{"mysql", 3306, "mysql://:3306", slices.Concat(upgradeOptions, tlsOptions, socketOptions), newMySQL},
+	{"postgres", 5432, "postgres://:5432", slices.Concat(upgradeOptions, tlsOptions, socketOptions), newPostgres},
+	{"redis", 6379, "redis://:6379", slices.Concat(redisOptions, socketOptions), newRedis},
+	{"rediss", 6379, "rediss://cache.example.org:6379", slices.Concat(redisOptions, tlsOptions, socketOptions), newRediss},
 	{"tcp", 0, "tcp://:5432", tcpOptions, newTCP},
 	{"tls", 0, "tls://db.example.org:5432", slices.Concat([]string{"alpn"}, tlsOptions, socketOptions), newTLS},
 }

@@ -102,7 +102,7 @@ func split(t *testing.T, text string) (url string, list []check.Option) {
 }
 
 // everyScheme is what messages list.
-const everyScheme = "http, https, tcp, tls"
+const everyScheme = "http, https, mysql, postgres, redis, rediss, tcp, tls"
 
 func TestRefusedURL(t *testing.T) {
 	for url, want := range map[string]string{
@@ -165,7 +165,7 @@ func TestRefusedOption(t *testing.T) {
 		want  string
 	}{
 		{"http://", [][]string{opt("bdoy", "x")}, 0, `unknown option "bdoy": ` + httpTakes},
-		{"http://", [][]string{opt("method", "PUT"), opt("insecure")}, 1, "option insecure is for https, tcp, tls: " + httpTakes},
+		{"http://", [][]string{opt("method", "PUT"), opt("insecure")}, 1, "option insecure is for " + withTLS + ": " + httpTakes},
 		{"tcp://:1", [][]string{opt("status", "200")}, 0, "option status is for http, https: tcp takes " + strings.Join(check.Options("tcp"), ", ")},
 		{"http://", [][]string{opt("body")}, 0, "option body has 0 values: write body TEXT"},
 		{"https://h", [][]string{opt("insecure", "yes")}, 0, "option insecure has 1 values: write insecure"},

@@ -59,6 +59,7 @@ var options = []option{
 	{name: "starttls", many: true, step: true, set: setStartTLS},
 	{name: "reset", set: setReset},
 	{name: "hold", set: setHold},
+	{name: "role", args: "master|replica", set: setRole},
 	{name: "server_name", args: "NAME", set: setServerName},
 	{name: "insecure", set: setInsecure},
 	{name: "ca", args: "FILE", set: setCA},
@@ -80,6 +81,8 @@ type settings struct {
 	hold   bool
 	invert bool
 	given  []given // in the order of the canonical text
+
+	role string // of a Redis; "" for any
 }
 
 // A given is an option as it was given: where in the call of New, what may be shown of it, and what must not be.

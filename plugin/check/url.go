@@ -54,11 +54,14 @@ func urlError(raw string, err error) error {
 	return fmt.Errorf("url is malformed: %w", err)
 }
 
+// exampleURL is right, where nothing is known of what was meant.
+const exampleURL = "http://:8080/healthz"
+
 // parseScheme finds the scheme of a URL that goes on with two slashes.
 func parseScheme(u *url.URL, raw string) (*scheme, error) {
 	every := schemeNames(func(*scheme) bool { return true })
 	if u.Scheme == "" {
-		return nil, fmt.Errorf("url has no scheme: begin with one of %s, as in %s", every, schemes[0].example)
+		return nil, fmt.Errorf("url has no scheme: begin with one of %s, as in %s", every, exampleURL)
 	}
 	found, ok := findScheme(u.Scheme)
 	if !ok {

@@ -1,0 +1,81 @@
+package check_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/coredns-multivalue/multivalue/plugin/check"
+)
+
+// withTLS is what messages list of the schemes that take options about TLS.
+const withTLS = "https, mysql, postgres, rediss, tcp, tls"
+
+// The protocols beside tcp and http: what is accepted, its canonical text, and the port.
+func TestProtocolsAccepted(t *testing.T) {
+	bundle := newAuthority(t).file(t)
+	for _, tt := range []struct {
+		url     string
+		options []check.Option
+		want    string
+		port    uint16
+	}{
+		{"redis://", nil, "redis://:6379", 6379},
+		{"redis://:6380", options(opt("from", "192.0.2.1"), opt("role", "master")), "redis://:6380 role master from 192.0.2.1", 6380},
+		{"rediss://Cache.example.org:6379", nil, "rediss://cache.example.org", 6379},
+		{"rediss://", options(opt("role", "replica"), opt("insecure")), "rediss://:6379 role replica insecure", 6379},
+		{"postgres://", nil, "postgres://:5432", 5432},
+		{"postgres://db.example.org:5433", options(opt("starttls")), "postgres://db.example.org:5433 starttls", 5433},
+		{"postgres://", options(opt("insecure"), opt("starttls")), "postgres://:5432 starttls insecure", 5432},
+		{"mysql://", nil, "mysql://:3306", 3306},
+		{"mysql://", options(opt("server_name", "db.example.org"), opt("starttls")), "mysql://:3306 starttls server_name db.example.org", 3306},
+	} {
+		c, err := check.New(tt.url, tt.options...)
+		if err != nil {
+			t.Errorf("New(%s): %v", tt.url, err)
+			continue
+		}
+		if c.String() != tt.want || c.Port() != tt.port {
+			t.Errorf("New(%s) = %s, port %d; want %s, port %d", tt.url, c, c.Port(), tt.want, tt.port)
+		}
+		again(t, c)
+	}
+	if mustNew(t, "mysql://db.example.org", opt("starttls"), opt("ca", bundle)).Secret() == 0 {
+		t.Error("the content of ca is no part of the check")
+	}
+}
+
+// What they refuse: with an index about that option, else about the URL.
+func TestProtocolsRefused(t *testing.T) {
+	for _, tt := range []struct {
+		url   string
+		lines [][]string
+		index int // -1: the URL
+		want  string
+	}{
+		{"redis://cache.example.org", nil, -1, "redis takes no host, for it tells the peer nothing: write redis://:6379"},
+		{"redis:///0", nil, -1, "redis takes no path and no query: write redis://:6379"},
+		{"redis://:1?x", nil, -1, "redis takes no path and no query: write redis://:6379"},
+		{"redis://", [][]string{opt("role", "slave")}, 0, `option role: "slave" is neither master nor replica`},
+		{"redis://", [][]string{opt("insecure")}, 0, "option insecure is for " + withTLS + ": redis takes from, invert, role"},
+		{"rediss://", nil, -1, "rediss without a host cannot tell whose certificate is right: name a host, as in rediss://www.example.org, " +
+			"or add server_name NAME or insecure"},
+		{"postgres:///template1", nil, -1, "postgres takes no path and no query: write postgres://:5432"},
+		{"postgres://db.example.org", nil, -1, "postgres takes a host only with the option starttls, for the certificate: write postgres://:5432"},
+		{"postgres://", [][]string{opt("starttls")}, 0, "option starttls: nothing says whose certificate is right: name a host, " +
+			"as in postgres://db.example.org:5432, or add server_name NAME or insecure"},
+		{"postgres://", [][]string{opt("from", "192.0.2.1"), opt("insecure")}, 1, "option insecure: means nothing without the option starttls"},
+		{"mysql://", [][]string{opt("server_name", "db.example.org")}, 0, "option server_name: means nothing without the option starttls"},
+		{"mysql://", [][]string{opt("role", "master")}, 0, "option role is for redis, rediss: mysql takes ca, cert, expires, from, insecure, invert, key, server_name, starttls"},
+		{"mysql://:3306/db", nil, -1, "mysql takes no path and no query: write mysql://:3306"},
+	} {
+		c, err := check.New(tt.url, options(tt.lines...)...)
+		var wrong *check.OptionError
+		index := -1
+		if errors.As(err, &wrong) {
+			index = wrong.Index
+		}
+		if err == nil || err.Error() != tt.want || index != tt.index {
+			t.Errorf("New(%s, %q) = %v:\n%d %v\nwant\n%d %s", tt.url, tt.lines, c, index, err, tt.index, tt.want)
+		}
+	}
+}

@@ -1,0 +1,80 @@
+package check
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"testing"
+	"testing/iotest"
+)
+
+// A script is a connection to a peer that says what it has to say, whatever it is told.
+type script struct {
+	net.Conn
+	io.Reader
+}
+
+func (s script) Read(p []byte) (int, error) { return s.Reader.Read(p) }
+func (script) Write(p []byte) (int, error)  { return len(p), nil }
+func (script) Close() error                 { return nil }
+
+// fuzzSession lets a peer say anything, once and then over and over, in pieces of any size: no panic, no more bytes read
+// than promised, and a reason that is fit for a log. What is read byte by byte is judged alike.
+func fuzzSession(f *testing.F, asks ...func(context.Context, *session) error) {
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, ask := range asks {
+			var results []string
+			for _, bytewise := range []bool{false, true} {
+				source := &counter{r: io.MultiReader(bytes.NewReader(data), &repeat{data: data})}
+				var r io.Reader = source
+				if bytewise {
+					r = iotest.OneByteReader(source)
+				}
+				x := &session{conn: script{Reader: r}, in: bufio.NewReader(nil)}
+				x.listen()
+				err := ask(t.Context(), x)
+				if source.n > responseLimit {
+					t.Errorf("read %d bytes", source.n)
+				}
+				result := ""
+				if err != nil {
+					result = err.Error()
+					decent(t, result)
+				}
+				results = append(results, result)
+			}
+			if (results[0] == "") != (results[1] == "") {
+				t.Errorf("%q: %q, and byte by byte %q", data, results[0], results[1])
+			}
+		}
+	})
+}
+
+func FuzzRedis(f *testing.F) {
+	for _, seed := range []string{"+PONG\r\n", "+PONG\r\n*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n", "-LOADING x\r\n", "-NOAUTH x\r\n", "+PONG\n*5\n-NOPERM \n", "\n", "+PONG\n*\n$\nslave\n"} {
+		f.Add([]byte(seed))
+	}
+	fuzzSession(f, redisCheck{}.ask, redisCheck{"master"}.ask, redisCheck{"replica"}.ask)
+}
+
+func FuzzPostgres(f *testing.F) {
+	for _, seed := range []string{
+		"R\x00\x00\x00\x0c\x00\x00\x00\x05salt", "R\x00\x00\x00\x08\x00\x00\x00\x00Z\x00\x00\x00\x05I", "R\x00\x00\x00\x06\x00\x00",
+		"E\x00\x00\x00\x20SFATAL\x00C57P03\x00Mstarting\x00\x00", "N\x00\x00\x00\x04E\x00\x00\x00\x04", "Sx", "N",
+	} {
+		f.Add([]byte(seed))
+	}
+	fuzzSession(f, postgresCheck{}.ask)
+}
+
+func FuzzMySQL(f *testing.F) {
+	for _, seed := range []string{
+		"\x16\x00\x00\x00\x0a8\x00\x01\x00\x00\x00saltsalt\x00\xff\xff\x2d\x02\x00\x01\x00\x00\x02\x00",
+		"\x04\x00\x00\x00\xff\x10\x04x", "\x0d\x00\x00\x00\xff\x15\x04#28000Denied", "\x01\x00\x00\x00\xff", "\x01\x00\x00\x00\x0a", "\x00\x00\x00\x00",
+	} {
+		f.Add([]byte(seed))
+	}
+	fuzzSession(f, mysqlCheck{}.ask)
+}
