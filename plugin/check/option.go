@@ -59,6 +59,10 @@ var options = []option{
 	{name: "starttls", many: true, step: true, set: setStartTLS},
 	{name: "reset", set: setReset},
 	{name: "hold", set: setHold},
+	{name: "rcode", args: "LIST", set: setRcode},
+	{name: "answer", args: "REGEXP", set: setAnswer},
+	{name: "authoritative", set: setAuthoritative},
+	{name: "tcp", set: setTCP},
 	{name: "role", args: "master|replica", set: setRole},
 	{name: "server_name", args: "NAME", set: setServerName},
 	{name: "insecure", set: setInsecure},
@@ -82,6 +86,7 @@ type settings struct {
 	invert bool
 	given  []given // in the order of the canonical text
 
+	dns  dnsSettings
 	role string // of a Redis; "" for any
 }
 

@@ -8,7 +8,7 @@ import (
 )
 
 // withTLS is what messages list of the schemes that take options about TLS.
-const withTLS = "https, mysql, postgres, rediss, tcp, tls"
+const withTLS = "dot, https, mysql, postgres, rediss, tcp, tls"
 
 // The protocols beside tcp and http: what is accepted, its canonical text, and the port.
 func TestProtocolsAccepted(t *testing.T) {
@@ -19,6 +19,12 @@ func TestProtocolsAccepted(t *testing.T) {
 		want    string
 		port    uint16
 	}{
+		{"dns:///www.Example.ORG.", nil, "dns://:53/www.example.org", 53},
+		{"dns://:5353/.?type=ns", options(opt("rcode", "nxdomain,NOERROR,NXDOMAIN")), "dns://:5353/.?type=NS rcode NOERROR,NXDOMAIN", 5353},
+		{"dns:///example.org?type=A", options(opt("tcp"), opt("answer", `^192\.0\.2\.1$`)), `dns://:53/example.org answer ^192\.0\.2\.1$ tcp`, 53},
+		{"dns:///_dmarc.example.org?type=TXT", options(opt("authoritative")), "dns://:53/_dmarc.example.org?type=TXT authoritative", 53},
+		{"dot://ns1.example.org/example.org", nil, "dot://ns1.example.org/example.org", 853},
+		{"dot:///example.org", options(opt("insecure")), "dot://:853/example.org insecure", 853},
 		{"redis://", nil, "redis://:6379", 6379},
 		{"redis://:6380", options(opt("from", "192.0.2.1"), opt("role", "master")), "redis://:6380 role master from 192.0.2.1", 6380},
 		{"rediss://Cache.example.org:6379", nil, "rediss://cache.example.org", 6379},
@@ -52,6 +58,18 @@ func TestProtocolsRefused(t *testing.T) {
 		index int // -1: the URL
 		want  string
 	}{
+		{"dns://", nil, -1, "dns asks for a name: write dns://:53/example.org"},
+		{"dns:///", nil, -1, "dns asks for a name: write dns://:53/example.org"},
+		{"dns://ns1.example.org/example.org", nil, -1, "dns takes no host, for it tells the peer nothing: write dns://:53/example.org"},
+		{"dns:///a..b", nil, -1, `"a..b" is no domain name: write dns://:53/example.org`},
+		{"dns:///a/b", nil, -1, `"a/b" is no domain name: write dns://:53/example.org`},
+		{"dns:///example.org?type=AXFR", nil, -1, `query "type=AXFR" does not name a type: write dns://:53/example.org?type=SOA or the like`},
+		{"dns:///example.org?x=A", nil, -1, `query "x=A" does not name a type: write dns://:53/example.org?type=SOA or the like`},
+		{"dns:///a", [][]string{opt("rcode", "NOERROR,BADVERS")}, 0, `option rcode: "BADVERS" is no response code: as in NOERROR,NXDOMAIN`},
+		{"dns:///a", [][]string{opt("answer", "")}, 0, "option answer: the expression is empty, and would match every record"},
+		{"dot:///a", nil, -1, "dot without a host cannot tell whose certificate is right: name a host, as in dot://www.example.org, " +
+			"or add server_name NAME or insecure"},
+		{"dot://h/a", [][]string{opt("tcp")}, 0, "option tcp is for dns: dot takes answer, authoritative, ca, cert, expires, from, insecure, invert, key, rcode, server_name"},
 		{"redis://cache.example.org", nil, -1, "redis takes no host, for it tells the peer nothing: write redis://:6379"},
 		{"redis:///0", nil, -1, "redis takes no path and no query: write redis://:6379"},
 		{"redis://:1?x", nil, -1, "redis takes no path and no query: write redis://:6379"},

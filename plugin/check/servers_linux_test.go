@@ -1,6 +1,7 @@
 package check_test
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -83,7 +84,7 @@ const nobody = 65534
 
 func (s *server) command(name string, args ...string) *exec.Cmd {
 	s.Helper()
-	words := strings.NewReplacer("DIR", s.dir, "HOST", s.addr.Addr().String(), "PORT", strings.TrimPrefix(s.addr.String(), "127.0.0.1:"))
+	words := strings.NewReplacer("DIR", s.dir, "HOST", s.addr.Addr().String(), "PORT", port(s.addr))
 	cmd := exec.Command(lookFor(s.T, name))
 	for _, a := range args {
 		cmd.Args = append(cmd.Args, words.Replace(a))
@@ -96,6 +97,16 @@ func (s *server) command(name string, args ...string) *exec.Cmd {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
 	}
 	return cmd
+}
+
+func port(addr netip.AddrPort) string { return fmt.Sprint(addr.Port()) }
+
+// directory makes one below the server's own.
+func (s *server) directory(name string) {
+	s.Helper()
+	if err := os.Mkdir(filepath.Join(s.dir, name), 0o755); err != nil {
+		s.Fatal(err)
+	}
 }
 
 // run runs a program to its end, and returns what it says.
