@@ -8,7 +8,7 @@ import (
 )
 
 // withTLS is what messages list of the schemes that take options about TLS.
-const withTLS = "dot, https, mysql, postgres, rediss, tcp, tls"
+const withTLS = "dot, grpcs, https, mysql, postgres, rediss, tcp, tls"
 
 // The protocols beside tcp and http: what is accepted, its canonical text, and the port.
 func TestProtocolsAccepted(t *testing.T) {
@@ -25,6 +25,11 @@ func TestProtocolsAccepted(t *testing.T) {
 		{"dns:///_dmarc.example.org?type=TXT", options(opt("authoritative")), "dns://:53/_dmarc.example.org?type=TXT authoritative", 53},
 		{"dot://ns1.example.org/example.org", nil, "dot://ns1.example.org/example.org", 853},
 		{"dot:///example.org", options(opt("insecure")), "dot://:853/example.org insecure", 853},
+		{"grpc://:50051", nil, "grpc://:50051", 50051},
+		{"grpc://", nil, "grpc://", 0},
+		{"grpc://:50051/", nil, "grpc://:50051", 50051},
+		{"grpc://Api.example.org:50051/my.Service", nil, "grpc://api.example.org:50051/my.Service", 50051},
+		{"grpcs://:50051/my.Service", options(opt("insecure")), "grpcs://:50051/my.Service insecure", 50051},
 		{"redis://", nil, "redis://:6379", 6379},
 		{"redis://:6380", options(opt("from", "192.0.2.1"), opt("role", "master")), "redis://:6380 role master from 192.0.2.1", 6380},
 		{"rediss://Cache.example.org:6379", nil, "rediss://cache.example.org", 6379},
@@ -70,6 +75,12 @@ func TestProtocolsRefused(t *testing.T) {
 		{"dot:///a", nil, -1, "dot without a host cannot tell whose certificate is right: name a host, as in dot://www.example.org, " +
 			"or add server_name NAME or insecure"},
 		{"dot://h/a", [][]string{opt("tcp")}, 0, "option tcp is for dns: dot takes answer, authoritative, ca, cert, expires, from, insecure, invert, key, rcode, server_name"},
+		{"grpc://:1/my.Service/Method", nil, -1, `path "/my.Service/Method" is not the name of one service: write grpc://:50051/my.Service`},
+		{"grpc://:1/%ff", nil, -1, `path "/%ff" is not the name of one service: write grpc://:50051/my.Service`},
+		{"grpc://:1?service=x", nil, -1, "grpc takes no query: write grpc://:50051"},
+		{"grpc://:1", [][]string{opt("insecure")}, 0, "option insecure is for " + withTLS + ": grpc takes from, invert"},
+		{"grpcs://:1", nil, -1, "grpcs without a host cannot tell whose certificate is right: name a host, as in grpcs://www.example.org:1, " +
+			"or add server_name NAME or insecure"},
 		{"redis://cache.example.org", nil, -1, "redis takes no host, for it tells the peer nothing: write redis://:6379"},
 		{"redis:///0", nil, -1, "redis takes no path and no query: write redis://:6379"},
 		{"redis://:1?x", nil, -1, "redis takes no path and no query: write redis://:6379"},

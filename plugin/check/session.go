@@ -17,6 +17,7 @@ import (
 // words for whatever ends it.
 type session struct {
 	conn net.Conn
+	peer netip.AddrPort
 	in   *bufio.Reader
 	src  *source
 }
@@ -31,7 +32,7 @@ func (s *spec) converse(config *tls.Config, say func(context.Context, *session) 
 		defer hangUp()
 		in := readers.Get().(*bufio.Reader)
 		defer readers.Put(in)
-		x := &session{conn: conn, in: in}
+		x := &session{conn: conn, peer: addr, in: in}
 		defer func() { x.conn.Close() }() // says goodbye in TLS; hangUp follows
 		x.listen()
 		if config != nil {

@@ -4,21 +4,23 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"io"
 	"net"
+	"net/netip"
 	"testing"
 	"testing/iotest"
 )
 
-// A script is a connection to a peer that says what it has to say, whatever it is told.
-type script struct {
+// A quietPeer is a connection to a peer that says what it has to say, whatever it is told.
+type quietPeer struct {
 	net.Conn
 	io.Reader
 }
 
-func (s script) Read(p []byte) (int, error) { return s.Reader.Read(p) }
-func (script) Write(p []byte) (int, error)  { return len(p), nil }
-func (script) Close() error                 { return nil }
+func (s quietPeer) Read(p []byte) (int, error) { return s.Reader.Read(p) }
+func (quietPeer) Write(p []byte) (int, error)  { return len(p), nil }
+func (quietPeer) Close() error                 { return nil }
 
 // fuzzSession lets a peer say anything, once and then over and over, in pieces of any size: no panic, no more bytes read
 // than promised, and a reason that is fit for a log. What is read byte by byte is judged alike.
@@ -32,7 +34,7 @@ func fuzzSession(f *testing.F, asks ...func(context.Context, *session) error) {
 				if bytewise {
 					r = iotest.OneByteReader(source)
 				}
-				x := &session{conn: script{Reader: r}, in: bufio.NewReader(nil)}
+				x := &session{conn: quietPeer{Reader: r}, peer: netip.MustParseAddrPort("192.0.2.1:80"), in: bufio.NewReader(nil)}
 				x.listen()
 				err := ask(t.Context(), x)
 				if source.n > responseLimit {
@@ -57,6 +59,40 @@ func FuzzRedis(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	fuzzSession(f, redisCheck{}.ask, redisCheck{"master"}.ask, redisCheck{"replica"}.ask)
+}
+
+func FuzzGRPC(f *testing.F) {
+	const settings = "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+	for _, seed := range []string{
+		settings + "\x00\x00\x01\x01\x04\x00\x00\x00\x01\x88\x00\x00\x07\x00\x01\x00\x00\x00\x01\x00\x00\x00\x00\x02\x08\x01",
+		settings + "\x00\x00\x04\x03\x00\x00\x00\x00\x01\x00\x00\x00\x07", settings + "\x00\x00\x08\x06\x00\x00\x00\x00\x00aaaaaaaa",
+		settings + "\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02", settings,
+	} {
+		f.Add([]byte(seed))
+	}
+	fuzzSession(f, (&grpcCheck{&spec{scheme: &schemes[0]}, grpcRequest("my.Service"), "http"}).ask)
+}
+
+// FuzzServing reads what may be a HealthCheckResponse.
+func FuzzServing(f *testing.F) {
+	for _, seed := range []string{"\x08\x01", "\x08\x02\x08\x01", "\x12\x03abc\x08\x01", "\x09aaaaaaaa\x0daaaa", "\x12\xff\xff\xff\xff\x0f", "\x0f", ""} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		framed := append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(data))), data...)
+		status, ok := servingStatus(framed)
+		if !ok {
+			return
+		}
+		if err := servingFailure(status); err != nil {
+			decent(t, err.Error())
+		}
+		more := append(framed, 8, 1)
+		binary.BigEndian.PutUint32(more[1:], uint32(len(data)+2))
+		if status, ok := servingStatus(more); !ok || status != 1 {
+			t.Errorf("%q: the last status is not the one that counts", data)
+		}
+	})
 }
 
 func FuzzPostgres(f *testing.F) {
