@@ -271,10 +271,10 @@ func (p *pool) transition(w *watch, before verdict.State, v verdict.Verdict) {
 	w.check.transitions[v.State].Inc()
 	switch {
 	case v.State == verdict.Down:
-		log.Warningf("%s is down after %s of %s: %s", w.entry.target.Addr, times(w.check.pace.Fall, "failure"), w.check.name, v.Reason)
+		log.Warningf("%s is down after %s of %s: %s", w.entry.target.Place(), times(w.check.pace.Fall, "failure"), w.check.name, v.Reason)
 	case before == verdict.Down:
-		log.Infof("%s is up after %s of %s", w.entry.target.Addr, times(w.check.pace.Rise, "success"), w.check.name)
+		log.Infof("%s is up after %s of %s", w.entry.target.Place(), times(w.check.pace.Rise, "success"), w.check.name)
 	default:
-		log.Debugf("%s is up, says its first %s", w.entry.target.Addr, w.check.name)
+		log.Debugf("%s is up, says its first %s", w.entry.target.Place(), w.check.name)
 	}
 }

@@ -181,7 +181,7 @@ func (s *parsedStanza) checkWatched() error {
 // checkPorts looks for a check without a port for records that name none either.
 func (s *parsedStanza) checkPorts() error {
 	for _, c := range s.checks {
-		if c.port == 0 && s.rule.Types != answer.TypesOf(dns.TypeSRV) {
+		if c.port == 0 && !c.portNamed && s.rule.Types != answer.TypesOf(dns.TypeSRV) {
 			return s.errorAt("check", "check %s names no port, and only SRV records do: want one, as in %s:80, or types SRV alone", c.name, c.name)
 		}
 	}

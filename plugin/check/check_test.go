@@ -102,7 +102,7 @@ func split(t *testing.T, text string) (url string, list []check.Option) {
 }
 
 // everyScheme is what messages list.
-const everyScheme = "dns, dot, grpc, grpcs, http, https, mysql, postgres, redis, rediss, tcp, tls"
+const everyScheme = "dns, dot, grpc, grpcs, http, https, icmp, mysql, postgres, redis, rediss, tcp, tls"
 
 func TestRefusedURL(t *testing.T) {
 	for url, want := range map[string]string{

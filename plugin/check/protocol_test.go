@@ -30,6 +30,8 @@ func TestProtocolsAccepted(t *testing.T) {
 		{"grpc://:50051/", nil, "grpc://:50051", 50051},
 		{"grpc://Api.example.org:50051/my.Service", nil, "grpc://api.example.org:50051/my.Service", 50051},
 		{"grpcs://:50051/my.Service", options(opt("insecure")), "grpcs://:50051/my.Service insecure", 50051},
+		{"icmp:", nil, "icmp://", 0},
+		{"ICMP://", options(opt("from", "192.0.2.1"), opt("from", "2001:db8::1")), "icmp:// from 192.0.2.1 from 2001:db8::1", 0},
 		{"redis://", nil, "redis://:6379", 6379},
 		{"redis://:6380", options(opt("from", "192.0.2.1"), opt("role", "master")), "redis://:6380 role master from 192.0.2.1", 6380},
 		{"rediss://Cache.example.org:6379", nil, "rediss://cache.example.org", 6379},
@@ -49,6 +51,9 @@ func TestProtocolsAccepted(t *testing.T) {
 			t.Errorf("New(%s) = %s, port %d; want %s, port %d", tt.url, c, c.Port(), tt.want, tt.port)
 		}
 		again(t, c)
+	}
+	if !mustNew(t, "icmp:").PortNamed() || mustNew(t, "grpc://").PortNamed() {
+		t.Error("the port of a record matters to icmp, or does not to grpc")
 	}
 	if mustNew(t, "mysql://db.example.org", opt("starttls"), opt("ca", bundle)).Secret() == 0 {
 		t.Error("the content of ca is no part of the check")
@@ -81,6 +86,10 @@ func TestProtocolsRefused(t *testing.T) {
 		{"grpc://:1", [][]string{opt("insecure")}, 0, "option insecure is for " + withTLS + ": grpc takes from, invert"},
 		{"grpcs://:1", nil, -1, "grpcs without a host cannot tell whose certificate is right: name a host, as in grpcs://www.example.org:1, " +
 			"or add server_name NAME or insecure"},
+		{"icmp://:7", nil, -1, "icmp has no ports: write icmp://"},
+		{"icmp://a.example", nil, -1, "icmp takes no host, for it tells the peer nothing: write icmp://"},
+		{"icmp:///x", nil, -1, "icmp takes no path and no query: write icmp://"},
+		{"icmp:x", nil, -1, "url has no // after icmp: as in icmp://"},
 		{"redis://cache.example.org", nil, -1, "redis takes no host, for it tells the peer nothing: write redis://:6379"},
 		{"redis:///0", nil, -1, "redis takes no path and no query: write redis://:6379"},
 		{"redis://:1?x", nil, -1, "redis takes no path and no query: write redis://:6379"},

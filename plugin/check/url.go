@@ -67,7 +67,7 @@ func parseScheme(u *url.URL, raw string) (*scheme, error) {
 	if !ok {
 		return nil, fmt.Errorf("unknown scheme %s: there are %s", quote(u.Scheme), every)
 	}
-	if !strings.HasPrefix(raw[len(u.Scheme):], "://") {
+	if rest := raw[len(u.Scheme):]; !strings.HasPrefix(rest, "://") && (rest != ":" || found.name != "icmp") { // which has nothing to go on with
 		return nil, fmt.Errorf("url has no // after %s: as in %s", u.Scheme, found.example)
 	}
 	return found, nil
