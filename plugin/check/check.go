@@ -54,6 +54,7 @@ type scheme struct {
 var schemes = []scheme{
 	{"dns", 53, "dns://:53/example.org", slices.Concat(dnsOptions, []string{"tcp"}, socketOptions), newDNS},
 	{"dot", 853, "dot://ns1.example.org/example.org", slices.Concat(dnsOptions, tlsOptions, socketOptions), newDOT},
+	{"exec", 0, "exec://:5432", execOptions, newExec},
 	{"grpc", 0, "grpc://:50051", socketOptions, newGRPC},
 	{"grpcs", 0, "grpcs://api.example.org:50051", slices.Concat(tlsOptions, socketOptions), newGRPCS},
 	{"http", 80, "http://:8080/healthz", slices.Concat(httpOptions, holdOptions, socketOptions), newHTTP},

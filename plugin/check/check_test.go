@@ -93,6 +93,9 @@ func split(t *testing.T, text string) (url string, list []check.Option) {
 	url, words = words[0], words[1:]
 	for len(words) > 0 {
 		n, ok := check.Takes(words[0])
+		if n < 0 {
+			n = len(words) - 1
+		}
 		if !ok || len(words) < n+1 {
 			t.Fatalf("%q is no option with its values", words)
 		}
@@ -102,7 +105,7 @@ func split(t *testing.T, text string) (url string, list []check.Option) {
 }
 
 // everyScheme is what messages list.
-const everyScheme = "dns, dot, grpc, grpcs, http, https, icmp, mysql, postgres, redis, rediss, tcp, tls"
+const everyScheme = "dns, dot, exec, grpc, grpcs, http, https, icmp, mysql, postgres, redis, rediss, tcp, tls"
 
 func TestRefusedURL(t *testing.T) {
 	for url, want := range map[string]string{
@@ -305,6 +308,9 @@ func FuzzNew(f *testing.F) {
 		var list []check.Option
 		for _, line := range [][]string{{name1, a1, b1}, {name2, a2, b2}} {
 			n, ok := check.Takes(line[0])
+			if n < 0 {
+				n = 2
+			}
 			if file := slices.Contains([]string{"ca", "cert", "key", "basic_auth", "bearer"}, line[0]); ok && !file {
 				list = append(list, check.Option{Name: line[0], Values: line[1 : n+1]})
 			}
