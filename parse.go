@@ -182,7 +182,8 @@ func (s *parsedStanza) checkWatched() error {
 func (s *parsedStanza) checkPorts() error {
 	for _, c := range s.checks {
 		if c.port == 0 && !c.portNamed && s.rule.Types != answer.TypesOf(dns.TypeSRV) {
-			return s.errorAt("check", "check %s names no port, and only SRV records do: want one, as in %s:80, or types SRV alone", c.name, c.name)
+			url, _, _ := strings.Cut(c.name, " ")
+			return s.errorAt("check", "check %s names no port, and only SRV records do: want one, as in %s:80, or types SRV alone", c.name, url)
 		}
 	}
 	return nil

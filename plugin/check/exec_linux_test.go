@@ -239,3 +239,7 @@ func TestExecBound(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkProbeExec(b *testing.B) {
+	benchmarkCheck(b, mustNew(b, "exec://:1", opt("command", "/bin/true")), execAt)
+}

@@ -21,6 +21,9 @@ import (
 // inside, in the environment, says that the test runs in a network namespace of its own.
 const inside = "CHECK_TEST_INSIDE"
 
+// own is what the run inside has for itself: the network, and what is mounted where.
+const own = syscall.CLONE_NEWNET | syscall.CLONE_NEWNS
+
 // ownNetwork runs the test again, in a network namespace of its own, and reports whether this is that run.
 func ownNetwork(t *testing.T) bool {
 	t.Helper()
@@ -30,8 +33,8 @@ func ownNetwork(t *testing.T) bool {
 	lookFor(t, "ip")
 	var err error
 	for _, attr := range []*syscall.SysProcAttr{
-		{Cloneflags: syscall.CLONE_NEWNET},
-		{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWUSER,
+		{Cloneflags: own},
+		{Cloneflags: own | syscall.CLONE_NEWUSER,
 			UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}, GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}},
 	} {
 		child := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")

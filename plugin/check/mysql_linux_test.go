@@ -3,9 +3,12 @@ package check_test
 import (
 	"io"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
 // newMariaDB makes a data directory in which root has no password.
@@ -112,4 +115,43 @@ func (s *server) greeted() net.Conn {
 		s.Fatal(err)
 	}
 	return conn
+}
+
+// A server that knows the name of our host counts handshakes against it that are not ended, and turns the host away after
+// max_connect_errors of them. A mysql check is never the cause of that; a tcp check is (docs/protocols.md).
+func TestRealMariaDBBlocks(t *testing.T) {
+	for _, name := range []string{"mariadbd", "mariadb-install-db", "mount"} {
+		lookFor(t, name)
+	}
+	if !ownNetwork(t) {
+		return
+	}
+	s := newMariaDB(t)
+	s.addr = netip.MustParseAddrPort("192.0.2.1:3306")
+	run(t, "ip link set lo up")
+	run(t, "ip addr add 192.0.2.1/32 dev lo")
+	s.file("hosts", "192.0.2.1 prober.example.org\n")
+	run(t, "mount --bind "+s.dir+"/hosts /etc/hosts")
+	s.startMariaDB("--max-connect-errors=3")
+	c := mustNew(t, "mysql://")
+	const counted = "select coalesce(sum(sum_connect_errors), 0) from performance_schema.host_cache"
+	asked := func(c *check.Check, errors string) {
+		t.Helper()
+		for range 3 {
+			if err := probe(c, s.addr); err != nil {
+				t.Error(err)
+			}
+		}
+		if !wait(func() bool { return s.mariadb(counted) == errors+"\n" }) {
+			t.Errorf("%s: the server counts %s errors of our host, want %s", c, s.mariadb(counted), errors)
+		}
+	}
+	asked(c, "0") // there is no account yet that anybody there could have
+	s.mariadb("create user app@'%' identified by 'x'")
+	asked(c, "0")
+	asked(c, "0")
+	asked(mustNew(t, "tcp://:3306"), "3")
+	s.await(c, `mysql error 1129: "Host '192.0.2.1' is blocked because of many connection erro"…`)
+	s.mariadb("flush hosts")
+	s.await(c, "")
 }

@@ -47,6 +47,14 @@ func TestRealRedis(t *testing.T) {
 
 	s.end()
 	s.await(any, "connection refused")
+
+	trusted := newAuthority(t)
+	s.directory("data")
+	s.certify(trusted)
+	begin("--port", "0", "--tls-port", "PORT", "--tls-cert-file", "DIR/data/server.crt", "--tls-key-file", "DIR/data/server.key", "--tls-auth-clients", "no")
+	ca := opt("ca", trusted.file(t))
+	s.await(mustNew(t, "rediss://db.example.org", ca, opt("role", "master")), "")
+	s.await(mustNew(t, "rediss://cache.example.org", ca), `tls handshake: certificate is for "db.example.org", not "cache.example.org"`)
 }
 
 // hang opens a connection and leaves it open.
