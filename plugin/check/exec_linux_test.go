@@ -101,8 +101,8 @@ func inherited(t *testing.T) (n int) {
 	return n
 }
 
-// running reports whether a process is there, and no corpse.
-func running(pid int) bool {
+// alive reports whether a process is there, and no corpse.
+func alive(pid int) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return false
@@ -140,7 +140,7 @@ func TestExecEndsTheGroup(t *testing.T) {
 			if got != tt.want {
 				t.Errorf("%q, want %q", got, tt.want)
 			}
-			if pid == 0 || !wait(func() bool { return !running(pid) }) {
+			if pid == 0 || !wait(func() bool { return !alive(pid) }) {
 				t.Errorf("process %d goes on", pid)
 			}
 		})
@@ -163,7 +163,7 @@ func TestExecCancelled(t *testing.T) {
 	if err := <-done; reason(err) != "could not ask: cancelled" || !errors.Is(err, check.ErrAbstain) {
 		t.Errorf("%v", err)
 	}
-	if pid == 0 || running(pid) {
+	if pid == 0 || alive(pid) {
 		t.Errorf("process %d goes on", pid)
 	}
 }

@@ -60,9 +60,7 @@ func (r redisCheck) ask(_ context.Context, x *session) error {
 	switch {
 	case err != nil:
 		return err
-	case wantsLogin(line):
-		return r.unknownRole(line)
-	case line != "+PONG":
+	case line != "+PONG" && !wantsLogin(line):
 		return redisFailure(line)
 	case r.role == "":
 		return nil
@@ -73,13 +71,6 @@ func (r redisCheck) ask(_ context.Context, x *session) error {
 // wantsLogin reports whether the server serves, only not us.
 func wantsLogin(line string) bool {
 	return strings.HasPrefix(line, "-NOAUTH ") || strings.HasPrefix(line, "-NOPERM ")
-}
-
-func (r redisCheck) unknownRole(line string) error {
-	if r.role == "" {
-		return nil
-	}
-	return errors.New("role not known, for the server wants a login: " + quote(line[1:]))
 }
 
 // redisFailure is for a line that is not the one that was hoped for.
@@ -98,7 +89,7 @@ func (r redisCheck) judgeRole(x *session) error {
 		case err != nil:
 			return err
 		case wantsLogin(line):
-			return r.unknownRole(line)
+			return errors.New("role not known, for the server wants a login: " + quote(line[1:]))
 		case !strings.HasPrefix(line, kind):
 			return redisFailure(line)
 		}
