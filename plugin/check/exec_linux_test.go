@@ -42,9 +42,9 @@ func TestExec(t *testing.T) {
 		"exec >&- 2>&-; sleep 0.1; exit 1":             "exit status 1",
 		"[ $# = 4 ] && [ \"$1\" = a ] && [ \"$2\" = 'b c' ] && [ $3 = 2001:db8::7 ] && [ $4 = 5432 ]": "",
 		"[ $MULTIVALUE_ADDRESS = 2001:db8::7 ] && [ $MULTIVALUE_PORT = 5432 ]":                        "",
-		"[ $PWD = / ]":                  "",
-		"read x; [ $? = 1 ]":            "", // there is no input
-		"[ $(ps -o pgid= -p $$) = $$ ]": "",
+		"[ $PWD = / ]":                            "",
+		"read x; [ $? = 1 ]":                      "", // there is no input
+		"[ $(cut -d' ' -f5 /proc/$$/stat) = $$ ]": "",
 	} {
 		if got := reason(probe(shell(t, lines, "a", "b c"), execAt)); got != want {
 			t.Errorf("%s: %q, want %q", lines, got, want)

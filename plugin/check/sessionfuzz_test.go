@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"regexp"
 	"testing"
 	"testing/iotest"
 )
@@ -91,6 +92,36 @@ func FuzzServing(f *testing.F) {
 		binary.BigEndian.PutUint32(more[1:], uint32(len(data)+2))
 		if status, ok := servingStatus(more); !ok || status != 1 {
 			t.Errorf("%q: the last status is not the one that counts", data)
+		}
+	})
+}
+
+// FuzzDNS lets a name server say anything over UDP: a reply that is taken for ours gets a verdict in words fit for a log.
+func FuzzDNS(f *testing.F) {
+	s, err := parseURL("dns:///www.example.org")
+	if err != nil {
+		f.Fatal(err)
+	}
+	s.dns.answer = regexp.MustCompile("^192")
+	d, err := buildDNS(s)
+	if err != nil {
+		f.Fatal(err)
+	}
+	tail := string(d.query[dnsHeader:])
+	for _, seed := range []string{
+		"\x00\x00\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00" + tail + "\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\xc0\x00\x02\x01",
+		"\x00\x00\x83\x83\x00\x01\x00\x00\x00\x00\x00\x00" + tail, "\x00\x00\x81\x81\x00\x00\x00\x00\x00\x00\x00\x00",
+		"\x00\x00\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00" + tail + "\xc0\x0c\x00\x10\x00\x01\x00\x00\x00\x3c\x00\x04\x03\x1b[2",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, reply []byte) {
+		if !answers(reply, d.query) {
+			return
+		}
+		truncated(reply)
+		if err := d.judge(reply); err != nil {
+			decent(t, err.Error())
 		}
 	})
 }
