@@ -62,7 +62,7 @@ type checkSpec struct {
 	seed     uint64 // for the board
 	port     uint16 // to dial, where neither the check nor the record names another; 0 for none
 
-	portNamed bool // the check names the port, whatever the record says
+	portNamed bool // the port of a record does not matter: the check names one, or there are none
 }
 
 // pacedCheck is a check line as the pool runs it.

@@ -283,10 +283,10 @@ func (p *pool) transition(w *watch, before verdict.State, v verdict.Verdict) {
 	w.check.transitions[v.State].Inc()
 	switch {
 	case v.State == verdict.Down:
-		log.Warningf("%s is down after %s of %s: %s", w.entry.target.Addr, times(w.check.pace.Fall, "failure"), w.question(), v.Reason)
+		log.Warningf("%s is down after %s of %s: %s", w.entry.target.Place(), times(w.check.pace.Fall, "failure"), w.question(), v.Reason)
 	case before == verdict.Down:
-		log.Infof("%s is up after %s of %s", w.entry.target.Addr, times(w.check.pace.Rise, "success"), w.question())
+		log.Infof("%s is up after %s of %s", w.entry.target.Place(), times(w.check.pace.Rise, "success"), w.question())
 	default:
-		log.Debugf("%s is up, says its first %s", w.entry.target.Addr, w.question())
+		log.Debugf("%s is up, says its first %s", w.entry.target.Place(), w.question())
 	}
 }

@@ -185,8 +185,9 @@ func (s *parsedStanza) checkPorts() error {
 		if c.forOwner != nil && s.rule.Types&answer.TypesOf(dns.TypeSRV, dns.TypeMX) != 0 {
 			return s.errorAt("types", "check %s asks for the owner of a record, which is no host's name for SRV and MX: want other types, or a host in the url", c.name)
 		}
-		if c.port == 0 && s.rule.Types != answer.TypesOf(dns.TypeSRV) {
-			return s.errorAt("check", "check %s names no port, and only SRV records do: want one, as in %s:80, or types SRV alone", c.name, c.name)
+		if c.port == 0 && !c.portNamed && s.rule.Types != answer.TypesOf(dns.TypeSRV) {
+			url, _, _ := strings.Cut(c.name, " ")
+			return s.errorAt("check", "check %s names no port, and only SRV records do: want one, as in %s:80, or types SRV alone", c.name, url)
 		}
 	}
 	return nil

@@ -367,6 +367,9 @@ func splitOptions(words []string) ([]check.Option, error) {
 		if !ok {
 			return nil, fmt.Errorf("unknown option %q", option)
 		}
+		if n < 0 {
+			return nil, fmt.Errorf("option %s takes all that follows: want it in a block, on a line of its own", option)
+		}
 		if len(words)-1 < n {
 			return nil, fmt.Errorf("option %s takes %s, not %d", option, times(n, "value"), len(words)-1)
 		}

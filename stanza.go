@@ -45,7 +45,8 @@ func (s *stanza) judge(owner string, addr netip.Addr, port uint16, ttl uint32) v
 	return worst
 }
 
-// ask is what one check says. Its port is the one in its URL, else the record's, else its scheme's.
+// ask is what one check says. Its port is the one in its URL, else the record's, else its scheme's; and 0 where there are
+// no ports, as in icmp, whose check decides about that as if its URL had one.
 func (s *stanza) ask(c *checkSpec, owner string, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
 	if port == 0 || c.portNamed {
 		port = c.port
@@ -57,7 +58,7 @@ func (s *stanza) ask(c *checkSpec, owner string, addr netip.Addr, port uint16, t
 			return v
 		}
 	}
-	if port == 0 {
+	if port == 0 && !c.portNamed {
 		return verdict.BriefUnchecked // nobody says where to ask
 	}
 	return s.pool.miss(t, c, s.account, owner, ttl)

@@ -63,16 +63,16 @@ func mailer(config *tls.Config) func(net.Conn) {
 
 func BenchmarkProbeStartTLS(b *testing.B) {
 	lines := [][]string{opt("expect", "220"), opt("send", `STARTTLS\r\n`), opt("expect", "250"), opt("starttls"), opt("send", `QUIT\r\n`), opt("expect", "221"), opt("insecure")}
-	benchmark(b, "tcp://:1", mailer(serverConfig(b)), lines...)
+	benchmark(b, "tcp://:1", mailer(serverConfig(b, nil, "www.example.org")), lines...)
 }
 
 func BenchmarkProbeTLS(b *testing.B) {
-	benchmark(b, "tls://:1", overTLS(serverConfig(b), hold), opt("insecure"), opt("expires", "1m"))
+	benchmark(b, "tls://:1", overTLS(serverConfig(b, nil, "www.example.org"), hold), opt("insecure"), opt("expires", "1m"))
 }
 
 // BenchmarkProbeHTTPS is over HTTP/1.1.
 func BenchmarkProbeHTTPS(b *testing.B) {
-	benchmark(b, "https://", overTLS(serverConfig(b), lean), opt("insecure"))
+	benchmark(b, "https://", overTLS(serverConfig(b, nil, "www.example.org"), lean), opt("insecure"))
 }
 
 // BenchmarkProbeHTTP2 is against the server of net/http, whose work is counted too.
@@ -97,11 +97,6 @@ func BenchmarkProbeHTTPBearer(b *testing.B) {
 
 func BenchmarkProbeHTTPBody(b *testing.B) {
 	benchmark(b, "http://www.example.org/healthz", lean, opt("expect_header", "Content-Length", "^2$"), opt("no_body", "fail"))
-}
-
-func serverConfig(b *testing.B) *tls.Config {
-	cert, _ := sign(b, template("www.example.org"), nil)
-	return &tls.Config{Certificates: []tls.Certificate{cert}}
 }
 
 // BenchmarkProbeNetHTTP puts the question of BenchmarkProbeHTTP with the client of net/http, its keep-alives off: the

@@ -54,8 +54,18 @@ type scheme struct {
 
 // schemes is all there is to choose from, sorted by name.
 var schemes = []scheme{
+	{"dns", 53, "dns://:53/example.org", slices.Concat(dnsOptions, []string{"tcp"}, socketOptions), newDNS},
+	{"dot", 853, "dot://ns1.example.org/example.org", slices.Concat(dnsOptions, tlsOptions, socketOptions), newDOT},
+	{"exec", 0, "exec://:5432", execOptions, newExec},
+	{"grpc", 0, "grpc://:50051", socketOptions, newGRPC},
+	{"grpcs", 0, "grpcs://api.example.org:50051", slices.Concat(tlsOptions, socketOptions), newGRPCS},
 	{"http", 80, "http://:8080/healthz", slices.Concat(ownerOptions, httpOptions, holdOptions, socketOptions), newHTTP},
 	{"https", 443, "https://www.example.org/healthz", slices.Concat(ownerOptions, httpOptions, []string{"alpn"}, tlsOptions, holdOptions, socketOptions), newHTTPS},
+	{"icmp", 0, "icmp://", socketOptions, newICMP},
+	{"mysql", 3306, "mysql://:3306", slices.Concat(upgradeOptions, tlsOptions, socketOptions), newMySQL},
+	{"postgres", 5432, "postgres://:5432", slices.Concat(upgradeOptions, tlsOptions, socketOptions), newPostgres},
+	{"redis", 6379, "redis://:6379", slices.Concat(redisOptions, socketOptions), newRedis},
+	{"rediss", 6379, "rediss://cache.example.org:6379", slices.Concat(redisOptions, tlsOptions, socketOptions), newRediss},
 	{"tcp", 0, "tcp://:5432", tcpOptions, newTCP},
 	{"tls", 0, "tls://db.example.org:5432", slices.Concat(ownerOptions, []string{"alpn"}, tlsOptions, socketOptions), newTLS},
 }
@@ -71,7 +81,7 @@ type spec struct {
 	path   string // as it is written on the wire
 	query  string // without the question mark
 
-	portNamed bool // the URL has it
+	portNamed bool // the URL has it, or there are none
 	talk      *Talk
 	keep      keeping
 	settings
@@ -133,7 +143,8 @@ func (c *Check) Secret() uint64 { return c.secret }
 // Port is the port to dial where the record names none: the URL's, else the default of its scheme, 0 if it has none.
 func (c *Check) Port() uint16 { return c.port }
 
-// PortNamed reports whether the URL names the port. Then a port that the record names does not matter.
+// PortNamed reports whether the port that a record names does not matter: the URL names one, or its scheme has none, and
+// then Port is 0.
 func (c *Check) PortNamed() bool { return c.portNamed }
 
 // Probe asks addr once. It returns nil if the answer was good, else the reason in a few words (at most about 200

@@ -94,6 +94,9 @@ func split(t *testing.T, text string) (url string, list []check.Option) {
 	url, words = words[0], words[1:]
 	for len(words) > 0 {
 		n, ok := check.Takes(words[0])
+		if n < 0 {
+			n = len(words) - 1
+		}
 		if !ok || len(words) < n+1 {
 			t.Fatalf("%q is no option with its values", words)
 		}
@@ -103,7 +106,7 @@ func split(t *testing.T, text string) (url string, list []check.Option) {
 }
 
 // everyScheme is what messages list.
-const everyScheme = "http, https, tcp, tls"
+const everyScheme = "dns, dot, exec, grpc, grpcs, http, https, icmp, mysql, postgres, redis, rediss, tcp, tls"
 
 func TestRefusedURL(t *testing.T) {
 	for url, want := range map[string]string{
@@ -166,7 +169,7 @@ func TestRefusedOption(t *testing.T) {
 		want  string
 	}{
 		{"http://", [][]string{opt("bdoy", "x")}, 0, `unknown option "bdoy": ` + httpTakes},
-		{"http://", [][]string{opt("method", "PUT"), opt("insecure")}, 1, "option insecure is for https, tcp, tls: " + httpTakes},
+		{"http://", [][]string{opt("method", "PUT"), opt("insecure")}, 1, "option insecure is for " + withTLS + ": " + httpTakes},
 		{"tcp://:1", [][]string{opt("status", "200")}, 0, "option status is for http, https: tcp takes " + strings.Join(check.Options("tcp"), ", ")},
 		{"http://", [][]string{opt("body")}, 0, "option body has 0 values: write body TEXT"},
 		{"https://h", [][]string{opt("insecure", "yes")}, 0, "option insecure has 1 values: write insecure"},
@@ -310,6 +313,9 @@ func FuzzNew(f *testing.F) {
 		var list []check.Option
 		for _, line := range [][]string{{name1, a1, b1}, {name2, a2, b2}} {
 			n, ok := check.Takes(line[0])
+			if n < 0 {
+				n = 2
+			}
 			if file := slices.Contains([]string{"ca", "cert", "key", "basic_auth", "bearer"}, line[0]); ok && !file {
 				list = append(list, check.Option{Name: line[0], Values: line[1 : n+1]})
 			}

@@ -182,14 +182,16 @@ func (h *httpCheck) exchange(conn io.ReadWriter, request *http.Request) (stays b
 }
 
 // host is the Host header: whom the URL asks for, else the address. A zone means nothing to the peer (RFC 6874, 1).
-func (h *httpCheck) host(addr netip.AddrPort) string {
-	if h.spec.host != "" && h.spec.portNamed {
-		return h.spec.authority(h.spec.host, h.spec.port)
+func (h *httpCheck) host(addr netip.AddrPort) string { return h.spec.hostFor(addr) }
+
+func (s *spec) hostFor(addr netip.AddrPort) string {
+	if s.host != "" && s.portNamed {
+		return s.authority(s.host, s.port)
 	}
-	if h.spec.host != "" {
-		return h.spec.authority(h.spec.host, addr.Port()) // which may be that of an SRV record
+	if s.host != "" {
+		return s.authority(s.host, addr.Port()) // which may be that of an SRV record
 	}
-	return h.spec.authority(addr.Addr().WithZone("").String(), addr.Port())
+	return s.authority(addr.Addr().WithZone("").String(), addr.Port())
 }
 
 // readers are lent to judge.

@@ -32,6 +32,7 @@ type option struct {
 	name string
 	args string // the names of its values, as the manual writes them
 	many bool   // may stand more than once
+	rest bool   // takes as many values as there are, and at least one
 	step bool   // of a dialogue: those keep their order, among all of them
 
 	// set stores the values and returns them in canonical form: those that may be shown, and what must not be,
@@ -60,6 +61,11 @@ var options = []option{
 	{name: "starttls", many: true, step: true, set: setStartTLS},
 	{name: "reset", set: setReset},
 	{name: "hold", set: setHold},
+	{name: "rcode", args: "LIST", set: setRcode},
+	{name: "answer", args: "REGEXP", set: setAnswer},
+	{name: "authoritative", set: setAuthoritative},
+	{name: "tcp", set: setTCP},
+	{name: "role", args: "master|replica", set: setRole},
 	{name: "server_name", args: "NAME", set: setServerName},
 	{name: "insecure", set: setInsecure},
 	{name: "ca", args: "FILE", set: setCA},
@@ -69,6 +75,7 @@ var options = []option{
 	{name: "expires", args: "DURATION", set: setExpires},
 	{name: "from", args: "ADDRESS", many: true, set: setFrom},
 	{name: "invert", set: setInvert},
+	{name: "command", args: "PROGRAM [ARG...]", rest: true, set: setCommand}, // the last, for nothing tells where its values end
 }
 
 // settings is what the options of one check come to.
@@ -82,6 +89,11 @@ type settings struct {
 	invert bool
 	owner  bool    // the host is the record's owner
 	given  []given // in the order of the canonical text
+
+	dns  dnsSettings
+	role string // of a Redis; "" for any
+
+	command []string // a program and its arguments
 }
 
 // A given is an option as it was given: where in the call of New, what may be shown of it, and what must not be.
@@ -93,7 +105,8 @@ type given struct {
 }
 
 // Takes tells how many values the option takes (0 for a flag such as insecure), for a caller that splits a line
-// into options. It is not ok if no scheme has such an option.
+// into options; -1 for one that takes all there are, and is best given a line of its own. It is not ok if no scheme has
+// such an option.
 func Takes(name string) (n int, ok bool) {
 	o, ok := findOption(name)
 	if !ok {
@@ -120,7 +133,12 @@ func findOption(name string) (*option, bool) {
 	return &options[i], true
 }
 
-func (o *option) takes() int { return len(strings.Fields(o.args)) }
+func (o *option) takes() int {
+	if o.rest {
+		return -1
+	}
+	return len(strings.Fields(o.args))
+}
 
 // add judges one option by what holds for all of them, and stores it.
 func (s *settings) add(index int, in Option, at *scheme) error {
@@ -130,7 +148,7 @@ func (s *settings) add(index int, in Option, at *scheme) error {
 		return fmt.Errorf("unknown option %s: %s", quote(in.Name), at.allows())
 	case !slices.Contains(at.takes(), o.name):
 		return fmt.Errorf("option %s is for %s: %s", o.name, takenBy(o.name), at.allows())
-	case len(in.Values) != o.takes():
+	case len(in.Values) != o.takes() && !(o.rest && len(in.Values) > 0):
 		return fmt.Errorf("option %s has %d values: write %s", o.name, len(in.Values),
 			strings.TrimSpace(o.name+" "+o.args))
 	case !o.many && s.has(o.name):

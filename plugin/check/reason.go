@@ -113,11 +113,27 @@ func otherWords(err error) string {
 	return quote(text)
 }
 
-func connectFailure(err error) error {
+// ourFailure is an error that abstains if err is about us, else nil.
+func ourFailure(err error) error {
 	for _, errno := range couldNotAsk {
 		if errors.Is(err, errno) {
 			return fmt.Errorf("%w: %s", ErrAbstain, errno.Error())
 		}
+	}
+	return nil
+}
+
+// unsent is for a packet that goes out without a connection.
+func unsent(err error) error {
+	if ours := ourFailure(err); ours != nil {
+		return ours
+	}
+	return requestFailure(err)
+}
+
+func connectFailure(err error) error {
+	if ours := ourFailure(err); ours != nil {
+		return ours
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return errors.New("connection refused")

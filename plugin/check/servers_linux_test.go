@@ -108,7 +108,7 @@ func start(t *testing.T, name string, ca *authority) *running {
 	for _, a := range programs[name].args {
 		args = append(args, words.Replace(a))
 	}
-	run(t, r.good, path, args)
+	launch(t, r.good, path, args)
 	return r
 }
 
@@ -145,8 +145,8 @@ func find(t *testing.T, name string) string {
 	return path
 }
 
-// run runs a program in a group of its own, until the test is over, and waits until it accepts.
-func run(t *testing.T, addr netip.AddrPort, path string, args []string) {
+// launch runs a program in a group of its own, until the test is over, and waits until it accepts.
+func launch(t *testing.T, addr netip.AddrPort, path string, args []string) {
 	t.Helper()
 	var output strings.Builder
 	cmd := exec.Command(path, args...)

@@ -289,3 +289,9 @@ func TestGoodbyeInsideTLS(t *testing.T) {
 		t.Errorf("the last record is of type %d, not an alert", kind)
 	}
 }
+
+// serverConfig is that of a server with a certificate for the name, which it has signed itself if by is nil.
+func serverConfig(t testing.TB, by *authority, name string) *tls.Config {
+	cert, _ := sign(t, template(name), by)
+	return &tls.Config{Certificates: []tls.Certificate{cert}}
+}

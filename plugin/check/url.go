@@ -54,17 +54,20 @@ func urlError(raw string, err error) error {
 	return fmt.Errorf("url is malformed: %w", err)
 }
 
+// exampleURL is right, where nothing is known of what was meant.
+const exampleURL = "http://:8080/healthz"
+
 // parseScheme finds the scheme of a URL that goes on with two slashes.
 func parseScheme(u *url.URL, raw string) (*scheme, error) {
 	every := schemeNames(func(*scheme) bool { return true })
 	if u.Scheme == "" {
-		return nil, fmt.Errorf("url has no scheme: begin with one of %s, as in %s", every, schemes[0].example)
+		return nil, fmt.Errorf("url has no scheme: begin with one of %s, as in %s", every, exampleURL)
 	}
 	found, ok := findScheme(u.Scheme)
 	if !ok {
 		return nil, fmt.Errorf("unknown scheme %s: there are %s", quote(u.Scheme), every)
 	}
-	if !strings.HasPrefix(raw[len(u.Scheme):], "://") {
+	if rest := raw[len(u.Scheme):]; !strings.HasPrefix(rest, "://") && (rest != ":" || found.name != "icmp") { // which has nothing to go on with
 		return nil, fmt.Errorf("url has no // after %s: as in %s", u.Scheme, found.example)
 	}
 	return found, nil

@@ -82,4 +82,12 @@ type Target struct {
 }
 
 // String is the address and the check.
-func (t Target) String() string { return t.Addr.String() + " " + t.Identity.String() }
+func (t Target) String() string { return t.Place() + " " + t.Identity.String() }
+
+// Place is the address with its port, or alone for a check that asks no port.
+func (t Target) Place() string {
+	if t.Addr.Port() == 0 && t.Addr.IsValid() {
+		return t.Addr.Addr().String()
+	}
+	return t.Addr.String()
+}

@@ -1,0 +1,142 @@
+package check
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// runnable looks for a program that this process may run.
+func runnable(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s is no file", quote(path))
+	case unix.Access(path, unix.X_OK) != nil:
+		return fmt.Errorf("%s may not be run by this user", quote(path))
+	}
+	return nil
+}
+
+// A runner runs one command, for many addresses at once.
+type runner struct {
+	command []string
+	places  chan struct{} // one taken for each program that runs
+}
+
+func newRunner(command []string) probe {
+	return runner{command, make(chan struct{}, runLimit)}.probe
+}
+
+var errNoPlace = fmt.Errorf("%w: %d programs of this check run already", ErrAbstain, runLimit)
+
+func (r runner) probe(ctx context.Context, addr netip.AddrPort) error {
+	select {
+	case r.places <- struct{}{}:
+	case <-ctx.Done():
+		return errNoPlace
+	}
+	defer func() { <-r.places }()
+	return r.run(ctx, addr)
+}
+
+// run starts the program in a process group of its own, and ends the whole of that however it came out: with ctx, or
+// with the program.
+func (r runner) run(ctx context.Context, addr netip.AddrPort) error {
+	output, theirs, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("%w: %s", ErrAbstain, words(err))
+	}
+	defer output.Close()
+	cmd := exec.Command(r.command[0], execArgs(r.command, addr)...)
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = "/", execEnviron(addr), theirs, theirs
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	err = cmd.Start()
+	theirs.Close()
+	if err != nil {
+		return fmt.Errorf("%w: %s does not start: %s", ErrAbstain, quote(r.command[0]), startWords(err))
+	}
+	heard := hear(output)
+	timedOut := await(ctx, cmd.Process.Pid)
+	killGroup(cmd.Process.Pid) // while the program is not reaped, so that the number is still its own
+	err = cmd.Wait()
+	return judgeRun(err, timedOut, heard())
+}
+
+// startWords is the cause alone: the rest repeats the path.
+func startWords(err error) string {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno.Error()
+	}
+	return quote(err.Error())
+}
+
+// lastWords is how long is read on once a program has ended, for somebody who has left its group may keep the pipe open.
+const lastWords = 100 * time.Millisecond
+
+// hear reads all that a program writes, so that it never waits for us, and keeps the beginning. What it returns ends it.
+func hear(output *os.File) (heard func() []byte) {
+	done := make(chan []byte)
+	go func() {
+		var kept bytes.Buffer
+		for buf := make([]byte, outputLimit); ; {
+			n, err := output.Read(buf)
+			kept.Write(buf[:min(n, outputLimit-kept.Len())])
+			if err != nil {
+				done <- kept.Bytes()
+				return
+			}
+		}
+	}()
+	return func() []byte {
+		_ = output.SetReadDeadline(time.Now().Add(lastWords))
+		return <-done
+	}
+}
+
+// await returns when the process has ended, which it does when ctx does. It is not reaped.
+func await(ctx context.Context, pid int) (timedOut bool) {
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		killGroup(pid)
+	})
+	for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+		continue // a signal of ours
+	}
+	if stop() {
+		return false
+	}
+	<-ended
+	return true
+}
+
+func killGroup(pid int) { _ = unix.Kill(-pid, unix.SIGKILL) }
+
+// judgeRun says how a program ended. One that ended well in time is healthy, whatever it wrote.
+func judgeRun(err error, timedOut bool, output []byte) error {
+	var exit *exec.ExitError
+	switch {
+	case timedOut:
+		return execFailure("timed out", output)
+	case err == nil:
+		return nil
+	case !errors.As(err, &exit):
+		return fmt.Errorf("%w: %s", ErrAbstain, quote(err.Error()))
+	}
+	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return execFailure(fmt.Sprintf("ended by signal %d (%s)", status.Signal(), status.Signal()), output)
+	}
+	return execFailure(fmt.Sprintf("exit status %d", exit.ExitCode()), output)
+}

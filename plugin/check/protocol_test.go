@@ -1,0 +1,131 @@
+package check_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/coredns-multivalue/multivalue/plugin/check"
+)
+
+// withTLS is what messages list of the schemes that take options about TLS.
+const withTLS = "dot, grpcs, https, mysql, postgres, rediss, tcp, tls"
+
+// The protocols beside tcp and http: what is accepted, its canonical text, and the port.
+func TestProtocolsAccepted(t *testing.T) {
+	bundle := newAuthority(t).file(t)
+	for _, tt := range []struct {
+		url     string
+		options []check.Option
+		want    string
+		port    uint16
+	}{
+		{"dns:///www.Example.ORG.", nil, "dns://:53/www.example.org", 53},
+		{"dns://:5353/.?type=ns", options(opt("rcode", "nxdomain,NOERROR,NXDOMAIN")), "dns://:5353/.?type=NS rcode NOERROR,NXDOMAIN", 5353},
+		{"dns:///example.org?type=A", options(opt("tcp"), opt("answer", `^192\.0\.2\.1$`)), `dns://:53/example.org answer ^192\.0\.2\.1$ tcp`, 53},
+		{"dns:///_dmarc.example.org?type=TXT", options(opt("authoritative")), "dns://:53/_dmarc.example.org?type=TXT authoritative", 53},
+		{"dot://ns1.example.org/example.org", nil, "dot://ns1.example.org/example.org", 853},
+		{"dot:///example.org", options(opt("insecure")), "dot://:853/example.org insecure", 853},
+		{"grpc://:50051", nil, "grpc://:50051", 50051},
+		{"grpc://", nil, "grpc://", 0},
+		{"grpc://:50051/", nil, "grpc://:50051", 50051},
+		{"grpc://Api.example.org:50051/my.Service", nil, "grpc://api.example.org:50051/my.Service", 50051},
+		{"grpcs://:50051/my.Service", options(opt("insecure")), "grpcs://:50051/my.Service insecure", 50051},
+		{"icmp:", nil, "icmp://", 0},
+		{"ICMP://", options(opt("from", "192.0.2.1"), opt("from", "2001:db8::1")), "icmp:// from 192.0.2.1 from 2001:db8::1", 0},
+		{"exec://:5432", options(opt("command", "/bin/sh", "-c", "exit 0", "")), `exec://:5432 command /bin/sh -c "exit 0" ""`, 5432},
+		{"exec://", options(opt("command", "/bin/true"), opt("invert")), "exec:// invert command /bin/true", 0},
+		{"redis://", nil, "redis://:6379", 6379},
+		{"redis://:6380", options(opt("from", "192.0.2.1"), opt("role", "master")), "redis://:6380 role master from 192.0.2.1", 6380},
+		{"rediss://Cache.example.org:6379", nil, "rediss://cache.example.org", 6379},
+		{"rediss://", options(opt("role", "replica"), opt("insecure")), "rediss://:6379 role replica insecure", 6379},
+		{"postgres://", nil, "postgres://:5432", 5432},
+		{"postgres://db.example.org:5433", options(opt("starttls")), "postgres://db.example.org:5433 starttls", 5433},
+		{"postgres://", options(opt("insecure"), opt("starttls")), "postgres://:5432 starttls insecure", 5432},
+		{"mysql://", nil, "mysql://:3306", 3306},
+		{"mysql://", options(opt("server_name", "db.example.org"), opt("starttls")), "mysql://:3306 starttls server_name db.example.org", 3306},
+	} {
+		c, err := check.New(tt.url, tt.options...)
+		if err != nil {
+			t.Errorf("New(%s): %v", tt.url, err)
+			continue
+		}
+		if c.String() != tt.want || c.Port() != tt.port {
+			t.Errorf("New(%s) = %s, port %d; want %s, port %d", tt.url, c, c.Port(), tt.want, tt.port)
+		}
+		again(t, c)
+	}
+	if !mustNew(t, "icmp:").PortNamed() || mustNew(t, "grpc://").PortNamed() {
+		t.Error("the port of a record matters to icmp, or does not to grpc")
+	}
+	if mustNew(t, "mysql://db.example.org", opt("starttls"), opt("ca", bundle)).Secret() == 0 {
+		t.Error("the content of ca is no part of the check")
+	}
+}
+
+// What they refuse: with an index about that option, else about the URL.
+func TestProtocolsRefused(t *testing.T) {
+	for _, tt := range []struct {
+		url   string
+		lines [][]string
+		index int // -1: the URL
+		want  string
+	}{
+		{"dns://", nil, -1, "dns asks for a name: write dns://:53/example.org"},
+		{"dns:///", nil, -1, "dns asks for a name: write dns://:53/example.org"},
+		{"dns://ns1.example.org/example.org", nil, -1, "dns takes no host, for it tells the peer nothing: write dns://:53/example.org"},
+		{"dns:///a..b", nil, -1, `"a..b" is no domain name: write dns://:53/example.org`},
+		{"dns:///a/b", nil, -1, `"a/b" is no domain name: write dns://:53/example.org`},
+		{"dns:///example.org?type=AXFR", nil, -1, `query "type=AXFR" does not name a type: write dns://:53/example.org?type=SOA or the like`},
+		{"dns:///example.org?x=A", nil, -1, `query "x=A" does not name a type: write dns://:53/example.org?type=SOA or the like`},
+		{"dns:///a", [][]string{opt("rcode", "NOERROR,BADVERS")}, 0, `option rcode: "BADVERS" is no response code: as in NOERROR,NXDOMAIN`},
+		{"dns:///a", [][]string{opt("answer", "")}, 0, "option answer: the expression is empty, and would match every record"},
+		{"dot:///a", nil, -1, "dot without a host cannot tell whose certificate is right: name a host, as in dot://www.example.org, " +
+			"or add server_name NAME or insecure"},
+		{"dot://h/a", [][]string{opt("tcp")}, 0, "option tcp is for dns: dot takes answer, authoritative, ca, cert, expires, from, insecure, invert, key, rcode, server_name"},
+		{"grpc://:1/my.Service/Method", nil, -1, `path "/my.Service/Method" is not the name of one service: write grpc://:50051/my.Service`},
+		{"grpc://:1/%ff", nil, -1, `path "/%ff" is not the name of one service: write grpc://:50051/my.Service`},
+		{"grpc://:1?service=x", nil, -1, "grpc takes no query: write grpc://:50051"},
+		{"grpc://:1", [][]string{opt("insecure")}, 0, "option insecure is for " + withTLS + ": grpc takes from, invert"},
+		{"grpcs://:1", nil, -1, "grpcs without a host cannot tell whose certificate is right: name a host, as in grpcs://www.example.org:1, " +
+			"or add server_name NAME or insecure"},
+		{"icmp://:7", nil, -1, "icmp has no ports: write icmp://"},
+		{"icmp://a.example", nil, -1, "icmp takes no host, for it tells the peer nothing: write icmp://"},
+		{"icmp:///x", nil, -1, "icmp takes no path and no query: write icmp://"},
+		{"icmp:x", nil, -1, "url has no // after icmp: as in icmp://"},
+		{"exec://:1", nil, -1, "exec needs a program: write check exec://:5432 { command /usr/local/bin/probe }, on lines of their own"},
+		{"exec://:1", [][]string{opt("command")}, 0, "option command has 0 values: write command PROGRAM [ARG...]"},
+		{"exec://:1", [][]string{opt("command", "true")}, 0, `option command: "true" is no absolute path, and no others are looked for`},
+		{"exec://:1", [][]string{opt("command", "/bin/none")}, 0, "option command: stat /bin/none: no such file or directory"},
+		{"exec://:1", [][]string{opt("command", "/etc/passwd")}, 0, `option command: "/etc/passwd" may not be run by this user`},
+		{"exec://:1", [][]string{opt("command", "/bin")}, 0, `option command: "/bin" is no file`},
+		{"exec://:1", [][]string{opt("command", "/bin/true", "\x00")}, 0, `option command: the argument "\x00" is no text`},
+		{"exec://:1", [][]string{opt("from", "192.0.2.1")}, 0, "option from is for dns, dot, grpc, grpcs, http, https, icmp, mysql, postgres, redis, rediss, tcp, tls: " +
+			"exec takes command, invert"},
+		{"exec://h:1", [][]string{opt("command", "/bin/true")}, -1, "exec takes no host, for it tells the peer nothing: write exec://:5432"},
+		{"redis://cache.example.org", nil, -1, "redis takes no host, for it tells the peer nothing: write redis://:6379"},
+		{"redis:///0", nil, -1, "redis takes no path and no query: write redis://:6379"},
+		{"redis://:1?x", nil, -1, "redis takes no path and no query: write redis://:6379"},
+		{"redis://", [][]string{opt("role", "slave")}, 0, `option role: "slave" is neither master nor replica`},
+		{"redis://", [][]string{opt("insecure")}, 0, "option insecure is for " + withTLS + ": redis takes from, invert, role"},
+		{"rediss://", nil, -1, "rediss without a host cannot tell whose certificate is right: name a host, as in rediss://www.example.org, " +
+			"or add server_name NAME or insecure"},
+		{"postgres:///template1", nil, -1, "postgres takes no path and no query: write postgres://:5432"},
+		{"postgres://db.example.org", nil, -1, "postgres takes a host only with the option starttls, for the certificate: write postgres://:5432"},
+		{"postgres://", [][]string{opt("starttls")}, 0, "option starttls: nothing says whose certificate is right: name a host, " +
+			"as in postgres://db.example.org:5432, or add server_name NAME or insecure"},
+		{"postgres://", [][]string{opt("from", "192.0.2.1"), opt("insecure")}, 1, "option insecure: means nothing without the option starttls"},
+		{"mysql://", [][]string{opt("server_name", "db.example.org")}, 0, "option server_name: means nothing without the option starttls"},
+		{"mysql://", [][]string{opt("role", "master")}, 0, "option role is for redis, rediss: mysql takes ca, cert, expires, from, insecure, invert, key, server_name, starttls"},
+		{"mysql://:3306/db", nil, -1, "mysql takes no path and no query: write mysql://:3306"},
+	} {
+		c, err := check.New(tt.url, options(tt.lines...)...)
+		var wrong *check.OptionError
+		index := -1
+		if errors.As(err, &wrong) {
+			index = wrong.Index
+		}
+		if err == nil || err.Error() != tt.want || index != tt.index {
+			t.Errorf("New(%s, %q) = %v:\n%d %v\nwant\n%d %s", tt.url, tt.lines, c, index, err, tt.index, tt.want)
+		}
+	}
+}

@@ -1,0 +1,179 @@
+package check_test
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/check"
+)
+
+// A server is a real one, as Debian has it, that a test started on a loopback address, with its children in a group
+// of its own. It runs in the test's directory, as nobody if the test is root: some refuse root.
+type server struct {
+	*testing.T
+	dir  string
+	addr netip.AddrPort
+	cmd  *exec.Cmd
+	log  lockedText
+}
+
+// lockedText is what a server says, while it says it.
+type lockedText struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lockedText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lockedText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// places are where Debian keeps programs that no path names.
+var places = []string{"", "/usr/sbin/", "/usr/lib/postgresql/*/bin/"}
+
+// lookFor finds a program, or skips the test, which is a failure in CI.
+func lookFor(t *testing.T, name string) string {
+	t.Helper()
+	for _, place := range places {
+		found, _ := filepath.Glob(place + name)
+		for _, path := range append(found, place+name) {
+			if path, err := exec.LookPath(path); err == nil {
+				return path
+			}
+		}
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("there is no %s", name)
+	}
+	t.Skipf("there is no %s", name)
+	return ""
+}
+
+// newServer makes the place for a server to run in.
+func newServer(t *testing.T) *server {
+	t.Helper()
+	s := &server{T: t, dir: t.TempDir(), addr: refusing(t)}
+	if err := os.Chmod(filepath.Dir(s.dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if os.Getuid() == 0 {
+		if err := os.Chown(s.dir, nobody, nobody); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+const nobody = 65534
+
+func (s *server) command(name string, args ...string) *exec.Cmd {
+	s.Helper()
+	words := strings.NewReplacer("DIR", s.dir, "HOST", s.addr.Addr().String(), "PORT", port(s.addr))
+	cmd := exec.Command(lookFor(s.T, name))
+	for _, a := range args {
+		cmd.Args = append(cmd.Args, words.Replace(a))
+	}
+	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, &s.log, &s.log
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "HOME="+s.dir)
+	cmd.WaitDelay = time.Second
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if os.Getuid() == 0 {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
+	}
+	return cmd
+}
+
+func port(addr netip.AddrPort) string { return fmt.Sprint(addr.Port()) }
+
+// directory makes one below the server's own.
+func (s *server) directory(name string) {
+	s.Helper()
+	if err := os.Mkdir(filepath.Join(s.dir, name), 0o755); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// run runs a program to its end, and returns what it says.
+func (s *server) run(name string, args ...string) string {
+	s.Helper()
+	cmd := s.command(name, args...)
+	cmd.Stdout, cmd.Stderr = nil, nil
+	text, err := cmd.CombinedOutput()
+	if err != nil {
+		s.Fatalf("%s: %v: %s", name, err, text)
+	}
+	return string(text)
+}
+
+// file writes a file that the server can read.
+func (s *server) file(name, text string) {
+	s.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o644); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// start starts the server, to run until the test is over or it is ended.
+func (s *server) start(name string, args ...string) {
+	s.Helper()
+	s.cmd = s.command(name, args...)
+	if err := s.cmd.Start(); err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(s.end)
+}
+
+// signal sends a signal to the first process and all its children.
+func (s *server) signal(sig syscall.Signal) { _ = syscall.Kill(-s.cmd.Process.Pid, sig) }
+
+// end kills the server. The address refuses from then on.
+func (s *server) end() {
+	if s.cmd != nil {
+		s.signal(syscall.SIGKILL)
+		_ = s.cmd.Wait()
+		s.cmd = nil
+	}
+}
+
+// await probes until the reason is the one that is wanted, a regular expression over the whole of it.
+func (s *server) await(c *check.Check, want string) {
+	s.Helper()
+	whole, got := regexp.MustCompile("^(?:"+want+")$"), ""
+	for end := time.Now().Add(patient); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if got = reason(probeFor(c, s.addr, 2*time.Second)); whole.MatchString(got) {
+			return
+		}
+	}
+	log := s.log.String()
+	s.Fatalf("%s: %s, want %s; log:\n%s", c, got, want, log[max(0, len(log)-1000):])
+}
+
+// hangs stops the server for the time of a probe, during which it is to be silent.
+func (s *server) hangs(c *check.Check) {
+	s.Helper()
+	s.signal(syscall.SIGSTOP)
+	defer s.signal(syscall.SIGCONT)
+	got := ""
+	if !wait(func() bool { // a signal takes its time, and so does a connection on a busy machine
+		got = reason(probeFor(c, s.addr, brief))
+		return got == "no response: timed out"
+	}) {
+		s.Errorf("stopped: %q", got)
+	}
+}

@@ -1,0 +1,108 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// redisOptions are those of redis and rediss.
+var redisOptions = []string{"role"}
+
+func setRole(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	if v[0] != "master" && v[0] != "replica" {
+		return nil, nil, fmt.Errorf("%s is neither master nor replica", quote(v[0]))
+	}
+	s.role = v[0]
+	return v, nil, nil
+}
+
+// newRedis builds the check that asks whether a Redis, or what speaks its protocol, would serve (B50).
+func newRedis(s *spec) (probe, error) {
+	if err := errors.Join(s.refuseHost(), s.refusePath()); err != nil {
+		return nil, err
+	}
+	return s.converse(nil, redisCheck{s.role}.ask), nil
+}
+
+// newRediss is newRedis over TLS.
+func newRediss(s *spec) (probe, error) {
+	if err := s.refusePath(); err != nil {
+		return nil, err
+	}
+	config, err := s.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
+	return s.converse(config, redisCheck{s.role}.ask), nil
+}
+
+type redisCheck struct {
+	role string // "": any will do
+}
+
+const (
+	redisPing = "*1\r\n$4\r\nPING\r\n"
+	redisRole = "*1\r\n$4\r\nROLE\r\n"
+)
+
+// ask sends both commands at once: the server answers them in order.
+func (r redisCheck) ask(_ context.Context, x *session) error {
+	request := redisPing
+	if r.role != "" {
+		request += redisRole
+	}
+	if err := x.send([]byte(request)); err != nil {
+		return err
+	}
+	line, err := x.line()
+	switch {
+	case err != nil:
+		return err
+	case line != "+PONG" && !wantsLogin(line):
+		return redisFailure(line)
+	case r.role == "":
+		return nil
+	}
+	return r.judgeRole(x)
+}
+
+// wantsLogin reports whether the server serves, only not us.
+func wantsLogin(line string) bool {
+	return strings.HasPrefix(line, "-NOAUTH ") || strings.HasPrefix(line, "-NOPERM ")
+}
+
+// redisFailure is for a line that is not the one that was hoped for.
+func redisFailure(line string) error {
+	if text, ok := strings.CutPrefix(line, "-"); ok {
+		return errors.New("redis error " + quote(text))
+	}
+	return malformed([]byte(line))
+}
+
+// judgeRole reads an array that begins with the role, and no further.
+func (r redisCheck) judgeRole(x *session) error {
+	for _, kind := range []string{"*", "$"} {
+		line, err := x.line()
+		switch {
+		case err != nil:
+			return err
+		case wantsLogin(line):
+			return errors.New("role not known, for the server wants a login: " + quote(line[1:]))
+		case !strings.HasPrefix(line, kind):
+			return redisFailure(line)
+		}
+	}
+	role, err := x.line()
+	if err != nil {
+		return err
+	}
+	if role == "slave" {
+		role = "replica"
+	}
+	if role != r.role {
+		return fmt.Errorf("role is %s, not %s", quote(role), r.role)
+	}
+	return nil
+}
