@@ -1,0 +1,176 @@
+//go:build linux
+
+// Package node holds the tests of CoreDNS as the DNS of a cluster with a real node: kubelet, kube-proxy, kube-scheduler,
+// containerd, runc and the CNI plugins, beside etcd, kube-apiserver and kube-controller-manager. Its Pods run an image that
+// cmd/image made, by the manifests of deploy/kubernetes, and clients ask as Pods do: by their resolv.conf, through the
+// Service's address. What needs no Pods is tested in test/kube, which is quicker and may set anything.
+//
+// All of it lives in namespaces that the tests make, with control groups of its own, and ends with them. Addresses:
+// 192.0.2.1 is the node, 198.51.100.0/24 are Services, 203.0.113.0/24 and 2001:db8:2::/64 Pods. The tests share the node and
+// the CoreDNS on it, and run one after the other.
+//
+// They need Linux with control groups of version 1, root, runc, ip and nft. The script test/kube/run-node builds the rest.
+package node
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Where the programs are: those of the API, those of the node, and the images.
+var (
+	apiTools  = os.Getenv("MULTIVALUE_KUBE_TOOLS")
+	nodeTools = os.Getenv("MULTIVALUE_NODE_TOOLS")
+	images    = os.Getenv("MULTIVALUE_NODE_IMAGES")
+)
+
+// inside is set, to a directory, in the environment of the process that runs in namespaces of its own. DIR and CGROUP
+// are for the script.
+const inside = "DIR"
+
+const controllers = "/sys/fs/cgroup"
+
+// TestMain runs the tests in new namespaces. Where these cannot be had, it says so, and fails in CI.
+func TestMain(m *testing.M) {
+	if os.Getenv("CGROUP") != "" {
+		os.Exit(within(m, os.Getenv(inside)))
+	}
+	if apiTools == "" || nodeTools == "" || images == "" {
+		fmt.Fprintln(os.Stderr, "these tests are run by the script test/kube/run-node")
+		os.Exit(1)
+	}
+	if err := missing(); err != nil {
+		fmt.Fprintf(os.Stderr, "\n*** THE TESTS ON A NODE ARE SKIPPED: %v ***\n\n", err)
+		if os.Getenv("CI") != "true" {
+			os.Exit(0)
+		}
+		os.Exit(1)
+	}
+	code, err := enter()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// missing says what it is that these tests cannot do without.
+func missing() error {
+	if os.Getuid() != 0 {
+		return errors.New("a kubelet wants root")
+	}
+	if _, err := os.Stat(controllers + "/cpuset/cpuset.cpus"); err != nil {
+		return fmt.Errorf("no control groups of version 1: %w", err)
+	}
+	for _, program := range []string{"runc", "ip", "nft"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// within runs the tests on a node of their own.
+func within(m *testing.M, dir string) int {
+	err := newCluster(dir)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// enter runs this program again in namespaces, and sweeps up behind it.
+func enter() (code int, err error) {
+	sweep("*")
+	dir, err := os.MkdirTemp("", "node")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	group := groupPrefix + strconv.Itoa(os.Getpid())
+	defer sweep(group[len(groupPrefix):])
+	self, err := os.Executable()
+	if err != nil {
+		return 0, err
+	}
+	again := exec.Command("./inside", append([]string{self}, os.Args[1:]...)...)
+	again.Env = append(os.Environ(), inside+"="+dir, "CGROUP="+group, "HOME="+dir, "PATH="+path())
+	again.Stdout, again.Stderr = os.Stdout, os.Stderr
+	again.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Cloneflags: syscall.CLONE_NEWNS |
+		syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC}
+	return run(again)
+}
+
+// run runs a program until it ends, or until somebody wants us to.
+func run(again *exec.Cmd) (code int, err error) {
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM)
+	if err := again.Start(); err != nil {
+		return 0, err
+	}
+	over := make(chan struct{})
+	go func() {
+		select {
+		case <-interrupted:
+			_ = again.Process.Kill() // and with it all that is in its namespace
+		case <-over:
+		}
+	}()
+	err = again.Wait()
+	close(over)
+	var failed *exec.ExitError
+	if errors.As(err, &failed) {
+		return max(failed.ExitCode(), 1), nil
+	}
+	return 0, err
+}
+
+func path() string {
+	return strings.Join([]string{nodeTools, apiTools, os.Getenv("PATH"), "/usr/sbin", "/sbin"}, ":")
+}
+
+const groupPrefix = "multivalue-node-"
+
+// sweep removes the control groups of runs that have ended. The last processes are gone a moment after their namespace.
+func sweep(run string) {
+	for range 50 {
+		left := 0
+		groups, _ := filepath.Glob(filepath.Join(controllers, "*", groupPrefix+run))
+		for _, group := range groups {
+			if !running(group) && !removed(group) {
+				left++
+			}
+		}
+		if left == 0 {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// running tells whether the tests that made a group still run. Those that ask have run.
+func running(group string) bool {
+	pid, err := strconv.Atoi(filepath.Base(group)[len(groupPrefix):])
+	return err == nil && pid != os.Getpid() && syscall.Kill(pid, 0) == nil
+}
+
+// removed removes a control group with those in it, the innermost first.
+func removed(group string) bool {
+	inner, _ := os.ReadDir(group)
+	for _, g := range inner {
+		if g.IsDir() {
+			removed(filepath.Join(group, g.Name()))
+		}
+	}
+	return os.Remove(group) == nil
+}
