@@ -37,23 +37,41 @@ func TestScale(t *testing.T) {
 		s.instance("with", large, "53", "9153"),
 	}
 	window := func(what string, during func()) {
-		before := []sample{both[0].sample(), both[1].sample()}
+		before, began := []sample{both[0].sample(), both[1].sample()}, time.Now()
 		during()
-		s.compare(what, both, before)
+		s.compare(fmt.Sprintf("%s: %s", what, time.Since(began).Round(100*time.Millisecond)), both, before)
 	}
-	window("30 s, nobody asks", func() { time.Sleep(30 * time.Second) })
+	idle := func() { time.Sleep(30 * time.Second) } // a window of the measurement
+	window("nobody asks", idle)
 	window("each name asked once", func() { s.asksAll(both) })
 	s.eventually(5*time.Minute, func() bool {
 		s.asksAll(both)
 		return s.metric("coredns_multivalue_targets", `state="up"`) == services*endpoints
 	}, func() string { return "not all targets are up: " + s.page("127.0.0.1:9153/metrics") })
-	window("30 s of probing, nobody asks", func() { time.Sleep(30 * time.Second) })
+	late := s.lags()
+	window("probing, nobody asks", idle)
+	s.tellLags(late, s.lags())
 	window("500 slices changed", func() { s.churns(both) })
-	lag := s.page("127.0.0.1:9153/metrics")
-	for line := range strings.Lines(lag) {
-		if strings.HasPrefix(line, "coredns_multivalue_probe_lag") || strings.HasPrefix(line, "coredns_multivalue_skipped_total") {
-			t.Log(strings.TrimSpace(line))
-		}
+	if down := s.metric("coredns_multivalue_transitions_total", `to="down"`); down > 0 {
+		t.Errorf("%v targets were taken for down", down)
+	}
+}
+
+// bounds are some of those of the histogram of how late probes started, in seconds.
+var bounds = []string{"0.002", "0.016", "0.128", "+Inf"}
+
+// lags counts the probes that started no later than each of the bounds.
+func (s *scene) lags() (counts []float64) {
+	for _, b := range bounds {
+		counts = append(counts, s.metric("coredns_multivalue_probe_lag_seconds_bucket", `le="`+b+`"`))
+	}
+	return counts
+}
+
+func (s *scene) tellLags(before, after []float64) {
+	all := after[len(bounds)-1] - before[len(bounds)-1]
+	for i, b := range bounds {
+		s.Logf("%.2f %% of %.0f probes started no later than %s s", 100*(after[i]-before[i])/all, all, b)
 	}
 }
 
@@ -182,7 +200,7 @@ func (i *instance) sample() (now sample) {
 // compare tells what both have used since.
 func (s *scene) compare(what string, both []*instance, before []sample) {
 	without, with := both[0].sample(), both[1].sample()
-	s.Logf("%-30s without: %6d ms, %4d MiB   with: %6d ms, %4d MiB   memory %.2f", what,
+	s.Logf("%-32s without: %6d ms, %4d MiB   with: %6d ms, %4d MiB   memory %.2f", what,
 		without.time-before[0].time, without.memory>>10, with.time-before[1].time, with.memory>>10,
 		float64(with.memory)/float64(without.memory))
 }

@@ -133,3 +133,30 @@ func (s *scene) loaded() string {
 	}
 	return report
 }
+
+// Somebody drains nodes. Of two CoreDNS the budget lets one go at a time: the other has to stay until there is another one.
+// No query is lost.
+func TestEviction(t *testing.T) {
+	s := newScene(t)
+	s.backends(2)
+	old := s.pods("kube-system", "app=multivalue-coredns")
+	s.load()
+	refused := make(chan error, len(old))
+	for _, p := range old {
+		go func() {
+			_, err := kubectl(`{"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "`+p.name+`", "namespace": "kube-system"}}`,
+				"create", "--raw", "/api/v1/namespaces/kube-system/pods/"+p.name+"/eviction", "-f", "-")
+			refused <- err
+		}()
+	}
+	first, second := <-refused, <-refused
+	if (first == nil) == (second == nil) || !strings.Contains(fmt.Sprint(first, second), "disruption budget") {
+		t.Errorf("%v and %v, want one to be refused for the budget", first, second)
+	}
+	s.rolledOut()
+	s.eventually(func() bool {
+		now := s.pods("kube-system", "app=multivalue-coredns")
+		return len(now) == 2 && fmt.Sprint(now) != fmt.Sprint(old)
+	}, func() string { return "there are no two again" })
+	s.loaded()
+}

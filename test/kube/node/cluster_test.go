@@ -115,7 +115,7 @@ func writeFiles() error {
 		files[user+".config"] = strings.ReplaceAll(config, "USER", user)
 	}
 	for name, text := range files {
-		text = strings.NewReplacer("DIR", dir, "BIN", nodeTools, "CGROUP", os.Getenv("CGROUP")).Replace(text)
+		text = strings.NewReplacer("DIR", dir, "BIN", nodeTools, "CGROUP", os.Getenv(group)).Replace(text)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(file(name)), 0o700), os.WriteFile(file(name), []byte(text), 0o600)); err != nil {
 			return err
 		}

@@ -33,26 +33,25 @@ var (
 	images    = os.Getenv("MULTIVALUE_NODE_IMAGES")
 )
 
-// inside is set, to a directory, in the environment of the process that runs in namespaces of its own. DIR and CGROUP
-// are for the script.
-const inside = "DIR"
+// What the script that sets up the namespaces is told, and so is whoever runs in them: a directory, and a control group.
+const directory, group = "DIR", "CGROUP"
 
 const controllers = "/sys/fs/cgroup"
 
 // TestMain runs the tests in new namespaces. Where these cannot be had, it says so, and fails in CI.
 func TestMain(m *testing.M) {
-	if os.Getenv("CGROUP") != "" {
-		os.Exit(within(m, os.Getenv(inside)))
-	}
-	if apiTools == "" || nodeTools == "" || images == "" {
-		fmt.Fprintln(os.Stderr, "these tests are run by the script test/kube/run-node")
-		os.Exit(1)
+	if os.Getenv(group) != "" {
+		os.Exit(within(m, os.Getenv(directory)))
 	}
 	if err := missing(); err != nil {
 		fmt.Fprintf(os.Stderr, "\n*** THE TESTS ON A NODE ARE SKIPPED: %v ***\n\n", err)
 		if os.Getenv("CI") != "true" {
 			os.Exit(0)
 		}
+		os.Exit(1)
+	}
+	if apiTools == "" || nodeTools == "" || images == "" {
+		fmt.Fprintln(os.Stderr, "these tests are run by the script test/kube/run-node")
 		os.Exit(1)
 	}
 	code, err := enter()
@@ -81,8 +80,7 @@ func missing() error {
 
 // within runs the tests on a node of their own.
 func within(m *testing.M, dir string) int {
-	err := newCluster(dir)
-	if err != nil {
+	if err := newCluster(dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -97,22 +95,22 @@ func enter() (code int, err error) {
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
-	group := groupPrefix + strconv.Itoa(os.Getpid())
-	defer sweep(group[len(groupPrefix):])
+	run := strconv.Itoa(os.Getpid())
+	defer sweep(run)
 	self, err := os.Executable()
 	if err != nil {
 		return 0, err
 	}
 	again := exec.Command("./inside", append([]string{self}, os.Args[1:]...)...)
-	again.Env = append(os.Environ(), inside+"="+dir, "CGROUP="+group, "HOME="+dir, "PATH="+path())
+	again.Env = append(os.Environ(), directory+"="+dir, group+"="+groupPrefix+run, "HOME="+dir, "PATH="+path())
 	again.Stdout, again.Stderr = os.Stdout, os.Stderr
 	again.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Cloneflags: syscall.CLONE_NEWNS |
 		syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC}
-	return run(again)
+	return wait(again)
 }
 
-// run runs a program until it ends, or until somebody wants us to.
-func run(again *exec.Cmd) (code int, err error) {
+// wait runs a program until it ends, or until somebody wants us to.
+func wait(again *exec.Cmd) (code int, err error) {
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM)
 	if err := again.Start(); err != nil {
