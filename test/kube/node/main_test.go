@@ -19,6 +19,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -43,6 +44,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(group) != "" {
 		os.Exit(within(m, os.Getenv(directory)))
 	}
+	os.Setenv("PATH", path())
 	if err := missing(); err != nil {
 		fmt.Fprintf(os.Stderr, "\n*** THE TESTS ON A NODE ARE SKIPPED: %v ***\n\n", err)
 		if os.Getenv("CI") != "true" {
@@ -54,6 +56,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "these tests are run by the script test/kube/run-node")
 		os.Exit(1)
 	}
+	runtime.LockOSThread() // on whose end the tests would be killed
 	code, err := enter()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -90,19 +93,18 @@ func within(m *testing.M, dir string) int {
 // enter runs this program again in namespaces, and sweeps up behind it.
 func enter() (code int, err error) {
 	sweep("*")
-	dir, err := os.MkdirTemp("", "node")
-	if err != nil {
+	run := prefix + strconv.Itoa(os.Getpid())
+	dir := filepath.Join(os.TempDir(), run)
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return 0, err
 	}
-	defer os.RemoveAll(dir)
-	run := strconv.Itoa(os.Getpid())
-	defer sweep(run)
+	defer sweep(strconv.Itoa(os.Getpid()))
 	self, err := os.Executable()
 	if err != nil {
 		return 0, err
 	}
 	again := exec.Command("./inside", append([]string{self}, os.Args[1:]...)...)
-	again.Env = append(os.Environ(), directory+"="+dir, group+"="+groupPrefix+run, "HOME="+dir, "PATH="+path())
+	again.Env = append(os.Environ(), directory+"="+dir, group+"="+run, "HOME="+dir)
 	again.Stdout, again.Stderr = os.Stdout, os.Stderr
 	again.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Cloneflags: syscall.CLONE_NEWNS |
 		syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC}
@@ -137,15 +139,23 @@ func path() string {
 	return strings.Join([]string{nodeTools, apiTools, os.Getenv("PATH"), "/usr/sbin", "/sbin"}, ":")
 }
 
-const groupPrefix = "multivalue-node-"
+// prefix begins the names of control groups and directories. The rest is the process that made them.
+const prefix = "multivalue-node-"
 
-// sweep removes the control groups of runs that have ended. The last processes are gone a moment after their namespace.
+// sweep removes the control groups and the directories of runs that have ended, and those of this process. The last processes
+// are gone a moment after their namespace.
 func sweep(run string) {
+	directories, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+run))
+	for _, d := range directories {
+		if !running(d) {
+			_ = os.RemoveAll(d)
+		}
+	}
 	for range 50 {
 		left := 0
-		groups, _ := filepath.Glob(filepath.Join(controllers, "*", groupPrefix+run))
-		for _, group := range groups {
-			if !running(group) && !removed(group) {
+		groups, _ := filepath.Glob(filepath.Join(controllers, "*", prefix+run))
+		for _, g := range groups {
+			if !running(g) && !removed(g) {
 				left++
 			}
 		}
@@ -156,9 +166,9 @@ func sweep(run string) {
 	}
 }
 
-// running tells whether the tests that made a group still run. Those that ask have run.
-func running(group string) bool {
-	pid, err := strconv.Atoi(filepath.Base(group)[len(groupPrefix):])
+// running tells whether the tests that made something still run. Those that ask have run.
+func running(what string) bool {
+	pid, err := strconv.Atoi(filepath.Base(what)[len(prefix):])
 	return err == nil && pid != os.Getpid() && syscall.Kill(pid, 0) == nil
 }
 
