@@ -13,7 +13,7 @@ import (
 
 // Our manifests make a cluster's DNS: Pods find each other, the API and the world outside by their own resolv.conf, through
 // the Service's address, over both families. CoreDNS is nobody, with one capability, on a file system that it cannot write
-// to, and within its limits (B82).
+// to, and within its limits, and may read what it needs and nothing else (B82).
 func TestClusterDNS(t *testing.T) {
 	s := newScene(t)
 	config := s.page(s.client(), ":8080/resolv.conf")
@@ -32,6 +32,24 @@ func TestClusterDNS(t *testing.T) {
 	}
 	for _, p := range pods {
 		s.isConfined(s.process(p))
+	}
+	for _, what := range []string{"services", "endpointslices.discovery.k8s.io", "namespaces", "pods"} {
+		s.may("list", what, "yes")
+		s.may("watch", what, "yes")
+	}
+	for _, verb := range []string{"get", "list", "create"} {
+		s.may(verb, "secrets", "no")
+		s.may(verb, "configmaps", "no")
+	}
+	s.may("delete", "pods", "no")
+}
+
+// may wants the API to allow CoreDNS something, or not to.
+func (s *scene) may(verb, what, want string) {
+	s.Helper()
+	out, _ := kubectl("", "auth", "can-i", verb, what, "--all-namespaces", "--as=system:serviceaccount:kube-system:coredns")
+	if strings.TrimSpace(out) != want {
+		s.Errorf("CoreDNS may %s %s: %q, want %s", verb, what, out, want)
 	}
 }
 
