@@ -209,7 +209,8 @@ func TestNodeLocal(t *testing.T) {
 	}
 	s.serve("192.0.2.11", "192.0.2.12")
 	s.apply(headless("cart"), slice("cart", "cart-4", "192.0.2.11", "192.0.2.12"))
-	s.start("")
+	s.run(s.configure(strings.Replace(corefile, "kubeconfig CONFIG", "kubeconfig CONFIG\n        ttl 300", 1), ""))
+	s.comesTo("cart", "A", "192.0.2.11", "192.0.2.12")
 	local = strings.NewReplacer("bind 169.254.20.10 10.96.0.10", "bind 127.0.0.1", "__PILLAR__CLUSTER__DNS__", "127.0.0.1",
 		"prometheus :9253", "prometheus 127.0.0.1:9253").Replace(local)
 	s.program(s.file("local", s.namespace+".svc.cluster.local:54 {\n"+local))
