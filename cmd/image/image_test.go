@@ -222,7 +222,7 @@ func TestRefused(t *testing.T) {
 }
 
 // The Dockerfile, which cannot be built everywhere, makes the same image: the same user and entry point, the same capability,
-// ports and files, and a program that needs no other file.
+// ports and files, and a program that needs no other file, with the Go that the module wants.
 func TestDockerfile(t *testing.T) {
 	content, err := os.ReadFile("../../deploy/Dockerfile")
 	if err != nil {
@@ -246,6 +246,14 @@ func TestDockerfile(t *testing.T) {
 	}
 	if n := len(regexp.MustCompile(`(?m)^COPY`).FindAllString(last, -1)); n != 2 {
 		t.Errorf("%d things are copied into the image, want the program and the certificates", n)
+	}
+	module, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(string(module))
+	if version == nil || !strings.Contains(string(content), "\nFROM golang:"+version[1]+" AS build\n") {
+		t.Errorf("it is not built with the Go of go.mod, %q", version)
 	}
 	if !strings.Contains(string(content), "CGO_ENABLED=0 go build") || !strings.Contains(string(content), "setcap cap_net_bind_service=+ep /coredns\n") {
 		t.Error("the program is linked dynamically, or has no capability")
