@@ -167,10 +167,13 @@ func TestImports(t *testing.T) {
 		".":              {"plugin/verdict", "plugin/check", "plugin/answer", "plugin/wire"},
 		"cmd/coredns":    {"."},
 		"cmd/demo":       {".", "plugin/verdict"},
+		"cmd/image":      {},
 		"bench/qps":      {"bench/measure"},
 		"bench/probe":    {"bench/measure"},
 		"bench/measure":  {},
 		"test":           {},
+
+		"test/kube/node/pod": {},
 	}
 	for _, s := range sources(t, false) {
 		dir := filepath.ToSlash(filepath.Dir(s.path))

@@ -145,3 +145,11 @@ func (a *api) get(t testing.TB, path string, into any) {
 		t.Fatal(err)
 	}
 }
+
+// delete deletes an object, or a list of them.
+func (a *api) delete(t testing.TB, path string) {
+	t.Helper()
+	if _, err := a.do(http.MethodDelete, path, ""); err != nil {
+		t.Error(err)
+	}
+}

@@ -3,34 +3,61 @@
 package kube
 
 import (
+	"encoding/json"
+	"net/http"
 	"os"
-	"path/filepath"
+	"os/exec"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// The API takes the manifests as they are, and their Corefile, with networks that are ours, does what it is for (B82).
+const deploy = "../../deploy/kubernetes/"
+
+// kustomized is what a directory of the manifests comes to.
+func kustomized(t *testing.T, directory string) string {
+	t.Helper()
+	out, err := exec.Command(tool("kubectl"), "kustomize", deploy+directory).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return string(out)
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// The API takes the manifests as they are, and their Corefiles, with networks that are ours, do what they are for (B82).
 func TestManifests(t *testing.T) {
-	s := newScene(t)
-	files, err := filepath.Glob("../../deploy/kubernetes/*.yaml")
-	if err != nil || len(files) < 3 {
-		t.Fatal(files, err)
+	for _, c := range []struct{ in, at string }{
+		{kustomized(t, "base"), "/api/v1/namespaces/multivalue/configmaps/coredns"},
+		{readFile(t, deploy+"existing/config.yaml"), "/api/v1/namespaces/kube-system/configmaps/coredns"},
+	} {
+		s := newScene(t)
+		cluster.apply(t, "", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: kube-system")
+		cluster.apply(t, "", c.in)
+		var config struct{ Data struct{ Corefile string } }
+		cluster.get(t, c.at, &config)
+		s.does(config.Data.Corefile)
 	}
-	for _, path := range files {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cluster.apply(t, "", string(text))
-	}
-	var config struct{ Data struct{ Corefile string } }
-	cluster.get(t, "/api/v1/namespaces/multivalue/configmaps/coredns", &config)
-	cluster.apply(t, "", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop")
+}
+
+// does wants a Corefile of the manifests to change nothing as it is, and to leave the dead out without dry_run.
+func (s *scene) does(corefile string) {
+	s.Helper()
+	cluster.apply(s, "", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop")
 	s.namespace = "shop"
+	defer s.forget() // and not only at the end
 	s.serve("192.0.2.11", "192.0.2.12")
 	s.apply(headless("cart"), slice("cart", "cart-4", "192.0.2.11", "192.0.2.12"))
-
-	s.run(s.configure(ours(config.Data.Corefile), ""))
+	s.run(s.configure(ours(corefile), ""))
 	s.comesTo("cart", "A", "192.0.2.11", "192.0.2.12")
 	s.settled("cart", 2, 0)
 	s.page("127.0.0.1:8181/ready")
@@ -39,19 +66,126 @@ func TestManifests(t *testing.T) {
 	s.comesTo("cart", "A", "192.0.2.11", "192.0.2.12") // for all is dry
 	s.kill()
 
-	s.run(s.configure(strings.Replace(ours(config.Data.Corefile), "dry_run", "", 1), ""))
+	s.run(s.configure(strings.Replace(ours(corefile), "dry_run", "", 1), ""))
 	s.settled("cart", 1, 1)
 	s.comesTo("cart", "A", "192.0.2.11")
+	s.kill()
+	s.stop("192.0.2.11")
+}
+
+// As the cluster's own DNS, all of it is in kube-system, the Service has the name and the address that Pods expect, and the
+// account that may read is the one that the Pods run as.
+func TestManifestsForKubeDNS(t *testing.T) {
+	newScene(t)
+	all := strings.Replace(kustomized(t, "kube-dns"), "clusterIP: 10.96.0.10", "clusterIP: 198.51.100.10", 1)
+	if strings.Contains(all, "namespace: multivalue") || strings.Contains(all, "kind: Namespace\n") {
+		t.Errorf("something is left in the namespace of the base:\n%s", all)
+	}
+	cluster.apply(t, "", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: kube-system")
+	cluster.apply(t, "", all)
+	var service struct{ Spec struct{ ClusterIP string } }
+	cluster.get(t, "/api/v1/namespaces/kube-system/services/kube-dns", &service)
+	var binding struct {
+		Subjects []struct{ Name, Namespace string }
+	}
+	cluster.get(t, "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/multivalue-coredns", &binding)
+	if service.Spec.ClusterIP != "198.51.100.10" || len(binding.Subjects) != 1 || binding.Subjects[0].Namespace != "kube-system" {
+		t.Errorf("%+v, %+v", service, binding)
+	}
+	cluster.delete(t, "/apis/apps/v1/namespaces/kube-system/deployments/coredns")
+}
+
+// kubeadm is as much of the Deployment that kubeadm makes as the patch must leave alone.
+const kubeadm = `apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: coredns
+  namespace: kube-system
+  labels: {k8s-app: kube-dns}
+spec:
+  replicas: 3
+  selector: {matchLabels: {k8s-app: kube-dns}}
+  template:
+    metadata: {labels: {k8s-app: kube-dns}}
+    spec:
+      serviceAccountName: coredns
+      containers:
+      - name: coredns
+        image: registry.k8s.io/coredns/coredns:v1.14.2
+        args: [-conf, /etc/coredns/Corefile]
+        resources: {limits: {memory: 170Mi}}
+        readinessProbe: {httpGet: {path: /ready, port: 8181}}`
+
+// The Deployment that a cluster has gets another image, and keeps the rest.
+func TestManifestsForExisting(t *testing.T) {
+	newScene(t)
+	cluster.apply(t, "", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: kube-system")
+	const at = "/apis/apps/v1/namespaces/kube-system/deployments/coredns"
+	if _, err := cluster.do(http.MethodPatch, at+"?fieldManager=kubeadm", kubeadm); err != nil {
+		t.Fatal(err)
+	}
+	var before, after struct{ Spec json.RawMessage }
+	cluster.get(t, at, &before)
+	cluster.apply(t, "", readFile(t, deploy+"existing/coredns.yaml"))
+	cluster.get(t, at, &after)
+	want := strings.Replace(string(before.Spec), "registry.k8s.io/coredns/coredns:v1.14.2", "registry.example.org/coredns-multivalue:0.1.0", 1)
+	if string(after.Spec) != want {
+		t.Errorf("the Deployment is\n%s\nwant\n%s", after.Spec, want)
+	}
+	cluster.delete(t, at)
+}
+
+// A policy lets out what CoreDNS needs and CoreDNS in where backends let nobody in: to the port of the check, in the networks
+// of "within".
+func TestManifestsOfPolicies(t *testing.T) {
+	s := newScene(t)
+	backends := strings.Replace(readFile(t, deploy+"backends.yaml"), "namespace: shop", "namespace: "+s.namespace, 1)
+	cluster.apply(t, "", backends)
+	base := kustomized(t, "base")
+	cluster.apply(t, "", base)
+	within := regexp.MustCompile(`within (.*)`).FindStringSubmatch(base)
+	for _, network := range strings.Fields(within[1]) {
+		if !strings.Contains(base, "cidr: "+network+"\n") {
+			t.Errorf("the policy does not let CoreDNS out to %s", network)
+		}
+	}
+	port := regexp.MustCompile(`check http://:(\d+)/`).FindStringSubmatch(base)[1]
+	if !strings.Contains(backends, "port: "+port+",") || !strings.Contains(base[strings.Index(base, "  egress:"):], "port: "+port+"\n") {
+		t.Errorf("a policy does not let port %s through", port)
+	}
+}
+
+// The values for the Helm chart come to the Corefile of the manifests.
+func TestHelmValues(t *testing.T) {
+	_, plugins, found := strings.Cut(readFile(t, "../../deploy/helm/values.yaml"), "\n  plugins:\n")
+	if !found {
+		t.Fatal("no plugins")
+	}
+	got := []string{".:53", "{"}
+	open := ""
+	for line := range strings.Lines(plugins) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		switch value = strings.Trim(value, `"`); key {
+		case "- name":
+			got, open = append(append(got, strings.Fields(open)...), value), ""
+		case "parameters":
+			got = append(got, strings.Fields(value)...)
+		case "configBlock":
+			got, open = append(got, "{"), "}"
+		default:
+			got = append(got, strings.Fields(line)...)
+		}
+	}
+	_, corefile, _ := strings.Cut(readFile(t, deploy+"base/config.yaml"), "Corefile: |\n")
+	if want := strings.Fields(corefile); !slices.Equal(append(got, "}"), want) {
+		t.Errorf("the values come to %q,\nwant %q", got, want)
+	}
 }
 
 // The example of the manual is one that CoreDNS takes, and does what it says.
 func TestManualExample(t *testing.T) {
 	s := newScene(t)
-	manual, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, example, found := strings.Cut(string(manual), "~~~ txt\ncluster.local {\n")
+	_, example, found := strings.Cut(readFile(t, "../../README.md"), "~~~ txt\ncluster.local {\n")
 	example, _, ends := strings.Cut(example, "~~~\n")
 	if !found || !ends {
 		t.Fatal("the manual has no Corefile for cluster.local")
@@ -65,12 +199,34 @@ func TestManualExample(t *testing.T) {
 	s.comesTo("cart", "A", "192.0.2.11")
 }
 
+// Behind the cache of a node, in the way that the page on Kubernetes tells, a verdict shows at once.
+func TestNodeLocal(t *testing.T) {
+	s := newScene(t)
+	_, local, found := strings.Cut(readFile(t, "../../docs/kubernetes.md"), "~~~ txt\nshop.svc.cluster.local:53 {\n")
+	local, _, ends := strings.Cut(local, "~~~\n")
+	if !found || !ends {
+		t.Fatal("the page has no Corefile for NodeLocal DNSCache")
+	}
+	s.serve("192.0.2.11", "192.0.2.12")
+	s.apply(headless("cart"), slice("cart", "cart-4", "192.0.2.11", "192.0.2.12"))
+	s.run(s.configure(strings.Replace(corefile, "kubeconfig CONFIG", "kubeconfig CONFIG\n        ttl 300", 1), ""))
+	s.comesTo("cart", "A", "192.0.2.11", "192.0.2.12")
+	local = strings.NewReplacer("bind 169.254.20.10 10.96.0.10", "bind 127.0.0.1", "__PILLAR__CLUSTER__DNS__", "127.0.0.1",
+		"prometheus :9253", "prometheus 127.0.0.1:9253").Replace(local)
+	s.program(s.file("local", s.namespace+".svc.cluster.local:54 {\n"+local))
+	s.settled("cart", 2, 0)
+	s.stop("192.0.2.12")
+	s.eventually(soon, func() bool {
+		return slices.Equal(data(s.askBy(question{server: "127.0.0.1:54"}, "cart", "A").Answer), []string{"192.0.2.11"})
+	}, func() string { return "the dead do not leave" })
+}
+
 // ours is a Corefile made for a Pod of its own, for the address that it has to itself here, at our pace.
 func ours(corefile string) string {
 	return strings.NewReplacer(
 		"errors\n", "errors\n    bind 127.0.0.1\n",
 		"health {\n        lameduck 5s\n    }\n", "", // it listens on 8080 everywhere
 		"kubernetes cluster.local in-addr.arpa ip6.arpa {\n", "kubernetes cluster.local in-addr.arpa ip6.arpa {\n        kubeconfig CONFIG\n",
-		"within 10.244.0.0/16", "PACE\n        within 192.0.2.0/24",
+		"within 10.244.0.0/16 fd00:10:244::/56", "PACE\n        within 192.0.2.0/24",
 	).Replace(corefile)
 }

@@ -51,6 +51,40 @@ func TestThousandEndpoints(t *testing.T) {
 	}
 }
 
+// SRV records are the client's to choose from, so none is left out but the dead: over UDP an answer is cut off for a client
+// of any size, with the plugin as without, and whoever asks again over TCP gets the living.
+func TestThousandServices(t *testing.T) {
+	s := newScene(t)
+	s.apply(headless("crowd"))
+	for part := range 10 {
+		var some []string
+		for i := range 100 {
+			some = append(some, fmt.Sprintf("198.18.%d.%d", part, i+1))
+		}
+		s.serve(some[1:]...)
+		s.apply(slice("crowd", fmt.Sprintf("crowd-%d", part), some...))
+	}
+	s.start("")
+	s.settled("crowd", 990, 10)
+	for _, q := range []question{{plain: true}, {size: 512}, {size: 1232}, {size: 4096}} {
+		answer := s.askBy(q, "_http._tcp.crowd", "SRV")
+		answer.Compress = true
+		if limit := max(int(q.size), dns.MinMsgSize); !answer.Truncated || answer.Len() > limit {
+			t.Errorf("%d bytes, truncated %t, for a client that takes %d", answer.Len(), answer.Truncated, limit)
+		}
+	}
+	s.eventually(patience, func() bool { // until all hosts of the records are known
+		answer := s.askBy(question{tcp: true}, "_http._tcp.crowd", "SRV")
+		for _, host := range data(answer.Answer) {
+			if strings.HasSuffix(host, "-1:8080") {
+				return false
+			}
+		}
+		t.Logf("%d records over TCP, truncated %t", len(answer.Answer), answer.Truncated)
+		return len(answer.Answer) > 500
+	}, func() string { return "the dead are among the hosts" })
+}
+
 // drawn are the addresses in so many answers.
 func (s *scene) drawn(name string, answers int) map[string]bool {
 	s.Helper()

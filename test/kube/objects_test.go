@@ -22,6 +22,7 @@ var collections = map[string]string{
 	"Deployment":          "/apis/apps/v1/namespaces/NS/deployments/",
 	"EndpointSlice":       "/apis/discovery.k8s.io/v1/namespaces/NS/endpointslices/",
 	"Lease":               "/apis/coordination.k8s.io/v1/namespaces/NS/leases/",
+	"NetworkPolicy":       "/apis/networking.k8s.io/v1/namespaces/NS/networkpolicies/",
 	"PodDisruptionBudget": "/apis/policy/v1/namespaces/NS/poddisruptionbudgets/",
 	"ClusterRole":         "/apis/rbac.authorization.k8s.io/v1/clusterroles/",
 	"ClusterRoleBinding":  "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/",

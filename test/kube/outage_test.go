@@ -3,6 +3,8 @@
 package kube
 
 import (
+	"net/http"
+	"slices"
 	"testing"
 	"time"
 )
@@ -41,4 +43,39 @@ func TestOutage(t *testing.T) {
 	s.comesTo("cart", "A", "192.0.2.11", "192.0.2.13")
 	t.Logf("a new endpoint is in the answers %s after the API was back", time.Since(back).Round(time.Millisecond))
 	l.ends()
+}
+
+// CoreDNS starts before the API is there, as after the loss of a whole cluster. It answers with SERVFAIL and is not ready
+// until it knows what there is; then it probes, and nothing is taken for down that is not.
+func TestStartBeforeTheAPI(t *testing.T) {
+	s := newScene(t)
+	s.serve("192.0.2.11", "192.0.2.12")
+	s.apply(headless("cart"), slice("cart", "cart-4", "192.0.2.11", "192.0.2.12"))
+	cluster.server.kill()
+	t.Cleanup(func() {
+		if cluster.server.over() { // the next test wants it
+			_ = cluster.start()
+		}
+	})
+	s.run(s.configure(corefile, ""))
+	if got := s.data("cart", "A"); !slices.Equal(got, []string{"SERVFAIL, truncated false"}) {
+		t.Errorf("without the API cart has %q", got)
+	}
+	if response, err := http.Get("http://127.0.0.1:8181/ready"); err != nil || response.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("without the API it says that it is ready: %v, %v", response, err)
+	} else {
+		response.Body.Close()
+	}
+	if err := cluster.start(); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually(2*time.Minute, func() bool { return len(s.data("cart", "A")) == 2 }, // a watch waits longer and longer to try again
+		func() string { return "the program does not come to the API" })
+	s.settled("cart", 2, 0)
+	s.page("127.0.0.1:8181/ready")
+	if down := s.metric("coredns_multivalue_transitions_total", `to="down"`); down > 0 {
+		t.Errorf("%v targets were taken for down", down)
+	}
+	s.stop("192.0.2.12")
+	s.leavesTo("cart", "A", "192.0.2.11")
 }

@@ -62,7 +62,7 @@ func newScene(t *testing.T) *scene {
 	t.Helper()
 	name := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(t.Name(), "Test"), "/", "-"))
 	s := &scene{TB: t, backends: newBackends(t), namespace: name, dir: t.TempDir()}
-	rights, err := os.ReadFile("../../deploy/kubernetes/rbac.yaml")
+	rights, err := os.ReadFile("../../deploy/kubernetes/base/rbac.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,162 @@
+//go:build linux
+
+package node
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// An edit of the ConfigMap arrives by the kubelet's swap of a link, and CoreDNS reloads: the new limit holds, and what was
+// known to hang stays out. A Corefile with a mistake changes nothing, and the log says what is wrong. No query is lost (B69,
+// B70).
+func TestConfigMapEdit(t *testing.T) {
+	s := newScene(t)
+	pods := s.backends(3)
+	s.judged()
+	s.hangs(pods[0])
+	s.says(pods[0].addresses[0] + ":8080 is down")
+	s.says(pods[0].addresses[1] + "]:8080 is down")
+	s.comesTo(s.service, addresses(pods[1:]...)...)
+	s.load()
+
+	s.configure(strings.Replace(original, "limit off", "limit 1", 1))
+	s.reloaded(1)
+	both := addresses(pods[1:]...)
+	s.eventually(func() bool {
+		got := strings.Fields(s.page(s.client(), ":8080/lookup?name="+s.service))
+		for _, address := range got {
+			if !strings.Contains(strings.Join(both, " ")+" ", address+" ") {
+				t.Fatalf("%s is not among %s", address, both)
+			}
+		}
+		return len(got) == 2 // one of each family
+	}, func() string { return "the new limit does not hold" })
+
+	s.apply(configMap("coredns", strings.Replace(original, "limit off", "limit nonsense", 1)))
+	s.says(`limit "nonsense": want a count`)
+	s.apply(configMap("coredns", original))
+	s.comesTo(s.service, both...)
+	if counts := s.loaded(); strings.Contains(counts, pods[0].addresses[0]+":") {
+		t.Errorf("%s, which hangs, was in answers: %s", pods[0].addresses[0], counts)
+	}
+}
+
+// reloaded waits until each CoreDNS says that it has reloaded so many times.
+func (s *scene) reloaded(times int) {
+	s.Helper()
+	for _, p := range s.pods("kube-system", "app=multivalue-coredns") {
+		s.eventually(func() bool {
+			return strings.Count(s.kubectl("-n", "kube-system", "logs", p.name), "Reloading complete") >= times
+		}, func() string { return fmt.Sprintf("%s does not reload", p.name) })
+	}
+}
+
+// The Deployment replaces all CoreDNS, as it does for a new image, while Pods ask: the new ones get queries when they are
+// ready, the old ones answer until nobody sends them any. Not one query is lost.
+func TestRollingUpdate(t *testing.T) {
+	s := newScene(t)
+	s.backends(2)
+	old := s.pods("kube-system", "app=multivalue-coredns")
+	s.load()
+	s.kubectl("-n", "kube-system", "rollout", "restart", "deployment/coredns")
+	s.rolledOut()
+	s.eventually(func() bool { return s.gone(old) }, func() string { return "the old Pods do not go" })
+	s.loaded()
+	s.comesTo(s.service, addresses(s.members()...)...)
+}
+
+// gone tells whether none of these Pods is left.
+func (s *scene) gone(pods []pod) bool {
+	s.Helper()
+	all := s.kubectl("-n", "kube-system", "get", "pods", "-o=name")
+	for _, p := range pods {
+		if strings.Contains(all, p.name) {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *scene) rolledOut() {
+	s.Helper()
+	s.kubectl("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s")
+}
+
+// A Corefile with a mistake, rolled out with a ConfigMap of its own, stops at the first new Pod: that does not start, and
+// the old ones serve on. It is undone by one command. No query is lost.
+func TestBadRollout(t *testing.T) {
+	s := newScene(t)
+	s.backends(2)
+	old := s.pods("kube-system", "app=multivalue-coredns")
+	s.load()
+	s.apply(configMap("mistaken", strings.Replace(original, "limit off", "limit nonsense", 1)))
+	s.kubectl("-n", "kube-system", "patch", "deployment", "coredns", "-p",
+		`{"spec": {"template": {"spec": {"volumes": [{"name": "config", "configMap": {"name": "mistaken"}}]}}}}`)
+	t.Cleanup(func() { s.kubectl("-n", "kube-system", "delete", "configmap", "mistaken") })
+	const failed = `-o=jsonpath={.items[*].status.containerStatuses[?(@.ready==false)].lastState.terminated.exitCode}`
+	s.eventually(func() bool {
+		return s.kubectl("-n", "kube-system", "get", "pods", "-l", "app=multivalue-coredns", failed) == "1"
+	}, func() string { return "no Pod fails to start" })
+	if now := s.kubectl("-n", "kube-system", "get", "deployment", "coredns", "-o=jsonpath={.status.readyReplicas} {.status.updatedReplicas}"); now != "2 1" {
+		t.Errorf("%s are ready and updated, want the two old ones and one that is not", now)
+	}
+	s.kubectl("-n", "kube-system", "rollout", "undo", "deployment/coredns")
+	s.rolledOut()
+	s.loaded()
+	s.eventually(func() bool { return fmt.Sprint(s.pods("kube-system", "app=multivalue-coredns")) == fmt.Sprint(old) },
+		func() string { return "others serve than did before" })
+}
+
+// load begins to ask for the Service in the client Pod, without a pause, and waits until that goes well.
+func (s *scene) load() {
+	s.Helper()
+	s.page(s.client(), ":8080/load?name="+s.service+".shop.svc.cluster.local")
+	s.eventually(func() bool { return s.asked() > 100 }, func() string { return "nothing is asked" })
+}
+
+func (s *scene) asked() (n int) {
+	s.Helper()
+	_, _ = fmt.Sscan(s.page(s.client(), ":8080/loaded"), &n)
+	return n
+}
+
+// loaded ends the load. It wants every query to have been answered, and returns how often each address was in an answer.
+func (s *scene) loaded() string {
+	s.Helper()
+	report := s.page(s.client(), ":8080/loaded?end=yes")
+	s.Logf("queries, failures, the first failure, answers: %s", report)
+	asked, failed := 0, 0
+	if _, err := fmt.Sscan(report, &asked, &failed); err != nil || asked < 100 || failed > 0 {
+		s.Errorf("of %d queries %d failed", asked, failed)
+	}
+	return report
+}
+
+// Somebody drains nodes. Of two CoreDNS the budget lets one go at a time: the other has to stay until there is another one.
+// No query is lost.
+func TestEviction(t *testing.T) {
+	s := newScene(t)
+	s.backends(2)
+	old := s.pods("kube-system", "app=multivalue-coredns")
+	s.load()
+	refused := make(chan error, len(old))
+	for _, p := range old {
+		go func() {
+			_, err := kubectl(`{"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "`+p.name+`", "namespace": "kube-system"}}`,
+				"create", "--raw", "/api/v1/namespaces/kube-system/pods/"+p.name+"/eviction", "-f", "-")
+			refused <- err
+		}()
+	}
+	first, second := <-refused, <-refused
+	if (first == nil) == (second == nil) || !strings.Contains(fmt.Sprint(first, second), "disruption budget") {
+		t.Errorf("%v and %v, want one to be refused for the budget", first, second)
+	}
+	s.rolledOut()
+	s.eventually(func() bool {
+		now := s.pods("kube-system", "app=multivalue-coredns")
+		return len(now) == 2 && fmt.Sprint(now) != fmt.Sprint(old)
+	}, func() string { return "there are no two again" })
+	s.loaded()
+}

@@ -1,0 +1,308 @@
+//go:build linux
+
+package node
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The pace of the stanza: the check's interval, fast interval and time-out, and the bound that the manual tells.
+const (
+	pace  = "interval 1s 200ms\n        timeout 500ms"
+	bound = time.Second + 2*500*time.Millisecond + 500*time.Millisecond
+)
+
+// soon is how long a test waits for what is promised within the bound, on a machine that is busy, and patience for what has
+// no bound.
+const (
+	soon     = 3*bound + 5*time.Second
+	patience = 90 * time.Second
+)
+
+// namespace is where the backends and the client are: the one that the stanza of our manifests is for.
+const namespace = "shop"
+
+// scene is the node, with CoreDNS as its manifests leave it, a client Pod, and what the test adds.
+type scene struct {
+	testing.TB
+	service string // called as the test is
+}
+
+// first deploys CoreDNS and the client, for all tests.
+var first = sync.OnceValue(func() error {
+	if err := writeOverlay(); err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"apply", "-k", file("overlay")},
+		{"create", "namespace", namespace},
+		{"-n", namespace, "wait", "--for=create", "serviceaccount/default", "--timeout=60s"},
+		{"-n", namespace, "run", "client", "--image=test.invalid/pod:1", "--restart=Never", "--", "serve"},
+		{"-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s"},
+		{"-n", namespace, "wait", "--for=condition=Ready", "pod/client", "--timeout=60s"},
+	} {
+		if _, err := kubectl("", args...); err != nil {
+			return err
+		}
+	}
+	return nil
+})
+
+// newScene prepares a scene. Its Corefile is that of the manifests, with dry_run taken out.
+func newScene(t *testing.T) *scene {
+	t.Helper()
+	s := &scene{t, strings.ToLower(strings.TrimPrefix(t.Name(), "Test"))}
+	if err := first(); err != nil {
+		t.Fatalf("%v\n%s", err, logs())
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			all, _ := kubectl("", "get", "pods,endpointslices,events", "-A")
+			said, _ := kubectl("", "-n", "kube-system", "logs", "-l", "app=multivalue-coredns", "--prefix", "--tail=20")
+			t.Logf("%s\n%s\n%s", all, said, logs())
+		}
+	})
+	return s
+}
+
+// overlay is what a user would write: the manifests, with the image, the address and the Corefile of this cluster. The
+// kubelet asks for readiness every second, so that a roll-out takes seconds.
+const overlay = `apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources: [MANIFESTS/kube-dns]
+images: [{name: registry.example.org/coredns-multivalue, newName: test.invalid/coredns, newTag: "1"}]
+patches:
+- patch: |
+    apiVersion: v1
+    kind: Service
+    metadata: {name: kube-dns, namespace: kube-system}
+    spec: {clusterIP: 198.51.100.10}
+- patch: |
+    apiVersion: apps/v1
+    kind: Deployment
+    metadata: {name: coredns, namespace: kube-system}
+    spec: {template: {spec: {containers: [{name: coredns, readinessProbe: {periodSeconds: 1}}]}}}
+`
+
+// writeOverlay writes the overlay, and the Corefile of the manifests with the networks of this cluster, at our pace.
+func writeOverlay() error {
+	manifests, err := filepath.Abs("../../../deploy/kubernetes")
+	if err != nil {
+		return err
+	}
+	relative, err := filepath.Rel(file("overlay"), manifests) // kustomize takes nothing else
+	if err != nil {
+		return err
+	}
+	rendered, err := kubectl("", "kustomize", manifests+"/kube-dns")
+	if err != nil {
+		return err
+	}
+	_, corefile, found := strings.Cut(rendered, "  Corefile: |\n")
+	corefile, _, ends := strings.Cut(corefile, "\nkind: ConfigMap\n")
+	if !found || !ends {
+		return fmt.Errorf("no Corefile in\n%s", rendered)
+	}
+	corefile = strings.ReplaceAll(corefile, "\n    ", "\n")[4:]
+	original = strings.NewReplacer("within 10.244.0.0/16 fd00:10:244::/56", pace+"\n        within 203.0.113.0/24 2001:db8:2::/64",
+		"        dry_run\n", "", " reload\n", " reload 2s 1s\n", "ttl 30", "ttl 5").Replace(corefile)
+	for _, word := range []string{"dry_run", "10.244"} {
+		if strings.Contains(original, word) {
+			return fmt.Errorf("the Corefile of the manifests is not as these tests expect: %s is left in\n%s", word, original)
+		}
+	}
+	text := strings.ReplaceAll(overlay, "MANIFESTS", relative) + "- patch: |\n" + indent(configMap("coredns", original), "    ")
+	if err := os.MkdirAll(file("overlay"), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(file("overlay/kustomization.yaml"), []byte(text), 0o600)
+}
+
+// original is the Corefile that every scene begins and ends with.
+var original string
+
+func configMap(name, corefile string) string {
+	return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + name + ", namespace: kube-system}\ndata:\n  Corefile: |\n" + indent(corefile, "    ")
+}
+
+func indent(text, by string) string {
+	return by + strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n"+by) + "\n"
+}
+
+// kubectl runs kubectl as its users do.
+func kubectl(input string, args ...string) (string, error) {
+	c := exec.Command("kubectl", args...)
+	c.Stdin = strings.NewReader(input)
+	out, err := c.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return string(out), err
+}
+
+func (s *scene) kubectl(args ...string) string {
+	s.Helper()
+	out, err := kubectl("", args...)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return strings.TrimSpace(out)
+}
+
+// apply brings objects about. The server checks them strictly.
+func (s *scene) apply(objects string) {
+	s.Helper()
+	if _, err := kubectl(objects, "apply", "-f", "-"); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// configure edits the ConfigMap of CoreDNS. The test puts the original back.
+func (s *scene) configure(corefile string) {
+	s.Helper()
+	s.apply(configMap("coredns", corefile))
+	s.Cleanup(func() { s.apply(configMap("coredns", original)) })
+}
+
+// backends makes a headless Service of so many Pods, which nobody but us probes, and waits until it is in the answers. The
+// test deletes it.
+func (s *scene) backends(replicas int) []pod {
+	s.Helper()
+	s.apply(strings.NewReplacer("NAME", s.service, "REPLICAS", fmt.Sprint(replicas)).Replace(`apiVersion: v1
+kind: Service
+metadata: {name: NAME, namespace: shop}
+spec: {clusterIP: None, ipFamilyPolicy: RequireDualStack, selector: {app: NAME}, ports: [{name: http, port: 8080}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: NAME, namespace: shop}
+spec:
+  replicas: REPLICAS
+  selector: {matchLabels: {app: NAME}}
+  template:
+    metadata: {labels: {app: NAME}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers: [{name: it, image: "test.invalid/pod:1", args: [serve]}]
+`))
+	s.Cleanup(func() { s.kubectl("-n", namespace, "delete", "service,deployment", s.service, "--cascade=foreground") })
+	s.kubectl("-n", namespace, "rollout", "status", "deployment/"+s.service, "--timeout=90s")
+	pods := s.members()
+	s.comesTo(s.service, addresses(pods...)...)
+	return pods
+}
+
+// members are the Pods of the Service.
+func (s *scene) members() []pod {
+	s.Helper()
+	return s.pods(namespace, "app="+s.service)
+}
+
+// pod is one of a Service's.
+type pod struct {
+	name      string
+	addresses []string // IPv4, IPv6
+}
+
+// pods are those with a label, in order.
+func (s *scene) pods(in, label string) (all []pod) {
+	s.Helper()
+	out := s.kubectl("-n", in, "get", "pods", "-l", label, "--field-selector=status.phase=Running",
+		`-o=jsonpath={range .items[*]}{.metadata.name} {.status.podIPs[*].ip}{"\n"}{end}`)
+	for line := range strings.Lines(out) {
+		words := strings.Fields(line)
+		all = append(all, pod{words[0], words[1:]})
+	}
+	return all
+}
+
+func addresses(pods ...pod) (all []string) {
+	for _, p := range pods {
+		all = append(all, p.addresses...)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// process finds the program in a Pod among those of the node. The pause container's has no arguments.
+func (s *scene) process(p pod) int {
+	s.Helper()
+	environments, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, path := range environments {
+		text, _ := os.ReadFile(path)
+		line, _ := os.ReadFile(filepath.Dir(path) + "/cmdline")
+		pid := 0
+		if strings.Contains("\x00"+string(text), "\x00HOSTNAME="+p.name+"\x00") && strings.Count(string(line), "\x00") > 1 {
+			_, _ = fmt.Sscanf(path, "/proc/%d/", &pid)
+			return pid
+		}
+	}
+	s.Fatalf("no process of %s", p.name)
+	return 0
+}
+
+// hangs stops a Pod's program in its tracks: it accepts connections, since its kernel does, and answers nothing.
+func (s *scene) hangs(p pod) { s.signal(p, syscall.SIGSTOP) }
+
+func (s *scene) goesOn(p pod) { s.signal(p, syscall.SIGCONT) }
+
+func (s *scene) signal(p pod, signal syscall.Signal) {
+	s.Helper()
+	if err := syscall.Kill(s.process(p), signal); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// page reads a page of a Pod's.
+func (s *scene) page(p pod, path string) string {
+	s.Helper()
+	client := http.Client{Timeout: 30 * time.Second}
+	defer client.CloseIdleConnections()
+	response, err := client.Get("http://" + p.addresses[0] + path)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// client is the Pod that asks.
+func (s *scene) client() pod {
+	s.Helper()
+	return s.pods(namespace, "run=client")[0]
+}
+
+// comesTo asks in the client Pod until a name has just these addresses, and returns how long that took.
+func (s *scene) comesTo(name string, want ...string) time.Duration {
+	s.Helper()
+	slices.Sort(want)
+	began, got, client := time.Now(), "", s.client()
+	s.eventually(func() bool {
+		got = s.page(client, ":8080/lookup?name="+name)
+		return got == strings.Join(want, " ")
+	}, func() string { return fmt.Sprintf("%s has %s, want %s", name, got, want) })
+	return time.Since(began)
+}
+
+// eventually waits until the condition holds.
+func (s *scene) eventually(condition func() bool, complaint func() string) {
+	s.Helper()
+	if until(patience, "", condition) != nil {
+		s.Fatal(complaint())
+	}
+}
