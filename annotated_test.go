@@ -356,6 +356,11 @@ func TestAnnotationOfOthers(t *testing.T) {
 	if a.judges("cart.shop") || !a.judges("cart.other") {
 		t.Error("an exempt Service counts, or another one does not")
 	}
+	judged, wrong := make(map[string]bool), make(map[string]string)
+	table := a.build(map[string]notice{"cart.shop": notice{}.say("tcp://:1"), "cart.other": notice{}.say("tcp://:1"), "till.shop": notice{}.say("x")}, judged, wrong)
+	if len(table) != 1 || table["cart.other"] == nil || len(judged) != 1 || len(wrong) > 0 {
+		t.Errorf("a table of %d, with %v judged, %q wrong", len(table), judged, wrong)
+	}
 }
 
 // A stanza takes a number of different checks; what is in force makes no room for what is new.
@@ -387,7 +392,8 @@ func TestAnnotationsAreBounded(t *testing.T) {
 	})
 }
 
-// A query that recalled where verdicts stand under one annotation is answered by the other as soon as that is there.
+// A query that recalled where verdicts stand under one annotation is answered by the other as soon as that is there, also
+// if another Service keeps the first, and with it the targets.
 func TestAnnotationIsNotRecalled(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
 		q, c := questioned{}, newEdited()
@@ -404,18 +410,22 @@ func TestAnnotationIsNotRecalled(t *testing.T) {
 			m, _ := serve(t, h, query(cartName, dns.TypeA))
 			return addressesOf(m)
 		}
-		c.say("cart.shop", "http://:1/")
+		const till = "till.shop.svc.cluster.local."
+		c.say("till.shop", "http://:1/")
+		during(time.Minute, s, q, till, addr(1))
+		during(time.Minute, s, q, till, addr(2))
+		c.say("cart.shop", "http://:1/", "till.shop", "http://:1/")
 		q.of("http://:1/").kill(addr(1))
 		if got := answer(); got != "10.0.0.2" {
 			t.Errorf("by the first annotation the answer is %s", got)
 		}
 		q.of("http://:2/").kill(addr(2))
 		for range 3 {
-			c.say("cart.shop", "http://:2/")
+			c.say("cart.shop", "http://:2/", "till.shop", "http://:1/")
 			if got := answer(); got != "10.0.0.1" {
 				t.Errorf("by the second annotation the answer is %s", got)
 			}
-			c.say("cart.shop", "http://:1/")
+			c.say("cart.shop", "http://:1/", "till.shop", "http://:1/")
 			if got := answer(); got != "10.0.0.2" {
 				t.Errorf("by the first annotation again the answer is %s", got)
 			}

@@ -71,6 +71,7 @@ func TestAnnotationRefuses(t *testing.T) {
 		"http://:8080/ hold":                       "status",
 		"http://:8080/ insecure":                   "status",
 		"http://:8080/ status":                     "status",
+		"http://:8080/ limit 200":                  "nothing but status",
 		"http://:8080/ status 200 hold":            "status",
 		"http://:8080/ status 200 status 2":        "status",
 		"http://:8080/ status 2xx":                 "status",
