@@ -1,6 +1,6 @@
 // Package annotated is multivalue together with what the property annotations takes: a way to the API of Kubernetes. It is
 // for the plugin.cfg of a CoreDNS of your own, in the place of the root, and for cmd/coredns. The root does without, for
-// client-go takes as long to build as half of the rest.
+// client-go takes as long to build as all the rest.
 package annotated
 
 import (

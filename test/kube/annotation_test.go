@@ -221,3 +221,31 @@ func TestServiceAnnotationRights(t *testing.T) {
 		t.Errorf("the rights are %s\nwant %s", got, want)
 	}
 }
+
+// The example of the manual does what it says, and says what it takes.
+func TestServiceAnnotationExample(t *testing.T) {
+	s := newScene(t)
+	manual, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(manual), "\n### Annotations\n")
+	_, text, hasText := strings.Cut(section, "coredns-multivalue.github.io/check: \"")
+	text, _, _ = strings.Cut(text, "\"")
+	_, example, hasExample := strings.Cut(section, "~~~ txt\ncluster.local {\n")
+	example, _, _ = strings.Cut(example, "~~~\n")
+	if !found || !hasText || !hasExample {
+		t.Fatal("the manual has no example of an annotation")
+	}
+	s.serve("192.0.2.11", "192.0.2.12:9090", "192.0.2.11:9090")
+	s.apply(headless("cart"), slice("cart", "cart-4", "192.0.2.11", "192.0.2.12"))
+	example = strings.NewReplacer("shop.svc", "NS.svc", "annotations\n", "annotations "+s.account("watcher")+"\n",
+		"check http://:8080/healthz", "check tcp://:9090",
+		"kubernetes cluster.local\n", "kubernetes cluster.local {\n        kubeconfig CONFIG\n    }\n    prometheus 127.0.0.1:9153\n").Replace(example)
+	s.run(s.configure(ours("cluster.local {\n    errors\n"+example), ""))
+	s.comesTo("cart", "A", "192.0.2.11", "192.0.2.12")
+	s.settled("cart", 2, 0)
+	s.apply(annotated(headless("cart"), text))
+	s.comesTo("cart", "A", "192.0.2.11")
+	s.heeded(1, 0)
+}
