@@ -237,7 +237,9 @@ func TestAnnotationEndsAtOnce(t *testing.T) {
 		c.say("cart.shop", "http://:1/", "till.shop", "http://:1/")
 		during(time.Minute, s, q, cartName, addr(1))
 		during(time.Minute, s, q, "till.shop.svc.cluster.local.", addr(2))
+		underWay := s.ruleOf(cartName) // as a query has it that is under way
 		c.say("cart.shop", "http://:2/", "till.shop", "http://:1/")
+		underWay.Health.Look(cartName, addr(1), 0, 30)
 		before, kept := q.of("http://:1/").asked(addr(1)), q.of("http://:1/").asked(addr(2))
 		elapse(time.Minute)
 		if got := q.of("http://:1/").asked(addr(1)); got != before || before == 0 {
