@@ -11,7 +11,9 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	clog "github.com/coredns/coredns/plugin/pkg/log"
@@ -117,6 +119,45 @@ func TestTell(t *testing.T) {
 	step("wrong again, and no room", map[string]string{"a.shop": "worse", "b.shop": "bad"})
 	room = true
 	step("room", map[string]string{"a.shop": "worse", "b.shop": "bad"}, "a 3: worse")
+}
+
+// However often the annotations change, they are handed over once a second at most, and the last of them always; owners are
+// reminded of what stays wrong.
+func TestFeed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, r := newStore(key), newReporter(nil, key)
+		takes, last := 0, ""
+		var running sync.WaitGroup
+		ctx, cancel := context.WithCancel(t.Context())
+		running.Go(func() {
+			feed(ctx, s, r, func(texts map[string]string) map[string]string {
+				takes, last = takes+1, texts["a.shop"]
+				return map[string]string{"a.shop": "bad"}
+			})
+		})
+		for i := range 100 {
+			_ = s.Update(object("a", fmt.Sprint(i)))
+			time.Sleep(50 * time.Millisecond)
+		}
+		time.Sleep(settle)
+		synctest.Wait()
+		if takes < 5 || takes > 7 || last != "99" {
+			t.Errorf("handed over %d times in five seconds, and %s is the last", takes, last)
+		}
+		before := len(r.queue)
+		time.Sleep(remind - 10*time.Second)
+		synctest.Wait()
+		if got := len(r.queue); got != before {
+			t.Errorf("%d complaints though nothing changed", got-before)
+		}
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if got := len(r.queue); got != before+1 {
+			t.Errorf("%d reminders in half an hour, want one", got-before)
+		}
+		cancel()
+		running.Wait()
+	})
 }
 
 // Without the right to create Events no more are tried; other failures do not end them.

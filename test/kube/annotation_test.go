@@ -46,34 +46,38 @@ func (s *scene) account(name string, only ...string) string {
 	return s.file(name, cluster.config(name))
 }
 
+// complaint is what an Event says.
+type complaint struct {
+	Type, Reason, Message, LastTimestamp string
+	InvolvedObject                       struct{ Kind, UID string }
+}
+
 // complaints are the Events that tell the owner of a Service what is wrong.
-func (s *scene) complaints(service string) (messages []string) {
+func (s *scene) complaints(service string) (all []complaint) {
 	s.Helper()
-	var events struct {
-		Items []struct {
-			Type, Reason, Message string
-			InvolvedObject        struct{ Kind, Name, UID string }
-		}
-	}
+	var events struct{ Items []complaint }
 	var object struct{ Metadata struct{ UID string } }
 	cluster.get(s, "/api/v1/namespaces/"+s.namespace+"/events", &events)
 	cluster.get(s, "/api/v1/namespaces/"+s.namespace+"/services/"+service, &object)
 	for _, e := range events.Items {
 		if about := e.InvolvedObject; e.Type == "Warning" && e.Reason == "BadCheck" && about.Kind == "Service" && about.UID == object.Metadata.UID {
-			messages = append(messages, e.Message)
+			all = append(all, e)
 		}
 	}
-	return messages
+	return all
 }
 
 // told waits until the owner of a Service has been told this.
-func (s *scene) told(service, complaint string) {
+func (s *scene) told(service, prefix string) {
 	s.Helper()
-	var told []string
 	s.eventually(patience, func() bool {
-		told = s.complaints(service)
-		return slices.ContainsFunc(told, func(m string) bool { return strings.HasPrefix(m, complaint) })
-	}, func() string { return fmt.Sprintf("the owner is told %q, and not %s", told, complaint) })
+		for _, c := range s.complaints(service) {
+			if strings.HasPrefix(c.Message, prefix) {
+				return true
+			}
+		}
+		return false
+	}, func() string { return fmt.Sprintf("the owner is told %v, and not %s", s.complaints(service), prefix) })
 }
 
 // heeded waits until so many annotations are counted as good and as bad.
@@ -153,7 +157,25 @@ func TestServiceAnnotationWithoutEvents(t *testing.T) {
 	s.eventually(patience, func() bool { return s.output.count("Events cannot be written.*forbidden") == 1 },
 		func() string { return "the log does not say that the right is missing, or more than once" })
 	if got := s.complaints("cart"); len(got) > 0 {
-		t.Errorf("there are Events all the same: %q", got)
+		t.Errorf("there are Events all the same: %v", got)
+	}
+}
+
+// Whoever starts anew says of what is still wrong that it is, by the Event that is there.
+func TestServiceAnnotationIsStillWrong(t *testing.T) {
+	s := newScene(t)
+	s.apply(annotated(headless("cart"), "nonsense"))
+	watcher := s.account("watcher")
+	s.start("annotations " + watcher)
+	s.told("cart", "annotation coredns-multivalue.github.io/check is not heeded: it begins with none of the schemes")
+	first := s.complaints("cart")
+	s.eventually(patience, func() bool {
+		s.reload("annotations " + watcher)
+		now := s.complaints("cart")
+		return len(now) != 1 || now[0].LastTimestamp > first[0].LastTimestamp
+	}, func() string { return "the Event grows old" })
+	if got := s.complaints("cart"); len(got) != 1 || s.output.count("annotations: ") > 0 {
+		t.Errorf("the owner is told %v, and the log has complaints", got)
 	}
 }
 
