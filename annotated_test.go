@@ -100,7 +100,7 @@ func (q questioned) asked(a netip.Addr) map[string]int {
 
 // heeding is a block with a stanza that heeds annotations, and the generation that it is in, which has not joined yet. Its
 // own check is tcp://:80.
-func heeding(t *testing.T, p *pool, q questioned, c Cluster, pace verdict.Pace) (*parsedStanza, *block, *generation) {
+func heeding(t testing.TB, p *pool, q questioned, c Cluster, pace verdict.Pace) (*parsedStanza, *block, *generation) {
 	t.Helper()
 	p.kubernetes = clusters{"it": c}
 	s := forZone(testStanza("tcp://:80", q.of("tcp://:80"), pace), "cluster.local.")
@@ -121,7 +121,7 @@ func heeding(t *testing.T, p *pool, q questioned, c Cluster, pace verdict.Pace) 
 }
 
 // starts has the generation join, as a start of the server does.
-func starts(t *testing.T, p *pool, g *generation, b *block, stanzas ...*parsedStanza) {
+func starts(t testing.TB, p *pool, g *generation, b *block, stanzas ...*parsedStanza) {
 	t.Helper()
 	p.join(g)
 	if err := b.attach(stanzas, []plugin.Handler{named("file"), named("kubernetes")}, p); err != nil {

@@ -29,7 +29,7 @@ const usage = "want SCHEME://:PORT[/PATH] [status LIST], such as http://:8080/he
 // Parse makes the check that an annotation asks for. An https check does not verify the certificate, as Kubernetes's own
 // probes do not: an owner can name neither the host nor the authority that it would be verified by.
 //
-// An error repeats nothing of the text, which may hold a password where none belongs.
+// An error repeats no more of the text than a character or a status that is wrong: it may hold a password where none belongs.
 func Parse(text string) (*check.Check, error) {
 	if len(text) > maxText {
 		return nil, fmt.Errorf("it has more than %d bytes: %s", maxText, usage)

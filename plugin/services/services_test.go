@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -126,12 +127,14 @@ func TestTell(t *testing.T) {
 func TestFeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, r := newStore(key), newReporter(nil, key)
-		takes, last := 0, ""
+		var takes atomic.Int64
+		var last atomic.Value
 		var running sync.WaitGroup
 		ctx, cancel := context.WithCancel(t.Context())
 		running.Go(func() {
 			feed(ctx, s, r, func(texts map[string]string) map[string]string {
-				takes, last = takes+1, texts["a.shop"]
+				takes.Add(1)
+				last.Store(texts["a.shop"])
 				return map[string]string{"a.shop": "bad"}
 			})
 		})
@@ -141,8 +144,8 @@ func TestFeed(t *testing.T) {
 		}
 		time.Sleep(settle)
 		synctest.Wait()
-		if takes < 5 || takes > 7 || last != "99" {
-			t.Errorf("handed over %d times in five seconds, and %s is the last", takes, last)
+		if n := takes.Load(); n < 5 || n > 7 || last.Load() != "99" {
+			t.Errorf("handed over %d times in five seconds, and %v is the last", n, last.Load())
 		}
 		before := len(r.queue)
 		time.Sleep(remind - 10*time.Second)
