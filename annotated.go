@@ -29,7 +29,7 @@ type annotated struct {
 	stanza *stanza
 	block  *block
 	pace   verdict.Pace
-	specOf func(*check.Check) checkSpec
+	specOf func(*check.Check) checkSpec // specOf, but where a test's time is not real
 
 	// suffixes are what follows the name and the namespace of a Service in its names, such as ".svc.cluster.local.", the
 	// longest first. They are known before there is a table.

@@ -24,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	typed "k8s.io/client-go/kubernetes/typed/core/v1"
 )
 
 func TestMain(m *testing.M) {
@@ -183,6 +184,43 @@ func TestHeed(t *testing.T) {
 	if r.heed(complaint{}, apierrors.NewForbidden(events, "a", errors.New("no"))); !r.mute {
 		t.Error("it goes on without the right")
 	}
+}
+
+// counted takes Events, and counts them.
+type counted struct {
+	typed.EventInterface
+	*atomic.Int64
+}
+
+func (c counted) Events(string) typed.EventInterface { return c }
+
+func (c counted) Create(_ context.Context, e *corev1.Event, _ metav1.CreateOptions) (*corev1.Event, error) {
+	c.Add(1)
+	return e, nil
+}
+
+// However much is wrong, Events go out at a bounded rate, and no more wait than there is room for.
+func TestEventsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := counted{Int64: new(atomic.Int64)}
+		r := newReporter(c, key)
+		taken := 0
+		for i := range 2 * eventQueue {
+			if r.add(complaint{message: fmt.Sprint(i)}) {
+				taken++
+			}
+		}
+		var running sync.WaitGroup
+		ctx, cancel := context.WithCancel(t.Context())
+		running.Go(func() { r.run(ctx) })
+		time.Sleep(30*time.Second + time.Millisecond)
+		synctest.Wait()
+		if got := c.Load(); taken != eventQueue || got < eventBurst+29 || got > eventBurst+31 {
+			t.Errorf("%d taken, and %d written in 30 seconds", taken, got)
+		}
+		cancel()
+		running.Wait()
+	})
 }
 
 // An Event is one that the API takes, and the same complaint makes the same one.
