@@ -82,6 +82,21 @@ func BenchmarkLookRequire(b *testing.B) {
 	}
 }
 
+// BenchmarkRuleOf is finding the rule of a set where there are no annotations to heed, and where there are.
+func BenchmarkRuleOf(b *testing.B) {
+	heeds, block, g := heeding(b, newPool(), questioned{}, newEdited(), testPace)
+	starts(b, heeds.pool, g, block, heeds)
+	g.notices[*heeds.cluster].take(map[string]string{"cart.shop": "http://:1/"})
+	for name, s := range map[string]*parsedStanza{"plain": upBoard(1), "heeds": heeds} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				s.ruleOf("_http._tcp.cart.shop.svc.cluster.local.")
+			}
+		})
+	}
+}
+
 // Looking allocates nothing.
 func TestLookAllocatesNothing(t *testing.T) {
 	s := upBoard(8)

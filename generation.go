@@ -2,10 +2,12 @@ package multivalue
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
 )
@@ -16,6 +18,7 @@ type generation struct {
 	accounts []*account
 	learners []*learner // of its blocks
 	files    map[string]*forceFile
+	notices  map[clusterAt]*notices
 	stage    stage
 }
 
@@ -33,6 +36,7 @@ type account struct {
 	zones      string // of the stanza; tells it from others with the same checks
 	within     networks
 	checks     []checkSpec
+	annotated  *annotated // nil if the stanza heeds no annotations
 	warms      bool
 	max        int // of targets
 	targets    int // that it was the first to ask for; the loop's
@@ -63,14 +67,44 @@ type checkSpec struct {
 	port     uint16 // to dial, where neither the check nor the record names another; 0 for none
 
 	portNamed bool // the port of a record does not matter: the check names one, or there are none
+	annotated bool // an annotation says it, and no Corefile
+}
+
+// specOf is a check as the pool has it, without its pace.
+func specOf(c *check.Check) checkSpec {
+	spec := checkSpec{prober: c, name: c.String(), secret: c.Secret(), port: c.Port(), portNamed: c.PortNamed(), hold: c.Hold()}
+	if talk := c.Talk(); talk != nil {
+		spec.talk = talk
+	}
+	if c.AsksOwner() {
+		spec.forOwner = func(owner string) prober { return c.For(owner) }
+	}
+	spec.bare = verdict.Identify(spec.name, spec.secret)
+	return spec
+}
+
+// setPace completes a check line once the whole stanza has been read.
+func (c *checkSpec) setPace(pace verdict.Pace) {
+	c.pace = pace
+	c.identity = verdict.Identify(c.name+" "+pace.String(), c.secret)
+	c.seed = seedOf(c.identity)
+}
+
+// label is the check in metrics. All that annotations say have one, so that the owners of Services make no series.
+func (c *checkSpec) label() string {
+	if c.annotated {
+		return "annotation"
+	}
+	return c.name
 }
 
 // pacedCheck is a check line as the pool runs it.
 type pacedCheck struct {
 	checkSpec
 	checkMetrics
-	live          bool // a confirmed generation has it
-	saidAbstained bool // a log line said so since the last sweep
+	labelled      string // of its series; empty before it has any
+	live          bool   // a confirmed generation has it
+	saidAbstained bool   // a log line said so since the last sweep
 }
 
 // do runs f where nothing else touches the pool's state: on the loop, or here if it does not run. It needs life held.
@@ -160,6 +194,7 @@ func (p *pool) leave(g *generation) {
 	p.do(func() {
 		g.stage = left
 		p.unforce(g)
+		p.unnotice(g)
 		p.generations = slices.DeleteFunc(p.generations, func(x *generation) bool { return x == g })
 		if last = len(p.generations) == 0; !last {
 			p.recast(time.Now())
@@ -183,9 +218,7 @@ func (p *pool) clearMetrics() {
 	p.watches = make(map[*entry]*watch)
 	clear(p.names)
 	p.isolation.end()
-	for _, c := range p.checks {
-		c.drop(nil)
-	}
+	p.label(nil)
 	p.checks = make(map[verdict.Identity]*pacedCheck)
 }
 
@@ -211,6 +244,7 @@ func (p *pool) confirmed(g *generation, now time.Time) {
 	p.generations = append(p.generations, g)
 	p.recast(now)
 	p.enforce(g)
+	p.notice(g)
 	for _, w := range p.watches {
 		if a := g.accountOf(w); a != nil {
 			w.account.targets--
@@ -225,7 +259,7 @@ func (p *pool) confirmed(g *generation, now time.Time) {
 func (g *generation) accountOf(w *watch) *account {
 	var first *account
 	for _, a := range g.accounts {
-		if !a.covers(w) {
+		if !a.covers(w.check.identity, w.entry.target.Addr.Addr(), w.owner) {
 			continue
 		}
 		if a.zones == w.account.zones {
@@ -238,16 +272,27 @@ func (g *generation) accountOf(w *watch) *account {
 	return first
 }
 
-// covers reports whether the stanza has the target's check, and may probe its address.
-func (a *account) covers(w *watch) bool {
-	return slices.ContainsFunc(a.checks, func(c checkSpec) bool { return c.identity == w.check.identity }) &&
-		a.within.allow(w.entry.target.Addr.Addr())
+// covers reports whether the stanza asks a check of addresses in sets of that name, and may probe this one.
+func (a *account) covers(id verdict.Identity, addr netip.Addr, owner string) bool {
+	checks := a.checks
+	if other := a.annotated.of(owner); other != nil {
+		checks = other.checks
+	}
+	return slices.ContainsFunc(checks, func(c checkSpec) bool { return c.identity == id }) && a.within.allow(addr)
 }
 
-// covered reports whether any stanza of any generation covers the target.
+// all lists the checks of a stanza, with those of annotations.
+func (a *account) all() []checkSpec {
+	if a.annotated == nil {
+		return a.checks
+	}
+	return slices.Concat(a.checks, a.annotated.checks)
+}
+
+// covered reports whether any stanza of any generation covers the target of a watch.
 func (p *pool) covered(w *watch) bool {
 	return slices.ContainsFunc(p.generations, func(g *generation) bool {
-		return slices.ContainsFunc(g.accounts, func(a *account) bool { return a.covers(w) })
+		return slices.ContainsFunc(g.accounts, func(a *account) bool { return a.covers(w.check.identity, w.entry.target.Addr.Addr(), w.owner) })
 	})
 }
 
@@ -260,7 +305,7 @@ func (p *pool) recast(now time.Time) {
 	for _, g := range p.generations {
 		for _, a := range g.accounts {
 			p.warming = p.warming || a.warms
-			for _, spec := range a.checks {
+			for _, spec := range a.all() {
 				p.hold(held, spec, g.stage == confirmed)
 			}
 		}
@@ -270,11 +315,7 @@ func (p *pool) recast(now time.Time) {
 			p.forget(w, now)
 		}
 	}
-	for id, c := range p.checks {
-		if held[id] == nil {
-			c.drop(held)
-		}
-	}
+	p.label(held)
 	old := p.checks
 	p.checks = held
 	for _, g := range p.generations {
@@ -294,11 +335,12 @@ func (p *pool) hold(held map[verdict.Identity]*pacedCheck, spec checkSpec, live 
 	c := held[spec.identity]
 	if c == nil {
 		if c = p.checks[spec.identity]; c == nil {
-			c = &pacedCheck{checkSpec: spec, checkMetrics: newCheckMetrics(spec.name, spec.hold)}
+			c = &pacedCheck{checkSpec: spec}
 		}
-		c.live = false
+		c.live, c.annotated = false, spec.annotated
 		held[spec.identity] = c
 	}
+	c.annotated = c.annotated && spec.annotated
 	if live {
 		c.live = true
 		c.prober, c.forOwner, c.talk = spec.prober, spec.forOwner, spec.talk
@@ -308,14 +350,14 @@ func (p *pool) hold(held map[verdict.Identity]*pacedCheck, spec checkSpec, live 
 // adopt watches, under the checks of a that are new, what is watched under the same check at another pace: from there
 // comes their first verdict, so that an edit of a pace does not bring back the dead.
 func (p *pool) adopt(old map[verdict.Identity]*pacedCheck, a *account, now time.Time) {
-	for _, spec := range a.checks {
+	for _, spec := range a.all() {
 		if old[spec.identity] != nil {
 			continue
 		}
 		for _, w := range watchesOf(p.watches, spec) {
 			id, seed := spec.of(w.owner)
 			t := verdict.Target{Identity: id, Addr: w.entry.target.Addr}
-			if p.watchOf(&t, seed) != nil || a.targets >= a.max || a.zones != w.account.zones || !a.within.allow(w.entry.target.Addr.Addr()) {
+			if p.watchOf(&t, seed) != nil || a.targets >= a.max || a.zones != w.account.zones || !a.covers(spec.identity, t.Addr.Addr(), w.owner) {
 				continue
 			}
 			heir := p.watch(t, p.checks[spec.identity], a, w.owner, now)

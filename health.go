@@ -56,6 +56,8 @@ type pool struct {
 	probed  chan probeResult // never blocks a probe: it has room for all in flight
 	line    line
 
+	kubernetes Kubernetes // nil where that is not linked; set before anything starts
+
 	life sync.Mutex          // held by a start, a stop, or a change of generations; never by a query or the loop
 	stop func()              // ends the loop and waits for it; nil while it does not run
 	lore map[string]*learner // of the confirmed generation, by the keys of their blocks
@@ -67,6 +69,7 @@ type pool struct {
 	memories    map[verdict.Target]memory // by the check without its pace
 	names       map[string]int            // targets, by the name that they were first asked for
 	forced      map[string]*forceFile     // that are watched, by their paths
+	notices     map[clusterAt]*notices    // that are followed
 	warming     bool                      // a stanza has use for the clock
 	schedule    schedule
 	isolation   isolation
@@ -88,6 +91,7 @@ func newPool() *pool {
 		memories:  make(map[verdict.Target]memory),
 		names:     make(map[string]int),
 		forced:    make(map[string]*forceFile),
+		notices:   make(map[clusterAt]*notices),
 	}
 }
 

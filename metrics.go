@@ -98,6 +98,12 @@ var (
 		Name:      "force_broken",
 		Help:      "The number of files of forced states whose latest content was refused.",
 	})
+	annotationsGauge = promauto.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: subsystem,
+		Name:      "annotations",
+		Help:      "The number of Services whose annotation names a check, by whether it could be heeded.",
+	}, []string{"state"})
 	panics = promauto.NewCounter(prometheus.CounterOpts{
 		Namespace: plugin.Namespace,
 		Subsystem: subsystem,
@@ -118,6 +124,9 @@ var (
 		forceDown:  forcedGauge.WithLabelValues("down"),
 		forceDrain: forcedGauge.WithLabelValues("drain"),
 	}
+	annotationsGood = annotationsGauge.WithLabelValues("good")
+	annotationsBad  = annotationsGauge.WithLabelValues("bad")
+
 	skippedCap     = skippedTotal.WithLabelValues("max_targets") // an address over a cap, served unchecked
 	skippedName    = skippedTotal.WithLabelValues("name")        // an address over the cap of a name, served as unknown
 	skippedBusy    = skippedTotal.WithLabelValues("busy")        // a new target found the pool's inbox full
@@ -162,18 +171,27 @@ func (m *checkMetrics) count(err error, took time.Duration) {
 	m.duration.Observe(took.Seconds())
 }
 
-// drop deletes the series of a check, unless one of those held has the same name.
-func (c *pacedCheck) drop(held map[verdict.Identity]*pacedCheck) {
-	for _, other := range held {
-		if other.name == c.name {
-			return
+// label gives each of the checks held the series of its label, and deletes those that only the ones before had.
+func (p *pool) label(held map[verdict.Identity]*pacedCheck) {
+	stale := make(map[string]bool)
+	for _, c := range p.checks {
+		stale[c.labelled] = true
+	}
+	for _, c := range held {
+		if label := c.label(); c.labelled != label {
+			c.labelled, c.checkMetrics = label, newCheckMetrics(label, c.hold)
 		}
 	}
-	label := prometheus.Labels{"check": c.name}
-	probesTotal.DeletePartialMatch(label)
-	probeDuration.DeletePartialMatch(label)
-	transitionsTotal.DeletePartialMatch(label)
-	alarmsTotal.DeletePartialMatch(label)
+	for _, c := range held {
+		delete(stale, c.labelled)
+	}
+	for name := range stale {
+		label := prometheus.Labels{"check": name}
+		probesTotal.DeletePartialMatch(label)
+		probeDuration.DeletePartialMatch(label)
+		transitionsTotal.DeletePartialMatch(label)
+		alarmsTotal.DeletePartialMatch(label)
+	}
 }
 
 // answerMetrics are the counters of one zone's answers on one server and view, by outcome.

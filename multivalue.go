@@ -223,7 +223,7 @@ func (x *exchange) Rule(owner string) *answer.Rule {
 	if z.stanza == nil {
 		return nil
 	}
-	rule := &z.stanza.rule
+	rule := z.stanza.ruleOf(owner)
 	if !x.quiet && (rule.Policy.AllDown == answer.NoData || rule.Policy.AllDown == answer.Fixed) {
 		x.SOA(owner) // so that it is known when it is needed
 	}

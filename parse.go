@@ -35,8 +35,9 @@ type parsedStanza struct {
 	except  []string
 	watch   []string // names to learn before the first query
 	preload bool
-	quorum  quorum // how many checks must pass
-	force   string // the file of forced states, as the Corefile names it; empty for none
+	quorum  quorum     // how many checks must pass
+	force   string     // the file of forced states, as the Corefile names it; empty for none
+	cluster *clusterAt // whose annotations are heeded; nil for none
 	pace    verdict.Pace
 	at      string         // file and line where it begins
 	lines   map[string]int // where each property stands
@@ -158,6 +159,9 @@ func (s *parsedStanza) complete() error {
 		return err
 	}
 	if err := s.checkPorts(); err != nil {
+		return err
+	}
+	if err := s.checkAnnotations(); err != nil {
 		return err
 	}
 	for i := range s.checks {

@@ -202,7 +202,7 @@ func TestParseErrors(t *testing.T) {
 		{"check tls://db.example.org:5432 expires never", "Corefile:3", "is no duration: write one such as"},
 		{"check tcp://:80 from here", "Corefile:3", "is not the address of a host"},
 		{"check tcp://:80\nintervall 10s", "Corefile:4", `unknown property "intervall": did you mean "interval"?`},
-		{"check tcp://:80\nqqqqqqqqqq 1", "Corefile:4", "want one of all_down, backup, check, dry_run"},
+		{"check tcp://:80\nqqqqqqqqqq 1", "Corefile:4", "want one of all_down, annotations, backup, check, dry_run"},
 		{"check tcp://:80\ninterval", "Corefile:4", "interval takes 1 or 2 values, not 0 values: want interval DURATION [FAST]"},
 		{"check tcp://:80\ninterval 0s", "Corefile:4", "interval 0s: want a duration from 100ms to 24h0m0s"},
 		{"check tcp://:80\ninterval -1s", "Corefile:4", "interval -1s: want a duration"},

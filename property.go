@@ -56,6 +56,7 @@ var properties = map[string]property{
 	"warmup":      {usage: "DURATION", min: 1, max: 1, parse: parseWarmup},
 	"watch":       {usage: "NAME...", min: 1, max: -1, repeats: true, parse: parseWatch},
 	"preload":     {parse: parsePreload},
+	"annotations": {usage: "[KUBECONFIG [CONTEXT]]", max: 2, parse: parseAnnotations},
 }
 
 func propertyNames() []string { return slices.Sorted(maps.Keys(properties)) }
@@ -336,26 +337,12 @@ func parseCheck(s *parsedStanza, c *caddy.Controller, args []string) error {
 	if err != nil {
 		return fmt.Errorf("%s:%d - Error during parsing: check: %w", c.File(), line, err) // the URL may hold a password
 	}
-	spec := checkSpec{prober: question, name: question.String(), secret: question.Secret(), port: question.Port(), portNamed: question.PortNamed(), hold: question.Hold()}
-	if talk := question.Talk(); talk != nil {
-		spec.talk = talk
-	}
-	if question.AsksOwner() {
-		spec.forOwner = func(owner string) prober { return question.For(owner) }
-	}
-	spec.bare = verdict.Identify(spec.name, spec.secret)
+	spec := specOf(question)
 	if slices.ContainsFunc(s.checks, func(other checkSpec) bool { return other.bare == spec.bare }) {
 		return c.Errf("check %s stands twice in this stanza", spec.name)
 	}
 	s.checks = append(s.checks, spec)
 	return nil
-}
-
-// setPace completes a check line once the whole stanza has been read.
-func (c *checkSpec) setPace(pace verdict.Pace) {
-	c.pace = pace
-	c.identity = verdict.Identify(c.name+" "+pace.String(), c.secret)
-	c.seed = seedOf(c.identity)
 }
 
 // splitOptions takes apart the options on a check's line. Each has a fixed number of values.

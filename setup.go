@@ -42,6 +42,11 @@ func setup(c *caddy.Controller) error {
 		if s.force != "" {
 			s.forced = g.force(rooted(config.Root, s.force), thePool)
 		}
+		if s.cluster != nil {
+			if err := g.heed(s, thePool); err != nil {
+				return plugin.Error(name, err)
+			}
+		}
 	}
 	b := newBlock(stanzas)
 	b.origins = plugin.OriginsFromArgsOrServerBlock(nil, c.ServerBlockKeys)
@@ -56,6 +61,10 @@ func setup(c *caddy.Controller) error {
 		if err := b.learner.list(stanzas, handlers); err != nil {
 			return plugin.Error(name, err)
 		}
+		if err := b.attach(stanzas, handlers, thePool); err != nil {
+			return plugin.Error(name, err)
+		}
+		g.begin()
 		for _, warning := range misfits(stanzas, handlers, dnsserver.Directives) {
 			log.Warning(warning)
 		}
@@ -106,7 +115,7 @@ func generationOf(c *caddy.Controller) *generation {
 	g := new(generation)
 	c.Set(generationKey{}, g)
 	c.OnStartup(func() error { g.awaitForced(); thePool.join(g); return nil })
-	c.OnShutdown(func() error { thePool.leave(g); return nil })
+	c.OnShutdown(func() error { thePool.leave(g); g.awaitUnnoticed(); return nil })
 	c.OnRestartFailed(func() error { thePool.abandon(); return nil })
 	hookStartup()
 	return g

@@ -10,14 +10,16 @@ import (
 
 // stanza is one multivalue stanza of a Corefile, ready to judge by.
 type stanza struct {
-	rule    answer.Rule // its Health is the stanza
-	checks  []checkSpec // all must pass, unless need says how many
-	need    int         // 0 for all; else less than there are
-	within  networks
-	forced  *forceFile // nil if the stanza names none
-	account *account
-	pool    *pool
-	longest uint32 // the highest TTL, in seconds, that can go out while verdicts bound it
+	rule   answer.Rule // its Health is the stanza
+	checks []checkSpec // all must pass, unless need says how many
+	need   int         // 0 for all; else less than there are
+	within networks
+	forced *forceFile // nil if the stanza names none
+	// annotated is nil if the stanza heeds no annotations.
+	annotated *annotated
+	account   *account
+	pool      *pool
+	longest   uint32 // the highest TTL, in seconds, that can go out while verdicts bound it
 }
 
 // Look is what the pool believes of an address, by the check that believes the worst of it, or by those that suffice, unless

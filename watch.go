@@ -76,6 +76,9 @@ func (p *pool) learn(w want, now time.Time) {
 	if check == nil || p.watchOf(&w.target, check.seedOf(w.owner)) != nil {
 		return
 	}
+	if !w.account.covers(w.check, w.target.Addr.Addr(), w.owner) {
+		return // a query that was under way when the annotation changed
+	}
 	if len(p.watches) >= maxTargets {
 		p.full.Store(true)
 		return

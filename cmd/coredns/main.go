@@ -5,6 +5,7 @@ import (
 	"log"
 
 	"github.com/coredns-multivalue/multivalue"
+	_ "github.com/coredns-multivalue/multivalue/annotated" // the property annotations
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"

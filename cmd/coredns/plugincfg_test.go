@@ -8,23 +8,27 @@ import (
 	"testing"
 )
 
-// line is what plugin.cfg.example says to put into a plugin.cfg.
-func line(t *testing.T) string {
+// example is what plugin.cfg.example says to put into a plugin.cfg: its one line, and the one that a comment has for the
+// property annotations.
+func example(t *testing.T) (line, withAnnotations string) {
 	t.Helper()
 	text, err := os.ReadFile("../../plugin.cfg.example")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var lines []string
+	var lines, others []string
 	for l := range strings.Lines(string(text)) {
-		if l = strings.TrimSpace(l); l != "" && l[0] != '#' {
+		l = strings.TrimSpace(l)
+		if other, found := strings.CutPrefix(l, "#     multivalue:"); found {
+			others = append(others, "multivalue:"+other)
+		} else if l != "" && l[0] != '#' {
 			lines = append(lines, l)
 		}
 	}
-	if len(lines) != 1 {
-		t.Fatalf("%d lines in the example, want one", len(lines))
+	if len(lines) != 1 || len(others) != 1 {
+		t.Fatalf("%d lines and %d others in the example, want one of each", len(lines), len(others))
 	}
-	return lines[0]
+	return lines[0], others[0]
 }
 
 // coreDNS is the folder with the source of CoreDNS that this module is built with.
@@ -44,8 +48,8 @@ func run(t *testing.T, dir, name string, args ...string) string {
 	return string(out)
 }
 
-// withLine copies a plugin.cfg, with our line directly above cache.
-func withLine(t *testing.T, from, to string) {
+// withLine copies a plugin.cfg, with a line of ours directly above cache.
+func withLine(t *testing.T, from, to, line string) {
 	t.Helper()
 	text, err := os.ReadFile(from)
 	if err != nil {
@@ -55,17 +59,27 @@ func withLine(t *testing.T, from, to string) {
 	if !found {
 		t.Fatal("plugin.cfg has no line cache:cache")
 	}
-	text = []byte(before + "\n" + line(t) + "\ncache:cache\n" + after)
+	text = []byte(before + "\n" + line + "\ncache:cache\n" + after)
 	if err := os.WriteFile(to, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// The line of plugin.cfg.example, put into CoreDNS's own plugin.cfg, makes its own generator register the plugin
+// Each line of plugin.cfg.example, put into CoreDNS's own plugin.cfg, makes its own generator register the plugin
 // directly above cache.
 func TestPluginCfg(t *testing.T) {
+	line, withAnnotations := example(t)
+	for line, imports := range map[string]string{
+		line:            `_ "github.com/coredns-multivalue/multivalue"`,
+		withAnnotations: `_ "github.com/coredns-multivalue/multivalue/annotated"`,
+	} {
+		t.Run(line, func(t *testing.T) { generates(t, line, imports) })
+	}
+}
+
+func generates(t *testing.T, line, imports string) {
 	source, dir := coreDNS(t), t.TempDir()
-	withLine(t, filepath.Join(source, "plugin.cfg"), filepath.Join(dir, "plugin.cfg"))
+	withLine(t, filepath.Join(source, "plugin.cfg"), filepath.Join(dir, "plugin.cfg"), line)
 	generator, err := os.ReadFile(filepath.Join(source, "directives_generate.go"))
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +103,7 @@ func TestPluginCfg(t *testing.T) {
 	}
 	run(t, dir, "go", "run", "directives_generate.go")
 	for file, want := range map[string]string{
-		"core/plugin/zplugin.go":        `_ "github.com/coredns-multivalue/multivalue"`,
+		"core/plugin/zplugin.go":        imports,
 		"core/dnsserver/zdirectives.go": "\"multivalue\",\n\t\"cache\",",
 	} {
 		text, err := os.ReadFile(filepath.Join(dir, file))

@@ -31,9 +31,12 @@ type api struct {
 }
 
 // The tokens that the API server knows, and whose they are: ours, and that of the program, which is a ServiceAccount as it
-// is in a cluster, and may do what deploy/kubernetes allows it.
+// is in a cluster, and may do what deploy/kubernetes allows it. The others are for annotations alone.
 const tokens = `admin,admin,admin,system:masters
 coredns,system:serviceaccount:multivalue:coredns,coredns
+watcher,system:serviceaccount:multivalue:watcher,watcher
+silent,system:serviceaccount:multivalue:silent,silent
+nobody,system:serviceaccount:multivalue:nobody,nobody
 `
 
 func newAPI(dir string) (*api, error) {

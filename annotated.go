@@ -1,0 +1,227 @@
+package multivalue
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/plugin"
+
+	"github.com/miekg/dns"
+)
+
+// maxAnnotated is how many different checks the annotations in one stanza may come to. Beyond, a Service whose check is
+// not among them is judged as if it had none; nothing that is in force makes room.
+const maxAnnotated = 256
+
+// annotated is what the annotations of Services change in a stanza: for the names of some Services another stanza stands
+// in its place, which differs from it in the check alone. That one has a rule of its own, so that what a rule remembers of
+// where verdicts stand ends with the annotation.
+type annotated struct {
+	stanza *stanza
+	block  *block
+	pace   verdict.Pace
+	specOf func(*check.Check) checkSpec // specOf, but where a test's time is not real
+
+	// suffixes are what follows the name and the namespace of a Service in its names, such as ".svc.cluster.local.", the
+	// longest first. They are known before there is a table.
+	suffixes []string
+
+	table  atomic.Pointer[map[string]*stanza] // by Service, as NAME.NAMESPACE; never changed once it is published
+	checks []checkSpec                        // in the table, each once; the pool's loop's
+}
+
+func newAnnotated(s *parsedStanza) *annotated {
+	a := &annotated{stanza: &s.stanza, pace: s.pace, specOf: specOf}
+	a.table.Store(new(map[string]*stanza))
+	return a
+}
+
+// of is the stanza that stands in for names of annotated Services, or nil if the name is of none.
+func (a *annotated) of(owner string) *stanza {
+	if a == nil {
+		return nil
+	}
+	table := *a.table.Load()
+	if len(table) == 0 {
+		return nil
+	}
+	return table[a.service(owner)]
+}
+
+// service is the Service that a name belongs to: its own, or one below that, of an endpoint or a port. It is nonsense, and
+// so none that there is, for other names.
+func (a *annotated) service(owner string) string {
+	owner = strings.ToLower(owner) // which allocates only where a resolver plays with the case
+	for _, suffix := range a.suffixes {
+		if rest, ok := strings.CutSuffix(owner, suffix); ok {
+			namespace := strings.LastIndexByte(rest, '.')
+			return rest[strings.LastIndexByte(rest[:max(namespace, 0)], '.')+1:]
+		}
+	}
+	return ""
+}
+
+// settle tells the zones of the cluster, as its plugin has them.
+func (a *annotated) settle(b *block, zones []string) {
+	a.block = b
+	for _, zone := range zones {
+		a.suffixes = append(a.suffixes, ".svc."+dns.Fqdn(strings.ToLower(zone)))
+	}
+	slices.SortFunc(a.suffixes, func(x, y string) int { return cmp.Or(len(y)-len(x), strings.Compare(x, y)) })
+}
+
+// judges reports whether names of a Service fall to the stanza.
+func (a *annotated) judges(service string) bool {
+	for _, suffix := range a.suffixes {
+		name := service + suffix
+		if z := a.block.zones.find(name); z != nil && z.stanza == a.stanza {
+			return true
+		}
+		for origin, z := range a.block.zones {
+			if z.stanza == a.stanza && dns.IsSubDomain(name, origin) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// build makes the next table of what the annotations say. wrong gets those for which there is no room.
+func (a *annotated) build(known map[string]notice, judged map[string]bool, wrong map[string]string) map[string]*stanza {
+	before, next := *a.table.Load(), make(map[string]*stanza)
+	made := make(map[verdict.Identity]*stanza)
+	for _, service := range a.order(known, before) {
+		judged[service] = true
+		notice := known[service]
+		if notice.wrong != "" {
+			wrong[service] = notice.wrong
+		}
+		if notice.check == nil {
+			continue
+		}
+		spec := a.spec(notice.check)
+		s := made[spec.identity]
+		if s == nil && len(made) == maxAnnotated {
+			wrong[service] = fmt.Sprintf("there are %d different checks in annotations already: want one that another Service has", maxAnnotated)
+			continue
+		}
+		if s == nil {
+			if s = before[service]; s == nil || s.checks[0].identity != spec.identity {
+				s = a.stanza.with(spec)
+			}
+			made[spec.identity] = s
+		}
+		next[service] = s
+	}
+	return next
+}
+
+// order lists the Services that the stanza judges: those first whose annotation is in force as it is, so that nothing new
+// takes their place.
+func (a *annotated) order(known map[string]notice, before map[string]*stanza) []string {
+	var kept, others []string
+	for _, service := range slices.Sorted(maps.Keys(known)) {
+		s, c := before[service], known[service].check
+		switch {
+		case !a.judges(service):
+		case s != nil && c != nil && s.checks[0].name == c.String():
+			kept = append(kept, service)
+		default:
+			others = append(others, service)
+		}
+	}
+	return append(kept, others...)
+}
+
+func (a *annotated) spec(c *check.Check) checkSpec {
+	spec := a.specOf(c)
+	spec.annotated = true
+	spec.setPace(a.pace)
+	return spec
+}
+
+// publish puts a table into force, and reports whether it is another one. It is for the pool's loop.
+func (a *annotated) publish(next map[string]*stanza) bool {
+	if maps.Equal(*a.table.Load(), next) {
+		return false
+	}
+	a.checks = nil
+	for _, s := range next {
+		if !slices.ContainsFunc(a.checks, func(c checkSpec) bool { return c.identity == s.checks[0].identity }) {
+			a.checks = append(a.checks, s.checks[0])
+		}
+	}
+	a.table.Store(&next)
+	return true
+}
+
+// with is the stanza with another check in the place of its own.
+func (s *stanza) with(spec checkSpec) *stanza {
+	other := *s
+	other.checks, other.need, other.annotated = []checkSpec{spec}, 0, nil
+	other.rule.Health, other.rule.Recall = &other, new(answer.Recall)
+	return &other
+}
+
+// ruleOf is how a set of that name is judged.
+func (s *stanza) ruleOf(owner string) *answer.Rule {
+	if other := s.annotated.of(owner); other != nil {
+		return &other.rule
+	}
+	return &s.rule
+}
+
+// clusterAt is how a Corefile names a cluster. Empty words stand for the Pod's own.
+type clusterAt struct{ kubeconfig, context string }
+
+// parseAnnotations takes note of the cluster. The words are those of the plugin kubernetes.
+func parseAnnotations(s *parsedStanza, c *caddy.Controller, args []string) error {
+	if thePool.kubernetes == nil {
+		return c.Errf("annotations: this CoreDNS was built without what reads them: build cmd/coredns, or with the other line of plugin.cfg.example")
+	}
+	s.cluster = new(clusterAt)
+	if len(args) > 0 {
+		if s.cluster.kubeconfig = args[0]; args[0] == "" {
+			return c.Errf("annotations names no file: want the path of a kubeconfig")
+		}
+	}
+	if len(args) > 1 {
+		s.cluster.context = args[1]
+	}
+	return nil
+}
+
+// checkAnnotations looks for a stanza that would let the owners of Services aim probes at anything.
+func (s *parsedStanza) checkAnnotations() error {
+	if s.cluster != nil && len(s.within) == 0 {
+		return s.errorAt("annotations", "annotations needs within: without it, whoever owns a Service chooses what is probed; name the networks of your Pods, such as within 10.244.0.0/16")
+	}
+	return nil
+}
+
+// attach tells the block's stanzas of the cluster, once all plugins are known, and has them begin with what is known of it.
+func (b *block) attach(stanzas []*parsedStanza, handlers []plugin.Handler, p *pool) error {
+	for _, s := range stanzas {
+		if s.cluster == nil {
+			continue
+		}
+		var zones []string
+		for _, h := range handlers {
+			zones = append(zones, p.kubernetes.Zones(h)...)
+		}
+		if len(zones) == 0 {
+			return s.errorAt("annotations", "annotations is about names of Services: want the plugin kubernetes in this server block")
+		}
+		s.annotated.settle(b, zones)
+	}
+	return nil
+}

@@ -1,0 +1,553 @@
+package multivalue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/test"
+
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// edited is a cluster whose Services a test edits.
+type edited struct {
+	texts  chan map[string]string
+	wrong  chan map[string]string
+	panics bool
+	begun  int
+	over   int
+}
+
+func newEdited() *edited {
+	return &edited{texts: make(chan map[string]string), wrong: make(chan map[string]string)}
+}
+
+func (c *edited) Follow(ctx context.Context, take func(map[string]string) map[string]string) error {
+	c.begun++
+	defer func() { c.over++ }()
+	if c.panics {
+		panic("a fault in what follows")
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case texts := <-c.texts:
+			c.wrong <- take(texts)
+		}
+	}
+}
+
+// say edits the annotations: words are Services and their texts in turn. It returns what is wrong.
+func (c *edited) say(words ...string) map[string]string {
+	texts := make(map[string]string)
+	for i := 0; i < len(words); i += 2 {
+		texts[words[i]] = words[i+1]
+	}
+	c.texts <- texts
+	return <-c.wrong
+}
+
+// The clusters of these tests, by their kubeconfig.
+type clusters map[string]Cluster
+
+func (clusters) Zones(h plugin.Handler) []string {
+	if h.Name() == "kubernetes" {
+		return []string{"Cluster.local", "10.in-addr.arpa."}
+	}
+	return nil
+}
+
+func (c clusters) Cluster(kubeconfig, _ string) (Cluster, error) {
+	if found := c[kubeconfig]; found != nil {
+		return found, nil
+	}
+	return nil, errors.New("no such file")
+}
+
+// questioned tells which check asked an address. Each text has a network of its own.
+type questioned map[string]*fakeNetwork
+
+func (q questioned) of(text string) *fakeNetwork {
+	if q[text] == nil {
+		q[text] = newFakeNetwork()
+	}
+	return q[text]
+}
+
+// asked lists how often each check has asked an address, but for those that did not.
+func (q questioned) asked(a netip.Addr) map[string]int {
+	all := make(map[string]int)
+	for text, n := range q {
+		if times := n.asked(a); times > 0 {
+			all[text] = times
+		}
+	}
+	return all
+}
+
+// heeding is a block with a stanza that heeds annotations, and the generation that it is in, which has not joined yet. Its
+// own check is tcp://:80.
+func heeding(t testing.TB, p *pool, q questioned, c Cluster, pace verdict.Pace) (*parsedStanza, *block, *generation) {
+	t.Helper()
+	p.kubernetes = clusters{"it": c}
+	s := forZone(testStanza("tcp://:80", q.of("tcp://:80"), pace), "cluster.local.")
+	s.cluster = &clusterAt{kubeconfig: "it"}
+	g := new(generation)
+	g.add(s, p)
+	if err := g.heed(s, p); err != nil {
+		t.Fatal(err)
+	}
+	s.annotated.specOf = func(c *check.Check) checkSpec {
+		spec := specOf(c)
+		spec.prober, spec.talk = q.of(spec.name), nil
+		return spec
+	}
+	b := newBlock([]*parsedStanza{s})
+	g.learners = append(g.learners, b.learner)
+	return s, b, g
+}
+
+// starts has the generation join, as a start of the server does.
+func starts(t testing.TB, p *pool, g *generation, b *block, stanzas ...*parsedStanza) {
+	t.Helper()
+	p.join(g)
+	if err := b.attach(stanzas, []plugin.Handler{named("file"), named("kubernetes")}, p); err != nil {
+		t.Fatal(err)
+	}
+	g.begin()
+}
+
+// followed is a running server that heeds the annotations of c.
+func followed(t *testing.T, p *pool, q questioned, c Cluster) (*parsedStanza, *block, *generation) {
+	t.Helper()
+	s, b, g := heeding(t, p, q, c, testPace)
+	starts(t, p, g, b, s)
+	p.confirm(g)
+	return s, b, g
+}
+
+// look asks for an address of a set of that name, as a query does.
+func look(s *parsedStanza, name string, a netip.Addr) verdict.State {
+	return s.ruleOf(name).Health.Look(name, a, 0, 30).State()
+}
+
+// during lets time pass while queries ask for an address of a name, and returns which checks asked it then.
+func during(d time.Duration, s *parsedStanza, q questioned, name string, a netip.Addr) string {
+	before := q.asked(a)
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		look(s, name, a)
+		elapse(time.Second)
+	}
+	now := q.asked(a)
+	maps.DeleteFunc(now, func(text string, n int) bool { return n == before[text] })
+	return strings.Join(slices.Sorted(maps.Keys(now)), " ")
+}
+
+const (
+	cartName = "cart.shop.svc.cluster.local."
+	ownCheck = "tcp://:80"
+)
+
+// Which Service a name belongs to.
+func TestServiceOfAName(t *testing.T) {
+	a := newAnnotated(forZone(testStanza("tcp://:80", nil, testPace), "."))
+	a.settle(nil, []string{"local", "cluster.local", "svc.example.org."})
+	for name, want := range map[string]string{
+		"cart.shop.svc.cluster.local.":             "cart.shop",
+		"CART.Shop.svc.Cluster.LOCAL.":             "cart.shop",
+		"a.cart.shop.svc.cluster.local.":           "cart.shop",
+		"_http._tcp.cart.shop.svc.cluster.local.":  "cart.shop",
+		"_zone.a.b.c.cart.shop.svc.cluster.local.": "cart.shop",
+		"svc.svc.svc.cluster.local.":               "svc.svc",
+		"a.svc.shop.svc.cluster.local.":            "svc.shop",
+		"cart.shop.svc.svc.example.org.":           "cart.shop",
+		"x.cart.shop.svc.local.":                   "cart.shop",
+		"shop.svc.cluster.local.":                  "shop",
+		"svc.cluster.local.":                       "",
+		"cluster.local.":                           "",
+		"10-0-0-1.shop.pod.cluster.local.":         "",
+		"cart.shop.svc.cluster.local.example.org.": "",
+		"cart.shop.svc.notcluster.local.":          "",
+		"cart.shop.xsvc.cluster.local.":            "",
+		".":                                        "",
+		"":                                         "",
+	} {
+		if got := a.service(name); got != want {
+			t.Errorf("%q is of %q, want %q", name, got, want)
+		}
+	}
+}
+
+// An annotation says how the addresses of its Service are asked, and of what is below it; an edit goes over to the other
+// check, and its end back to the stanza's own, at once and without a reload. Others are asked as before (B81).
+func TestAnnotationIsHeeded(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		q, c := questioned{}, newEdited()
+		s, _, _ := followed(t, p, q, c)
+		want := func(when, name string, a int, want string) {
+			t.Helper()
+			if got := during(time.Minute, s, q, name, addr(a)); got != want {
+				t.Errorf("%s, %s is asked by %s, want %s", when, name, got, want)
+			}
+		}
+		want("at first", cartName, 1, ownCheck)
+		if wrong := c.say("cart.shop", "http://:8080/healthz"); len(wrong) > 0 {
+			t.Fatal(wrong)
+		}
+		want("with an annotation", cartName, 1, "http://:8080/healthz")
+		want("with an annotation", "_http._TCP.Cart.shop.svc.cluster.local.", 2, "http://:8080/healthz")
+		want("with an annotation", "till.shop.svc.cluster.local.", 3, ownCheck)
+		q.of("http://:8080/healthz").kill(addr(1))
+		during(30*time.Second, s, q, cartName, addr(1))
+		if got := look(s, cartName, addr(1)); got != verdict.Down {
+			t.Errorf("a dead address is %s", got)
+		}
+		c.say("cart.shop", "http://:8080/live status 204")
+		want("after an edit", cartName, 1, "http://:8080/live status 204")
+		if got := look(s, cartName, addr(1)); got != verdict.Up {
+			t.Errorf("what answers the new question is %s", got)
+		}
+		c.say()
+		want("after its end", cartName, 1, ownCheck)
+		if got := sizeOf(p).checks; got != 1 {
+			t.Errorf("%d checks are left, want 1", got)
+		}
+	})
+}
+
+// A target that the new check does not ask for is probed no more from the very moment of the change, whoever else has the
+// old one.
+func TestAnnotationEndsAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		q, c := questioned{}, newEdited()
+		s, _, _ := followed(t, p, q, c)
+		c.say("cart.shop", "http://:1/", "till.shop", "http://:1/")
+		during(time.Minute, s, q, cartName, addr(1))
+		during(time.Minute, s, q, "till.shop.svc.cluster.local.", addr(2))
+		underWay := s.ruleOf(cartName) // as a query has it that is under way
+		c.say("cart.shop", "http://:2/", "till.shop", "http://:1/")
+		underWay.Health.Look(cartName, addr(1), 0, 30)
+		before, kept := q.of("http://:1/").asked(addr(1)), q.of("http://:1/").asked(addr(2))
+		elapse(time.Minute)
+		if got := q.of("http://:1/").asked(addr(1)); got != before || before == 0 {
+			t.Errorf("asked %d times before the edit, and %d times since", before, got-before)
+		}
+		if got := q.of("http://:1/").asked(addr(2)); got == kept {
+			t.Error("the other Service's address is asked no more")
+		}
+		if got := sizeOf(p); got.watches != 1 || got.checks != 3 {
+			t.Errorf("%+v, want one watch and three checks", got)
+		}
+	})
+}
+
+// Services that say the same share targets with each other, and with the Corefile if that says so too; and all that is
+// only said by owners has one series.
+func TestAnnotationsShare(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		q, c := questioned{}, newEdited()
+		s, _, _ := followed(t, p, q, c)
+		c.say("a.shop", "http://:1/", "b.shop", " HTTP://:1/ ", "c.shop", "http://:2/", "d.shop", "tcp://:80")
+		for _, service := range []string{"a", "b", "d", "e"} {
+			during(time.Minute, s, q, service+".shop.svc.cluster.local.", addr(1))
+		}
+		if got := sizeOf(p); got.watches != 2 || got.checks != 3 {
+			t.Errorf("%+v, want two watches and three checks", got)
+		}
+		for label, want := range map[string]bool{"annotation": true, "tcp://:80": true, "http://:1/": false, "http://:2/": false} {
+			if got := probesTotal.DeleteLabelValues(label, "success"); got != want {
+				t.Errorf("there are series of %s: %t, want %t", label, got, want)
+			}
+		}
+		c.say()
+		if probesTotal.DeleteLabelValues("annotation", "failure") {
+			t.Error("the series of annotations outlive them")
+		}
+		if !probesTotal.DeleteLabelValues("tcp://:80", "failure") {
+			t.Error("the Corefile's series has gone with the annotation that said the same")
+		}
+	})
+}
+
+// What was annotated alone, and then stands in the Corefile, has the Corefile's series from then on.
+func TestAnnotationMovesIntoTheCorefile(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		q, c := questioned{}, newEdited()
+		s, _, g := followed(t, p, q, c)
+		c.say("cart.shop", "http://:1/")
+		during(time.Minute, s, q, cartName, addr(1))
+		own := testStanza("http://:1/", q.of("http://:1/"), testPace)
+		next := candidateOf(p, own)
+		p.confirm(next)
+		p.leave(g)
+		pass(time.Minute, own, addr(1))
+		if probesTotal.DeleteLabelValues("annotation", "failure") || testutil.ToFloat64(probesTotal.WithLabelValues("http://:1/", "success")) < 2 {
+			t.Error("the series are still those of annotations")
+		}
+	})
+}
+
+// One that is wrong is reported, and changes nothing: what was in force stays, or the stanza's own check (B81).
+func TestAnnotationIsWrong(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		q, c := questioned{}, newEdited()
+		s, _, g := followed(t, p, q, c)
+		counts := func(when string, good, bad float64) {
+			t.Helper()
+			if testutil.ToFloat64(annotationsGood) != good || testutil.ToFloat64(annotationsBad) != bad {
+				t.Errorf("%s: %v good and %v bad, want %v and %v", when, testutil.ToFloat64(annotationsGood), testutil.ToFloat64(annotationsBad), good, bad)
+			}
+		}
+		wrong := c.say("cart.shop", "http://evil.example/")
+		if len(wrong) != 1 || !strings.Contains(wrong["cart.shop"], "host") {
+			t.Errorf("%q is wrong", wrong)
+		}
+		counts("one that is wrong", 0, 1)
+		if got := during(time.Minute, s, q, cartName, addr(1)); got != ownCheck {
+			t.Errorf("asked by %s", got)
+		}
+		c.say("cart.shop", "http://:1/")
+		counts("mended", 1, 0)
+		before := s.ruleOf(cartName)
+		if wrong := c.say("cart.shop", "http://:1/?query", "till.shop", "tcp://:1"); len(wrong) != 1 || s.ruleOf(cartName) != before {
+			t.Errorf("%q is wrong, and the rule is another one: %t", wrong, s.ruleOf(cartName) != before)
+		}
+		counts("one of two", 1, 1)
+		if wrong := c.say("cart.shop", "http://:1/?query", "cart.other", "nonsense"); len(wrong) != 2 {
+			t.Errorf("%q is wrong", wrong)
+		}
+		c.say()
+		counts("none", 0, 0)
+		c.say("cart.shop", "tcp://:1")
+		p.leave(g)
+		counts("stopped", 0, 0)
+	})
+}
+
+// Only Services count whose names the stanza judges, be it a part of them.
+func TestAnnotationOfOthers(t *testing.T) {
+	for zone, want := range map[string]bool{
+		"cluster.local.": true, "shop.svc.cluster.local.": true, "cart.shop.svc.cluster.local.": true,
+		"_http._tcp.cart.shop.svc.cluster.local.": true, ".": true,
+		"other.svc.cluster.local.": false, "till.shop.svc.cluster.local.": false, "example.org.": false, "pod.cluster.local.": false,
+	} {
+		s := forZone(testStanza("tcp://:80", nil, testPace), zone)
+		a := newAnnotated(s)
+		a.settle(newBlock([]*parsedStanza{s}), []string{"cluster.local."})
+		if got := a.judges("cart.shop"); got != want {
+			t.Errorf("a stanza for %s judges Service cart of shop: %t, want %t", zone, got, want)
+		}
+	}
+	s := forZone(testStanza("tcp://:80", nil, testPace), "cluster.local.")
+	s.except = []string{"shop.svc.cluster.local."}
+	a := newAnnotated(s)
+	a.settle(newBlock([]*parsedStanza{s}), []string{"cluster.local."})
+	if a.judges("cart.shop") || !a.judges("cart.other") {
+		t.Error("an exempt Service counts, or another one does not")
+	}
+	judged, wrong := make(map[string]bool), make(map[string]string)
+	table := a.build(map[string]notice{"cart.shop": notice{}.say("tcp://:1"), "cart.other": notice{}.say("tcp://:1"), "till.shop": notice{}.say("x")}, judged, wrong)
+	if len(table) != 1 || table["cart.other"] == nil || len(judged) != 1 || len(wrong) > 0 {
+		t.Errorf("a table of %d, with %v judged, %q wrong", len(table), judged, wrong)
+	}
+}
+
+// A stanza takes a number of different checks; what is in force makes no room for what is new.
+func TestAnnotationsAreBounded(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		q, c := questioned{}, newEdited()
+		s, _, _ := followed(t, p, q, c)
+		var words []string
+		for i := range maxAnnotated {
+			words = append(words, fmt.Sprintf("s%03d.shop", i), fmt.Sprintf("tcp://:%d", 1000+i))
+		}
+		if wrong := c.say(words...); len(wrong) > 0 {
+			t.Fatal(wrong)
+		}
+		kept := s.ruleOf("s255.shop.svc.cluster.local.")
+		wrong := c.say(append(words, "a.shop", "tcp://:1", "b.shop", "tcp://:1000")...)
+		if len(wrong) != 1 || !strings.Contains(wrong["a.shop"], "256 different checks") {
+			t.Errorf("%q is wrong", wrong)
+		}
+		if s.ruleOf("a.shop.svc.cluster.local.") != &s.rule || s.ruleOf("s255.shop.svc.cluster.local.") != kept || s.ruleOf("b.shop.svc.cluster.local.") != s.ruleOf("s000.shop.svc.cluster.local.") {
+			t.Error("the new one has pushed out another, or is shared with none")
+		}
+		if got := sizeOf(p).checks; got != maxAnnotated+1 {
+			t.Errorf("%d checks", got)
+		}
+		if wrong := c.say(append(words[2:], "a.shop", "tcp://:1")...); len(wrong) > 0 {
+			t.Errorf("%q is wrong though there is room", wrong)
+		}
+	})
+}
+
+// A query that recalled where verdicts stand under one annotation is answered by the other as soon as that is there, also
+// if another Service keeps the first, and with it the targets.
+func TestAnnotationIsNotRecalled(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		q, c := questioned{}, newEdited()
+		s, b, _ := followed(t, p, q, c)
+		s.rule.Policy.MinUp.Count = 1
+		next := zoneOf(test.A(cartName+" 30 IN A 10.0.0.1"), test.A(cartName+" 30 IN A 10.0.0.2"))
+		h := Multivalue{Next: next, block: b}
+		b.learner.next.Store(&next)
+		answer := func() string {
+			for range 40 {
+				serve(t, h, query(cartName, dns.TypeA))
+				elapse(time.Second)
+			}
+			m, _ := serve(t, h, query(cartName, dns.TypeA))
+			return addressesOf(m)
+		}
+		const till = "till.shop.svc.cluster.local."
+		c.say("till.shop", "http://:1/")
+		during(time.Minute, s, q, till, addr(1))
+		during(time.Minute, s, q, till, addr(2))
+		c.say("cart.shop", "http://:1/", "till.shop", "http://:1/")
+		q.of("http://:1/").kill(addr(1))
+		if got := answer(); got != "10.0.0.2" {
+			t.Errorf("by the first annotation the answer is %s", got)
+		}
+		q.of("http://:2/").kill(addr(2))
+		for range 3 {
+			c.say("cart.shop", "http://:2/", "till.shop", "http://:1/")
+			if got := answer(); got != "10.0.0.1" {
+				t.Errorf("by the second annotation the answer is %s", got)
+			}
+			c.say("cart.shop", "http://:1/", "till.shop", "http://:1/")
+			if got := answer(); got != "10.0.0.2" {
+				t.Errorf("by the first annotation again the answer is %s", got)
+			}
+		}
+		q.of(ownCheck).kill(addr(2))
+		c.say()
+		if got := answer(); got != "10.0.0.1" {
+			t.Errorf("by the stanza's own check the answer is %s", got)
+		}
+	})
+}
+
+// A reload keeps what the annotations say and what is believed, also at another pace, before it has heard of the cluster
+// again; and one that fails leaves nothing, and follows nothing (B69, B70).
+func TestAnnotationsOverReloads(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		q, c := questioned{}, newEdited()
+		s, _, g := followed(t, p, q, c)
+		c.say("cart.shop", "http://:1/")
+		q.of("http://:1/").kill(addr(1))
+		during(time.Minute, s, q, cartName, addr(1))
+		pace := testPace
+		for i := range 4 {
+			pace.Interval += time.Duration(i%2) * time.Second
+			failed, fb, fg := heeding(t, p, q, newEdited(), pace)
+			starts(t, p, fg, fb, failed)
+			p.abandon()
+			fb.learner.close()
+
+			silent := newEdited() // whose API says nothing any more
+			fresh, b, next := heeding(t, p, q, silent, pace)
+			starts(t, p, next, b, fresh)
+			if got := look(fresh, cartName, addr(1)); got != verdict.Down {
+				t.Fatalf("reload %d, before it is over: %s", i, got)
+			}
+			p.confirm(next)
+			elapse(0)
+			if good := testutil.ToFloat64(annotationsGood); good != 1 {
+				t.Errorf("reload %d, with both: %v good annotations", i, good)
+			}
+			g.learners[0].close()
+			p.leave(g)
+			g.awaitUnnoticed()
+			if got := during(time.Minute, fresh, q, cartName, addr(1)); got != "http://:1/" {
+				t.Fatalf("after reload %d asked by %s", i, got)
+			}
+			if got := look(fresh, cartName, addr(1)); got != verdict.Down {
+				t.Fatalf("after reload %d: %s", i, got)
+			}
+			if c.begun != 1 || c.over != 1 || silent.begun != 1 || silent.over != 0 {
+				t.Errorf("after reload %d the old cluster was followed %d times, %d ended; the new one %d and %d", i, c.begun, c.over, silent.begun, silent.over)
+			}
+			c, g = silent, next
+		}
+		if got := sizeOf(p); got.watches != 1 || got.checks != 2 {
+			t.Errorf("%+v, want one watch and two checks", got)
+		}
+	})
+}
+
+// A panic in what follows a cluster leaves what is in force, and it is tried again (T39).
+func TestAnnotationsSurvive(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		q, c := questioned{}, newEdited()
+		c.panics = true
+		before := testutil.ToFloat64(panics)
+		s, _, _ := followed(t, p, q, c)
+		elapse(noticePause / 2)
+		if got := during(time.Minute, s, q, cartName, addr(1)); got != ownCheck {
+			t.Errorf("asked by %s", got)
+		}
+		if got := testutil.ToFloat64(panics) - before; got < 5 || got > 14 || c.begun < 5 {
+			t.Errorf("%v panics in a minute, after %d starts", got, c.begun)
+		}
+	})
+}
+
+// A set is judged by an annotation without an allocation.
+func TestAnnotatedRuleAllocatesNothing(t *testing.T) {
+	p := newPool()
+	s, b, g := heeding(t, p, questioned{}, newEdited(), testPace)
+	starts(t, p, g, b, s)
+	g.notices[*s.cluster].take(map[string]string{"cart.shop": "http://:1/"})
+	name := "_http._tcp." + cartName
+	if s.ruleOf(name) == &s.rule {
+		t.Fatal("the annotation does not count")
+	}
+	if allocs := testing.AllocsPerRun(1000, func() { s.ruleOf(name); s.ruleOf("www.example.org.") }); allocs != 0 {
+		t.Errorf("%v allocations", allocs)
+	}
+}
+
+// What a stanza must have to heed annotations, and how it is told.
+func TestAnnotationsRefused(t *testing.T) {
+	stanza := func(more string) error {
+		_, err := parseCorefile("cluster.local {\n multivalue {\n check tcp://:80\n " + more + "\n }\n}")
+		return err
+	}
+	wants := func(err error, want string) {
+		t.Helper()
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	wants(stanza("annotations\n within 10.0.0.0/8"), "Corefile:4 - Error during parsing: annotations: this CoreDNS was built without")
+	thePool.kubernetes = clusters{}
+	defer func() { thePool.kubernetes = nil }()
+	if err := stanza("annotations /etc/kubeconfig it\n within 10.0.0.0/8"); err != nil {
+		t.Error(err)
+	}
+	wants(stanza("annotations"), "Corefile:4 - Error during parsing: annotations needs within")
+	wants(stanza("annotations \"\"\n within 10.0.0.0/8"), "Corefile:4 - Error during parsing: annotations names no file")
+	wants(stanza("annotations a b c\n within 10.0.0.0/8"), "annotations [KUBECONFIG [CONTEXT]]")
+
+	p := newPool()
+	p.kubernetes = clusters{}
+	stanzas, err := parseCorefile("cluster.local {\n multivalue {\n check tcp://:80\n annotations missing\n within 10.0.0.0/8\n }\n}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants(new(generation).heed(stanzas[0], p), "Corefile:4 - Error during parsing: annotations: no such file")
+	wants(newBlock(stanzas).attach(stanzas, []plugin.Handler{named("file")}, p), "want the plugin kubernetes")
+}

@@ -1,0 +1,140 @@
+package annotation_test
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/coredns-multivalue/multivalue/plugin/annotation"
+	"github.com/coredns-multivalue/multivalue/plugin/check"
+)
+
+// What an owner may say, and what it comes to.
+func TestAnnotation(t *testing.T) {
+	for text, want := range map[string]string{
+		"http://:8080/healthz":                    "http://:8080/healthz",
+		"http://:8080":                            "http://:8080/",
+		"HTTP://:80/A%2fb":                        "http://:80/A%2fb",
+		"  http://:8080/healthz\tstatus 200,204 ": "http://:8080/healthz status 200,204",
+		"http://:8080//evil.example/":             "http://:8080//evil.example/",
+		"http://:8080/@x:y":                       "http://:8080/@x:y",
+		"https://:8443/live status 200-299":       "https://:8443/live status 200-299 insecure",
+		"tcp://:5432":                             "tcp://:5432",
+		"tcp://:65535":                            "tcp://:65535",
+	} {
+		c, err := annotation.Parse(text)
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+		} else if c.String() != want {
+			t.Errorf("%q makes %s, want %s", text, c, want)
+		}
+	}
+}
+
+// What an owner must not say, and the words that tell so.
+func TestAnnotationRefuses(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                         "empty",
+		" \n":                                      "empty",
+		"8080":                                     "schemes",
+		"icmp:":                                    "schemes",
+		"exec:///bin/sh":                           "schemes",
+		"tls://:443":                               "schemes",
+		"dns://:53/example.org":                    "schemes",
+		"redis://:6379":                            "schemes",
+		"file:///etc/passwd":                       "schemes",
+		"http:/:8080/":                             "schemes",
+		"http://":                                  "no port",
+		"http:///healthz":                          "no port",
+		"tcp://":                                   "no port",
+		"http://:/healthz":                         "no port",
+		"http://:0/":                               "no port",
+		"http://:080/":                             "no port",
+		"http://:+80/":                             "no port",
+		"http://:65536/":                           "no port",
+		"http://:http/":                            "no port",
+		"http://:8080:9090/":                       "no port",
+		"http://www.example.org/":                  "host",
+		"http://169.254.169.254:80/":               "host",
+		"http://[::1]:80/":                         "host",
+		"http://user:secret@:80/":                  "host",
+		"http://:secret@evil.example:80/":          "no port",
+		"http://:8080@evil.example/":               "no port",
+		"http://:8080/?a=b":                        "query",
+		"http://:8080/#a":                          "query",
+		"http://:8080/%zz":                         "malformed",
+		"http://:8080/ä":                           "percent-encoded",
+		"http://:8080/ body ok":                    "status",
+		"http://:8080/ body_regex .*":              "status",
+		"http://:8080/ header Authorization":       "status",
+		"http://:8080/ method POST":                "status",
+		"http://:8080/ hold":                       "status",
+		"http://:8080/ insecure":                   "status",
+		"http://:8080/ status":                     "status",
+		"http://:8080/ limit 200":                  "nothing but status",
+		"http://:8080/ status 200 hold":            "status",
+		"http://:8080/ status 200 status 2":        "status",
+		"http://:8080/ status 2xx":                 "status",
+		"http://:8080/ limit 100":                  "status",
+		"http://:8080/ interval 1s":                "status",
+		"https://:8443/ ca /etc/ca.pem":            "status",
+		"https://:8443/ server_name a.b":           "status",
+		"tcp://:5432 status 200":                   "status",
+		"tcp://:5432/path":                         "path",
+		"http://:8080/" + strings.Repeat("a", 512): "more than 512",
+	} {
+		c, err := annotation.Parse(text)
+		if err == nil {
+			t.Errorf("%q makes %s", text, c)
+		} else if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want something about %s", text, err, want)
+		} else if strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: the error tells the password: %v", text, err)
+		}
+	}
+}
+
+// A scheme of the table that package check does not know, or not yet, is refused and breaks nothing.
+func TestAnnotationAsFarAsCheckKnows(t *testing.T) {
+	for _, scheme := range []string{"tcp", "http", "https", "grpc"} {
+		_, known := check.New(scheme + "://:8080")
+		if scheme == "https" {
+			_, known = check.New(scheme+"://:8080", check.Option{Name: "insecure"})
+		}
+		if _, err := annotation.Parse(scheme + "://:8080"); (err == nil) != (known == nil) {
+			t.Errorf("%s: %v here, and there %v", scheme, err, known)
+		}
+	}
+	if c, err := annotation.Parse("grpc://:50051/my.Service"); err == nil && c.String() != "grpc://:50051/my.Service" {
+		t.Errorf("the check is %s", c)
+	} else if err != nil && !strings.Contains(err.Error(), "grpc") {
+		t.Errorf("%v does not say what is unknown", err)
+	}
+}
+
+// Whatever stands in an annotation, nothing comes of it but scheme, port, path and statuses, and what comes of it is said
+// by its own text again.
+func FuzzAnnotation(f *testing.F) {
+	for _, text := range []string{"http://:8080/healthz", "https://:8443/a status 200-299,404", "tcp://:5432", "grpc://:1/a.B",
+		"http://user:pass@host:80/?q#f", "http://:80/ header a b", "exec:///bin/sh"} {
+		f.Add(text)
+	}
+	subset := regexp.MustCompile(`^(?:(?:http|https)://:[1-9][0-9]{0,4}/[^?# ]*( status [0-9,-]+)?( insecure)?|tcp://:[1-9][0-9]{0,4}|grpc://:[1-9][0-9]{0,4}(/[^?# ]*)?)$`)
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := annotation.Parse(text)
+		if err != nil {
+			return
+		}
+		got := c.String()
+		if !subset.MatchString(got) || c.Secret() != 0 || c.Hold() || !c.PortNamed() || c.Port() == 0 {
+			t.Fatalf("%q makes %s", text, got)
+		}
+		if strings.HasSuffix(got, " insecure") != strings.HasPrefix(got, "https:") {
+			t.Fatalf("%q makes %s", text, got)
+		}
+		again, err := annotation.Parse(strings.TrimSuffix(got, " insecure"))
+		if err != nil || again.String() != got {
+			t.Fatalf("%q makes %s, and that %v, %v", text, got, again, err)
+		}
+	})
+}

@@ -1,0 +1,126 @@
+package services
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	typed "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/util/flowcontrol"
+)
+
+const (
+	// Events go out at eventRate a second, after a burst. eventQueue is how many may wait: what does not fit is told at the
+	// next reminder.
+	eventRate  = 1
+	eventBurst = 10
+	eventQueue = 256
+	// eventTimeout bounds each request.
+	eventTimeout = 10 * time.Second
+	// maxMessage is what the API takes for a message.
+	maxMessage = 1024
+)
+
+// complaint is what is wrong with the annotation of a Service.
+type complaint struct {
+	service
+	message string
+}
+
+// reporter tells the owners of Services, by Events, what is wrong.
+type reporter struct {
+	key    string
+	events typed.EventsGetter
+	queue  chan complaint
+	pace   flowcontrol.RateLimiter
+
+	// The rest is run's.
+	mute   bool // there is no right to create Events
+	failed bool // the last could not be written, and the log says so
+}
+
+func newReporter(events typed.EventsGetter, key string) *reporter {
+	return &reporter{key: key, events: events, queue: make(chan complaint, eventQueue),
+		pace: flowcontrol.NewTokenBucketRateLimiter(eventRate, eventBurst)}
+}
+
+// add takes up a complaint, if there is room for it.
+func (r *reporter) add(c complaint) bool {
+	select {
+	case r.queue <- c:
+		return true
+	default:
+		return false
+	}
+}
+
+func (r *reporter) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case c := <-r.queue:
+			if !r.mute && r.pace.Wait(ctx) == nil {
+				r.heed(c, r.write(ctx, c))
+			}
+		}
+	}
+}
+
+// heed takes note of how it went. A Service that is gone has nobody to tell.
+func (r *reporter) heed(c complaint, err error) {
+	switch {
+	case err == nil:
+		r.failed = false
+	case apierrors.IsNotFound(err), apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+	case apierrors.IsForbidden(err):
+		r.mute = true
+		log.Warningf("annotations: Events cannot be written, so that owners are told nothing, and what is wrong is only counted: %v; the first is Service %s in %s: %s", err, c.name, c.namespace, c.message)
+	case !r.failed:
+		r.failed = true
+		log.Warningf("annotations: an Event for Service %s in %s could not be written (further ones are not logged until one can): %v", c.name, c.namespace, err)
+	}
+}
+
+// write creates the Event. The same complaint makes the same name, whoever has it: so replicas, and one that starts anew,
+// only say that it still holds.
+func (r *reporter) write(ctx context.Context, c complaint) error {
+	ctx, cancel := context.WithTimeout(ctx, eventTimeout)
+	defer cancel()
+	event := r.event(c, metav1.Now())
+	events := r.events.Events(c.namespace)
+	_, err := events.Create(ctx, event, metav1.CreateOptions{})
+	if !apierrors.IsAlreadyExists(err) {
+		return err
+	}
+	patch, err := json.Marshal(map[string]any{"lastTimestamp": event.LastTimestamp})
+	if err == nil {
+		_, err = events.Patch(ctx, event.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+	}
+	return err
+}
+
+func (r *reporter) event(c complaint, now metav1.Time) *corev1.Event {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s %q", c.uid, c.message)
+	message := fmt.Sprintf("annotation %s is not heeded: %s", r.key, c.message)
+	return &corev1.Event{
+		ObjectMeta:          metav1.ObjectMeta{Name: fmt.Sprintf("%s.%016x", c.name, h.Sum64()), Namespace: c.namespace},
+		InvolvedObject:      corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: c.namespace, Name: c.name, UID: c.uid},
+		Type:                corev1.EventTypeWarning,
+		Reason:              "BadCheck",
+		Message:             message[:min(len(message), maxMessage)],
+		FirstTimestamp:      now,
+		LastTimestamp:       now,
+		Count:               1,
+		Source:              corev1.EventSource{Component: "coredns-multivalue"},
+		ReportingController: "coredns-multivalue.github.io/coredns",
+		ReportingInstance:   "coredns",
+	}
+}
