@@ -81,7 +81,7 @@ func (m mysqlCheck) enter(x *session) error {
 		if err := x.send(mysqlNumbered(number+1, nil)); err != nil {
 			return err
 		}
-		number, body, err = mysqlPacket(x)
+		_, body, err = mysqlPacket(x)
 	}
 	if err != nil {
 		return err
