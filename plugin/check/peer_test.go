@@ -260,7 +260,7 @@ func TestCancel(t *testing.T) {
 		"connecting": {mustNew(t, "tcp://:1"), full(t)},
 		"handshake":  {mustNew(t, "https://www.example.org/"), p.addr},
 		"response":   {mustNew(t, "http://"), p.addr},
-		"dialogue":   {mustNew(t, "tcp://:1", opt("expect", "220")), p.addr},
+		"dialogue":   {mustNew(t, "tcp://:1", opt("send", "hello"), opt("expect", "220")), p.addr},
 		"tls":        {mustNew(t, "tls://www.example.org:1"), p.addr},
 		"inverted":   {mustNew(t, "http://", opt("invert")), p.addr},
 	} {
