@@ -80,7 +80,7 @@ func buildHTTP(s *spec) (*httpCheck, error) {
 		return nil, s.wrong("method", errHead)
 	}
 	if s.http.auth != nil && s.http.header["Authorization"] != nil {
-		return nil, s.wrong("header", errors.New("Authorization comes from basic_auth or bearer: keep one of the two"))
+		return nil, s.wrong("header", errors.New("the Authorization comes from basic_auth or bearer: keep one of the two"))
 	}
 	if s.http.statuses == nil {
 		s.http.statuses = statuses{{200, 399}}
