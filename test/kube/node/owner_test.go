@@ -1,0 +1,88 @@
+//go:build linux
+
+package node
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// manifests is where ours are.
+const manifests = "../../../deploy/kubernetes/"
+
+// manifest is one of them, with words replaced.
+func (s *scene) manifest(name string, oldnew ...string) string {
+	s.Helper()
+	text, err := os.ReadFile(manifests + name)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return strings.NewReplacer(oldnew...).Replace(string(text))
+}
+
+// In a Pod, CoreDNS finds the API by what every Pod is given, and needs no more rights for annotations than the manifest for
+// them has. What a Service's owner says is asked of its Pods, and what is wrong with it is said in an Event (B81).
+func TestAnnotatedService(t *testing.T) {
+	s := newScene(t)
+	s.apply(s.manifest("rbac-annotations.yaml", "namespace: multivalue", "namespace: kube-system"))
+	t.Cleanup(func() { s.kubectl("delete", "clusterrole,clusterrolebinding", "multivalue-annotations") })
+	pods := s.backends(2)
+	s.judged()
+	s.configure(strings.Replace(original, "limit off", "limit off\n        annotations", 1))
+	s.reloaded(1)
+	s.load() // what nobody asks for is not probed
+	s.annotate("http://:8080/healthz status 404")
+	for _, p := range pods {
+		s.says(p.addresses[0] + ":8080 is down after 3 failures of http://:8080/healthz status 404: status 200")
+	}
+	s.loaded()                                  // all are down,
+	s.comesTo(s.service, addresses(pods...)...) // so all are served
+
+	s.annotate("http://:8080/healthz header Authorization secret")
+	s.eventually(func() bool {
+		return strings.Contains(s.kubectl("-n", namespace, "get", "events", "--field-selector=involvedObject.name="+s.service), "BadCheck")
+	}, func() string { return "no Event says what is wrong" })
+	s.kubectl("-n", namespace, "annotate", "service", s.service, "coredns-multivalue.github.io/check-")
+	s.comesTo(s.service, addresses(pods...)...)
+}
+
+func (s *scene) annotate(check string) {
+	s.Helper()
+	s.kubectl("-n", namespace, "annotate", "--overwrite", "service", s.service, "coredns-multivalue.github.io/check="+check)
+}
+
+// The manifests for a CoreDNS that a cluster has: first the image, which is a roll-out, then the Corefile; and back, the
+// other way round. No query is lost (B82).
+func TestExisting(t *testing.T) {
+	s := newScene(t)
+	s.backends(2)
+	old := s.pods("kube-system", "app=multivalue-coredns")
+	s.load()
+	s.applyOnServer(s.manifest("existing/coredns.yaml", "registry.example.org/coredns-multivalue:0.1.0", "test.invalid/coredns:2"))
+	s.rolledOut()
+	s.eventually(func() bool { return s.gone(old) }, func() string { return "the old Pods do not go" })
+	image := `-o=jsonpath={.spec.template.spec.containers[*].image}`
+	if got := s.kubectl("-n", "kube-system", "get", "deployment", "coredns", image); got != "test.invalid/coredns:2" {
+		t.Errorf("the image is %s", got)
+	}
+	t.Cleanup(func() { s.applyOnServer(configMap("coredns", original)) })
+	s.applyOnServer(s.manifest("existing/config.yaml",
+		"10.244.0.0/16 fd00:10:244::/56", "203.0.113.0/24 2001:db8:2::/64", " reload\n", " reload 2s 1s\n", "ttl 30", "ttl 5"))
+	s.reloaded(1)
+	s.comesTo(s.service, addresses(s.members()...)...)
+	s.applyOnServer(configMap("coredns", original))
+	s.reloaded(2)
+	s.kubectl("-n", "kube-system", "rollout", "undo", "deployment/coredns")
+	s.rolledOut()
+	s.loaded()
+	s.comesTo(s.service, addresses(s.members()...)...)
+}
+
+// applyOnServer applies as the manifests for what exists say.
+func (s *scene) applyOnServer(objects string) {
+	s.Helper()
+	if _, err := kubectl(objects, "apply", "--server-side", "--force-conflicts", "-f", "-"); err != nil {
+		s.Fatal(err)
+	}
+}
