@@ -2,8 +2,15 @@ package main
 
 import (
 	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
+	"log"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -22,7 +29,7 @@ type peers struct {
 	ports   []int
 }
 
-// startPeers starts a backend with n ports that speak a protocol, tcp or http.
+// startPeers starts a backend with n ports that speak a protocol: tcp, http or https.
 func startPeers(protocol string, n int) (*peers, error) {
 	p := &peers{process: exec.Command(os.Args[0], "-serve", protocol, strconv.Itoa(n))}
 	p.process.Stderr = os.Stderr
@@ -93,9 +100,12 @@ func backend() {
 			panic(err)
 		}
 		fmt.Print(l.Addr().(*net.TCPAddr).Port, " ")
-		if args[0] == "http" {
+		switch args[0] {
+		case "http":
 			go serveHTTP(l, &counts[i])
-		} else {
+		case "https":
+			go serveHTTP(tls.NewListener(l, selfSigned()), &counts[i])
+		default:
 			go accept(l, &counts[i])
 		}
 	}
@@ -126,10 +136,25 @@ func accept(l net.Listener, count *atomic.Int64) {
 func serveHTTP(l net.Listener, count *atomic.Int64) {
 	s := &http.Server{
 		ReadHeaderTimeout: 5 * time.Second,
+		ErrorLog:          log.New(io.Discard, "", 0), // probes that are cut short when it begins
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			count.Add(1)
 			fmt.Fprintln(w, "ok")
 		}),
 	}
 	_ = s.Serve(l)
+}
+
+// selfSigned is TLS with a certificate of the kind that most servers have by now, which nobody has signed.
+func selfSigned() *tls.Config {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(24 * time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		panic(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, NextProtos: []string{"http/1.1"}}
 }

@@ -25,7 +25,7 @@ var (
 	window   = flag.Duration("window", 4*time.Second, "how long a window is")
 	windows  = flag.Int("windows", 5, "windows of each comparison")
 	churning = flag.Duration("churn", 0, "how long addresses come and go, where that is measured; 0 for not at all")
-	only     = flag.String("only", "", "just the sections whose name begins with this: tcp, http, memory, scale, latency, notice, churn")
+	only     = flag.String("only", "", "just the sections whose name begins with this: tcp, http, memory, scale, tls, latency, notice, churn")
 	binary   = flag.String("coredns", "", "a CoreDNS with multivalue; built from cmd/coredns if empty")
 	rival    = flag.String("gdnsd", "gdnsd", "the gdnsd to compare with")
 	serve    = flag.Bool("serve", false, "be the backend: this program starts itself so")
@@ -40,6 +40,7 @@ var sections = []struct {
 	{"http", func(dir string) error { return cost(dir, "http") }},
 	{"memory", memory},
 	{"scale", scale},
+	{"tls", handshakes},
 	{"latency", latency},
 	{"notice", notice},
 	{"churn", churn},

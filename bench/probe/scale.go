@@ -18,13 +18,26 @@ import (
 )
 
 // scale prints how well a server keeps the schedule of a hundred thousand targets at ten seconds.
-func scale(dir string) error {
-	peers, err := startPeers("tcp", 1)
+func scale(dir string) error { return kept(dir, fleet{targets: *crowd, protocol: "tcp", interval: 10}) }
+
+// handshakes prints the same of probes that shake hands in TLS, which cost the most. The backend is on the same machine, and
+// has its half of the work.
+func handshakes(dir string) error {
+	for _, interval := range []int{2, 4} {
+		if err := kept(dir, fleet{targets: *targets, protocol: "https", options: "insecure", interval: interval}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// kept prints how well a server keeps a schedule.
+func kept(dir string, f fleet) error {
+	peers, err := startPeers(f.protocol, 1)
 	if err != nil {
 		return err
 	}
 	defer peers.stop()
-	f := fleet{targets: *crowd, protocol: "tcp", interval: 10}
 	s, err := f.coredns(dir, peers.ports[0])
 	if err != nil {
 		return err
@@ -51,7 +64,7 @@ func scale(dir string) error {
 		return err
 	}
 	probes := after[0].probes - before[0].probes
-	fmt.Printf("scale  %6d targets  %6.0f probes a second  %4.1f µs a probe  lag: median below %s, p99 below %s\n", f.targets,
+	fmt.Printf("%-6s %6d targets  every %2d s  %6.0f probes a second  %6.1f µs a probe  lag: median below %s, p99 below %s\n", f.protocol, f.targets, f.interval,
 		float64(probes)/took.Seconds(), float64(after[0].cpu-before[0].cpu)/1e3/float64(probes), later.minus(lag).below(0.5), later.minus(lag).below(0.99))
 	return nil
 }

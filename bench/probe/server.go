@@ -28,7 +28,8 @@ type fleet struct {
 	targets  int
 	hosts    int // addresses in the zone, if those are more
 	protocol string
-	interval int // seconds
+	options  string // of the check
+	interval int    // seconds
 }
 
 const perName = 8
@@ -67,9 +68,9 @@ func (f fleet) coredns(dir string, backend int) (*server, error) {
 		return nil, err
 	}
 	corefile := filepath.Join(dir, "Corefile")
-	text := fmt.Sprintf("example.org:%d {\n bind 127.0.0.1\n prometheus 127.0.0.1:%d\n multivalue {\n  check %s://:%d\n  interval %ds\n"+
+	text := fmt.Sprintf("example.org:%d {\n bind 127.0.0.1\n prometheus 127.0.0.1:%d\n multivalue {\n  check %s://:%d %s\n  interval %ds\n"+
 		"  timeout 1s\n  within 127.0.0.0/8\n  max_targets %d\n  preload\n }\n file %s/db.example.org\n}\n",
-		port, pages, f.protocol, backend, f.interval, f.targets, dir)
+		port, pages, f.protocol, backend, f.options, f.interval, f.targets, dir)
 	if err := os.WriteFile(corefile, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
