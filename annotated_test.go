@@ -254,6 +254,31 @@ func TestAnnotationEndsAtOnce(t *testing.T) {
 	})
 }
 
+// It ends at once also where a stanza for other names has the same check, which could ask the address, but does not.
+func TestAnnotationEndsBesideAnotherStanza(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		q, c := questioned{}, newEdited()
+		s, b, g := heeding(t, p, q, c, testPace)
+		other := forZone(testStanza("http://:1/", q.of("http://:1/"), testPace), "example.org.")
+		g.add(other, p)
+		starts(t, p, g, b, s)
+		p.confirm(g)
+		c.say("cart.shop", "http://:1/")
+		during(time.Minute, s, q, cartName, addr(1))
+		c.say("cart.shop", "http://:2/")
+		before := q.of("http://:1/").asked(addr(1))
+		elapse(10 * time.Minute)
+		if got := q.of("http://:1/").asked(addr(1)); got != before || before == 0 {
+			t.Errorf("asked %d times before the edit, and %d times since", before, got-before)
+		}
+		other.Look("www.example.org.", addr(1), 0, 30)
+		elapse(time.Minute)
+		if got := q.of("http://:1/").asked(addr(1)); got == before {
+			t.Error("the other stanza's query does not teach it")
+		}
+	})
+}
+
 // Services that say the same share targets with each other, and with the Corefile if that says so too; and all that is
 // only said by owners has one series.
 func TestAnnotationsShare(t *testing.T) {

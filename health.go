@@ -20,6 +20,9 @@ const (
 	// maxPerName bounds the targets that one name brings in: more than one message can hold, so that it only binds a
 	// name whose addresses keep changing.
 	maxPerName = 4096
+	// maxOwners is for how many names a check with host owner asks one address: below a wildcard, whoever can ask a
+	// question could make it any number.
+	maxOwners = 256
 	// wantedBuffer is how many targets may wait to be learned. What finds it full is dropped: the next query repeats it.
 	wantedBuffer = 4096
 	// sweepEvery is how often the pool looks for targets that nobody asks for.
@@ -68,6 +71,7 @@ type pool struct {
 	watches     map[*entry]*watch
 	memories    map[verdict.Target]memory // by the check without its pace
 	names       map[string]int            // targets, by the name that they were first asked for
+	owners      map[verdict.Target]int    // targets of checks with host owner, by check and address
 	forced      map[string]*forceFile     // that are watched, by their paths
 	notices     map[clusterAt]*notices    // that are followed
 	warming     bool                      // a stanza has use for the clock
@@ -90,6 +94,7 @@ func newPool() *pool {
 		watches:   make(map[*entry]*watch),
 		memories:  make(map[verdict.Target]memory),
 		names:     make(map[string]int),
+		owners:    make(map[verdict.Target]int),
 		forced:    make(map[string]*forceFile),
 		notices:   make(map[clusterAt]*notices),
 	}

@@ -128,7 +128,7 @@ var (
 	annotationsBad  = annotationsGauge.WithLabelValues("bad")
 
 	skippedCap     = skippedTotal.WithLabelValues("max_targets") // an address over a cap, served unchecked
-	skippedName    = skippedTotal.WithLabelValues("name")        // an address over the cap of a name, served as unknown
+	skippedName    = skippedTotal.WithLabelValues("name")        // an address over the cap of a name, or a name over that of an address, served as unknown
 	skippedBusy    = skippedTotal.WithLabelValues("busy")        // a new target found the pool's inbox full
 	skippedSigned  = skippedTotal.WithLabelValues("dnssec")      // a signed set, served whole
 	skippedPacked  = skippedTotal.WithLabelValues("packed")      // an answer that another plugin had packed already

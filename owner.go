@@ -37,6 +37,11 @@ func (c *checkSpec) sibling(t verdict.Target, owner string) verdict.Target {
 	return verdict.Target{Identity: id, Addr: t.Addr}
 }
 
+// owned is a target without regard to the owner that it is for.
+func (c *checkSpec) owned(t verdict.Target) verdict.Target {
+	return verdict.Target{Identity: c.identity, Addr: t.Addr}
+}
+
 // asker is who asks a target.
 func (w *watch) asker() prober {
 	if w.check.forOwner == nil {
@@ -68,16 +73,30 @@ func (w *watch) question() string {
 func hashName(name string) uint64 {
 	var h maphash.Hash
 	h.SetSeed(boardSeed)
-	var lower [64]byte
+	var room [64]byte
 	for len(name) > 0 {
-		n := copy(lower[:], name)
-		for i, b := range lower[:n] {
-			if b >= 'A' && b <= 'Z' {
-				lower[i] = b | 0x20
-			}
+		n := copy(room[:], name)
+		for i, b := range room[:n] {
+			room[i] = lower(b)
 		}
-		h.Write(lower[:n])
+		h.Write(room[:n])
 		name = name[n:]
 	}
 	return h.Sum64()
+}
+
+// lowerName is a name in lower case, as names are compared: that of ASCII (RFC 4343).
+func lowerName(name string) string {
+	all := []byte(name)
+	for i, b := range all {
+		all[i] = lower(b)
+	}
+	return string(all)
+}
+
+func lower(b byte) byte {
+	if b >= 'A' && b <= 'Z' {
+		return b | 0x20
+	}
+	return b
 }

@@ -1,7 +1,10 @@
 package multivalue
 
 import (
+	"fmt"
+	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -74,6 +77,54 @@ func TestOwnersOverAReload(t *testing.T) {
 		time.Sleep(time.Hour)
 		if got := sizeOf(p).watches; got != 0 {
 			t.Errorf("%d targets that nobody asks for", got)
+		}
+	})
+}
+
+// Below a wildcard any name has the address. One address is asked for so many names and no more, so that who asks for names
+// aims no flood at it, and takes no room from others (B61). When some are forgotten there is room again.
+func TestOwnersOfAWildcard(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := ownerStanza(nil, testPace)
+		s.checks[0].forOwner = func(string) prober { return n }
+		begin(p, s)
+		look := func(i int, a netip.Addr) { s.Look(fmt.Sprintf("x%d.example.org.", i), a, 0, 30) }
+		for i := range maxOwners + 100 {
+			look(i, addr(1))
+			if i%100 == 0 {
+				synctest.Wait() // the pool's inbox has its bound as well
+			}
+		}
+		synctest.Wait()
+		if got := sizeOf(p).watches; got != maxOwners {
+			t.Errorf("%d targets of one address, want %d", got, maxOwners)
+		}
+		look(maxOwners+200, addr(2))
+		synctest.Wait()
+		if got := sizeOf(p).watches; got != maxOwners+1 {
+			t.Errorf("%d targets with another address, want %d", got, maxOwners+1)
+		}
+		elapse(time.Hour)
+		look(maxOwners+300, addr(1))
+		synctest.Wait()
+		if got := sizeOf(p).watches; got != 1 || len(p.owners) != 1 {
+			t.Errorf("%d targets and %d addresses after they were forgotten, want 1 each", got, len(p.owners))
+		}
+	})
+}
+
+// A name in letters that are not ASCII is one name, for the pool as for the board.
+func TestOwnerBeyondASCII(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := ownerStanza(nil, testPace)
+		s.checks[0].forOwner = func(string) prober { return n }
+		begin(p, s)
+		for range 20 {
+			s.Look("BÜCHER.example.org.", addr(1), 0, 30)
+			elapse(time.Second)
+		}
+		if got := sizeOf(p).watches; got != 1 {
+			t.Errorf("%d targets of one name", got)
 		}
 	})
 }

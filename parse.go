@@ -182,12 +182,18 @@ func (s *parsedStanza) checkWatched() error {
 	return nil
 }
 
+// ownerless are the types whose owner is no host's name, but one that begins with that of a service.
+var ownerless = answer.TypesOf(dns.TypeSRV, dns.TypeMX, dns.TypeSVCB)
+
 // checkPorts looks for a check without a port for records that name none either, or without a host for records whose
 // owner is none.
 func (s *parsedStanza) checkPorts() error {
 	for _, c := range s.checks {
-		if c.forOwner != nil && s.rule.Types&answer.TypesOf(dns.TypeSRV, dns.TypeMX) != 0 {
-			return s.errorAt("types", "check %s asks for the owner of a record, which is no host's name for SRV and MX: want other types, or a host in the url", c.name)
+		if c.forOwner != nil && s.lines["types"] == 0 {
+			s.rule.Types &^= ownerless
+		}
+		if c.forOwner != nil && s.rule.Types&ownerless != 0 {
+			return s.errorAt("types", "check %s asks for the owner of a record, which is no host's name for SRV, MX and SVCB: want other types, or a host in the url", c.name)
 		}
 		if c.port == 0 && !c.portNamed && s.rule.Types != answer.TypesOf(dns.TypeSRV) {
 			url, _, _ := strings.Cut(c.name, " ")

@@ -2,7 +2,6 @@ package multivalue
 
 import (
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -87,8 +86,8 @@ func (p *pool) learn(w want, now time.Time) {
 		w.account.full.Store(true)
 		return
 	}
-	owner := strings.ToLower(w.owner)
-	if p.names[owner] >= maxPerName {
+	owner := lowerName(w.owner)
+	if p.names[owner] >= maxPerName || p.owners[check.owned(w.target)] >= maxOwners {
 		skippedName.Inc()
 		return
 	}
@@ -107,6 +106,9 @@ func (p *pool) watch(t verdict.Target, check *pacedCheck, a *account, owner stri
 	}
 	a.targets++
 	p.names[owner]++
+	if check.forOwner != nil {
+		p.owners[check.owned(t)]++
+	}
 	p.watches[w.entry] = w
 	targets[w.machine.State()].Inc()
 	p.board.put(w.entry, hashOf(&t, check.seedOf(owner)))
@@ -118,10 +120,17 @@ func (p *pool) watchOf(t *verdict.Target, seed uint64) *watch {
 	return p.watches[p.board.find(t, hashOf(t, seed))]
 }
 
-// unname takes a watch off the account of its name.
+// unname takes a watch off the accounts of its name.
 func (p *pool) unname(w *watch) {
 	if p.names[w.owner]--; p.names[w.owner] <= 0 {
 		delete(p.names, w.owner)
+	}
+	if w.check.forOwner == nil {
+		return
+	}
+	t := w.check.owned(w.entry.target)
+	if p.owners[t]--; p.owners[t] <= 0 {
+		delete(p.owners, t)
 	}
 }
 
@@ -138,7 +147,7 @@ func (w *watch) plan(p *pool, now time.Time) {
 
 // forget ends a watch. Its verdict is remembered for two intervals, for when it is asked for again.
 func (p *pool) forget(w *watch, now time.Time) {
-	if w.machine.State() != verdict.Unknown {
+	if w.machine.State() != verdict.Unknown && len(p.memories) < maxTargets {
 		p.memories[w.check.sibling(w.entry.target, w.owner)] = memory{w.verdict(), now.Add(2 * w.check.pace.Interval)}
 	}
 	w.removed = true
@@ -203,6 +212,7 @@ func (p *pool) reset() {
 		}
 	}
 	clear(p.names)
+	clear(p.owners)
 	p.schedule.queues = [2]queue{}
 	p.watches = make(map[*entry]*watch)
 	p.memories = make(map[verdict.Target]memory)
