@@ -56,7 +56,7 @@ func (room *scratch) followed(rr dns.RR) (host string, port uint16) {
 // are neither backups nor fixed addresses for them.
 func (room *scratch) judgeTargets(s *set) choice {
 	all := room.records(s)
-	c := choice{outcome: Whole, served: all, total: len(all), ttl: math.MaxUint32}
+	c := choice{outcome: Whole, all: all, served: all, total: len(all), ttl: math.MaxUint32}
 	policy := &s.rule.Policy
 	room.glue.read(room)
 	ttl := uint32(math.MaxUint32)
@@ -64,6 +64,7 @@ func (room *scratch) judgeTargets(s *set) choice {
 		a := &all[i]
 		host, port := room.followed(room.out.Answer[a.index])
 		if len(all) == 1 && policy.AllDown == Serve && room.lone(host) {
+			c.alone = true
 			return c // as for a set of one address
 		}
 		a.verdict = room.reach(inquiry{s.rule, s.owner, host, port, a.ttl})
