@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
 )
@@ -56,9 +57,14 @@ type pool struct {
 	probed  chan probeResult // never blocks a probe: it has room for all in flight
 	line    line
 
-	life sync.Mutex          // held by a start, a stop, or a change of generations; never by a query or the loop
-	stop func()              // ends the loop and waits for it; nil while it does not run
-	lore map[string]*learner // of the confirmed generation, by the keys of their blocks
+	sightings atomic.Pointer[sightings] // names that queries asked for; nil while nobody can look
+	blocks    atomic.Pointer[[]*block]  // of the confirmed generation
+	viewer    *viewer
+
+	life  sync.Mutex          // held by a start, a stop, or a change of generations; never by a query or the loop
+	stop  func()              // ends the loop and waits for it; nil while it does not run
+	lore  map[string]*learner // of the confirmed generation, by the keys of their blocks
+	desks map[string]*desk    // where the status is shown, by address
 
 	// The rest belongs to the loop while it runs, else to whoever holds life.
 	generations []*generation
@@ -71,11 +77,14 @@ type pool struct {
 	schedule    schedule
 	isolation   isolation
 	nextSweep   time.Time
+	recording   bool            // somebody can look at the status
+	changes     []status.Change // the latest, while somebody can
+	changed     uint64          // how many there were
 }
 
 func newPool() *pool {
 	bound := min(maxInFlight, max(descriptors()/4, minInFlight))
-	return &pool{
+	p := &pool{
 		wanted:    make(chan want, wantedBuffer),
 		notes:     make(chan string, 64),
 		orders:    make(chan func()),
@@ -88,7 +97,10 @@ func newPool() *pool {
 		memories:  make(map[verdict.Target]memory),
 		names:     make(map[string]int),
 		forced:    make(map[string]*forceFile),
+		desks:     make(map[string]*desk),
 	}
+	p.viewer = newViewer(p)
+	return p
 }
 
 // miss hands a target to the pool, if there is room for it.
@@ -238,6 +250,7 @@ func (p *pool) settle(r probeResult, now time.Time) {
 		return
 	}
 	w.check.count(r.err, r.took)
+	w.remember(p.recording, r)
 	w.failing = r.err != nil
 	if p.isolation.withholds(w, r.err != nil, len(p.watches), now) {
 		p.schedule.add(w, w.started.add(w.check.shorten(w.check.pace.Fast)))
@@ -246,7 +259,7 @@ func (p *pool) settle(r probeResult, now time.Time) {
 	before := w.machine.State()
 	v, wait := w.machine.Step(w.check.pace, r.err, steady(now))
 	if v.State != before {
-		p.transition(w, before, v)
+		p.transition(w, before, v, now)
 	}
 	if !v.State.Fit() {
 		p.release(w)
@@ -267,10 +280,11 @@ func (p *pool) settle(r probeResult, now time.Time) {
 
 // transition counts a change of state, and logs it: nothing else about probes enters the log. That a new target answers
 // is no news.
-func (p *pool) transition(w *watch, before verdict.State, v verdict.Verdict) {
+func (p *pool) transition(w *watch, before verdict.State, v verdict.Verdict, now time.Time) {
 	targets[before].Dec()
 	targets[v.State].Inc()
 	w.check.transitions[v.State].Inc()
+	p.keepChange(w, v, now)
 	switch {
 	case v.State == verdict.Down:
 		log.Warningf("%s is down after %s of %s: %s", w.entry.target.Addr, times(w.check.pace.Fall, "failure"), w.check.name, v.Reason)

@@ -126,6 +126,13 @@ func (l *learner) want(q question) {
 // lacksOrigin reports whether there is something to ask, and no query has yet shown where questions come in.
 func (l *learner) lacksOrigin() bool { return l.known.Load() != nil && l.origin.Load() == nil }
 
+// cameFrom takes note of where a query came in, for questions that the status has.
+func (l *learner) cameFrom(ctx context.Context) {
+	if l.origin.Load() == nil {
+		l.origin.CompareAndSwap(nil, originOf(ctx))
+	}
+}
+
 // start lets the learner begin, unless its block has been stopped. Of a query it keeps where that came in.
 func (l *learner) start(from *origin) {
 	if from != nil {
@@ -291,22 +298,23 @@ func (l *learner) ask(x *lesson, now time.Time) {
 		a := answered{lesson: x}
 		defer func() { l.answered <- a }()
 		defer survive("the question for " + x.name)
-		a.msg = l.inquire(x.question)
+		a.msg = l.inquire(context.Background(), x.question)
 	})
 }
 
-// inquire asks the plugins below. It returns nil for an answer of no use.
-func (l *learner) inquire(q question) *dns.Msg {
+// inquire asks the plugins below, until ctx ends at the latest. It returns nil for an answer of no use.
+func (l *learner) inquire(ctx context.Context, q question) *dns.Msg {
 	next := l.next.Load()
 	if next == nil {
 		return nil
 	}
-	ctx, cancel := until(l.context(), l.quit)
+	own, cancel := until(l.context(), l.quit)
 	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
 	m := new(dns.Msg)
 	m.SetQuestion(q.name, q.qtype)
 	var w inquirer
-	if _, err := plugin.NextOrFailure(name, *next, ctx, &w, m); err != nil || w.reply == nil || w.reply.Truncated {
+	if _, err := plugin.NextOrFailure(name, *next, own, &w, m); err != nil || w.reply == nil || w.reply.Truncated {
 		return nil
 	}
 	return w.reply

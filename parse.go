@@ -35,7 +35,8 @@ type parsedStanza struct {
 	except  []string
 	watch   []string // names to learn before the first query
 	preload bool
-	force   string // the file of forced states, as the Corefile names it; empty for none
+	show    *showAt // nil if the stanza does not want the status to be shown
+	force   string  // the file of forced states, as the Corefile names it; empty for none
 	pace    verdict.Pace
 	at      string         // file and line where it begins
 	lines   map[string]int // where each property stands
@@ -161,6 +162,7 @@ func (s *parsedStanza) complete() error {
 	}
 	s.seal(s.pace)
 	s.account.zones = strings.Join(s.zones, " ")
+	s.account.at, s.account.dry = s.at, s.rule.Policy.DryRun
 	return nil
 }
 

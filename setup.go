@@ -41,6 +41,7 @@ func setup(c *caddy.Controller) error {
 		g.add(s, thePool)
 		if s.force != "" {
 			s.forced = g.force(rooted(config.Root, s.force), thePool)
+			s.account.forced = s.forced
 		}
 	}
 	b := newBlock(stanzas)
@@ -105,7 +106,13 @@ func generationOf(c *caddy.Controller) *generation {
 	}
 	g := new(generation)
 	c.Set(generationKey{}, g)
-	c.OnStartup(func() error { g.awaitForced(); thePool.join(g); return nil })
+	c.OnStartup(func() error {
+		g.awaitForced()
+		if err := thePool.join(g); err != nil {
+			return plugin.Error(name, err)
+		}
+		return nil
+	})
 	c.OnShutdown(func() error { thePool.leave(g); return nil })
 	c.OnRestartFailed(func() error { thePool.abandon(); return nil })
 	hookStartup()

@@ -163,8 +163,9 @@ func TestImports(t *testing.T) {
 		"plugin/verdict": {},
 		"plugin/check":   {},
 		"plugin/wire":    {},
+		"plugin/status":  {},
 		"plugin/answer":  {"plugin/verdict"},
-		".":              {"plugin/verdict", "plugin/check", "plugin/answer", "plugin/wire"},
+		".":              {"plugin/verdict", "plugin/check", "plugin/answer", "plugin/wire", "plugin/status"},
 		"cmd/coredns":    {"."},
 		"cmd/demo":       {".", "plugin/verdict"},
 		"bench/qps":      {"bench/measure"},
@@ -223,6 +224,7 @@ func TestWallClock(t *testing.T) {
 		"pause":    "health.go",               // tells queries the hour, for the warm-up
 		"Brief":    "plugin/verdict/brief.go", // says since when, the same
 		"validity": "plugin/check/reason.go",  // of a certificate
+		"stamp":    "plugin/status/api.go",    // shows an instant
 	}
 	for _, s := range sources(t, false) {
 		if strings.HasPrefix(s.path, "bench/") || strings.HasPrefix(s.path, "cmd/") {

@@ -43,7 +43,6 @@ func TestObserve(t *testing.T) {
 	}
 	for o := Whole; o <= Closed; o++ {
 		if told[o] == 0 && o != Sample { // which the cases have none of, being one of many
-
 			t.Errorf("no case comes out %s", o)
 		}
 	}

@@ -8,6 +8,9 @@ import (
 	"github.com/miekg/dns"
 )
 
+// Host is the host that a record names, if it is one that names a host, and the port, 0 if it names none.
+func Host(rr dns.RR) (host string, port uint16) { return target(rr) }
+
 // target is the host that a record names, and the port, 0 if it names none. Of the root name, with which SRV and MX say
 // that there is no such service (RFC 2782, RFC 7505), nothing is to be found; for SVCB and HTTPS it stands for the owner
 // (RFC 9460, section 2.5). A record without the name that it should have counts as one with the root name.
