@@ -55,7 +55,7 @@ func (v *viewer) explain(ctx context.Context, b *block, z *zone, q status.Questi
 	}
 	s.Stanza = z.stanza.account.at
 	s.step("the stanza at %s judges it, by its zone %s", s.Stanza, z.name)
-	m, err := v.below(ctx, b, question{q.Name, dns.StringToType[q.Type]})
+	m, err := v.below(ctx, b, asking{question{q.Name, dns.StringToType[q.Type]}, q.DNSSEC})
 	if err != nil {
 		return s.Explanation, err
 	}
@@ -74,6 +74,14 @@ func (v *viewer) explain(ctx context.Context, b *block, z *zone, q status.Questi
 // watched completes a story with what is known of the targets in it.
 func (v *viewer) watched(ctx context.Context, e *explainer, s *story) error {
 	known := make(map[verdict.Target]status.Target)
+	err := v.pool.consult(ctx, func() {
+		if !v.pool.isolation.since.IsZero() {
+			s.step("no target answers just now, so that none is taken down for it: our own network may be lost")
+		}
+	})
+	if err != nil {
+		return err
+	}
 	for targets := range slices.Chunk(e.targets, rowsATurn) {
 		err := v.pool.consult(ctx, func() {
 			for _, t := range targets {
@@ -93,21 +101,27 @@ func (v *viewer) watched(ctx context.Context, e *explainer, s *story) error {
 	return nil
 }
 
-// asking is a question to the plugins below a block.
+// asking is a question to the plugins below.
 type asking struct {
-	*block
 	question
+	do bool // with signatures
+}
+
+// toBlock is a question to those of one block.
+type toBlock struct {
+	*block
+	asking
 }
 
 // below is what the plugins below a block answer, or answered a moment ago. It is nil if that is of no use.
-func (v *viewer) below(ctx context.Context, b *block, q question) (*dns.Msg, error) {
+func (v *viewer) below(ctx context.Context, b *block, q asking) (*dns.Msg, error) {
 	v.mu.Lock()
-	last, ok := v.told[asking{b, q}]
+	last, ok := v.told[toBlock{b, q}]
 	v.mu.Unlock()
 	if ok && time.Since(last.at) < toldFor {
 		return last.msg, nil
 	}
-	m := b.learner.inquire(ctx, q)
+	m := b.learner.inquire(ctx, q.message())
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -116,8 +130,17 @@ func (v *viewer) below(ctx context.Context, b *block, q question) (*dns.Msg, err
 	if len(v.told) >= maxTold {
 		clear(v.told)
 	}
-	v.told[asking{b, q}] = told{m, time.Now()}
+	v.told[toBlock{b, q}] = told{m, time.Now()}
 	return m, nil
+}
+
+// message is the question as it goes out.
+func (q asking) message() *dns.Msg {
+	m := q.question.message()
+	if q.do {
+		m.SetEdns0(4096, true)
+	}
+	return m
 }
 
 // told is an answer, and when it was given.
@@ -240,7 +263,7 @@ type peeking struct{ *stanza }
 func (p peeking) Look(_ string, addr netip.Addr, port uint16, _ uint32) verdict.Brief {
 	worst := verdict.BriefUnchecked
 	for _, t := range p.targets(netip.AddrPortFrom(addr, port)) {
-		worst = verdict.Worse(worst, p.pool.board.peek(t))
+		worst = verdict.Worse(worst, p.peek(t))
 	}
 	if p.forced != nil {
 		return p.forced.orders.Load().of(addr).on(worst)
@@ -267,12 +290,15 @@ func (s *stanza) targets(at netip.AddrPort) []seeded {
 	return all
 }
 
-// peek is what the board says of a target.
-func (b *board) peek(t seeded) verdict.Brief {
-	if e := b.find(&t.Target, hashOf(&t.Target, t.seed)); e != nil {
+// peek is what ask says of a target, without a note.
+func (s *stanza) peek(t seeded) verdict.Brief {
+	if e := s.pool.board.find(&t.Target, hashOf(&t.Target, t.seed)); e != nil {
 		if raw := e.verdict.Load(); raw != gone {
 			return verdict.Brief(raw)
 		}
+	}
+	if s.account.full.Load() || s.pool.full.Load() {
+		return verdict.BriefUnchecked
 	}
 	return 0
 }

@@ -163,6 +163,7 @@ func (p *pool) wake(g *generation) {
 		}
 	}
 	p.blocks.Store(&blocks)
+	p.viewer.spoilt.Store(true)
 	if p.stop == nil { // after a reload, what is watched is mostly known, and readiness must not flicker
 		p.awaited.Store(&awaited)
 	}
@@ -196,6 +197,7 @@ func (p *pool) leave(g *generation) {
 		p.stop = nil
 		p.lore = nil
 		p.blocks.Store(nil)
+		p.viewer.spoilt.Store(true)
 		p.clearMetrics()
 	}
 }

@@ -67,6 +67,13 @@ type question struct {
 	qtype uint16
 }
 
+// message is the question as it goes out.
+func (q question) message() *dns.Msg {
+	m := new(dns.Msg)
+	m.SetQuestion(q.name, q.qtype)
+	return m
+}
+
 // lesson is what is known of a question.
 type lesson struct {
 	question
@@ -298,12 +305,12 @@ func (l *learner) ask(x *lesson, now time.Time) {
 		a := answered{lesson: x}
 		defer func() { l.answered <- a }()
 		defer survive("the question for " + x.name)
-		a.msg = l.inquire(context.Background(), x.question)
+		a.msg = l.inquire(context.Background(), x.message())
 	})
 }
 
 // inquire asks the plugins below, until ctx ends at the latest. It returns nil for an answer of no use.
-func (l *learner) inquire(ctx context.Context, q question) *dns.Msg {
+func (l *learner) inquire(ctx context.Context, m *dns.Msg) *dns.Msg {
 	next := l.next.Load()
 	if next == nil {
 		return nil
@@ -311,8 +318,6 @@ func (l *learner) inquire(ctx context.Context, q question) *dns.Msg {
 	own, cancel := until(l.context(), l.quit)
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	m := new(dns.Msg)
-	m.SetQuestion(q.name, q.qtype)
 	var w inquirer
 	if _, err := plugin.NextOrFailure(name, *next, own, &w, m); err != nil || w.reply == nil || w.reply.Truncated {
 		return nil

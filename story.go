@@ -81,7 +81,7 @@ func (d *decision) reason(e *explainer) string {
 	}
 	switch d.Outcome {
 	case answer.Whole:
-		return fmt.Sprintf("all %d are fit, and go out", total)
+		return fmt.Sprintf("all %d are fit, and go out%s", n.primaries, n.spare())
 	case answer.Sample:
 		return fmt.Sprintf("all %d are fit, and the limit is %d: %s", n.primaries, d.Limit, d.drawn(e))
 	case answer.Thinned:
@@ -102,6 +102,18 @@ func (d *decision) reason(e *explainer) string {
 
 // numbers are how many candidates are what.
 type numbers struct{ primaries, fit, backups, drained int }
+
+// spare says what is kept back.
+func (n numbers) spare() string {
+	text := ""
+	if n.backups > 0 {
+		text += fmt.Sprintf("; %s not needed", were(n.backups, "backup is", "backups are"))
+	}
+	if n.drained > 0 {
+		text += fmt.Sprintf("; %s not needed", were(n.drained, "drained one is", "drained ones are"))
+	}
+	return text
+}
 
 func (d *decision) count() numbers {
 	n := numbers{primaries: d.Primaries}
@@ -208,7 +220,9 @@ func (d *decision) fate(c answer.Candidate, m *status.Member) string {
 	case !m.Served:
 		return "fit, but not drawn"
 	case c.Verdict.State() == verdict.Unknown:
-		return d.unknown(m)
+		return unknown(m)
+	case c.Verdict.State() == verdict.Unchecked && len(m.Checks) > 0:
+		return "not watched, for there are as many targets as there may be (max_targets): served unchecked"
 	case c.Verdict.State() == verdict.Unchecked && !m.Within && c.Addr.IsValid():
 		return "outside of within, served unchecked"
 	case c.Verdict.State() == verdict.Unchecked:
@@ -231,13 +245,9 @@ func blame(m *status.Member) string {
 }
 
 // unknown says why nothing is known of an address.
-func (d *decision) unknown(m *status.Member) string {
-	watched := slices.ContainsFunc(m.Checks, func(a status.Asked) bool { return a.Watched })
-	switch {
-	case watched:
+func unknown(m *status.Member) string {
+	if slices.ContainsFunc(m.Checks, func(a status.Asked) bool { return a.Watched }) {
 		return "not decided yet, so it is served"
-	case d.stanza.account.full.Load() || d.stanza.pool.full.Load():
-		return "not watched, for there are as many targets as there may be (max_targets): served unchecked"
 	}
 	return "not watched yet, so it is served"
 }

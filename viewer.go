@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
@@ -30,17 +31,18 @@ var errBusy = errors.New("the pool did not say in time")
 
 // viewer shows the pool. However many look, it troubles the loop no more than now and then, and a little at a time.
 type viewer struct {
-	pool  *pool
-	turn  chan struct{} // held by whoever makes a snapshot
-	last  *status.Snapshot
-	stale time.Time // when the last one is too old
+	pool   *pool
+	turn   chan struct{} // held by whoever makes a snapshot
+	last   *status.Snapshot
+	stale  time.Time   // when the last one is too old
+	spoilt atomic.Bool // it shows another generation
 
 	mu   sync.Mutex // held to look at what was answered below
-	told map[asking]told
+	told map[toBlock]told
 }
 
 func newViewer(p *pool) *viewer {
-	return &viewer{pool: p, turn: make(chan struct{}, 1), told: make(map[asking]told)}
+	return &viewer{pool: p, turn: make(chan struct{}, 1), told: make(map[toBlock]told)}
 }
 
 // Snapshot is how things stood a moment ago.
@@ -52,7 +54,7 @@ func (v *viewer) Snapshot(ctx context.Context) (*status.Snapshot, error) {
 		return nil, ctx.Err()
 	}
 	began := time.Now()
-	if v.last != nil && began.Before(v.stale) {
+	if spoilt := v.spoilt.Swap(false); v.last != nil && !spoilt && began.Before(v.stale) {
 		return v.last, nil
 	}
 	shot := &status.Snapshot{Taken: steady(began)}

@@ -146,7 +146,7 @@ func filterOf(r *http.Request) Filter {
 // questionOf reads what to explain.
 func questionOf(r *http.Request) (Question, error) {
 	v := r.URL.Query()
-	q := Question{Name: strings.ToLower(dns.Fqdn(v.Get("name"))), Type: strings.ToUpper(v.Get("type"))}
+	q := Question{Name: strings.ToLower(dns.Fqdn(v.Get("name"))), Type: strings.ToUpper(v.Get("type")), DNSSEC: v.Get("do") == "1"}
 	if _, ok := dns.IsDomainName(q.Name); !ok || v.Get("name") == "" {
 		return q, fmt.Errorf("name %q is no domain name: want one such as www.example.org", v.Get("name"))
 	}

@@ -10,6 +10,7 @@ type Question struct {
 	Name   string
 	Type   string       // such as A
 	Client netip.Prefix // who asks; the zero value for nobody in particular
+	DNSSEC bool         // with the signatures (the DO bit)
 }
 
 // Explanation is how an answer of one server block comes about, as it would go out now.
