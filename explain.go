@@ -54,7 +54,7 @@ func (v *viewer) explain(ctx context.Context, b *block, z *zone, q status.Questi
 		return s.Explanation, nil
 	}
 	s.Stanza = z.stanza.account.at
-	s.step("the stanza at %s judges it, by its zone %s", s.Stanza, z.name)
+	s.step("the stanza at %s judges it: it is in its zone, %s", s.Stanza, z.name)
 	m, err := v.below(ctx, b, asking{question{q.Name, dns.StringToType[q.Type]}, q.DNSSEC})
 	if err != nil {
 		return s.Explanation, err

@@ -81,6 +81,9 @@ func (d *decision) reason(e *explainer) string {
 	}
 	switch d.Outcome {
 	case answer.Whole:
+		if n.primaries == 1 {
+			return "the one that counts is fit, and goes out" + n.spare()
+		}
 		return fmt.Sprintf("all %d are fit, and go out%s", n.primaries, n.spare())
 	case answer.Sample:
 		return fmt.Sprintf("all %d are fit, and the limit is %d: %s", n.primaries, d.Limit, d.drawn(e))

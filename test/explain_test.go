@@ -221,7 +221,7 @@ func TestExplainSteps(t *testing.T) {
 	v.settled(3, 1)
 	v.ask("cap.example.org A")
 	for question, want := range map[string]string{
-		"thin.example.org A":        "by its zone example.org.",
+		"thin.example.org A":        "it is in its zone, example.org.",
 		"signed.example.org A do=1": "a DNSSEC signature covers it",
 		"exempt.example.org A":      "exempts it",
 		"nowhere.example.org A":     "no positive answer",

@@ -73,8 +73,14 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 		v.Sort = sortNames[0]
 	}
 	names := shot.names(v.Filter)
+	if v.Sort == sortNames[0] {
+		shot.troubleFirst(names)
+	}
 	v.NamePage = pagerOf(r, "names", len(names), namesAPage)
 	v.Names = s.nameRows(r.Context(), names[v.NamePage.First:v.NamePage.Last])
+	if v.Sort == sortNames[0] {
+		slices.SortStableFunc(v.Names, func(a, b nameRow) int { return cmp.Compare(b.trouble(), a.trouble()) })
+	}
 	all := shot.targets(v.Filter)
 	order(all, v.Sort)
 	v.Page = pagerOf(r, "page", len(all), targetsAPage)
@@ -189,6 +195,35 @@ func rank(t *Target) int {
 		return 3
 	}
 	return 4
+}
+
+// troubles are the outcomes that are worth a look, the worst one last.
+var troubles = []string{"thin", "backup", "open", "closed"}
+
+// trouble says how bad an answer is, as it would go out now.
+func (row *nameRow) trouble() int {
+	worst := -1
+	for _, e := range row.Now {
+		worst = max(worst, slices.Index(troubles, e.Outcome))
+	}
+	return worst
+}
+
+// troubleFirst puts those names first whose last answer was the worst, or that have a target which is down. The others keep
+// their order.
+func (s *Snapshot) troubleFirst(names []*Name) {
+	worst := make(map[string]int)
+	for i := range s.Targets {
+		if t := &s.Targets[i]; t.State == "down" {
+			worst[t.Name] = 1
+		}
+	}
+	for _, n := range names {
+		for _, a := range n.Answers {
+			worst[n.Name] = max(worst[n.Name], 1+slices.Index(troubles, a.Outcome))
+		}
+	}
+	slices.SortStableFunc(names, func(a, b *Name) int { return cmp.Compare(worst[b.Name], worst[a.Name]) })
 }
 
 // key is a word that stands for others on the page.
