@@ -76,6 +76,7 @@ type pool struct {
 	warming     bool                      // a stanza has use for the clock
 	schedule    schedule
 	isolation   isolation
+	herald      herald
 	nextSweep   time.Time
 	recording   bool            // somebody can look at the status
 	changes     []status.Change // the latest, while somebody can
@@ -134,6 +135,7 @@ func (p *pool) run(ctx context.Context) {
 	for !p.loop(ctx, &probes) {
 		p.reset()
 	}
+	p.herald.tell(time.Now().Add(time.Second))
 	for _, w := range p.line.close() {
 		p.schedule.done(w)
 	}
@@ -181,6 +183,7 @@ func (p *pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 		case <-timer.C:
 		}
 		now := time.Now()
+		p.herald.tell(now)
 		if !now.Before(p.nextSweep) {
 			p.sweep(now)
 		}
@@ -193,7 +196,7 @@ func (p *pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 // pause is how long the loop may rest. It tells queries the time before.
 func (p *pool) pause(now time.Time) time.Duration {
 	p.clock.Store(uint64(steady(now).UnixMilli()))
-	wait := min(p.schedule.wait(now), p.nextSweep.Sub(now))
+	wait := min(p.schedule.wait(now), p.nextSweep.Sub(now), p.herald.wait(now))
 	if p.warming {
 		wait = min(wait, time.Second)
 	}
@@ -284,13 +287,17 @@ func (p *pool) transition(w *watch, before verdict.State, v verdict.Verdict, now
 	targets[before].Dec()
 	targets[v.State].Inc()
 	w.check.transitions[v.State].Inc()
-	p.keepChange(w, v, now)
-	switch {
-	case v.State == verdict.Down:
-		log.Warningf("%s is down after %s of %s: %s", w.entry.target.Addr, times(w.check.pace.Fall, "failure"), w.check.name, v.Reason)
-	case before == verdict.Down:
-		log.Infof("%s is up after %s of %s", w.entry.target.Addr, times(w.check.pace.Rise, "success"), w.check.name)
-	default:
+	if before == verdict.Unknown && v.State == verdict.Up {
 		log.Debugf("%s is up, says its first %s", w.entry.target.Addr, w.check.name)
+		return
 	}
+	p.keepChange(w, v, now)
+	if !p.herald.mayTell(sumOf{w.check.name, v.State, v.Reason}, now) {
+		return
+	}
+	if v.State == verdict.Down {
+		log.Warningf("%s is down after %s of %s: %s", w.entry.target.Addr, times(w.check.pace.Fall, "failure"), w.check.name, v.Reason)
+		return
+	}
+	log.Infof("%s is up after %s of %s", w.entry.target.Addr, times(w.check.pace.Rise, "success"), w.check.name)
 }
