@@ -229,3 +229,27 @@ func TestStory(t *testing.T) {
 		}
 	})
 }
+
+// BenchmarkTurn is what a turn of the loop takes that shows targets, among many.
+func BenchmarkTurn(b *testing.B) {
+	s := upBoard(100_000)
+	shot := new(status.Snapshot)
+	shard := 0
+	for b.Loop() {
+		if shard >= boardShards {
+			shard, shot.Targets = 0, shot.Targets[:0]
+		}
+		shard = s.pool.rows(shard, shot)
+	}
+}
+
+// BenchmarkSighting is what a query pays to note a name that is known.
+func BenchmarkSighting(b *testing.B) {
+	s := new(sightings)
+	q := &dns.Question{Name: "www.example.org.", Qtype: dns.TypeA}
+	r := answer.Report{Outcome: answer.Thinned, Kept: 3, Total: 4}
+	b.ReportAllocs()
+	for b.Loop() {
+		s.note(q, r)
+	}
+}

@@ -284,3 +284,17 @@ func TestSplit(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkPage makes the first page of many targets, without what the plugins below take.
+func BenchmarkPage(b *testing.B) {
+	for _, n := range []int{100, 10_000, 100_000} {
+		b.Run(fmt.Sprintf("%d targets", n), func(b *testing.B) {
+			s := newServer("localhost:9253", newFarm(n))
+			r := httptest.NewRequest("GET", "/", nil)
+			r.Host = "localhost"
+			for b.Loop() {
+				s.http.Handler.ServeHTTP(httptest.NewRecorder(), r)
+			}
+		})
+	}
+}
