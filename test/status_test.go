@@ -228,6 +228,10 @@ func TestStatusAddresses(t *testing.T) {
 	}
 	v.ask("www.example.org A")
 	v.mustReload(strings.ReplaceAll(showing, "STATUS", shared))
+	var summary struct{ Stanzas []struct{ At string } }
+	if s.json("http://127.0.0.1:"+shared+"/v1/summary", &summary); len(summary.Stanzas) != 1 {
+		t.Errorf("after the reload the status has %d stanzas", len(summary.Stanzas))
+	}
 	if status, _ := s.get("http://127.0.0.1:" + own + "/v1/summary"); status != 0 {
 		t.Error("the listener of the stanza that is gone answers")
 	}
