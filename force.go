@@ -28,6 +28,9 @@ const (
 // forceWords are the words for them in a file.
 var forceWords = map[string]force{"up": forceUp, "down": forceDown, "drain": forceDrain}
 
+// String is the word for it in a file, empty for none.
+func (f force) String() string { return [...]string{"", "up", "down", "drain"}[f] }
+
 // on is what an address counts as that is believed to be v.
 func (f force) on(v verdict.Brief) verdict.Brief {
 	switch {

@@ -19,6 +19,7 @@ type generation struct {
 	learners []*learner // of its blocks
 	files    map[string]*forceFile
 	notices  map[clusterAt]*notices
+	shows    []showAt // where the status is to be shown
 	stage    stage
 }
 
@@ -33,10 +34,13 @@ const (
 // account is what one stanza has in the pool.
 type account struct {
 	generation *generation
+	at         string // file and line of the stanza
 	zones      string // of the stanza; tells it from others with the same checks
 	within     networks
 	checks     []checkSpec
 	annotated  *annotated // nil if the stanza heeds no annotations
+	forced     *forceFile // nil if the stanza names none
+	dry        bool
 	warms      bool
 	max        int // of targets
 	targets    int // that it was the first to ask for; the loop's
@@ -50,6 +54,9 @@ func (g *generation) add(s *parsedStanza, p *pool) {
 	s.pool = p
 	s.account.generation = g
 	g.accounts = append(g.accounts, s.account)
+	if s.show != nil {
+		g.shows = append(g.shows, *s.show)
+	}
 }
 
 // checkSpec is one check line of a stanza, with the stanza's pace.
@@ -119,10 +126,13 @@ func (p *pool) do(f func()) {
 }
 
 // join makes a generation known, before its servers listen. What it checks at another pace takes over the verdicts, but
-// nothing new is probed before it is confirmed.
-func (p *pool) join(g *generation) {
+// nothing new is probed before it is confirmed. It fails if the status cannot be shown where the generation wants that.
+func (p *pool) join(g *generation) error {
 	p.life.Lock()
 	defer p.life.Unlock()
+	if err := p.open(g); err != nil {
+		return err
+	}
 	p.do(func() {
 		if len(p.generations) == 0 {
 			p.reset() // what a stopped pool believed is of no use any more
@@ -130,6 +140,7 @@ func (p *pool) join(g *generation) {
 		p.generations = append(p.generations, g)
 		p.recast(time.Now())
 	})
+	return nil
 }
 
 // confirm says that the generation's servers run. It starts the loop if need be.
@@ -137,6 +148,12 @@ func (p *pool) confirm(g *generation) {
 	p.life.Lock()
 	defer p.life.Unlock()
 	p.do(func() { p.confirmed(g, time.Now()) })
+	if g.stage == confirmed {
+		if err := p.open(g); err != nil { // it does nothing, unless g was taken for one that failed
+			log.Error(err)
+		}
+	}
+	p.tidy()
 	p.wake(g)
 	if g.stage != confirmed || p.stop != nil {
 		return
@@ -159,7 +176,9 @@ func (p *pool) wake(g *generation) {
 	}
 	var awaited []*census
 	p.lore = make(map[string]*learner)
+	var blocks []*block
 	for _, l := range g.learners {
+		blocks = append(blocks, l.block)
 		if _, twice := p.lore[l.keys]; twice {
 			p.lore[l.keys] = nil // a view or an address tells them apart, and after an edit nobody knows which is which
 		} else {
@@ -173,6 +192,8 @@ func (p *pool) wake(g *generation) {
 			l.start(nil)
 		}
 	}
+	p.blocks.Store(&blocks)
+	p.viewer.spoilt.Store(true)
 	if p.stop == nil { // after a reload, what is watched is mostly known, and readiness must not flicker
 		p.awaited.Store(&awaited)
 	}
@@ -200,11 +221,14 @@ func (p *pool) leave(g *generation) {
 			p.recast(time.Now())
 		}
 	})
+	p.tidy()
 	g.awaitReleased()
 	if last && p.stop != nil {
 		p.stop()
 		p.stop = nil
 		p.lore = nil
+		p.blocks.Store(nil)
+		p.viewer.spoilt.Store(true)
 		p.clearMetrics()
 	}
 }
@@ -230,6 +254,7 @@ func (p *pool) abandon() {
 		p.generations = slices.DeleteFunc(p.generations, func(g *generation) bool { return g.stage == candidate })
 		p.recast(time.Now())
 	})
+	p.tidy()
 }
 
 // confirmed is confirm on the loop. The generation now stands for the targets that it shares with earlier ones.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
 )
@@ -61,9 +62,14 @@ type pool struct {
 
 	kubernetes Kubernetes // nil where that is not linked; set before anything starts
 
-	life sync.Mutex          // held by a start, a stop, or a change of generations; never by a query or the loop
-	stop func()              // ends the loop and waits for it; nil while it does not run
-	lore map[string]*learner // of the confirmed generation, by the keys of their blocks
+	sightings atomic.Pointer[sightings] // names that queries asked for; nil while nobody can look
+	blocks    atomic.Pointer[[]*block]  // of the confirmed generation
+	viewer    *viewer
+
+	life  sync.Mutex          // held by a start, a stop, or a change of generations; never by a query or the loop
+	stop  func()              // ends the loop and waits for it; nil while it does not run
+	lore  map[string]*learner // of the confirmed generation, by the keys of their blocks
+	desks map[string]*desk    // where the status is shown, by address
 
 	// The rest belongs to the loop while it runs, else to whoever holds life.
 	generations []*generation
@@ -77,12 +83,16 @@ type pool struct {
 	warming     bool                      // a stanza has use for the clock
 	schedule    schedule
 	isolation   isolation
+	herald      herald
 	nextSweep   time.Time
+	recording   bool            // somebody can look at the status
+	changes     []status.Change // the latest, while somebody can
+	changed     uint64          // how many there were
 }
 
 func newPool() *pool {
 	bound := min(maxInFlight, max(descriptors()/4, minInFlight))
-	return &pool{
+	p := &pool{
 		wanted:    make(chan want, wantedBuffer),
 		notes:     make(chan string, 64),
 		orders:    make(chan func()),
@@ -97,7 +107,10 @@ func newPool() *pool {
 		owners:    make(map[verdict.Target]int),
 		forced:    make(map[string]*forceFile),
 		notices:   make(map[clusterAt]*notices),
+		desks:     make(map[string]*desk),
 	}
+	p.viewer = newViewer(p)
+	return p
 }
 
 // miss hands a target to the pool, if there is room for it.
@@ -131,6 +144,7 @@ func (p *pool) run(ctx context.Context) {
 	for !p.loop(ctx, &probes) {
 		p.reset()
 	}
+	p.herald.tell(time.Now().Add(time.Second))
 	for _, w := range p.line.close() {
 		p.schedule.done(w)
 	}
@@ -181,6 +195,7 @@ func (p *pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 		case <-timer.C:
 		}
 		now := time.Now()
+		p.herald.tell(now)
 		if !now.Before(p.nextSweep) {
 			p.sweep(now)
 		}
@@ -193,7 +208,7 @@ func (p *pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 // pause is how long the loop may rest. It tells queries the time before.
 func (p *pool) pause(now time.Time) time.Duration {
 	p.clock.Store(uint64(steady(now).UnixMilli()))
-	wait := min(p.schedule.wait(now), p.nextSweep.Sub(now))
+	wait := min(p.schedule.wait(now), p.nextSweep.Sub(now), p.herald.wait(now))
 	if p.warming {
 		wait = min(wait, time.Second)
 	}
@@ -257,6 +272,7 @@ func (p *pool) settle(r probeResult, now time.Time) {
 		return
 	}
 	w.check.count(r.err, r.took)
+	w.remember(p.recording, r)
 	w.failing = r.err != nil
 	if p.isolation.withholds(w, r.err != nil, len(p.watches), now) {
 		p.schedule.add(w, w.started.add(w.check.shorten(w.check.pace.Fast)))
@@ -265,7 +281,7 @@ func (p *pool) settle(r probeResult, now time.Time) {
 	before := w.machine.State()
 	v, wait := w.machine.Step(w.check.pace, r.err, steady(now))
 	if v.State != before {
-		p.transition(w, before, v)
+		p.transition(w, before, v, now)
 	}
 	if !v.State.Fit() {
 		p.release(w)
@@ -286,16 +302,21 @@ func (p *pool) settle(r probeResult, now time.Time) {
 
 // transition counts a change of state, and logs it: nothing else about probes enters the log. That a new target answers
 // is no news.
-func (p *pool) transition(w *watch, before verdict.State, v verdict.Verdict) {
+func (p *pool) transition(w *watch, before verdict.State, v verdict.Verdict, now time.Time) {
 	targets[before].Dec()
 	targets[v.State].Inc()
 	w.check.transitions[v.State].Inc()
-	switch {
-	case v.State == verdict.Down:
-		log.Warningf("%s is down after %s of %s: %s", w.entry.target.Place(), times(w.check.pace.Fall, "failure"), w.question(), v.Reason)
-	case before == verdict.Down:
-		log.Infof("%s is up after %s of %s", w.entry.target.Place(), times(w.check.pace.Rise, "success"), w.question())
-	default:
+	if before == verdict.Unknown && v.State == verdict.Up {
 		log.Debugf("%s is up, says its first %s", w.entry.target.Place(), w.question())
+		return
 	}
+	p.keepChange(w, v, now)
+	if !p.herald.mayTell(sumOf{w.check.name, v.State, v.Reason}, now) {
+		return
+	}
+	if v.State == verdict.Down {
+		log.Warningf("%s is down after %s of %s: %s", w.entry.target.Place(), times(w.check.pace.Fall, "failure"), w.question(), v.Reason)
+		return
+	}
+	log.Infof("%s is up after %s of %s", w.entry.target.Place(), times(w.check.pace.Rise, "success"), w.question())
 }

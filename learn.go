@@ -67,6 +67,13 @@ type question struct {
 	qtype uint16
 }
 
+// message is the question as it goes out.
+func (q question) message() *dns.Msg {
+	m := new(dns.Msg)
+	m.SetQuestion(q.name, q.qtype)
+	return m
+}
+
 // lesson is what is known of a question.
 type lesson struct {
 	question
@@ -125,6 +132,13 @@ func (l *learner) want(q question) {
 
 // lacksOrigin reports whether there is something to ask, and no query has yet shown where questions come in.
 func (l *learner) lacksOrigin() bool { return l.known.Load() != nil && l.origin.Load() == nil }
+
+// cameFrom takes note of where a query came in, for questions that the status has.
+func (l *learner) cameFrom(ctx context.Context) {
+	if l.origin.Load() == nil {
+		l.origin.CompareAndSwap(nil, originOf(ctx))
+	}
+}
 
 // start lets the learner begin, unless its block has been stopped. Of a query it keeps where that came in.
 func (l *learner) start(from *origin) {
@@ -291,22 +305,21 @@ func (l *learner) ask(x *lesson, now time.Time) {
 		a := answered{lesson: x}
 		defer func() { l.answered <- a }()
 		defer survive("the question for " + x.name)
-		a.msg = l.inquire(x.question)
+		a.msg = l.inquire(context.Background(), x.message())
 	})
 }
 
-// inquire asks the plugins below. It returns nil for an answer of no use.
-func (l *learner) inquire(q question) *dns.Msg {
+// inquire asks the plugins below, until ctx ends at the latest. It returns nil for an answer of no use.
+func (l *learner) inquire(ctx context.Context, m *dns.Msg) *dns.Msg {
 	next := l.next.Load()
 	if next == nil {
 		return nil
 	}
-	ctx, cancel := until(l.context(), l.quit)
+	own, cancel := until(l.context(), l.quit)
 	defer cancel()
-	m := new(dns.Msg)
-	m.SetQuestion(q.name, q.qtype)
+	defer context.AfterFunc(ctx, cancel)()
 	var w inquirer
-	if _, err := plugin.NextOrFailure(name, *next, ctx, &w, m); err != nil || w.reply == nil || w.reply.Truncated {
+	if _, err := plugin.NextOrFailure(name, *next, own, &w, m); err != nil || w.reply == nil || w.reply.Truncated {
 		return nil
 	}
 	return w.reply

@@ -191,6 +191,9 @@ func (x *exchange) account(r answer.Report) {
 	if x.shown != nil {
 		*x.shown = r
 	}
+	if r.Outcome != answer.None || r.Signed {
+		x.sighted(r)
+	}
 	a := x.zone.stanza.account
 	if r.Signed {
 		skippedSigned.Inc()
@@ -205,6 +208,14 @@ func (x *exchange) account(r answer.Report) {
 		}
 		x.zone.stanza.pool.say("%s: too few of %d addresses are up, serving %d of them (all_down, min_up and dry_run of zone %s decide)",
 			x.request.Question[0].Name, r.Total, served, x.zone.name)
+	}
+}
+
+// sighted takes note of the answer where somebody can look at the status.
+func (x *exchange) sighted(r answer.Report) {
+	if seen := x.zone.stanza.pool.sightings.Load(); seen != nil {
+		seen.note(&x.request.Question[0], r)
+		x.block.learner.cameFrom(&x.mark)
 	}
 }
 

@@ -38,6 +38,7 @@ type parsedStanza struct {
 	quorum  quorum     // how many checks must pass
 	force   string     // the file of forced states, as the Corefile names it; empty for none
 	cluster *clusterAt // whose annotations are heeded; nil for none
+	show    *showAt    // nil if the stanza does not want the status to be shown
 	pace    verdict.Pace
 	at      string         // file and line where it begins
 	lines   map[string]int // where each property stands
@@ -169,6 +170,7 @@ func (s *parsedStanza) complete() error {
 	}
 	s.seal(s.pace)
 	s.account.zones = strings.Join(s.zones, " ")
+	s.account.at, s.account.dry = s.at, s.rule.Policy.DryRun
 	return nil
 }
 

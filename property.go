@@ -55,6 +55,7 @@ var properties = map[string]property{
 	"watch":       {usage: "NAME...", min: 1, max: -1, repeats: true, parse: parseWatch},
 	"preload":     {parse: parsePreload},
 	"annotations": {usage: "[KUBECONFIG [CONTEXT]]", max: 2, parse: parseAnnotations},
+	"status":      {usage: "[ADDRESS]", max: 1, parse: parseStatus},
 }
 
 func propertyNames() []string { return slices.Sorted(maps.Keys(properties)) }

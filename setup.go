@@ -41,6 +41,7 @@ func setup(c *caddy.Controller) error {
 		g.add(s, thePool)
 		if s.force != "" {
 			s.forced = g.force(rooted(config.Root, s.force), thePool)
+			s.account.forced = s.forced
 		}
 		if s.cluster != nil {
 			if err := g.heed(s, thePool); err != nil {
@@ -114,7 +115,13 @@ func generationOf(c *caddy.Controller) *generation {
 	}
 	g := new(generation)
 	c.Set(generationKey{}, g)
-	c.OnStartup(func() error { g.awaitForced(); thePool.join(g); return nil })
+	c.OnStartup(func() error {
+		g.awaitForced()
+		if err := thePool.join(g); err != nil {
+			return plugin.Error(name, err)
+		}
+		return nil
+	})
 	c.OnShutdown(func() error { thePool.leave(g); g.awaitUnnoticed(); return nil })
 	c.OnRestartFailed(func() error { thePool.abandon(); return nil })
 	hookStartup()

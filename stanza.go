@@ -47,24 +47,33 @@ func (s *stanza) judge(owner string, addr netip.Addr, port uint16, ttl uint32) v
 	return worst
 }
 
-// ask is what one check says. Its port is the one in its URL, else the record's, else its scheme's; and 0 where there are
-// no ports, as in icmp, whose check decides about that as if its URL had one.
+// ask is what one check says.
 func (s *stanza) ask(c *checkSpec, owner string, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
-	if port == 0 || c.portNamed {
-		port = c.port
-	}
-	id, seed := c.of(owner)
-	t := verdict.Target{Identity: id, Addr: netip.AddrPortFrom(addr, port)}
+	t, seed := c.target(owner, addr, port)
 	if e := s.pool.board.find(&t, hashOf(&t, seed)); e != nil {
 		if v, there := e.look(ttl); there {
 			return v
 		}
 	}
-	if port == 0 && !c.portNamed {
-		return verdict.BriefUnchecked // nobody says where to ask
+	if c.nowhere(t) {
+		return verdict.BriefUnchecked
 	}
 	return s.pool.miss(t, c, s.account, owner, ttl)
 }
+
+// target is what the check asks of an address in a record that names this port, and what finds it on the board. The port is
+// the one in the check's URL, else the record's, else the scheme's; and 0 where there are no ports, as in icmp, whose
+// check decides about that as if its URL had one.
+func (c *checkSpec) target(owner string, addr netip.Addr, port uint16) (verdict.Target, uint64) {
+	if port == 0 || c.portNamed {
+		port = c.port
+	}
+	id, seed := c.of(owner)
+	return verdict.Target{Identity: id, Addr: netip.AddrPortFrom(addr, port)}, seed
+}
+
+// nowhere reports whether nobody says where to ask.
+func (c *checkSpec) nowhere(t verdict.Target) bool { return t.Addr.Port() == 0 && !c.portNamed }
 
 // seat is where the verdict on an address stands.
 type seat struct {

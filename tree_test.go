@@ -163,12 +163,13 @@ func TestImports(t *testing.T) {
 		"plugin/verdict": {},
 		"plugin/check":   {},
 		"plugin/wire":    {},
+		"plugin/status":  {},
 		"plugin/answer":  {"plugin/verdict"},
 		// Of Kubernetes, only what reads annotations knows, and only what links it in depends on that.
 		"plugin/annotation": {"plugin/check"},
 		"plugin/services":   {},
 		"annotated":         {".", "plugin/annotation", "plugin/services"},
-		".":                 {"plugin/verdict", "plugin/check", "plugin/answer", "plugin/wire", "plugin/annotation"},
+		".":                 {"plugin/verdict", "plugin/check", "plugin/answer", "plugin/wire", "plugin/annotation", "plugin/status"},
 		"cmd/coredns":       {".", "annotated"},
 		"cmd/demo":          {".", "plugin/verdict"},
 		"cmd/image":         {},
@@ -231,6 +232,7 @@ func TestWallClock(t *testing.T) {
 		"Brief":    "plugin/verdict/brief.go",  // says since when, the same
 		"validity": "plugin/check/reason.go",   // of a certificate
 		"expiry":   "plugin/check/tlscheck.go", // the same
+		"stamp":    "plugin/status/api.go",     // shows an instant
 	}
 	for _, s := range sources(t, false) {
 		if strings.HasPrefix(s.path, "bench/") || strings.HasPrefix(s.path, "cmd/") {

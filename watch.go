@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
 )
@@ -24,12 +25,13 @@ type watch struct {
 	owner   string // in lower case
 	entry   *entry
 	machine verdict.Machine
-	doubted moment   // when the first of the failures that count began
-	asked   moment   // last seen asked for, by a sweep
-	started moment   // of the last probe
-	due     moment   // of the next
-	hold    *holding // if the check keeps connections
-	place   int32    // in its queue, or probing or parked
+	doubted moment          // when the first of the failures that count began
+	asked   moment          // last seen asked for, by a sweep
+	started moment          // of the last probe
+	due     moment          // of the next
+	hold    *holding        // if the check keeps connections
+	history *status.History // of its probes; nil while nobody can look
+	place   int32           // in its queue, or probing or parked
 	lane    lane
 	failing bool // the last probe failed
 	doubt   doubt
@@ -53,6 +55,17 @@ type probeResult struct {
 	err   error
 	took  time.Duration
 	held  *wire.Held // the connection, if it is to be kept
+}
+
+// remember keeps what a probe took, if somebody can look.
+func (w *watch) remember(recording bool, r probeResult) {
+	if !recording {
+		return
+	}
+	if w.history == nil {
+		w.history = new(status.History)
+	}
+	w.history.Add(r.took, r.err != nil)
 }
 
 // memory is the last verdict on a target that is watched no longer.
@@ -167,6 +180,9 @@ func (p *pool) forget(w *watch, now time.Time) {
 func (p *pool) sweep(now time.Time) {
 	p.nextSweep = now.Add(sweepEvery)
 	p.isolation.expire(now)
+	if seen := p.sightings.Load(); seen != nil {
+		seen.sweep()
+	}
 	for _, w := range p.watches {
 		if w.entry.asked.Swap(false) {
 			w.asked = when(now)

@@ -49,6 +49,7 @@ func TestCorefilesInTheDocs(t *testing.T) {
 		// Nothing listens beyond loopback, and nothing is asked there.
 		onLoopback := strings.Replace(corefile, " {\n", " {\n    bind 127.0.0.1\n", 1)
 		onLoopback = strings.ReplaceAll(onLoopback, "forward . 192.0.2.53", "forward . 127.0.0.1:9")
+		onLoopback = strings.ReplaceAll(onLoopback, "\n        status\n", "\n        status unix:status.sock\n") // a port may be taken
 		i, err := caddy.Start(input(onLoopback))
 		if err != nil {
 			t.Errorf("%v, for\n%s", err, corefile)

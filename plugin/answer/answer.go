@@ -29,6 +29,8 @@ type Rule struct {
 	Policy Policy
 	Health Health
 	Recall *Recall // of this rule alone; nil to look up every address each time
+	// Observe is told how each set was decided. It is nil for queries, which have nobody to tell.
+	Observe func(Decision)
 }
 
 // Rules finds what an answer is judged by.
@@ -112,6 +114,9 @@ func (room *scratch) thin() {
 		}
 		if s.signed {
 			room.report.Signed = true
+			if rule.Observe != nil {
+				rule.Observe(Decision{Owner: s.owner, Type: s.rrtype, Signed: true})
+			}
 			continue
 		}
 		s.rule = rule
@@ -140,6 +145,9 @@ func (room *scratch) judge(s *set) {
 		return
 	}
 	room.report.add(c)
+	if s.rule.Observe != nil {
+		room.observe(s, &c, nil)
+	}
 	if s.rule.Policy.DryRun {
 		return
 	}
@@ -173,10 +181,12 @@ func (r *Report) add(c choice) {
 // choice is what a rule makes of a set.
 type choice struct {
 	outcome Outcome
+	all     []candidate // those that go out first
 	served  []candidate // in the order in which they go out
 	instead []dns.RR    // what goes out in place of a set that was closed
 	total   int         // different ones in the set
 	ttl     uint32      // the highest TTL that a record may go out with
+	alone   bool        // health was not asked, since it could not change the answer
 }
 
 // judgeAddresses looks up the addresses of a set, and chooses among them.
@@ -185,9 +195,10 @@ func (room *scratch) judgeAddresses(s *set) choice {
 	if !known {
 		all = room.addresses(room.out.Answer, s)
 	}
-	c := choice{outcome: Whole, served: all, total: len(all), ttl: math.MaxUint32}
+	c := choice{outcome: Whole, all: all, served: all, total: len(all), ttl: math.MaxUint32}
 	p := &s.rule.Policy
 	if len(all) == 1 && p.AllDown == Serve {
+		c.alone = true
 		return c // health could not change the answer, so it is not asked for
 	}
 	ttl := uint32(math.MaxUint32)

@@ -99,7 +99,7 @@ func (room *scratch) tallyHints(t *tally, rr dns.RR) {
 	_, port := target(rr)
 	for _, kv := range parameters(rr) {
 		if ips := hints(kv); len(ips) > 1 { // one alone could not go
-			room.add(t, ips, port, rr.Header().Ttl)
+			room.add(t, ips, port, rr)
 		}
 	}
 	host, _ := room.followed(rr)
@@ -111,8 +111,12 @@ func (room *scratch) tallyHints(t *tally, rr dns.RR) {
 }
 
 // add adds the addresses of one parameter. Those that go out bound the TTL.
-func (room *scratch) add(t *tally, ips []net.IP, port uint16, ttl uint32) {
-	served, outcome := room.chooseHints(t, ips, port, ttl)
+func (room *scratch) add(t *tally, ips []net.IP, port uint16, rr dns.RR) {
+	served, outcome := room.chooseHints(t, ips, port, rr.Header().Ttl)
+	if t.rule.Observe != nil {
+		s := set{owner: t.owner, rrtype: rr.Header().Rrtype, rule: t.rule}
+		room.observe(&s, &choice{outcome: outcome, all: served[:len(ips)], served: served, ttl: t.rule.Policy.TTL.bound(served)}, rr)
+	}
 	t.outcome, t.ttl = max(t.outcome, outcome), min(t.ttl, t.rule.Policy.TTL.bound(served))
 	t.total += len(ips)
 	t.kept += len(served)
@@ -126,7 +130,8 @@ func (room *scratch) chooseHints(t *tally, ips []net.IP, port uint16, ttl uint32
 		all = make([]candidate, 0, len(ips))
 	}
 	for i, ip := range ips {
-		all = append(all, candidate{index: int32(i), verdict: t.look(ip, port, ttl)})
+		addr, _ := netip.AddrFromSlice(ip)
+		all = append(all, candidate{addr: addr.Unmap(), index: int32(i), verdict: t.look(ip, port, ttl)})
 	}
 	p := Policy{MinUp: t.rule.Policy.MinUp}
 	return p.chooseInOrder(all, room.draw)

@@ -8,6 +8,9 @@ import (
 	"github.com/miekg/dns"
 )
 
+// Host is the host that a record names, if it is one that names a host, and the port, 0 if it names none.
+func Host(rr dns.RR) (host string, port uint16) { return target(rr) }
+
 // target is the host that a record names, and the port, 0 if it names none. Of the root name, with which SRV and MX say
 // that there is no such service (RFC 2782, RFC 7505), nothing is to be found; for SVCB and HTTPS it stands for the owner
 // (RFC 9460, section 2.5). A record without the name that it should have counts as one with the root name.
@@ -56,7 +59,7 @@ func (room *scratch) followed(rr dns.RR) (host string, port uint16) {
 // are neither backups nor fixed addresses for them.
 func (room *scratch) judgeTargets(s *set) choice {
 	all := room.records(s)
-	c := choice{outcome: Whole, served: all, total: len(all), ttl: math.MaxUint32}
+	c := choice{outcome: Whole, all: all, served: all, total: len(all), ttl: math.MaxUint32}
 	policy := &s.rule.Policy
 	room.glue.read(room)
 	ttl := uint32(math.MaxUint32)
@@ -64,6 +67,7 @@ func (room *scratch) judgeTargets(s *set) choice {
 		a := &all[i]
 		host, port := room.followed(room.out.Answer[a.index])
 		if len(all) == 1 && policy.AllDown == Serve && room.lone(host) {
+			c.alone = true
 			return c // as for a set of one address
 		}
 		a.verdict = room.reach(inquiry{s.rule, s.owner, host, port, a.ttl})

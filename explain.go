@@ -1,0 +1,321 @@
+package multivalue
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/status"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	// toldFor is how long an answer of the plugins below is used again to explain with, maxTold how many there are.
+	toldFor = 5 * time.Second
+	maxTold = 1024
+)
+
+// Explain says how the answer to a question comes about on each server block that judges it. It asks the plugins below as a
+// query would, and lets the same code decide; but it only reads the board, so that nobody is watched for being looked at.
+func (v *viewer) Explain(ctx context.Context, q status.Question) (all []status.Explanation, err error) {
+	defer survive("explaining " + q.Name)
+	blocks := v.pool.blocks.Load()
+	if blocks == nil {
+		return nil, errors.New("no server of this Corefile runs yet")
+	}
+	for _, b := range *blocks {
+		z := b.zones.find(q.Name)
+		if z == nil {
+			continue
+		}
+		e, err := v.explain(ctx, b, z, q)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, e)
+	}
+	slices.SortStableFunc(all, func(a, b status.Explanation) int { return cmp.Compare(len(b.Zone), len(a.Zone)) })
+	return all, nil
+}
+
+func (v *viewer) explain(ctx context.Context, b *block, z *zone, q status.Question) (status.Explanation, error) {
+	s := story{Explanation: status.Explanation{
+		Block: b.learner.keys, Zone: z.name, Name: q.Name, Type: q.Type, Rcode: "NOERROR", Outcome: answer.None.String(),
+		Steps: []string{}, Sets: []status.Set{}, Records: []string{},
+	}}
+	if z.stanza == nil {
+		s.step("%s exempts it from what is judged, so that its answers pass as they are", z.name)
+		return s.Explanation, nil
+	}
+	s.Stanza = z.stanza.account.at
+	s.step("the stanza at %s judges it: it is in its zone, %s", s.Stanza, z.name)
+	m, err := v.below(ctx, b, asking{question{q.Name, dns.StringToType[q.Type]}, q.DNSSEC})
+	if err != nil {
+		return s.Explanation, err
+	}
+	if m == nil {
+		s.Rcode = ""
+		s.step("the plugins below gave no answer that can be used: they failed, or it is truncated")
+		return s.Explanation, nil
+	}
+	s.Rcode = dns.RcodeToString[m.Rcode]
+	s.step("the plugins below answer %s with %s", s.Rcode, times(len(m.Answer), "record"))
+	e := newExplainer(b, z, m, q)
+	e.judge(&s)
+	return s.Explanation, v.watched(ctx, e, &s)
+}
+
+// watched completes a story with what is known of the targets in it.
+func (v *viewer) watched(ctx context.Context, e *explainer, s *story) error {
+	known := make(map[verdict.Target]status.Target)
+	err := v.pool.consult(ctx, func() {
+		if !v.pool.isolation.since.IsZero() {
+			s.step("no target answers just now, so that none is taken down for it: our own network may be lost")
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for targets := range slices.Chunk(e.targets, rowsATurn) {
+		err := v.pool.consult(ctx, func() {
+			for _, t := range targets {
+				if w := v.pool.watchOf(&t.Target, t.seed); w != nil {
+					known[t.Target] = w.row()
+				}
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, d := range e.decisions {
+		s.tell(e, d, known)
+	}
+	s.close(e)
+	return nil
+}
+
+// asking is a question to the plugins below.
+type asking struct {
+	question
+	do bool // with signatures
+}
+
+// toBlock is a question to those of one block.
+type toBlock struct {
+	*block
+	asking
+}
+
+// below is what the plugins below a block answer, or answered a moment ago. It is nil if that is of no use.
+func (v *viewer) below(ctx context.Context, b *block, q asking) (*dns.Msg, error) {
+	v.mu.Lock()
+	last, ok := v.told[toBlock{b, q}]
+	v.mu.Unlock()
+	if ok && time.Since(last.at) < toldFor {
+		return last.msg, nil
+	}
+	m := b.learner.inquire(ctx, q.message())
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.told) >= maxTold {
+		clear(v.told)
+	}
+	v.told[toBlock{b, q}] = told{m, time.Now()}
+	return m, nil
+}
+
+// message is the question as it goes out.
+func (q asking) message() *dns.Msg {
+	m := q.question.message()
+	if q.do {
+		m.SetEdns0(4096, true)
+	}
+	return m
+}
+
+// told is an answer, and when it was given.
+type told struct {
+	msg *dns.Msg
+	at  time.Time
+}
+
+// explainer judges an answer that goes nowhere, and takes down how that is done. It leaves no trace.
+type explainer struct {
+	exchange
+	reply, thinned *dns.Msg
+	report         answer.Report
+	decisions      []decision
+	targets        []seeded
+}
+
+// decision is one about a set, by a stanza.
+type decision struct {
+	answer.Decision
+	stanza *stanza
+}
+
+// seeded is a target, with what finds it on the board.
+type seeded struct {
+	verdict.Target
+	seed  uint64
+	check *checkSpec
+}
+
+func newExplainer(b *block, z *zone, reply *dns.Msg, q status.Question) *explainer {
+	m := new(dns.Msg)
+	m.SetQuestion(q.Name, dns.StringToType[q.Type])
+	if q.Client.IsValid() {
+		subnet := &dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: uint8(q.Client.Bits()), Address: q.Client.Addr().AsSlice()}
+		if q.Client.Addr().Is6() {
+			subnet.Family = 2
+		}
+		m.SetEdns0(4096, false)
+		m.IsEdns0().Option = append(m.IsEdns0().Option, subnet)
+	}
+	return &explainer{exchange: exchange{ResponseWriter: new(inquirer), block: b, zone: z, request: m, quiet: true}, reply: reply}
+}
+
+// judge lets the answer be thinned. Where chance draws, one of the possible draws is shown, and always the same.
+func (e *explainer) judge(s *story) {
+	e.draw.IntN = func(int) int { return 0 }
+	e.thinned, e.report = answer.Thin(e.reply, e, &e.draw)
+	s.Outcome = e.report.Outcome.String()
+	for _, d := range e.decisions {
+		for _, c := range d.Candidates {
+			for _, at := range e.addresses(c) {
+				e.targets = append(e.targets, d.stanza.targets(d.Owner, at)...)
+			}
+		}
+	}
+}
+
+// Rule is the exchange's, with a health that leaves no trace, and somebody who listens.
+func (e *explainer) Rule(owner string) *answer.Rule {
+	rule := e.exchange.Rule(owner)
+	if rule == nil {
+		return nil
+	}
+	s := rule.Health.(*stanza)
+	return &answer.Rule{Types: rule.Types, Policy: rule.Policy, Health: peeking{s}, Observe: func(d answer.Decision) {
+		e.decisions = append(e.decisions, decision{d, s})
+	}}
+}
+
+// SOA is as much of it as is known.
+func (e *explainer) SOA(owner string) *dns.SOA {
+	if r := e.peek(owner, dns.TypeSOA); r != nil {
+		return r.soa
+	}
+	return nil
+}
+
+// Addresses are as many as are known.
+func (e *explainer) Addresses(host string, rrtype uint16) ([]netip.Addr, bool) {
+	if r := e.peek(host, rrtype); r != nil && (!r.foreign || e.block.confined) {
+		return r.addrs, true
+	}
+	return nil, false
+}
+
+func (e *explainer) peek(name string, qtype uint16) *reply {
+	if x := e.block.learner.lessons()[question{dns.CanonicalName(name), qtype}]; x != nil {
+		return x.reply.Load()
+	}
+	return nil
+}
+
+// addresses are where a candidate leads: itself, or the addresses of its host, with the port that it names.
+func (e *explainer) addresses(c answer.Candidate) []netip.AddrPort {
+	host, port := answer.Host(c.Record)
+	if c.Addr.IsValid() {
+		return []netip.AddrPort{netip.AddrPortFrom(c.Addr, port)}
+	}
+	var all []netip.AddrPort
+	for _, rr := range e.reply.Extra {
+		if addr, ok := answer.Address(rr); ok && dns.CanonicalName(rr.Header().Name) == dns.CanonicalName(host) {
+			all = append(all, netip.AddrPortFrom(addr, port))
+		}
+	}
+	for _, rrtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
+		addrs, _ := e.Addresses(host, rrtype)
+		for _, addr := range addrs {
+			if at := netip.AddrPortFrom(addr, port); !slices.Contains(all, at) {
+				all = append(all, at)
+			}
+		}
+	}
+	return all
+}
+
+// peeking is a stanza's health for whoever must not be taken for a query.
+type peeking struct{ *stanza }
+
+// Look is the stanza's, without a note that somebody asked.
+func (p peeking) Look(owner string, addr netip.Addr, port uint16, _ uint32) verdict.Brief {
+	said := verdict.BriefUnchecked
+	if p.within.allow(addr) {
+		said = p.together(owner, addr, port)
+	}
+	if p.forced != nil {
+		return p.forced.orders.Load().of(addr).on(said)
+	}
+	return said
+}
+
+// together is what judge says, without a note.
+func (p peeking) together(owner string, addr netip.Addr, port uint16) verdict.Brief {
+	all := make([]verdict.Brief, len(p.checks))
+	worst := verdict.BriefUnchecked
+	for i := range p.checks {
+		all[i] = p.peek(p.target(i, owner, netip.AddrPortFrom(addr, port)))
+		worst = verdict.Worse(worst, all[i])
+	}
+	if p.need > 0 {
+		return verdict.Quorum(all, p.need)
+	}
+	return worst
+}
+
+// target is what a check of the stanza asks of an address in a record that names this port.
+func (s *stanza) target(i int, owner string, at netip.AddrPort) seeded {
+	c := &s.checks[i]
+	t, seed := c.target(owner, at.Addr(), at.Port())
+	return seeded{t, seed, c}
+}
+
+// targets are what the stanza asks of it.
+func (s *stanza) targets(owner string, at netip.AddrPort) []seeded {
+	if !s.within.allow(at.Addr()) {
+		return nil
+	}
+	var all []seeded
+	for i := range s.checks {
+		if t := s.target(i, owner, at); !t.check.nowhere(t.Target) {
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
+// peek is what ask says of a target, without a note.
+func (s *stanza) peek(t seeded) verdict.Brief {
+	if e := s.pool.board.find(&t.Target, hashOf(&t.Target, t.seed)); e != nil {
+		if raw := e.verdict.Load(); raw != gone {
+			return verdict.Brief(raw)
+		}
+	}
+	if t.check.nowhere(t.Target) || s.account.full.Load() || s.pool.full.Load() {
+		return verdict.BriefUnchecked
+	}
+	return 0
+}

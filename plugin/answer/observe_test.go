@@ -1,0 +1,75 @@
+package answer
+
+import (
+	"math/rand/v2"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+)
+
+// What is told of the sets of an answer adds up to what is reported of it, in all cases of TestThin, and what is said to go
+// out is fit to the words of its outcome.
+func TestObserve(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) < 20 {
+		t.Fatalf("%d cases, %v", len(files), err)
+	}
+	told := make(map[Outcome]int)
+	for _, file := range files {
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sections := make(map[string]string)
+		for _, f := range archive.Files {
+			sections[f.Name] = string(f.Data)
+		}
+		m, w := message(t, sections), parseWorld(t, sections)
+		w.draw.IntN = rand.IntN
+		var sum Report
+		w.rule.Observe = func(d Decision) {
+			sum.Signed = sum.Signed || d.Signed
+			sum.Outcome = max(sum.Outcome, d.Outcome)
+			sum.Kept += d.Served
+			sum.Total += len(d.Candidates)
+			told[d.Outcome]++
+			d.check(t, file)
+		}
+		_, report := Thin(m, w, &w.draw)
+		if report.Enforced = 0; sum != report {
+			t.Errorf("%s: told of %+v, reported %+v", file, sum, report)
+		}
+	}
+	for o := Whole; o <= Closed; o++ {
+		if told[o] == 0 && o != Sample { // which the cases have none of, being one of many
+			t.Errorf("no case comes out %s", o)
+		}
+	}
+}
+
+// check holds a decision to itself.
+func (d *Decision) check(t *testing.T, file string) {
+	t.Helper()
+	bad, good := 0, 0
+	for i, c := range d.Candidates {
+		if c.Record == nil {
+			t.Errorf("%s: a candidate has no record", file)
+		}
+		if (c.Tier == unfit) != !c.Verdict.State().Fit() {
+			t.Errorf("%s: %s is %s", file, c.Verdict.State(), c.Tier)
+		}
+		switch {
+		case i < d.Served && !c.Verdict.State().Fit():
+			bad++
+		case c.Tier == primary:
+			good++
+		}
+	}
+	if !d.Alone && bad > 0 && d.Outcome != Open {
+		t.Errorf("%s: %d unfit go out, and it is %s", file, bad, d.Outcome)
+	}
+	if d.Outcome == Closed && d.Served > 0 || d.Outcome == Open && good >= d.Need {
+		t.Errorf("%s: %s, and %d of %d go out, need %d", file, d.Outcome, d.Served, len(d.Candidates), d.Need)
+	}
+}

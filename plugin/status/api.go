@@ -1,0 +1,216 @@
+package status
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	// defaultLimit and maxLimit are how many entries an answer has, unless it is told, and at the most.
+	defaultLimit = 100
+	maxLimit     = 1000
+)
+
+// quiet drops what net/http has to say about clients: nobody may fill the log by talking nonsense to us.
+var quiet = log.New(io.Discard, "", 0)
+
+// stamp is an instant as it is shown.
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// reply sends a body with its tag, or says that the client has it already.
+func reply(w http.ResponseWriter, r *http.Request, status int, media string, body []byte) {
+	sum := sha256.Sum256(body)
+	tag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+	w.Header().Set("ETag", tag)
+	if status == http.StatusOK && slices.Contains(strings.Split(strings.ReplaceAll(r.Header.Get("If-None-Match"), " ", ""), ","), tag) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	w.Header().Set("Content-Type", media)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body)
+	}
+}
+
+func replyJSON(w http.ResponseWriter, r *http.Request, v any) {
+	var body bytes.Buffer
+	encoder := json.NewEncoder(&body)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(v); err != nil {
+		refuse(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	reply(w, r, http.StatusOK, "application/json", body.Bytes())
+}
+
+// refuse says what is wrong, as JSON.
+func refuse(w http.ResponseWriter, status int, what string) {
+	body, _ := json.Marshal(map[string]string{"error": what})
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n'))
+}
+
+// snapshot gets one, or answers that there is none.
+func (s *Server) snapshot(w http.ResponseWriter, r *http.Request) *Snapshot {
+	shot, err := s.source.Snapshot(r.Context())
+	if err != nil {
+		w.Header().Set("Retry-After", "1")
+		refuse(w, http.StatusServiceUnavailable, err.Error())
+		return nil
+	}
+	return shot
+}
+
+func (s *Server) summary(w http.ResponseWriter, r *http.Request) {
+	if shot := s.snapshot(w, r); shot != nil {
+		replyJSON(w, r, shot.Summary)
+	}
+}
+
+func (s *Server) checks(w http.ResponseWriter, r *http.Request) {
+	if shot := s.snapshot(w, r); shot != nil {
+		replyJSON(w, r, map[string]any{"checks": orEmpty(shot.Checks)})
+	}
+}
+
+func (s *Server) targets(w http.ResponseWriter, r *http.Request) {
+	shot := s.snapshot(w, r)
+	if shot == nil {
+		return
+	}
+	key := func(t *Target) string { return t.Address.String() + " " + t.Check + " " + t.Pace }
+	list, err := cut(r, shot.targets(filterOf(r)), key)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	replyJSON(w, r, map[string]any{"targets": orEmpty(list.items), "total": list.total, "next": list.next})
+}
+
+func (s *Server) names(w http.ResponseWriter, r *http.Request) {
+	shot := s.snapshot(w, r)
+	if shot == nil {
+		return
+	}
+	list, err := cut(r, shot.names(filterOf(r)), func(n *Name) string { return n.Name })
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	replyJSON(w, r, map[string]any{"names": orEmpty(list.items), "total": list.total, "next": list.next})
+}
+
+func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
+	q, err := questionOf(r)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	all, err := s.source.Explain(r.Context(), q)
+	if err != nil {
+		refuse(w, http.StatusServiceUnavailable, err.Error())
+		return
+	}
+	replyJSON(w, r, map[string]any{"explanations": orEmpty(all)})
+}
+
+// orEmpty is a list that JSON shows as one though it is empty.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+func filterOf(r *http.Request) Filter {
+	q := r.URL.Query()
+	return Filter{Name: q.Get("name"), Address: q.Get("address"), State: q.Get("state"), Check: q.Get("check")}
+}
+
+// questionOf reads what to explain.
+func questionOf(r *http.Request) (Question, error) {
+	v := r.URL.Query()
+	q := Question{Name: strings.ToLower(dns.Fqdn(v.Get("name"))), Type: strings.ToUpper(v.Get("type")), DNSSEC: v.Get("do") == "1"}
+	if _, ok := dns.IsDomainName(q.Name); !ok || v.Get("name") == "" {
+		return q, fmt.Errorf("name %q is no domain name: want one such as www.example.org", v.Get("name"))
+	}
+	if q.Type == "" {
+		q.Type = "A"
+	}
+	if _, ok := dns.StringToType[q.Type]; !ok {
+		return q, fmt.Errorf("type %q is no type of records: want one such as A or AAAA", v.Get("type"))
+	}
+	if text := v.Get("client"); text != "" {
+		addr, err := netip.ParseAddr(text)
+		if q.Client, _ = addr.Prefix(addr.BitLen()); err != nil {
+			if q.Client, err = netip.ParsePrefix(text); err != nil {
+				return q, fmt.Errorf("client %q is neither an address nor a network", text)
+			}
+		}
+	}
+	return q, nil
+}
+
+// part is a page of a list.
+type part[T any] struct {
+	items []T
+	total int
+	next  string // the cursor to go on from; empty at the end
+}
+
+// cut takes the page that a request asks for: up to limit items behind the one that after names. The order is that of the
+// list, and an item that is gone by the next request leaves its place to the one behind it.
+func cut[T any](r *http.Request, all []T, key func(T) string) (p part[T], err error) {
+	v := r.URL.Query()
+	limit := defaultLimit
+	if text := v.Get("limit"); text != "" {
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxLimit {
+			return p, fmt.Errorf("limit %q: want a count from 1 to %d", text, maxLimit)
+		}
+	}
+	start := 0
+	if text := v.Get("after"); text != "" {
+		if start, err = find(all, key, text); err != nil {
+			return p, err
+		}
+	}
+	end := min(len(all), start+limit)
+	p = part[T]{items: all[start:end], total: len(all)}
+	if end < len(all) {
+		p.next = fmt.Sprintf("%d.%s", end, base64.RawURLEncoding.EncodeToString([]byte(key(all[end-1]))))
+	}
+	return p, nil
+}
+
+// find is where a page begins. A cursor is the key of the last item of the page before, and where it stood.
+func find[T any](all []T, key func(T) string, cursor string) (int, error) {
+	place, encoded, _ := strings.Cut(cursor, ".")
+	at, err := strconv.Atoi(place)
+	last, err2 := base64.RawURLEncoding.DecodeString(encoded)
+	if err != nil || err2 != nil || at < 1 {
+		return 0, fmt.Errorf("after %q: want what stood in next", cursor)
+	}
+	if at <= len(all) && key(all[at-1]) == string(last) {
+		return at, nil // nothing has come or gone before it
+	}
+	if i := slices.IndexFunc(all, func(x T) bool { return key(x) == string(last) }); i >= 0 {
+		return i + 1, nil
+	}
+	return min(at-1, len(all)), nil
+}

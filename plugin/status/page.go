@@ -1,0 +1,256 @@
+package status
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"hash/fnv"
+	"html/template"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+)
+
+const (
+	// namesAPage and targetsAPage are how many rows a page has: so few that it is quick to read, and to make.
+	namesAPage   = 20
+	targetsAPage = 50
+	// explainWithin bounds how long a page waits for the plugins below to say what a name has now, explainAtOnce how many of
+	// its names are asked for at a time.
+	explainWithin = 2 * time.Second
+	explainAtOnce = 8
+)
+
+var pages = template.Must(template.New("").Funcs(template.FuncMap{
+	"ago": ago, "stamp": stamp, "glyph": glyph, "plot": plot, "ms": milliseconds, "lower": lowerTier, "last": lastProbe, "key": key,
+}).ParseFS(assets, "assets/*.html"))
+
+// view is what the page shows.
+type view struct {
+	*Snapshot
+	Filter   Filter
+	Sort     string
+	Sorts    []string
+	States   []string
+	Names    []nameRow
+	Targets  []targetRow
+	NamePage pager
+	Page     pager
+	Recent   []Change // the latest first
+}
+
+// nameRow is an answer for a name, as it would go out now, or what the last one came to if that is not known.
+type nameRow struct {
+	Name, Type string
+	Last       *Last
+	Now        []Explanation
+}
+
+// targetRow is a target as a row.
+type targetRow struct {
+	*Target
+	ID string
+}
+
+// pager leads to the pages before and behind.
+type pager struct {
+	First, Last, Total int
+	Before, Behind     string // addresses; empty at the ends
+}
+
+// page shows the names, the targets and the latest changes.
+func (s *Server) page(w http.ResponseWriter, r *http.Request) {
+	shot := s.snapshot(w, r)
+	if shot == nil {
+		return
+	}
+	v := view{Snapshot: shot, Filter: filterOf(r), Sort: r.URL.Query().Get("sort"), Sorts: sortNames, States: []string{"up", "down", "unknown", "drain"}}
+	if !slices.Contains(sortNames, v.Sort) {
+		v.Sort = sortNames[0]
+	}
+	names := shot.names(v.Filter)
+	if v.Sort == sortNames[0] {
+		shot.troubleFirst(names)
+	}
+	v.NamePage = pagerOf(r, "names", len(names), namesAPage)
+	v.Names = s.nameRows(r.Context(), names[v.NamePage.First:v.NamePage.Last])
+	if v.Sort == sortNames[0] {
+		slices.SortStableFunc(v.Names, func(a, b nameRow) int { return cmp.Compare(b.trouble(), a.trouble()) })
+	}
+	all := shot.targets(v.Filter)
+	order(all, v.Sort)
+	v.Page = pagerOf(r, "page", len(all), targetsAPage)
+	for _, t := range all[v.Page.First:v.Page.Last] {
+		v.Targets = append(v.Targets, targetRow{t, key(t.Address.String(), t.Check, t.Pace)})
+	}
+	v.Recent = slices.Clone(shot.Changes)
+	slices.Reverse(v.Recent)
+	v.Recent = v.Recent[:min(10, len(v.Recent))]
+	show(w, r, "page.html", v)
+}
+
+// explainView is what the page about one answer shows.
+type explainView struct {
+	*Snapshot
+	Question Question
+	Client   string
+	Types    []string
+	Error    string
+	Asked    bool
+	All      []Explanation
+}
+
+// explainPage shows how one answer comes about.
+func (s *Server) explainPage(w http.ResponseWriter, r *http.Request) {
+	shot := s.snapshot(w, r)
+	if shot == nil {
+		return
+	}
+	v := explainView{Snapshot: shot, Client: r.URL.Query().Get("client"), Types: []string{"A", "AAAA", "HTTPS", "SVCB", "SRV", "MX"}}
+	v.Asked = r.URL.Query().Get("name") != ""
+	if v.Asked {
+		var err error
+		if v.Question, err = questionOf(r); err == nil {
+			v.All, err = s.source.Explain(r.Context(), v.Question)
+		}
+		if err != nil {
+			v.Error = err.Error()
+		}
+	}
+	show(w, r, "explain.html", v)
+}
+
+// show sends a page.
+func show(w http.ResponseWriter, r *http.Request, name string, v any) {
+	var body bytes.Buffer
+	if err := pages.ExecuteTemplate(&body, name, v); err != nil {
+		refuse(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	reply(w, r, http.StatusOK, "text/html; charset=utf-8", body.Bytes())
+}
+
+// nameRows explains the answers for a page of names, a few at a time.
+func (s *Server) nameRows(ctx context.Context, names []*Name) []nameRow {
+	var rows []nameRow
+	for _, n := range names {
+		for i := range n.Answers {
+			rows = append(rows, nameRow{Name: n.Name, Type: n.Answers[i].Type, Last: &n.Answers[i]})
+		}
+		if len(n.Answers) == 0 {
+			rows = append(rows, nameRow{Name: n.Name, Type: "A"}, nameRow{Name: n.Name, Type: "AAAA"})
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, explainWithin)
+	defer cancel()
+	var work sync.WaitGroup
+	places := make(chan struct{}, explainAtOnce)
+	for i := range rows {
+		places <- struct{}{}
+		work.Go(func() {
+			defer func() { <-places }()
+			rows[i].Now, _ = s.source.Explain(ctx, Question{Name: rows[i].Name, Type: rows[i].Type}) // what is not known is said to be so
+		})
+	}
+	work.Wait()
+	return slices.DeleteFunc(rows, func(row nameRow) bool { return row.Last == nil && !row.judged() })
+}
+
+// judged reports whether an answer has a set that was judged.
+func (row *nameRow) judged() bool {
+	return slices.ContainsFunc(row.Now, func(e Explanation) bool { return len(e.Sets) > 0 })
+}
+
+// sortNames are the orders of targets. The first is the default.
+var sortNames = []string{"state", "address", "name", "since", "latency"}
+
+// order puts targets in one of those orders. They come in that of their addresses, which is kept between equals.
+func order(all []*Target, by string) {
+	slow := func(t *Target) float64 { p, _ := t.Probes.Last(); return p.Seconds }
+	orders := map[string]func(a, b *Target) int{
+		"state":   func(a, b *Target) int { return cmp.Compare(rank(a), rank(b)) },
+		"name":    func(a, b *Target) int { return cmp.Compare(a.Name, b.Name) },
+		"since":   func(a, b *Target) int { return b.Since.Compare(a.Since) },
+		"latency": func(a, b *Target) int { return cmp.Compare(slow(b), slow(a)) },
+	}
+	if compare := orders[by]; compare != nil {
+		slices.SortStableFunc(all, compare)
+	}
+}
+
+// rank says how much a target needs a look: the down before the forced, the doubtful and the unknown, and the good last.
+func rank(t *Target) int {
+	switch {
+	case t.State == "down":
+		return 0
+	case t.Forced != "":
+		return 1
+	case t.Streak > 0:
+		return 2
+	case t.State == "unknown":
+		return 3
+	}
+	return 4
+}
+
+// troubles are the outcomes that are worth a look, the worst one last.
+var troubles = []string{"thin", "backup", "open", "closed"}
+
+// trouble says how bad an answer is, as it would go out now.
+func (row *nameRow) trouble() int {
+	worst := -1
+	for _, e := range row.Now {
+		worst = max(worst, slices.Index(troubles, e.Outcome))
+	}
+	return worst
+}
+
+// troubleFirst puts those names first whose last answer was the worst, or that have a target which is down. The others keep
+// their order.
+func (s *Snapshot) troubleFirst(names []*Name) {
+	worst := make(map[string]int)
+	for i := range s.Targets {
+		if t := &s.Targets[i]; t.State == "down" {
+			worst[t.Name] = 1
+		}
+	}
+	for _, n := range names {
+		for _, a := range n.Answers {
+			worst[n.Name] = max(worst[n.Name], 1+slices.Index(troubles, a.Outcome))
+		}
+	}
+	slices.SortStableFunc(names, func(a, b *Name) int { return cmp.Compare(worst[b.Name], worst[a.Name]) })
+}
+
+// key is a word that stands for others on the page.
+func key(words ...string) string {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%q", words)
+	return fmt.Sprintf("k%016x", h.Sum64())
+}
+
+// pagerOf cuts total rows into pages, and finds the one that the request is about.
+func pagerOf(r *http.Request, parameter string, total, size int) pager {
+	n, _ := strconv.Atoi(r.URL.Query().Get(parameter))
+	n = min(max(1, n), max(1, (total+size-1)/size))
+	p := pager{First: (n - 1) * size, Last: min(total, n*size), Total: total}
+	to := func(n int) string {
+		q := r.URL.Query()
+		q.Set(parameter, strconv.Itoa(n))
+		return (&url.URL{Path: "/", RawQuery: q.Encode()}).String()
+	}
+	if n > 1 {
+		p.Before = to(n - 1)
+	}
+	if p.Last < total {
+		p.Behind = to(n + 1)
+	}
+	return p
+}
+
+// From is the number of a page's first row, counted from one.
+func (p pager) From() int { return min(p.First+1, p.Total) }

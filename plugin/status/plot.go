@@ -1,0 +1,125 @@
+package status
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// bar is a probe in a plot. One that failed is as high as the plot, and hollow.
+type bar struct {
+	X, Y, Height int
+	Failed       bool
+}
+
+// drawing is a plot of the last probes, in units of an SVG.
+type drawing struct {
+	Width, Height int
+	Bars          []bar
+	Text          string // what it shows
+}
+
+const (
+	barPitch   = 4
+	plotHeight = 18
+)
+
+// plot draws how long the last probes took, the slowest that was good for the scale.
+func plot(h History) drawing {
+	probes := h.Probes()
+	d := drawing{Width: HistoryLength * barPitch, Height: plotHeight}
+	var good []float64
+	for _, p := range probes {
+		if !p.Failed {
+			good = append(good, p.Seconds)
+		}
+	}
+	slices.Sort(good)
+	slowest := 0.001 // so that what is quick looks quick
+	if len(good) > 0 {
+		slowest = max(slowest, good[len(good)-1])
+	}
+	for i, p := range probes {
+		b := bar{X: (HistoryLength - len(probes) + i) * barPitch, Height: plotHeight - 1, Failed: p.Failed}
+		if !p.Failed {
+			b.Height = max(1, int(p.Seconds/slowest*(plotHeight-1)+0.5))
+		}
+		b.Y = plotHeight - b.Height
+		if b.Failed {
+			b.Y, b.Height = 1, plotHeight-2
+		}
+		d.Bars = append(d.Bars, b)
+	}
+	d.Text = caption(len(probes), good)
+	return d
+}
+
+func caption(probes int, good []float64) string {
+	switch {
+	case probes == 0:
+		return "no probe yet"
+	case len(good) == 0:
+		return fmt.Sprintf("last %d probes: all failed", probes)
+	}
+	return fmt.Sprintf("last %d probes: %d failed, median %s, slowest %s", probes, probes-len(good), milliseconds(good[len(good)/2]), milliseconds(good[len(good)-1]))
+}
+
+// milliseconds is how long something took.
+func milliseconds(seconds float64) string {
+	switch ms := seconds * 1000; {
+	case ms < 1:
+		return fmt.Sprintf("%.2f ms", ms)
+	case ms < 10:
+		return fmt.Sprintf("%.1f ms", ms)
+	default:
+		return fmt.Sprintf("%.0f ms", ms)
+	}
+}
+
+// ago is how long before now something was, in the two largest units; or how long after it.
+func ago(now, t time.Time) string {
+	d := now.Sub(t)
+	if d < 0 {
+		d = -d
+	}
+	s := int(d.Seconds())
+	switch {
+	case s < 60:
+		return fmt.Sprintf("%d s", s)
+	case s < 3600:
+		return fmt.Sprintf("%d m %02d s", s/60, s%60)
+	case s < 86400:
+		return fmt.Sprintf("%d h %02d m", s/3600, s/60%60)
+	}
+	return fmt.Sprintf("%d d %02d h", s/86400, s/3600%24)
+}
+
+// glyph is a sign for a state, for those who do not see colours.
+func glyph(state string) string {
+	if sign, ok := glyphs[state]; ok {
+		return sign
+	}
+	return "·"
+}
+
+var glyphs = map[string]string{"up": "●", "down": "✕", "unknown": "○", "unchecked": "–", "drain": "◐", "drained": "◐"}
+
+// lowerTier is what is worth saying of a tier: nothing of the first.
+func lowerTier(tier string) string {
+	if tier == "primary" || tier == "unfit" {
+		return ""
+	}
+	return tier
+}
+
+// lastProbe is what the latest probe took, or that it failed.
+func lastProbe(h History) string {
+	p, ok := h.Last()
+	switch {
+	case !ok:
+		return ""
+	case p.Failed:
+		return "failed"
+	}
+	return milliseconds(p.Seconds)
+}

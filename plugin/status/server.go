@@ -1,0 +1,238 @@
+package status
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	// maxConns bounds the connections of a server, maxStreams those of them that follow changes.
+	maxConns   = 64
+	maxStreams = 16
+	// maxHeader bounds the head of a request, in bytes; net/http allows 4 KiB more.
+	maxHeader = 8 << 10
+	// maxQuery bounds what follows the question mark.
+	maxQuery = 2 << 10
+	// readWithin and writeWithin bound a request and its answer. Streams write again and again, each within the latter.
+	readWithin  = 5 * time.Second
+	writeWithin = 10 * time.Second
+	idleFor     = 30 * time.Second
+	// closeWithin bounds the wait for requests under way at the end.
+	closeWithin = 500 * time.Millisecond
+)
+
+// Server shows a source on one address, until it is closed.
+type Server struct {
+	source  Source
+	address string
+	host    string // that a request may name besides loopback, in lower case; empty if any may
+	any     bool   // it is a socket of this machine's file system, to which no browser is led astray
+	http    http.Server
+	streams chan struct{} // a place each
+	quit    chan struct{}
+	closing sync.Once
+	ended   chan struct{}
+}
+
+// Split takes an address apart, which is HOST:PORT or unix:PATH.
+func Split(address string) (network, where string, err error) {
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		if path == "" {
+			return "", "", fmt.Errorf("%q names no socket: want unix:PATH", address)
+		}
+		return "unix", path, nil
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", "", fmt.Errorf("%q is no address: want HOST:PORT, such as localhost:9253, or unix:PATH", address)
+	}
+	if n, err := net.LookupPort("tcp", port); err != nil || n == 0 {
+		return "", "", fmt.Errorf("%q has no port: want one from 1 to 65535, as in %s", address, net.JoinHostPort(host, "9253"))
+	}
+	return "tcp", address, nil
+}
+
+// Listen starts a server on an address that Split takes.
+func Listen(address string, source Source) (*Server, error) {
+	network, where, err := Split(address)
+	if err != nil {
+		return nil, err
+	}
+	listener, err := listen(network, where)
+	if err != nil {
+		return nil, err
+	}
+	s := newServer(address, source)
+	go func() {
+		defer close(s.ended)
+		_ = s.http.Serve(&bounded{Listener: listener, places: make(chan struct{}, maxConns), quit: s.quit})
+	}()
+	return s, nil
+}
+
+func newServer(address string, source Source) *Server {
+	s := &Server{source: source, address: address, streams: make(chan struct{}, maxStreams), quit: make(chan struct{}), ended: make(chan struct{})}
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		s.host = strings.ToLower(host)
+	}
+	s.any = strings.HasPrefix(address, "unix:")
+	s.http = http.Server{
+		Handler: s.guard(s.routes()), MaxHeaderBytes: maxHeader,
+		ReadTimeout: readWithin, ReadHeaderTimeout: readWithin, WriteTimeout: writeWithin, IdleTimeout: idleFor,
+		ErrorLog: quiet,
+	}
+	s.http.Protocols = new(http.Protocols)
+	s.http.Protocols.SetHTTP1(true)
+	return s
+}
+
+// listen listens. A socket that another process has left behind goes; one that somebody still listens on does not.
+func listen(network, where string) (net.Listener, error) {
+	l, err := net.Listen(network, where)
+	if network != "unix" {
+		return l, err
+	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		if conn, dialled := net.DialTimeout(network, where, time.Second); dialled == nil {
+			conn.Close()
+			return nil, err
+		} else if info, stat := os.Lstat(where); errors.Is(dialled, syscall.ECONNREFUSED) && stat == nil && info.Mode().Type() == fs.ModeSocket {
+			os.Remove(where)
+			l, err = net.Listen(network, where)
+		}
+	}
+	if err == nil {
+		err = os.Chmod(where, 0o660)
+	}
+	return l, err
+}
+
+// Close ends the server, and returns when nothing of it is left, but for a handler that waits for its source in vain. It
+// may be called twice.
+func (s *Server) Close() {
+	s.closing.Do(func() { close(s.quit) })
+	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
+	defer cancel()
+	if s.http.Shutdown(ctx) != nil {
+		s.http.Close()
+	}
+	<-s.ended
+}
+
+// bounded is a listener that accepts only so many connections at a time.
+type bounded struct {
+	net.Listener
+	places chan struct{}
+	quit   <-chan struct{}
+}
+
+func (b *bounded) Accept() (net.Conn, error) {
+	select {
+	case b.places <- struct{}{}:
+	case <-b.quit:
+		return nil, net.ErrClosed
+	}
+	conn, err := b.Listener.Accept()
+	if err != nil {
+		<-b.places
+		return nil, err
+	}
+	return &placed{Conn: conn, leave: sync.OnceFunc(func() { <-b.places })}, nil
+}
+
+type placed struct {
+	net.Conn
+	leave func()
+}
+
+func (p *placed) Close() error {
+	err := p.Conn.Close()
+	p.leave()
+	return err
+}
+
+//go:embed assets
+var assets embed.FS
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", s.page)
+	mux.HandleFunc("GET /explain", s.explainPage)
+	mux.HandleFunc("GET /events", s.events)
+	mux.HandleFunc("GET /v1/summary", s.summary)
+	mux.HandleFunc("GET /v1/targets", s.targets)
+	mux.HandleFunc("GET /v1/names", s.names)
+	mux.HandleFunc("GET /v1/checks", s.checks)
+	mux.HandleFunc("GET /v1/explain", s.explain)
+	for path, media := range map[string]string{
+		"status.css": "text/css; charset=utf-8", "status.js": "text/javascript; charset=utf-8", "openapi.json": "application/json", "icon.svg": "image/svg+xml",
+	} {
+		body, err := assets.ReadFile("assets/" + path)
+		if err != nil {
+			panic(err) // it is compiled in
+		}
+		mux.HandleFunc("GET /"+path, func(w http.ResponseWriter, r *http.Request) { reply(w, r, http.StatusOK, media, body) })
+	}
+	return mux
+}
+
+// policy is what a browser may do with what it is shown: use our script, our style and our answers, and nothing else.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+// guard lets through what only reads, and was meant for this server.
+func (s *Server) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cache-Control", "no-cache")
+		switch {
+		case !s.meant(r.Host):
+			refuse(w, http.StatusMisdirectedRequest, "this host name is not mine: ask for localhost, or for the address in the Corefile")
+		case r.Method != http.MethodGet && r.Method != http.MethodHead:
+			h.Set("Allow", "GET, HEAD")
+			refuse(w, http.StatusMethodNotAllowed, "this is to be read only: want GET or HEAD")
+		case len(r.URL.RawQuery) > maxQuery:
+			refuse(w, http.StatusRequestURITooLong, "the query is too long")
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// meant reports whether a request that names this host was meant for us. A page of somebody else's whose name is made to
+// lead to our address (DNS rebinding) names its own host.
+func (s *Server) meant(host string) bool {
+	if s.any {
+		return true
+	}
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+	if host == "localhost" || host != "" && host == s.host {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return false
+	}
+	// A literal cannot be rebound. Where we listen on all addresses, any of them is ours.
+	unspecified, err := netip.ParseAddr(s.host)
+	return addr.IsLoopback() || s.host == "" || err == nil && unspecified.IsUnspecified()
+}

@@ -1,0 +1,184 @@
+package status
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// start listens on a free port of loopback.
+func start(t *testing.T, f *farm) (*Server, string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	s, err := Listen(address, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s, address
+}
+
+// Connections beyond the bound wait, and streams beyond theirs are told so.
+func TestBounds(t *testing.T) {
+	_, address := start(t, newFarm(1))
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	for range maxStreams {
+		r, err := client.Get("http://" + address + "/events")
+		if err != nil || r.StatusCode != http.StatusOK {
+			t.Fatal(r, err)
+		}
+		defer r.Body.Close()
+	}
+	r, err := client.Get("http://" + address + "/events")
+	if err != nil || r.StatusCode != http.StatusServiceUnavailable {
+		t.Fatalf("one stream too many: %v, %v", r, err)
+	}
+	r.Body.Close()
+	r, err = client.Get("http://" + address + "/v1/targets")
+	if err != nil || r.StatusCode != http.StatusOK {
+		t.Fatalf("beside streams: %v, %v", r, err)
+	}
+	r.Body.Close()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: localhost\r\nX: %s\r\n\r\n", strings.Repeat("x", maxHeader+8<<10))
+	raw := make([]byte, 64)
+	if n, _ := conn.Read(raw); !strings.Contains(string(raw[:n]), " 431 ") {
+		t.Errorf("a large header: %s", raw[:n])
+	}
+}
+
+func TestPlacesForConnections(t *testing.T) {
+	s, address := start(t, newFarm(1))
+	var all []net.Conn
+	for range maxConns {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, conn)
+	}
+	get := func() error {
+		client := &http.Client{Timeout: 200 * time.Millisecond, Transport: &http.Transport{DisableKeepAlives: true}}
+		r, err := client.Get("http://" + address + "/v1/summary")
+		if err == nil {
+			r.Body.Close()
+		}
+		return err
+	}
+	for deadline := time.Now().Add(20 * time.Second); get() == nil; { // until all are accepted
+		if time.Now().After(deadline) {
+			t.Fatal("more connections than the bound are served")
+		}
+	}
+	for _, conn := range all {
+		conn.Close()
+	}
+	for deadline := time.Now().Add(20 * time.Second); get() != nil; {
+		if time.Now().After(deadline) {
+			t.Fatal("places are not given back")
+		}
+	}
+	s.Close()
+	s.Close()
+}
+
+// A stream tells of each change once, and ends with the server.
+func TestEvents(t *testing.T) {
+	f := newFarm(1)
+	f.shot.Changes = []Change{{Number: 7, To: "down"}}
+	s, address := start(t, f)
+	r, err := http.Get("http://" + address + "/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	done := make(chan string)
+	go func() { text, _ := io.ReadAll(r.Body); done <- string(text) }()
+	s.Close()
+	if text := <-done; !strings.HasPrefix(text, "event: tick\ndata: {") || strings.Contains(text, "change") {
+		t.Errorf("what was before is news: %s", text)
+	}
+	w := httptest.NewRecorder()
+	f.shot.Changes = append(f.shot.Changes, Change{Number: 8, To: "up", Reason: "a\nb"})
+	if seen := tell(w, &f.shot, 7); seen != 8 || strings.Count(w.Body.String(), "event: change") != 1 || strings.Count(w.Body.String(), "\n") != 6 {
+		t.Errorf("%d: %s", seen, w.Body.String())
+	}
+}
+
+// Close does not wait for a source that does not answer.
+func TestCloseWhileWaiting(t *testing.T) {
+	f := newFarm(1)
+	f.wait = true
+	s, address := start(t, f)
+	done := make(chan error)
+	go func() {
+		r, err := http.Get("http://" + address + "/v1/summary")
+		if err == nil {
+			r.Body.Close()
+		}
+		done <- err
+	}()
+	time.Sleep(10 * time.Millisecond) // mostly enough for it to be under way; if not, there is less to close
+	s.Close()
+	<-done
+}
+
+func TestUnixSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen("unix:"+path, newFarm(1)); err == nil {
+		t.Fatal("a socket that somebody listens on was taken away")
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	l.Close()
+	s, err := Listen("unix:"+path, newFarm(1))
+	if err != nil {
+		t.Fatalf("what a dead process left: %v", err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o660 {
+		t.Errorf("%v, %v", info, err)
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}}
+	r, err := client.Get("http://any.example/v1/summary")
+	if err != nil || r.StatusCode != http.StatusOK {
+		t.Fatal(r, err)
+	}
+	r.Body.Close()
+	s.Close()
+	if _, err := os.Stat(path); err == nil {
+		t.Error("the socket is left behind")
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen("unix:"+file, newFarm(1)); err == nil {
+		t.Error("a file was taken for a socket")
+	}
+	if text, _ := os.ReadFile(file); string(text) != "x" {
+		t.Error("a file is gone")
+	}
+}

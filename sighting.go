@@ -1,0 +1,92 @@
+package multivalue
+
+import (
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	// sightingSlots is how many names with their types are remembered, sightingTries how many places a name may have. Where
+	// all are taken, it is not listed, and can be explained all the same.
+	sightingSlots = 4096
+	sightingTries = 8
+	// sightingSweeps is after how many sweeps of the pool a name is forgotten that nobody asks for: as many as a target.
+	sightingSweeps = int(keepUnasked / sweepEvery)
+)
+
+// sightings are the names whose answers were judged of late, and what became of the last one. There are some only while a
+// status listener is there to show them. Queries write them without a lock, and write nothing that is there already.
+type sightings [sightingSlots]atomic.Pointer[sighting]
+
+// sighting is a name and a type.
+type sighting struct {
+	question
+	last  atomic.Uint64 // packed: outcome, kept and total
+	asked atomic.Bool   // since the last sweep
+	idle  int           // sweeps since it was asked for; the pool's
+}
+
+// note takes note of an answer that was judged.
+func (s *sightings) note(q *dns.Question, r answer.Report) {
+	packed := uint64(r.Outcome)<<56 | uint64(min(r.Kept, 1<<28-1))<<28 | uint64(min(r.Total, 1<<28-1))
+	first := sightingHash(q)
+	for i := range uint64(sightingTries) {
+		slot := &s[(first+i)%sightingSlots]
+		seen := slot.Load()
+		if seen == nil {
+			seen = &sighting{question: question{strings.ToLower(q.Name), q.Qtype}}
+			if !slot.CompareAndSwap(nil, seen) {
+				return // the next query repeats it
+			}
+		}
+		if seen.qtype != q.Qtype || !strings.EqualFold(seen.name, q.Name) {
+			continue
+		}
+		if seen.last.Load() != packed {
+			seen.last.Store(packed)
+		}
+		if !seen.asked.Load() {
+			seen.asked.Store(true)
+		}
+		return
+	}
+}
+
+// report is what became of the last answer.
+func (x *sighting) report() answer.Report {
+	packed := x.last.Load()
+	return answer.Report{Outcome: answer.Outcome(packed >> 56), Kept: int(packed >> 28 & (1<<28 - 1)), Total: int(packed & (1<<28 - 1))}
+}
+
+// sweep forgets what nobody asks for any longer.
+func (s *sightings) sweep() {
+	for i := range s {
+		x := s[i].Load()
+		if x == nil {
+			continue
+		}
+		if x.idle++; x.asked.Swap(false) {
+			x.idle = 0
+		}
+		if x.idle > sightingSweeps {
+			s[i].Store(nil)
+		}
+	}
+}
+
+// oddSighting differs from process to process, so that nobody can choose names that collide.
+var oddSighting = rand.Uint64()
+
+// sightingHash hashes a question without regard to case.
+func sightingHash(q *dns.Question) uint64 {
+	h := oddSighting ^ uint64(q.Qtype)
+	for i := range len(q.Name) {
+		h = (h ^ uint64(q.Name[i]|0x20)) * 0x100000001b3
+	}
+	return h ^ h>>29
+}

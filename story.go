@@ -1,0 +1,251 @@
+package multivalue
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/status"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/miekg/dns"
+)
+
+// story puts into words how an answer comes about. It decides nothing.
+type story struct{ status.Explanation }
+
+func (s *story) step(format string, args ...any) {
+	s.Steps = append(s.Steps, fmt.Sprintf(format, args...))
+}
+
+// tell tells of one set.
+func (s *story) tell(e *explainer, d decision, known map[verdict.Target]status.Target) {
+	set := status.Set{
+		Owner: d.Owner, Type: dns.TypeToString[d.Type], Outcome: d.Outcome.String(),
+		Kept: d.Served, Total: len(d.Candidates), DryRun: d.DryRun, Members: []status.Member{},
+	}
+	set.Why = d.why(e)
+	for i, c := range d.Candidates {
+		set.Members = append(set.Members, d.member(e, i, c, known))
+	}
+	s.Sets = append(s.Sets, set)
+	s.step("%s %s comes out %s: %s", set.Owner, set.Type, set.Outcome, set.Why)
+	if d.TTL != 0 && d.TTL < math.MaxUint32 && !d.DryRun {
+		s.step("the TTL of %s %s is %d seconds at most, for as long as the verdicts are sure to hold, and as ttl says", set.Owner, set.Type, d.TTL)
+	}
+}
+
+// close tells of the rest.
+func (s *story) close(e *explainer) {
+	switch {
+	case e.thinned == nil:
+		s.Rcode = dns.RcodeToString[dns.RcodeServerFailure]
+		s.step("all_down asks for SERVFAIL")
+		return
+	case len(e.decisions) == 0 && e.reply.Rcode != dns.RcodeSuccess:
+		s.step("that is no positive answer: it passes as it is")
+	case len(e.decisions) == 0:
+		s.step("it has no set that the stanza judges: it passes as it is")
+	}
+	for _, rr := range e.thinned.Answer {
+		s.Records = append(s.Records, strings.ReplaceAll(rr.String(), "\t", " "))
+	}
+	s.step("%s out", were(len(e.thinned.Answer), "record goes", "records go"))
+}
+
+func were(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// why is how a set came to its outcome.
+func (d *decision) why(e *explainer) string {
+	if d.DryRun && !d.Signed && !d.Alone {
+		return d.reason(e) + "; but it is a dry run, and the set goes out as it came"
+	}
+	return d.reason(e)
+}
+
+func (d *decision) reason(e *explainer) string {
+	n := d.count()
+	total := len(d.Candidates)
+	switch {
+	case d.Signed:
+		return "a DNSSEC signature covers it, so that it stays whole"
+	case d.Alone:
+		return "it is one alone, which goes out whatever its health is, and is not probed for this set"
+	}
+	switch d.Outcome {
+	case answer.Whole:
+		if n.primaries == 1 {
+			return "the one that counts is fit, and goes out" + n.spare()
+		}
+		return fmt.Sprintf("all %d are fit, and go out%s", n.primaries, n.spare())
+	case answer.Sample:
+		return fmt.Sprintf("all %d are fit, and the limit is %d: %s", n.primaries, d.Limit, d.drawn(e))
+	case answer.Thinned:
+		text := fmt.Sprintf("%d of %d are fit, and the others stay out", n.fit, n.primaries)
+		if d.Limit > 0 && n.fit > d.Limit {
+			text += fmt.Sprintf("; the limit is %d: %s", d.Limit, d.drawn(e))
+		}
+		return text
+	case answer.Backup:
+		return fmt.Sprintf("%d of %d are fit, and %d wanted (min_up): %s", n.fit, n.primaries, d.Need, d.fillers())
+	case answer.Open:
+		return fmt.Sprintf("too few are fit, %d of %d, and %d wanted (min_up, all_down serve): health is disregarded", n.fit+n.backups+n.drained, total, d.Need)
+	case answer.Closed:
+		return fmt.Sprintf("none of %d is fit, and all_down says %s", total, allDown(d.stanza.rule.Policy))
+	}
+	return "nothing was judged"
+}
+
+// numbers are how many candidates are what.
+type numbers struct{ primaries, fit, backups, drained int }
+
+// spare says what is kept back.
+func (n numbers) spare() string {
+	text := ""
+	if n.backups > 0 {
+		text += fmt.Sprintf("; %s not needed", were(n.backups, "backup is", "backups are"))
+	}
+	if n.drained > 0 {
+		text += fmt.Sprintf("; %s not needed", were(n.drained, "drained one is", "drained ones are"))
+	}
+	return text
+}
+
+func (d *decision) count() numbers {
+	n := numbers{primaries: d.Primaries}
+	for _, c := range d.Candidates {
+		switch c.Tier.String() {
+		case "primary":
+			n.fit++
+		case "backup":
+			n.backups++
+		case "drained":
+			n.drained++
+		}
+	}
+	return n
+}
+
+// drawn says who draws.
+func (d *decision) drawn(e *explainer) string {
+	if d.stanza.rule.Policy.Client {
+		return fmt.Sprintf("the client's network, here %s, decides which go out", e.draw.Client.Masked())
+	}
+	return "each answer draws its own, of which this is one"
+}
+
+// fillers says what fills up.
+func (d *decision) fillers() string {
+	var words []string
+	for _, tier := range []string{"backup", "drained"} {
+		if slices.ContainsFunc(d.Candidates[:d.Served], func(c answer.Candidate) bool { return c.Tier.String() == tier }) {
+			words = append(words, map[string]string{"backup": "backups", "drained": "drained ones"}[tier])
+		}
+	}
+	return strings.Join(words, " and ") + " go out too"
+}
+
+func allDown(p answer.Policy) string {
+	switch p.AllDown {
+	case answer.NoData:
+		return "nodata"
+	case answer.ServFail:
+		return "servfail"
+	case answer.Fixed:
+		var words []string
+		for _, addr := range p.Instead {
+			words = append(words, addr.String())
+		}
+		return strings.Join(words, " ")
+	}
+	return "serve"
+}
+
+// member tells of one candidate.
+func (d *decision) member(e *explainer, i int, c answer.Candidate, known map[verdict.Target]status.Target) status.Member {
+	m := status.Member{Served: i < d.Served || d.DryRun, Tier: c.Tier.String(), State: c.Verdict.State().String(), Checks: []status.Asked{}}
+	m.Member = c.Addr.String()
+	if !c.Addr.IsValid() {
+		m.Member = strings.TrimSpace(strings.ReplaceAll(strings.TrimPrefix(c.Record.String(), c.Record.Header().String()), "\t", " "))
+	}
+	for _, at := range e.addresses(c) {
+		m.Within = m.Within || d.stanza.within.allow(at.Addr())
+		if d.stanza.forced != nil && c.Addr.IsValid() {
+			m.Forced = d.stanza.forced.orders.Load().of(at.Addr()).String()
+		}
+		for _, t := range d.stanza.targets(d.Owner, at) {
+			m.Checks = append(m.Checks, t.asked(known))
+		}
+	}
+	if d.Alone && c.Addr.IsValid() {
+		m.State = peeking{d.stanza}.Look(d.Owner, c.Addr, 0, 0).State().String()
+	}
+	m.Why = d.fate(c, &m)
+	return m
+}
+
+// asked tells what one check says.
+func (t *seeded) asked(known map[verdict.Target]status.Target) status.Asked {
+	a := status.Asked{Check: t.check.name, Address: t.Addr, State: verdict.Unknown.String()}
+	if w, ok := known[t.Target]; ok {
+		a.Watched, a.State, a.Since, a.Reason, a.Streak, a.Needed = true, w.State, w.Since, w.Reason, w.Streak, w.Needed
+	}
+	return a
+}
+
+// fate says why a candidate goes out or stays.
+func (d *decision) fate(c answer.Candidate, m *status.Member) string {
+	switch {
+	case d.DryRun:
+		return "dry run"
+	case d.Alone:
+		return "one alone"
+	case c.Tier.String() == "unfit" && m.Served:
+		return "served although it is down"
+	case c.Tier.String() == "unfit":
+		return blame(m)
+	case m.Served && c.Tier.String() != "primary":
+		return c.Tier.String() + ", fills up"
+	case !m.Served && c.Tier.String() != "primary":
+		return c.Tier.String() + ", not needed"
+	case !m.Served:
+		return "fit, but not drawn"
+	case c.Verdict.State() == verdict.Unknown:
+		return unknown(m)
+	case c.Verdict.State() == verdict.Unchecked && len(m.Checks) > 0:
+		return "not watched, for there are as many targets as there may be (max_targets): served unchecked"
+	case c.Verdict.State() == verdict.Unchecked && !m.Within && c.Addr.IsValid():
+		return "outside of within, served unchecked"
+	case c.Verdict.State() == verdict.Unchecked:
+		return "not ours to judge"
+	}
+	return "fit"
+}
+
+// blame says why a member is down.
+func blame(m *status.Member) string {
+	if m.Forced == "down" {
+		return "forced down"
+	}
+	for _, a := range m.Checks {
+		if a.State == m.State && a.Reason != "" {
+			return a.Reason
+		}
+	}
+	return "down"
+}
+
+// unknown says why nothing is known of an address.
+func unknown(m *status.Member) string {
+	if slices.ContainsFunc(m.Checks, func(a status.Asked) bool { return a.Watched }) {
+		return "not decided yet, so it is served"
+	}
+	return "not watched yet, so it is served"
+}

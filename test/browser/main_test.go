@@ -1,0 +1,197 @@
+// Package browser holds the tests of the status page in a real browser, against the complete program and real backends, all
+// on loopback. The script run in this directory builds and installs what they need.
+package browser
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// program is the complete program.
+var program = os.Getenv("MULTIVALUE_BROWSER_PROGRAM")
+
+// patience is how long a test waits for what must come about. It bounds a hang, and measures nothing.
+const patience = 60 * time.Second
+
+func TestMain(m *testing.M) {
+	if program == "" {
+		fmt.Fprintln(os.Stderr, "these tests are run by the script test/browser/run")
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// need skips the test where a program is missing, unless that is a failure.
+func need(t *testing.T, name string) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err == nil {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("there is no %s", name)
+	}
+	t.Skipf("*** SKIPPED: there is no %s ***", name)
+}
+
+// farm is the program with its backends.
+type farm struct {
+	*testing.T
+	dir      string
+	port     int // of all backends
+	dns      string
+	status   string // its address
+	metrics  string
+	backends map[int]*http.Server
+	log      logbook
+}
+
+// newFarm starts backends at 127.0.0.N, and a server with the records. FARM in the Corefile are properties that every stanza
+// wants.
+func newFarm(t *testing.T, corefile, zone string, up ...int) *farm {
+	f := &farm{T: t, dir: t.TempDir(), port: freePort(t), backends: make(map[int]*http.Server)}
+	f.dns, f.status, f.metrics = local(freePort(t)), local(freePort(t)), local(freePort(t))
+	f.start(up...)
+	t.Cleanup(func() {
+		for _, b := range f.backends {
+			b.Close()
+		}
+	})
+	f.write("zone", "$ORIGIN example.org.\n$TTL 300\n@ SOA ns hostmaster 1 7200 900 1209600 3600\n@ NS ns\nns A 192.0.2.53\n"+zone)
+	f.write("Corefile", f.expand(corefile))
+	f.run()
+	return f
+}
+
+func (f *farm) expand(text string) string {
+	_, port, _ := net.SplitHostPort(f.dns)
+	backends := strconv.Itoa(f.port)
+	return strings.NewReplacer(
+		"FARM", "check http://:"+backends+"/healthz\n interval 1s 200ms\n timeout 1s\n within 127.0.0.0/8",
+		"DNSPORT", port, "STATUS", f.status, "METRICS", f.metrics, "DIR", f.dir, "BACKENDS", backends,
+	).Replace(text)
+}
+
+func (f *farm) write(name, text string) {
+	f.Helper()
+	if err := os.WriteFile(filepath.Join(f.dir, name), []byte(text), 0o600); err != nil {
+		f.Fatal(err)
+	}
+}
+
+// run starts the program, which ends with the test.
+func (f *farm) run() {
+	f.Helper()
+	c := exec.Command(program, "-conf", "Corefile")
+	c.Dir, c.Stdout, c.Stderr = f.dir, &f.log, &f.log
+	if err := c.Start(); err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() {
+		_ = c.Process.Kill()
+		_ = c.Wait()
+		if f.Failed() {
+			f.Log(f.log.String())
+		}
+	})
+	f.eventually("the server answers", func() bool { return f.ask("ns.example.org") != "" })
+}
+
+// start brings backends up; kill takes them down.
+func (f *farm) start(octets ...int) {
+	f.Helper()
+	for _, n := range octets {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.%d:%d", n, f.port))
+		if err != nil {
+			f.Fatal(err)
+		}
+		b := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(700 * time.Microsecond * time.Duration(n%7)) // so that a plot has something to show
+		})}
+		f.backends[n] = b
+		go func() { _ = b.Serve(l) }()
+	}
+}
+
+func (f *farm) kill(octets ...int) {
+	for _, n := range octets {
+		_ = f.backends[n].Close()
+	}
+}
+
+// ask returns the addresses of a name, or nothing.
+func (f *farm) ask(name string) string {
+	m := new(dns.Msg)
+	m.SetQuestion(dns.Fqdn(name), dns.TypeA)
+	reply, _, err := new(dns.Client).Exchange(m, f.dns)
+	if err != nil {
+		return ""
+	}
+	var words []string
+	for _, rr := range reply.Answer {
+		if a, ok := rr.(*dns.A); ok {
+			words = append(words, a.A.String())
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+func (f *farm) eventually(what string, condition func() bool) {
+	f.Helper()
+	for deadline := time.Now().Add(patience); !condition(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			f.Fatalf("it does not come about: %s", what)
+		}
+	}
+}
+
+func local(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
+
+// freePort is a port that is free on all of loopback.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// logbook is what a program has said.
+type logbook struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logbook) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *logbook) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// decode reads JSON.
+func decode(t *testing.T, from io.Reader, into any) {
+	t.Helper()
+	if err := json.NewDecoder(from).Decode(into); err != nil {
+		t.Fatal(err)
+	}
+}

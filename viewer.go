@@ -1,0 +1,256 @@
+package multivalue
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/status"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	// rowsATurn is how many targets the loop shows before it turns to something else.
+	rowsATurn = 256
+	// shotEvery is how old a snapshot may be, at the least; shotShare says how much of the time may go into making them.
+	shotEvery = 500 * time.Millisecond
+	shotShare = 10
+	// consultWithin bounds the wait for the loop's turn.
+	consultWithin = 2 * time.Second
+	// keptChanges is how many changes of a target's state are kept.
+	keptChanges = 128
+)
+
+var errBusy = errors.New("the pool did not say in time")
+
+// viewer shows the pool. However many look, it troubles the loop no more than now and then, and a little at a time.
+type viewer struct {
+	pool   *pool
+	turn   chan struct{} // held by whoever makes a snapshot
+	last   *status.Snapshot
+	stale  time.Time   // when the last one is too old
+	spoilt atomic.Bool // it shows another generation
+
+	mu   sync.Mutex // held to look at what was answered below
+	told map[toBlock]told
+}
+
+func newViewer(p *pool) *viewer {
+	return &viewer{pool: p, turn: make(chan struct{}, 1), told: make(map[toBlock]told)}
+}
+
+// Snapshot is how things stood a moment ago.
+func (v *viewer) Snapshot(ctx context.Context) (*status.Snapshot, error) {
+	select {
+	case v.turn <- struct{}{}:
+		defer func() { <-v.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	began := time.Now()
+	if spoilt := v.spoilt.Swap(false); v.last != nil && !spoilt && began.Before(v.stale) {
+		return v.last, nil
+	}
+	shot := &status.Snapshot{Taken: steady(began)}
+	if v.pool.running.Load() {
+		if err := v.fill(ctx, shot); err != nil {
+			return nil, err
+		}
+	}
+	v.last, v.stale = shot, time.Now().Add(max(shotEvery, shotShare*time.Since(began)))
+	return shot, nil
+}
+
+// fill takes a snapshot, a part of the board at a time.
+func (v *viewer) fill(ctx context.Context, shot *status.Snapshot) error {
+	for shard := 0; shard < boardShards; {
+		err := v.pool.consult(ctx, func() { shard = v.pool.rows(shard, shot) })
+		if err != nil {
+			return err
+		}
+	}
+	if err := v.pool.consult(ctx, func() { v.pool.sum(shot) }); err != nil {
+		return err
+	}
+	checks := make(map[string]*status.Check, len(shot.Checks))
+	for i := range shot.Checks {
+		c := &shot.Checks[i]
+		checks[c.Check+" "+c.Pace] = c
+	}
+	for i := range shot.Targets {
+		t := &shot.Targets[i]
+		countState(&shot.Summary.Up, &shot.Summary.Down, &shot.Summary.Unknown, t.State)
+		if c := checks[t.Check+" "+t.Pace]; c != nil {
+			countState(&c.Up, &c.Down, &c.Unknown, t.State)
+		}
+	}
+	shot.Names = v.pool.sightings.Load().names(shot.Targets)
+	shot.Summary.Names = len(shot.Names)
+	shot.Sort()
+	return nil
+}
+
+func countState(up, down, unknown *int, state string) {
+	switch state {
+	case "up":
+		*up++
+	case "down":
+		*down++
+	default:
+		*unknown++
+	}
+}
+
+// consult has the loop do something short in between, and returns when it is done.
+func (p *pool) consult(ctx context.Context, f func()) error {
+	ctx, cancel := context.WithTimeout(ctx, consultWithin)
+	defer cancel()
+	done := make(chan struct{})
+	select {
+	case p.orders <- func() { defer close(done); defer survive("the status"); f() }:
+		<-done
+		return nil
+	case <-ctx.Done():
+		return errBusy
+	}
+}
+
+// rows adds targets to a snapshot, from a part of the board on, and returns with which part to go on.
+func (p *pool) rows(shard int, shot *status.Snapshot) int {
+	for n := 0; shard < boardShards && n < rowsATurn; shard++ {
+		part := p.board[shard].Load()
+		if part == nil {
+			continue
+		}
+		for _, s := range part.slots {
+			if w := p.watches[s.entry]; s.entry != nil && w != nil {
+				shot.Targets = append(shot.Targets, w.row())
+				n++
+			}
+		}
+	}
+	return shard
+}
+
+// row is a target as the status shows it.
+func (w *watch) row() status.Target {
+	v := w.machine.Verdict(0)
+	t := status.Target{
+		Address: w.entry.target.Addr, Check: w.check.name, Pace: w.check.text(), Name: w.owner,
+		State: v.State.String(), Since: v.Since, Reason: v.Reason,
+		Streak: w.machine.Streak(), Needed: w.check.pace.Fall, Probing: w.place == probing, Held: w.hold != nil && w.hold.conn != nil,
+	}
+	if v.State == verdict.Down {
+		t.Needed = w.check.pace.Rise
+	}
+	if w.started != 0 {
+		t.LastProbe = began.Add(time.Duration(w.started))
+	}
+	if w.place >= 0 {
+		t.NextProbe = began.Add(time.Duration(w.due))
+	}
+	if f := w.account.forced; f != nil {
+		t.Forced = f.orders.Load().of(t.Address.Addr()).String()
+	}
+	if w.history != nil {
+		t.Probes = *w.history
+	}
+	return t
+}
+
+// text is the check's pace in words. It stands in its identity behind the name.
+func (c *checkSpec) text() string { return c.identity.String()[len(c.name)+1:] }
+
+// sum adds all but the targets to a snapshot.
+func (p *pool) sum(shot *status.Snapshot) {
+	s := &shot.Summary
+	s.Running, s.Full, s.IsolatedSince = true, p.full.Load(), p.isolation.since
+	s.InFlight, s.Held = p.schedule.inFlight[living]+p.schedule.inFlight[failing], p.line.held
+	for _, f := range p.forced {
+		f.add(&s.Forced)
+	}
+	for _, g := range p.generations {
+		if g.stage != confirmed {
+			continue
+		}
+		s.Stanzas = nil // of an earlier one, which is about to leave
+		for _, a := range g.accounts {
+			s.Stanzas = append(s.Stanzas, status.Stanza{At: a.at, Zones: a.zones, Targets: a.targets, MaxTargets: a.max, Full: a.full.Load(), DryRun: a.dry})
+		}
+	}
+	for _, c := range p.checks {
+		shot.Checks = append(shot.Checks, status.Check{
+			Check: c.name, Pace: c.text(), Interval: c.pace.Interval.Seconds(), Fast: c.pace.Fast.Seconds(), Timeout: c.pace.Timeout.Seconds(),
+			Rise: c.pace.Rise, Fall: c.pace.Fall, Hold: c.hold,
+		})
+	}
+	shot.Changes = slices.Clone(p.changes)
+}
+
+// add adds what a file has in force.
+func (f *forceFile) add(sum *status.Forced) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	count := f.orders.Load().count
+	sum.Up, sum.Down, sum.Drain = sum.Up+count[forceUp], sum.Down+count[forceDown], sum.Drain+count[forceDrain]
+	if f.refused != "" {
+		sum.Broken++
+	}
+}
+
+// keepChange keeps a change of a target's state for the status.
+func (p *pool) keepChange(w *watch, v verdict.Verdict, now time.Time) {
+	if !p.recording {
+		return
+	}
+	if len(p.changes) == keptChanges {
+		p.changes = slices.Delete(p.changes, 0, keptChanges/2)
+	}
+	p.changed++
+	p.changes = append(p.changes, status.Change{
+		Number: p.changed, At: steady(now), Address: w.entry.target.Addr, Check: w.check.name, To: v.State.String(), Reason: v.Reason,
+	})
+}
+
+// names lists the names that were seen, and those that targets were learned by.
+func (s *sightings) names(targets []status.Target) []status.Name {
+	found := make(map[string]int)
+	var names []status.Name
+	at := func(name string) *status.Name {
+		i, ok := found[name]
+		if !ok {
+			i = len(names)
+			found[name] = i
+			names = append(names, status.Name{Name: name, Answers: []status.Last{}})
+		}
+		return &names[i]
+	}
+	for i := range targets {
+		at(targets[i].Name)
+	}
+	if s == nil {
+		return names
+	}
+	for i := range s {
+		if x := s[i].Load(); x != nil {
+			n, r := at(x.name), x.report()
+			n.Answers = append(n.Answers, status.Last{Type: dns.TypeToString[x.qtype], Outcome: r.Outcome.String(), Kept: r.Kept, Total: r.Total})
+		}
+	}
+	for i := range names {
+		slices.SortFunc(names[i].Answers, func(a, b status.Last) int { return compareTypes(a.Type, b.Type) })
+	}
+	return names
+}
+
+// compareTypes orders types as the judged ones are listed.
+func compareTypes(a, b string) int {
+	order := answer.Judged()
+	return slices.Index(order, dns.StringToType[a]) - slices.Index(order, dns.StringToType[b])
+}

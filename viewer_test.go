@@ -1,0 +1,262 @@
+package multivalue
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unsafe"
+
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/status"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/coredns/coredns/plugin/pkg/dnstest"
+	"github.com/coredns/coredns/plugin/test"
+
+	"github.com/miekg/dns"
+)
+
+// A snapshot has every target once, while others come and go, and no turn of the loop shows many more than it may (B75).
+func TestSnapshot(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := testStanza("tcp://:80", n, testPace)
+		begin(p, s)
+		p.life.Lock()
+		p.record(true)
+		p.life.Unlock()
+		n.kill(addr(7))
+		lookAll(s, addrs(0, 10_000))
+		elapse(time.Minute)
+		shot, err := p.viewer.Snapshot(context.Background())
+		if err != nil || len(shot.Targets) != 10_000 || shot.Summary.Down != 1 || shot.Summary.Up != 9_999 || shot.Summary.Names != 157 || !shot.Summary.Running {
+			t.Fatalf("%d targets, %+v, %v", len(shot.Targets), shot.Summary, err)
+		}
+		dead := shot.Targets[7]
+		if dead.Address.Addr() != addr(7) || dead.State != "down" || dead.Reason != errDead.Error() || dead.Name != owners(7) || dead.Since.IsZero() || len(dead.Probes.Probes()) < 4 {
+			t.Errorf("%+v", dead)
+		}
+		if dead.Pace != testPace.String() || dead.Check != "tcp://:80" || !dead.NextProbe.After(shot.Taken) || dead.LastProbe.After(shot.Taken) {
+			t.Errorf("%+v", dead)
+		}
+		if len(shot.Changes) == 0 || shot.Changes[len(shot.Changes)-1].Number < uint64(len(shot.Changes)) {
+			t.Errorf("%d changes", len(shot.Changes))
+		}
+		most := 0
+		for shard := 0; shard < boardShards; {
+			turn := new(status.Snapshot)
+			_ = p.consult(context.Background(), func() { shard = p.rows(shard, turn) })
+			most = max(most, len(turn.Targets))
+		}
+		if most > 2*rowsATurn {
+			t.Errorf("%d targets in a turn of the loop, which may show %d", most, rowsATurn)
+		}
+		again, _ := p.viewer.Snapshot(context.Background())
+		if again != shot {
+			t.Error("a snapshot that has just been taken was taken again")
+		}
+		elapse(time.Second)
+		if again, _ = p.viewer.Snapshot(context.Background()); again == shot {
+			t.Error("an old snapshot is shown")
+		}
+		n.kill(addrs(100, 1000)...)
+		elapse(time.Minute)
+		shot, _ = p.viewer.Snapshot(context.Background())
+		first, last := shot.Changes[0].Number, shot.Changes[len(shot.Changes)-1].Number
+		if len(shot.Changes) > keptChanges || last != 901 || last-first != uint64(len(shot.Changes)-1) {
+			t.Errorf("%d changes, from %d to %d", len(shot.Changes), first, last)
+		}
+	})
+}
+
+// Nothing is kept for the status while nobody can look, and what was is dropped.
+func TestNothingIsKeptForNobody(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+		h := serving(p, zoneOf(www...), s)
+		ask := func() {
+			w := dnstest.NewRecorder(&test.ResponseWriter{})
+			_, _ = h.ServeDNS(context.Background(), w, query(owner, dns.TypeA))
+			synctest.Wait()
+			elapse(30 * time.Second)
+		}
+		kept := func() (n int) {
+			p.life.Lock()
+			defer p.life.Unlock()
+			p.do(func() {
+				for _, w := range p.watches {
+					if w.history != nil {
+						n++
+					}
+				}
+				n += len(p.changes)
+			})
+			return n
+		}
+		on := func(on bool) { p.life.Lock(); p.record(on); p.life.Unlock() }
+		if ask(); kept() != 0 || p.sightings.Load() != nil {
+			t.Errorf("%d kept without a listener", kept())
+		}
+		on(true)
+		if ask(); kept() != 2 || len(p.sightings.Load().names(nil)) != 1 {
+			t.Errorf("%d kept, %v", kept(), p.sightings.Load().names(nil))
+		}
+		on(false)
+		if ask(); kept() != 0 || p.sightings.Load() != nil {
+			t.Errorf("%d kept after the listener went", kept())
+		}
+	})
+	if size := unsafe.Sizeof(status.History{}); size > 144 {
+		t.Errorf("a history takes %d bytes", size)
+	}
+}
+
+// A name that was seen costs nothing more, whatever its case; the table is bounded; and what nobody asks for is forgotten as
+// a target is.
+func TestSightings(t *testing.T) {
+	s := new(sightings)
+	q := &dns.Question{Name: "www.example.org.", Qtype: dns.TypeA}
+	odd := &dns.Question{Name: "wWw.eXample.org.", Qtype: dns.TypeA}
+	r := answer.Report{Outcome: answer.Thinned, Kept: 3, Total: 70_000}
+	s.note(q, r)
+	if allocs := testing.AllocsPerRun(100, func() { s.note(q, r); s.note(odd, r) }); allocs != 0 {
+		t.Errorf("%v allocations for a name that is known", allocs)
+	}
+	s.note(&dns.Question{Name: "www.example.org.", Qtype: dns.TypeAAAA}, answer.Report{Outcome: answer.Closed, Total: 2})
+	names := s.names([]status.Target{{Name: "other.example.org."}, {Name: "www.example.org."}})
+	if got := fmt.Sprint(names); got != "[{other.example.org. []} {www.example.org. [{A thin 3 70000} {AAAA closed 0 2}]}]" {
+		t.Error(got)
+	}
+	for range sightingSweeps {
+		s.sweep()
+		s.note(odd, r)
+	}
+	s.sweep()
+	s.sweep()
+	if got := fmt.Sprint(s.names(nil)); got != "[{www.example.org. [{A thin 3 70000}]}]" {
+		t.Errorf("after a quarter of an hour: %s", got)
+	}
+	for i := range 3 * sightingSlots {
+		s.note(&dns.Question{Name: fmt.Sprintf("n%d.example.org.", i), Qtype: dns.TypeA}, r)
+	}
+	if n := len(s.names(nil)); n > sightingSlots || n < sightingSlots*3/4 {
+		t.Errorf("%d names in a table for %d", n, sightingSlots)
+	}
+}
+
+// Many queries may note, and somebody list, at once.
+func TestSightingsInParallel(t *testing.T) {
+	s := new(sightings)
+	t.Run("all", func(t *testing.T) {
+		for range 4 {
+			t.Run("one", func(t *testing.T) {
+				t.Parallel()
+				for i := range 2000 {
+					s.note(&dns.Question{Name: fmt.Sprintf("n%d.example.org.", i%100), Qtype: dns.TypeA}, answer.Report{Outcome: answer.Outcome(i % answer.Outcomes)})
+					if i%500 == 0 {
+						_ = s.names(nil)
+					}
+				}
+			})
+		}
+	})
+	if n := len(s.names(nil)); n != 100 {
+		t.Errorf("%d names, want 100", n)
+	}
+}
+
+// What an explanation believes of an address is what a query does, in every state and with every order; but an explanation
+// leaves nothing to be watched, and notes nothing.
+func TestPeekingIsLooking(t *testing.T) {
+	s := upBoard(8)
+	two := testStanza("tcp://:81", newFakeNetwork(), testPace)
+	s.checks = append(s.checks, two.checks[0])
+	s.account.checks = s.checks
+	s.pool.recast(time.Now())
+	s.forced = &forceFile{}
+	random := rand.New(rand.NewPCG(1, 2))
+	states := []verdict.State{verdict.Unknown, verdict.Up, verdict.Down}
+	for n := range 500 {
+		at := addr(random.IntN(12))
+		if n%7 == 0 {
+			at = netip.MustParseAddr("192.0.2.1") // outside
+		}
+		word := []string{"", "up 10.0.0.0/8", "down 10.0.0.0/9", "drain 10.0.0.0/8"}[random.IntN(4)]
+		orders, err := parseOrders([]byte(word))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.forced.orders.Store(orders)
+		s.account.full.Store(random.IntN(2) == 0)
+		if e := s.pool.board.find(&verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(at, 80)}, hashOf(&verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(at, 80)}, s.checks[0].seed)); e != nil {
+			e.show(verdict.Verdict{State: states[random.IntN(3)], Holds: time.Minute})
+			e.asked.Store(false)
+			if (peeking{&s.stanza}).Look(owner, at, 0, 30); e.asked.Load() {
+				t.Fatal("a look at the status counts as a query")
+			}
+		}
+		waiting := len(s.pool.wanted)
+		got := peeking{&s.stanza}.Look(owner, at, 0, 30)
+		if len(s.pool.wanted) != waiting {
+			t.Fatal("a look at the status has an address watched")
+		}
+		if want := s.stanza.Look(owner, at, 0, 30); got != want {
+			t.Fatalf("%s, %q: explained as %x, looked up as %x", at, word, got, want)
+		}
+	}
+}
+
+// A name with a strange owner, and what is forced, come out in words; isolation is told of.
+func TestStory(t *testing.T) {
+	d := decision{Decision: answer.Decision{Outcome: answer.Whole, Primaries: 2}, stanza: &upBoard(1).stanza}
+	for _, c := range []answer.Tier{0, 0, 1, 2, 2} {
+		d.Candidates = append(d.Candidates, answer.Candidate{Tier: c})
+	}
+	if got := d.reason(nil); got != "all 2 are fit, and go out; 1 backup is not needed; 2 drained ones are not needed" {
+		t.Error(got)
+	}
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+		serving(p, zoneOf(www...), s)
+		lookAll(s, addrs(0, 20))
+		elapse(time.Minute)
+		n.kill(addrs(0, 20)...)
+		elapse(20 * time.Second)
+		all, err := p.viewer.Explain(context.Background(), status.Question{Name: owner, Type: "A"})
+		if err != nil || len(all) != 1 || !strings.Contains(fmt.Sprint(all[0].Steps), "no target answers just now") {
+			t.Errorf("%+v, %v", all, err)
+		}
+		shot, err := p.viewer.Snapshot(context.Background())
+		if err != nil || shot.Summary.IsolatedSince.IsZero() {
+			t.Errorf("%+v, %v", shot, err)
+		}
+	})
+}
+
+// BenchmarkTurn is what a turn of the loop takes that shows targets, among many.
+func BenchmarkTurn(b *testing.B) {
+	s := upBoard(100_000)
+	shot := new(status.Snapshot)
+	shard := 0
+	for b.Loop() {
+		if shard >= boardShards {
+			shard, shot.Targets = 0, shot.Targets[:0]
+		}
+		shard = s.pool.rows(shard, shot)
+	}
+}
+
+// BenchmarkSighting is what a query pays to note a name that is known.
+func BenchmarkSighting(b *testing.B) {
+	s := new(sightings)
+	q := &dns.Question{Name: "www.example.org.", Qtype: dns.TypeA}
+	r := answer.Report{Outcome: answer.Thinned, Kept: 3, Total: 4}
+	b.ReportAllocs()
+	for b.Loop() {
+		s.note(q, r)
+	}
+}
