@@ -172,8 +172,20 @@ func TestSightingsInParallel(t *testing.T) {
 // What an explanation believes of an address is what a query does, in every state and with every order; but an explanation
 // leaves nothing to be watched, and notes nothing.
 func TestPeekingIsLooking(t *testing.T) {
+	for name, second := range map[string]func(*checkSpec){
+		"a port":   func(*checkSpec) {},
+		"no ports": func(c *checkSpec) { c.port, c.portNamed = 0, true },
+		"nowhere":  func(c *checkSpec) { c.port = 0 },
+		"an owner": func(c *checkSpec) { c.forOwner = func(string) prober { return nil } },
+	} {
+		t.Run(name, func(t *testing.T) { peekAndLook(t, second) })
+	}
+}
+
+func peekAndLook(t *testing.T, second func(*checkSpec)) {
 	s := upBoard(8)
 	two := testStanza("tcp://:81", newFakeNetwork(), testPace)
+	second(&two.checks[0])
 	s.checks = append(s.checks, two.checks[0])
 	s.account.checks = s.checks
 	s.pool.recast(time.Now())
@@ -192,6 +204,7 @@ func TestPeekingIsLooking(t *testing.T) {
 		}
 		s.forced.orders.Store(orders)
 		s.account.full.Store(random.IntN(2) == 0)
+		s.need = random.IntN(2)
 		if e := s.pool.board.find(&verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(at, 80)}, hashOf(&verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(at, 80)}, s.checks[0].seed)); e != nil {
 			e.show(verdict.Verdict{State: states[random.IntN(3)], Holds: time.Minute})
 			e.asked.Store(false)
