@@ -31,5 +31,5 @@ func (way) Zones(h plugin.Handler) []string {
 
 // Cluster opens one.
 func (way) Cluster(kubeconfig, context string) (multivalue.Cluster, error) {
-	return services.Open(annotation.Key, kubeconfig, context)
+	return services.Open(annotation.Key, annotation.MaxText, kubeconfig, context)
 }

@@ -40,13 +40,14 @@ const (
 // Cluster is a way to a cluster's API.
 type Cluster struct {
 	key      string // of the annotation
+	most     int    // the length of a text, in bytes
 	services metadata.Getter
 	events   typed.EventsGetter
 }
 
 // Open prepares the way to the API, and asks nothing of it yet: by the file, and the context in it, that are named, else as
-// the Pod that the process runs in.
-func Open(key, kubeconfig, kubecontext string) (*Cluster, error) {
+// the Pod that the process runs in. A text of the annotation that has more than most bytes is cut, and still has more.
+func Open(key string, most int, kubeconfig, kubecontext string) (*Cluster, error) {
 	config, err := configOf(kubeconfig, kubecontext)
 	if err != nil {
 		return nil, err
@@ -60,7 +61,7 @@ func Open(key, kubeconfig, kubecontext string) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Cluster{key, services.Resource(corev1.SchemeGroupVersion.WithResource("services")), events}, nil
+	return &Cluster{key, most, services.Resource(corev1.SchemeGroupVersion.WithResource("services")), events}, nil
 }
 
 func configOf(kubeconfig, kubecontext string) (*rest.Config, error) {
@@ -84,7 +85,7 @@ func configOf(kubeconfig, kubecontext string) (*rest.Config, error) {
 func (c *Cluster) Follow(ctx context.Context, take func(texts map[string]string) (wrong map[string]string)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s := newStore(c.key)
+	s := newStore(c.key, c.most)
 	r := newReporter(c.events, c.key)
 	parts := []func(context.Context){
 		c.reflector(s).RunWithContext,

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 
@@ -32,7 +33,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-const key = "example.org/check"
+const (
+	key  = "example.org/check"
+	most = 512
+)
 
 // object is a Service with an annotation, or without one if the text is "-".
 func object(name, text string) *metav1.PartialObjectMetadata {
@@ -56,7 +60,7 @@ func news(s *store) bool {
 // The store has what the annotations are, and tells of changes of those alone; the first list is news even if it is empty,
 // for it says that there is nothing.
 func TestStore(t *testing.T) {
-	s := newStore(key)
+	s := newStore(key, most)
 	step := func(what string, err error, tells bool, want ...string) {
 		t.Helper()
 		var got []string
@@ -86,6 +90,24 @@ func TestStore(t *testing.T) {
 	other := object("d", "z")
 	other.UID = "another"
 	step("another of that name", s.Update(other), true, "d.shop=z")
+}
+
+// A text that is longer than it may be is cut, and is still too long; none of the rest is kept.
+func TestStoreCutsTexts(t *testing.T) {
+	s := newStore(key, most)
+	for n, want := range map[int]int{most: most, most + 1: most + 1, 256 << 10: most + 1} {
+		text := strings.Repeat("x", n)
+		if err := s.Update(object("a", text)); err != nil {
+			t.Fatal(err)
+		}
+		kept := s.all()["a.shop"].text
+		if len(kept) != want || kept != text[:want] {
+			t.Errorf("of %d bytes %d are kept, want %d", n, len(kept), want)
+		}
+		if n > want && unsafe.StringData(kept) == unsafe.StringData(text) {
+			t.Errorf("all of %d bytes stay in memory", n)
+		}
+	}
 }
 
 // An owner is told once of what is wrong, and again of what is wrong otherwise, or for another Service of that name, or
@@ -127,7 +149,7 @@ func TestTell(t *testing.T) {
 // reminded of what stays wrong.
 func TestFeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, r := newStore(key), newReporter(nil, key)
+		s, r := newStore(key, most), newReporter(nil, key)
 		var takes atomic.Int64
 		var last atomic.Value
 		var running sync.WaitGroup
@@ -257,7 +279,7 @@ func TestFollowEnds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := Open(key, kubeconfig(t, api.Addr().String()), "it")
+		c, err := Open(key, most, kubeconfig(t, api.Addr().String()), "it")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -307,7 +329,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"/nonexistent", "", "/nonexistent: no such file"},
 		{kubeconfig(t, "127.0.0.1:1"), "other", "other"},
 	} {
-		if _, err := Open(key, c.file, c.context); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "secret") {
+		if _, err := Open(key, most, c.file, c.context); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q %q: %v, want %s", c.file, c.context, err, c.want)
 		}
 	}
