@@ -65,13 +65,31 @@ func (a *annotated) service(owner string) string {
 	return ""
 }
 
-// settle tells the zones of the cluster, as its plugin has them.
+// settle tells the zones of the cluster, as its plugin has them. Reverse zones hold no names of Services.
 func (a *annotated) settle(b *block, zones []string) {
 	a.block = b
 	for _, zone := range zones {
-		a.suffixes = append(a.suffixes, ".svc."+dns.Fqdn(strings.ToLower(zone)))
+		if zone = dns.Fqdn(strings.ToLower(zone)); !dns.IsSubDomain("arpa.", zone) {
+			a.suffixes = append(a.suffixes, ".svc."+zone)
+		}
 	}
 	slices.SortFunc(a.suffixes, func(x, y string) int { return cmp.Or(len(y)-len(x), strings.Compare(x, y)) })
+}
+
+// reaches reports whether names of any Service can fall to the stanza.
+func (a *annotated) reaches() bool {
+	for _, suffix := range a.suffixes {
+		services := suffix[1:]
+		if z := a.block.zones.find(services); z != nil && z.stanza == a.stanza {
+			return true
+		}
+		for origin, z := range a.block.zones {
+			if z.stanza == a.stanza && origin != services && dns.IsSubDomain(services, origin) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // judges reports whether names of a Service fall to the stanza.
@@ -187,12 +205,18 @@ func (b *block) attach(stanzas []*parsedStanza, handlers []plugin.Handler, p *po
 		}
 		var zones []string
 		for _, h := range handlers {
-			zones = append(zones, p.kubernetes.Zones(h)...)
+			more, told := p.kubernetes.Zones(h)
+			if told && s.cluster.kubeconfig == "" {
+				return s.errorAt("annotations", "annotations is about the cluster that CoreDNS runs in, and kubernetes in this server block may be about another: want annotations KUBECONFIG, for the same one")
+			}
+			zones = append(zones, more...)
 		}
-		if len(zones) == 0 {
+		if s.annotated.settle(b, zones); len(s.annotated.suffixes) == 0 {
 			return s.errorAt("annotations", "annotations is about names of Services: want the plugin kubernetes in this server block")
 		}
-		s.annotated.settle(b, zones)
+		if !s.annotated.reaches() {
+			return s.errorAt("annotations", "annotations is about names of Services, and none falls to this stanza: want a zone above or below %s", s.annotated.suffixes[0][1:])
+		}
 	}
 	return nil
 }

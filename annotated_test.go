@@ -63,12 +63,15 @@ func (c *edited) say(words ...string) map[string]string {
 // The clusters of these tests, by their kubeconfig.
 type clusters map[string]Cluster
 
-func (clusters) Zones(h plugin.Handler) []string {
+func (clusters) Zones(h plugin.Handler) (zones []string, told bool) {
 	if h.Name() == "kubernetes" {
-		return []string{"Cluster.local", "10.in-addr.arpa."}
+		return []string{"Cluster.local", "10.in-addr.arpa."}, h == elsewhere
 	}
-	return nil
+	return nil, false
 }
+
+// elsewhere is the plugin kubernetes with a kubeconfig of its own.
+var elsewhere plugin.Handler = &struct{ named }{"kubernetes"}
 
 func (c clusters) Cluster(kubeconfig, _ string) (Cluster, error) {
 	if found := c[kubeconfig]; found != nil {
@@ -635,5 +638,67 @@ func TestAnnotationsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	wants(new(generation).heed(stanzas[0], p), "Corefile:4 - Error during parsing: annotations: no such file")
+	stanzas[0].annotated = newAnnotated(stanzas[0])
 	wants(newBlock(stanzas).attach(stanzas, []plugin.Handler{named("file")}, p), "want the plugin kubernetes")
+}
+
+// attached has a stanza heed annotations, beside others for more zones and a plugin kubernetes.
+func attached(t *testing.T, annotations, zone string, more []string, kubernetes plugin.Handler) error {
+	t.Helper()
+	p := newPool()
+	p.kubernetes = clusters{"": newEdited(), "it": newEdited()}
+	thePool.kubernetes = p.kubernetes
+	defer func() { thePool.kubernetes = nil }()
+	const rest = " {\n check tcp://:80\n within 10.0.0.0/8\n"
+	text := ". {\n multivalue " + zone + rest + " " + annotations + "\n }\n"
+	for _, other := range more {
+		text += " multivalue " + other + rest + " }\n"
+	}
+	stanzas, err := parseCorefile(text + "}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := new(generation)
+	g.add(stanzas[0], p)
+	if err := g.heed(stanzas[0], p); err != nil {
+		t.Fatal(err)
+	}
+	return newBlock(stanzas).attach(stanzas, []plugin.Handler{kubernetes}, p)
+}
+
+// A stanza heeds annotations only if names of Services can fall to it.
+func TestAnnotationsReach(t *testing.T) {
+	for zones, want := range map[string]bool{
+		".": true, "local": true, "CLUSTER.local": true, "svc.cluster.local": true, "shop.svc.cluster.local": true,
+		"_http._tcp.cart.shop.svc.cluster.local": true,
+		"example.org":                            false, "pod.cluster.local": false, "shop.pod.cluster.local": false, "xsvc.cluster.local": false,
+		"10.in-addr.arpa": false, "svc.10.in-addr.arpa": false,
+		"cluster.local svc.cluster.local": false, "cluster.local pod.cluster.local": true, ". cluster.local": false,
+		"cluster.local shop.svc.cluster.local": true,
+	} {
+		all := strings.Fields(zones)
+		err := attached(t, "annotations it", all[0], all[1:], named("kubernetes"))
+		if (err == nil) != want || err != nil && !strings.Contains(err.Error(), "Corefile:5 - Error during parsing: annotations is about names of Services, and none falls to this stanza: want a zone above or below svc.cluster.local.") {
+			t.Errorf("annotations for the first of %s: %v", zones, err)
+		}
+	}
+}
+
+// Annotations of the Pod's own cluster are not heeded for the names of another.
+func TestAnnotationsElsewhere(t *testing.T) {
+	for _, c := range []struct {
+		annotations string
+		kubernetes  plugin.Handler
+		want        bool
+	}{
+		{"annotations", named("kubernetes"), true},
+		{"annotations it", named("kubernetes"), true},
+		{"annotations it", elsewhere, true},
+		{"annotations", elsewhere, false},
+	} {
+		err := attached(t, c.annotations, "cluster.local", nil, c.kubernetes)
+		if (err == nil) != c.want || err != nil && !strings.Contains(err.Error(), "Corefile:5 - Error during parsing: annotations is about the cluster that CoreDNS runs in") {
+			t.Errorf("%s, with kubernetes elsewhere %t: %v", c.annotations, c.kubernetes == elsewhere, err)
+		}
+	}
 }

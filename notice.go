@@ -21,8 +21,9 @@ const (
 
 // Kubernetes is what the property annotations needs to know of Kubernetes. Package annotated has it.
 type Kubernetes interface {
-	// Zones returns those of the cluster if the handler is the plugin kubernetes, else nothing.
-	Zones(h plugin.Handler) []string
+	// Zones returns those of the cluster if the handler is the plugin kubernetes, else nothing, and whether it has been told
+	// where the API is: if not, the cluster is that of the Pod.
+	Zones(h plugin.Handler) (zones []string, told bool)
 	// Cluster opens the cluster that a kubeconfig file and a context in it lead to, or without them that of the Pod. It
 	// asks nothing of it.
 	Cluster(kubeconfig, context string) (Cluster, error)
