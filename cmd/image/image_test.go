@@ -241,7 +241,7 @@ func TestSaveReplaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	if earlier, err := io.ReadAll(opened); string(earlier) != "an earlier one" {
-		t.Errorf("the earlier archive is written over: %q, %v", earlier, err)
+		t.Errorf("the earlier archive is written over: %d bytes, %v", len(earlier), err)
 	}
 	if all, err := os.ReadDir(dir); err != nil || len(all) != 1 {
 		t.Errorf("there are %v, %v", all, err)
@@ -305,5 +305,10 @@ func TestDockerfile(t *testing.T) {
 	}
 	if !strings.Contains(string(content), "CGO_ENABLED=0 go build") || !strings.Contains(string(content), "setcap cap_net_bind_service=+ep /coredns\n") {
 		t.Error("the program is linked dynamically, or has no capability")
+	}
+	for _, page := range []string{"../../deploy/Dockerfile", "../../docs/kubernetes.md", "main.go"} {
+		if text, err := os.ReadFile(page); err != nil || !strings.Contains(string(text), "CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' ") {
+			t.Errorf("%s builds the program in another way: %v", page, err)
+		}
 	}
 }
