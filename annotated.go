@@ -2,7 +2,6 @@ package multivalue
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -18,10 +17,6 @@ import (
 	"github.com/miekg/dns"
 )
 
-// maxAnnotated is how many different checks the annotations in one stanza may come to. Beyond, a Service whose check is
-// not among them is judged as if it had none; nothing that is in force makes room.
-const maxAnnotated = 256
-
 // annotated is what the annotations of Services change in a stanza: for the names of some Services another stanza stands
 // in its place, which differs from it in the check alone. That one has a rule of its own, so that what a rule remembers of
 // where verdicts stand ends with the annotation.
@@ -35,7 +30,7 @@ type annotated struct {
 	// longest first. They are known before there is a table.
 	suffixes []string
 
-	table  atomic.Pointer[map[string]*stanza] // by Service, as NAME.NAMESPACE; never changed once it is published
+	table  atomic.Pointer[map[string]*stanza] // by Service, as NAME.NAMESPACE; never changed once it is published; nil before
 	checks []checkSpec                        // in the table, each once; the pool's loop's
 }
 
@@ -70,13 +65,31 @@ func (a *annotated) service(owner string) string {
 	return ""
 }
 
-// settle tells the zones of the cluster, as its plugin has them.
+// settle tells the zones of the cluster, as its plugin has them. Reverse zones hold no names of Services.
 func (a *annotated) settle(b *block, zones []string) {
 	a.block = b
 	for _, zone := range zones {
-		a.suffixes = append(a.suffixes, ".svc."+dns.Fqdn(strings.ToLower(zone)))
+		if zone = dns.Fqdn(strings.ToLower(zone)); !dns.IsSubDomain("arpa.", zone) {
+			a.suffixes = append(a.suffixes, ".svc."+zone)
+		}
 	}
 	slices.SortFunc(a.suffixes, func(x, y string) int { return cmp.Or(len(y)-len(x), strings.Compare(x, y)) })
+}
+
+// reaches reports whether names of any Service can fall to the stanza.
+func (a *annotated) reaches() bool {
+	for _, suffix := range a.suffixes {
+		services := suffix[1:]
+		if z := a.block.zones.find(services); z != nil && z.stanza == a.stanza {
+			return true
+		}
+		for origin, z := range a.block.zones {
+			if z.stanza == a.stanza && origin != services && dns.IsSubDomain(services, origin) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // judges reports whether names of a Service fall to the stanza.
@@ -97,56 +110,32 @@ func (a *annotated) judges(service string) bool {
 
 // build makes the next table of what the annotations say. wrong gets those for which there is no room.
 func (a *annotated) build(known map[string]notice, judged map[string]bool, wrong map[string]string) map[string]*stanza {
-	before, next := *a.table.Load(), make(map[string]*stanza)
-	made := make(map[verdict.Identity]*stanza)
-	for _, service := range a.order(known, before) {
-		judged[service] = true
-		notice := known[service]
-		if notice.wrong != "" {
-			wrong[service] = notice.wrong
+	bids := a.bids(known, judged, wrong)
+	newRoom().grant(bids)
+	made, next := make(map[verdict.Identity]*stanza), make(map[string]*stanza)
+	for _, s := range *a.table.Load() {
+		made[s.checks[0].identity] = s
+	}
+	for _, b := range bids {
+		if b.refused != "" && wrong[b.service] == "" {
+			wrong[b.service] = b.refused
 		}
-		if notice.check == nil {
+		if b.has == nil {
 			continue
 		}
-		spec := a.spec(notice.check)
-		s := made[spec.identity]
-		if s == nil && len(made) == maxAnnotated {
-			wrong[service] = fmt.Sprintf("there are %d different checks in annotations already: want one that another Service has", maxAnnotated)
-			continue
+		if made[b.has.identity] == nil {
+			made[b.has.identity] = a.stanza.with(*b.has)
 		}
-		if s == nil {
-			if s = before[service]; s == nil || s.checks[0].identity != spec.identity {
-				s = a.stanza.with(spec)
-			}
-			made[spec.identity] = s
-		}
-		next[service] = s
+		next[b.service] = made[b.has.identity]
 	}
 	return next
 }
 
-// order lists the Services that the stanza judges: those first whose annotation is in force as it is, so that nothing new
-// takes their place.
-func (a *annotated) order(known map[string]notice, before map[string]*stanza) []string {
-	var kept, others []string
-	for _, service := range slices.Sorted(maps.Keys(known)) {
-		s, c := before[service], known[service].check
-		switch {
-		case !a.judges(service):
-		case s != nil && c != nil && s.checks[0].name == c.String():
-			kept = append(kept, service)
-		default:
-			others = append(others, service)
-		}
-	}
-	return append(kept, others...)
-}
-
-func (a *annotated) spec(c *check.Check) checkSpec {
+func (a *annotated) spec(c *check.Check) *checkSpec {
 	spec := a.specOf(c)
 	spec.annotated = true
 	spec.setPace(a.pace)
-	return spec
+	return &spec
 }
 
 // publish puts a table into force, and reports whether it is another one. It is for the pool's loop.
@@ -216,12 +205,18 @@ func (b *block) attach(stanzas []*parsedStanza, handlers []plugin.Handler, p *po
 		}
 		var zones []string
 		for _, h := range handlers {
-			zones = append(zones, p.kubernetes.Zones(h)...)
+			more, told := p.kubernetes.Zones(h)
+			if told && s.cluster.kubeconfig == "" {
+				return s.errorAt("annotations", "annotations is about the cluster that CoreDNS runs in, and kubernetes in this server block may be about another: want annotations KUBECONFIG, for the same one")
+			}
+			zones = append(zones, more...)
 		}
-		if len(zones) == 0 {
+		if s.annotated.settle(b, zones); len(s.annotated.suffixes) == 0 {
 			return s.errorAt("annotations", "annotations is about names of Services: want the plugin kubernetes in this server block")
 		}
-		s.annotated.settle(b, zones)
+		if !s.annotated.reaches() {
+			return s.errorAt("annotations", "annotations is about names of Services, and none falls to this stanza: want a zone above or below %s", s.annotated.suffixes[0][1:])
+		}
 	}
 	return nil
 }

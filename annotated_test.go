@@ -63,12 +63,15 @@ func (c *edited) say(words ...string) map[string]string {
 // The clusters of these tests, by their kubeconfig.
 type clusters map[string]Cluster
 
-func (clusters) Zones(h plugin.Handler) []string {
+func (clusters) Zones(h plugin.Handler) (zones []string, told bool) {
 	if h.Name() == "kubernetes" {
-		return []string{"Cluster.local", "10.in-addr.arpa."}
+		return []string{"Cluster.local", "10.in-addr.arpa."}, h == elsewhere
 	}
-	return nil
+	return nil, false
 }
+
+// elsewhere is the plugin kubernetes with a kubeconfig of its own.
+var elsewhere plugin.Handler = &struct{ named }{"kubernetes"}
 
 func (c clusters) Cluster(kubeconfig, _ string) (Cluster, error) {
 	if found := c[kubeconfig]; found != nil {
@@ -390,31 +393,117 @@ func TestAnnotationOfOthers(t *testing.T) {
 	}
 }
 
-// A stanza takes a number of different checks; what is in force makes no room for what is new.
+// manyAnnotations are as many Services with a check of their own as there is room for, s000.shop and s001.other in turn.
+func manyAnnotations() (words []string) {
+	for i := range maxAnnotated {
+		words = append(words, fmt.Sprintf("s%03d.%s", i, []string{"shop", "other"}[i%2]), fmt.Sprintf("tcp://:%d", 1000+i))
+	}
+	return words
+}
+
+// askedBy is the check that is in force for a Service.
+func askedBy(s *parsedStanza, service string) string {
+	return s.ruleOf(service + ".svc.cluster.local.").Health.(*stanza).checks[0].name
+}
+
+// A stanza takes a number of different checks; what is in force makes no room for what is new, and an edit for which there is
+// none changes nothing (B81).
 func TestAnnotationsAreBounded(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
 		q, c := questioned{}, newEdited()
 		s, _, _ := followed(t, p, q, c)
-		var words []string
-		for i := range maxAnnotated {
-			words = append(words, fmt.Sprintf("s%03d.shop", i), fmt.Sprintf("tcp://:%d", 1000+i))
-		}
+		words := manyAnnotations()
 		if wrong := c.say(words...); len(wrong) > 0 {
-			t.Fatal(wrong)
+			t.Error(wrong)
 		}
-		kept := s.ruleOf("s255.shop.svc.cluster.local.")
-		wrong := c.say(append(words, "a.shop", "tcp://:1", "b.shop", "tcp://:1000")...)
-		if len(wrong) != 1 || !strings.Contains(wrong["a.shop"], "256 different checks") {
+		kept := s.ruleOf("s255.other.svc.cluster.local.")
+		wrong := c.say(append(words, "a.third", "tcp://:1", "b.third", "tcp://:1000")...)
+		if len(wrong) != 1 || !strings.Contains(wrong["a.third"], "256 different checks") {
 			t.Errorf("%q is wrong", wrong)
 		}
-		if s.ruleOf("a.shop.svc.cluster.local.") != &s.rule || s.ruleOf("s255.shop.svc.cluster.local.") != kept || s.ruleOf("b.shop.svc.cluster.local.") != s.ruleOf("s000.shop.svc.cluster.local.") {
+		if askedBy(s, "a.third") != ownCheck || s.ruleOf("s255.other.svc.cluster.local.") != kept || s.ruleOf("b.third.svc.cluster.local.") != s.ruleOf("s000.shop.svc.cluster.local.") {
 			t.Error("the new one has pushed out another, or is shared with none")
 		}
 		if got := sizeOf(p).checks; got != maxAnnotated+1 {
 			t.Errorf("%d checks", got)
 		}
-		if wrong := c.say(append(words[2:], "a.shop", "tcp://:1")...); len(wrong) > 0 {
+		for _, text := range []string{"tcp://:2", "tcp://:2/?", "tcp://:3"} {
+			if wrong := c.say(append(words, "b.third", text)...); len(wrong) != 1 || askedBy(s, "b.third") != "tcp://:1000" {
+				t.Errorf("after an edit to %s for which there is no room it is asked by %s, and %q is wrong", text, askedBy(s, "b.third"), wrong)
+			}
+		}
+		if wrong := c.say(append(words[2:], "b.third", "tcp://:3", "a.third", "tcp://:1")...); len(wrong) != 1 || askedBy(s, "b.third") != "tcp://:3" || askedBy(s, "a.third") != ownCheck {
+			t.Errorf("with room for one, the first is not the edit: %q", wrong)
+		}
+		if wrong := c.say(append(words[4:], "b.third", "tcp://:3", "a.third", "tcp://:1")...); len(wrong) > 0 {
 			t.Errorf("%q is wrong though there is room", wrong)
+		}
+	})
+}
+
+// Edits at once, of which one leaves what the other waits for, are all heeded, in whichever order they come.
+func TestAnnotationsMakeRoom(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		q, c := questioned{}, newEdited()
+		s, _, _ := followed(t, p, q, c)
+		words := append(manyAnnotations(), "a.third", "tcp://:1000")
+		c.say(words...)
+		words[1], words[len(words)-1] = "tcp://:1001", "tcp://:1"
+		if wrong := c.say(words...); len(wrong) > 0 || askedBy(s, "a.third") != "tcp://:1" || askedBy(s, "s000.shop") != "tcp://:1001" {
+			t.Errorf("%q is wrong, and asked are %s and %s", wrong, askedBy(s, "a.third"), askedBy(s, "s000.shop"))
+		}
+	})
+}
+
+// The Services of one namespace have no more than half of the checks, and others have the rest.
+func TestAnnotationsOfANamespaceAreBounded(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		q, c := questioned{}, newEdited()
+		s, _, _ := followed(t, p, q, c)
+		var words []string
+		for i := range maxAnnotated {
+			words = append(words, fmt.Sprintf("a%03d.greedy", i), fmt.Sprintf("tcp://:%d", 1000+i))
+		}
+		words = append(words, "b.greedy", "tcp://:1000", "z.other", "tcp://:1", "y.other", "tcp://:1000")
+		wrong := c.say(words...)
+		if len(wrong) != maxAnnotated-maxOfNamespace || !strings.Contains(wrong["a255.greedy"], "128 different checks in annotations of this namespace") {
+			t.Errorf("%d are wrong: %q", len(wrong), wrong["a255.greedy"])
+		}
+		for service, want := range map[string]string{"a000.greedy": "tcp://:1000", "a128.greedy": ownCheck, "b.greedy": "tcp://:1000", "z.other": "tcp://:1", "y.other": "tcp://:1000"} {
+			if got := askedBy(s, service); got != want {
+				t.Errorf("%s is asked by %s, want %s", service, got, want)
+			}
+		}
+	})
+}
+
+// A reload, of which nobody knows yet what is in its tables, goes on with what is in force: nothing that was refused takes its
+// place, and what an edit could not change stays (B81).
+func TestAnnotationsAreBoundedOverReloads(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		q, c := questioned{}, newEdited()
+		s, _, g := followed(t, p, q, c)
+		words := append(manyAnnotations(), "b.third", "tcp://:1000")
+		c.say(words...)
+		words = append(words, "a.shop", "tcp://:1")
+		words[len(words)-3] = "tcp://:2"
+		c.say(words...)
+		for i := range 2 {
+			fresh, b, next := heeding(t, p, q, newEdited(), testPace)
+			starts(t, p, next, b, fresh)
+			p.confirm(next)
+			g.learners[0].close()
+			p.leave(g)
+			g.awaitUnnoticed()
+			s, g = fresh, next
+			for service, want := range map[string]string{"a.shop": ownCheck, "b.third": "tcp://:1000", "s000.shop": "tcp://:1000", "s254.shop": "tcp://:1254", "s255.other": "tcp://:1255"} {
+				if got := askedBy(s, service); got != want {
+					t.Errorf("after reload %d %s is asked by %s, want %s", i, service, got, want)
+				}
+			}
+			if got := testutil.ToFloat64(annotationsBad); got != 2 {
+				t.Errorf("after reload %d %v are bad, want 2", i, got)
+			}
 		}
 	})
 }
@@ -574,5 +663,67 @@ func TestAnnotationsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	wants(new(generation).heed(stanzas[0], p), "Corefile:4 - Error during parsing: annotations: no such file")
+	stanzas[0].annotated = newAnnotated(stanzas[0])
 	wants(newBlock(stanzas).attach(stanzas, []plugin.Handler{named("file")}, p), "want the plugin kubernetes")
+}
+
+// attached has a stanza heed annotations, beside others for more zones and a plugin kubernetes.
+func attached(t *testing.T, annotations, zone string, more []string, kubernetes plugin.Handler) error {
+	t.Helper()
+	p := newPool()
+	p.kubernetes = clusters{"": newEdited(), "it": newEdited()}
+	thePool.kubernetes = p.kubernetes
+	defer func() { thePool.kubernetes = nil }()
+	const rest = " {\n check tcp://:80\n within 10.0.0.0/8\n"
+	text := ". {\n multivalue " + zone + rest + " " + annotations + "\n }\n"
+	for _, other := range more {
+		text += " multivalue " + other + rest + " }\n"
+	}
+	stanzas, err := parseCorefile(text + "}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := new(generation)
+	g.add(stanzas[0], p)
+	if err := g.heed(stanzas[0], p); err != nil {
+		t.Fatal(err)
+	}
+	return newBlock(stanzas).attach(stanzas, []plugin.Handler{kubernetes}, p)
+}
+
+// A stanza heeds annotations only if names of Services can fall to it.
+func TestAnnotationsReach(t *testing.T) {
+	for zones, want := range map[string]bool{
+		".": true, "local": true, "CLUSTER.local": true, "svc.cluster.local": true, "shop.svc.cluster.local": true,
+		"_http._tcp.cart.shop.svc.cluster.local": true,
+		"example.org":                            false, "pod.cluster.local": false, "shop.pod.cluster.local": false, "xsvc.cluster.local": false,
+		"10.in-addr.arpa": false, "svc.10.in-addr.arpa": false,
+		"cluster.local svc.cluster.local": false, "cluster.local pod.cluster.local": true, ". cluster.local": false,
+		"cluster.local shop.svc.cluster.local": true,
+	} {
+		all := strings.Fields(zones)
+		err := attached(t, "annotations it", all[0], all[1:], named("kubernetes"))
+		if (err == nil) != want || err != nil && !strings.Contains(err.Error(), "Corefile:5 - Error during parsing: annotations is about names of Services, and none falls to this stanza: want a zone above or below svc.cluster.local.") {
+			t.Errorf("annotations for the first of %s: %v", zones, err)
+		}
+	}
+}
+
+// Annotations of the Pod's own cluster are not heeded for the names of another.
+func TestAnnotationsElsewhere(t *testing.T) {
+	for _, c := range []struct {
+		annotations string
+		kubernetes  plugin.Handler
+		want        bool
+	}{
+		{"annotations", named("kubernetes"), true},
+		{"annotations it", named("kubernetes"), true},
+		{"annotations it", elsewhere, true},
+		{"annotations", elsewhere, false},
+	} {
+		err := attached(t, c.annotations, "cluster.local", nil, c.kubernetes)
+		if (err == nil) != c.want || err != nil && !strings.Contains(err.Error(), "Corefile:5 - Error during parsing: annotations is about the cluster that CoreDNS runs in") {
+			t.Errorf("%s, with kubernetes elsewhere %t: %v", c.annotations, c.kubernetes == elsewhere, err)
+		}
+	}
 }

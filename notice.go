@@ -21,8 +21,9 @@ const (
 
 // Kubernetes is what the property annotations needs to know of Kubernetes. Package annotated has it.
 type Kubernetes interface {
-	// Zones returns those of the cluster if the handler is the plugin kubernetes, else nothing.
-	Zones(h plugin.Handler) []string
+	// Zones returns those of the cluster if the handler is the plugin kubernetes, else nothing, and whether it has been told
+	// where the API is: if not, the cluster is that of the Pod.
+	Zones(h plugin.Handler) (zones []string, told bool)
 	// Cluster opens the cluster that a kubeconfig file and a context in it lead to, or without them that of the Pod. It
 	// asks nothing of it.
 	Cluster(kubeconfig, context string) (Cluster, error)
@@ -41,7 +42,8 @@ func Link(k Kubernetes) { thePool.kubernetes = k }
 // notice is what the annotation of a Service says.
 type notice struct {
 	text  string
-	check *check.Check // what it says, or said before it was wrong; nil if there was nothing
+	check *check.Check // what it says, or held if it is wrong
+	held  *check.Check // what is in force of it in some stanza; nil if nothing is
 	wrong string       // empty if it is right
 }
 
@@ -52,10 +54,22 @@ func (n notice) say(text string) notice {
 	}
 	n.text, n.wrong = text, ""
 	if c, err := annotation.Parse(text); err != nil {
-		n.wrong = err.Error()
+		n.check, n.wrong = n.held, err.Error()
 	} else {
 		n.check = c
 	}
+	return n
+}
+
+// hold is the notice of a Service that has these checks in force, by name.
+func (n notice) hold(names []string) notice {
+	for _, c := range []*check.Check{n.check, n.held} {
+		if c != nil && slices.Contains(names, c.String()) {
+			n.held = c
+			return n
+		}
+	}
+	n.held = nil
 	return n
 }
 
@@ -131,6 +145,7 @@ func (n *notices) apply() map[string]string {
 	for i, a := range n.stanzas {
 		tables[i] = a.build(known, judged, wrong)
 	}
+	n.hold(known, tables)
 	n.pool.life.Lock()
 	defer n.pool.life.Unlock()
 	n.pool.do(func() {
@@ -144,6 +159,21 @@ func (n *notices) apply() map[string]string {
 		}
 	})
 	return wrong
+}
+
+// hold takes note of what the tables put into force, for the next generation, which has no tables to begin with.
+func (n *notices) hold(known map[string]notice, tables []map[string]*stanza) {
+	next := make(map[string]notice, len(known))
+	for service, notice := range known {
+		var names []string
+		for _, table := range tables {
+			if s := table[service]; s != nil {
+				names = append(names, s.checks[0].name)
+			}
+		}
+		next[service] = notice.hold(names)
+	}
+	n.known.Store(&next)
 }
 
 // show has the metrics show the tally, or not.

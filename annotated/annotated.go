@@ -17,19 +17,19 @@ func init() { multivalue.Link(way{}) }
 // way is the way to Kubernetes.
 type way struct{}
 
-// Zones are those of the cluster.
-func (way) Zones(h plugin.Handler) []string {
+// Zones are those of the cluster. The plugin kubernetes is told of its API by a kubeconfig or an endpoint.
+func (way) Zones(h plugin.Handler) (zones []string, told bool) {
 	switch k := h.(type) {
 	case *kubernetes.Kubernetes:
-		return k.Zones
+		return k.Zones, k.ClientConfig != nil || len(k.APIServerList) > 0
 	case kubernetes.Kubernetes:
-		return k.Zones
+		return k.Zones, k.ClientConfig != nil || len(k.APIServerList) > 0
 	default:
-		return nil
+		return nil, false
 	}
 }
 
 // Cluster opens one.
 func (way) Cluster(kubeconfig, context string) (multivalue.Cluster, error) {
-	return services.Open(annotation.Key, kubeconfig, context)
+	return services.Open(annotation.Key, annotation.MaxText, kubeconfig, context)
 }

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 )
 
 // user is who the program runs as: nobody, by the number that images without a base agreed on. It is a number, so that
@@ -29,22 +30,36 @@ type image struct {
 	ports       bool   // the program may listen below 1024
 }
 
-// save writes the archive. One that was begun and failed is not left behind.
+// reference is a name of an image with its tag, behind a registry or not.
+var reference = regexp.MustCompile(`^([^/:\s]+(:[0-9]+)?/)?[a-z0-9][a-z0-9._/-]*:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
+
+// save writes the archive. It is written beside the one that is there, and takes its place once it is whole; one that was begun
+// and failed is not left behind.
 func (i image) save(to string) (err error) {
+	if !reference.MatchString(i.name) {
+		return fmt.Errorf("%q is no name of an image with a tag: want one such as registry.example.org/coredns-multivalue:0.1.0", i.name)
+	}
+	if there, err := os.Stat(to); err == nil && !there.Mode().IsRegular() {
+		return fmt.Errorf("%s is there, and is no file: want the name of a file", to)
+	}
 	blobs, err := i.blobs()
 	if err != nil {
 		return err
 	}
-	f, err := os.Create(to)
+	f, err := os.CreateTemp(filepath.Dir(to), filepath.Base(to)+".*")
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err = errors.Join(err, f.Close()); err != nil {
-			os.Remove(to)
-		}
-	}()
-	a := archive{tar.NewWriter(f)}
+	defer os.Remove(f.Name()) // which is gone if all went well
+	if err := errors.Join(pack(f, blobs), f.Chmod(0o644), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), to)
+}
+
+// pack writes an archive of blobs.
+func pack(w io.Writer, blobs []blob) error {
+	a := archive{tar.NewWriter(w)}
 	for _, b := range blobs {
 		if err := a.file(b.name, 0o644, b.content, nil); err != nil {
 			return err

@@ -207,6 +207,10 @@ func TestRefused(t *testing.T) {
 		"none":           {nil, "not 0"},
 		"no such file":   {[]string{"/no/such"}, "no such file"},
 		"no authorities": {[]string{"-ca", "/no/such", program(t)}, "no such file"},
+		"no name":        {[]string{"-name", "", "-ca", "", program(t)}, `"" is no name of an image with a tag`},
+		"no tag":         {[]string{"-name", "registry.example.org:5000/it", "-ca", "", program(t)}, "with a tag"},
+		"an empty tag":   {[]string{"-name", "it:", "-ca", "", program(t)}, "with a tag"},
+		"a space":        {[]string{"-name", "it it:1", "-ca", "", program(t)}, "with a tag"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "image.tar")
@@ -218,6 +222,50 @@ func TestRefused(t *testing.T) {
 				t.Error("an archive is left behind")
 			}
 		})
+	}
+}
+
+// An archive that is there stays as it is until another is whole, and nothing else is left beside it.
+func TestSaveReplaces(t *testing.T) {
+	dir, made := t.TempDir(), program(t)
+	out := filepath.Join(dir, "image.tar")
+	if err := os.WriteFile(out, []byte("an earlier one"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	opened, err := os.Open(out) // as somebody has it who loads it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer opened.Close()
+	if err := (image{name: "registry.example.org:5000/a/it:1.0_x", program: made}).save(out); err != nil {
+		t.Fatal(err)
+	}
+	if earlier, err := io.ReadAll(opened); string(earlier) != "an earlier one" {
+		t.Errorf("the earlier archive is written over: %d bytes, %v", len(earlier), err)
+	}
+	if all, err := os.ReadDir(dir); err != nil || len(all) != 1 {
+		t.Errorf("there are %v, %v", all, err)
+	}
+	if text, err := os.ReadFile(out); err != nil || len(untar(t, text)) != 6 {
+		t.Errorf("the archive has %d bytes, %v", len(text), err)
+	}
+}
+
+// What is there and is no file is not replaced, and an archive that cannot take its place is not left beside it.
+func TestSaveFails(t *testing.T) {
+	dir := t.TempDir()
+	out := filepath.Join(dir, "image.tar")
+	if err := os.Mkdir(out, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := (image{name: "it:1", program: program(t)}).save(out); err == nil || !strings.Contains(err.Error(), "is no file") {
+		t.Errorf("%v", err)
+	}
+	if err := (image{name: "it:1", program: program(t)}).save(filepath.Join(dir, "missing", "image.tar")); err == nil {
+		t.Error("it is written where no directory is")
+	}
+	if all, err := os.ReadDir(dir); err != nil || len(all) != 1 {
+		t.Errorf("there are %v, %v", all, err)
 	}
 }
 
@@ -257,5 +305,10 @@ func TestDockerfile(t *testing.T) {
 	}
 	if !strings.Contains(string(content), "CGO_ENABLED=0 go build") || !strings.Contains(string(content), "setcap cap_net_bind_service=+ep /coredns\n") {
 		t.Error("the program is linked dynamically, or has no capability")
+	}
+	for _, page := range []string{"../../deploy/Dockerfile", "../../docs/kubernetes.md", "main.go"} {
+		if text, err := os.ReadFile(page); err != nil || !strings.Contains(string(text), "CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' ") {
+			t.Errorf("%s builds the program in another way: %v", page, err)
+		}
 	}
 }

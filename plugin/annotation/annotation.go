@@ -17,8 +17,8 @@ import (
 // Key is the annotation.
 const Key = "coredns-multivalue.github.io/check"
 
-// maxText is the length of an annotation, in bytes, at most: it stands in logs, and an annotation may have 256 KiB.
-const maxText = 512
+// MaxText is the length of an annotation, in bytes, at most: it stands in logs, and an annotation may have 256 KiB.
+const MaxText = 512
 
 // schemes are those that an owner may choose, as far as package check knows them.
 var schemes = []string{"grpc", "http", "https", "tcp"}
@@ -31,8 +31,8 @@ const usage = "want SCHEME://:PORT[/PATH] [status LIST], such as http://:8080/he
 //
 // An error repeats no more of the text than a character or a status that is wrong: it may hold a password where none belongs.
 func Parse(text string) (*check.Check, error) {
-	if len(text) > maxText {
-		return nil, fmt.Errorf("it has more than %d bytes: %s", maxText, usage)
+	if len(text) > MaxText {
+		return nil, fmt.Errorf("it has more than %d bytes: %s", MaxText, usage)
 	}
 	words := strings.Fields(text)
 	if len(words) == 0 {

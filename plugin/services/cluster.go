@@ -2,7 +2,7 @@
 // is wrong with it.
 //
 // It sees nothing of a Service but its metadata, and knows nothing of what the annotation means. It needs the rights to
-// list and watch Services, and to create and patch Events; without those on Events it says so in the log, once.
+// list and watch Services, and to create and patch Events; without those on Events it says so in the log, once for each namespace.
 //
 // It stands apart from the root because client-go takes its time to build.
 package services
@@ -17,6 +17,7 @@ import (
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
@@ -40,13 +41,14 @@ const (
 // Cluster is a way to a cluster's API.
 type Cluster struct {
 	key      string // of the annotation
+	most     int    // the length of a text, in bytes
 	services metadata.Getter
 	events   typed.EventsGetter
 }
 
 // Open prepares the way to the API, and asks nothing of it yet: by the file, and the context in it, that are named, else as
-// the Pod that the process runs in.
-func Open(key, kubeconfig, kubecontext string) (*Cluster, error) {
+// the Pod that the process runs in. A text of the annotation that has more than most bytes is cut, and still has more.
+func Open(key string, most int, kubeconfig, kubecontext string) (*Cluster, error) {
 	config, err := configOf(kubeconfig, kubecontext)
 	if err != nil {
 		return nil, err
@@ -60,7 +62,7 @@ func Open(key, kubeconfig, kubecontext string) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Cluster{key, services.Resource(corev1.SchemeGroupVersion.WithResource("services")), events}, nil
+	return &Cluster{key, most, services.Resource(corev1.SchemeGroupVersion.WithResource("services")), events}, nil
 }
 
 func configOf(kubeconfig, kubecontext string) (*rest.Config, error) {
@@ -84,7 +86,7 @@ func configOf(kubeconfig, kubecontext string) (*rest.Config, error) {
 func (c *Cluster) Follow(ctx context.Context, take func(texts map[string]string) (wrong map[string]string)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s := newStore(c.key)
+	s := newStore(c.key, c.most)
 	r := newReporter(c.events, c.key)
 	parts := []func(context.Context){
 		c.reflector(s).RunWithContext,
@@ -117,30 +119,46 @@ func guard(ctx context.Context, part func(context.Context)) (err error) {
 // reflector is what keeps a store as the API has it. It runs in the goroutine that it is given, unlike a whole informer,
 // whose goroutines end the process when they panic.
 func (c *Cluster) reflector(s *store) *cache.Reflector {
-	var said bool // that the API is out of reach; the reflector asks one thing after the other
-	heed := func(err error) {
-		if failed := err != nil && !errors.Is(err, context.Canceled); failed && !said {
-			log.Warningf("annotations: Services cannot be watched, and what is known of them stays: %v", err)
-			said = true
-		} else if err == nil && said {
-			log.Info("annotations: Services are watched again")
-			said = false
-		}
-	}
+	var o outage
 	lists := &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			all, err := c.services.List(ctx, o)
-			heed(err)
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			all, err := c.services.List(ctx, options)
+			o.listed(err)
 			return all, err
 		},
-		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			w, err := c.services.Watch(ctx, o)
-			heed(err)
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			w, err := c.services.Watch(ctx, options)
+			o.watched(err, options.SendInitialEvents != nil)
 			return w, err
 		},
 	}
 	return cache.NewReflectorWithOptions(lists, &metav1.PartialObjectMetadata{}, s,
 		cache.ReflectorOptions{Name: "multivalue", TypeDescription: "services"})
+}
+
+// outage knows whether the log says that Services cannot be watched. The reflector asks one thing after the other.
+type outage struct{ said bool }
+
+// listed takes note of how a list went. One that did leads to a watch, which is what counts.
+func (o *outage) listed(err error) {
+	if err == nil || errors.Is(err, context.Canceled) || o.said {
+		return
+	}
+	log.Warningf("annotations: Services cannot be watched, and what is known of them stays: %v", err)
+	o.said = true
+}
+
+// watched takes note of how a watch went. Of one that was to begin with a list, an API that does not know of that says that it
+// is invalid, and the reflector lists and watches instead.
+func (o *outage) watched(err error, lists bool) {
+	if lists && (apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)) {
+		return
+	}
+	o.listed(err)
+	if err == nil && o.said {
+		log.Info("annotations: Services are watched again")
+		o.said = false
+	}
 }
 
 // feed hands over what the store has whenever that changes, but not too often, and passes on what is wrong with it.

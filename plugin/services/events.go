@@ -23,6 +23,9 @@ const (
 	eventQueue = 256
 	// eventTimeout bounds each request.
 	eventTimeout = 10 * time.Second
+	// muteTime is for how long no Event is tried in a namespace where they are forbidden. What is dropped then is told at the
+	// next reminder, if that is over.
+	muteTime = 5 * time.Minute
 	// maxMessage is what the API takes for a message.
 	maxMessage = 1024
 )
@@ -41,12 +44,12 @@ type reporter struct {
 	pace   flowcontrol.RateLimiter
 
 	// The rest is run's.
-	mute   bool // there is no right to create Events
-	failed bool // the last could not be written, and the log says so
+	forbidden map[string]time.Time // where Events were when; the log says so
+	failed    bool                 // the last could not be written, and the log says so
 }
 
 func newReporter(events typed.EventsGetter, key string) *reporter {
-	return &reporter{key: key, events: events, queue: make(chan complaint, eventQueue),
+	return &reporter{key: key, events: events, queue: make(chan complaint, eventQueue), forbidden: make(map[string]time.Time),
 		pace: flowcontrol.NewTokenBucketRateLimiter(eventRate, eventBurst)}
 }
 
@@ -66,11 +69,18 @@ func (r *reporter) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case c := <-r.queue:
-			if !r.mute && r.pace.Wait(ctx) == nil {
+			if !r.muted(c.namespace) && r.pace.Wait(ctx) == nil {
 				r.heed(c, r.write(ctx, c))
 			}
 		}
 	}
+}
+
+// muted reports whether Events were forbidden in a namespace a moment ago. A namespace without the right must not keep others
+// waiting.
+func (r *reporter) muted(namespace string) bool {
+	since, forbidden := r.forbidden[namespace]
+	return forbidden && time.Since(since) < muteTime
 }
 
 // heed takes note of how it went. A Service that is gone has nobody to tell.
@@ -78,10 +88,14 @@ func (r *reporter) heed(c complaint, err error) {
 	switch {
 	case err == nil:
 		r.failed = false
+		delete(r.forbidden, c.namespace)
 	case apierrors.IsNotFound(err), apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 	case apierrors.IsForbidden(err):
-		r.mute = true
-		log.Warningf("annotations: Events cannot be written, so that owners are told nothing, and what is wrong is only counted: %v; the first is Service %s in %s: %s", err, c.name, c.namespace, c.message)
+		if _, said := r.forbidden[c.namespace]; !said {
+			log.Warningf("annotations: Events cannot be written in namespace %s, so that owners there are told nothing, and what is wrong is only counted (tried again at each reminder, every %s; logged once): %v; the first is Service %s: %s",
+				c.namespace, remind, err, c.name, c.message)
+		}
+		r.forbidden[c.namespace] = time.Now()
 	case !r.failed:
 		r.failed = true
 		log.Warningf("annotations: an Event for Service %s in %s could not be written (further ones are not logged until one can): %v", c.name, c.namespace, err)

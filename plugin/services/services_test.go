@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	stdlog "log"
 	"maps"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -16,6 +19,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 
@@ -32,7 +36,37 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-const key = "example.org/check"
+// logged has the log kept for a test. What it returns is what the log says by then.
+func logged(t *testing.T) func() string {
+	t.Helper()
+	var kept guarded
+	stdlog.SetOutput(&kept)
+	t.Cleanup(clog.Discard)
+	return kept.String
+}
+
+// guarded is a buffer for several goroutines.
+type guarded struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (g *guarded) Write(p []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.text.Write(p)
+}
+
+func (g *guarded) String() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.text.String()
+}
+
+const (
+	key  = "example.org/check"
+	most = 512
+)
 
 // object is a Service with an annotation, or without one if the text is "-".
 func object(name, text string) *metav1.PartialObjectMetadata {
@@ -56,7 +90,7 @@ func news(s *store) bool {
 // The store has what the annotations are, and tells of changes of those alone; the first list is news even if it is empty,
 // for it says that there is nothing.
 func TestStore(t *testing.T) {
-	s := newStore(key)
+	s := newStore(key, most)
 	step := func(what string, err error, tells bool, want ...string) {
 		t.Helper()
 		var got []string
@@ -86,6 +120,24 @@ func TestStore(t *testing.T) {
 	other := object("d", "z")
 	other.UID = "another"
 	step("another of that name", s.Update(other), true, "d.shop=z")
+}
+
+// A text that is longer than it may be is cut, and is still too long; none of the rest is kept.
+func TestStoreCutsTexts(t *testing.T) {
+	s := newStore(key, most)
+	for n, want := range map[int]int{most: most, most + 1: most + 1, 256 << 10: most + 1} {
+		text := strings.Repeat("x", n)
+		if err := s.Update(object("a", text)); err != nil {
+			t.Fatal(err)
+		}
+		kept := s.all()["a.shop"].text
+		if len(kept) != want || kept != text[:want] {
+			t.Errorf("of %d bytes %d are kept, want %d", n, len(kept), want)
+		}
+		if n > want && unsafe.StringData(kept) == unsafe.StringData(text) {
+			t.Errorf("all of %d bytes stay in memory", n)
+		}
+	}
 }
 
 // An owner is told once of what is wrong, and again of what is wrong otherwise, or for another Service of that name, or
@@ -127,7 +179,7 @@ func TestTell(t *testing.T) {
 // reminded of what stays wrong.
 func TestFeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, r := newStore(key), newReporter(nil, key)
+		s, r := newStore(key, most), newReporter(nil, key)
 		var takes atomic.Int64
 		var last atomic.Value
 		var running sync.WaitGroup
@@ -164,26 +216,85 @@ func TestFeed(t *testing.T) {
 	})
 }
 
-// Without the right to create Events no more are tried; other failures do not end them.
+// Where Events are forbidden no more are tried for a while, and elsewhere they go on; other failures do not end them.
 func TestHeed(t *testing.T) {
 	r := newReporter(nil, key)
 	events := corev1.Resource("events")
 	terminating := apierrors.NewForbidden(events, "a", errors.New("namespace is being terminated"))
 	terminating.ErrStatus.Details.Causes = append(terminating.ErrStatus.Details.Causes, metav1.StatusCause{Type: corev1.NamespaceTerminatingCause})
 	for _, err := range []error{terminating, apierrors.NewNotFound(events, "a")} {
-		if r.heed(complaint{}, err); r.mute || r.failed {
-			t.Errorf("%v: mute %t, failed %t", err, r.mute, r.failed)
+		if r.heed(complaint{}, err); r.muted("") || r.failed {
+			t.Errorf("%v: muted %t, failed %t", err, r.muted(""), r.failed)
 		}
 	}
-	if r.heed(complaint{}, errors.New("connection refused")); !r.failed || r.mute {
+	if r.heed(complaint{}, errors.New("connection refused")); !r.failed || r.muted("") {
 		t.Error("a failure is taken for none, or for good")
 	}
 	if r.heed(complaint{}, nil); r.failed {
 		t.Error("a success is none")
 	}
-	if r.heed(complaint{}, apierrors.NewForbidden(events, "a", errors.New("no"))); !r.mute {
-		t.Error("it goes on without the right")
+}
+
+// partly takes Events in namespaces other than those that are closed, and tells of each that it is asked to take.
+type partly struct {
+	typed.EventInterface
+	namespace string
+	closed    *sync.Map
+	asked     chan string
+}
+
+func (p partly) Events(namespace string) typed.EventInterface {
+	p.namespace = namespace
+	return p
+}
+
+func (p partly) Create(_ context.Context, e *corev1.Event, _ metav1.CreateOptions) (*corev1.Event, error) {
+	p.asked <- p.namespace
+	if _, closed := p.closed.Load(p.namespace); closed {
+		return nil, apierrors.NewForbidden(corev1.Resource("events"), e.Name, errors.New("no"))
 	}
+	return e, nil
+}
+
+// A namespace where Events are forbidden is left alone until the next reminder, and the log says so of that one, once; others
+// are told meanwhile, and so is it when the right is there.
+func TestEventsAreForbidden(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		said := logged(t)
+		p := partly{closed: new(sync.Map), asked: make(chan string, 100)}
+		p.closed.Store("shut", true)
+		r := newReporter(p, key)
+		var running sync.WaitGroup
+		ctx, cancel := context.WithCancel(t.Context())
+		running.Go(func() { r.run(ctx) })
+		step := func(what string, want ...string) {
+			t.Helper()
+			for _, namespace := range []string{"shut", "shut", "open"} {
+				r.add(complaint{service{namespace: namespace, name: "a"}, "bad"})
+			}
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+			var got []string
+			for len(p.asked) > 0 {
+				got = append(got, <-p.asked)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: asked for %q, want %q", what, got, want)
+			}
+		}
+		step("at first", "shut", "open")
+		step("soon after", "open")
+		time.Sleep(remind)
+		step("at a reminder", "shut", "open")
+		if n := strings.Count(said(), "Events cannot be written in namespace shut"); n != 1 || strings.Contains(said(), "namespace open") {
+			t.Errorf("the log says so %d times:\n%s", n, said())
+		}
+		p.closed.Delete("shut")
+		time.Sleep(remind)
+		step("with the right", "shut", "shut", "open")
+		cancel()
+		running.Wait()
+	})
 }
 
 // counted takes Events, and counts them.
@@ -257,7 +368,7 @@ func TestFollowEnds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := Open(key, kubeconfig(t, api.Addr().String()), "it")
+		c, err := Open(key, most, kubeconfig(t, api.Addr().String()), "it")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -291,6 +402,86 @@ func TestFollowEnds(t *testing.T) {
 	}
 }
 
+// lister is an API that lists Services, and answers a watch as a test wants.
+func lister(t *testing.T, watch func(w http.ResponseWriter, streams bool)) *httptest.Server {
+	t.Helper()
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if q := r.URL.Query(); q.Get("watch") != "" {
+			watch(w, q.Get("sendInitialEvents") == "true")
+			if w.(http.Flusher).Flush(); w.Header().Get("Fails") == "" {
+				<-r.Context().Done()
+			}
+			return
+		}
+		fmt.Fprint(w, `{"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": {"resourceVersion": "1"}, "items": []}`)
+	}))
+	t.Cleanup(api.Close)
+	return api
+}
+
+// refuse answers a request with a Status.
+func refuse(w http.ResponseWriter, code int, reason metav1.StatusReason) {
+	w.Header().Set("Fails", "yes")
+	w.WriteHeader(code)
+	fmt.Fprintf(w, `{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": %q, "message": "no", "code": %d}`, reason, code)
+}
+
+// followed follows an API until what it waits for is there.
+func followed(t *testing.T, api *httptest.Server, until func() bool) {
+	t.Helper()
+	c, err := Open(key, most, kubeconfig(t, api.Listener.Addr().String()), "it")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := c.Follow(ctx, func(map[string]string) map[string]string { return nil }); err != nil {
+			t.Error(err)
+		}
+	})
+	for deadline := time.Now().Add(30 * time.Second); !until(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Error("what is waited for does not come")
+			break
+		}
+	}
+	cancel()
+	running.Wait()
+}
+
+// An API that cannot begin a watch with a list is listed first, and nothing is wrong.
+func TestFollowWithoutStreamedLists(t *testing.T) {
+	for code, reason := range map[int]metav1.StatusReason{422: metav1.StatusReasonInvalid, 400: metav1.StatusReasonBadRequest} {
+		said := logged(t)
+		var watched atomic.Bool
+		followed(t, lister(t, func(w http.ResponseWriter, streams bool) {
+			if streams {
+				refuse(w, code, reason)
+			} else {
+				watched.Store(true)
+			}
+		}), watched.Load)
+		if said() != "" {
+			t.Errorf("%d: the log says %s", code, said())
+		}
+	}
+}
+
+// Who may list and not watch is told so once, and nothing else until a watch is there.
+func TestFollowWithoutWatch(t *testing.T) {
+	said := logged(t)
+	var tries atomic.Int64
+	followed(t, lister(t, func(w http.ResponseWriter, streams bool) {
+		if tries.Add(1) <= 5 {
+			refuse(w, http.StatusForbidden, metav1.StatusReasonForbidden)
+		} else if n, again := strings.Count(said(), "Services cannot be watched"), strings.Count(said(), "watched again"); n != 1 || again != 0 {
+			t.Errorf("it is said %d times, and %d times that it is over", n, again)
+		}
+	}), func() bool { return tries.Load() > 5 && strings.Contains(said(), "watched again") })
+}
+
 // A panic, also inside client-go, ends what follows, and not the process (T39).
 func TestFollowSurvives(t *testing.T) {
 	c := &Cluster{key: key} // with no way to Services, to ask for them panics
@@ -307,7 +498,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"/nonexistent", "", "/nonexistent: no such file"},
 		{kubeconfig(t, "127.0.0.1:1"), "other", "other"},
 	} {
-		if _, err := Open(key, c.file, c.context); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "secret") {
+		if _, err := Open(key, most, c.file, c.context); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q %q: %v, want %s", c.file, c.context, err, c.want)
 		}
 	}

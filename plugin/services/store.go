@@ -2,6 +2,7 @@ package services
 
 import (
 	"maps"
+	"strings"
 	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,6 +21,7 @@ type service struct {
 // that nobody takes the half of it for all there are.
 type store struct {
 	key     string
+	most    int           // of a text that is longer, in bytes, one more is kept
 	changed chan struct{} // has something in it when there is news; never blocks the writer
 
 	mu     sync.Mutex
@@ -29,8 +31,8 @@ type store struct {
 
 var _ cache.ReflectorStore = (*store)(nil)
 
-func newStore(key string) *store {
-	return &store{key: key, changed: make(chan struct{}, 1), known: make(map[string]service)}
+func newStore(key string, most int) *store {
+	return &store{key: key, most: most, changed: make(chan struct{}, 1), known: make(map[string]service)}
 }
 
 // all is what the store has now. Nobody changes it.
@@ -103,6 +105,9 @@ func (s *store) read(obj any) (id string, now service, bears bool) {
 	text, bears := m.GetAnnotations()[s.key]
 	if !bears {
 		return id, service{}, false
+	}
+	if len(text) > s.most {
+		text = strings.Clone(text[:s.most+1]) // it may have 256 KiB
 	}
 	return id, service{m.GetNamespace(), m.GetName(), m.GetUID(), text}, true
 }
