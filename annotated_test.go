@@ -482,7 +482,7 @@ func TestAnnotationsOfANamespaceAreBounded(t *testing.T) {
 func TestAnnotationsAreBoundedOverReloads(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
 		q, c := questioned{}, newEdited()
-		s, _, g := followed(t, p, q, c)
+		_, _, g := followed(t, p, q, c)
 		words := append(manyAnnotations(), "b.third", "tcp://:1000")
 		c.say(words...)
 		words = append(words, "a.shop", "tcp://:1")
@@ -495,9 +495,9 @@ func TestAnnotationsAreBoundedOverReloads(t *testing.T) {
 			g.learners[0].close()
 			p.leave(g)
 			g.awaitUnnoticed()
-			s, g = fresh, next
+			g = next
 			for service, want := range map[string]string{"a.shop": ownCheck, "b.third": "tcp://:1000", "s000.shop": "tcp://:1000", "s254.shop": "tcp://:1254", "s255.other": "tcp://:1255"} {
-				if got := askedBy(s, service); got != want {
+				if got := askedBy(fresh, service); got != want {
 					t.Errorf("after reload %d %s is asked by %s, want %s", i, service, got, want)
 				}
 			}
