@@ -177,7 +177,7 @@ func (d *dnsCheck) probe(ctx context.Context, addr netip.AddrPort) error {
 	defer hangUp()
 	query := d.numbered()
 	if _, err := conn.Write(query); err != nil {
-		return unsent(err)
+		return unsent(addr.Addr(), err)
 	}
 	buf := make([]byte, 4096)
 	for range strayLimit {
