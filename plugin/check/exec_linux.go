@@ -112,22 +112,27 @@ const lastWords = 100 * time.Millisecond
 // hear reads all that a program writes, so that it never waits for us, and keeps the beginning. What it returns ends it.
 func hear(output *os.File) (heard func() []byte) {
 	done := make(chan []byte)
-	go func() {
-		var kept bytes.Buffer
-		for buf := make([]byte, outputLimit); ; {
-			n, err := output.Read(buf)
-			kept.Write(buf[:min(n, outputLimit-kept.Len())])
-			if err != nil {
-				n = unheard(output, buf) // the machine may have been too busy to read in time
-				kept.Write(buf[:min(n, outputLimit-kept.Len())])
-				done <- kept.Bytes()
-				return
-			}
-		}
-	}()
+	go func() { done <- hearOut(output) }()
 	return func() []byte {
 		_ = output.SetReadDeadline(time.Now().Add(lastWords))
 		return <-done
+	}
+}
+
+// hearOut reads up to the end or the deadline, and what is there by then: the machine may have been too busy to read it in
+// time.
+func hearOut(output *os.File) []byte {
+	var kept bytes.Buffer
+	buf := make([]byte, outputLimit)
+	for {
+		n, err := output.Read(buf)
+		if err != nil {
+			n = unheard(output, buf)
+		}
+		kept.Write(buf[:min(n, outputLimit-kept.Len())])
+		if err != nil {
+			return kept.Bytes()
+		}
 	}
 }
 
