@@ -56,9 +56,8 @@ func TestExpires(t *testing.T) {
 func TestTLSPeers(t *testing.T) {
 	ca := newAuthority(t)
 	cert, _ := sign(t, template("www.example.org"), ca)
-	within := func(inner func(net.Conn)) func(net.Conn) {
-		return overTLS(&tls.Config{Certificates: []tls.Certificate{cert}}, inner)
-	}
+	certs := []tls.Certificate{cert}
+	within := func(inner func(net.Conn)) func(net.Conn) { return overTLS(&tls.Config{Certificates: certs}, inner) }
 	for name, tt := range map[string]struct {
 		host  string
 		serve func(net.Conn)
@@ -74,7 +73,10 @@ func TestTLSPeers(t *testing.T) {
 		"silent":          {"www.example.org", hold, brief, "timed out"},
 		"reset":           {"www.example.org", func(conn net.Conn) { conn.Read(make([]byte, 4096)); reset(conn) }, patient, "connection reset"},
 		"bytewise":        {"www.example.org", trickle(string(make([]byte, 4096))), brief, "timed out|peer does not speak tls"},
-		"reset afterward": {"www.example.org", func(conn net.Conn) { within(func(net.Conn) { reset(conn) })(conn) }, patient, "connection reset"},
+		"reset afterward": {"www.example.org", func(conn net.Conn) { within(func(net.Conn) { reset(conn) })(conn) }, patient, ""},
+		"reset, 1.2":      {"www.example.org", resetAfter(&tls.Config{Certificates: certs, MaxVersion: tls.VersionTLS12, ClientAuth: tls.RequestClientCert}), patient, ""},
+		"reset, asked":    {"www.example.org", resetAfter(&tls.Config{Certificates: certs, ClientAuth: tls.RequestClientCert}), patient, "connection reset"},
+		"keeps us, 1.2":   {"www.example.org", silentAfter(&tls.Config{Certificates: certs, MaxVersion: tls.VersionTLS12}), 24 * time.Hour, ""},
 	} {
 		p := listen(t, "127.0.0.1", tt.serve)
 		c := mustNew(t, "tls://"+tt.host+":1", opt("ca", ca.file(t)))
@@ -85,6 +87,16 @@ func TestTLSPeers(t *testing.T) {
 			t.Errorf("%s is healthy", name)
 		}
 	}
+}
+
+// resetAfter ends a connection by a reset when the handshake is done.
+func resetAfter(config *tls.Config) func(net.Conn) {
+	return func(conn net.Conn) { overTLS(config, func(net.Conn) { reset(conn) })(conn) }
+}
+
+// silentAfter says nothing when the handshake is done, to whatever it hears.
+func silentAfter(config *tls.Config) func(net.Conn) {
+	return overTLS(config, func(conn net.Conn) { io.Copy(io.Discard, conn); hold(conn.(*tls.Conn).NetConn()) })
 }
 
 // A server refuses a client behind the client's back in TLS 1.3, and a check must notice.
