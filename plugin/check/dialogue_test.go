@@ -84,8 +84,8 @@ func TestDialogueFails(t *testing.T) {
 		"other words":  {script(t, "> 554 no\r\n"), [][]string{expect}, brief, `step 1, expect "250": timed out, after "554 no"`},
 		"closed":       {func(conn net.Conn) { io.WriteString(conn, "421 busy\r\n") }, [][]string{expect}, patient, `step 1, expect "250": connection closed, after "421 busy"`},
 		"reset":        {reset, [][]string{expect}, patient, `(step 1, expect "250"|connect): connection reset`},
-		"later":        {script(t, "> 250 ok\r\n", "< AUTH PLAIN s3cret\r\n", "> 535 no\r\n"), [][]string{expect, say, expect}, brief, `step 3, expect "250": timed out, after "535 no"`},
-		"echo":         {func(conn net.Conn) { io.Copy(conn, conn) }, [][]string{say, expect}, brief, `step 2, expect "250": timed out, after words of ours`},
+		"later":        {script(t, "> 250 ok\r\n", "< AUTH PLAIN s3cret\r\n", "> 535 no\r\n"), [][]string{expect, say, expect}, brief, `step 3, expect "250": timed out, after an answer with code 535`},
+		"echo":         {func(conn net.Conn) { io.Copy(conn, conn) }, [][]string{say, expect}, brief, `step 2, expect "250": timed out, after an answer that is not shown`},
 		"slow":         {trickle(strings.Repeat("no ", 1000)), [][]string{expect}, brief, `step 1, expect "250": timed out(, after "[no ]+")?`},
 		"endless":      {babble("no"), [][]string{expect}, patient, `step 1, expect "250": longer than 64 KiB, after "[no]+"…`},
 		"endless line": {babble("no"), [][]string{opt("expect_regex", "^250")}, patient, `step 1, expect_regex "\^250": longer than 64 KiB, after "[no]+"…`},
@@ -104,6 +104,24 @@ func TestDialogueFails(t *testing.T) {
 				t.Errorf("%v, want %s", err, tt.want)
 			}
 		})
+	}
+}
+
+// Nothing of what was sent comes back in a reason, however the peer puts it.
+func TestDialogueKeepsTheSecret(t *testing.T) {
+	for _, tt := range []struct{ send, answer, want string }{
+		{`{"password":"hunter2secret"}\r\n`, "error: bad password hunter2secret\r\n", "an answer that is not shown"},
+		{`AUTH probe:hunter2secret\r\n`, "535 hunter2secret is wrong\r\n", "an answer with code 535"},
+		{`PASS hunter2secret\r\n`, "530-unknown PASS HUNTER2SECRE...\r\n", "an answer with code 530"},
+		{`AUTH PLAIN AHByb2JlAGh1bnRlcjJzZWNyZXQ=\r\n`, "535 no hunter2secret\r\n", "an answer with code 535"},
+		{`PIN 1234\r\n`, "123 is no pin\r\n", "an answer that is not shown"},
+		{`PIN 1234\r\n`, "12345 is no pin\r\n", "an answer that is not shown"},
+	} {
+		p := listen(t, "127.0.0.1", func(c net.Conn) { bufio.NewReader(c).ReadString('\n'); io.WriteString(c, tt.answer) })
+		got := reason(probe(mustNew(t, "tcp://:1", opt("send", tt.send), opt("expect", "+OK")), p.addr))
+		if want := `step 2, expect "+OK": connection closed, after ` + tt.want; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
 
