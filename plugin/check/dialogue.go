@@ -70,7 +70,7 @@ func (d *dialogue) expectLine(regex *regexp.Regexp) error {
 		if i := bytes.IndexByte(d.heard[searched:], '\n'); i >= 0 {
 			line := d.heard[begin : searched+i]
 			begin, searched = searched+i+1, searched+i+1
-			if regex.Match(bytes.TrimSuffix(line, []byte("\r"))) {
+			if regex.Match(withoutCR(line)) {
 				d.take(begin)
 				return nil
 			}
@@ -78,7 +78,7 @@ func (d *dialogue) expectLine(regex *regexp.Regexp) error {
 		}
 		searched = len(d.heard)
 		err := d.more()
-		if err == io.EOF && begin < len(d.heard) && regex.Match(d.heard[begin:]) {
+		if err == io.EOF && begin < len(d.heard) && regex.Match(withoutCR(d.heard[begin:])) {
 			d.take(len(d.heard))
 			return nil
 		}
@@ -87,6 +87,8 @@ func (d *dialogue) expectLine(regex *regexp.Regexp) error {
 		}
 	}
 }
+
+func withoutCR(line []byte) []byte { return bytes.TrimSuffix(line, []byte("\r")) }
 
 // take drops the first n bytes of what was heard.
 func (d *dialogue) take(n int) {

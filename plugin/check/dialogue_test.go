@@ -66,6 +66,10 @@ func TestDialogueAtTheEnd(t *testing.T) {
 	if err := probe(mustNew(t, "tcp://:1", opt("expect_regex", "^yes$")), p.addr); err != nil {
 		t.Error(err)
 	}
+	cr := listen(t, "127.0.0.1", func(conn net.Conn) { io.WriteString(conn, "no\r\nyes\r") })
+	if err := probe(mustNew(t, "tcp://:1", opt("expect_regex", "^yes$")), cr.addr); err != nil {
+		t.Errorf("with half an end of its own: %v", err)
+	}
 	got := reason(probe(mustNew(t, "tcp://:1", opt("expect_regex", "^ye$")), p.addr))
 	if want := `step 1, expect_regex "^ye$": connection closed, after "yes"`; got != want {
 		t.Errorf("%s, want %s", got, want)
