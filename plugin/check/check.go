@@ -104,8 +104,8 @@ func New(rawURL string, options ...Option) (*Check, error) {
 			return nil, &OptionError{Index: i, Err: err}
 		}
 	}
-	if s.owner && s.host != "" {
-		return nil, s.wrong("host", errors.New("the url has a host: leave out one of the two"))
+	if err := s.judgeOwner(); err != nil {
+		return nil, err
 	}
 	probe, err := s.scheme.build(s)
 	if err != nil {

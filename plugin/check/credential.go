@@ -71,7 +71,7 @@ func bearer(text string) (string, error) {
 func (c *credential) read() (string, error) {
 	file, err := os.Stat(c.path)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%s: %w", quote(c.path), errors.Unwrap(err))
 	}
 	if last := c.last.Load(); last != nil && !last.young && last.same(file) {
 		return last.value, nil

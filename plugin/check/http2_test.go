@@ -162,7 +162,16 @@ func TestBadHTTP2Peers(t *testing.T) {
 			f.WriteData(1, false, []byte("needle"))
 			head(f, true, "a", "b")
 		}, patient, ""},
-		"body stalls": {func(f *http2.Framer) { head(f, false, ":status", "200"); f.WriteData(1, false, []byte("hay")) }, brief, "reading the body: timed out"},
+		"body too short": {func(f *http2.Framer) {
+			head(f, false, ":status", "200", "content-length", "100")
+			f.WriteData(1, true, []byte("hay"))
+		}, patient, "reading the body: connection closed"},
+		"body of its length": {func(f *http2.Framer) {
+			head(f, false, ":status", "200", "content-length", "6")
+			f.WriteData(1, true, []byte("thread"))
+		}, patient, `body does not contain "needle"`},
+		"head about a body that it has not": {func(f *http2.Framer) { head(f, true, ":status", "304", "content-length", "100") }, patient, `body does not contain "needle"`},
+		"body stalls":                       {func(f *http2.Framer) { head(f, false, ":status", "200"); f.WriteData(1, false, []byte("hay")) }, brief, "reading the body: timed out"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

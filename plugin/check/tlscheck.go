@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -79,7 +80,7 @@ func refused(err error, asked bool) bool {
 
 // judge has the last word on a handshake: it makes the demands that a check has beyond those of TLS.
 func (s *tlsSettings) judge(state tls.ConnectionState) error {
-	if s.alpn != nil && state.NegotiatedProtocol == "" {
+	if s.alpn != nil && !s.unasked && state.NegotiatedProtocol == "" {
 		return phrase("peer takes none of the protocols of alpn")
 	}
 	if s.expires > 0 {
@@ -134,7 +135,7 @@ func setExpires(s *settings, v []string) (shown []string, hidden []byte, err err
 	if err != nil {
 		return nil, nil, err
 	}
-	if d <= 0 || d > expiresMost {
+	if d < time.Second || d > expiresMost {
 		return nil, nil, fmt.Errorf("%s is not between 1s and %s", quote(v[0]), span(expiresMost))
 	}
 	s.tls.expires = d
@@ -170,6 +171,9 @@ func setALPN(s *settings, v []string) (shown []string, hidden []byte, err error)
 	for name := range strings.SplitSeq(v[0], ",") {
 		if !isToken(strings.ReplaceAll(name, "/", "")) || len(name) > 255 {
 			return nil, nil, fmt.Errorf("%s is not the name of a protocol: as in h2,http/1.1", quote(name))
+		}
+		if slices.Contains(s.tls.alpn, name) {
+			return nil, nil, fmt.Errorf("%s stands twice: keep one", quote(name))
 		}
 		s.tls.alpn = append(s.tls.alpn, name)
 	}

@@ -89,6 +89,17 @@ func TestTLSPeers(t *testing.T) {
 	}
 }
 
+// Who negotiates nothing speaks HTTP/1.1, so that it is what alpn http/1.1 wants.
+func TestALPNOfHTTPS(t *testing.T) {
+	cert, _ := sign(t, template("www.example.org"), nil)
+	p := listen(t, "127.0.0.1", overTLS(&tls.Config{Certificates: []tls.Certificate{cert}}, answer(ok)))
+	for alpn, want := range map[string]string{"http/1.1": "", "h2,http/1.1": "", "h2": "tls handshake: peer takes none of the protocols of alpn"} {
+		if got := reason(probe(mustNew(t, "https://", opt("insecure"), opt("alpn", alpn)), p.addr)); got != want {
+			t.Errorf("%s: %q, want %q", alpn, got, want)
+		}
+	}
+}
+
 // resetAfter ends a connection by a reset when the handshake is done.
 func resetAfter(config *tls.Config) func(net.Conn) {
 	return func(conn net.Conn) { overTLS(config, func(net.Conn) { reset(conn) })(conn) }
