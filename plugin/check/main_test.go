@@ -18,6 +18,10 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
+// starve, in the environment, makes the test binary a process that probes without a descriptor to spare. Its value
+// is the URL of the check.
+const starve = "CHECK_TEST_STARVE"
+
 // TestMain holds the package to its promise that nothing outlives a probe: after all tests there are as many
 // goroutines and descriptors as before the first.
 func TestMain(m *testing.M) {
