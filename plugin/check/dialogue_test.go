@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -103,10 +102,8 @@ func TestDialogueFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := listen(t, "127.0.0.1", tt.serve)
-			err := probeFor(mustNew(t, "tcp://:1", tt.lines...), p.addr, tt.limit)
-			if !regexp.MustCompile("^(?:"+tt.want+")$").MatchString(reason(err)) || errors.Is(err, check.ErrAbstain) {
-				t.Errorf("%v, want %s", err, tt.want)
-			}
+			c := mustNew(t, "tcp://:1", tt.lines...)
+			patiently(t, tt.limit, tt.want, func(limit time.Duration) error { return probeFor(c, p.addr, limit) })
 		})
 	}
 }
@@ -204,8 +201,10 @@ func TestReset(t *testing.T) {
 	for _, lines := range [][][]string{{opt("reset")}, {opt("reset"), opt("expect", "220")}} {
 		end := make(chan error, 1)
 		p := listen(t, "127.0.0.1", func(conn net.Conn) {
-			fmt.Fprint(conn, "220 hello\r\n")
-			_, err := conn.Read(make([]byte, 1))
+			_, err := fmt.Fprint(conn, "220 hello\r\n") // which may meet the reset already, and then nothing else does
+			if err == nil {
+				_, err = conn.Read(make([]byte, 1))
+			}
 			end <- err
 		})
 		if err := probe(mustNew(t, "tcp://:1", lines...), p.addr); err != nil {
