@@ -198,7 +198,7 @@ func TestParseErrors(t *testing.T) {
 		{"check tcp://:80\nrequire 0%", "Corefile:4", "the share of require"},
 		{"check tcp://:80\nrequire nay", "Corefile:4", `require "nay": want all, any, a count or a share: did you mean "any"?`},
 		{manyChecks(17) + "\nrequire any", "Corefile:20", "require with 17 checks: want at most 16, unless all must pass"},
-		{"check tcp://:25 {\nexpect 220\nsend EHLO\\q\n}", "Corefile:5", `option send: the text has a backslash before "q"`},
+		{"check tcp://:25 {\nexpect 220\nsend EHLO\\q\n}", "Corefile:5", `option send: the backslash at byte 5 of the text begins no escape`},
 		{"check tcp://:25 {\nexpect 220\nstarttls\n}", "Corefile:3", "server_name NAME"},
 		{"check tls://db.example.org:5432 expires never", "Corefile:3", "is no duration: write one such as"},
 		{"check tcp://:80 from here", "Corefile:3", "is not the address of a host"},

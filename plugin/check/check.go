@@ -2,8 +2,9 @@
 //
 // A [Check] is made once, from a URL and options, and is never changed after that; every mistake in them is found
 // by [New]. The URL says whom to ask for and what; the address that is dialled is always the argument of
-// [Check.Probe], whatever names or redirects say. A probe starts nothing that outlives it, holds no state between
-// two calls, and answers with nil, with the reason of the failure, or with [ErrAbstain].
+// [Check.Probe], whatever names or redirects say. A probe starts nothing that outlives it, keeps nothing for the next
+// but credentials out of a file, until that changes, and answers with nil, with the reason of the failure, or with
+// [ErrAbstain].
 //
 // To add a protocol: one file with a builder, one row in the table of schemes, and a row for each new option.
 package check
@@ -93,7 +94,7 @@ type spec struct {
 // when they have changed.
 //
 // An error about one option is an [*OptionError]; any other is about the URL. No error repeats the value of a
-// header or credentials out of a URL.
+// header, a text to send, or credentials out of a URL.
 func New(rawURL string, options ...Option) (*Check, error) {
 	s, err := parseURL(rawURL)
 	if err != nil {
@@ -104,8 +105,8 @@ func New(rawURL string, options ...Option) (*Check, error) {
 			return nil, &OptionError{Index: i, Err: err}
 		}
 	}
-	if s.owner && s.host != "" {
-		return nil, s.wrong("host", errors.New("the url has a host: leave out one of the two"))
+	if err := s.judgeOwner(); err != nil {
+		return nil, err
 	}
 	probe, err := s.scheme.build(s)
 	if err != nil {
@@ -132,11 +133,11 @@ func New(rawURL string, options ...Option) (*Check, error) {
 //
 //	https://www.example.org:8443/healthz status 200-299,404 body ok
 //
-// A value with spaces, or with characters that do not print, is quoted as in Go; of a header only the name is shown.
+// A value with spaces, or with characters that do not print, is quoted as in Go; of a header only the name is shown, and of a text to send that there is one.
 func (c *Check) String() string { return c.text }
 
-// Secret is a hash of what [Check.String] does not show: the values of headers, and what the files of ca, cert and
-// key held when [New] read them. Two checks with one text but different secrets are different checks. It is 0 if
+// Secret is a hash of what [Check.String] does not show: the values of headers, the texts to send, and what the files of
+// ca, cert and key held when [New] read them. Two checks with one text but different secrets are different checks. It is 0 if
 // nothing is hidden, and means nothing outside this process.
 func (c *Check) Secret() uint64 { return c.secret }
 

@@ -161,6 +161,7 @@ func TestRefusedURL(t *testing.T) {
 
 func TestRefusedOption(t *testing.T) {
 	empty, bundle := file(t, ""), newAuthority(t).file(t)
+	long := strings.Repeat("/a", 1000)
 	httpTakes := "http takes " + strings.Join(check.Options("http"), ", ")
 	for _, tt := range []struct {
 		url   string
@@ -214,6 +215,15 @@ func TestRefusedOption(t *testing.T) {
 		{"https://h", [][]string{opt("expires", "-1d")}, 0, ""},
 		{"https://h", [][]string{opt("expires", "0s")}, 0, `option expires: "0s" is not between 1s and 3650d`},
 		{"https://h", [][]string{opt("expires", "3651d")}, 0, ""},
+		{"https://h", [][]string{opt("expires", "999ms")}, 0, `option expires: "999ms" is not between 1s and 3650d`},
+		{"tls://h:1", [][]string{opt("alpn", "h2,imap,h2")}, 0, `option alpn: "h2" stands twice: keep one`},
+		{"https://h", [][]string{opt("alpn", "h2"), opt("header", "te", "trailers")}, 0, "option alpn: header Te does not go with h2: write alpn http/1.1, or leave it out"},
+		{"https://h", [][]string{opt("status", "101,200"), opt("alpn", "h2,http/1.1")}, 1, "option alpn: status 101 does not go with h2: write alpn http/1.1, or leave it out"},
+		{"https://h", [][]string{opt("hold"), opt("alpn", "h2")}, 1, "option alpn: hold does not go with h2: write alpn http/1.1, or leave it out"},
+		{"http://", [][]string{opt("expect_header", "connection", "")}, 0, "option expect_header: Connection is about the connection, and is not looked at: leave it out"},
+		{"http://", [][]string{opt("no_header", "Trailer", "x")}, 0, "option no_header: Trailer is about the connection, and is not looked at: leave it out"},
+		{"https://h", [][]string{opt("no_header", "Transfer-Encoding", "x")}, 0, "option no_header: Transfer-Encoding is about the connection, and is not looked at: leave it out"},
+		{"https://", [][]string{opt("server_name", "a.example"), opt("host", "owner")}, 0, "option server_name: host owner asks for the name of the record: leave out one of the two"},
 		{"https://h", [][]string{opt("alpn", "h3")}, 0, `option alpn: https speaks h2 and http/1.1, not "h3"`},
 		{"http://", [][]string{opt("no_body", "")}, 0, "option no_body: the text has 0 bytes: write 1 to 5120"},
 		{"http://", [][]string{opt("method", "HEAD"), opt("no_body_regex", "x")}, 0, ""},
@@ -221,6 +231,7 @@ func TestRefusedOption(t *testing.T) {
 		{"http://", [][]string{opt("no_header", "a", "(")}, 0, ""},
 		{"http://", [][]string{opt("bearer", empty)}, 0, `option bearer: ` + strconv.Quote(empty) + `: want one token`},
 		{"http://", [][]string{opt("basic_auth", empty)}, 0, ""},
+		{"http://", [][]string{opt("bearer", long)}, 0, `option bearer: "` + strings.Repeat("/a", 29) + `/"…: no such file or directory`},
 		{"http://", [][]string{opt("basic_auth", filepath.Dir(empty))}, 0, ""},
 		{"http://", [][]string{opt("basic_auth", bundle)}, 0, ""},
 		{"tls://h:1", [][]string{opt("alpn", "h2,")}, 0, `option alpn: "" is not the name of a protocol: as in h2,http/1.1`},
@@ -229,7 +240,8 @@ func TestRefusedOption(t *testing.T) {
 		{"http://", [][]string{opt("host", "owner"), opt("hold")}, 1, ""},
 		{"tcp://:1", [][]string{opt("host", "owner")}, 0, ""},
 		{"tcp://:1", [][]string{opt("send", "")}, 0, "option send: the text has 0 bytes: write 1 to 4096"},
-		{"tcp://:1", [][]string{opt("send", `s3cret`), opt("expect", `a\qb`)}, 1, `option expect: the text has a backslash before "qb": write \r, \n, \t, \xHH, or \\ for a backslash`},
+		{"tcp://:1", [][]string{opt("send", `s3cret`), opt("expect", `a\qb`)}, 1, `option expect: the backslash at byte 2 of the text begins no escape: write \r, \n, \t, \xHH, or \\ for a backslash`},
+		{"tcp://:1", [][]string{opt("send", `a\r\s3cret`)}, 0, `option send: the backslash at byte 4 of the text begins no escape: write \r, \n, \t, \xHH, or \\ for a backslash`},
 		{"tcp://:1", [][]string{opt("expect", `a\`)}, 0, ""},
 		{"tcp://:1", [][]string{opt("expect", `\x4`)}, 0, ""},
 		{"tcp://:1", [][]string{opt("expect", `\xzz`)}, 0, ""},

@@ -71,12 +71,12 @@ func bearer(text string) (string, error) {
 func (c *credential) read() (string, error) {
 	file, err := os.Stat(c.path)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%s: %w", quote(c.path), errors.Unwrap(err))
 	}
 	if last := c.last.Load(); last != nil && !last.young && last.same(file) {
 		return last.value, nil
 	}
-	young := time.Since(file.ModTime()) < restless
+	young := time.Since(file.ModTime()) < restless || time.Since(changed(file)) < restless
 	value, err := c.load(file)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", quote(c.path), err)
@@ -103,5 +103,6 @@ func (c *credential) load(file fs.FileInfo) (string, error) {
 
 // same reports whether that is the file that was read.
 func (r *reading) same(file fs.FileInfo) bool {
-	return os.SameFile(r.file, file) && r.file.Size() == file.Size() && r.file.ModTime().Equal(file.ModTime())
+	return os.SameFile(r.file, file) && r.file.Size() == file.Size() && r.file.ModTime().Equal(file.ModTime()) &&
+		changed(r.file).Equal(changed(file))
 }

@@ -22,7 +22,7 @@ type dialer struct {
 // setFrom takes one address of each family, for an address can only be asked from one of its own.
 func setFrom(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	addr, err := netip.ParseAddr(v[0])
-	if err != nil || addr.Zone() != "" || addr.Is4In6() || addr.IsUnspecified() || addr.IsMulticast() {
+	if err != nil || addr.Zone() != "" || !hostly(addr) {
 		return nil, nil, fmt.Errorf("%s is not the address of a host: write one of this host's own, as in 192.0.2.1", quote(v[0]))
 	}
 	of := &s.dialer.from4
@@ -34,6 +34,14 @@ func setFrom(s *settings, v []string) (shown []string, hidden []byte, err error)
 	}
 	*of = addr
 	return []string{addr.String()}, nil, nil
+}
+
+// broadcast is every host of the network (RFC 919, 7).
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+// hostly reports whether an address can be a host's own without a word about which of its networks is meant.
+func hostly(addr netip.Addr) bool {
+	return !addr.Is4In6() && !addr.IsUnspecified() && !addr.IsMulticast() && addr != broadcast && !(addr.Is6() && addr.IsLinkLocalUnicast())
 }
 
 // bound reports whether there is a source to bind to.
@@ -74,7 +82,7 @@ func (d *dialer) dialOver(ctx context.Context, network string, addr netip.AddrPo
 	}
 	conn, err = dialer.DialContext(ctx, network, addr.String())
 	if err != nil {
-		return nil, nil, dialFailure(err, source)
+		return nil, nil, dialFailure(addr.Addr(), source, err)
 	}
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -99,13 +107,32 @@ func socketAddr(network string, addr netip.Addr) net.Addr {
 
 // dialFailure is connectFailure, and says so where it was the source that could not be had, which says nothing about
 // the peer.
-func dialFailure(err error, source netip.Addr) error {
+func dialFailure(peer, source netip.Addr, err error) error {
 	var call *os.SyscallError
-	if !errors.As(err, &call) || call.Syscall != "bind" {
-		return connectFailure(err)
-	}
-	if errors.Is(err, syscall.EADDRNOTAVAIL) {
+	switch {
+	case strayed(source, err):
+		return astray(source)
+	case !errors.As(err, &call) || call.Syscall != "bind":
+		return connectFailure(peer, err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return fmt.Errorf("%w: from %s is no address of this host", ErrAbstain, source)
 	}
 	return fmt.Errorf("%w: from %s: %s", ErrAbstain, source, call.Err)
+}
+
+// sendFailure is dialFailure for a packet that goes out without a connection.
+func sendFailure(peer, source netip.Addr, err error) error {
+	if strayed(source, err) {
+		return astray(source)
+	}
+	return unsent(peer, err)
+}
+
+// strayed reports whether the kernel knows no way from the source to the peer, as from the loopback to elsewhere.
+func strayed(source netip.Addr, err error) bool {
+	return source.IsValid() && errors.Is(err, syscall.EINVAL)
+}
+
+func astray(source netip.Addr) error {
+	return fmt.Errorf("%w: from %s cannot reach the target", ErrAbstain, source)
 }

@@ -44,7 +44,7 @@ func TestFromThatCannotBe(t *testing.T) {
 		t.Errorf("mapped: %v", err)
 	}
 	for _, lines := range [][][]string{
-		{opt("from", "localhost")}, {opt("from", "0.0.0.0")}, {opt("from", "ff02::1")}, {opt("from", "fe80::1%lo")},
+		{opt("from", "localhost")}, {opt("from", "0.0.0.0")}, {opt("from", "ff02::1")}, {opt("from", "fe80::1%lo")}, {opt("from", "fe80::1")}, {opt("from", "255.255.255.255")},
 		{opt("from", "::ffff:127.0.0.1")}, {opt("from", "127.0.0.1"), opt("from", "127.0.0.2")},
 	} {
 		if c, err := check.New("tcp://:1", options(lines...)...); err == nil {

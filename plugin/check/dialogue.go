@@ -11,14 +11,13 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode"
 )
 
 const (
 	// readSize is how much room there is at least for what a peer sends.
 	readSize = 512
-	// echoLength is how long a word must be to be looked for in what a peer sends back.
-	echoLength = 3
+	// codeLength is how many digits a code has that a line begins with in SMTP, FTP and their like (RFC 5321, 4.2).
+	codeLength = 3
 )
 
 // A dialogue is what is said on one connection, and heard, at most [responseLimit] bytes. What it comes to does not turn
@@ -71,7 +70,7 @@ func (d *dialogue) expectLine(regex *regexp.Regexp) error {
 		if i := bytes.IndexByte(d.heard[searched:], '\n'); i >= 0 {
 			line := d.heard[begin : searched+i]
 			begin, searched = searched+i+1, searched+i+1
-			if regex.Match(bytes.TrimSuffix(line, []byte("\r"))) {
+			if regex.Match(withoutCR(line)) {
 				d.take(begin)
 				return nil
 			}
@@ -79,7 +78,7 @@ func (d *dialogue) expectLine(regex *regexp.Regexp) error {
 		}
 		searched = len(d.heard)
 		err := d.more()
-		if err == io.EOF && begin < len(d.heard) && regex.Match(d.heard[begin:]) {
+		if err == io.EOF && begin < len(d.heard) && regex.Match(withoutCR(d.heard[begin:])) {
 			d.take(len(d.heard))
 			return nil
 		}
@@ -88,6 +87,8 @@ func (d *dialogue) expectLine(regex *regexp.Regexp) error {
 		}
 	}
 }
+
+func withoutCR(line []byte) []byte { return bytes.TrimSuffix(line, []byte("\r")) }
 
 // take drops the first n bytes of what was heard.
 func (d *dialogue) take(n int) {
@@ -110,32 +111,32 @@ func (d *dialogue) more() error {
 	return err
 }
 
-// unheard says what came in the place of what was expected: the last line of it.
+// unheard says what came in the place of what was expected: the last line of it. Once we have sent something the peer may
+// give that back, whole, cut, or written in another way, and it may be a secret: then no more is said than a code.
 func (d *dialogue) unheard(err error) error {
 	reason := words(err)
 	text := bytes.TrimRight(d.heard, "\r\n")
 	last := text[bytes.LastIndexByte(text, '\n')+1:]
 	switch {
 	case len(last) == 0:
-	case d.echoes(last):
-		reason += ", after words of ours"
+	case len(d.sent) > 0:
+		reason += ", after " + d.answer(last)
 	default:
 		reason += ", after " + quote(string(last))
 	}
 	return errors.New(reason)
 }
 
-// echoes reports whether a word of what was sent is in the line, which then may show a secret.
-func (d *dialogue) echoes(line []byte) bool {
-	apart := func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }
-	for _, text := range d.sent {
-		for word := range bytes.FieldsFuncSeq(text, apart) {
-			if len(word) >= echoLength && bytes.Contains(line, word) {
-				return true
-			}
-		}
+// answer names a line by its code, if it has one that is none of our words.
+func (d *dialogue) answer(line []byte) string {
+	code := line[:min(len(line), codeLength)]
+	ours := slices.ContainsFunc(d.sent, func(text []byte) bool { return bytes.Contains(text, code) })
+	coded := len(code) == codeLength && len(bytes.Trim(code, "0123456789")) == 0 &&
+		(len(line) == codeLength || line[codeLength] == ' ' || line[codeLength] == '-')
+	if ours || !coded {
+		return "an answer that is not shown"
 	}
-	return false
+	return "an answer with code " + string(code)
 }
 
 // startTLS goes on inside TLS. What was heard before is forgotten with it.

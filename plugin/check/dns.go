@@ -177,7 +177,7 @@ func (d *dnsCheck) probe(ctx context.Context, addr netip.AddrPort) error {
 	defer hangUp()
 	query := d.numbered()
 	if _, err := conn.Write(query); err != nil {
-		return unsent(err)
+		return unsent(addr.Addr(), err)
 	}
 	buf := make([]byte, 4096)
 	for range strayLimit {
@@ -271,9 +271,13 @@ func (d *dnsCheck) judge(reply []byte) error {
 	return nil
 }
 
-// matches looks at the data of a record as a zone file writes it.
+// matches looks at the data of a record as a zone file writes it: behind name, TTL, class and type, in which no tab stands.
 func (d *dnsCheck) matches(rr dns.RR) bool {
-	return d.answer.MatchString(strings.TrimPrefix(rr.String(), rr.Header().String()))
+	data := rr.String()
+	for range 4 {
+		_, data, _ = strings.Cut(data, "\t")
+	}
+	return d.answer.MatchString(data)
 }
 
 func rcodeName(code int) string {

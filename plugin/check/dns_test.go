@@ -56,6 +56,11 @@ func reply(tb testing.TB, query []byte, change func(*dns.Msg)) []byte {
 	return packed
 }
 
+// strange answers with a record of a type that nobody knows.
+func strange(m *dns.Msg) {
+	m.Answer = []dns.RR{&dns.RFC3597{Hdr: dns.RR_Header{Name: "www.example.org.", Rrtype: 65300, Class: 1, Ttl: 300}, Rdata: "00"}}
+}
+
 var dnsPeers = []struct {
 	name   string
 	change func(*dns.Msg)
@@ -66,6 +71,8 @@ var dnsPeers = []struct {
 	{"servfail", func(m *dns.Msg) { m.Rcode = dns.RcodeServerFailure }, nil, "rcode SERVFAIL"},
 	{"refused", func(m *dns.Msg) { m.Rcode = dns.RcodeRefused }, nil, "rcode REFUSED"},
 	{"unknown rcode", func(m *dns.Msg) { m.Rcode = 12 }, nil, "rcode 12"},
+	{"unknown type", strange, [][]string{opt("answer", `^\\# 1 00$`)}, ""},
+	{"unknown type, by its name", strange, [][]string{opt("answer", `www|300|CLASS|TYPE`)}, `no record of 1 in the answer matches "www|300|CLASS|TYPE"`},
 	{"nxdomain wanted", func(m *dns.Msg) { m.Rcode = dns.RcodeNameError }, [][]string{opt("rcode", "NXDOMAIN,REFUSED")}, ""},
 	{"noerror not wanted", nil, [][]string{opt("rcode", "NXDOMAIN,REFUSED")}, "rcode NOERROR"},
 	{"formerr without the question", func(m *dns.Msg) { m.Rcode, m.Question = dns.RcodeFormatError, nil }, nil, "rcode FORMERR"},

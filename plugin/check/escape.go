@@ -10,10 +10,10 @@ import (
 // escapes are the letters behind a backslash, and what they stand for. The lexer of a Corefile leaves them as they are.
 var escapes = map[byte]byte{'r': '\r', 'n': '\n', 't': '\t', '\\': '\\'}
 
-// unescape reads a text in which \r, \n, \t, \\ and \xHH stand for bytes.
+// unescape reads a text in which \r, \n, \t, \\ and \xHH stand for bytes. An error shows nothing of it, for it may be secret.
 func unescape(text string) ([]byte, error) {
 	raw := make([]byte, 0, len(text))
-	for {
+	for whole := len(text); ; {
 		before, rest, found := strings.Cut(text, `\`)
 		raw = append(raw, before...)
 		if !found {
@@ -21,7 +21,7 @@ func unescape(text string) ([]byte, error) {
 		}
 		b, n, ok := escaped(rest)
 		if !ok {
-			return nil, fmt.Errorf(`the text has a backslash before %s: write \r, \n, \t, \xHH, or \\ for a backslash`, quote(rest[:min(len(rest), 3)]))
+			return nil, fmt.Errorf(`the backslash at byte %d of the text begins no escape: write \r, \n, \t, \xHH, or \\ for a backslash`, whole-len(rest))
 		}
 		raw = append(raw, b)
 		text = rest[n:]

@@ -24,6 +24,8 @@ func runnable(path string) error {
 		return fmt.Errorf("%s is no file", quote(path))
 	case unix.Access(path, unix.X_OK) != nil:
 		return fmt.Errorf("%s may not be run by this user", quote(path))
+	case info.Mode()&(os.ModeSetuid|os.ModeSetgid) != 0 && os.Geteuid() != 0:
+		return fmt.Errorf("%s runs as another user or group (setuid, setgid), and could not be ended", quote(path))
 	}
 	return nil
 }
@@ -41,21 +43,43 @@ func newRunner(command []string) probe {
 var errNoPlace = fmt.Errorf("%w: %d programs of this check run already", ErrAbstain, runLimit)
 
 func (r runner) probe(ctx context.Context, addr netip.AddrPort) error {
-	select {
-	case r.places <- struct{}{}:
-	case <-ctx.Done():
+	waited, ok := r.take(ctx)
+	if !ok {
 		return errNoPlace
 	}
 	defer func() { <-r.places }()
-	return r.run(ctx, addr)
+	timedOut, err := r.run(ctx, addr)
+	if waited && timedOut {
+		return errNoPlace // it had the rest of the time only, which proves nothing
+	}
+	return err
+}
+
+// take takes a place, and reports whether it had to wait for that. It is not ok if the time was over by then.
+func (r runner) take(ctx context.Context) (waited, ok bool) {
+	select {
+	case r.places <- struct{}{}:
+		return false, true
+	default:
+	}
+	select {
+	case r.places <- struct{}{}:
+	case <-ctx.Done():
+		return true, false
+	}
+	if ctx.Err() != nil { // both were so, and one was chosen
+		<-r.places
+		return true, false
+	}
+	return true, true
 }
 
 // run starts the program in a process group of its own, and ends the whole of that however it came out: with ctx, or
 // with the program.
-func (r runner) run(ctx context.Context, addr netip.AddrPort) error {
+func (r runner) run(ctx context.Context, addr netip.AddrPort) (timedOut bool, result error) {
 	output, theirs, err := os.Pipe()
 	if err != nil {
-		return fmt.Errorf("%w: %s", ErrAbstain, words(err))
+		return false, fmt.Errorf("%w: %s", ErrAbstain, words(err))
 	}
 	defer output.Close()
 	cmd := exec.Command(r.command[0], execArgs(r.command, addr)...)
@@ -64,13 +88,13 @@ func (r runner) run(ctx context.Context, addr netip.AddrPort) error {
 	err = cmd.Start()
 	theirs.Close()
 	if err != nil {
-		return fmt.Errorf("%w: %s does not start: %s", ErrAbstain, quote(r.command[0]), startWords(err))
+		return false, fmt.Errorf("%w: %s does not start: %s", ErrAbstain, quote(r.command[0]), startWords(err))
 	}
 	heard := hear(output)
-	timedOut := await(ctx, cmd.Process.Pid)
-	killGroup(cmd.Process.Pid) // while the program is not reaped, so that the number is still its own
+	timedOut = await(ctx, cmd.Process.Pid)
+	kill(cmd.Process.Pid) // while the program is not reaped, so that the number is still its own
 	err = cmd.Wait()
-	return judgeRun(err, timedOut, heard())
+	return timedOut, judgeRun(err, timedOut, heard())
 }
 
 // startWords is the cause alone: the rest repeats the path.
@@ -88,21 +112,36 @@ const lastWords = 100 * time.Millisecond
 // hear reads all that a program writes, so that it never waits for us, and keeps the beginning. What it returns ends it.
 func hear(output *os.File) (heard func() []byte) {
 	done := make(chan []byte)
-	go func() {
-		var kept bytes.Buffer
-		for buf := make([]byte, outputLimit); ; {
-			n, err := output.Read(buf)
-			kept.Write(buf[:min(n, outputLimit-kept.Len())])
-			if err != nil {
-				done <- kept.Bytes()
-				return
-			}
-		}
-	}()
+	go func() { done <- hearOut(output) }()
 	return func() []byte {
 		_ = output.SetReadDeadline(time.Now().Add(lastWords))
 		return <-done
 	}
+}
+
+// hearOut reads up to the end or the deadline, and what is there by then: the machine may have been too busy to read it in
+// time.
+func hearOut(output *os.File) []byte {
+	var kept bytes.Buffer
+	buf := make([]byte, outputLimit)
+	for {
+		n, err := output.Read(buf)
+		if err != nil {
+			n = unheard(output, buf)
+		}
+		kept.Write(buf[:min(n, outputLimit-kept.Len())])
+		if err != nil {
+			return kept.Bytes()
+		}
+	}
+}
+
+// unheard reads what is there by now, whatever the deadline. It does not wait.
+func unheard(output *os.File, buf []byte) (n int) {
+	if raw, err := output.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { n, _ = unix.Read(int(fd), buf) })
+	}
+	return max(n, 0)
 }
 
 // await returns when the process has ended, which it does when ctx does. It is not reaped.
@@ -110,7 +149,7 @@ func await(ctx context.Context, pid int) (timedOut bool) {
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(ended)
-		killGroup(pid)
+		kill(pid)
 	})
 	for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
 		continue // a signal of ours
@@ -122,7 +161,11 @@ func await(ctx context.Context, pid int) (timedOut bool) {
 	return true
 }
 
-func killGroup(pid int) { _ = unix.Kill(-pid, unix.SIGKILL) }
+// kill ends a program that is not reaped, and its group, which it may have left.
+func kill(pid int) {
+	_ = unix.Kill(-pid, unix.SIGKILL)
+	_ = unix.Kill(pid, unix.SIGKILL)
+}
 
 // judgeRun says how a program ended. One that ended well in time is healthy, whatever it wrote.
 func judgeRun(err error, timedOut bool, output []byte) error {

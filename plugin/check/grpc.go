@@ -55,8 +55,8 @@ func buildGRPC(s *spec, scheme string) (*grpcCheck, error) {
 	if s.query != "" {
 		return nil, fmt.Errorf("%s takes no query: write %s", s.scheme.name, s.scheme.example)
 	}
-	if service == "" {
-		s.path = ""
+	if s.path = ""; service != "" {
+		s.path = "/" + url.PathEscape(service) // one text for one service
 	}
 	return &grpcCheck{s, grpcRequest(service), scheme}, nil
 }

@@ -174,8 +174,8 @@ func TestWordsOfEnds(t *testing.T) {
 		got  error
 		want string
 	}{
-		{talk.Unconnected(os.ErrDeadlineExceeded), "connect: timed out"},
-		{talk.Unconnected(syscall.ECONNREFUSED), "connection refused"},
+		{talk.Unconnected(netip.AddrPort{}, os.ErrDeadlineExceeded), "connect: timed out"},
+		{talk.Unconnected(netip.AddrPort{}, syscall.ECONNREFUSED), "connection refused"},
 		{talk.Unsent(os.ErrDeadlineExceeded), "request not sent: timed out"},
 		{talk.Unsent(syscall.EPIPE), "request not sent: connection reset"},
 	} {

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"slices"
 	"sync"
 )
 
@@ -58,13 +57,8 @@ func newHTTPS(s *spec) (probe, error) {
 	if h.tls, err = s.tlsConfig(h.versions()...); err != nil {
 		return nil, err
 	}
-	for _, name := range h.tls.NextProtos {
-		if name != overHTTP2 && name != overHTTP1 {
-			return nil, s.wrong("alpn", fmt.Errorf("https speaks %s and %s, not %s", overHTTP2, overHTTP1, quote(name)))
-		}
-	}
-	if s.hold && slices.Contains(h.tls.NextProtos, overHTTP2) {
-		return nil, s.wrong("hold", errors.New("goes with http/1.1: leave out alpn"))
+	if err := h.judgeALPN(s); err != nil {
+		return nil, err
 	}
 	if s.hold && !h.wantsBody() {
 		s.keep = h.keeping

@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -33,15 +35,40 @@ var hopHeaders = []string{"Keep-Alive", "Proxy-Connection", "Te", "Upgrade"}
 
 // versions are those to offer. What HTTP/2 cannot say is said in HTTP/1.1.
 func (h *httpCheck) versions() []string {
-	for _, name := range hopHeaders {
-		if h.header[name] != nil {
-			return []string{overHTTP1}
-		}
-	}
-	if h.spec.hold || h.statuses.contain(http.StatusSwitchingProtocols) {
+	if h.beyondHTTP2() != "" {
 		return []string{overHTTP1}
 	}
 	return []string{overHTTP2, overHTTP1}
+}
+
+// beyondHTTP2 is what the check asks that HTTP/2 cannot say, or cannot do, "" for nothing.
+func (h *httpCheck) beyondHTTP2() string {
+	for _, name := range hopHeaders {
+		if h.header[name] != nil {
+			return "header " + name
+		}
+	}
+	switch {
+	case h.spec.hold:
+		return "hold"
+	case h.statuses.contain(http.StatusSwitchingProtocols):
+		return "status 101"
+	}
+	return ""
+}
+
+// judgeALPN judges the option, and takes a peer that negotiates nothing for one that speaks HTTP/1.1.
+func (h *httpCheck) judgeALPN(s *spec) error {
+	for _, name := range s.tls.alpn {
+		if name != overHTTP2 && name != overHTTP1 {
+			return s.wrong("alpn", fmt.Errorf("https speaks %s and %s, not %s", overHTTP2, overHTTP1, quote(name)))
+		}
+	}
+	if beyond := h.beyondHTTP2(); beyond != "" && slices.Contains(s.tls.alpn, overHTTP2) {
+		return s.wrong("alpn", fmt.Errorf("%s does not go with %s: write alpn %s, or leave it out", beyond, overHTTP2, overHTTP1))
+	}
+	s.tls.unasked = slices.Contains(s.tls.alpn, overHTTP1)
+	return nil
 }
 
 // An exchange is one question and its answer over HTTP/2, frame by frame. The client of net/http, or of x/net, would
@@ -54,6 +81,7 @@ type exchange struct {
 	framer *http2.Framer
 	body   []byte // what has been received of it, and not been read
 	ended  bool   // by the peer
+	lacks  int64  // how much is still to come of it, by its content-length; 0 or less if that is not known
 }
 
 // exchangeHTTP2 puts the question and judges the answer.
@@ -146,11 +174,21 @@ func (x *exchange) final() (*http.Response, error) {
 		}
 		if !interim(status) {
 			x.ended = head.StreamEnded()
-			return &http.Response{StatusCode: status, Header: headerOf(head), Body: x}, nil
+			header := headerOf(head)
+			x.lacks = lengthOf(header, status)
+			return &http.Response{StatusCode: status, Header: header, Body: x}, nil
 		}
 		left--
 	}
 	return nil, errInterim
+}
+
+// lengthOf is the content-length of a response that has such a body (RFC 9113, 8.1.1), 0 if it names none.
+func lengthOf(head http.Header, status int) (n int64) {
+	if status != http.StatusNotModified {
+		n, _ = strconv.ParseInt(head.Get("Content-Length"), 10, 64)
+	}
+	return n
 }
 
 func headerOf(head *http2.MetaHeadersFrame) http.Header {
@@ -227,6 +265,9 @@ func (x *exchange) failure(err error) error {
 // Read reads the body.
 func (x *exchange) Read(p []byte) (int, error) {
 	for len(x.body) == 0 {
+		if x.ended && x.lacks > 0 {
+			return 0, io.ErrUnexpectedEOF
+		}
 		if x.ended {
 			return 0, io.EOF
 		}
@@ -237,6 +278,7 @@ func (x *exchange) Read(p []byte) (int, error) {
 		switch f := frame.(type) {
 		case *http2.DataFrame:
 			x.body, x.ended = f.Data(), f.StreamEnded()
+			x.lacks -= int64(len(x.body))
 		case *http2.MetaHeadersFrame: // trailers
 			x.ended = f.StreamEnded()
 		}

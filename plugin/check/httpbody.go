@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -120,6 +121,9 @@ type match struct {
 	wanted bool
 }
 
+// framing are headers that [http.ReadResponse] takes for itself, so that they are not there to be judged.
+var framing = []string{"Connection", "Trailer", "Transfer-Encoding"}
+
 func setExpectHeader(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	return s.http.match(v, true)
 }
@@ -133,6 +137,9 @@ func (h *httpSettings) match(v []string, wanted bool) (shown []string, hidden []
 		return nil, nil, fmt.Errorf("%s is not the name of a header", quote(v[0]))
 	}
 	name := http.CanonicalHeaderKey(v[0])
+	if slices.Contains(framing, name) {
+		return nil, nil, fmt.Errorf("%s is about the connection, and is not looked at: leave it out", name)
+	}
 	regex, err := regexp.Compile(v[1])
 	if err != nil {
 		return nil, nil, err

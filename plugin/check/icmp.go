@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"syscall"
+	"os"
 
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
@@ -68,10 +69,16 @@ func (c icmpCheck) open(ctx context.Context, addr netip.Addr) (echoSocket, error
 	switch {
 	case err == nil:
 		return conn.(*net.IPConn), nil
-	case errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES):
+	case refusedSocket(err):
 		return nil, errNotAllowed
 	}
-	return nil, dialFailure(err, source)
+	return nil, dialFailure(addr, source, err)
+}
+
+// refusedSocket tells a process that may have no such socket from one whose packets are not let through.
+func refusedSocket(err error) bool {
+	var call *os.SyscallError
+	return errors.As(err, &call) && call.Syscall == "socket" && errors.Is(err, fs.ErrPermission)
 }
 
 func (c icmpCheck) probe(ctx context.Context, at netip.AddrPort) error {
@@ -88,7 +95,8 @@ func (c icmpCheck) probe(ctx context.Context, at netip.AddrPort) error {
 		return requestFailure(err)
 	}
 	if _, err := conn.Write(request); err != nil {
-		return unsent(err)
+		source, _ := c.dialer.source(addr)
+		return sendFailure(addr, source, err)
 	}
 	return e.await(conn)
 }

@@ -70,8 +70,14 @@ func TestConnectFailures(t *testing.T) {
 		syscall.EPROTO:        `connect: "protocol error"`,
 	} {
 		err := &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}, Err: errno}
-		if got := connectFailure(err).Error(); got != want {
+		if got := connectFailure(netip.MustParseAddr("192.0.2.1"), err).Error(); got != want {
 			t.Errorf("%v: %q, want %q", errno, got, want)
+		}
+		if errno == syscall.EACCES {
+			want = "connect: administratively prohibited"
+		}
+		if got := connectFailure(netip.MustParseAddr("2001:db8::1"), err).Error(); got != want {
+			t.Errorf("%v over IPv6: %q, want %q", errno, got, want)
 		}
 	}
 }

@@ -65,7 +65,7 @@ func TestProbeKeeping(t *testing.T) {
 // What cannot be kept is refused.
 func TestHoldIsRefused(t *testing.T) {
 	for _, lines := range [][][]string{
-		{opt("body", "ok")}, {opt("invert")}, {opt("alpn", "h2")}, {opt("alpn", "h2,http/1.1")},
+		{opt("body", "ok")}, {opt("invert")},
 	} {
 		_, err := check.New("https://www.example.org", options(append(lines, opt("hold"))...)...)
 		var wrong *check.OptionError

@@ -157,8 +157,9 @@ func mysqlOffers(greeting []byte) (uint16, error) {
 
 // mysqlPersonal are the errors of a server that serves, only not us: access denied (1044, 1045, 1698), no such
 // database (1049), a host of ours that nobody is let in from (1130), an expired password (1820, 1862), TLS wanted
-// (3159), an account that is locked (3118, in MariaDB 4151), a way to log in that it does not have (1251, 1524).
-var mysqlPersonal = []uint16{1044, 1045, 1049, 1130, 1251, 1524, 1698, 1820, 1862, 3118, 3159, 4151}
+// (3159), an account that is locked (3118, in MariaDB 4151), a way to log in that it does not have (1251, 1524), and what
+// an account may have of the server, which we have had (1203, 1226).
+var mysqlPersonal = []uint16{1044, 1045, 1049, 1130, 1203, 1226, 1251, 1524, 1698, 1820, 1862, 3118, 3159, 4151}
 
 // mysqlFailure reads an error packet. In one that comes before a greeting the SQLSTATE is missing.
 func mysqlFailure(body []byte) error {

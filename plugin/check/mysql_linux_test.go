@@ -52,6 +52,11 @@ func TestRealMariaDB(t *testing.T) {
 	s.hangs(c)
 	s.await(c, "")
 	s.mariadbCounts()
+	s.mariadb("create user multivalue@'127.0.0.1' with max_connections_per_hour 1")
+	for range 3 { // of which the server turns away the last two, in person
+		s.await(c, "")
+	}
+	s.mariadb("drop user multivalue@'127.0.0.1'")
 
 	for range 10 + 1 { // one is kept for whoever may do everything, which shows only in a login
 		s.greeted()

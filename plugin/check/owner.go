@@ -18,6 +18,17 @@ func setHost(s *settings, v []string) (shown []string, hidden []byte, err error)
 	return v, nil, nil
 }
 
+// judgeOwner refuses another host beside the owner.
+func (s *spec) judgeOwner() error {
+	switch {
+	case s.owner && s.host != "":
+		return s.wrong("host", errors.New("the url has a host: leave out one of the two"))
+	case s.owner && s.tls.serverName != "":
+		return s.wrong("server_name", errors.New("host owner asks for the name of the record: leave out one of the two"))
+	}
+	return nil
+}
+
 // AsksOwner reports whether the check is to ask for the owner of the record that the address is in. Then it is asked by
 // what [Check.For] returns.
 func (c *Check) AsksOwner() bool { return c.owned != nil }

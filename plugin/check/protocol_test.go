@@ -29,6 +29,8 @@ func TestProtocolsAccepted(t *testing.T) {
 		{"grpc://", nil, "grpc://", 0},
 		{"grpc://:50051/", nil, "grpc://:50051", 50051},
 		{"grpc://Api.example.org:50051/my.Service", nil, "grpc://api.example.org:50051/my.Service", 50051},
+		{"grpc://:50051/my%2EService", nil, "grpc://:50051/my.Service", 50051},
+		{"grpc://:50051/a%20b%3f%C3%a9", nil, "grpc://:50051/a%20b%3F%C3%A9", 50051},
 		{"grpcs://:50051/my.Service", options(opt("insecure")), "grpcs://:50051/my.Service insecure", 50051},
 		{"icmp:", nil, "icmp://", 0},
 		{"ICMP://", options(opt("from", "192.0.2.1"), opt("from", "2001:db8::1")), "icmp:// from 192.0.2.1 from 2001:db8::1", 0},

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -51,7 +52,7 @@ func quote(text string) string {
 var couldNotAsk = []syscall.Errno{
 	syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
 	syscall.EADDRNOTAVAIL, syscall.EAGAIN, // no local port is free
-	syscall.EPERM, syscall.EACCES, // a filter of this host
+	syscall.EPERM, syscall.EACCES, // a filter of this host; see remote for the second
 	syscall.ENOSPC, // what a user may watch by epoll is used up
 }
 
@@ -66,6 +67,7 @@ var causes = []struct {
 	{syscall.EPIPE, "connection reset"},
 	{syscall.EHOSTUNREACH, "host unreachable"},
 	{syscall.ENETUNREACH, "network unreachable"},
+	{syscall.EACCES, "administratively prohibited"},
 	{io.EOF, "connection closed"},
 	{io.ErrUnexpectedEOF, "connection closed"},
 	{errTooLong, errTooLong.Error()},
@@ -113,8 +115,19 @@ func otherWords(err error) string {
 	return quote(text)
 }
 
-// ourFailure is an error that abstains if err is about us, else nil.
-func ourFailure(err error) error {
+// remote reports whether err may come from a firewall before the peer. ICMPv6 can say "administratively prohibited"
+// (RFC 4443, 3.1), which the kernel hands on as the error that a prohibition of this host has. Nothing tells the two
+// apart, so over IPv6 it counts against the peer, or one that is dead would stay up behind its firewall. Nothing that
+// comes over IPv4 is handed on so.
+func remote(peer netip.Addr, err error) bool {
+	return !peer.Unmap().Is4() && errors.Is(err, syscall.EACCES)
+}
+
+// ourFailure is an error that abstains if err is about us and not about the peer, else nil.
+func ourFailure(peer netip.Addr, err error) error {
+	if remote(peer, err) {
+		return nil
+	}
 	for _, errno := range couldNotAsk {
 		if errors.Is(err, errno) {
 			return fmt.Errorf("%w: %s", ErrAbstain, errno.Error())
@@ -124,15 +137,15 @@ func ourFailure(err error) error {
 }
 
 // unsent is for a packet that goes out without a connection.
-func unsent(err error) error {
-	if ours := ourFailure(err); ours != nil {
+func unsent(peer netip.Addr, err error) error {
+	if ours := ourFailure(peer, err); ours != nil {
 		return ours
 	}
 	return requestFailure(err)
 }
 
-func connectFailure(err error) error {
-	if ours := ourFailure(err); ours != nil {
+func connectFailure(peer netip.Addr, err error) error {
+	if ours := ourFailure(peer, err); ours != nil {
 		return ours
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) {

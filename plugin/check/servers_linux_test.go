@@ -82,16 +82,19 @@ begin retry
 type running struct {
 	dir                    string
 	good, wrong, old, open netip.AddrPort
+	ends, ended            time.Time // of the certificates at good and old
 }
 
 // start starts a server with certificates of the authority, and waits until it accepts.
 func start(t *testing.T, name string, ca *authority) *running {
 	t.Helper()
 	path := find(t, name)
-	r := &running{t.TempDir(), refusing(t), refusing(t), refusing(t), refusing(t)}
+	r := &running{dir: t.TempDir(), good: refusing(t), wrong: refusing(t), old: refusing(t), open: refusing(t)}
+	lasts := lasting("www.example.org", 20*24*time.Hour)
 	expired := template("www.example.org")
 	expired.NotBefore, expired.NotAfter = time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour)
-	for file, cert := range map[string]*x509.Certificate{"good.pem": lasting("www.example.org", 20*24*time.Hour), "wrong.pem": template("other.example.org"), "old.pem": expired} {
+	r.ends, r.ended = lasts.NotAfter, expired.NotAfter
+	for file, cert := range map[string]*x509.Certificate{"good.pem": lasts, "wrong.pem": template("other.example.org"), "old.pem": expired} {
 		pair, _ := sign(t, cert, ca)
 		r.write(t, file, pemOf(t, pair))
 	}
@@ -178,9 +181,9 @@ func TestRealTLSServers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, name, ca)
 			const wrong = `tls handshake: certificate is for "other.example.org", not "www.example.org"`
-			old := "tls handshake: certificate expired on " + time.Now().Add(-24*time.Hour).UTC().Format(time.DateOnly)
-			above := "tls handshake: certificate expires on " + ca.cert.NotAfter.UTC().Format(time.DateOnly) + ", within 14d" // the authority's own
-			soon := "tls handshake: certificate expires on " + time.Now().Add(20*24*time.Hour).UTC().Format(time.DateOnly) + ", within 30d"
+			old := "tls handshake: certificate expired on " + date(r.ended)
+			above := "tls handshake: certificate expires on " + date(ca.cert.NotAfter) + ", within 14d" // the authority's own
+			soon := "tls handshake: certificate expires on " + date(r.ends) + ", within 30d"
 			for _, tt := range []struct {
 				url   string
 				addr  netip.AddrPort
@@ -260,8 +263,8 @@ func TestRealMailServer(t *testing.T) {
 		{"tcp://www.example.org:25", slices.Concat(secure, bye, [][]string{trust}), ""},
 		{"tcp://other.example.org:25", slices.Concat(secure, bye, [][]string{trust}), `step 6, starttls: tls handshake: certificate is for "www.example.org", not "other.example.org"`},
 		{"tcp://www.example.org:25", slices.Concat(secure, bye, [][]string{opt("insecure"), opt("expires", "30d")}),
-			"step 6, starttls: tls handshake: certificate expires on " + time.Now().Add(20*24*time.Hour).UTC().Format(time.DateOnly) + ", within 30d"},
-		{"tcp://:25", slices.Concat(polite[:1], [][]string{opt("send", `QUIT\r\n`), opt("expect", "no such words")}), `step 3, expect "no such words": connection closed, after "221 www.example.org closing connection"`},
+			"step 6, starttls: tls handshake: certificate expires on " + date(r.ends) + ", within 30d"},
+		{"tcp://:25", slices.Concat(polite[:1], [][]string{opt("send", `QUIT\r\n`), opt("expect", "no such words")}), `step 3, expect "no such words": connection closed, after an answer with code 221`},
 	} {
 		if got := reason(probe(mustNew(t, tt.url, tt.lines...), r.good)); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.url, got, tt.want)

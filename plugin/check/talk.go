@@ -74,7 +74,9 @@ func (t *Talk) Hear(received []byte, ended error) (over bool, result error) {
 }
 
 // Unconnected puts a failure to connect into words. [ErrAbstain] is in them if it says nothing about the peer.
-func (t *Talk) Unconnected(err error) error { return connectFailure(err) }
+func (t *Talk) Unconnected(addr netip.AddrPort, err error) error {
+	return connectFailure(addr.Addr(), err)
+}
 
 // Holds reports whether a peer that sent this keeps the connection open (RFC 9112, 9.3).
 func (t *Talk) Holds(received []byte) bool {

@@ -22,6 +22,7 @@ type tlsSettings struct {
 	cert, key  []byte         // PEM, both or neither
 	expires    time.Duration  // how long the certificate must be good for
 	alpn       []string       // nil: what the scheme speaks
+	unasked    bool           // what a peer speaks that does not negotiate is among alpn
 }
 
 func setServerName(s *settings, v []string) (shown []string, hidden []byte, err error) {

@@ -36,6 +36,9 @@ func template(name string) *x509.Certificate {
 	}
 }
 
+// date is how a reason names a day.
+func date(t time.Time) string { return t.UTC().Format(time.DateOnly) }
+
 // sign makes a certificate of the template; without an authority it signs itself.
 func sign(t testing.TB, template *x509.Certificate, by *authority) (tls.Certificate, *authority) {
 	t.Helper()
@@ -95,7 +98,6 @@ func overTLS(config *tls.Config, inner func(net.Conn)) func(net.Conn) {
 func TestCertificates(t *testing.T) {
 	trusted, stranger := newAuthority(t), newAuthority(t)
 	ca := opt("ca", trusted.file(t))
-	day := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(time.DateOnly) }
 	const year = 365 * 24 * time.Hour
 
 	expired := template("www.example.org")
@@ -131,8 +133,8 @@ func TestCertificates(t *testing.T) {
 		"self-signed":         {template("www.example.org"), nil, www, [][]string{ca}, "certificate signed by an unknown authority"},
 		"stranger":            {template("www.example.org"), stranger, www, [][]string{ca}, "certificate signed by an unknown authority"},
 		"system roots":        {template("www.example.org"), trusted, www, nil, "certificate signed by an unknown authority"},
-		"expired":             {expired, trusted, www, [][]string{ca}, "certificate expired on " + day(-year)},
-		"not yet valid":       {early, trusted, www, [][]string{ca}, "certificate is not valid before " + day(year)},
+		"expired":             {expired, trusted, www, [][]string{ca}, "certificate expired on " + date(expired.NotAfter)},
+		"not yet valid":       {early, trusted, www, [][]string{ca}, "certificate is not valid before " + date(early.NotBefore)},
 		"for clients":         {forClients, trusted, www, [][]string{ca}, `certificate not accepted: "x509: certificate specifies an incompatible key usage"`},
 		"insecure":            {expired, stranger, www, [][]string{opt("insecure")}, ""},
 		"insecure, no host":   {expired, nil, "https://", [][]string{opt("insecure")}, ""},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -27,38 +28,59 @@ func newTLS(s *spec) (probe, error) {
 
 // shakeHands is content when the peer has taken our side of the handshake, too. In TLS 1.3 that shows only afterwards:
 // a server that wants another certificate of its client says so when the client believes to be done (RFC 8446, 4.4.2.4).
-// So the probe takes leave, and waits for what the peer says to that.
+// So the probe takes leave, and waits for what the peer says to that. In TLS 1.2 the end of the handshake is the peer's to say.
 func (s *spec) shakeHands(ctx context.Context, addr netip.AddrPort, config *tls.Config) error {
 	conn, hangUp, err := s.dialer.dial(ctx, addr)
 	if err != nil {
 		return err
 	}
 	defer hangUp()
-	client, err := secure(ctx, conn, config)
+	var asked bool
+	client, err := secure(ctx, conn, noting(config, &asked))
 	if err != nil {
 		return err
 	}
 	defer client.Close()
+	if client.ConnectionState().Version < tls.VersionTLS13 {
+		return nil
+	}
 	if err = client.CloseWrite(); err == nil {
 		_, err = client.Read(make([]byte, 1))
 	}
-	if refused(err) {
+	if refused(err, asked) {
 		return tlsFailure(err, config.ServerName)
 	}
 	return nil
 }
 
-// refused reports whether that is how a peer ends a connection that it does not want. One that ends it in another way,
-// or says something, or nothing at all, has no objection.
-func refused(err error) bool {
+// noting is the configuration for one handshake, in which asked is set if the peer wants a certificate of its client. Which
+// one it gets is chosen as without that.
+func noting(config *tls.Config, asked *bool) *tls.Config {
+	own := config.Clone()
+	own.GetClientCertificate = func(request *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		*asked = true
+		for i := range own.Certificates {
+			if request.SupportsCertificate(&own.Certificates[i]) == nil {
+				return &own.Certificates[i], nil
+			}
+		}
+		return new(tls.Certificate), nil
+	}
+	return own
+}
+
+// refused reports whether that is how a peer ends a connection that it does not want: by an alert. The alert may be lost to
+// a reset, but one from a peer that asked for no certificate is only its way to hang up on us. Who ends the connection in
+// another way, or says something, or nothing at all, has no objection.
+func refused(err error, asked bool) bool {
 	var op *net.OpError
 	alert := errors.As(err, &op) && op.Op == "remote error"
-	return alert || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	return alert || asked && (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE))
 }
 
 // judge has the last word on a handshake: it makes the demands that a check has beyond those of TLS.
 func (s *tlsSettings) judge(state tls.ConnectionState) error {
-	if s.alpn != nil && state.NegotiatedProtocol == "" {
+	if s.alpn != nil && !s.unasked && state.NegotiatedProtocol == "" {
 		return phrase("peer takes none of the protocols of alpn")
 	}
 	if s.expires > 0 {
@@ -113,7 +135,7 @@ func setExpires(s *settings, v []string) (shown []string, hidden []byte, err err
 	if err != nil {
 		return nil, nil, err
 	}
-	if d <= 0 || d > expiresMost {
+	if d < time.Second || d > expiresMost {
 		return nil, nil, fmt.Errorf("%s is not between 1s and %s", quote(v[0]), span(expiresMost))
 	}
 	s.tls.expires = d
@@ -149,6 +171,9 @@ func setALPN(s *settings, v []string) (shown []string, hidden []byte, err error)
 	for name := range strings.SplitSeq(v[0], ",") {
 		if !isToken(strings.ReplaceAll(name, "/", "")) || len(name) > 255 {
 			return nil, nil, fmt.Errorf("%s is not the name of a protocol: as in h2,http/1.1", quote(name))
+		}
+		if slices.Contains(s.tls.alpn, name) {
+			return nil, nil, fmt.Errorf("%s stands twice: keep one", quote(name))
 		}
 		s.tls.alpn = append(s.tls.alpn, name)
 	}

@@ -64,7 +64,7 @@ func (l *Loop) open(q *Question, now time.Time) {
 	addr, family := sockaddr(q.Addr)
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		l.finish(c, q.Talk.Unconnected(err))
+		l.finish(c, q.Talk.Unconnected(q.Addr, err))
 		return
 	}
 	c.fd = fd
@@ -76,21 +76,21 @@ func (l *Loop) open(q *Question, now time.Time) {
 		l.timers.add(c)
 		l.follow(c)
 	default:
-		l.finish(c, q.Talk.Unconnected(err))
+		l.finish(c, q.Talk.Unconnected(q.Addr, err))
 	}
 }
 
 // follow waits for what the kernel reports. If that cannot be, the conversation ends.
 func (l *Loop) follow(c *conn) {
 	if err := l.watch(c); err != nil {
-		l.finish(c, c.question.Talk.Unconnected(err))
+		l.finish(c, c.question.Talk.Unconnected(c.question.Addr, err))
 	}
 }
 
 // connected goes on with a connection that stands.
 func (l *Loop) connected(c *conn) {
 	if toItself(c.fd, c.question.Addr) {
-		l.finish(c, c.question.Talk.Unconnected(unix.ECONNREFUSED))
+		l.finish(c, c.question.Talk.Unconnected(c.question.Addr, unix.ECONNREFUSED))
 		return
 	}
 	c.unsent = c.question.Talk.Request(c.question.Addr)
@@ -159,7 +159,7 @@ func (l *Loop) handle(fd int, number int32, events uint32) {
 // settled goes on with a connection on which connect has come to a result. It returns false if that ended it.
 func (l *Loop) settled(c *conn) bool {
 	if errno, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || errno != 0 {
-		l.finish(c, c.question.Talk.Unconnected(cause(err, errno)))
+		l.finish(c, c.question.Talk.Unconnected(c.question.Addr, cause(err, errno)))
 		return false
 	}
 	l.connected(c)
@@ -280,7 +280,7 @@ func (l *Loop) expire(c *conn) {
 	}
 	switch c.stage {
 	case connecting:
-		l.finish(c, c.question.Talk.Unconnected(os.ErrDeadlineExceeded))
+		l.finish(c, c.question.Talk.Unconnected(c.question.Addr, os.ErrDeadlineExceeded))
 	case sending:
 		l.finish(c, c.question.Talk.Unsent(os.ErrDeadlineExceeded))
 	default:

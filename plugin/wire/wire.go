@@ -35,7 +35,7 @@ type Talk interface {
 	// it is in any case once it has ended, and with what result. The bytes are only lent.
 	Hear(received []byte, ended error) (over bool, result error)
 	// Unconnected puts the failure to connect into words.
-	Unconnected(err error) error
+	Unconnected(addr netip.AddrPort, err error) error
 	// Holds reports whether a peer that gave this good answer lets the connection stand.
 	Holds(received []byte) bool
 }

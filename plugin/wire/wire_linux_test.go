@@ -355,9 +355,9 @@ func (c clumsy) slip(method string) {
 	}
 }
 func (c clumsy) Request(a netip.AddrPort) []byte { c.slip("Request"); return c.dialogue.Request(a) }
-func (c clumsy) Unconnected(err error) error {
+func (c clumsy) Unconnected(addr netip.AddrPort, err error) error {
 	c.slip("Unconnected")
-	return c.dialogue.Unconnected(err)
+	return c.dialogue.Unconnected(addr, err)
 }
 func (c clumsy) Unsent(err error) error { c.slip("Unsent"); return c.dialogue.Unsent(err) }
 func (c clumsy) Holds(b []byte) bool    { c.slip("Holds"); return c.dialogue.Holds(b) }

@@ -1,3 +1,5 @@
+//go:build unix
+
 package check_test
 
 import (
@@ -14,10 +16,6 @@ import (
 
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
-
-// starve, in the environment, makes the test binary a process that probes without a descriptor to spare. Its value
-// is the URL of the check.
-const starve = "CHECK_TEST_STARVE"
 
 func TestNoDescriptorAbstains(t *testing.T) {
 	self, err := os.Executable()

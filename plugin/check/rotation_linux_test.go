@@ -1,0 +1,29 @@
+package check
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// A version that was written over another, of one length and with one time, is seen: while the file is young, and when it
+// has rested.
+func TestCredentialRotatedInPlace(t *testing.T) {
+	path, old := filepath.Join(t.TempDir(), "token"), time.Now().Add(-time.Hour)
+	c := &credential{path: path, form: bearer}
+	for i, token := range []string{"first", "other", "third"} {
+		if err := errors.Join(os.WriteFile(path, []byte(token), 0o600), os.Chtimes(path, old, old)); err != nil {
+			t.Fatal(err)
+		}
+		for once := i == 0; ; time.Sleep(10 * time.Millisecond) {
+			if got, err := c.read(); err != nil || got != "Bearer "+token {
+				t.Fatalf("%q, %v; want the token %s", got, err, token)
+			}
+			if once || !c.last.Load().young {
+				break
+			}
+		}
+	}
+}
