@@ -3,6 +3,7 @@ package multivalue
 import (
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 
 	"github.com/coredns-multivalue/multivalue/plugin/status"
@@ -19,8 +20,9 @@ type showAt struct{ address, at string }
 // desk is a listener that shows the status. The generations that want it share it, so that a reload which keeps the line
 // keeps the listener too, and one that fails changes nothing.
 type desk struct {
-	server *status.Server
-	of     map[*generation]bool
+	server  *status.Server
+	address string // as the Corefile that opened it has it
+	of      map[*generation]bool
 }
 
 // parseStatus reads where the stanza wants the status to be shown.
@@ -40,20 +42,33 @@ func parseStatus(s *parsedStanza, c *caddy.Controller, args []string) error {
 // that fails here nothing stays.
 func (p *pool) open(g *generation) error {
 	for _, show := range g.shows {
-		d := p.desks[show.address]
+		place := status.Place(show.address)
+		d := p.desks[place]
 		if d == nil {
 			server, err := status.Listen(show.address, p.viewer)
 			if err != nil {
+				err = p.occupied(show, err)
 				p.tidy()
-				return fmt.Errorf("%s - status %s: %w: want an address that is free", show.at, show.address, err)
+				return err
 			}
-			d = &desk{server, make(map[*generation]bool)}
-			p.desks[show.address] = d
+			d = &desk{server, show.address, make(map[*generation]bool)}
+			p.desks[place] = d
 		}
 		d.of[g] = true
 	}
 	p.record(len(p.desks) > 0)
 	return nil
+}
+
+// occupied says why one cannot listen. The port may be the running server's own, on another address.
+func (p *pool) occupied(show showAt, err error) error {
+	_, port, _ := net.SplitHostPort(show.address)
+	for _, d := range p.desks {
+		if _, taken, _ := net.SplitHostPort(d.address); taken == port && port != "" {
+			return fmt.Errorf("%s - status %s: %w: the running server shows it on %s, and a reload cannot change the host alone: want another port, or a restart", show.at, show.address, err, d.address)
+		}
+	}
+	return fmt.Errorf("%s - status %s: %w: want an address that is free", show.at, show.address, err)
 }
 
 // tidy closes the listeners that no generation of the pool wants any more. It needs life held.

@@ -222,13 +222,13 @@ func (p *pool) leave(g *generation) {
 		}
 	})
 	p.tidy()
+	p.viewer.forget() // blocks that are gone, among it
 	g.awaitReleased()
 	if last && p.stop != nil {
 		p.stop()
 		p.stop = nil
 		p.lore = nil
 		p.blocks.Store(nil)
-		p.viewer.spoilt.Store(true)
 		p.clearMetrics()
 	}
 }

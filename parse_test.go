@@ -263,7 +263,7 @@ func TestParseErrors(t *testing.T) {
 		{"check tcp://:80\ndry_run yes", "Corefile:4", "dry_run takes no value, not 1 values: want dry_run"},
 		{"check tcp://:80\nstatus localhost", "Corefile:4", "status \"localhost\" is no address: want HOST:PORT, such as localhost:9253, or unix:PATH"},
 		{"check tcp://:80\nstatus localhost:0", "Corefile:4", "status \"localhost:0\" has no port: want one from 1 to 65535, as in localhost:9253"},
-		{"check tcp://:80\nstatus unix:", "Corefile:4", "names no socket: want unix:PATH"},
+		{"check tcp://:80\nstatus unix:", "Corefile:4", "names no socket in the file system: want unix:PATH"},
 		{"check tcp://:80\nstatus a:1 b:2", "Corefile:4", "status takes 0 or 1 value, not 2 values: want status [ADDRESS]"},
 		{"check tcp://:80\nstatus\nstatus", "Corefile:5", "status stands twice, first on line 4"},
 		{"check tcp://:80\nforce", "Corefile:4", "force takes 1 value, not 0 values: want force FILE"},

@@ -35,25 +35,33 @@ type sighting struct {
 func (s *sightings) note(q *dns.Question, r answer.Report) {
 	packed := uint64(r.Outcome)<<56 | uint64(min(r.Kept, 1<<28-1))<<28 | uint64(min(r.Total, 1<<28-1))
 	first := sightingHash(q)
+	var free *atomic.Pointer[sighting]
 	for i := range uint64(sightingTries) {
 		slot := &s[(first+i)%sightingSlots]
 		seen := slot.Load()
-		if seen == nil {
-			seen = &sighting{question: question{strings.ToLower(q.Name), q.Qtype}}
-			if !slot.CompareAndSwap(nil, seen) {
-				return // the next query repeats it
-			}
+		switch {
+		case seen == nil && free == nil:
+			free = slot
+		case seen != nil && seen.qtype == q.Qtype && strings.EqualFold(seen.name, q.Name):
+			seen.note(packed)
+			return
 		}
-		if seen.qtype != q.Qtype || !strings.EqualFold(seen.name, q.Name) {
-			continue
-		}
-		if seen.last.Load() != packed {
-			seen.last.Store(packed)
-		}
-		if !seen.asked.Load() {
-			seen.asked.Store(true)
-		}
+	}
+	if free == nil {
 		return
+	}
+	seen := &sighting{question: question{strings.ToLower(q.Name), q.Qtype}}
+	seen.note(packed)
+	free.CompareAndSwap(nil, seen) // where another was quicker, the next query repeats it
+}
+
+// note keeps the last report.
+func (x *sighting) note(packed uint64) {
+	if x.last.Load() != packed {
+		x.last.Store(packed)
+	}
+	if !x.asked.Load() {
+		x.asked.Store(true)
 	}
 }
 

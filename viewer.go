@@ -67,8 +67,27 @@ func (v *viewer) Snapshot(ctx context.Context) (*status.Snapshot, error) {
 	return shot, nil
 }
 
+// forget lets go of what was shown. Of a snapshot that is being made it cannot, and so has the next one replace it.
+func (v *viewer) forget() {
+	v.spoilt.Store(true)
+	v.mu.Lock()
+	clear(v.told)
+	v.mu.Unlock()
+	select {
+	case v.turn <- struct{}{}:
+		v.last = nil
+		<-v.turn
+	default:
+	}
+}
+
 // fill takes a snapshot, a part of the board at a time.
 func (v *viewer) fill(ctx context.Context, shot *status.Snapshot) error {
+	room := 0 // made here, for to make it or to copy what is in it is no work for the loop
+	if err := v.pool.consult(ctx, func() { room = len(v.pool.watches) }); err != nil {
+		return err
+	}
+	shot.Targets = make([]status.Target, 0, room+room/16+rowsATurn)
 	for shard := 0; shard < boardShards; {
 		err := v.pool.consult(ctx, func() { shard = v.pool.rows(shard, shot) })
 		if err != nil {

@@ -148,6 +148,29 @@ func TestSightings(t *testing.T) {
 	}
 }
 
+// A name stays where it is, though a place before it becomes free.
+func TestSightingStays(t *testing.T) {
+	s := new(sightings)
+	r := answer.Report{Outcome: answer.Whole, Total: 2}
+	var neighbours []*dns.Question // whose first place is the same
+	for i := 0; len(neighbours) < 2; i++ {
+		q := &dns.Question{Name: fmt.Sprintf("n%d.example.org.", i), Qtype: dns.TypeA}
+		if len(neighbours) == 0 || sightingHash(q)%sightingSlots == sightingHash(neighbours[0])%sightingSlots {
+			neighbours = append(neighbours, q)
+		}
+	}
+	s.note(neighbours[0], r)
+	s.note(neighbours[1], r)
+	for range sightingSweeps + 2 {
+		s.sweep()
+		s.note(neighbours[1], r)
+	}
+	s.note(neighbours[1], answer.Report{Outcome: answer.Closed, Total: 2})
+	if got, want := fmt.Sprint(s.names(nil)), "[{"+neighbours[1].Name+" [{A closed 0 2}]}]"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 // Many queries may note, and somebody list, at once.
 func TestSightingsInParallel(t *testing.T) {
 	s := new(sightings)

@@ -235,6 +235,13 @@ func TestStatusAddresses(t *testing.T) {
 	if status, _ := s.get("http://127.0.0.1:" + own + "/v1/summary"); status != 0 {
 		t.Error("the listener of the stanza that is gone answers")
 	}
+	err := v.reload(strings.ReplaceAll(strings.ReplaceAll(showing, "127.0.0.1:STATUS", ":STATUS"), "STATUS", shared))
+	if err == nil || !strings.Contains(err.Error(), "a reload cannot change the host alone") {
+		t.Errorf("another host on the same port: %v", err)
+	}
+	if status, _ := s.get("http://127.0.0.1:" + shared + "/v1/summary"); status != 200 {
+		t.Error("after that the running server's listener is gone")
+	}
 }
 
 // Who asks by a strange name, or wants to write, is turned away (DNS rebinding).

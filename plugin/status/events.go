@@ -3,12 +3,20 @@ package status
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"time"
 )
 
 // eventEvery is how often a stream looks for what is new.
 const eventEvery = time.Second
+
+// streamFor is how long a stream lasts, and streamSpread what is added by chance. Browsers come again, and those who were
+// turned away have their turn.
+const (
+	streamFor    = 5 * time.Minute
+	streamSpread = time.Minute
+)
 
 // events is a stream of server-sent events: a tick for each look, with the summary's counts, and before it a change for each
 // target that went down or came up since the last one.
@@ -34,6 +42,8 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	seen := latest(shot)
 	ticker := time.NewTicker(eventEvery)
 	defer ticker.Stop()
+	over := time.NewTimer(streamFor + rand.N(streamSpread))
+	defer over.Stop()
 	for {
 		_ = out.SetWriteDeadline(time.Now().Add(writeWithin))
 		if seen = tell(w, shot, seen); out.Flush() != nil {
@@ -42,6 +52,8 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-ticker.C:
 		case <-s.quit:
+			return
+		case <-over.C:
 			return
 		case <-r.Context().Done():
 			return

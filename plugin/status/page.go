@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"html/template"
@@ -115,7 +116,7 @@ func (s *Server) explainPage(w http.ResponseWriter, r *http.Request) {
 	if v.Asked {
 		var err error
 		if v.Question, err = questionOf(r); err == nil {
-			v.All, err = s.source.Explain(r.Context(), v.Question)
+			v.All, err = s.explained(r.Context(), v.Question)
 		}
 		if err != nil {
 			v.Error = err.Error()
@@ -150,15 +151,45 @@ func (s *Server) nameRows(ctx context.Context, names []*Name) []nameRow {
 	var work sync.WaitGroup
 	places := make(chan struct{}, explainAtOnce)
 	for i := range rows {
-		places <- struct{}{}
+		select {
+		case places <- struct{}{}:
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			break
+		}
 		work.Go(func() {
 			defer func() { <-places }()
-			rows[i].Now, _ = s.source.Explain(ctx, Question{Name: rows[i].Name, Type: rows[i].Type}) // what is not known is said to be so
+			rows[i].Now, _ = s.explained(ctx, Question{Name: rows[i].Name, Type: rows[i].Type}) // what is not known is said to be so
 		})
 	}
 	work.Wait()
 	return slices.DeleteFunc(rows, func(row nameRow) bool { return row.Last == nil && !row.judged() })
 }
+
+// explained asks the source for no longer than explainWithin. A plugin below may not heed its context: then it is left
+// behind, for a page that does not come is of no use to anybody.
+func (s *Server) explained(ctx context.Context, q Question) ([]Explanation, error) {
+	ctx, cancel := context.WithTimeout(ctx, explainWithin)
+	type result struct {
+		all []Explanation
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		defer cancel()
+		all, err := s.source.Explain(ctx, q)
+		done <- result{all, err}
+	}()
+	select {
+	case r := <-done:
+		return r.all, r.err
+	case <-ctx.Done():
+		return nil, errLate
+	}
+}
+
+var errLate = errors.New("the plugins below did not say in time")
 
 // judged reports whether an answer has a set that was judged.
 func (row *nameRow) judged() bool {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -48,8 +49,8 @@ type Server struct {
 // Split takes an address apart, which is HOST:PORT or unix:PATH.
 func Split(address string) (network, where string, err error) {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		if path == "" {
-			return "", "", fmt.Errorf("%q names no socket: want unix:PATH", address)
+		if path == "" || path[0] == '@' { // an abstract one has no permissions
+			return "", "", fmt.Errorf("%q names no socket in the file system: want unix:PATH", address)
 		}
 		return "unix", path, nil
 	}
@@ -61,6 +62,21 @@ func Split(address string) (network, where string, err error) {
 		return "", "", fmt.Errorf("%q has no port: want one from 1 to 65535, as in %s", address, net.JoinHostPort(host, "9253"))
 	}
 	return "tcp", address, nil
+}
+
+// Place is where an address leads: two that lead to one place cannot both be listened on.
+func Place(address string) string {
+	network, where, err := Split(address)
+	switch {
+	case err != nil:
+		return address
+	case network == "unix":
+		return "unix:" + filepath.Clean(where)
+	}
+	if addr, err := net.ResolveTCPAddr(network, where); err == nil {
+		return addr.String()
+	}
+	return address
 }
 
 // Listen starts a server on an address that Split takes.
@@ -84,7 +100,7 @@ func Listen(address string, source Source) (*Server, error) {
 func newServer(address string, source Source) *Server {
 	s := &Server{source: source, address: address, streams: make(chan struct{}, maxStreams), quit: make(chan struct{}), ended: make(chan struct{})}
 	if host, _, err := net.SplitHostPort(address); err == nil {
-		s.host = strings.ToLower(host)
+		s.host = plainHost(host)
 	}
 	s.any = strings.HasPrefix(address, "unix:")
 	s.http = http.Server{
@@ -112,10 +128,14 @@ func listen(network, where string) (net.Listener, error) {
 			l, err = net.Listen(network, where)
 		}
 	}
-	if err == nil {
-		err = os.Chmod(where, 0o660)
+	if err != nil {
+		return nil, err
 	}
-	return l, err
+	if err := os.Chmod(where, 0o660); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
 }
 
 // Close ends the server, and returns when nothing of it is left, but for a handler that waits for its source in vain. It
@@ -215,6 +235,15 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
+// plainHost is a host in the form in which two of them are compared.
+func plainHost(host string) string {
+	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.WithZone("").String()
+	}
+	return host
+}
+
 // meant reports whether a request that names this host was meant for us. A page of somebody else's whose name is made to
 // lead to our address (DNS rebinding) names its own host.
 func (s *Server) meant(host string) bool {
@@ -224,7 +253,7 @@ func (s *Server) meant(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
-	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+	host = plainHost(host)
 	if host == "localhost" || host != "" && host == s.host {
 		return true
 	}

@@ -19,7 +19,8 @@ import (
 type farm struct {
 	shot Snapshot
 	err  error
-	wait bool // until nobody wants to know any more
+	wait bool          // until nobody wants to know any more
+	slow chan struct{} // if not nil, an explanation comes when it is closed
 }
 
 var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
@@ -52,7 +53,12 @@ func (f *farm) Snapshot(ctx context.Context) (*Snapshot, error) {
 	return &f.shot, f.err
 }
 
-func (f *farm) Explain(context.Context, Question) ([]Explanation, error) { return nil, f.err }
+func (f *farm) Explain(context.Context, Question) ([]Explanation, error) {
+	if f.slow != nil {
+		<-f.slow
+	}
+	return nil, f.err
+}
 
 // ask asks a server that is not on the network.
 func ask(t *testing.T, f *farm, method, url string, headers ...string) *http.Response {
@@ -172,6 +178,10 @@ func TestHosts(t *testing.T) {
 		":9253":             {"192.0.2.1:9253": true, "[2001:db8::1]:9253": true, "evil.example:9253": false, "": false},
 		"0.0.0.0:9253":      {"192.0.2.1:9253": true, "evil.example:9253": false},
 		"unix:/run/x":       {"evil.example": true, "": true},
+
+		"[2001:DB8:0:0::1]:9253": {"[2001:db8::1]:9253": true, "[2001:db8::2]": false},
+		"dns.example.:9253":      {"dns.example": true, "DNS.example.": true, "x.dns.example": false},
+		"[fe80::1%eth0]:9253":    {"[fe80::1]": true, "[fe80::2]": false},
 	} {
 		s := newServer(address, newFarm(1))
 		for host, want := range hosts {
@@ -277,7 +287,7 @@ func TestHistory(t *testing.T) {
 func TestSplit(t *testing.T) {
 	for address, good := range map[string]bool{
 		"localhost:9253": true, ":9253": true, "[::1]:9253": true, "unix:/run/x": true, "localhost:http": true,
-		"localhost": false, "9253": false, "unix:": false, "localhost:0": false, "localhost:70000": false, "localhost:x": false, "::1:9253": false,
+		"localhost": false, "9253": false, "unix:": false, "unix:@x": false, "localhost:0": false, "localhost:70000": false, "localhost:x": false, "::1:9253": false,
 	} {
 		if _, _, err := Split(address); (err == nil) != good {
 			t.Errorf("%q: %v", address, err)
@@ -296,5 +306,34 @@ func BenchmarkPage(b *testing.B) {
 				s.http.Handler.ServeHTTP(httptest.NewRecorder(), r)
 			}
 		})
+	}
+}
+
+// Addresses that lead to one place are known for that.
+func TestPlace(t *testing.T) {
+	for _, same := range [][2]string{{"127.0.0.1:9253", "127.0.0.1:9253"}, {"unix:/run/x", "unix:/run/../run/x"}, {"[::1]:9253", "[0:0::1]:9253"}} {
+		if Place(same[0]) != Place(same[1]) {
+			t.Errorf("%s leads to %s, %s to %s", same[0], Place(same[0]), same[1], Place(same[1]))
+		}
+	}
+	if Place("127.0.0.1:9253") == Place(":9253") || Place("unix:/run/x") == Place("unix:/run/y") {
+		t.Error("different places are one")
+	}
+}
+
+// Where the plugins below never answer, the page comes all the same, and says so.
+func TestPageWithoutAnswers(t *testing.T) {
+	f := newFarm(40)
+	f.slow = make(chan struct{})
+	defer close(f.slow)
+	began := time.Now()
+	response := ask(t, f, "GET", "/")
+	body, _ := io.ReadAll(response.Body)
+	if response.StatusCode != http.StatusOK || !strings.Contains(string(body), "did not say in time") {
+		t.Errorf("%s: %s", response.Status, body)
+	}
+	t.Logf("it took %s", time.Since(began))
+	if body, _ := io.ReadAll(ask(t, f, "GET", "/explain?name=www.example.org").Body); !strings.Contains(string(body), errLate.Error()) {
+		t.Errorf("%s", body)
 	}
 }
