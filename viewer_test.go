@@ -229,7 +229,7 @@ func TestStory(t *testing.T) {
 	for _, c := range []answer.Tier{0, 0, 1, 2, 2} {
 		d.Candidates = append(d.Candidates, answer.Candidate{Tier: c})
 	}
-	if got := d.reason(nil); got != "all 2 are fit, and go out; 1 backup is not needed; 2 drained ones are not needed" {
+	if got := d.reason(nil); got != "2 of 2 are not down, and served; 1 backup is not needed; 2 drained ones are not needed" {
 		t.Error(got)
 	}
 	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {

@@ -104,7 +104,7 @@ func TestStatusFollows(t *testing.T) {
 		t.Errorf("%+v", page)
 	}
 	_, html := s.get(base + "/")
-	for _, want := range []string{`class="down"`, "connection refused", "www.example.org.", ">thin<", "1 of 2 are fit, and the others stay out"} {
+	for _, want := range []string{`class="down"`, "connection refused", "www.example.org.", ">thin<", "1 of 2 is up, and the other is left out"} {
 		if !strings.Contains(html, want) {
 			t.Errorf("the page lacks %q:\n%s", want, html)
 		}
