@@ -46,6 +46,12 @@ func TestSnapshot(t *testing.T) {
 		if len(shot.Changes) == 0 || shot.Changes[len(shot.Changes)-1].Number < uint64(len(shot.Changes)) {
 			t.Errorf("%d changes", len(shot.Changes))
 		}
+		if c := shot.Changes[0]; c.From != "unknown" || c.To != "down" || c.Name != owners(7) {
+			t.Errorf("%+v", c)
+		}
+		if shot.Summary.Started != began || shot.Summary.Host == "" {
+			t.Errorf("the status of %q, since %s", shot.Summary.Host, shot.Summary.Started)
+		}
 		most := 0
 		for shard := 0; shard < boardShards; {
 			turn := new(status.Snapshot)
