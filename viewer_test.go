@@ -238,6 +238,13 @@ func TestStory(t *testing.T) {
 	if got := d.reason(nil); got != "2 of 2 are not down, and served; 1 backup is not needed; 2 drained ones are not needed" {
 		t.Error(got)
 	}
+	d.Outcome, d.Candidates = answer.Thinned, d.Candidates[:2]
+	for primaries, want := range map[int]string{3: "2 of 3 are not down, and the other is left out", 4: "2 of 4 are not down, and the others are left out"} {
+		d.Primaries = primaries
+		if got := d.reason(nil); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
 	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
 		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
 		serving(p, zoneOf(www...), s)

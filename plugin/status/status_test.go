@@ -18,6 +18,7 @@ import (
 // farm is a source with as many targets as a test wants.
 type farm struct {
 	shot Snapshot
+	told []Explanation
 	err  error
 	wait bool // until nobody wants to know any more
 }
@@ -52,7 +53,7 @@ func (f *farm) Snapshot(ctx context.Context) (*Snapshot, error) {
 	return &f.shot, f.err
 }
 
-func (f *farm) Explain(context.Context, Question) ([]Explanation, error) { return nil, f.err }
+func (f *farm) Explain(context.Context, Question) ([]Explanation, error) { return f.told, f.err }
 
 // ask asks a server that is not on the network.
 func ask(t *testing.T, f *farm, method, url string, headers ...string) *http.Response {

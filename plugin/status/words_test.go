@@ -32,7 +32,7 @@ func TestQuestion(t *testing.T) {
 
 // A word comes out of a shell as it went in.
 func TestShell(t *testing.T) {
-	for _, word := range []string{"http://192.0.2.1/", "a b", "it's", "$(echo no)", "`echo no`", `a\b"c`, "a;b&c|d>e", "*", "''"} {
+	for _, word := range []string{"http://192.0.2.1/", "a b", "it's", "$(echo no)", "`echo no`", `a\b"c`, "a;b&c|d<e", "*", "''"} {
 		out, err := exec.Command("sh", "-c", "printf %s "+shell(word)).Output()
 		if err != nil || string(out) != word {
 			t.Errorf("%q comes out as %q, %v", word, out, err)
@@ -82,5 +82,27 @@ func TestChangesAreFiltered(t *testing.T) {
 		if query == "" && !strings.Contains(list, "2026-01-02 12:00:00 UTC") {
 			t.Errorf("no time of day: %s", list)
 		}
+	}
+}
+
+// Which address was asked stands in the explanation, whatever the scheme is, and the answer stands before the steps.
+func TestExplainPage(t *testing.T) {
+	f := newFarm(1)
+	asked := []Asked{{Address: netip.MustParseAddrPort("192.0.2.1:5432"), Check: "tcp://:5432"}, {Address: netip.MustParseAddrPort("192.0.2.2:80"), Check: "http://:80/"}}
+	f.told = []Explanation{{
+		Name: "a.example.org.", Type: "A", Outcome: "thin", Steps: []string{"the first step"}, Records: []string{"a record"},
+		Sets: []Set{{Owner: "a.example.org.", Type: "A", Outcome: "thin", Members: []Member{{Member: "192.0.2.1", Checks: asked}}}},
+	}}
+	page := body(t, ask(t, f, "GET", "/explain?name=a.example.org"))
+	last := 0
+	for _, want := range []string{meaningOf("thin"), "a record", "192.0.2.1:5432", "tcp://:5432", "http://192.0.2.2:80/", "the first step"} {
+		at := strings.Index(page[last:], want)
+		if want == "" || at < 0 {
+			t.Fatalf("the page lacks %q behind the one before it:\n%s", want, page)
+		}
+		last += at
+	}
+	if blank := body(t, ask(t, f, "GET", "/explain")); !strings.Contains(blank, "such as 192.0.2.0/24") {
+		t.Errorf("the page before a question does not say what it is for:\n%s", blank)
 	}
 }
