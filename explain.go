@@ -61,11 +61,11 @@ func (v *viewer) explain(ctx context.Context, b *block, z *zone, q status.Questi
 	}
 	if m == nil {
 		s.Rcode = ""
-		s.step("the plugins below gave no answer that can be used: they failed, or it is truncated")
+		s.step("the zone's plugins gave no answer that can be used: they failed, or it is truncated")
 		return s.Explanation, nil
 	}
 	s.Rcode = dns.RcodeToString[m.Rcode]
-	s.step("the plugins below answer %s with %s", s.Rcode, times(len(m.Answer), "record"))
+	s.step("the zone's plugins answer %s with %s", s.Rcode, times(len(m.Answer), "record"))
 	e := newExplainer(b, z, m, q)
 	e.judge(&s)
 	return s.Explanation, v.watched(ctx, e, &s)

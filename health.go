@@ -310,7 +310,7 @@ func (p *pool) transition(w *watch, before verdict.State, v verdict.Verdict, now
 		log.Debugf("%s is up, says its first %s", w.entry.target.Place(), w.question())
 		return
 	}
-	p.keepChange(w, v, now)
+	p.keepChange(w, before, v, now)
 	if !p.herald.mayTell(sumOf{w.check.name, v.State, v.Reason}, now) {
 		return
 	}

@@ -31,9 +31,9 @@ func (s *story) tell(e *explainer, d decision, known map[verdict.Target]status.T
 		set.Members = append(set.Members, d.member(e, i, c, known))
 	}
 	s.Sets = append(s.Sets, set)
-	s.step("%s %s comes out %s: %s", set.Owner, set.Type, set.Outcome, set.Why)
+	s.step("the outcome for %s %s is %s: %s", set.Owner, set.Type, set.Outcome, set.Why)
 	if d.TTL != 0 && d.TTL < math.MaxUint32 && !d.DryRun {
-		s.step("the TTL of %s %s is %d seconds at most, for as long as the verdicts are sure to hold, and as ttl says", set.Owner, set.Type, d.TTL)
+		s.step("the TTL of %s %s is at most %d s: after that a verdict may have changed", set.Owner, set.Type, d.TTL)
 	}
 }
 
@@ -52,20 +52,24 @@ func (s *story) close(e *explainer) {
 	for _, rr := range e.thinned.Answer {
 		s.Records = append(s.Records, strings.ReplaceAll(rr.String(), "\t", " "))
 	}
-	s.step("%s out", were(len(e.thinned.Answer), "record goes", "records go"))
+	s.step("%s served", were(len(e.thinned.Answer), "record is", "records are"))
 }
 
 func were(n int, one, many string) string {
+	return fmt.Sprintf("%d %s", n, plural(n, one, many))
+}
+
+func plural(n int, one, many string) string {
 	if n == 1 {
-		return "1 " + one
+		return one
 	}
-	return fmt.Sprintf("%d %s", n, many)
+	return many
 }
 
 // why is how a set came to its outcome.
 func (d *decision) why(e *explainer) string {
 	if d.DryRun && !d.Signed && !d.Alone {
-		return d.reason(e) + "; but it is a dry run, and the set goes out as it came"
+		return d.reason(e) + "; but it is a dry run, and the set is served as it came"
 	}
 	return d.reason(e)
 }
@@ -77,34 +81,44 @@ func (d *decision) reason(e *explainer) string {
 	case d.Signed:
 		return "a DNSSEC signature covers it, so that it stays whole"
 	case d.Alone:
-		return "it is one alone, which goes out whatever its health is, and is not probed for this set"
+		return "it is one alone, which is served whatever its health is, and is not probed for this set"
 	}
 	switch d.Outcome {
 	case answer.Whole:
-		if n.primaries == 1 {
-			return "the one that counts is fit, and goes out" + n.spare()
-		}
-		return fmt.Sprintf("all %d are fit, and go out%s", n.primaries, n.spare())
+		return n.text() + ", and served" + n.spare()
 	case answer.Sample:
-		return fmt.Sprintf("all %d are fit, and the limit is %d: %s", n.primaries, d.Limit, d.drawn(e))
+		return fmt.Sprintf("%s, and the limit is %d: %s", n.text(), d.Limit, d.drawn(e))
 	case answer.Thinned:
-		text := fmt.Sprintf("%d of %d are fit, and the others stay out", n.fit, n.primaries)
+		text := fmt.Sprintf("%s, and the %s left out", n.text(), plural(n.primaries-n.fit, "other is", "others are"))
 		if d.Limit > 0 && n.fit > d.Limit {
 			text += fmt.Sprintf("; the limit is %d: %s", d.Limit, d.drawn(e))
 		}
-		return text
+		return text + n.spare()
 	case answer.Backup:
-		return fmt.Sprintf("%d of %d are fit, and %d wanted (min_up): %s", n.fit, n.primaries, d.Need, d.fillers())
+		return fmt.Sprintf("%s, and %s wanted (min_up): %s", n.text(), were(d.Need, "is", "are"), d.fillers())
 	case answer.Open:
-		return fmt.Sprintf("too few are fit, %d of %d, and %d wanted (min_up, all_down serve): health is disregarded", n.fit+n.backups+n.drained, total, d.Need)
+		n.fit, n.primaries = n.fit+n.backups+n.drained, total
+		return fmt.Sprintf("%s, and %s wanted (min_up, all_down serve): health is disregarded", n.text(), were(d.Need, "is", "are"))
 	case answer.Closed:
-		return fmt.Sprintf("none of %d is fit, and all_down says %s", total, allDown(d.stanza.rule.Policy))
+		return fmt.Sprintf("none of %d is up, and all_down says %s", total, allDown(d.stanza.rule.Policy))
 	}
 	return "nothing was judged"
 }
 
 // numbers are how many candidates are what.
-type numbers struct{ primaries, fit, backups, drained int }
+type numbers struct {
+	primaries, fit, backups, drained int
+	unsure                           bool // of some that are fit it is only not known that they are down
+}
+
+// text says how many of the primaries are fit, in the words for what is measured.
+func (n numbers) text() string {
+	word := "up"
+	if n.unsure {
+		word = "not down"
+	}
+	return fmt.Sprintf("%d of %d %s %s", n.fit, n.primaries, plural(n.fit, "is", "are"), word)
+}
 
 // spare says what is kept back.
 func (n numbers) spare() string {
@@ -121,6 +135,7 @@ func (n numbers) spare() string {
 func (d *decision) count() numbers {
 	n := numbers{primaries: d.Primaries}
 	for _, c := range d.Candidates {
+		n.unsure = n.unsure || c.Verdict.State() == verdict.Unknown || c.Verdict.State() == verdict.Unchecked
 		switch c.Tier.String() {
 		case "primary":
 			n.fit++
@@ -136,7 +151,7 @@ func (d *decision) count() numbers {
 // drawn says who draws.
 func (d *decision) drawn(e *explainer) string {
 	if d.stanza.rule.Policy.Client {
-		return fmt.Sprintf("the client's network, here %s, decides which go out", e.draw.Client.Masked())
+		return fmt.Sprintf("the client's network, here %s, decides which are served", e.draw.Client.Masked())
 	}
 	return "each answer draws its own, of which this is one"
 }
@@ -149,7 +164,7 @@ func (d *decision) fillers() string {
 			words = append(words, map[string]string{"backup": "backups", "drained": "drained ones"}[tier])
 		}
 	}
-	return strings.Join(words, " and ") + " go out too"
+	return strings.Join(words, " and ") + " are served too"
 }
 
 func allDown(p answer.Policy) string {
@@ -200,7 +215,7 @@ func (t *seeded) asked(known map[verdict.Target]status.Target) status.Asked {
 	return a
 }
 
-// fate says why a candidate goes out or stays.
+// fate says why a candidate is served or left out.
 func (d *decision) fate(c answer.Candidate, m *status.Member) string {
 	switch {
 	case d.DryRun:
@@ -212,11 +227,11 @@ func (d *decision) fate(c answer.Candidate, m *status.Member) string {
 	case c.Tier.String() == "unfit":
 		return blame(m)
 	case m.Served && c.Tier.String() != "primary":
-		return c.Tier.String() + ", fills up"
+		return c.Tier.String() + ", needed"
 	case !m.Served && c.Tier.String() != "primary":
 		return c.Tier.String() + ", not needed"
 	case !m.Served:
-		return "fit, but not drawn"
+		return c.Verdict.State().String() + ", but not drawn"
 	case c.Verdict.State() == verdict.Unknown:
 		return unknown(m)
 	case c.Verdict.State() == verdict.Unchecked && len(m.Checks) > 0:
@@ -226,7 +241,7 @@ func (d *decision) fate(c answer.Candidate, m *status.Member) string {
 	case c.Verdict.State() == verdict.Unchecked:
 		return "not ours to judge"
 	}
-	return "fit"
+	return "up"
 }
 
 // blame says why a member is down.

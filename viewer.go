@@ -3,6 +3,7 @@ package multivalue
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -57,7 +58,7 @@ func (v *viewer) Snapshot(ctx context.Context) (*status.Snapshot, error) {
 	if spoilt := v.spoilt.Swap(false); v.last != nil && !spoilt && began.Before(v.stale) {
 		return v.last, nil
 	}
-	shot := &status.Snapshot{Taken: steady(began)}
+	shot := &status.Snapshot{Taken: steady(began), Summary: v.origin()}
 	if v.pool.running.Load() {
 		if err := v.fill(ctx, shot); err != nil {
 			return nil, err
@@ -79,6 +80,12 @@ func (v *viewer) forget() {
 		<-v.turn
 	default:
 	}
+}
+
+// origin says which process is shown. Without a name of the host it is known by its start alone.
+func (v *viewer) origin() status.Summary {
+	host, _ := os.Hostname()
+	return status.Summary{Host: host, Started: began}
 }
 
 // fill takes a snapshot, a part of the board at a time.
@@ -224,7 +231,7 @@ func (f *forceFile) add(sum *status.Forced) {
 }
 
 // keepChange keeps a change of a target's state for the status.
-func (p *pool) keepChange(w *watch, v verdict.Verdict, now time.Time) {
+func (p *pool) keepChange(w *watch, before verdict.State, v verdict.Verdict, now time.Time) {
 	if !p.recording {
 		return
 	}
@@ -233,7 +240,8 @@ func (p *pool) keepChange(w *watch, v verdict.Verdict, now time.Time) {
 	}
 	p.changed++
 	p.changes = append(p.changes, status.Change{
-		Number: p.changed, At: steady(now), Address: w.entry.target.Addr, Check: w.check.name, To: v.State.String(), Reason: v.Reason,
+		Number: p.changed, At: steady(now), Address: w.entry.target.Addr, Check: w.check.name, Name: w.owner,
+		From: before.String(), To: v.State.String(), Reason: v.Reason,
 	})
 }
 

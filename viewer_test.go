@@ -46,6 +46,12 @@ func TestSnapshot(t *testing.T) {
 		if len(shot.Changes) == 0 || shot.Changes[len(shot.Changes)-1].Number < uint64(len(shot.Changes)) {
 			t.Errorf("%d changes", len(shot.Changes))
 		}
+		if c := shot.Changes[0]; c.From != "unknown" || c.To != "down" || c.Name != owners(7) {
+			t.Errorf("%+v", c)
+		}
+		if shot.Summary.Started != began || shot.Summary.Host == "" {
+			t.Errorf("the status of %q, since %s", shot.Summary.Host, shot.Summary.Started)
+		}
 		most := 0
 		for shard := 0; shard < boardShards; {
 			turn := new(status.Snapshot)
@@ -252,8 +258,15 @@ func TestStory(t *testing.T) {
 	for _, c := range []answer.Tier{0, 0, 1, 2, 2} {
 		d.Candidates = append(d.Candidates, answer.Candidate{Tier: c})
 	}
-	if got := d.reason(nil); got != "all 2 are fit, and go out; 1 backup is not needed; 2 drained ones are not needed" {
+	if got := d.reason(nil); got != "2 of 2 are not down, and served; 1 backup is not needed; 2 drained ones are not needed" {
 		t.Error(got)
+	}
+	d.Outcome, d.Candidates = answer.Thinned, d.Candidates[:2]
+	for primaries, want := range map[int]string{3: "2 of 3 are not down, and the other is left out", 4: "2 of 4 are not down, and the others are left out"} {
+		d.Primaries = primaries
+		if got := d.reason(nil); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
 		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")

@@ -19,7 +19,7 @@ func (s *scene) explain(base, question string) (e explained) {
 	return e
 }
 
-// brief is an explanation in a line: the outcome, then each member with a plus if it goes out, and why.
+// brief is an explanation in a line: the outcome, then each member with a plus if it is served, and why.
 func (e explained) brief() string {
 	if len(e.Explanations) != 1 {
 		return fmt.Sprint(len(e.Explanations), " explanations")
@@ -137,7 +137,7 @@ dry A 127.0.0.13
 new A 127.0.0.71
 new A 127.0.0.72`
 
-// Each outcome is explained, by what goes out (B75). What is explained is the answer that a query gets.
+// Each outcome is explained, by what is served (B75). What is explained is the answer that a query gets.
 func TestExplain(t *testing.T) {
 	s := newScene(t, 11, 12, 21, 22)
 	s.zone("example.org", explainedZone)
@@ -149,26 +149,26 @@ func TestExplain(t *testing.T) {
 	v.ask("_s._tcp.example.org SRV")
 	v.settled(5, 2) // 11, 12, 21 and 22, and one by the other check; 13 and 14 are down
 	cases := map[string]string{
-		"whole A":           "NOERROR whole, +11 fit, +12 fit",
-		"thin A":            "NOERROR thin, +11 fit, -13 connection refused",
-		"alias A":           "NOERROR thin, +11 fit, -13 connection refused",
+		"whole A":           "NOERROR whole, +11 up, +12 up",
+		"thin A":            "NOERROR thin, +11 up, -13 connection refused",
+		"alias A":           "NOERROR thin, +11 up, -13 connection refused",
 		"open A":            "NOERROR open, +13 served although it is down, +14 served although it is down",
 		"one A":             "NOERROR whole, +13 one alone",
 		"exempt A":          "NOERROR none",
 		"signed A do=1":     "NOERROR none",
-		"forced A":          "NOERROR thin, +11 fit, -21 forced down",
-		"drain A":           "NOERROR whole, +11 fit, -22 drained, not needed",
-		"sample A":          "NOERROR sample, +11 fit, -12 fit, but not drawn",
-		"backup A":          "NOERROR backup, +12 backup, fills up, -13 connection refused",
+		"forced A":          "NOERROR thin, +11 up, -21 forced down",
+		"drain A":           "NOERROR whole, +11 up, -22 drained, not needed",
+		"sample A":          "NOERROR sample, +11 up, -12 up, but not drawn",
+		"backup A":          "NOERROR backup, +12 backup, needed, -13 connection refused",
 		"nodata A":          "NOERROR closed, -13 connection refused, -14 connection refused",
 		"servfail A":        "SERVFAIL closed, -13 connection refused, -14 connection refused",
 		"fixed A":           "NOERROR closed, -13 connection refused, -14 connection refused",
-		"within A":          "NOERROR whole, +11 fit, +80 outside of within, served unchecked",
+		"within A":          "NOERROR whole, +11 up, +80 outside of within, served unchecked",
 		"dry A":             "NOERROR thin, +11 dry run, +13 dry run",
 		"new A":             "NOERROR whole, +71 not watched yet, so it is served, +72 not watched yet, so it is served",
 		"whole TXT":         "NOERROR none",
 		"nowhere A":         "NXDOMAIN none",
-		"_s._tcp SRV":       "NOERROR thin, + fit, - connection refused",
+		"_s._tcp SRV":       "NOERROR thin, + up, - connection refused",
 		"outside.invalid A": "0 explanations",
 	}
 	for question, want := range cases {
@@ -241,7 +241,7 @@ func TestExplainSteps(t *testing.T) {
 	for n := range 8 {
 		e := s.explain(base, fmt.Sprintf("client.example.org A client=198.51.%d.0/24", n)).Explanations[0]
 		drawn[fmt.Sprint(e.Records)] = true
-		if !strings.Contains(fmt.Sprint(e.Steps), fmt.Sprintf("here 198.51.%d.0/24, decides", n)) {
+		if !strings.Contains(fmt.Sprint(e.Steps), fmt.Sprintf("here 198.51.%d.0/24, decides which are served", n)) {
 			t.Errorf("%q", e.Steps)
 		}
 	}

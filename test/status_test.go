@@ -95,7 +95,7 @@ func TestStatusFollows(t *testing.T) {
 	defer stop()
 	s.kill(12)
 	becomes("11 up, 12 down")
-	if line := <-stream; !strings.Contains(line, `"address":"127.0.0.12:`+s.port+`"`) || !strings.Contains(line, `"to":"down","reason":"connection refused"`) {
+	if line := <-stream; !strings.Contains(line, `"address":"127.0.0.12:`+s.port+`"`) || !strings.Contains(line, `"name":"www.example.org.","from":"up","to":"down","reason":"connection refused"`) {
 		t.Errorf("the stream says %s", line)
 	}
 	var page struct{ Targets []statusTarget }
@@ -104,7 +104,8 @@ func TestStatusFollows(t *testing.T) {
 		t.Errorf("%+v", page)
 	}
 	_, html := s.get(base + "/")
-	for _, want := range []string{`class="down"`, "connection refused", "www.example.org.", ">thin<", "1 of 2 are fit, and the others stay out"} {
+	for _, want := range []string{`class="down"`, "connection refused", "www.example.org.", ">thin<", "1 of 2 is up, and the other is left out",
+		"comes back after 2 good probes in a row", "<code>http://127.0.0.12:" + s.port + "/"} {
 		if !strings.Contains(html, want) {
 			t.Errorf("the page lacks %q:\n%s", want, html)
 		}

@@ -17,9 +17,10 @@ import (
 )
 
 const (
-	// namesAPage and targetsAPage are how many rows a page has: so few that it is quick to read, and to make.
+	// namesAPage, targetsAPage and changesAPage are how many rows a page has: so few that it is quick to read, and to make.
 	namesAPage   = 20
 	targetsAPage = 50
+	changesAPage = 10
 	// explainWithin bounds how long a page waits for the plugins below to say what a name has now, explainAtOnce how many of
 	// its names are asked for at a time.
 	explainWithin = 2 * time.Second
@@ -28,6 +29,8 @@ const (
 
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"ago": ago, "stamp": stamp, "glyph": glyph, "plot": plot, "ms": milliseconds, "lower": lowerTier, "last": lastProbe, "key": key,
+	"meaning": meaningOf, "outcomes": func() []meaning { return outcomes }, "conditions": func() []meaning { return conditions },
+	"clock": clock, "question": questionTo,
 }).ParseFS(assets, "assets/*.html"))
 
 // view is what the page shows.
@@ -41,6 +44,7 @@ type view struct {
 	Targets  []targetRow
 	NamePage pager
 	Page     pager
+	Rules    []*Check // of the targets on this page
 	Recent   []Change // the latest first
 }
 
@@ -54,7 +58,8 @@ type nameRow struct {
 // targetRow is a target as a row.
 type targetRow struct {
 	*Target
-	ID string
+	ID   string
+	Rule *Check // nil if its check is about to leave
 }
 
 // pager leads to the pages before and behind.
@@ -85,13 +90,25 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 	all := shot.targets(v.Filter)
 	order(all, v.Sort)
 	v.Page = pagerOf(r, "page", len(all), targetsAPage)
-	for _, t := range all[v.Page.First:v.Page.Last] {
-		v.Targets = append(v.Targets, targetRow{t, key(t.Address.String(), t.Check, t.Pace)})
-	}
-	v.Recent = slices.Clone(shot.Changes)
-	slices.Reverse(v.Recent)
-	v.Recent = v.Recent[:min(10, len(v.Recent))]
+	v.rows(all[v.Page.First:v.Page.Last])
+	v.Recent = shot.changes(v.Filter, changesAPage)
 	show(w, r, "page.html", v)
+}
+
+// rows adds targets to the page, and the checks that they have.
+func (v *view) rows(targets []*Target) {
+	rules := make(map[string]*Check, len(v.Checks))
+	for i := range v.Checks {
+		c := &v.Checks[i]
+		rules[c.Check+" "+c.Pace] = c
+	}
+	for _, t := range targets {
+		rule := rules[t.Check+" "+t.Pace]
+		v.Targets = append(v.Targets, targetRow{t, key(t.Address.String(), t.Check, t.Pace), rule})
+		if rule != nil && !slices.Contains(v.Rules, rule) {
+			v.Rules = append(v.Rules, rule)
+		}
+	}
 }
 
 // explainView is what the page about one answer shows.

@@ -112,14 +112,25 @@ func lowerTier(tier string) string {
 	return tier
 }
 
-// lastProbe is what the latest probe took, or that it failed.
+// lastProbe is how many of the last probes failed, if any did, and what the latest one took.
 func lastProbe(h History) string {
 	p, ok := h.Last()
+	failed, all := 0, h.Probes()
+	for _, p := range all {
+		if p.Failed {
+			failed++
+		}
+	}
+	text := "last " + milliseconds(p.Seconds)
 	switch {
 	case !ok:
 		return ""
+	case failed == 0:
+		return text
+	case failed == len(all):
+		return fmt.Sprintf("%d of %d failed", failed, len(all))
 	case p.Failed:
-		return "failed"
+		text = "the last too"
 	}
-	return milliseconds(p.Seconds)
+	return fmt.Sprintf("%d of %d failed, %s", failed, len(all), text)
 }

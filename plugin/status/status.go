@@ -34,6 +34,8 @@ type Snapshot struct {
 
 // Summary is all of it in a few numbers.
 type Summary struct {
+	Host          string    `json:"host"`    // whose process this is; empty if it has no name
+	Started       time.Time `json:"started"` // the process
 	Running       bool      `json:"running"`
 	Up            int       `json:"up"`
 	Down          int       `json:"down"`
@@ -124,6 +126,8 @@ type Change struct {
 	At      time.Time      `json:"at"`
 	Address netip.AddrPort `json:"address"`
 	Check   string         `json:"check"`
+	Name    string         `json:"name"` // that the address was first asked for
+	From    string         `json:"from"`
 	To      string         `json:"to"`
 	Reason  string         `json:"reason,omitempty"`
 }
@@ -159,6 +163,15 @@ func (f *Filter) target(t *Target) bool {
 	return f.Address == "" || strings.Contains(t.Address.String(), f.Address)
 }
 
+// change reports whether a change is of a target that the filter may pick. By state it picks what came from it or to it.
+func (f *Filter) change(c *Change) bool {
+	t := Target{Address: c.Address, Check: c.Check, Name: c.Name, State: c.To}
+	if f.State == c.From {
+		t.State = c.From
+	}
+	return f.target(&t)
+}
+
 // targets are those that the filter picks.
 func (s *Snapshot) targets(f Filter) []*Target {
 	f = f.ready()
@@ -166,6 +179,18 @@ func (s *Snapshot) targets(f Filter) []*Target {
 	for i := range s.Targets {
 		if t := &s.Targets[i]; f.target(t) {
 			picked = append(picked, t)
+		}
+	}
+	return picked
+}
+
+// changes are up to limit of those that the filter picks, the latest first.
+func (s *Snapshot) changes(f Filter, limit int) []Change {
+	f = f.ready()
+	var picked []Change
+	for _, c := range slices.Backward(s.Changes) {
+		if len(picked) < limit && f.change(&c) {
+			picked = append(picked, c)
 		}
 	}
 	return picked

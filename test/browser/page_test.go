@@ -120,6 +120,10 @@ const cell = `document.querySelector("#b-targets tr .addr + td") && [...document
 // focus keeps it (B75).
 func TestKill(t *testing.T) {
 	f := newFarm(t, plain, "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13\n", 11, 12, 13)
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
 	f.eventually("all are known", func() bool { return f.ask("www.example.org") != "" && f.count("state=up") == 3 })
 	p := f.open("/")
 	p.becomes(cell, "up up up")
@@ -135,12 +139,16 @@ func TestKill(t *testing.T) {
 	p.becomes(`document.getElementById("news").textContent`, fmt.Sprintf("127.0.0.12:%d is down: connection refused", f.port))
 	p.becomes(`document.querySelector("#b-targets tr.down .reason").textContent`, "connection refused")
 	p.becomes(`[...document.querySelectorAll("#b-names .outcome")].map(o => o.textContent).join(" ")`, "thin whole")
-	p.becomes(`document.title`, "1 down – multivalue")
+	p.becomes(`document.title`, "1 down – multivalue on "+host)
 	p.becomes(`document.activeElement.tagName`, "A")
 	p.becomes(`document.querySelectorAll("#b-targets tr.down rect.bad").length > 2`, "true")
+	p.becomes(`document.querySelector("#b-targets tr.down code").textContent`, fmt.Sprintf("http://127.0.0.12:%d/healthz", f.port))
+	p.becomes(`document.querySelector("#b-targets tr.down .cause small").textContent`, "comes back after 2 good probes in a row")
+	p.becomes(`document.querySelectorAll("#checks li").length`, "1")
+	p.becomes(`document.querySelector("#changes li").textContent.replace(/\s+/g, " ").includes("● up → ✕ down www.example.org.")`, "true")
 	f.start(12)
 	p.becomes(cell, "up up up")
-	p.becomes(`document.title`, "multivalue")
+	p.becomes(`document.title`, "multivalue on "+host)
 	p.clean()
 }
 
@@ -271,8 +279,8 @@ func TestPictures(t *testing.T) {
 		width, height      int64
 		phone              bool
 	}{
-		{"status-light", "/", "light", 1100, 860, false},
-		{"status-dark", "/", "dark", 1100, 860, false},
+		{"status-light", "/", "light", 1100, 840, false},
+		{"status-dark", "/", "dark", 1100, 840, false},
 		{"status-phone", "/", "light", 390, 844, true},
 		{"explain", "/explain?name=www.example.org", "light", 1100, 700, false},
 	} {

@@ -1,0 +1,104 @@
+package status
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// meaning is a word of the page, and what it means.
+type meaning struct{ Word, Text string }
+
+// outcomes are what may become of an answer, the worst ones last, and then the one that says nothing.
+var outcomes = []meaning{
+	{"whole", "nothing is left out for being down; backups and drained ones wait until they are needed"},
+	{"sample", "none is down, but there are more than the limit: each answer has some of them"},
+	{"thin", "those that are down are left out, and enough are up"},
+	{"backup", "too few are up, so that backups or drained ones are served too"},
+	{"open", "too few are up, so that health is disregarded, and those that are down are served too"},
+	{"closed", "none is up, and none is served; all_down says what is answered instead"},
+	{"none", "nothing was judged, and the answer passes as it is"},
+}
+
+// conditions are what may be believed of an address.
+var conditions = []meaning{
+	{"up", "the last probes were good, or it is forced up by hand"},
+	{"down", "the last probes failed, or it is forced down by hand"},
+	{"unknown", "not decided yet, and served until it is"},
+	{"unchecked", "not probed, and served"},
+	{"drained", "drained by hand: left out as long as others are up, and probed all the same"},
+}
+
+// meaningOf says what an outcome means.
+func meaningOf(outcome string) string {
+	for _, m := range outcomes {
+		if m.Word == outcome {
+			return m.Text
+		}
+	}
+	return ""
+}
+
+// clock is an instant for people.
+func clock(t time.Time) string { return strings.NewReplacer("T", " ", "Z", " UTC").Replace(stamp(t)) }
+
+// Return says what brings an address back that is down.
+func (c *Check) Return() string { return "comes back after " + inARow(c.Rise, "good probe") }
+
+// Course says what changes the state of an address, and how fast.
+func (c *Check) Course() string {
+	return fmt.Sprintf("%s, one every %g s while it is in doubt, %g s else; goes down after %s", c.Return(), c.Fast, c.Interval, inARow(c.Fall, "failure"))
+}
+
+func inARow(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss in a row", n, noun)
+}
+
+// Doubt says how far a target is from another state, and nothing if nothing speaks against the one it has.
+func (t *Target) Doubt() string {
+	switch {
+	case t.Streak == 0:
+		return ""
+	case t.State == "down":
+		return fmt.Sprintf("%d of %d good probes", t.Streak, t.Needed)
+	}
+	return fmt.Sprintf("%d of %d failures", t.Streak, t.Needed)
+}
+
+// question is a check as it is asked of one address: what can be copied into a shell, and the options behind it.
+type question struct{ Text, Options string }
+
+// questionTo puts the address into the URL of a check over HTTP. One that asks for a host is an order to curl, since the
+// host is not whom it asks. Others are as in the Corefile.
+func questionTo(check string, at netip.AddrPort, name string) question {
+	raw, options, _ := strings.Cut(check, " ")
+	u, err := url.Parse(raw)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
+		return question{Options: check}
+	}
+	if strings.Contains(" "+options+" ", " host owner ") {
+		u.Host = net.JoinHostPort(strings.TrimSuffix(name, "."), fmt.Sprint(at.Port()))
+	}
+	if u.Hostname() != "" {
+		return question{"curl --connect-to " + shell("::"+at.String()) + " " + shell(u.String()), options}
+	}
+	u.Host = at.String()
+	return question{shell(u.String()), options}
+}
+
+var harmless = regexp.MustCompile(`^[A-Za-z0-9:/._%=@+,~-]+$`)
+
+// shell quotes a word where a shell would make something else of it: not only whoever runs the server says what to ask.
+func shell(word string) string {
+	if harmless.MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}

@@ -1,0 +1,108 @@
+package status
+
+import (
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A check over HTTP is shown as it is asked of the address, and what is copied is one word to a shell.
+func TestQuestion(t *testing.T) {
+	v4, v6 := netip.MustParseAddrPort("192.0.2.1:8080"), netip.MustParseAddrPort("[2001:db8::1]:443")
+	for _, c := range []struct {
+		check string
+		at    netip.AddrPort
+		want  question
+	}{
+		{"http://:8080/healthz", v4, question{"http://192.0.2.1:8080/healthz", ""}},
+		{"http://:8080/a?b=1&c=2 status 200", v4, question{"'http://192.0.2.1:8080/a?b=1&c=2'", "status 200"}},
+		{"https:/// insecure", v6, question{"'https://[2001:db8::1]:443/'", "insecure"}},
+		{"https://www.example.org/", v6, question{"curl --connect-to '::[2001:db8::1]:443' https://www.example.org/", ""}},
+		{"http://:8080/ host owner", v4, question{"curl --connect-to ::192.0.2.1:8080 http://name.example.org:8080/", "host owner"}},
+		{"http://:8080/$(id)", v4, question{"'http://192.0.2.1:8080/$(id)'", ""}},
+		{"tcp://:5432", v4, question{"", "tcp://:5432"}},
+	} {
+		if got := questionTo(c.check, c.at, "name.example.org."); got != c.want {
+			t.Errorf("%s: %+v, want %+v", c.check, got, c.want)
+		}
+	}
+}
+
+// A word comes out of a shell as it went in.
+func TestShell(t *testing.T) {
+	for _, word := range []string{"http://192.0.2.1/", "a b", "it's", "$(echo no)", "`echo no`", `a\b"c`, "a;b&c|d<e", "*", "''"} {
+		out, err := exec.Command("sh", "-c", "printf %s "+shell(word)).Output()
+		if err != nil || string(out) != word {
+			t.Errorf("%q comes out as %q, %v", word, out, err)
+		}
+	}
+}
+
+func TestWords(t *testing.T) {
+	c := Check{Interval: 10, Fast: 0.5, Rise: 2, Fall: 1}
+	if got := c.Course(); got != "comes back after 2 good probes in a row, one every 0.5 s while it is in doubt, 10 s else; goes down after 1 failure" {
+		t.Error(got)
+	}
+	for want, target := range map[string]Target{
+		"": {State: "up", Needed: 3}, "2 of 3 failures": {State: "up", Streak: 2, Needed: 3}, "1 of 2 good probes": {State: "down", Streak: 1, Needed: 2},
+	} {
+		if got := target.Doubt(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	for probes, want := range map[string]string{
+		"": "", "++": "last 1.7 ms", "--": "2 of 2 failed", "+-": "1 of 2 failed, the last too", "-+": "1 of 2 failed, last 1.7 ms",
+	} {
+		var h History
+		for _, sign := range probes {
+			h.Add(1700*time.Microsecond, sign == '-')
+		}
+		if got := lastProbe(h); got != want {
+			t.Errorf("%s: %q, want %q", probes, got, want)
+		}
+	}
+}
+
+// The changes on the page are those that the filter picks, with what was before.
+func TestChangesAreFiltered(t *testing.T) {
+	f := newFarm(1)
+	f.shot.Changes = []Change{
+		{At: noon, Address: netip.MustParseAddrPort("192.0.2.1:80"), Name: "a.example.org.", From: "up", To: "down"},
+		{At: noon, Address: netip.MustParseAddrPort("192.0.2.2:80"), Name: "b.example.org.", From: "unknown", To: "down"},
+	}
+	for query, want := range map[string]string{"": "ab", "name=a.": "a", "address=192.0.2.2/32": "b", "state=up": "a", "state=down": "ab", "state=drain": "", "name=c.": ""} {
+		_, list, _ := strings.Cut(body(t, ask(t, f, "GET", "/?"+query)), `id="changes"`)
+		for _, name := range []string{"a", "b"} {
+			if got := strings.Contains(list, ">"+name+".example.org.<"); got != strings.Contains(want, name) {
+				t.Errorf("%q: the change of %s is shown: %t", query, name, got)
+			}
+		}
+		if query == "" && !strings.Contains(list, "2026-01-02 12:00:00 UTC") {
+			t.Errorf("no time of day: %s", list)
+		}
+	}
+}
+
+// Which address was asked stands in the explanation, whatever the scheme is, and the answer stands before the steps.
+func TestExplainPage(t *testing.T) {
+	f := newFarm(1)
+	asked := []Asked{{Address: netip.MustParseAddrPort("192.0.2.1:5432"), Check: "tcp://:5432"}, {Address: netip.MustParseAddrPort("192.0.2.2:80"), Check: "http://:80/"}}
+	f.told = []Explanation{{
+		Name: "a.example.org.", Type: "A", Outcome: "thin", Steps: []string{"the first step"}, Records: []string{"a record"},
+		Sets: []Set{{Owner: "a.example.org.", Type: "A", Outcome: "thin", Members: []Member{{Member: "192.0.2.1", Checks: asked}}}},
+	}}
+	page := body(t, ask(t, f, "GET", "/explain?name=a.example.org"))
+	last := 0
+	for _, want := range []string{meaningOf("thin"), "a record", "192.0.2.1:5432", "tcp://:5432", "http://192.0.2.2:80/", "the first step"} {
+		at := strings.Index(page[last:], want)
+		if want == "" || at < 0 {
+			t.Fatalf("the page lacks %q behind the one before it:\n%s", want, page)
+		}
+		last += at
+	}
+	if blank := body(t, ask(t, f, "GET", "/explain")); !strings.Contains(blank, "such as 192.0.2.0/24") {
+		t.Errorf("the page before a question does not say what it is for:\n%s", blank)
+	}
+}
