@@ -24,7 +24,7 @@ const (
 // Explain says how the answer to a question comes about on each server block that judges it. It asks the plugins below as a
 // query would, and lets the same code decide; but it only reads the board, so that nobody is watched for being looked at.
 func (v *viewer) Explain(ctx context.Context, q status.Question) (all []status.Explanation, err error) {
-	defer survive("explaining " + q.Name)
+	defer caught("explaining "+q.Name, &err)
 	blocks := v.pool.blocks.Load()
 	if blocks == nil {
 		return nil, errors.New("no server of this Corefile runs yet")
@@ -46,7 +46,7 @@ func (v *viewer) Explain(ctx context.Context, q status.Question) (all []status.E
 
 func (v *viewer) explain(ctx context.Context, b *block, z *zone, q status.Question) (status.Explanation, error) {
 	s := story{Explanation: status.Explanation{
-		Block: b.learner.keys, Zone: z.name, Name: q.Name, Type: q.Type, Rcode: "NOERROR", Outcome: answer.None.String(),
+		Block: b.learner.keys, Zone: z.name, Name: q.Name, Type: q.Type, Outcome: answer.None.String(),
 		Steps: []string{}, Sets: []status.Set{}, Records: []string{},
 	}}
 	if z.stanza == nil {
@@ -55,6 +55,10 @@ func (v *viewer) explain(ctx context.Context, b *block, z *zone, q status.Questi
 	}
 	s.Stanza = z.stanza.account.at
 	s.step("the stanza at %s judges it: it is in its zone, %s", s.Stanza, z.name)
+	if !z.stanza.rule.Types.Has(dns.StringToType[q.Type]) {
+		s.step("this type is not judged; it passes as it is")
+		return s.Explanation, nil
+	}
 	m, err := v.below(ctx, b, asking{question{q.Name, dns.StringToType[q.Type]}, q.DNSSEC})
 	if err != nil {
 		return s.Explanation, err

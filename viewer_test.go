@@ -15,6 +15,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
+	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/pkg/dnstest"
 	"github.com/coredns/coredns/plugin/test"
 
@@ -246,6 +247,19 @@ func TestStory(t *testing.T) {
 		shot, err := p.viewer.Snapshot(context.Background())
 		if err != nil || shot.Summary.IsolatedSince.IsZero() {
 			t.Errorf("%+v, %v", shot, err)
+		}
+	})
+}
+
+// A panic below is an error to whoever looks, not an answer in which nothing is wrong.
+func TestExplainTellsOfAPanic(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		serving(p, plugin.HandlerFunc(func(context.Context, dns.ResponseWriter, *dns.Msg) (int, error) {
+			panic("below")
+		}), forZone(testStanza("tcp://:80", n, testPace), "example.org."))
+		all, err := p.viewer.Explain(context.Background(), status.Question{Name: owner, Type: "A"})
+		if err == nil || len(all) != 0 || strings.Contains(err.Error(), "below") {
+			t.Errorf("%+v, %v", all, err)
 		}
 	})
 }
