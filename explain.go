@@ -19,6 +19,8 @@ const (
 	// toldFor is how long an answer of the plugins below is used again to explain with, maxTold how many there are.
 	toldFor = 5 * time.Second
 	maxTold = 1024
+	// maxShown is how many members of sets, and targets of theirs, one explanation lists in all.
+	maxShown = 2048
 )
 
 // Explain says how the answer to a question comes about on each server block that judges it. It asks the plugins below as a
@@ -160,12 +162,23 @@ type explainer struct {
 	report         answer.Report
 	decisions      []decision
 	targets        []seeded
+	room           int                     // how many more members and targets may be listed
+	glue           map[string][]netip.Addr // of the hosts that the answer has addresses of
+	hosts          map[string][]netip.Addr // and of those that were looked up
 }
 
 // decision is one about a set, by a stanza.
 type decision struct {
 	answer.Decision
 	stanza *stanza
+	shown  []shown // of the first candidates, as many as there is room for
+}
+
+// shown is what a candidate leads to.
+type shown struct {
+	targets []seeded
+	within  bool // an address may be probed
+	more    int  // addresses that there was no room for
 }
 
 // seeded is a target, with what finds it on the board.
@@ -186,7 +199,10 @@ func newExplainer(b *block, z *zone, reply *dns.Msg, q status.Question) *explain
 		m.SetEdns0(4096, false)
 		m.IsEdns0().Option = append(m.IsEdns0().Option, subnet)
 	}
-	return &explainer{exchange: exchange{ResponseWriter: new(inquirer), block: b, zone: z, request: m, quiet: true}, reply: reply}
+	return &explainer{
+		exchange: exchange{ResponseWriter: new(inquirer), block: b, zone: z, request: m, quiet: true},
+		reply:    reply, room: maxShown, hosts: make(map[string][]netip.Addr),
+	}
 }
 
 // judge lets the answer be thinned. Where chance draws, one of the possible draws is shown, and always the same.
@@ -194,12 +210,31 @@ func (e *explainer) judge(s *story) {
 	e.draw.IntN = func(int) int { return 0 }
 	e.thinned, e.report = answer.Thin(e.reply, e, &e.draw)
 	s.Outcome = e.report.Outcome.String()
-	for _, d := range e.decisions {
-		for _, c := range d.Candidates {
-			for _, at := range e.addresses(c) {
-				e.targets = append(e.targets, d.stanza.targets(d.Owner, at)...)
-			}
+	for i := range e.decisions {
+		e.show(&e.decisions[i])
+	}
+}
+
+// show finds what the candidates of a set lead to. A record of SRV may lead to each of thousands of addresses, and so may the
+// next one: what is listed is bounded.
+func (e *explainer) show(d *decision) {
+	for _, c := range d.Candidates {
+		if e.room == 0 {
+			return
 		}
+		e.room--
+		var x shown
+		addrs := e.addresses(c)
+		for i, at := range addrs {
+			targets := d.stanza.targets(d.Owner, at)
+			if len(targets) > e.room {
+				x.more = len(addrs) - i
+				break
+			}
+			e.room -= len(targets)
+			x.targets, x.within = append(x.targets, targets...), x.within || d.stanza.within.allow(at.Addr())
+		}
+		d.shown, e.targets = append(d.shown, x), append(e.targets, x.targets...)
 	}
 }
 
@@ -211,7 +246,7 @@ func (e *explainer) Rule(owner string) *answer.Rule {
 	}
 	s := rule.Health.(*stanza)
 	return &answer.Rule{Types: rule.Types, Policy: rule.Policy, Health: peeking{s}, Observe: func(d answer.Decision) {
-		e.decisions = append(e.decisions, decision{d, s})
+		e.decisions = append(e.decisions, decision{Decision: d, stanza: s})
 	}}
 }
 
@@ -245,20 +280,40 @@ func (e *explainer) addresses(c answer.Candidate) []netip.AddrPort {
 		return []netip.AddrPort{netip.AddrPortFrom(c.Addr, port)}
 	}
 	var all []netip.AddrPort
-	for _, rr := range e.reply.Extra {
-		if addr, ok := answer.Address(rr); ok && dns.CanonicalName(rr.Header().Name) == dns.CanonicalName(host) {
-			all = append(all, netip.AddrPortFrom(addr, port))
-		}
-	}
-	for _, rrtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
-		addrs, _ := e.Addresses(host, rrtype)
-		for _, addr := range addrs {
-			if at := netip.AddrPortFrom(addr, port); !slices.Contains(all, at) {
-				all = append(all, at)
-			}
-		}
+	for _, addr := range e.addressesOf(dns.CanonicalName(host)) {
+		all = append(all, netip.AddrPortFrom(addr, port))
 	}
 	return all
+}
+
+// addressesOf are those of a host: in the answer, and known.
+func (e *explainer) addressesOf(host string) []netip.Addr {
+	if all, ok := e.hosts[host]; ok {
+		return all
+	}
+	if e.glue == nil {
+		e.glue = glueOf(e.reply)
+	}
+	all := e.glue[host]
+	for _, rrtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
+		addrs, _ := e.Addresses(host, rrtype)
+		all = append(all, addrs...)
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	e.hosts[host] = slices.Compact(all)
+	return e.hosts[host]
+}
+
+// glueOf are the addresses in the additional section, by the names that they are of.
+func glueOf(m *dns.Msg) map[string][]netip.Addr {
+	glue := make(map[string][]netip.Addr)
+	for _, rr := range m.Extra {
+		if addr, ok := answer.Address(rr); ok {
+			host := dns.CanonicalName(rr.Header().Name)
+			glue[host] = append(glue[host], addr)
+		}
+	}
+	return glue
 }
 
 // peeking is a stanza's health for whoever must not be taken for a query.

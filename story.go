@@ -27,8 +27,11 @@ func (s *story) tell(e *explainer, d decision, known map[verdict.Target]status.T
 		Kept: d.Served, Total: len(d.Candidates), DryRun: d.DryRun, Members: []status.Member{},
 	}
 	set.Why = d.why(e)
-	for i, c := range d.Candidates {
-		set.Members = append(set.Members, d.member(e, i, c, known))
+	for i := range d.shown {
+		set.Members = append(set.Members, d.member(i, known))
+	}
+	if set.More = len(d.Candidates) - len(d.shown); set.More > 0 {
+		set.Why += fmt.Sprintf("; and %d more, which are not listed", set.More)
 	}
 	s.Sets = append(s.Sets, set)
 	s.step("%s %s comes out %s: %s", set.Owner, set.Type, set.Outcome, set.Why)
@@ -169,25 +172,25 @@ func allDown(p answer.Policy) string {
 }
 
 // member tells of one candidate.
-func (d *decision) member(e *explainer, i int, c answer.Candidate, known map[verdict.Target]status.Target) status.Member {
-	m := status.Member{Served: i < d.Served || d.DryRun, Tier: c.Tier.String(), State: c.Verdict.State().String(), Checks: []status.Asked{}}
+func (d *decision) member(i int, known map[verdict.Target]status.Target) status.Member {
+	c, x := d.Candidates[i], &d.shown[i]
+	m := status.Member{Within: x.within, More: x.more, Served: i < d.Served || d.DryRun, Tier: c.Tier.String(), State: c.Verdict.State().String(), Checks: []status.Asked{}}
 	m.Member = c.Addr.String()
 	if !c.Addr.IsValid() {
 		m.Member = strings.TrimSpace(strings.ReplaceAll(strings.TrimPrefix(c.Record.String(), c.Record.Header().String()), "\t", " "))
 	}
-	for _, at := range e.addresses(c) {
-		m.Within = m.Within || d.stanza.within.allow(at.Addr())
-		if d.stanza.forced != nil && c.Addr.IsValid() {
-			m.Forced = d.stanza.forced.orders.Load().of(at.Addr()).String()
-		}
-		for _, t := range d.stanza.targets(d.Owner, at) {
-			m.Checks = append(m.Checks, t.asked(known))
-		}
+	if d.stanza.forced != nil && c.Addr.IsValid() {
+		m.Forced = d.stanza.forced.orders.Load().of(c.Addr).String()
+	}
+	for _, t := range x.targets {
+		m.Checks = append(m.Checks, t.asked(known))
 	}
 	if d.Alone && c.Addr.IsValid() {
 		m.State = peeking{d.stanza}.Look(d.Owner, c.Addr, 0, 0).State().String()
 	}
-	m.Why = d.fate(c, &m)
+	if m.Why = d.fate(c, &m); x.more > 0 {
+		m.Why += fmt.Sprintf("; and %s not listed", were(x.more, "more address is", "more addresses are"))
+	}
 	return m
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -260,6 +261,47 @@ func TestExplainTellsOfAPanic(t *testing.T) {
 		all, err := p.viewer.Explain(context.Background(), status.Question{Name: owner, Type: "A"})
 		if err == nil || len(all) != 0 || strings.Contains(err.Error(), "below") {
 			t.Errorf("%+v, %v", all, err)
+		}
+	})
+}
+
+// However many addresses each of however many records leads to, an explanation stays small, and says what it leaves out.
+func TestExplainIsBounded(t *testing.T) {
+	const records, addresses = 600, 800
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := forZone(testStanza("tcp://:0", n, testPace), "example.org.")
+		s.rule.Types |= answer.TypesOf(dns.TypeSRV)
+		m := new(dns.Msg)
+		for i := range records {
+			m.Answer = append(m.Answer, test.SRV(fmt.Sprintf("%s 300 IN SRV 1 1 %d host.example.org.", owner, i+1)))
+		}
+		for i := range addresses {
+			m.Extra = append(m.Extra, test.A(fmt.Sprintf("host.example.org. 300 IN A %s", addr(i))))
+		}
+		serving(p, plugin.HandlerFunc(func(_ context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+			return dns.RcodeSuccess, w.WriteMsg(m.Copy().SetReply(r))
+		}), s)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		all, err := p.viewer.Explain(context.Background(), status.Question{Name: owner, Type: "SRV"})
+		runtime.ReadMemStats(&after)
+		if err != nil || len(all) != 1 || len(all[0].Sets) != 1 {
+			t.Fatalf("%+v, %v", all, err)
+		}
+		set := all[0].Sets[0]
+		listed := 0
+		for _, m := range set.Members {
+			listed += 1 + len(m.Checks)
+		}
+		last := set.Members[len(set.Members)-1]
+		if listed > maxShown || listed < maxShown/2 || len(set.Members[0].Checks) != addresses || set.Total != records || set.More != records-len(set.Members) || last.More == 0 {
+			t.Errorf("%d listed, %d of %d members, %d more, %d checks of the first, %d more of the last", listed, len(set.Members), set.Total, set.More, len(set.Members[0].Checks), last.More)
+		}
+		if !strings.Contains(set.Why, fmt.Sprintf("and %d more", set.More)) || !strings.Contains(last.Why, "not listed") {
+			t.Errorf("%q, %q", set.Why, last.Why)
+		}
+		if taken := after.TotalAlloc - before.TotalAlloc; taken > 64<<20 {
+			t.Errorf("%d MiB are allocated for an explanation", taken>>20)
 		}
 	})
 }
