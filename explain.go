@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
@@ -15,13 +15,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-const (
-	// toldFor is how long an answer of the plugins below is used again to explain with, maxTold how many there are.
-	toldFor = 5 * time.Second
-	maxTold = 1024
-	// maxShown is how many members of sets, and targets of theirs, one explanation lists in all.
-	maxShown = 2048
-)
+// maxShown is how many members of sets, and targets of theirs, one explanation lists in all.
+const maxShown = 2048
 
 // Explain says how the answer to a question comes about on each server block that judges it. It asks the plugins below as a
 // query would, and lets the same code decide; but it only reads the board, so that nobody is watched for being looked at.
@@ -61,18 +56,14 @@ func (v *viewer) explain(ctx context.Context, b *block, z *zone, q status.Questi
 		s.step("this type is not judged; it passes as it is")
 		return s.Explanation, nil
 	}
-	m, err := v.below(ctx, b, asking{question{q.Name, dns.StringToType[q.Type]}, q.DNSSEC})
+	said, err := v.below(ctx, toBlock{b, asking{question{q.Name, dns.StringToType[q.Type]}, q.DNSSEC}})
 	if err != nil {
 		return s.Explanation, err
 	}
-	if m == nil {
-		s.Rcode = ""
-		s.step("the plugins below gave no answer that can be used: they failed, or it is truncated")
+	if !s.hear(&said) {
 		return s.Explanation, nil
 	}
-	s.Rcode = dns.RcodeToString[m.Rcode]
-	s.step("the plugins below answer %s with %s", s.Rcode, times(len(m.Answer), "record"))
-	e := newExplainer(b, z, m, q)
+	e := newExplainer(b, z, &said, q)
 	e.judge(&s)
 	return s.Explanation, v.watched(ctx, e, &s)
 }
@@ -107,54 +98,6 @@ func (v *viewer) watched(ctx context.Context, e *explainer, s *story) error {
 	return nil
 }
 
-// asking is a question to the plugins below.
-type asking struct {
-	question
-	do bool // with signatures
-}
-
-// toBlock is a question to those of one block.
-type toBlock struct {
-	*block
-	asking
-}
-
-// below is what the plugins below a block answer, or answered a moment ago. It is nil if that is of no use.
-func (v *viewer) below(ctx context.Context, b *block, q asking) (*dns.Msg, error) {
-	v.mu.Lock()
-	last, ok := v.told[toBlock{b, q}]
-	v.mu.Unlock()
-	if ok && time.Since(last.at) < toldFor {
-		return last.msg, nil
-	}
-	m := b.learner.inquire(ctx, q.message())
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if len(v.told) >= maxTold {
-		clear(v.told)
-	}
-	v.told[toBlock{b, q}] = told{m, time.Now()}
-	return m, nil
-}
-
-// message is the question as it goes out.
-func (q asking) message() *dns.Msg {
-	m := q.question.message()
-	if q.do {
-		m.SetEdns0(4096, true)
-	}
-	return m
-}
-
-// told is an answer, and when it was given.
-type told struct {
-	msg *dns.Msg
-	at  time.Time
-}
-
 // explainer judges an answer that goes nowhere, and takes down how that is done. It leaves no trace.
 type explainer struct {
 	exchange
@@ -163,6 +106,7 @@ type explainer struct {
 	decisions      []decision
 	targets        []seeded
 	room           int                     // how many more members and targets may be listed
+	elsewhere      map[string]judgedBy     // names that other server blocks judge
 	glue           map[string][]netip.Addr // of the hosts that the answer has addresses of
 	hosts          map[string][]netip.Addr // and of those that were looked up
 }
@@ -188,7 +132,7 @@ type seeded struct {
 	check *checkSpec
 }
 
-func newExplainer(b *block, z *zone, reply *dns.Msg, q status.Question) *explainer {
+func newExplainer(b *block, z *zone, said *said, q status.Question) *explainer {
 	m := new(dns.Msg)
 	m.SetQuestion(q.Name, dns.StringToType[q.Type])
 	if q.Client.IsValid() {
@@ -199,10 +143,35 @@ func newExplainer(b *block, z *zone, reply *dns.Msg, q status.Question) *explain
 		m.SetEdns0(4096, false)
 		m.IsEdns0().Option = append(m.IsEdns0().Option, subnet)
 	}
-	return &explainer{
+	e := &explainer{
 		exchange: exchange{ResponseWriter: new(inquirer), block: b, zone: z, request: m, quiet: true},
-		reply:    reply, room: maxShown, hosts: make(map[string][]netip.Addr),
+		reply:    said.msg, room: maxShown, hosts: make(map[string][]netip.Addr), elsewhere: maps.Clone(said.elsewhere),
 	}
+	if len(e.elsewhere) > 0 {
+		e.judgedElsewhere.Store(true)
+		e.follow()
+	}
+	return e
+}
+
+// follow adds the names that those which other blocks judge are aliases of.
+func (e *explainer) follow() {
+	for more := true; more; {
+		more = false
+		for _, rr := range e.reply.Answer {
+			alias, ok := rr.(*dns.CNAME)
+			if !ok || !e.ofOthers(alias.Hdr.Name) || e.ofOthers(alias.Target) {
+				continue
+			}
+			e.elsewhere[dns.CanonicalName(alias.Target)], more = e.elsewhere[dns.CanonicalName(alias.Hdr.Name)], true
+		}
+	}
+}
+
+// ofOthers reports whether another server block judges what a name has. What is known of it here is not what goes out.
+func (e *explainer) ofOthers(owner string) bool {
+	_, ok := e.elsewhere[dns.CanonicalName(owner)]
+	return ok
 }
 
 // judge lets the answer be thinned. Where chance draws, one of the possible draws is shown, and always the same.
@@ -240,6 +209,9 @@ func (e *explainer) show(d *decision) {
 
 // Rule is the exchange's, with a health that leaves no trace, and somebody who listens.
 func (e *explainer) Rule(owner string) *answer.Rule {
+	if e.ofOthers(owner) {
+		return nil
+	}
 	rule := e.exchange.Rule(owner)
 	if rule == nil {
 		return nil

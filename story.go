@@ -2,6 +2,7 @@ package multivalue
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -18,6 +19,25 @@ type story struct{ status.Explanation }
 
 func (s *story) step(format string, args ...any) {
 	s.Steps = append(s.Steps, fmt.Sprintf(format, args...))
+}
+
+// hear tells what the plugins below say, and whether that can be judged.
+func (s *story) hear(said *said) bool {
+	switch {
+	case said.unfollowed():
+		s.step("no query has come in yet: ask the server once, so that aliases can be followed")
+		return false
+	case said.msg == nil:
+		s.step("the plugins below gave no answer that can be used: they failed, or it is truncated")
+		return false
+	}
+	s.Rcode = dns.RcodeToString[said.msg.Rcode]
+	s.step("the plugins below answer %s with %s", s.Rcode, times(len(said.msg.Answer), "record"))
+	for _, name := range slices.Sorted(maps.Keys(said.elsewhere)) {
+		x := said.elsewhere[name]
+		s.step("the server block %s judges %s %s; ask for that name", x.block, name, dns.TypeToString[x.qtype])
+	}
+	return true
 }
 
 // tell tells of one set.
@@ -49,13 +69,19 @@ func (s *story) close(e *explainer) {
 		return
 	case len(e.decisions) == 0 && e.reply.Rcode != dns.RcodeSuccess:
 		s.step("that is no positive answer: it passes as it is")
-	case len(e.decisions) == 0:
+	case len(e.decisions) == 0 && len(e.elsewhere) == 0:
 		s.step("it has no set that the stanza judges: it passes as it is")
 	}
 	for _, rr := range e.thinned.Answer {
-		s.Records = append(s.Records, strings.ReplaceAll(rr.String(), "\t", " "))
+		if !e.ofOthers(rr.Header().Name) {
+			s.Records = append(s.Records, strings.ReplaceAll(rr.String(), "\t", " "))
+		}
 	}
-	s.step("%s out", were(len(e.thinned.Answer), "record goes", "records go"))
+	text := were(len(s.Records), "record goes", "records go") + " out"
+	if len(e.elsewhere) > 0 {
+		text += ", and what the other server block leaves"
+	}
+	s.step("%s", text)
 }
 
 func were(n int, one, many string) string {

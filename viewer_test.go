@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -302,6 +304,58 @@ func TestExplainIsBounded(t *testing.T) {
 		}
 		if taken := after.TotalAlloc - before.TotalAlloc; taken > 64<<20 {
 			t.Errorf("%d MiB are allocated for an explanation", taken>>20)
+		}
+	})
+}
+
+// However many want to know the same, the plugins below are asked once; of all that is asked, so much at a time as may be; and
+// nobody waits for ever, though a plugin does not heed its context.
+func TestExplainAsksLittle(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		var asked, busy atomic.Int64
+		release := make(chan struct{})
+		answers := zoneOf(www...)
+		serving(p, plugin.HandlerFunc(func(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+			asked.Add(1)
+			busy.Add(1)
+			<-release
+			busy.Add(-1)
+			return answers.ServeDNS(ctx, w, r)
+		}), forZone(testStanza("tcp://:80", n, testPace), "example.org."))
+		var failed atomic.Int64
+		var all sync.WaitGroup
+		explain := func(name string) {
+			all.Go(func() {
+				if _, err := p.viewer.Explain(context.Background(), status.Question{Name: name, Type: "A"}); err != nil {
+					failed.Add(1)
+				}
+			})
+		}
+		for range 50 {
+			explain(owner)
+		}
+		if synctest.Wait(); asked.Load() != 1 {
+			t.Errorf("50 who want to know the same ask %d times", asked.Load())
+		}
+		for i := range 2 * maxTold {
+			explain(fmt.Sprintf("n%d.example.org.", i))
+		}
+		if synctest.Wait(); busy.Load() != maxTelling || len(p.viewer.told) > maxTold {
+			t.Errorf("%d questions at a time, %d kept", busy.Load(), len(p.viewer.told))
+		}
+		began := time.Now()
+		all.Wait()
+		if waited := time.Since(began); waited > tellWithin || failed.Load() != 50+2*maxTold {
+			t.Errorf("%d gave up after %v", failed.Load(), waited)
+		}
+		close(release)
+		elapse(time.Minute)
+		for range 2 {
+			explain(owner)
+			all.Wait()
+		}
+		if before := int64(1 + maxTelling - 1); asked.Load() != before+1 || failed.Load() != 50+2*maxTold {
+			t.Errorf("%d asked, want %d", asked.Load(), before+1)
 		}
 	})
 }

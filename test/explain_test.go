@@ -289,3 +289,32 @@ example.org:0 {
 		}
 	}
 }
+
+// What another server block judges is left to that block, whose answer is none of this one's; and before the first query, when
+// nobody knows how to follow an alias, that is said (B75).
+func TestExplainLeavesOthersAlone(t *testing.T) {
+	s := newScene(t, 11)
+	s.zone("example.org", "shop CNAME www.example.net.\nwww A 127.0.0.11\nwww A 127.0.0.12")
+	s.zone("example.net", "www CNAME web\nweb A 127.0.0.11\nweb A 127.0.0.12")
+	for name, stanza := range map[string]string{"limit": "limit 1", "dry run": "dry_run"} {
+		t.Run(name, func(t *testing.T) {
+			s := &scene{TB: t, port: s.port, dir: s.dir}
+			v, base := s.shown(replace(twoBlocks, "ORG", "status 127.0.0.1:STATUS", "NET", stanza))
+			e := s.explain(base, "shop.example.org A").Explanations[0]
+			if text := fmt.Sprint(e.Steps); !strings.Contains(text, "no query has come in yet: ask the server once") || e.Rcode != "" || len(e.Records) > 0 {
+				t.Errorf("before any query: %+v", e)
+			}
+			v.ask("shop.example.org A")
+			e = s.explain(base, "shop.example.org A").Explanations[0]
+			if text := fmt.Sprint(e.Steps); !strings.Contains(text, "the server block dns://example.net.:0 judges www.example.net. A; ask for that name") || strings.Contains(text, "passes as it is") {
+				t.Errorf("%q", e.Steps)
+			}
+			if got := fmt.Sprint(len(e.Sets), " ", e.Rcode, " ", e.Records); got != "0 NOERROR [shop.example.org. 300 IN CNAME www.example.net.]" {
+				t.Error(got)
+			}
+			if e := s.explain(base, "www.example.net A").Explanations; len(e) != 1 || len(e[0].Sets) != 1 {
+				t.Errorf("%+v", e)
+			}
+		})
+	}
+}
