@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
@@ -15,16 +15,13 @@ import (
 	"github.com/miekg/dns"
 )
 
-const (
-	// toldFor is how long an answer of the plugins below is used again to explain with, maxTold how many there are.
-	toldFor = 5 * time.Second
-	maxTold = 1024
-)
+// maxShown is how many members of sets, and targets of theirs, one explanation lists in all.
+const maxShown = 2048
 
 // Explain says how the answer to a question comes about on each server block that judges it. It asks the plugins below as a
 // query would, and lets the same code decide; but it only reads the board, so that nobody is watched for being looked at.
 func (v *viewer) Explain(ctx context.Context, q status.Question) (all []status.Explanation, err error) {
-	defer survive("explaining " + q.Name)
+	defer caught("explaining "+q.Name, &err)
 	blocks := v.pool.blocks.Load()
 	if blocks == nil {
 		return nil, errors.New("no server of this Corefile runs yet")
@@ -46,7 +43,7 @@ func (v *viewer) Explain(ctx context.Context, q status.Question) (all []status.E
 
 func (v *viewer) explain(ctx context.Context, b *block, z *zone, q status.Question) (status.Explanation, error) {
 	s := story{Explanation: status.Explanation{
-		Block: b.learner.keys, Zone: z.name, Name: q.Name, Type: q.Type, Rcode: "NOERROR", Outcome: answer.None.String(),
+		Block: b.learner.keys, Zone: z.name, Name: q.Name, Type: q.Type, Outcome: answer.None.String(),
 		Steps: []string{}, Sets: []status.Set{}, Records: []string{},
 	}}
 	if z.stanza == nil {
@@ -55,18 +52,18 @@ func (v *viewer) explain(ctx context.Context, b *block, z *zone, q status.Questi
 	}
 	s.Stanza = z.stanza.account.at
 	s.step("the stanza at %s judges it: it is in its zone, %s", s.Stanza, z.name)
-	m, err := v.below(ctx, b, asking{question{q.Name, dns.StringToType[q.Type]}, q.DNSSEC})
+	if !z.stanza.rule.Types.Has(dns.StringToType[q.Type]) {
+		s.step("this type is not judged; it passes as it is")
+		return s.Explanation, nil
+	}
+	said, err := v.below(ctx, toBlock{b, asking{question{q.Name, dns.StringToType[q.Type]}, q.DNSSEC}})
 	if err != nil {
 		return s.Explanation, err
 	}
-	if m == nil {
-		s.Rcode = ""
-		s.step("the zone's plugins gave no answer that can be used: they failed, or it is truncated")
+	if !s.hear(&said) {
 		return s.Explanation, nil
 	}
-	s.Rcode = dns.RcodeToString[m.Rcode]
-	s.step("the zone's plugins answer %s with %s", s.Rcode, times(len(m.Answer), "record"))
-	e := newExplainer(b, z, m, q)
+	e := newExplainer(b, z, &said, q)
 	e.judge(&s)
 	return s.Explanation, v.watched(ctx, e, &s)
 }
@@ -101,54 +98,6 @@ func (v *viewer) watched(ctx context.Context, e *explainer, s *story) error {
 	return nil
 }
 
-// asking is a question to the plugins below.
-type asking struct {
-	question
-	do bool // with signatures
-}
-
-// toBlock is a question to those of one block.
-type toBlock struct {
-	*block
-	asking
-}
-
-// below is what the plugins below a block answer, or answered a moment ago. It is nil if that is of no use.
-func (v *viewer) below(ctx context.Context, b *block, q asking) (*dns.Msg, error) {
-	v.mu.Lock()
-	last, ok := v.told[toBlock{b, q}]
-	v.mu.Unlock()
-	if ok && time.Since(last.at) < toldFor {
-		return last.msg, nil
-	}
-	m := b.learner.inquire(ctx, q.message())
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if len(v.told) >= maxTold {
-		clear(v.told)
-	}
-	v.told[toBlock{b, q}] = told{m, time.Now()}
-	return m, nil
-}
-
-// message is the question as it goes out.
-func (q asking) message() *dns.Msg {
-	m := q.question.message()
-	if q.do {
-		m.SetEdns0(4096, true)
-	}
-	return m
-}
-
-// told is an answer, and when it was given.
-type told struct {
-	msg *dns.Msg
-	at  time.Time
-}
-
 // explainer judges an answer that goes nowhere, and takes down how that is done. It leaves no trace.
 type explainer struct {
 	exchange
@@ -156,12 +105,24 @@ type explainer struct {
 	report         answer.Report
 	decisions      []decision
 	targets        []seeded
+	room           int                     // how many more members and targets may be listed
+	elsewhere      map[string]judgedBy     // names that other server blocks judge
+	glue           map[string][]netip.Addr // of the hosts that the answer has addresses of
+	hosts          map[string][]netip.Addr // and of those that were looked up
 }
 
 // decision is one about a set, by a stanza.
 type decision struct {
 	answer.Decision
 	stanza *stanza
+	shown  []shown // of the first candidates, as many as there is room for
+}
+
+// shown is what a candidate leads to.
+type shown struct {
+	targets []seeded
+	within  bool // an address may be probed
+	more    int  // addresses that there was no room for
 }
 
 // seeded is a target, with what finds it on the board.
@@ -171,7 +132,7 @@ type seeded struct {
 	check *checkSpec
 }
 
-func newExplainer(b *block, z *zone, reply *dns.Msg, q status.Question) *explainer {
+func newExplainer(b *block, z *zone, said *said, q status.Question) *explainer {
 	m := new(dns.Msg)
 	m.SetQuestion(q.Name, dns.StringToType[q.Type])
 	if q.Client.IsValid() {
@@ -182,7 +143,35 @@ func newExplainer(b *block, z *zone, reply *dns.Msg, q status.Question) *explain
 		m.SetEdns0(4096, false)
 		m.IsEdns0().Option = append(m.IsEdns0().Option, subnet)
 	}
-	return &explainer{exchange: exchange{ResponseWriter: new(inquirer), block: b, zone: z, request: m, quiet: true}, reply: reply}
+	e := &explainer{
+		exchange: exchange{ResponseWriter: new(inquirer), block: b, zone: z, request: m, quiet: true},
+		reply:    said.msg, room: maxShown, hosts: make(map[string][]netip.Addr), elsewhere: maps.Clone(said.elsewhere),
+	}
+	if len(e.elsewhere) > 0 {
+		e.judgedElsewhere.Store(true)
+		e.follow()
+	}
+	return e
+}
+
+// follow adds the names that those which other blocks judge are aliases of.
+func (e *explainer) follow() {
+	for more := true; more; {
+		more = false
+		for _, rr := range e.reply.Answer {
+			alias, ok := rr.(*dns.CNAME)
+			if !ok || !e.ofOthers(alias.Hdr.Name) || e.ofOthers(alias.Target) {
+				continue
+			}
+			e.elsewhere[dns.CanonicalName(alias.Target)], more = e.elsewhere[dns.CanonicalName(alias.Hdr.Name)], true
+		}
+	}
+}
+
+// ofOthers reports whether another server block judges what a name has. What is known of it here is not what goes out.
+func (e *explainer) ofOthers(owner string) bool {
+	_, ok := e.elsewhere[dns.CanonicalName(owner)]
+	return ok
 }
 
 // judge lets the answer be thinned. Where chance draws, one of the possible draws is shown, and always the same.
@@ -190,24 +179,46 @@ func (e *explainer) judge(s *story) {
 	e.draw.IntN = func(int) int { return 0 }
 	e.thinned, e.report = answer.Thin(e.reply, e, &e.draw)
 	s.Outcome = e.report.Outcome.String()
-	for _, d := range e.decisions {
-		for _, c := range d.Candidates {
-			for _, at := range e.addresses(c) {
-				e.targets = append(e.targets, d.stanza.targets(d.Owner, at)...)
-			}
+	for i := range e.decisions {
+		e.show(&e.decisions[i])
+	}
+}
+
+// show finds what the candidates of a set lead to. A record of SRV may lead to each of thousands of addresses, and so may the
+// next one: what is listed is bounded.
+func (e *explainer) show(d *decision) {
+	for _, c := range d.Candidates {
+		if e.room == 0 {
+			return
 		}
+		e.room--
+		var x shown
+		addrs := e.addresses(c)
+		for i, at := range addrs {
+			targets := d.stanza.targets(d.Owner, at)
+			if len(targets) > e.room {
+				x.more = len(addrs) - i
+				break
+			}
+			e.room -= len(targets)
+			x.targets, x.within = append(x.targets, targets...), x.within || d.stanza.within.allow(at.Addr())
+		}
+		d.shown, e.targets = append(d.shown, x), append(e.targets, x.targets...)
 	}
 }
 
 // Rule is the exchange's, with a health that leaves no trace, and somebody who listens.
 func (e *explainer) Rule(owner string) *answer.Rule {
+	if e.ofOthers(owner) {
+		return nil
+	}
 	rule := e.exchange.Rule(owner)
 	if rule == nil {
 		return nil
 	}
 	s := rule.Health.(*stanza)
 	return &answer.Rule{Types: rule.Types, Policy: rule.Policy, Health: peeking{s}, Observe: func(d answer.Decision) {
-		e.decisions = append(e.decisions, decision{d, s})
+		e.decisions = append(e.decisions, decision{Decision: d, stanza: s})
 	}}
 }
 
@@ -241,20 +252,40 @@ func (e *explainer) addresses(c answer.Candidate) []netip.AddrPort {
 		return []netip.AddrPort{netip.AddrPortFrom(c.Addr, port)}
 	}
 	var all []netip.AddrPort
-	for _, rr := range e.reply.Extra {
-		if addr, ok := answer.Address(rr); ok && dns.CanonicalName(rr.Header().Name) == dns.CanonicalName(host) {
-			all = append(all, netip.AddrPortFrom(addr, port))
-		}
-	}
-	for _, rrtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
-		addrs, _ := e.Addresses(host, rrtype)
-		for _, addr := range addrs {
-			if at := netip.AddrPortFrom(addr, port); !slices.Contains(all, at) {
-				all = append(all, at)
-			}
-		}
+	for _, addr := range e.addressesOf(dns.CanonicalName(host)) {
+		all = append(all, netip.AddrPortFrom(addr, port))
 	}
 	return all
+}
+
+// addressesOf are those of a host: in the answer, and known.
+func (e *explainer) addressesOf(host string) []netip.Addr {
+	if all, ok := e.hosts[host]; ok {
+		return all
+	}
+	if e.glue == nil {
+		e.glue = glueOf(e.reply)
+	}
+	all := e.glue[host]
+	for _, rrtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
+		addrs, _ := e.Addresses(host, rrtype)
+		all = append(all, addrs...)
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	e.hosts[host] = slices.Compact(all)
+	return e.hosts[host]
+}
+
+// glueOf are the addresses in the additional section, by the names that they are of.
+func glueOf(m *dns.Msg) map[string][]netip.Addr {
+	glue := make(map[string][]netip.Addr)
+	for _, rr := range m.Extra {
+		if addr, ok := answer.Address(rr); ok {
+			host := dns.CanonicalName(rr.Header().Name)
+			glue[host] = append(glue[host], addr)
+		}
+	}
+	return glue
 }
 
 // peeking is a stanza's health for whoever must not be taken for a query.

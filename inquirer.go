@@ -2,6 +2,7 @@ package multivalue
 
 import (
 	"context"
+	"fmt"
 	"net"
 
 	"github.com/coredns/coredns/core/dnsserver"
@@ -60,5 +61,14 @@ func survive(what string) {
 	if r := recover(); r != nil {
 		panics.Inc()
 		log.Errorf("%s panicked: %v", what, r)
+	}
+}
+
+// caught, deferred, is survive for work that somebody waits for: the panic is the error that they get.
+func caught(what string, err *error) {
+	if r := recover(); r != nil {
+		panics.Inc()
+		log.Errorf("%s panicked: %v", what, r)
+		*err = fmt.Errorf("%s failed, see the log", what)
 	}
 }

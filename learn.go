@@ -305,17 +305,17 @@ func (l *learner) ask(x *lesson, now time.Time) {
 		a := answered{lesson: x}
 		defer func() { l.answered <- a }()
 		defer survive("the question for " + x.name)
-		a.msg = l.inquire(context.Background(), x.message())
+		a.msg = l.inquire(context.Background(), x.message(), l.inquiry())
 	})
 }
 
 // inquire asks the plugins below, until ctx ends at the latest. It returns nil for an answer of no use.
-func (l *learner) inquire(ctx context.Context, m *dns.Msg) *dns.Msg {
+func (l *learner) inquire(ctx context.Context, m *dns.Msg, x *exchange) *dns.Msg {
 	next := l.next.Load()
 	if next == nil {
 		return nil
 	}
-	own, cancel := until(l.context(), l.quit)
+	own, cancel := until(l.context(x), l.quit)
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
 	var w inquirer
@@ -325,10 +325,13 @@ func (l *learner) inquire(ctx context.Context, m *dns.Msg) *dns.Msg {
 	return w.reply
 }
 
+// inquiry is a question of our own.
+func (l *learner) inquiry() *exchange { return &exchange{block: l.block, inquiring: true} }
+
 // context is what a question goes out with. It is not a query's: that would end with the query, and its metadata is not
 // for other goroutines.
-func (l *learner) context() context.Context {
-	ctx := context.WithValue(context.Background(), exchangeKey{}, &exchange{block: l.block, inquiring: true})
+func (l *learner) context(x *exchange) context.Context {
+	ctx := context.WithValue(context.Background(), exchangeKey{}, x)
 	return l.origin.Load().on(ctx)
 }
 

@@ -57,7 +57,7 @@ func (m Multivalue) Name() string { return name }
 // ServeDNS passes the query on, and thins the answer on its way back.
 func (m Multivalue) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
 	z := m.block.asked(r)
-	if z == nil || m.entered(ctx) {
+	if z == nil || m.entered(ctx, z, r) {
 		return plugin.NextOrFailure(name, m.Next, ctx, w, r)
 	}
 	x := &exchange{ResponseWriter: w, block: m.block, zone: z, request: r, counters: z.metrics(ctx)}
@@ -68,6 +68,9 @@ func (m Multivalue) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.M
 	code, err := plugin.NextOrFailure(name, m.Next, &x.mark, x, r)
 	if x.wants > 0 || m.block.learner.lacksOrigin() {
 		m.block.learner.start(originOf(ctx))
+	}
+	if z.stanza.pool.sightings.Load() != nil {
+		m.block.learner.cameFrom(ctx)
 	}
 	if x.failed {
 		return dns.RcodeServerFailure, err // nothing was written: the server does that
@@ -93,10 +96,13 @@ func (b *block) asked(r *dns.Msg) *zone {
 // entered reports whether this is a question that a plugin below asked through the whole server to complete its answer,
 // as file does to follow a CNAME. That answer comes by again as part of the outer one. Here it is left whole, so that
 // every set is judged once. If another server block judges it here, the outer one must not do so again.
-func (m Multivalue) entered(ctx context.Context) bool {
+func (m Multivalue) entered(ctx context.Context, z *zone, r *dns.Msg) bool {
 	outer, ok := ctx.Value(exchangeKey{}).(*exchange)
 	if !ok {
 		return false
+	}
+	if outer.block != m.block && outer.passage != nil {
+		outer.passage.note(m.block, z, &r.Question[0])
 	}
 	if outer.block == m.block || outer.inquiring {
 		return true
@@ -128,11 +134,12 @@ type exchange struct {
 	counters *answerMetrics
 	shown    *answer.Report // to metadata; nil if nobody asked
 
-	failed          bool // an answer was withheld in favour of SERVFAIL
-	wants           int  // questions that the learner should take up
-	inquiring       bool // it is a question of our own
-	quiet           bool // nothing goes out, so that there is nothing to deny
-	byClient        bool // a policy lets the client choose
+	failed          bool     // an answer was withheld in favour of SERVFAIL
+	wants           int      // questions that the learner should take up
+	inquiring       bool     // it is a question of our own
+	passage         *passage // to note where that passes; nil if nobody wants to know
+	quiet           bool     // nothing goes out, so that there is nothing to deny
+	byClient        bool     // a policy lets the client choose
 	draw            answer.Draw
 	mark            mark        // what the plugins below get for a context
 	judgedElsewhere atomic.Bool // another server block has judged a part of the answer
@@ -215,7 +222,6 @@ func (x *exchange) account(r answer.Report) {
 func (x *exchange) sighted(r answer.Report) {
 	if seen := x.zone.stanza.pool.sightings.Load(); seen != nil {
 		seen.note(&x.request.Question[0], r)
-		x.block.learner.cameFrom(&x.mark)
 	}
 }
 

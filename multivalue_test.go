@@ -183,7 +183,9 @@ func TestServeDNSPasses(t *testing.T) {
 
 // Codes, errors and odd replies of the plugins below pass unchanged (F9).
 func TestServeDNSErrors(t *testing.T) {
-	b := newBlock([]*parsedStanza{forZone(testStanza("tcp://:80", newFakeNetwork(), testPace), "example.org.")})
+	s := forZone(testStanza("tcp://:80", newFakeNetwork(), testPace), "example.org.")
+	s.pool = newPool()
+	b := newBlock([]*parsedStanza{s})
 	broken := errors.New("broken")
 	for what, next := range map[string]plugin.Handler{
 		"an error":     test.ErrorHandler(),

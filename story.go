@@ -2,6 +2,7 @@ package multivalue
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -20,6 +21,25 @@ func (s *story) step(format string, args ...any) {
 	s.Steps = append(s.Steps, fmt.Sprintf(format, args...))
 }
 
+// hear tells what the plugins below say, and whether that can be judged.
+func (s *story) hear(said *said) bool {
+	switch {
+	case said.unfollowed():
+		s.step("no query has come in yet: ask the server once, so that aliases can be followed")
+		return false
+	case said.msg == nil:
+		s.step("the zone's plugins gave no answer that can be used: they failed, or it is truncated")
+		return false
+	}
+	s.Rcode = dns.RcodeToString[said.msg.Rcode]
+	s.step("the zone's plugins answer %s with %s", s.Rcode, times(len(said.msg.Answer), "record"))
+	for _, name := range slices.Sorted(maps.Keys(said.elsewhere)) {
+		x := said.elsewhere[name]
+		s.step("the server block %s judges %s %s; ask for that name", x.block, name, dns.TypeToString[x.qtype])
+	}
+	return true
+}
+
 // tell tells of one set.
 func (s *story) tell(e *explainer, d decision, known map[verdict.Target]status.Target) {
 	set := status.Set{
@@ -27,8 +47,11 @@ func (s *story) tell(e *explainer, d decision, known map[verdict.Target]status.T
 		Kept: d.Served, Total: len(d.Candidates), DryRun: d.DryRun, Members: []status.Member{},
 	}
 	set.Why = d.why(e)
-	for i, c := range d.Candidates {
-		set.Members = append(set.Members, d.member(e, i, c, known))
+	for i := range d.shown {
+		set.Members = append(set.Members, d.member(i, known))
+	}
+	if set.More = len(d.Candidates) - len(d.shown); set.More > 0 {
+		set.Why += fmt.Sprintf("; and %d more, which are not listed", set.More)
 	}
 	s.Sets = append(s.Sets, set)
 	s.step("the outcome for %s %s is %s: %s", set.Owner, set.Type, set.Outcome, set.Why)
@@ -46,13 +69,19 @@ func (s *story) close(e *explainer) {
 		return
 	case len(e.decisions) == 0 && e.reply.Rcode != dns.RcodeSuccess:
 		s.step("that is no positive answer: it passes as it is")
-	case len(e.decisions) == 0:
+	case len(e.decisions) == 0 && len(e.elsewhere) == 0:
 		s.step("it has no set that the stanza judges: it passes as it is")
 	}
 	for _, rr := range e.thinned.Answer {
-		s.Records = append(s.Records, strings.ReplaceAll(rr.String(), "\t", " "))
+		if !e.ofOthers(rr.Header().Name) {
+			s.Records = append(s.Records, strings.ReplaceAll(rr.String(), "\t", " "))
+		}
 	}
-	s.step("%s served", were(len(e.thinned.Answer), "record is", "records are"))
+	text := were(len(s.Records), "record is", "records are") + " served"
+	if len(e.elsewhere) > 0 {
+		text += ", and what the other server block leaves"
+	}
+	s.step("%s", text)
 }
 
 func were(n int, one, many string) string {
@@ -184,25 +213,25 @@ func allDown(p answer.Policy) string {
 }
 
 // member tells of one candidate.
-func (d *decision) member(e *explainer, i int, c answer.Candidate, known map[verdict.Target]status.Target) status.Member {
-	m := status.Member{Served: i < d.Served || d.DryRun, Tier: c.Tier.String(), State: c.Verdict.State().String(), Checks: []status.Asked{}}
+func (d *decision) member(i int, known map[verdict.Target]status.Target) status.Member {
+	c, x := d.Candidates[i], &d.shown[i]
+	m := status.Member{Within: x.within, More: x.more, Served: i < d.Served || d.DryRun, Tier: c.Tier.String(), State: c.Verdict.State().String(), Checks: []status.Asked{}}
 	m.Member = c.Addr.String()
 	if !c.Addr.IsValid() {
 		m.Member = strings.TrimSpace(strings.ReplaceAll(strings.TrimPrefix(c.Record.String(), c.Record.Header().String()), "\t", " "))
 	}
-	for _, at := range e.addresses(c) {
-		m.Within = m.Within || d.stanza.within.allow(at.Addr())
-		if d.stanza.forced != nil && c.Addr.IsValid() {
-			m.Forced = d.stanza.forced.orders.Load().of(at.Addr()).String()
-		}
-		for _, t := range d.stanza.targets(d.Owner, at) {
-			m.Checks = append(m.Checks, t.asked(known))
-		}
+	if d.stanza.forced != nil && c.Addr.IsValid() {
+		m.Forced = d.stanza.forced.orders.Load().of(c.Addr).String()
+	}
+	for _, t := range x.targets {
+		m.Checks = append(m.Checks, t.asked(known))
 	}
 	if d.Alone && c.Addr.IsValid() {
 		m.State = peeking{d.stanza}.Look(d.Owner, c.Addr, 0, 0).State().String()
 	}
-	m.Why = d.fate(c, &m)
+	if m.Why = d.fate(c, &m); x.more > 0 {
+		m.Why += fmt.Sprintf("; and %s not listed", were(x.more, "more address is", "more addresses are"))
+	}
 	return m
 }
 

@@ -39,11 +39,13 @@ type viewer struct {
 	spoilt atomic.Bool // it shows another generation
 
 	mu   sync.Mutex // held to look at what was answered below
-	told map[toBlock]told
+	told map[toBlock]*told
+
+	mouths chan struct{} // held to ask below
 }
 
 func newViewer(p *pool) *viewer {
-	return &viewer{pool: p, turn: make(chan struct{}, 1), told: make(map[toBlock]told)}
+	return &viewer{pool: p, turn: make(chan struct{}, 1), told: make(map[toBlock]*told), mouths: make(chan struct{}, maxTelling)}
 }
 
 // Snapshot is how things stood a moment ago.

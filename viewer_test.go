@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,6 +18,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
+	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/pkg/dnstest"
 	"github.com/coredns/coredns/plugin/test"
 
@@ -282,6 +286,112 @@ func TestStory(t *testing.T) {
 		shot, err := p.viewer.Snapshot(context.Background())
 		if err != nil || shot.Summary.IsolatedSince.IsZero() {
 			t.Errorf("%+v, %v", shot, err)
+		}
+	})
+}
+
+// A panic below is an error to whoever looks, not an answer in which nothing is wrong.
+func TestExplainTellsOfAPanic(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		serving(p, plugin.HandlerFunc(func(context.Context, dns.ResponseWriter, *dns.Msg) (int, error) {
+			panic("below")
+		}), forZone(testStanza("tcp://:80", n, testPace), "example.org."))
+		all, err := p.viewer.Explain(context.Background(), status.Question{Name: owner, Type: "A"})
+		if err == nil || len(all) != 0 || strings.Contains(err.Error(), "below") {
+			t.Errorf("%+v, %v", all, err)
+		}
+	})
+}
+
+// However many addresses each of however many records leads to, an explanation stays small, and says what it leaves out.
+func TestExplainIsBounded(t *testing.T) {
+	const records, addresses = 600, 800
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := forZone(testStanza("tcp://:0", n, testPace), "example.org.")
+		s.rule.Types |= answer.TypesOf(dns.TypeSRV)
+		m := new(dns.Msg)
+		for i := range records {
+			m.Answer = append(m.Answer, test.SRV(fmt.Sprintf("%s 300 IN SRV 1 1 %d host.example.org.", owner, i+1)))
+		}
+		for i := range addresses {
+			m.Extra = append(m.Extra, test.A(fmt.Sprintf("host.example.org. 300 IN A %s", addr(i))))
+		}
+		serving(p, plugin.HandlerFunc(func(_ context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+			return dns.RcodeSuccess, w.WriteMsg(m.Copy().SetReply(r))
+		}), s)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		all, err := p.viewer.Explain(context.Background(), status.Question{Name: owner, Type: "SRV"})
+		runtime.ReadMemStats(&after)
+		if err != nil || len(all) != 1 || len(all[0].Sets) != 1 {
+			t.Fatalf("%+v, %v", all, err)
+		}
+		set := all[0].Sets[0]
+		listed := 0
+		for _, m := range set.Members {
+			listed += 1 + len(m.Checks)
+		}
+		last := set.Members[len(set.Members)-1]
+		if listed > maxShown || listed < maxShown/2 || len(set.Members[0].Checks) != addresses || set.Total != records || set.More != records-len(set.Members) || last.More == 0 {
+			t.Errorf("%d listed, %d of %d members, %d more, %d checks of the first, %d more of the last", listed, len(set.Members), set.Total, set.More, len(set.Members[0].Checks), last.More)
+		}
+		if !strings.Contains(set.Why, fmt.Sprintf("and %d more", set.More)) || !strings.Contains(last.Why, "not listed") {
+			t.Errorf("%q, %q", set.Why, last.Why)
+		}
+		if taken := after.TotalAlloc - before.TotalAlloc; taken > 64<<20 {
+			t.Errorf("%d MiB are allocated for an explanation", taken>>20)
+		}
+	})
+}
+
+// However many want to know the same, the plugins below are asked once; of all that is asked, so much at a time as may be; and
+// nobody waits for ever, though a plugin does not heed its context.
+func TestExplainAsksLittle(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		var asked, busy atomic.Int64
+		release := make(chan struct{})
+		answers := zoneOf(www...)
+		serving(p, plugin.HandlerFunc(func(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+			asked.Add(1)
+			busy.Add(1)
+			<-release
+			busy.Add(-1)
+			return answers.ServeDNS(ctx, w, r)
+		}), forZone(testStanza("tcp://:80", n, testPace), "example.org."))
+		var failed atomic.Int64
+		var all sync.WaitGroup
+		explain := func(name string) {
+			all.Go(func() {
+				if _, err := p.viewer.Explain(context.Background(), status.Question{Name: name, Type: "A"}); err != nil {
+					failed.Add(1)
+				}
+			})
+		}
+		for range 50 {
+			explain(owner)
+		}
+		if synctest.Wait(); asked.Load() != 1 {
+			t.Errorf("50 who want to know the same ask %d times", asked.Load())
+		}
+		for i := range 2 * maxTold {
+			explain(fmt.Sprintf("n%d.example.org.", i))
+		}
+		if synctest.Wait(); busy.Load() != maxTelling || len(p.viewer.told) > maxTold {
+			t.Errorf("%d questions at a time, %d kept", busy.Load(), len(p.viewer.told))
+		}
+		began := time.Now()
+		all.Wait()
+		if waited := time.Since(began); waited > tellWithin || failed.Load() != 50+2*maxTold {
+			t.Errorf("%d gave up after %v", failed.Load(), waited)
+		}
+		close(release)
+		elapse(time.Minute)
+		for range 2 {
+			explain(owner)
+			all.Wait()
+		}
+		if before := int64(1 + maxTelling - 1); asked.Load() != before+1 || failed.Load() != 50+2*maxTold {
+			t.Errorf("%d asked, want %d", asked.Load(), before+1)
 		}
 	})
 }

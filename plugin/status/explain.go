@@ -37,6 +37,7 @@ type Set struct {
 	Total   int      `json:"total"`
 	DryRun  bool     `json:"dry_run"`
 	Members []Member `json:"members"`
+	More    int      `json:"more,omitempty"` // members that are not listed, for there are too many
 }
 
 // Member is an address of a set, or a record of a host, and what is believed of it.
@@ -49,6 +50,7 @@ type Member struct {
 	Forced string  `json:"forced,omitempty"`
 	Within bool    `json:"within"` // it may be probed
 	Checks []Asked `json:"checks"`
+	More   int     `json:"more,omitempty"` // addresses of a host whose checks are not listed
 }
 
 // Asked is what one check says of a member.
