@@ -28,7 +28,7 @@ func (v *viewer) Explain(ctx context.Context, q status.Question) (all []status.E
 	}
 	for _, b := range *blocks {
 		z := b.zones.find(q.Name)
-		if z == nil {
+		if z == nil || !b.gets(q.Name) {
 			continue
 		}
 		e, err := v.explain(ctx, b, z, q)

@@ -17,6 +17,7 @@ import (
 type generation struct {
 	accounts []*account
 	learners []*learner // of its blocks
+	sites    []site     // of all server blocks
 	files    map[string]*forceFile
 	notices  map[clusterAt]*notices
 	shows    []showAt // where the status is to be shown

@@ -49,6 +49,8 @@ type block struct {
 	confined bool         // every stanza says where may be probed
 	types    answer.Types // that a stanza judges
 	learner  *learner
+	sites    []site // of all server blocks
+	place    int    // of this one in the Corefile
 }
 
 // Name is the name of the plugin in the Corefile.

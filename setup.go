@@ -51,10 +51,12 @@ func setup(c *caddy.Controller) error {
 	}
 	b := newBlock(stanzas)
 	b.origins = plugin.OriginsFromArgsOrServerBlock(nil, c.ServerBlockKeys)
+	b.place = c.ServerBlockIndex
 	b.learner.keys = strings.Join(c.ServerBlockKeys, " ")
 	b.learner.adopt(thePool.before(b.learner.keys))
 	g.learners = append(g.learners, b.learner)
 	c.OnStartup(func() error {
+		b.sites = g.sites
 		handlers := config.Handlers()
 		if err := fit(stanzas, handlers, dnsserver.Directives); err != nil {
 			return plugin.Error(name, err)
@@ -117,6 +119,7 @@ func generationOf(c *caddy.Controller) *generation {
 	c.Set(generationKey{}, g)
 	c.OnStartup(func() error {
 		g.awaitForced()
+		g.sites = sitesOf(c)
 		if err := thePool.join(g); err != nil {
 			return plugin.Error(name, err)
 		}

@@ -318,3 +318,34 @@ func TestExplainLeavesOthersAlone(t *testing.T) {
 		})
 	}
 }
+
+// A block is explained only where it gets the query: not where another one on the same listener has a longer zone, with
+// multivalue or without, before it or after; but where a view may let the query go on, or on a listener of its own, it is (B75).
+func TestExplainWhoIsAsked(t *testing.T) {
+	const rest = "bind 127.0.0.1\n file DIR/zone example.org\n multivalue {\n CALM\n status 127.0.0.1:STATUS\n }\n"
+	const none = "bind 127.0.0.1\n erratic\n"
+	for name, c := range map[string]struct{ corefile, want string }{
+		"alone":      {"example.org:0 {\n" + rest + "}", "example.org."},
+		"after":      {"example.org:0 {\n" + rest + "}\nsub.example.org:0 {\n" + none + "}", ""},
+		"before":     {"sub.example.org:0 {\n" + none + "}\nexample.org:0 {\n" + rest + "}", ""},
+		"both":       {"example.org:0 {\n" + rest + "}\nexample.net:0 sub.example.org:0 {\n" + rest + "}", "sub.example.org."},
+		"other":      {"example.org:0 {\n" + rest + "}\nother.example.org:0 {\n" + none + "}", "example.org."},
+		"its own":    {"example.org:0 sub.example.org:0 {\n" + rest + "}", "sub.example.org."},
+		"a view":     {"example.org:0 {\n" + rest + "}\nsub.example.org:0 {\n view some {\n expr incidr(client_ip(), '192.0.2.0/24')\n }\n " + none + "}", "example.org."},
+		"a listener": {"example.org:0 {\n" + rest + "}\nsub.example.org:0 {\n" + strings.Replace(none, "0.0.1", "0.0.2", 1) + "}", "example.org."},
+		"a port":     {"example.org:0 {\n" + rest + "}\nsub.example.org:PORT {\n" + none + "}", "example.org."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			s.file("zone", zoneText("example.org", "www.sub A 127.0.0.11\nwww.sub A 127.0.0.12"))
+			_, base := s.shown(c.corefile)
+			var got []string
+			for _, e := range s.explain(base, "www.sub.example.org A").Explanations {
+				got = append(got, e.Zone)
+			}
+			if strings.Join(got, " ") != c.want {
+				t.Errorf("explained by the stanza of %q, want %q", got, c.want)
+			}
+		})
+	}
+}
