@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +40,19 @@ func serveGRPC(t *testing.T, service grpc_health_v1.HealthServer, options ...grp
 	go func() { defer close(done); s.Serve(l) }()
 	t.Cleanup(func() { s.Stop(); <-done })
 	return l.Addr().(*net.TCPAddr).AddrPort()
+}
+
+// grpcServer, in the environment, makes the test binary a server of grpc-go at that address, until it is killed.
+const grpcServer = "CHECK_TEST_GRPC"
+
+func serveGRPCAlone() {
+	l, err := net.Listen("tcp", os.Getenv(grpcServer))
+	if err != nil {
+		panic(err)
+	}
+	s := grpc.NewServer()
+	grpc_health_v1.RegisterHealthServer(s, health.NewServer())
+	panic(s.Serve(l))
 }
 
 // healthFunc is a health service of a test's making.

@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 		probeStarved()
 		return
 	}
+	if os.Getenv(grpcServer) != "" {
+		serveGRPCAlone()
+	}
 	warm, err := net.Listen("tcp", "127.0.0.1:0") // opens what the runtime keeps for polling
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

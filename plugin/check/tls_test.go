@@ -297,3 +297,17 @@ func serverConfig(t testing.TB, by *authority, name string) *tls.Config {
 	cert, _ := sign(t, template(name), by)
 	return &tls.Config{Certificates: []tls.Certificate{cert}}
 }
+
+// Whatever speaks in TLS gives up at its time-out on a peer that never shakes hands, and on one that shakes hands and then
+// says nothing (B39).
+func TestStallsInEveryScheme(t *testing.T) {
+	cert, _ := sign(t, template("www.example.org"), nil)
+	protocols := []string{"h2", "http/1.1", "dot"}
+	mute := listen(t, "127.0.0.1", hold)
+	silent := listen(t, "127.0.0.1", overTLS(&tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: protocols}, hold))
+	for _, url := range []string{"https://:1", "grpcs://:1", "rediss://:1", "dot://:1/www.example.org"} {
+		c := mustNew(t, url, opt("insecure"))
+		patiently(t, brief, "tls handshake: timed out", func(limit time.Duration) error { return probeFor(c, mute.addr, limit) })
+		patiently(t, brief, "no response: timed out", func(limit time.Duration) error { return probeFor(c, silent.addr, limit) })
+	}
+}
