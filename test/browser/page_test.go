@@ -93,10 +93,11 @@ func (t *tab) eval(expression string) string {
 	return fmt.Sprint(value)
 }
 
-// becomes waits until an expression has a value.
+// becomes waits until an expression has a value. A page that is still on its way has not got the elements of it.
 func (t *tab) becomes(expression, want string) {
 	t.Helper()
-	t.eventually(expression+" is "+want, func() bool { return t.eval(expression) == want })
+	tried := "(() => { try { return " + expression + " } catch (e) { return String(e) } })()"
+	t.eventually(expression+" is "+want, func() bool { return t.eval(tried) == want })
 }
 
 // clean wants that the page loaded nothing but what is its server's, and complained of nothing.
