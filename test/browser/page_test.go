@@ -46,7 +46,7 @@ func (f *farm) open(path string, actions ...chromedp.Action) *tab {
 		chromedp.ExecPath("chromium"), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
-		chromedp.UserDataDir(f.TempDir()), chromedp.WindowSize(1200, 900), chromedp.WSURLReadTimeout(patience))
+		chromedp.UserDataDir(f.profile()), chromedp.WindowSize(1200, 900), chromedp.WSURLReadTimeout(patience))
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	f.Cleanup(stop)
 	ctx, cancel := chromedp.NewContext(allocator)
@@ -93,11 +93,31 @@ func (t *tab) eval(expression string) string {
 	return fmt.Sprint(value)
 }
 
-// becomes waits until an expression has a value. A page that is still on its way has not got the elements of it.
+// profile is a directory for a browser. Its processes may go on to write there for a moment after their end, as they see it.
+func (f *farm) profile() string {
+	f.Helper()
+	dir, err := os.MkdirTemp("", "browser")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { f.eventually("the browser's directory goes", func() bool { return os.RemoveAll(dir) == nil }) })
+	return dir
+}
+
+// becomes waits until an expression has a value. Between one page and the next there is nobody to ask, and one that is still
+// on its way has not got the elements of it.
 func (t *tab) becomes(expression, want string) {
 	t.Helper()
 	tried := "(() => { try { return " + expression + " } catch (e) { return String(e) } })()"
-	t.eventually(expression+" is "+want, func() bool { return t.eval(tried) == want })
+	t.eventually(expression+" is "+want, func() bool {
+		ctx, cancel := context.WithTimeout(t.ctx, patience)
+		defer cancel()
+		var value any
+		if err := chromedp.Run(ctx, chromedp.Evaluate(tried, &value)); err != nil {
+			return false
+		}
+		return fmt.Sprint(value) == want
+	})
 }
 
 // clean wants that the page loaded nothing but what is its server's, and complained of nothing.
