@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
@@ -115,8 +114,7 @@ func TestServeDNSAllDown(t *testing.T) {
 		h := serving(p, zoneOf(www...), s)
 		n.kill(addr(1), addr(2))
 		serve(t, h, query("www.example.org.", dns.TypeA))
-		time.Sleep(30 * time.Second)
-		synctest.Wait()
+		elapse(30 * time.Second)
 		if m, code := serve(t, h, query("www.example.org.", dns.TypeA)); m != nil || code != dns.RcodeServerFailure {
 			t.Errorf("code %d, reply %v", code, m)
 		}
@@ -131,8 +129,7 @@ func TestServeDNSNoData(t *testing.T) {
 		h := serving(p, zoneOf(www...), s)
 		n.kill(addr(1), addr(2))
 		serve(t, h, query("www.example.org.", dns.TypeA))
-		time.Sleep(30 * time.Second)
-		synctest.Wait()
+		elapse(30 * time.Second)
 		m, code := serve(t, h, query("www.example.org.", dns.TypeA))
 		if code != dns.RcodeSuccess || len(m.Answer) != 0 || len(m.Ns) != 1 || m.Rcode != dns.RcodeSuccess {
 			t.Fatalf("code %d, reply\n%s", code, m)
@@ -248,8 +245,7 @@ func TestServeDNSNested(t *testing.T) {
 		}), s)
 		n.kill(addr(1))
 		serve(t, h, query("alias.example.org.", dns.TypeA))
-		time.Sleep(30 * time.Second)
-		synctest.Wait()
+		elapse(30 * time.Second)
 		counter := answersTotal.WithLabelValues("", "example.org.", "", "thin")
 		before := testutil.ToFloat64(counter)
 		m, _ := serve(t, h, query("alias.example.org.", dns.TypeA))
@@ -268,8 +264,7 @@ func TestMetadata(t *testing.T) {
 		h := serving(p, zoneOf(www...), forZone(testStanza("tcp://:80", n, testPace), "example.org."))
 		n.kill(addr(1))
 		serve(t, h, query("www.example.org.", dns.TypeA))
-		time.Sleep(30 * time.Second)
-		synctest.Wait()
+		elapse(30 * time.Second)
 		r := query("www.example.org.", dns.TypeA)
 		w := &test.ResponseWriter{}
 		collector := metadata.Metadata{Zones: []string{"."}, Providers: []metadata.Provider{h}, Next: h}

@@ -31,7 +31,7 @@ func TestOwnersApart(t *testing.T) {
 		for range 30 {
 			look(wwwName)
 			look("API.example.ORG.")
-			time.Sleep(time.Second)
+			elapse(time.Second)
 		}
 		if look("WWW.Example.org.") != verdict.Up || look(apiName) != verdict.Down || look("other.example.org.") != verdict.Unknown {
 			t.Errorf("www is %s, api is %s, another is %s", look(wwwName), look(apiName), look("other.example.org."))
@@ -58,7 +58,7 @@ func TestOwnersOverAReload(t *testing.T) {
 		for range 30 {
 			first.Look(wwwName, addr(1), 0, 30)
 			first.Look(apiName, addr(1), 0, 30)
-			time.Sleep(time.Second)
+			elapse(time.Second)
 		}
 		slower := testPace
 		slower.Interval *= 2
@@ -74,7 +74,7 @@ func TestOwnersOverAReload(t *testing.T) {
 				t.Errorf("%d targets", got)
 			}
 		}
-		time.Sleep(time.Hour)
+		elapse(time.Hour)
 		if got := sizeOf(p).watches; got != 0 {
 			t.Errorf("%d targets that nobody asks for", got)
 		}
