@@ -124,7 +124,42 @@ func TestRecallChangesNothing(t *testing.T) {
 				round, reports[0], asked[0], texts[0], reports[1], asked[1], texts[1])
 		}
 	}
-	if looks[1] > looks[0]*3/4 {
-		t.Errorf("%d look-ups, %d without a recall: it is hardly used", looks[1], looks[0])
+	if looks[1] >= looks[0] { // by how much is luck: where sets share a slot differs from process to process
+		t.Errorf("%d look-ups, %d without a recall: it was never used", looks[1], looks[0])
+	}
+}
+
+// A set that comes by again is not looked up, until one of its addresses leaves its seat.
+func TestRecallSparesLookUps(t *testing.T) {
+	health := &seated{seats: make(map[netip.Addr]*place), asked: make(map[netip.Addr]uint32)}
+	rules := one{&ruled{Rule{Types: DefaultTypes, Policy: Policy{Limit: 8}, Health: health, Recall: new(Recall)}}}
+	m := addresses(5, 30)
+	up := verdict.Verdict{State: verdict.Up}.Brief()
+	for _, rr := range m.Answer {
+		addr, _ := Address(rr)
+		health.settle(addr, up, true)
+	}
+	looked := func() int {
+		before := health.looks
+		Thin(m, rules, new(Draw))
+		return health.looks - before
+	}
+	if n := looked(); n != 5 {
+		t.Errorf("%d look-ups for the first answer, want one an address", n)
+	}
+	if n := looked(); n != 0 {
+		t.Errorf("%d look-ups for the second answer, want none", n)
+	}
+	moved, _ := Address(m.Answer[2])
+	health.settle(moved, up, true)
+	if n := looked(); n != 5 {
+		t.Errorf("%d look-ups after an address left its seat, want one an address", n)
+	}
+	if n := looked(); n != 0 {
+		t.Errorf("%d look-ups once it has a seat again, want none", n)
+	}
+	health.settle(moved, up, false)
+	if first, second := looked(), looked(); first != 5 || second != 5 {
+		t.Errorf("%d and %d look-ups for a set with an address that has no seat, want one an address", first, second)
 	}
 }
