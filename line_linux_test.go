@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/ports"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -49,6 +50,9 @@ type host struct {
 // newHost listens on a port that all hosts of a test have in common, 0 for the first.
 func newHost(t *testing.T, octet int, port uint16, serve func(*host, net.Conn)) *host {
 	t.Helper()
+	if port == 0 {
+		port = uint16(ports.Free(t))
+	}
 	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.%d:%d", octet, port))
 	if err != nil {
 		t.Fatal(err)

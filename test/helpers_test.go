@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/ports"
+
 	"github.com/coredns/caddy"
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
@@ -362,22 +364,8 @@ func metric(family string, labels ...string) (total float64) {
 	return total
 }
 
-// freePort is a port that is free for TCP and UDP on loopback.
+// freePort is a port that is free for TCP and UDP.
 func freePort(t testing.TB) string {
 	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := l.Addr().(*net.TCPAddr)
-		p, err := net.ListenPacket("udp", addr.String())
-		l.Close()
-		if err == nil {
-			p.Close()
-			return strconv.Itoa(addr.Port)
-		}
-	}
-	t.Fatal("no port is free for both TCP and UDP")
-	return ""
+	return strconv.Itoa(ports.Free(t))
 }

@@ -26,7 +26,7 @@ func TestRealGRPC(t *testing.T) {
 	c := mustNew(t, "grpc://:1")
 	s.await(c, "")
 	s.await(mustNew(t, "grpc://:1/no.Service"), `service unknown \(NOT_FOUND\)`)
-	s.hangs(c)
+	s.hangs(c, silent)
 	s.await(c, "")
 	s.end()
 	s.await(c, "connection refused")

@@ -49,7 +49,7 @@ func TestRealMariaDB(t *testing.T) {
 	s := newMariaDB(t)
 	c := mustNew(t, "mysql://")
 	s.startMariaDB("--max-connections=10", "--log-warnings=2")
-	s.hangs(c)
+	s.hangs(c, silent)
 	s.await(c, "")
 	s.mariadbCounts()
 	s.mariadb("create user multivalue@'127.0.0.1' with max_connections_per_hour 1")

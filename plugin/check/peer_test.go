@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/ports"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
@@ -198,14 +199,9 @@ func TestTCP(t *testing.T) {
 	}
 }
 
-// refusing is an address that had a listener and has none now.
+// refusing is an address at which nobody listens.
 func refusing(t *testing.T) netip.AddrPort {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(ports.Free(t)))
 }
 
 // full is an address whose queue of connections is full, so that further ones are neither taken nor refused.

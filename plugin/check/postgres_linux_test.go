@@ -43,7 +43,7 @@ func TestRealPostgres(t *testing.T) {
 	c := mustNew(t, "postgres://")
 	s.startCluster()
 	s.await(c, "")
-	s.hangs(c)
+	s.hangs(c, silent)
 	s.await(c, "")
 
 	// The log has nothing of a probe, and no session is left.

@@ -2,6 +2,8 @@ package check_test
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -17,11 +19,12 @@ import (
 )
 
 // A server is a real one, as Debian has it, that a test started on a loopback address, with its children in a group
-// of its own. It runs in the test's directory, as nobody if the test is root: some refuse root.
+// of its own. It runs in the test's directory, as nobody if the test is root, for some refuse root, unless it needs root.
 type server struct {
 	*testing.T
 	dir  string
 	addr netip.AddrPort
+	root bool // it needs root
 	cmd  *exec.Cmd
 	log  lockedText
 }
@@ -58,11 +61,17 @@ func lookFor(t *testing.T, name string) string {
 			}
 		}
 	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("there is no %s", name)
-	}
-	t.Skipf("there is no %s", name)
+	lacking(t, "there is no "+name)
 	return ""
+}
+
+// lacking skips the test for want of something, which is a failure in CI.
+func lacking(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
 }
 
 // newServer makes the place for a server to run in.
@@ -93,7 +102,7 @@ func (s *server) command(name string, args ...string) *exec.Cmd {
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "HOME="+s.dir)
 	cmd.WaitDelay = time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if os.Getuid() == 0 {
+	if os.Getuid() == 0 && !s.root {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
 	}
 	return cmd
@@ -164,16 +173,42 @@ func (s *server) await(c *check.Check, want string) {
 	s.Fatalf("%s: %s, want %s; log:\n%s", c, got, want, log[max(0, len(log)-1000):])
 }
 
-// hangs stops the server for the time of a probe, during which it is to be silent.
-func (s *server) hangs(c *check.Check) {
+// silent is the reason if a server that hangs lets its kernel accept, and says nothing.
+const silent = "no response: timed out"
+
+// hangs stops the server for the time of a probe, which is to fail with that reason.
+func (s *server) hangs(c *check.Check, want string) {
 	s.Helper()
 	s.signal(syscall.SIGSTOP)
 	defer s.signal(syscall.SIGCONT)
 	got := ""
 	if !wait(func() bool { // a signal takes its time, and so does a connection on a busy machine
 		got = reason(probeFor(c, s.addr, brief))
-		return got == "no response: timed out"
+		return got == want
 	}) {
-		s.Errorf("stopped: %q", got)
+		s.Errorf("stopped: %s: %q, want %q", c, got, want)
 	}
+}
+
+// crowd holds so many connections to an address, each of which has said a few words, until it is told to let go.
+func (s *server) crowd(addr netip.AddrPort, n int, words string) (release func()) {
+	s.Helper()
+	var held []net.Conn
+	release = func() {
+		for _, conn := range held {
+			conn.Close()
+		}
+	}
+	s.Cleanup(release)
+	for range n {
+		conn, err := net.DialTimeout("tcp", addr.String(), patient)
+		if err == nil {
+			held = append(held, conn)
+			_, err = io.WriteString(conn, words)
+		}
+		if err != nil {
+			s.Fatal(err)
+		}
+	}
+	return release
 }

@@ -5,18 +5,15 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
-	"fmt"
-	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
 // programs are real servers, as Debian has them: how each is started, and what it is told. GOOD, WRONG, OLD and PLAIN are
@@ -30,6 +27,7 @@ daemon off; error_log stderr; pid DIR/pid; worker_processes 1;
 events { }
 http {
     access_log off;
+    limit_conn_zone $pid zone=all:64k;
     client_body_temp_path DIR/a; proxy_temp_path DIR/b; fastcgi_temp_path DIR/c; uwsgi_temp_path DIR/d; scgi_temp_path DIR/e;
     server {
         listen GOOD ssl http2;
@@ -38,6 +36,7 @@ http {
         add_header X-Protocol $server_protocol always;
         location /200 { return 200 ok; }
         location /503 { return 503; }
+        location /few { limit_conn all 1; proxy_pass http://PLAIN/200; }
         location /private { auth_basic all; auth_basic_user_file DIR/passwords; return 200; }
         location /private/ { auth_basic all; auth_basic_user_file DIR/passwords; alias DIR/; }
     }
@@ -51,6 +50,7 @@ defaults
     timeout connect 1m
     timeout server 1m
 frontend all
+    maxconn 16
     bind GOOD ssl crt DIR/good.pem alpn h2,http/1.1
     bind WRONG ssl crt DIR/wrong.pem
     bind OLD ssl crt DIR/old.pem
@@ -72,54 +72,55 @@ tls_certificate = DIR/good.pem
 tls_privatekey = DIR/good.pem
 host_lookup =
 queue_only
+smtp_accept_max = 4
 begin routers
 begin transports
 begin retry
 `},
 }
 
-// A running is a server that runs.
+// A running is one of the programs. It is at good, with a certificate that holds, at wrong with one for another name, at old
+// with one that has expired, and without TLS at open.
 type running struct {
-	dir                    string
+	*server
 	good, wrong, old, open netip.AddrPort
 	ends, ended            time.Time // of the certificates at good and old
+	program                string
 }
 
-// start starts a server with certificates of the authority, and waits until it accepts.
+// start starts a program with certificates of the authority, and waits until it accepts.
 func start(t *testing.T, name string, ca *authority) *running {
 	t.Helper()
-	path := find(t, name)
-	r := &running{dir: t.TempDir(), good: refusing(t), wrong: refusing(t), old: refusing(t), open: refusing(t)}
+	r := &running{server: newServer(t), wrong: refusing(t), old: refusing(t), open: refusing(t), program: name}
+	r.good = r.addr
+	if name == "exim4" {
+		r.open, r.root = r.good, true // it lets nobody else be the daemon
+	}
 	lasts := lasting("www.example.org", 20*24*time.Hour)
 	expired := template("www.example.org")
 	expired.NotBefore, expired.NotAfter = time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour)
 	r.ends, r.ended = lasts.NotAfter, expired.NotAfter
 	for file, cert := range map[string]*x509.Certificate{"good.pem": lasts, "wrong.pem": template("other.example.org"), "old.pem": expired} {
 		pair, _ := sign(t, cert, ca)
-		r.write(t, file, pemOf(t, pair))
+		r.file(file, pemOf(t, pair))
 	}
 	words := strings.NewReplacer("DIR", r.dir, "GOOD", r.good.String(), "WRONG", r.wrong.String(), "OLD", r.old.String(),
-		"PLAIN", r.open.String(), "PORT", fmt.Sprint(r.good.Port()))
-	r.write(t, "config", words.Replace(programs[name].config))
-	r.write(t, "passwords", "probe:{PLAIN}s3cret\n")
-	r.write(t, "index.html", "private")
-	spool := filepath.Join(r.dir, "spool") // of another user
-	if err := errors.Join(os.Mkdir(spool, 0o777), os.Chmod(spool, 0o777), os.Chmod(r.dir, 0o755), os.Chmod(filepath.Dir(r.dir), 0o755)); err != nil {
-		t.Fatal(err)
+		"PLAIN", r.open.String(), "PORT", port(r.good))
+	r.file("config", words.Replace(programs[name].config))
+	r.file("passwords", "probe:{PLAIN}s3cret\n")
+	r.file("index.html", "private")
+	if r.root && os.Getuid() != 0 {
+		lacking(t, "exim4 needs root")
 	}
-	var args []string
-	for _, a := range programs[name].args {
-		args = append(args, words.Replace(a))
-	}
-	launch(t, r.good, path, args)
+	r.begin()
 	return r
 }
 
-func (r *running) write(t *testing.T, file, text string) {
-	t.Helper()
-	if err := os.WriteFile(filepath.Join(r.dir, file), []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
+// begin starts the program, for the first time or again, and waits until it accepts.
+func (r *running) begin() {
+	r.Helper()
+	r.server.start(r.program, programs[r.program].args...)
+	r.await(mustNew(r, "tcp://:1"), "")
 }
 
 // pemOf is a certificate and its key in one file.
@@ -131,46 +132,6 @@ func pemOf(t *testing.T, pair tls.Certificate) string {
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]})) +
 		string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: key}))
-}
-
-// find is where a program is. Where it is missing the test is skipped, but not in CI.
-func find(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		path, err = exec.LookPath("/usr/sbin/" + name)
-	}
-	if err != nil && os.Getenv("CI") == "true" {
-		t.Fatal(err)
-	} else if err != nil {
-		t.Skip(err)
-	}
-	return path
-}
-
-// launch runs a program in a group of its own, until the test is over, and waits until it accepts.
-func launch(t *testing.T, addr netip.AddrPort, path string, args []string) {
-	t.Helper()
-	var output strings.Builder
-	cmd := exec.Command(path, args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &output, &output, time.Second
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	end := func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); _ = cmd.Wait() }
-	t.Cleanup(end)
-	accepts := func() bool {
-		conn, err := net.DialTimeout("tcp", addr.String(), time.Second)
-		if err == nil {
-			conn.Close()
-		}
-		return err == nil
-	}
-	if !wait(accepts) {
-		end()
-		t.Fatalf("%s does not accept: %s", path, output.String())
-	}
 }
 
 // Real servers over TLS: what is asked of the certificate, and in both versions of HTTP.
@@ -222,7 +183,7 @@ func TestRealCredentials(t *testing.T) {
 	ca := newAuthority(t)
 	r := start(t, "nginx", ca)
 	secret := filepath.Join(r.dir, "secret")
-	r.write(t, "secret", "probe:s3cret\n")
+	r.file("secret", "probe:s3cret\n")
 	with := []string{"basic_auth", secret}
 	for _, tt := range []struct {
 		url   string
@@ -239,7 +200,7 @@ func TestRealCredentials(t *testing.T) {
 		}
 	}
 	c := mustNew(t, "http://www.example.org/private/index.html", with)
-	r.write(t, "secret", "probe:other\n")
+	r.file("secret", "probe:other\n")
 	if got := reason(probe(c, r.open)); got != "status 401" {
 		t.Errorf("with another password: %q", got)
 	}
@@ -269,5 +230,49 @@ func TestRealMailServer(t *testing.T) {
 		if got := reason(probe(mustNew(t, tt.url, tt.lines...), r.good)); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.url, got, tt.want)
 		}
+	}
+}
+
+// Real servers hang, are overrun, die, and come back.
+func TestRealServersFail(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	trust := opt("ca", ca.file(t))
+	https := mustNew(t, "https://www.example.org/200", trust)
+	one := mustNew(t, "https://www.example.org/200", trust, opt("alpn", "http/1.1"))
+	handshake := mustNew(t, "tls://www.example.org:1", trust)
+	few := mustNew(t, "https://www.example.org/few", trust)
+	mail := mustNew(t, "tcp://:25", opt("expect_regex", "^220 "), opt("send", `QUIT\r\n`), opt("expect", "221"))
+	const deaf = "tls handshake: timed out"
+	for _, tt := range []struct {
+		name    string
+		checks  []*check.Check
+		stopped string
+		crowd   int    // so many hold a connection,
+		words   string // and say this,
+		overrun string // until the last check has this reason
+	}{
+		{"nginx", []*check.Check{https, one, handshake, few}, deaf, 1, "POST /few HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n", "status 503"},
+		{"haproxy", []*check.Check{one, handshake, https}, deaf, 16, "", deaf},
+		{"exim4", []*check.Check{mail}, `step 1, expect_regex "^220 ": timed out`, 4, "",
+			`step 1, expect_regex "\^220 ": connection closed, after "421 Too many concurrent SMTP connections; please try again "…`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := start(t, tt.name, ca)
+			for _, c := range tt.checks {
+				r.await(c, "")
+				r.hangs(c, tt.stopped)
+				r.await(c, "")
+			}
+			last := tt.checks[len(tt.checks)-1]
+			release := r.crowd(r.open, tt.crowd, tt.words)
+			r.await(last, tt.overrun)
+			release()
+			r.await(last, "")
+			r.end()
+			r.await(last, "connection refused")
+			r.begin()
+			r.await(last, "")
+		})
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/ports"
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
 )
 
@@ -187,14 +188,9 @@ func full(t *testing.T) netip.AddrPort {
 	}
 }
 
-// refusing is an address that had a listener and has none now.
+// refusing is an address at which nobody listens.
 func refusing(t testing.TB) netip.AddrPort {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(ports.Free(t)))
 }
 
 func TestUnconnected(t *testing.T) {

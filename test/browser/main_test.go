@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/ports"
+
 	"github.com/miekg/dns"
 )
 
@@ -61,8 +63,8 @@ type farm struct {
 // newFarm starts backends at 127.0.0.N, and a server with the records. FARM in the Corefile are properties that every stanza
 // wants.
 func newFarm(t *testing.T, corefile, zone string, up ...int) *farm {
-	f := &farm{T: t, dir: t.TempDir(), port: freePort(t), backends: make(map[int]*http.Server)}
-	f.dns, f.status, f.metrics = local(freePort(t)), local(freePort(t)), local(freePort(t))
+	f := &farm{T: t, dir: t.TempDir(), port: ports.Free(t), backends: make(map[int]*http.Server)}
+	f.dns, f.status, f.metrics = local(ports.Free(t)), local(ports.Free(t)), local(ports.Free(t))
 	f.start(up...)
 	t.Cleanup(func() {
 		for _, b := range f.backends {
@@ -158,17 +160,6 @@ func (f *farm) eventually(what string, condition func() bool) {
 }
 
 func local(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
-
-// freePort is a port that is free on all of loopback.
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", ":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
 
 // logbook is what a program has said.
 type logbook struct {

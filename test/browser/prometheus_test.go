@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/coredns-multivalue/multivalue/internal/ports"
 )
 
 const (
@@ -117,7 +119,7 @@ scrape_configs:
   - job_name: coredns
     static_configs: [{targets: [%q]}]
 `, f.metrics))
-	p := &watcher{f, local(freePort(f.T))}
+	p := &watcher{f, local(ports.Free(f.T))}
 	var output logbook
 	c := exec.Command("prometheus", "--config.file="+filepath.Join(f.dir, "prometheus.yaml"), "--storage.tsdb.path="+filepath.Join(f.dir, "data"),
 		"--web.listen-address="+p.address, "--log.level=warn")
