@@ -95,14 +95,10 @@ func megabyte() []byte {
 	return []byte(b.String())
 }
 
-// A large file is read in far less time than a second, and its size does not matter to a query (B55).
+// A large file is read as a small one is (B55). BenchmarkParseOrders has the time that it takes.
 func TestOrdersOfAMegabyte(t *testing.T) {
-	text, began := megabyte(), time.Now()
-	if o, err := parseOrders(text); err != nil || o.count[forceDown] < 1000 {
+	if o, err := parseOrders(megabyte()); err != nil || o.count[forceDown] < 1000 {
 		t.Fatal(o, err)
-	}
-	if took := time.Since(began); took > 5*time.Second { // on a machine that has much else to do
-		t.Errorf("took %s", took)
 	}
 }
 

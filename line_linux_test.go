@@ -22,10 +22,10 @@ import (
 
 // These tests are over real sockets, since the kernel's part is the point, and so in real time.
 
-// slowPace probes so seldom that what happens within quickly is not owed to the interval.
-var slowPace = verdict.Pace{Interval: 10 * time.Second, Fast: 100 * time.Millisecond, Timeout: 5 * time.Second, Rise: 2, Fall: 3}
+// slowPace probes so seldom that what happens while a test has patience is not owed to the interval.
+var slowPace = verdict.Pace{Interval: 10 * time.Minute, Fast: 100 * time.Millisecond, Timeout: 5 * time.Second, Rise: 2, Fall: 3}
 
-const quickly, patience = 3 * time.Second, 20 * time.Second
+const patience = 20 * time.Second
 
 // eventually looks again and again: what the kernel and other processes do tells nobody when it is done.
 func eventually(t *testing.T, what string, condition func() bool) {
@@ -200,6 +200,17 @@ func (p *holdPool) probeNow(h *host) {
 	})
 }
 
+// probeFirst makes a host due that nobody has asked for.
+func (p *holdPool) probeFirst(h *host) {
+	p.Helper()
+	eventually(p.T, "watched", func() (ok bool) {
+		p.state(h)
+		p.on(h, func(*watch) { ok = true })
+		return ok
+	})
+	p.probeNow(h)
+}
+
 // later puts the next probe of a host off by a whole interval, so that only an alarm can bring one.
 func (p *holdPool) later(h *host) {
 	p.on(h, func(w *watch) {
@@ -215,17 +226,14 @@ func TestAlarm(t *testing.T) {
 	for _, scheme := range []string{"tcp", "http"} {
 		h := newHost(t, 1, 0, polite)
 		pace := slowPace
-		pace.Fast = 2 * time.Second // while there is an alarm, the pace is quicker than that
+		pace.Fast = time.Minute // while there is an alarm, the pace is quicker than that
 		p := newHoldPool(t, url(scheme, h), pace, 10)
+		p.probeFirst(h)
 		p.holds(h)
 		p.later(h)
 		before := testutil.ToFloat64(alarmsTotal)
-		killed := time.Now()
 		h.kill()
 		eventually(t, "down", func() bool { return p.state(h) == verdict.Down })
-		if took := time.Since(killed); took > quickly {
-			t.Errorf("%s: down only after %s", scheme, took)
-		}
 		if got := testutil.ToFloat64(alarmsTotal) - before; got != 1 {
 			t.Errorf("%s: %v alarms", scheme, got)
 		}
@@ -288,12 +296,8 @@ func TestAlarmAmidAProbe(t *testing.T) {
 		p.on(h, func(w *watch) { alarmed = w.hold.alarmed })
 		return alarmed
 	})
-	answered := time.Now()
 	answer <- true
 	eventually(t, "down", func() bool { return p.state(h) == verdict.Down })
-	if took := time.Since(answered); took > quickly {
-		t.Errorf("down only after %s", took)
-	}
 }
 
 // A peer that hangs up on the idle by habit stays up, and is probed three times an interval at the most (B65).
@@ -428,11 +432,7 @@ func TestStopAmidLosses(t *testing.T) {
 		for _, h := range hosts {
 			h.kill()
 		}
-		began := time.Now()
-		p.end()
-		if took := time.Since(began); took > quickly {
-			t.Errorf("it took %s", took)
-		}
+		p.end() // which would take for ever, or until the end of a probe that nobody answers
 		if c.saidAbstained {
 			t.Error("it tells of its own cancelled probes")
 		}

@@ -28,6 +28,7 @@ import (
 	"github.com/coredns/coredns/request"
 
 	"github.com/miekg/dns"
+	ot "github.com/opentracing/opentracing-go"
 )
 
 // Version is the version of the plugin.
@@ -66,8 +67,15 @@ func (m Multivalue) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.M
 	if shown, ok := ctx.Value(reportKey{}).(*report); ok && shown.block == m.block {
 		x.shown = &shown.Report
 	}
+	span := ot.SpanFromContext(ctx) // nil unless trace has one for us
+	if span != nil && x.shown == nil {
+		x.shown = new(answer.Report)
+	}
 	x.mark = mark{ctx, x}
 	code, err := plugin.NextOrFailure(name, m.Next, &x.mark, x, r)
+	if span != nil {
+		tag(span, x.shown)
+	}
 	if x.wants > 0 || m.block.learner.lacksOrigin() {
 		m.block.learner.start(originOf(ctx))
 	}
@@ -134,7 +142,7 @@ type exchange struct {
 	zone     *zone // of the name that was asked
 	request  *dns.Msg
 	counters *answerMetrics
-	shown    *answer.Report // to metadata; nil if nobody asked
+	shown    *answer.Report // to metadata and a span; nil if nobody asked
 
 	failed          bool     // an answer was withheld in favour of SERVFAIL
 	wants           int      // questions that the learner should take up
@@ -324,6 +332,13 @@ func (x *exchange) GetPlugin() string {
 		return t.GetPlugin()
 	}
 	return ""
+}
+
+// tag has a span of trace's show what metadata shows.
+func tag(span ot.Span, r *answer.Report) {
+	span.SetTag(name+"/outcome", r.Outcome.String())
+	span.SetTag(name+"/kept", r.Kept)
+	span.SetTag(name+"/total", r.Total)
 }
 
 // Metadata announces what will have become of the answer. It is read after the answer went out, as log does.

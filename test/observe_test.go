@@ -1,11 +1,15 @@
 package test
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -87,6 +91,37 @@ example.org:0 {
 		s.eventually(func() bool { return strings.Contains(logs.since(mark), want) },
 			func() string { return fmt.Sprintf("the log lacks %q: %s", want, logs.since(mark)) })
 	}
+}
+
+// trace shows the same in the span that it has for the plugin (B77).
+func TestTraceShowsTheOutcome(t *testing.T) {
+	s := newScene(t, 11, 13)
+	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13\nwww TXT text")
+	type span struct {
+		Name string
+		Tags map[string]string
+	}
+	var mu sync.Mutex
+	var spans []span
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { // as Zipkin has it
+		var some []span
+		if err := json.NewDecoder(r.Body).Decode(&some); err != nil {
+			t.Error(err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		spans = append(spans, some...)
+	}))
+	t.Cleanup(collector.Close)
+	v := s.serve(strings.Replace(classic, "bind", "trace zipkin "+collector.Listener.Addr().String()+" {\n every 1\n zipkin_max_batch_interval 100ms\n }\n bind", 1))
+	v.comesTo("www.example.org A", "11 13")
+	s.eventually(func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.ContainsFunc(spans, func(s span) bool {
+			return s.Name == "multivalue" && s.Tags["multivalue/outcome"] == "thin" && s.Tags["multivalue/kept"] == "2" && s.Tags["multivalue/total"] == "3"
+		})
+	}, func() string { mu.Lock(); defer mu.Unlock(); return fmt.Sprintf("the spans are %+v", spans) })
 }
 
 // ready says so although every backend is dead (T40, B68).

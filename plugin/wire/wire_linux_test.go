@@ -500,7 +500,7 @@ func TestCloseAmid(t *testing.T) {
 	d.Ask([]wire.Question{{Addr: silent, Timeout: time.Minute, Talk: hello, Tag: 600}})
 	began := time.Now()
 	d.shut()
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 30*time.Second { // half of what the last one may take
 		t.Errorf("it took %s", took)
 	}
 	for i := range 601 {
