@@ -105,6 +105,25 @@ func TestLookAllocatesNothing(t *testing.T) {
 	}
 }
 
+// Counting allocates nothing either, also where a block has several listeners, each of which finds its own counters.
+func TestCountersAllocateNothing(t *testing.T) {
+	z := &zone{name: "two-listeners.example."}
+	one := context.WithValue(t.Context(), dnsserver.Key{}, &dnsserver.Server{Addr: "dns://127.0.0.1:53"})
+	other := context.WithValue(t.Context(), dnsserver.Key{}, &dnsserver.Server{Addr: "dns://[::1]:53"})
+	first, second := z.metrics(one), z.metrics(other)
+	if first == second {
+		t.Error("two listeners have the same counters")
+	}
+	allocs := testing.AllocsPerRun(1000, func() {
+		if z.metrics(one) != first || z.metrics(other) != second {
+			t.Error("a listener has other counters than before")
+		}
+	})
+	if allocs != 0 {
+		t.Errorf("%v allocations", allocs)
+	}
+}
+
 // BenchmarkServeDNS is the whole handler between a plugin that answers and a writer that drops the answer: the chain
 // without us, with loadbalance in our place, and with us.
 func BenchmarkServeDNS(b *testing.B) {

@@ -215,7 +215,7 @@ func (x *exchange) account(r answer.Report) {
 	if r.Signed {
 		skippedSigned.Inc()
 		if a.saidSigned.CompareAndSwap(false, true) {
-			x.zone.stanza.pool.say("answers for %s are signed above this plugin's reach, and stay whole: see dnssec in the manual", x.zone.name)
+			x.zone.stanza.pool.say("answers for %s are signed before they come by, and stay whole: see DNSSEC in the manual", x.zone.name)
 		}
 	}
 	if r.Outcome >= answer.Open && a.saidOpen.CompareAndSwap(false, true) {

@@ -23,7 +23,7 @@ type zone struct {
 
 	resolving sync.Mutex // one writer of counters at a time
 	counters  atomic.Pointer[map[servedBy]*answerMetrics]
-	latest    atomic.Pointer[served] // the counters last used, which are mostly those needed next
+	first     atomic.Pointer[served] // of the server and view that asked first, which are mostly the only ones
 }
 
 // servedBy is the server and view that answer, as metrics name them.
@@ -48,15 +48,9 @@ func (z zones) find(name string) *zone {
 // metrics returns the counters of the zone on the server and view that ctx names, resolved the first time.
 func (z *zone) metrics(ctx context.Context) *answerMetrics {
 	by := servedBy{metrics.WithServer(ctx), metrics.WithView(ctx)}
-	if latest := z.latest.Load(); latest != nil && latest.by == by {
-		return latest.counters
+	if first := z.first.Load(); first != nil && first.by == by {
+		return first.counters
 	}
-	m := z.resolve(by)
-	z.latest.Store(&served{by, m})
-	return m
-}
-
-func (z *zone) resolve(by servedBy) *answerMetrics {
 	if known := z.counters.Load(); known != nil {
 		if m := (*known)[by]; m != nil {
 			return m
@@ -72,5 +66,6 @@ func (z *zone) resolve(by servedBy) *answerMetrics {
 		next[by] = newAnswerMetrics(by.server, z.name, by.view)
 	}
 	z.counters.Store(&next)
+	z.first.CompareAndSwap(nil, &served{by, next[by]})
 	return next[by]
 }

@@ -3,6 +3,7 @@ package wire
 import (
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -19,6 +20,8 @@ const (
 	atOnce = 4096
 	// receiveSize is the most that is read together.
 	receiveSize = 16 << 10
+	// collapsed is how long the loop rests after a panic: one that comes again and again must not keep a processor busy.
+	collapsed = 100 * time.Millisecond
 	// grain is how long a timer may be late, so that timers come in batches.
 	grain = 5 * time.Millisecond
 )
@@ -46,6 +49,8 @@ type Loop struct {
 	opened  int32
 	timers  timers
 	answers []Answer
+	opening []Question // taken, and not opened yet
+	joining []*conn    // taken, and not among conns yet
 	events  [atOnce]unix.EpollEvent
 	room    [receiveSize]byte
 	spare   []Question
@@ -54,7 +59,8 @@ type Loop struct {
 // Held is a connection that is kept. It is released by [Loop.Release], or lost when the peer ends it.
 type Held struct{ conn *conn }
 
-// Start starts a loop. It calls tell with answers, from its goroutine: it asks nobody while tell lasts.
+// Start starts a loop. It calls tell with answers, from its goroutine: it asks nobody while tell lasts. What tell panics with
+// is survived, as every panic is, but those answers are lost.
 func Start(tell func([]Answer)) (*Loop, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
@@ -102,7 +108,7 @@ func (l *Loop) Close() []Answer {
 	<-l.ended
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.refuse(l.pending) // asked after the goroutine last looked
+	l.refuse(l.pending, ErrClosing) // asked after the goroutine last looked
 	rest := l.answers
 	l.pending, l.answers = nil, nil
 	return rest
@@ -120,8 +126,22 @@ func (l *Loop) wake() {
 func (l *Loop) run() {
 	defer close(l.ended)
 	defer l.file.Close()
+	for !l.rounds() {
+		time.Sleep(collapsed)
+	}
+}
+
+// rounds goes round until the loop is closed. A panic ends that sooner, and every conversation with it, and must not end the
+// program.
+func (l *Loop) rounds() (closed bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			l.collapse(fmt.Errorf("%w: %v", ErrPanic, r))
+		}
+	}()
 	for !l.turn() {
 	}
+	return true
 }
 
 // turn goes round once: what has happened, what is new, what has lasted too long. It returns true when the loop is closed.
@@ -130,46 +150,48 @@ func (l *Loop) turn() (closed bool) {
 	for i := range n {
 		l.handle(int(l.events[i].Fd), l.events[i].Pad, l.events[i].Events)
 	}
-	questions, adopted, parting, closing := l.collect()
-	for _, c := range adopted {
-		l.adopt(c)
+	parting, closing := l.collect()
+	for ; len(l.joining) > 0; l.joining = l.joining[1:] {
+		l.adopt(l.joining[0])
 	}
 	for _, h := range parting {
 		l.part(h)
 	}
 	if closing {
-		l.abort(questions)
+		l.abort(ErrClosing)
 		return true
 	}
 	now := time.Now()
-	for i := range questions {
-		l.open(&questions[i], now)
+	for len(l.opening) > 0 {
+		q := &l.opening[0]
+		l.opening = l.opening[1:]
+		l.open(q, now)
 	}
 	for len(l.timers) > 0 && !l.timers[0].deadline.After(now) {
 		l.expire(l.timers[0])
 	}
-	if len(l.answers) > 0 {
-		l.tell(l.answers)
+	if told := l.answers; len(told) > 0 {
 		l.answers = nil
+		l.tell(told)
 	}
 	return false
 }
 
 // collect takes what others have left.
-func (l *Loop) collect() (questions []Question, adopted []*conn, parting []*Held, closing bool) {
+func (l *Loop) collect() (parting []*Held, closing bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	questions, adopted, parting, closing = l.pending, l.adopted, l.parting, l.closing
+	l.opening, l.joining, parting = l.pending, l.adopted, l.parting
 	clear(l.spare)
 	l.pending, l.adopted, l.parting = l.spare[:0], nil, nil
-	l.spare = questions
-	return questions, adopted, parting, closing
+	l.spare = l.opening
+	return parting, l.closing
 }
 
 // rest waits until something happens, and returns how many events there are.
 func (l *Loop) rest() (n int) {
 	l.mu.Lock()
-	if len(l.pending)+len(l.adopted)+len(l.parting) > 0 || l.closing {
+	if len(l.pending)+len(l.adopted)+len(l.parting)+len(l.answers) > 0 || l.closing {
 		l.mu.Unlock()
 		n, _ = unix.EpollWait(l.epoll, l.events[:], 0)
 		return max(n, 0)
@@ -195,22 +217,40 @@ func (l *Loop) rest() (n int) {
 }
 
 // abort ends every connection, and leaves an answer for each question.
-func (l *Loop) abort(questions []Question) {
+func (l *Loop) abort(why error) {
 	for _, c := range l.conns {
 		if c == nil {
 			continue
 		}
 		if c.stage != holding {
-			l.answers = append(l.answers, Answer{Tag: c.question.Tag, Err: ErrClosing})
+			l.answers = append(l.answers, Answer{Tag: c.question.Tag, Err: why})
 		}
 		l.drop(c)
 	}
-	l.refuse(questions)
+	l.refuse(l.opening, why)
+	l.opening = nil
 }
 
-func (l *Loop) refuse(questions []Question) {
+// collapse ends everything, for the loop to go on with nothing. What was held counts as lost.
+func (l *Loop) collapse(why error) {
+	for _, c := range l.conns {
+		if c != nil && c.held != nil {
+			l.answers = append(l.answers, Answer{Tag: c.question.Tag, Held: c.held, Lost: true})
+		}
+	}
+	for _, c := range l.joining {
+		if !slices.Contains(l.conns, c) {
+			l.answers = append(l.answers, Answer{Tag: c.question.Tag, Held: c.held, Lost: true})
+			unix.Close(c.fd)
+		}
+	}
+	l.abort(why)
+	l.joining, l.timers = nil, nil
+}
+
+func (l *Loop) refuse(questions []Question, why error) {
 	for i := range questions {
-		l.answers = append(l.answers, Answer{Tag: questions[i].Tag, Err: ErrClosing})
+		l.answers = append(l.answers, Answer{Tag: questions[i].Tag, Err: why})
 	}
 }
 
