@@ -341,6 +341,16 @@ func TestNeighbours(t *testing.T) {
 			t.Errorf("%v in %v: %q, want %q", tc.handlers, tc.order, got, tc.want)
 		}
 	}
+	for _, policy := range []answer.AllDown{answer.NoData, answer.ServFail, answer.Fixed} {
+		stanzas[0].rule.Policy.AllDown = policy
+		if got := misfits(stanzas, []plugin.Handler{named("dnssec")}, below); len(got) != 1 {
+			t.Errorf("all_down %v below dnssec: %q", policy, got)
+		}
+	}
+	stanzas[0].rule.Policy.Limit = 0
+	if got := misfits(stanzas, []plugin.Handler{named("dnssec")}, below); len(got) != 0 {
+		t.Errorf("limit off below dnssec: %q", got)
+	}
 	for _, forwarder := range remote {
 		err := needWithin(stanzas, []plugin.Handler{named("cache"), named(forwarder)})
 		if err == nil || !strings.HasPrefix(err.Error(), "Corefile:2 - ") || !strings.Contains(err.Error(), forwarder) {

@@ -53,11 +53,15 @@ func parse(c *caddy.Controller) ([]*parsedStanza, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, n := range slices.Concat(s.zones, s.except) {
-			if at, ok := taken[n]; ok {
-				return nil, fmt.Errorf("%s - Error during parsing: %s stands in two places, here and at %s: want each zone or exempt name once in a server block", s.at, n, at)
+		for i, n := range slices.Concat(s.zones, s.except) {
+			property := ""
+			if i >= len(s.zones) {
+				property = "except"
 			}
-			taken[n] = s.at
+			if at, ok := taken[n]; ok {
+				return nil, s.errorAt(property, "%s stands in two places, here and at %s: want each zone or exempt name once in a server block", n, at)
+			}
+			taken[n] = s.where(property)
 		}
 		stanzas = append(stanzas, s)
 	}
@@ -218,9 +222,13 @@ func (s *parsedStanza) questions() []question {
 
 // errorAt is an error at the line of a property, or of the stanza.
 func (s *parsedStanza) errorAt(property, format string, args ...any) error {
-	at := s.at
+	return fmt.Errorf("%s - Error during parsing: %w", s.where(property), fmt.Errorf(format, args...))
+}
+
+// where is the file and line of a property, or those where the stanza begins.
+func (s *parsedStanza) where(property string) string {
 	if line, ok := s.lines[property]; ok {
-		at = fmt.Sprintf("%s:%d", strings.TrimSuffix(at, at[strings.LastIndexByte(at, ':'):]), line)
+		return fmt.Sprintf("%s:%d", s.at[:strings.LastIndexByte(s.at, ':')], line)
 	}
-	return fmt.Errorf("%s - Error during parsing: %w", at, fmt.Errorf(format, args...))
+	return s.at
 }

@@ -127,6 +127,9 @@ func parseAllDown(s *parsedStanza, c *caddy.Controller, args []string) error {
 	}
 	p.AllDown = answer.Fixed
 	for _, arg := range args {
+		if _, ok := policies[arg]; ok {
+			return c.Errf("all_down %s does not go with other values: want one of serve, nodata and servfail alone, or addresses", arg)
+		}
 		addr, err := netip.ParseAddr(arg)
 		if err != nil || addr.Zone() != "" || addr.Is4In6() || !single(addr) {
 			return c.Errf("all_down %q: want serve, nodata, servfail or addresses%s", arg, suggest(arg, slices.Sorted(maps.Keys(policies))))
@@ -312,7 +315,7 @@ func parseDryRun(s *parsedStanza, _ *caddy.Controller, _ []string) error {
 
 // parseCheck reads a check: its URL and options on the line, and more options, one a line, in a block.
 func parseCheck(s *parsedStanza, c *caddy.Controller, args []string) error {
-	options, err := splitOptions(args[1:])
+	options, err := splitOptions(args[0], args[1:])
 	if err != nil {
 		return c.Errf("check: %v", err)
 	}
@@ -345,13 +348,13 @@ func parseCheck(s *parsedStanza, c *caddy.Controller, args []string) error {
 }
 
 // splitOptions takes apart the options on a check's line. Each has a fixed number of values.
-func splitOptions(words []string) ([]check.Option, error) {
+func splitOptions(url string, words []string) ([]check.Option, error) {
 	var options []check.Option
 	for len(words) > 0 {
 		option := words[0]
 		n, ok := check.Takes(option)
 		if !ok {
-			return nil, fmt.Errorf("unknown option %q", option)
+			return nil, fmt.Errorf("unknown option %q%s", option, suggestOption(url, option))
 		}
 		if n < 0 {
 			return nil, fmt.Errorf("option %s takes all that follows: want it in a block, on a line of its own", option)

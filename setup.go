@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/coredns-multivalue/multivalue/plugin/answer"
-
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
@@ -207,6 +205,4 @@ func misfits(stanzas []*parsedStanza, handlers []plugin.Handler, order []string)
 	return warnings
 }
 
-func samples(s *parsedStanza) bool {
-	return s.rule.Policy.Limit > 0 && s.rule.Policy.AllDown == answer.Serve
-}
+func samples(s *parsedStanza) bool { return s.rule.Policy.Limit > 0 }
