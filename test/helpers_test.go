@@ -59,7 +59,7 @@ func (s *scene) kill(octets ...int) {
 // words are what stands for the particulars of a scene in Corefiles and zones. QUICK makes a stanza that notices within
 // a second; CALM one that comes to its first verdicts as quickly, and after that does not ask again while a test lasts.
 func (s *scene) words() *strings.Replacer {
-	const quick = "interval 300ms 100ms\n timeout 300ms\n within 127.0.0.0/8"
+	const quick = "interval 600ms 100ms\n timeout 600ms\n within 127.0.0.0/8"
 	const calm = "interval 24h 100ms\n timeout 1m\n within 127.0.0.0/8"
 	return strings.NewReplacer(
 		"QUICK", "check http://:"+s.port+"/\n "+quick,

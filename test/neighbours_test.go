@@ -74,7 +74,7 @@ func TestDroppedQueriesStayDropped(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newScene(t)
-			v := s.serve("example.org:0 {\n bind 127.0.0.1\n " + c.plugins + "\n multivalue {\n CALM\n all_down servfail\n }\n}")
+			v := s.serve("example.org:0 {\n bind 127.0.0.1\n prometheus 127.0.0.1:" + freePort(t) + "\n " + c.plugins + "\n multivalue {\n CALM\n all_down servfail\n }\n}")
 			conn, err := dns.Dial("udp", v.addr)
 			if err != nil {
 				t.Fatal(err)
@@ -83,10 +83,13 @@ func TestDroppedQueriesStayDropped(t *testing.T) {
 			for range 5 {
 				pair := []*dns.Msg{query(c.dropped), query(c.answered)}
 				for _, m := range pair {
+					before := metric("coredns_dns_requests_total")
 					if err := conn.WriteMsg(m); err != nil {
 						t.Fatal(err)
 					}
+					s.eventually(func() bool { return metric("coredns_dns_requests_total") > before }, func() string { return "the query is not counted" })
 				}
+				_ = conn.SetReadDeadline(time.Now().Add(patience))
 				// A second answer to the pair before would be read here.
 				m, err := conn.ReadMsg()
 				if err != nil || m.Question[0] != pair[1].Question[0] || m.Id != pair[0].Id && m.Id != pair[1].Id {
