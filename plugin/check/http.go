@@ -273,10 +273,29 @@ func (h *httpCheck) read(br *bufio.Reader, src *source) (*http.Response, error) 
 	n := copy(start[:], seen)
 	response, err := http.ReadResponse(br, h.request)
 	if err != nil {
-		return nil, headFailure(src.err, start[:n])
+		return nil, h.headFailure(src.err, start[:n])
 	}
 	if response.ProtoMajor != 1 {
-		return nil, malformed(start[:n])
+		return nil, h.malformed(start[:n])
 	}
 	return response, nil
+}
+
+// headFailure is for a peer that began to answer with start; ended is why no more could be read, nil if that was not
+// the trouble. What does not even begin like HTTP is malformed, however it ended.
+func (h *httpCheck) headFailure(ended error, start []byte) error {
+	const version = "HTTP/"
+	n := min(len(start), len(version))
+	if ended == nil || string(start[:n]) != version[:n] {
+		return h.malformed(start)
+	}
+	return errors.New("incomplete response: " + words(ended))
+}
+
+// malformed shows what the peer sent instead of HTTP, unless we may have told it a secret, which it may repeat.
+func (h *httpCheck) malformed(start []byte) error {
+	if h.auth != nil || len(h.header) > 0 {
+		return errors.New("malformed response, which is not shown")
+	}
+	return malformed(start)
 }

@@ -1,14 +1,17 @@
 package check_test
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -286,6 +289,58 @@ func TestHeaders(t *testing.T) {
 		}
 		if c.Talk() == nil {
 			t.Errorf("%v is no conversation", tt.lines)
+		}
+	}
+}
+
+// In a body that is coded in a way that was not asked for nothing is found, and nothing is missed: what must not be there may
+// be (B37).
+func TestBodyInAnotherCoding(t *testing.T) {
+	for coding, want := range map[string]string{
+		"br": `coding "br" is not understood`, "GZIP, gzip": `coding "gzip, gzip" is not understood`,
+		"gzip\r\nContent-Encoding: br": `coding "gzip, br" is not understood`, "identity": "", " , Identity": "", "x": `coding "x" is not understood`,
+	} {
+		p := listen(t, "127.0.0.1", answer("HTTP/1.1 200 OK\r\nContent-Encoding: "+coding+"\r\nContent-Length: 6\r\n\r\nneedle"))
+		for _, option := range [][]string{opt("no_body", "hay"), opt("no_body_regex", "hay"), opt("body", "needle"), opt("body_regex", "needle")} {
+			wanted := want
+			if want != "" {
+				wanted = "reading the body: " + want
+			}
+			if got := reason(probe(mustNew(t, "http://", option), p.addr)); got != wanted {
+				t.Errorf("%q, %s: %q, want %q", coding, option[0], got, wanted)
+			}
+		}
+	}
+}
+
+// A peer that says what we told it is not quoted, when that may be a secret: neither by a probe nor by a conversation.
+func TestHTTPKeepsTheSecret(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("probe:hunter2secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const hidden = "malformed response, which is not shown"
+	for _, tt := range []struct {
+		option []string
+		want   string
+	}{
+		{opt("header", "X-Token", "hunter2secret"), hidden},
+		{opt("basic_auth", secret), hidden},
+		{opt("bearer", secret), hidden},
+		{opt("method", "HEAD"), `malformed response "bad token hunter2secret"`}, // which we have not told it
+	} {
+		p := listen(t, "127.0.0.1", func(c net.Conn) {
+			bufio.NewReader(c).ReadString('\n')
+			io.WriteString(c, "bad token hunter2secret\r\n\r\n")
+		})
+		c := mustNew(t, "http://", tt.option)
+		if got := reason(probe(c, p.addr)); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.option[0], got, tt.want)
+		}
+		if talk := c.Talk(); talk != nil {
+			if _, err := talk.Hear([]byte("bad token hunter2secret\r\n\r\n"), io.EOF); reason(err) != tt.want {
+				t.Errorf("%s, by a talk: %q, want %q", tt.option[0], reason(err), tt.want)
+			}
 		}
 	}
 }

@@ -106,12 +106,22 @@ func (c *content) refuse(body []byte, ended error) error {
 
 func (c *content) contained(body []byte) bool { return bytes.Contains(body, []byte(c.text)) }
 
-// decoded undoes compression. A coding that was not asked for is left as it is: the search will not find its text.
+// decoded undoes compression. In a coding that was not asked for nothing can be found, nor be missed.
 func decoded(response *http.Response) (io.Reader, error) {
-	if !strings.EqualFold(response.Header.Get("Content-Encoding"), "gzip") {
-		return response.Body, nil
+	var codings []string
+	for coding := range strings.SplitSeq(strings.Join(response.Header["Content-Encoding"], ","), ",") {
+		if coding = strings.ToLower(strings.TrimSpace(coding)); coding != "" && coding != "identity" {
+			codings = append(codings, coding)
+		}
 	}
-	return gzip.NewReader(response.Body)
+	switch all := strings.Join(codings, ", "); all {
+	case "":
+		return response.Body, nil
+	case "gzip", "x-gzip": // RFC 9110, 8.4.1.3
+		return gzip.NewReader(response.Body)
+	default:
+		return nil, phrase("coding " + quote(all) + " is not understood")
+	}
 }
 
 // A match is what a header must, or must not, be like.

@@ -202,18 +202,7 @@ func responseFailure(err error) error {
 	return errors.New("no response: " + words(err))
 }
 
-// headFailure is for a peer that began to answer with start; ended is why no more could be read, nil if that was not
-// the trouble. What does not even begin like HTTP is malformed, however it ended.
-func headFailure(ended error, start []byte) error {
-	const version = "HTTP/"
-	n := min(len(start), len(version))
-	if ended == nil || string(start[:n]) != version[:n] {
-		return malformed(start)
-	}
-	return errors.New("incomplete response: " + words(ended))
-}
-
-// malformed shows the first line of what the peer sent instead of HTTP.
+// malformed shows the first line of what the peer sent instead of what it should have.
 func malformed(start []byte) error {
 	line, _, _ := strings.Cut(string(start), "\n")
 	return errors.New("malformed response " + quote(strings.TrimRight(line, "\r")))
