@@ -56,19 +56,19 @@ type scheme struct {
 // schemes is all there is to choose from, sorted by name.
 var schemes = []scheme{
 	{"dns", 53, "dns://:53/example.org", slices.Concat(dnsOptions, []string{"tcp"}, socketOptions), newDNS},
-	{"dot", 853, "dot://ns1.example.org/example.org", slices.Concat(dnsOptions, tlsOptions, socketOptions), newDOT},
+	{"dot", 853, "dot://ns1.example.org/example.org", slices.Concat(dnsOptions, tlsOptions, answerOptions, socketOptions), newDOT},
 	{"exec", 0, "exec://:5432", execOptions, newExec},
-	{"grpc", 0, "grpc://:50051", socketOptions, newGRPC},
-	{"grpcs", 0, "grpcs://api.example.org:50051", slices.Concat(tlsOptions, socketOptions), newGRPCS},
-	{"http", 80, "http://:8080/healthz", slices.Concat(ownerOptions, httpOptions, holdOptions, socketOptions), newHTTP},
-	{"https", 443, "https://www.example.org/healthz", slices.Concat(ownerOptions, httpOptions, []string{"alpn"}, tlsOptions, holdOptions, socketOptions), newHTTPS},
+	{"grpc", 0, "grpc://:50051", slices.Concat(answerOptions, socketOptions), newGRPC},
+	{"grpcs", 0, "grpcs://api.example.org:50051", slices.Concat(tlsOptions, answerOptions, socketOptions), newGRPCS},
+	{"http", 80, "http://:8080/healthz", slices.Concat(ownerOptions, httpOptions, holdOptions, answerOptions, socketOptions), newHTTP},
+	{"https", 443, "https://www.example.org/healthz", slices.Concat(ownerOptions, httpOptions, []string{"alpn"}, tlsOptions, holdOptions, answerOptions, socketOptions), newHTTPS},
 	{"icmp", 0, "icmp://", socketOptions, newICMP},
-	{"mysql", 3306, "mysql://:3306", slices.Concat(upgradeOptions, tlsOptions, socketOptions), newMySQL},
-	{"postgres", 5432, "postgres://:5432", slices.Concat(upgradeOptions, tlsOptions, socketOptions), newPostgres},
-	{"redis", 6379, "redis://:6379", slices.Concat(redisOptions, socketOptions), newRedis},
-	{"rediss", 6379, "rediss://cache.example.org:6379", slices.Concat(redisOptions, tlsOptions, socketOptions), newRediss},
+	{"mysql", 3306, "mysql://:3306", slices.Concat(upgradeOptions, tlsOptions, answerOptions, socketOptions), newMySQL},
+	{"postgres", 5432, "postgres://:5432", slices.Concat(upgradeOptions, tlsOptions, answerOptions, socketOptions), newPostgres},
+	{"redis", 6379, "redis://:6379", slices.Concat(redisOptions, answerOptions, socketOptions), newRedis},
+	{"rediss", 6379, "rediss://cache.example.org:6379", slices.Concat(redisOptions, tlsOptions, answerOptions, socketOptions), newRediss},
 	{"tcp", 0, "tcp://:5432", tcpOptions, newTCP},
-	{"tls", 0, "tls://db.example.org:5432", slices.Concat(ownerOptions, []string{"alpn"}, tlsOptions, socketOptions), newTLS},
+	{"tls", 0, "tls://db.example.org:5432", slices.Concat(ownerOptions, []string{"alpn"}, tlsOptions, connectOptions, socketOptions), newTLS},
 }
 
 // everyOptions are the options of every scheme.
@@ -112,7 +112,7 @@ func New(rawURL string, options ...Option) (*Check, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.invert || s.owner || s.dialer.bound() {
+	if s.invert || s.owner || s.dialer.bound() || s.phased() {
 		s.talk = nil // a conversation knows of none of these, for few checks have them: a goroutine asks
 	}
 	if err := s.holds(); err != nil {

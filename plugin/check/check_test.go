@@ -280,9 +280,9 @@ func TestTakes(t *testing.T) {
 		}
 	}
 	for scheme, want := range map[string]string{
-		"HTTP": "basic_auth bearer body body_regex expect_header from header hold host invert method no_body no_body_regex no_header status",
-		"tcp":  "ca cert expect expect_regex expires from hold insecure invert key reset send server_name starttls",
-		"tls":  "alpn ca cert expires from host insecure invert key server_name",
+		"HTTP": "basic_auth bearer body body_regex connect_timeout expect_header first_byte_timeout from header hold host invert method no_body no_body_regex no_header status",
+		"tcp":  "ca cert connect_timeout expect expect_regex expires first_byte_timeout from hold insecure invert key reset send server_name starttls tls_timeout",
+		"tls":  "alpn ca cert connect_timeout expires from host insecure invert key server_name tls_timeout",
 		"ftp":  "",
 	} {
 		if got := strings.Join(check.Options(scheme), " "); got != want {

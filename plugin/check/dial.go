@@ -16,7 +16,8 @@ var socketOptions = []string{"from"}
 
 // A dialer opens sockets to peers. Its zero value lets the kernel choose where from.
 type dialer struct {
-	from4, from6 netip.Addr // the source, invalid where the kernel chooses
+	from4, from6 netip.Addr    // the source, invalid where the kernel chooses
+	limit        time.Duration // of connecting; 0 for none of its own
 }
 
 // setFrom takes one address of each family, for an address can only be asked from one of its own.
@@ -80,6 +81,7 @@ func (d *dialer) dialOver(ctx context.Context, network string, addr netip.AddrPo
 		dialer.LocalAddr = socketAddr(network, source)
 		dialer.Control = latePort
 	}
+	dialer.Timeout = d.limit
 	conn, err = dialer.DialContext(ctx, network, addr.String())
 	if err != nil {
 		return nil, nil, dialFailure(addr.Addr(), source, err)

@@ -53,16 +53,16 @@ func TestFromThatCannotBe(t *testing.T) {
 	}
 }
 
-// What has a source or is inverted is asked by a goroutine, and no connection is kept for it.
+// What has a source or is inverted is asked by a goroutine. The connection of what is to fail is never kept.
 func TestFromAndInvertAreNoTalk(t *testing.T) {
 	for _, line := range [][]string{opt("from", "127.0.0.1"), opt("invert")} {
 		if mustNew(t, "tcp://:1", line).Talk() != nil {
 			t.Errorf("%v is a conversation, which knows nothing of it", line)
 		}
-		_, err := check.New("tcp://:1", options(opt("hold"), line)...)
-		if err == nil || !strings.HasPrefix(err.Error(), "option hold: ") {
-			t.Errorf("%v with hold: %v", line, err)
-		}
+	}
+	_, err := check.New("tcp://:1", options(opt("hold"), opt("invert"))...)
+	if err == nil || !strings.HasSuffix(err.Error(), "and not with invert: leave out one of the two") {
+		t.Errorf("invert with hold: %v", err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 const (
@@ -24,7 +25,8 @@ const (
 // on how the peer's words are spread over packets.
 type dialogue struct {
 	conn  io.ReadWriter
-	tls   *tls.Config // nil if no step begins TLS
+	tls   *tls.Config   // nil if no step begins TLS
+	limit time.Duration // of its handshake
 	sent  [][]byte
 	heard []byte // and not taken by a step yet
 	left  int    // that may be heard
@@ -142,7 +144,7 @@ func (d *dialogue) answer(line []byte) string {
 // startTLS goes on inside TLS. What was heard before is forgotten with it.
 func (d *dialogue) startTLS(ctx context.Context) error {
 	plain := *d
-	client, err := secure(ctx, &announced{Conn: d.conn.(net.Conn), plain: &plain}, d.tls)
+	client, err := secure(ctx, &announced{Conn: d.conn.(net.Conn), plain: &plain}, d.tls, d.limit)
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,15 @@ func newHTTP(s *spec) (probe, error) {
 		return nil, err
 	}
 	s.talk = newTalk(h)
+	h.keeps(s)
 	return h.probe, nil
+}
+
+// keeps lets the check hold, if it is about the head alone.
+func (h *httpCheck) keeps(s *spec) {
+	if s.hold && !h.wantsBody() {
+		s.keep = h.keeping
+	}
 }
 
 func newHTTPS(s *spec) (probe, error) {
@@ -60,9 +68,7 @@ func newHTTPS(s *spec) (probe, error) {
 	if err := h.judgeALPN(s); err != nil {
 		return nil, err
 	}
-	if s.hold && !h.wantsBody() {
-		s.keep = h.keeping
-	}
+	h.keeps(s)
 	return h.probe, nil
 }
 
@@ -115,7 +121,7 @@ func (h *httpCheck) probe(ctx context.Context, addr netip.AddrPort) error {
 	return h.keeping(ctx, addr, func(*net.TCPConn) {})
 }
 
-// keeping keeps a connection in TLS, and none in the clear, which is the talk's to keep.
+// keeping is probe, and keeps the connection of a good answer if the check holds.
 func (h *httpCheck) keeping(ctx context.Context, addr netip.AddrPort, keep func(*net.TCPConn)) error {
 	request, err := h.ask(addr)
 	if err != nil {
@@ -126,29 +132,36 @@ func (h *httpCheck) keeping(ctx context.Context, addr netip.AddrPort, keep func(
 		return err
 	}
 	defer hangUp()
-	if h.tls == nil {
-		_, err := h.exchange(conn, request)
-		return err
-	}
-	client, err := secure(ctx, conn, h.tls)
-	if err != nil {
-		return err
-	}
-	stays, err := h.over(client, request)
+	client, stays, err := h.converse(ctx, conn, request)
 	if stays && err == nil && h.spec.hold {
 		keep(conn.(*net.TCPConn))
 		return nil
 	}
-	client.Close() // says goodbye in TLS; hangUp follows
+	if client != nil {
+		client.Close() // says goodbye in TLS; hangUp follows
+	}
 	return err
+}
+
+// converse asks over a connection, in TLS if the check does, and reports whether it stays.
+func (h *httpCheck) converse(ctx context.Context, conn net.Conn, request *http.Request) (client *tls.Conn, stays bool, err error) {
+	if h.tls == nil {
+		stays, err = h.exchange(hasten(conn, h.spec.firstByte), request)
+		return nil, stays, err
+	}
+	if client, err = secure(ctx, conn, h.tls, h.spec.tls.limit); err != nil {
+		return nil, false, err
+	}
+	stays, err = h.over(client, request)
+	return client, stays, err
 }
 
 // over asks in TLS, and reports whether the connection stays.
 func (h *httpCheck) over(client *tls.Conn, request *http.Request) (stays bool, err error) {
 	if client.ConnectionState().NegotiatedProtocol == overHTTP2 {
-		return false, h.exchangeHTTP2(client, request)
+		return false, h.exchangeHTTP2(hasten(client, h.spec.firstByte), request)
 	}
-	return h.exchange(client, request)
+	return h.exchange(hasten(client, h.spec.firstByte), request)
 }
 
 // ask is the question for one address.

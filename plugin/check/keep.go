@@ -2,7 +2,7 @@ package check
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 )
@@ -11,7 +11,9 @@ import (
 // it, not even goodbye in TLS, which the peer would take for the end.
 type keeping func(ctx context.Context, addr netip.AddrPort, keep func(*net.TCPConn)) error
 
-var errHold = errors.New("goes with a check of the connection or of the head of a response alone: leave out hold, or the other options")
+// unheld are options of a check that cannot hold: after those about a body or a dialogue nobody knows what is still to come on
+// the connection, and the others are no question to one server alone, or mean that it fails.
+var unheld = []string{"host", "body", "body_regex", "no_body", "no_body_regex", "send", "expect", "expect_regex", "starttls", "reset", "invert"}
 
 // holdOptions are those of the schemes whose connection can be kept.
 var holdOptions = []string{"hold"}
@@ -36,8 +38,10 @@ func (c *Check) ProbeKeeping(ctx context.Context, addr netip.AddrPort, keep func
 
 // holds says whether the check can hold as it is.
 func (s *spec) holds() error {
-	if s.hold && (s.talk == nil && s.keep == nil || s.invert || s.owner) {
-		return s.wrong("hold", errHold)
+	for _, name := range unheld {
+		if s.hold && s.has(name) {
+			return s.wrong("hold", fmt.Errorf("goes with a check of the connection or of the head of a response alone, and not with %s: leave out one of the two", name))
+		}
 	}
 	return nil
 }

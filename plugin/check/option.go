@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -73,6 +74,9 @@ var options = []option{
 	{name: "key", args: "FILE", set: setKey},
 	{name: "alpn", args: "NAME[,NAME]", set: setALPN},
 	{name: "expires", args: "DURATION", set: setExpires},
+	{name: "connect_timeout", args: "DURATION", set: setConnectTimeout},
+	{name: "tls_timeout", args: "DURATION", set: setTLSTimeout},
+	{name: "first_byte_timeout", args: "DURATION", set: setFirstByteTimeout},
 	{name: "from", args: "ADDRESS", many: true, set: setFrom},
 	{name: "invert", set: setInvert},
 	{name: "command", args: "PROGRAM [ARG...]", rest: true, set: setCommand}, // the last, for nothing tells where its values end
@@ -89,6 +93,8 @@ type settings struct {
 	invert bool
 	owner  bool    // the host is the record's owner
 	given  []given // in the order of the canonical text
+
+	firstByte time.Duration // how long a peer may take to begin to answer; 0 for no bound of its own
 
 	dns  dnsSettings
 	role string // of a Redis; "" for any

@@ -83,11 +83,11 @@ func TestProtocolsRefused(t *testing.T) {
 		{"dns:///a", [][]string{opt("answer", "")}, 0, "option answer: the expression is empty, and would match every record"},
 		{"dot:///a", nil, -1, "dot without a host cannot tell whose certificate is right: name a host, as in dot://www.example.org, " +
 			"or add server_name NAME or insecure"},
-		{"dot://h/a", [][]string{opt("tcp")}, 0, "option tcp is for dns: dot takes answer, authoritative, ca, cert, expires, from, insecure, invert, key, rcode, server_name"},
+		{"dot://h/a", [][]string{opt("tcp")}, 0, "option tcp is for dns: dot takes answer, authoritative, ca, cert, connect_timeout, expires, first_byte_timeout, from, insecure, invert, key, rcode, server_name, tls_timeout"},
 		{"grpc://:1/my.Service/Method", nil, -1, `path "/my.Service/Method" is not the name of one service: write grpc://:50051/my.Service`},
 		{"grpc://:1/%ff", nil, -1, `path "/%ff" is not the name of one service: write grpc://:50051/my.Service`},
 		{"grpc://:1?service=x", nil, -1, "grpc takes no query: write grpc://:50051"},
-		{"grpc://:1", [][]string{opt("insecure")}, 0, "option insecure is for " + withTLS + ": grpc takes from, invert"},
+		{"grpc://:1", [][]string{opt("insecure")}, 0, "option insecure is for " + withTLS + ": grpc takes connect_timeout, first_byte_timeout, from, invert"},
 		{"grpcs://:1", nil, -1, "grpcs without a host cannot tell whose certificate is right: name a host, as in grpcs://www.example.org:1, " +
 			"or add server_name NAME or insecure"},
 		{"icmp://:7", nil, -1, "icmp has no ports: write icmp://"},
@@ -108,7 +108,7 @@ func TestProtocolsRefused(t *testing.T) {
 		{"redis:///0", nil, -1, "redis takes no path and no query: write redis://:6379"},
 		{"redis://:1?x", nil, -1, "redis takes no path and no query: write redis://:6379"},
 		{"redis://", [][]string{opt("role", "slave")}, 0, `option role: "slave" is neither master nor replica`},
-		{"redis://", [][]string{opt("insecure")}, 0, "option insecure is for " + withTLS + ": redis takes from, invert, role"},
+		{"redis://", [][]string{opt("insecure")}, 0, "option insecure is for " + withTLS + ": redis takes connect_timeout, first_byte_timeout, from, invert, role"},
 		{"rediss://", nil, -1, "rediss without a host cannot tell whose certificate is right: name a host, as in rediss://www.example.org, " +
 			"or add server_name NAME or insecure"},
 		{"postgres:///template1", nil, -1, "postgres takes no path and no query: write postgres://:5432"},
@@ -117,7 +117,7 @@ func TestProtocolsRefused(t *testing.T) {
 			"as in postgres://db.example.org:5432, or add server_name NAME or insecure"},
 		{"postgres://", [][]string{opt("from", "192.0.2.1"), opt("insecure")}, 1, "option insecure: means nothing without the option starttls"},
 		{"mysql://", [][]string{opt("server_name", "db.example.org")}, 0, "option server_name: means nothing without the option starttls"},
-		{"mysql://", [][]string{opt("role", "master")}, 0, "option role is for redis, rediss: mysql takes ca, cert, expires, from, insecure, invert, key, server_name, starttls"},
+		{"mysql://", [][]string{opt("role", "master")}, 0, "option role is for redis, rediss: mysql takes ca, cert, connect_timeout, expires, first_byte_timeout, from, insecure, invert, key, server_name, starttls, tls_timeout"},
 		{"mysql://:3306/db", nil, -1, "mysql takes no path and no query: write mysql://:3306"},
 	} {
 		c, err := check.New(tt.url, options(tt.lines...)...)

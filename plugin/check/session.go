@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // A session is a conversation over one connection, in a protocol of our own hand: bounded, and with a failure in
@@ -20,6 +21,8 @@ type session struct {
 	peer netip.AddrPort
 	in   *bufio.Reader
 	src  *source
+
+	handshake, firstByte time.Duration // may take no longer than this, 0 for no bound of its own
 }
 
 // converse makes a probe of what is said over a connection, in TLS from the start if config is not nil.
@@ -32,7 +35,7 @@ func (s *spec) converse(config *tls.Config, say func(context.Context, *session) 
 		defer hangUp()
 		in := readers.Get().(*bufio.Reader)
 		defer readers.Put(in)
-		x := &session{conn: conn, peer: addr, in: in}
+		x := &session{conn: conn, peer: addr, in: in, handshake: s.tls.limit, firstByte: s.firstByte}
 		defer func() { x.conn.Close() }() // says goodbye in TLS; hangUp follows
 		x.listen()
 		if config != nil {
@@ -45,7 +48,7 @@ func (s *spec) converse(config *tls.Config, say func(context.Context, *session) 
 }
 
 func (x *session) listen() {
-	x.src = &source{r: x.conn, left: responseLimit}
+	x.src = &source{r: hasten(x.conn, x.firstByte), left: responseLimit}
 	x.in.Reset(x.src)
 }
 
@@ -54,7 +57,7 @@ func (x *session) secure(ctx context.Context, config *tls.Config) error {
 	if x.in.Buffered() > 0 {
 		return errors.New("tls handshake: the peer spoke in the clear first")
 	}
-	client, err := secure(ctx, x.conn, config)
+	client, err := secure(ctx, x.conn, config, x.handshake)
 	if err != nil {
 		return err
 	}

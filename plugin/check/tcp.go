@@ -25,10 +25,13 @@ func newTCP(s *spec) (probe, error) {
 			return nil, s.wrong(name, errors.New("needs the step starttls beside it"))
 		}
 	}
-	if len(s.steps) == 0 && !s.reset {
-		s.talk = newTalk(nil)
+	if s.firstByte > 0 && len(s.steps) == 0 {
+		return nil, s.wrong("first_byte_timeout", errors.New("needs a step beside it, such as expect TEXT: without one the peer has nothing to say"))
 	}
 	c := &tcpCheck{spec: s}
+	if len(s.steps) == 0 && !s.reset {
+		s.talk, s.keep = newTalk(nil), c.keeping
+	}
 	return c.probe, nil
 }
 
@@ -62,9 +65,20 @@ func (c *tcpCheck) probe(ctx context.Context, addr netip.AddrPort) error {
 	return err
 }
 
+// keeping is probe for a check of the connection alone, which leaves it to be kept.
+func (c *tcpCheck) keeping(ctx context.Context, addr netip.AddrPort, keep func(*net.TCPConn)) error {
+	conn, hangUp, err := c.spec.dialer.dial(ctx, addr)
+	if err != nil {
+		return err
+	}
+	defer hangUp()
+	keep(conn.(*net.TCPConn))
+	return nil
+}
+
 // hold holds the dialogue.
 func (c *tcpCheck) hold(ctx context.Context, conn net.Conn) error {
-	d := &dialogue{conn: conn, tls: c.tls, left: responseLimit}
+	d := &dialogue{conn: hasten(conn, c.spec.firstByte), tls: c.tls, limit: c.spec.tls.limit, left: responseLimit}
 	err := d.hold(ctx, c.spec.steps)
 	if client, ok := d.conn.(*tls.Conn); ok && !c.spec.reset {
 		_ = client.CloseWrite() // says goodbye in TLS
@@ -85,4 +99,4 @@ func takeLeave(conn net.Conn, reset bool) {
 }
 
 // tcpOptions are the options of tcp.
-var tcpOptions = slices.Concat(stepOptions, []string{"reset"}, tlsOptions, holdOptions, socketOptions)
+var tcpOptions = slices.Concat(stepOptions, []string{"reset"}, tlsOptions, holdOptions, answerOptions, socketOptions)

@@ -12,7 +12,7 @@ import (
 )
 
 // tlsOptions are the options of every scheme that speaks TLS.
-var tlsOptions = []string{"server_name", "insecure", "ca", "cert", "key", "expires"}
+var tlsOptions = []string{"server_name", "insecure", "ca", "cert", "key", "expires", "tls_timeout"}
 
 // tlsSettings is what they come to.
 type tlsSettings struct {
@@ -22,6 +22,7 @@ type tlsSettings struct {
 	cert, key  []byte         // PEM, both or neither
 	expires    time.Duration  // how long the certificate must be good for
 	alpn       []string       // nil: what the scheme speaks
+	limit      time.Duration  // of the handshake; 0 for none of its own
 	unasked    bool           // what a peer speaks that does not negotiate is among alpn
 }
 
@@ -109,8 +110,13 @@ func (s *spec) clientCertificate() ([]tls.Certificate, error) {
 	return []tls.Certificate{pair}, nil
 }
 
-// secure speaks TLS over conn.
-func secure(ctx context.Context, conn net.Conn, config *tls.Config) (*tls.Conn, error) {
+// secure speaks TLS over conn. The handshake may take as long as limit, if that is not 0.
+func secure(ctx context.Context, conn net.Conn, config *tls.Config, limit time.Duration) (*tls.Conn, error) {
+	if limit > 0 {
+		bounded, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		ctx = bounded
+	}
 	client := tls.Client(conn, config)
 	if err := client.HandshakeContext(ctx); err != nil {
 		return nil, tlsFailure(err, config.ServerName)

@@ -36,7 +36,7 @@ func (s *spec) shakeHands(ctx context.Context, addr netip.AddrPort, config *tls.
 	}
 	defer hangUp()
 	var asked bool
-	client, err := secure(ctx, conn, noting(config, &asked))
+	client, err := secure(ctx, conn, noting(config, &asked), s.tls.limit)
 	if err != nil {
 		return err
 	}

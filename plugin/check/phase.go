@@ -1,0 +1,78 @@
+package check
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// The time-out of a probe bounds it as a whole. These bound a part of it, and so tell apart a peer that is far away from one
+// that is slow.
+var (
+	connectOptions = []string{"connect_timeout"} // and tlsOptions has that of the handshake
+	answerOptions  = []string{"connect_timeout", "first_byte_timeout"}
+)
+
+func setConnectTimeout(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	return setPhase(&s.dialer.limit, v[0])
+}
+
+func setTLSTimeout(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	return setPhase(&s.tls.limit, v[0])
+}
+
+func setFirstByteTimeout(s *settings, v []string) (shown []string, hidden []byte, err error) {
+	return setPhase(&s.firstByte, v[0])
+}
+
+// phaseMost is no shorter than any time-out of a probe.
+const phaseMost = 24 * time.Hour
+
+func setPhase(to *time.Duration, text string) (shown []string, hidden []byte, err error) {
+	d, err := time.ParseDuration(text)
+	if seconds, failed := strconv.ParseUint(text, 10, 32); failed == nil {
+		d, err = time.Duration(seconds)*time.Second, nil
+	}
+	if err != nil || d < time.Millisecond || d > phaseMost {
+		return nil, nil, fmt.Errorf("%s is no duration from 1ms to %s: write one such as 500ms", quote(text), phaseMost)
+	}
+	*to = d
+	return []string{d.String()}, nil, nil
+}
+
+// phased reports whether a part of the probe has a bound of its own.
+func (s *settings) phased() bool {
+	return slices.ContainsFunc([]time.Duration{s.dialer.limit, s.tls.limit, s.firstByte}, func(d time.Duration) bool { return d > 0 })
+}
+
+// hasten bounds how long the peer of a connection may take to say something, unless limit is 0.
+func hasten(conn net.Conn, limit time.Duration) net.Conn {
+	if limit == 0 {
+		return conn
+	}
+	return &hastened{Conn: conn, limit: limit}
+}
+
+// A hastened is a connection whose peer has to begin in time, from when it is listened to.
+type hastened struct {
+	net.Conn
+	limit time.Duration
+	begun bool
+}
+
+// Read is that of a [net.Conn].
+func (a *hastened) Read(p []byte) (n int, err error) {
+	if a.begun {
+		return a.Conn.Read(p)
+	}
+	if err := a.SetReadDeadline(time.Now().Add(a.limit)); err != nil {
+		return 0, err
+	}
+	if n, err = a.Conn.Read(p); n > 0 {
+		a.begun = true
+		_ = a.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}

@@ -1,0 +1,127 @@
+package check_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/check"
+)
+
+// Each part of a probe can have a bound of its own, and the reason says which part ran out of time, long before the whole
+// does (B39).
+func TestPhases(t *testing.T) {
+	silent := listen(t, "127.0.0.1", hold).addr
+	black := full(t)
+	cert, _ := sign(t, template("www.example.org"), nil)
+	dumb := listen(t, "127.0.0.1", overTLS(&tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}}, hold)).addr
+	connect, handshake, first := opt("connect_timeout", "100ms"), opt("tls_timeout", "200ms"), opt("first_byte_timeout", "200ms")
+	insecure, old := opt("insecure"), opt("alpn", "http/1.1")
+	greeted := [][]string{opt("expect", "220")}
+	for _, tt := range []struct {
+		url   string
+		lines [][]string
+		addr  netip.AddrPort
+		want  string
+	}{
+		{"tcp://:1", [][]string{connect}, black, "connect: timed out"},
+		{"http://", [][]string{connect}, black, "connect: timed out"},
+		{"https://", [][]string{connect, insecure}, black, "connect: timed out"},
+		{"tls://:1", [][]string{connect, insecure}, black, "connect: timed out"},
+		{"redis://", [][]string{connect}, black, "connect: timed out"},
+		{"dot:///example.org", [][]string{connect, insecure}, black, "connect: timed out"},
+		{"tls://:1", [][]string{handshake, insecure}, silent, "tls handshake: timed out"},
+		{"https://", [][]string{handshake, insecure}, silent, "tls handshake: timed out"},
+		{"grpcs://:1", [][]string{handshake, insecure}, silent, "tls handshake: timed out"},
+		{"rediss://", [][]string{handshake, insecure}, silent, "tls handshake: timed out"},
+		{"dot:///example.org", [][]string{handshake, insecure}, silent, "tls handshake: timed out"},
+		{"http://", [][]string{first}, silent, "no response: timed out"},
+		{"redis://", [][]string{first}, silent, "no response: timed out"},
+		{"postgres://", [][]string{first}, silent, "no response: timed out"},
+		{"mysql://", [][]string{first}, silent, "no response: timed out"},
+		{"grpc://:1", [][]string{first}, silent, "no response: timed out"},
+		{"tcp://:1", append(greeted, first), silent, `step 1, expect "220": timed out`},
+		{"https://", [][]string{first, insecure}, dumb, "no response: timed out"},
+		{"https://", [][]string{first, insecure, old}, dumb, "no response: timed out"},
+	} {
+		t.Run(strings.TrimSuffix(tt.url, "://")+" "+tt.want, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour) // in all: only a bound of its own ends it before the test does
+			defer cancel()
+			defer time.AfterFunc(patient, cancel).Stop()
+			if got := reason(mustNew(t, tt.url, tt.lines...).Probe(ctx, tt.addr)); got != tt.want {
+				t.Errorf("%v: %q, want %q", tt.lines, got, tt.want)
+			}
+		})
+	}
+}
+
+// A peer that has begun in time may take as long as there is in all.
+func TestFirstByteIsTheFirst(t *testing.T) {
+	p := listen(t, "127.0.0.1", func(conn net.Conn) {
+		bufio.NewReader(conn).ReadString('\n')
+		for _, part := range []string{"H", "TTP/1.1 200 OK\r\n", "Content-Length: 0\r\n", "\r\n"} {
+			io.WriteString(conn, part)
+			time.Sleep(600 * time.Millisecond)
+		}
+	})
+	if got := reason(probe(mustNew(t, "http://", opt("first_byte_timeout", "1500ms")), p.addr)); got != "" {
+		t.Errorf("a peer that begins at once, and goes on slowly: %q", got)
+	}
+}
+
+func TestPhaseOptions(t *testing.T) {
+	for text, want := range map[string]string{"2": "2s", "2s": "2s", "1500ms": "1.5s"} {
+		if got := mustNew(t, "tcp://:1", opt("connect_timeout", text)).String(); got != "tcp://:1 connect_timeout "+want {
+			t.Errorf("%s: %q", text, got)
+		}
+	}
+	for _, tt := range []struct {
+		url   string
+		lines [][]string
+		want  string
+	}{
+		{"tcp://:1", [][]string{opt("connect_timeout", "0")}, `option connect_timeout: "0" is no duration from 1ms to 24h0m0s: write one such as 500ms`},
+		{"tcp://:1", [][]string{opt("connect_timeout", "25h")}, `option connect_timeout: "25h" is no duration`},
+		{"tcp://:1", [][]string{opt("connect_timeout", "soon")}, `option connect_timeout: "soon" is no duration`},
+		{"tcp://:1", [][]string{opt("first_byte_timeout", "1s")}, "option first_byte_timeout: needs a step beside it"},
+		{"tcp://:1", [][]string{opt("tls_timeout", "1s")}, "option tls_timeout: needs the step starttls beside it"},
+		{"postgres://", [][]string{opt("tls_timeout", "1s")}, "option tls_timeout: means nothing without the option starttls"},
+		{"http://", [][]string{opt("tls_timeout", "1s")}, "option tls_timeout is for dot, grpcs, https"},
+		{"tls://h:1", [][]string{opt("first_byte_timeout", "1s")}, "option first_byte_timeout is for dot, grpc"},
+		{"icmp:", [][]string{opt("connect_timeout", "1s")}, "option connect_timeout is for dot, grpc"},
+	} {
+		if _, err := check.New(tt.url, options(tt.lines...)...); err == nil || !strings.HasPrefix(err.Error(), tt.want) {
+			t.Errorf("%s %v: %v, want %s", tt.url, tt.lines, err, tt.want)
+		}
+	}
+	if mustNew(t, "http://", opt("connect_timeout", "1s")).Talk() != nil {
+		t.Error("a check with a bound on connecting is a conversation, and those know of none")
+	}
+}
+
+// Whatever keeps a check from being a conversation, its connection can be held, but for what leaves it in a state that nobody
+// knows (B53).
+func TestHoldWithoutTalk(t *testing.T) {
+	p := listen(t, "127.0.0.1", func(conn net.Conn) {
+		bufio.NewReader(conn).ReadString('\n')
+		fmt.Fprint(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		hold(conn)
+	})
+	for _, lines := range [][][]string{{opt("from", "127.0.0.1")}, {opt("connect_timeout", "1m")}} {
+		for _, url := range []string{"http://", "tcp://:1"} {
+			c := mustNew(t, url, append(lines, opt("hold"))...)
+			kept := 0
+			if err := c.ProbeKeeping(t.Context(), p.addr, func(*net.TCPConn) { kept++ }); err != nil || kept != 1 || c.Talk() != nil || !c.Hold() {
+				t.Errorf("%s: %v, kept %d times", c, err, kept)
+			}
+		}
+	}
+}
