@@ -117,6 +117,7 @@ func TestICMP(t *testing.T) {
 		}
 		sysctl(t, "net/ipv4/icmp_echo_ignore_all", "1")
 		expect(kind, c, "127.0.0.1", brief, "no response: timed out")
+		expect(kind, mustNew(t, "icmp:", opt("invert")), "127.0.0.1", brief, "")
 		sysctl(t, "net/ipv4/icmp_echo_ignore_all", "0")
 		expect(kind, mustNew(t, "icmp:", opt("from", "192.0.2.2")), "192.0.2.1", patient, "")
 		expect(kind, mustNew(t, "icmp:", opt("from", "192.0.2.2")), "::1", patient, "could not ask: from 192.0.2.2 is of another family than the target")

@@ -65,15 +65,6 @@ func lookFor(t *testing.T, name string) string {
 	return ""
 }
 
-// lacking skips the test for want of something, which is a failure in CI.
-func lacking(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal(what)
-	}
-	t.Skip(what)
-}
-
 // newServer makes the place for a server to run in.
 func newServer(t *testing.T) *server {
 	t.Helper()
