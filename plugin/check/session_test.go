@@ -72,7 +72,7 @@ func goodDNS(conn net.Conn) string {
 // say sends text, without waiting for a question, and listens until the other side has enough.
 func say(text string) func(net.Conn) {
 	return func(conn net.Conn) {
-		fmt.Fprint(conn, text)
+		io.WriteString(conn, text)
 		hold(conn)
 	}
 }

@@ -310,7 +310,7 @@ func TestStallsInEveryScheme(t *testing.T) {
 			addr := listen(t, "127.0.0.1", peer).addr
 			return func(limit time.Duration) error { return probeFor(c, addr, limit) }
 		}
-		t.Run(w.scheme(), func(t *testing.T) {
+		t.Run(w.name(), func(t *testing.T) {
 			patiently(t, brief, "(step 4, starttls: )?tls handshake: timed out", ask(w.first(hold)))
 			if w.scheme() != "tls" {
 				patiently(t, brief, `(no response|step 5, expect "250"): timed out`, ask(w.serve(config, hold)))

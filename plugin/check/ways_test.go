@@ -27,18 +27,22 @@ const www = "www.example.org"
 
 // ways has each scheme, and each twice that may go over to TLS.
 func ways(tb testing.TB) []way {
-	question := func(query []byte) [][]byte { return [][]byte{reply(tb, query, nil)} }
+	reply := func(query []byte) [][]byte {
+		query[2] |= 0x80 // the question, called a reply
+		return [][]byte{query}
+	}
+	stream := func(conn net.Conn) { say(goodDNS(conn))(conn) }
 	here := netip.MustParseAddr("127.0.0.1")
 	return []way{
-		{url: "dns:///a.example", addr: listenUDP(tb, "127.0.0.1", question)},
-		{url: "dns:///a.example", lines: [][]string{opt("tcp")}, good: streamDNS(tb, nil)},
-		{url: "dot://HOST/a.example", good: streamDNS(tb, nil), tls: true},
+		{url: "dns:///a.example", addr: listenUDP(tb, "127.0.0.1", reply)},
+		{url: "dns:///a.example", lines: [][]string{opt("tcp")}, good: stream},
+		{url: "dot://HOST/a.example", good: stream, tls: true},
 		{url: "exec://:1", lines: [][]string{opt("command", "/bin/sh", "-c", "test $2 != 1", "sh")},
 			addr: netip.AddrPortFrom(here, 2), dead: netip.AddrPortFrom(here, 1)},
 		{url: "grpc://:1", good: say(goodGRPC())},
 		{url: "grpcs://HOST:1", good: say(goodGRPC()), tls: true},
-		{url: "http://", good: answer(ok)},
-		{url: "https://HOST/", good: answer(ok), tls: true},
+		{url: "http://", good: lean},
+		{url: "https://HOST/", good: lean, tls: true},
 		{url: "icmp:", addr: netip.AddrPortFrom(here, 0)},
 		{url: "mysql://", good: say(goodMySQL)},
 		{url: "mysql://HOST", lines: [][]string{opt("starttls")}, good: say(goodLogin), tls: true,
@@ -109,4 +113,15 @@ func (w way) peer(tb testing.TB, config *tls.Config) *peer {
 func (w way) scheme() string {
 	scheme, _, _ := strings.Cut(w.url, ":")
 	return scheme
+}
+
+// name is the scheme, and what the way does differently from another of it.
+func (w way) name() string {
+	name := w.scheme()
+	for _, line := range w.lines {
+		if line[0] == "starttls" || line[0] == "tcp" {
+			name += " " + line[0]
+		}
+	}
+	return name
 }
