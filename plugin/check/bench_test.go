@@ -15,7 +15,9 @@ import (
 )
 
 func benchmark(b *testing.B, url string, serve func(net.Conn), lines ...[]string) {
-	benchmarkAt(b, mustNew(b, url, lines...), listen(b, "127.0.0.1", serve).addr)
+	m := new(meter)
+	benchmarkAt(b, mustNew(b, url, lines...), listen(b, "127.0.0.1", m.on(serve)).addr)
+	m.report(b)
 }
 
 func benchmarkAt(b *testing.B, c *check.Check, addr netip.AddrPort) {
@@ -77,14 +79,19 @@ func BenchmarkProbeHTTPS(b *testing.B) {
 
 // BenchmarkProbeHTTP2 is against the server of net/http, whose work is counted too.
 func BenchmarkProbeHTTP2(b *testing.B) {
-	addr := serveHTTP2(b, func(http.ResponseWriter, *http.Request) {})
-	benchmarkAt(b, mustNew(b, "https://www.example.org/", opt("insecure")), addr)
+	benchmarkHTTP2(b, opt("insecure"))
 }
 
 // BenchmarkProbeHTTP1OverTLS is the same server without HTTP/2.
 func BenchmarkProbeHTTP1OverTLS(b *testing.B) {
-	addr := serveHTTP2(b, func(http.ResponseWriter, *http.Request) {})
-	benchmarkAt(b, mustNew(b, "https://www.example.org/", opt("insecure"), opt("alpn", "http/1.1")), addr)
+	benchmarkHTTP2(b, opt("insecure"), opt("alpn", "http/1.1"))
+}
+
+func benchmarkHTTP2(b *testing.B, lines ...[]string) {
+	m := new(meter)
+	addr := serveMetered(b, func(http.ResponseWriter, *http.Request) {}, m)
+	benchmarkAt(b, mustNew(b, "https://www.example.org/", lines...), addr)
+	m.report(b)
 }
 
 func BenchmarkProbeHTTPBearer(b *testing.B) {
@@ -120,7 +127,11 @@ func BenchmarkProbeNetHTTP(b *testing.B) {
 
 // lean answers with as little work as it can, for its allocations are counted too.
 func lean(conn net.Conn) {
-	if _, err := conn.Read(make([]byte, 1024)); err == nil {
+	buf := make([]byte, 1024)
+	if _, err := conn.Read(buf); err == nil {
 		io.WriteString(conn, ok)
+	}
+	for err := error(nil); err == nil; { // to the end, which the meter counts too
+		_, err = conn.Read(buf)
 	}
 }

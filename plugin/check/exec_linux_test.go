@@ -353,5 +353,5 @@ func pids(t *testing.T, dir string) (all []int) {
 }
 
 func BenchmarkProbeExec(b *testing.B) {
-	benchmarkCheck(b, mustNew(b, "exec://:1", opt("command", "/bin/true")), execAt)
+	benchmarkAt(b, mustNew(b, "exec://:1", opt("command", "/bin/true")), execAt)
 }

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -42,15 +43,28 @@ func serveGRPC(t *testing.T, service grpc_health_v1.HealthServer, options ...grp
 	return l.Addr().(*net.TCPAddr).AddrPort()
 }
 
-// grpcServer, in the environment, makes the test binary a server of grpc-go at that address, until it is killed.
-const grpcServer = "CHECK_TEST_GRPC"
+// In the environment, grpcServer makes the test binary a server of grpc-go at that address, until it is killed. It takes
+// grpcCrowd connections at a time. With grpcFiles it speaks TLS, with the certificate that stands in that directory by then.
+const (
+	grpcServer = "CHECK_TEST_GRPC"
+	grpcFiles  = "CHECK_TEST_GRPC_FILES"
+	grpcCrowd  = 4
+)
 
 func serveGRPCAlone() {
 	l, err := net.Listen("tcp", os.Getenv(grpcServer))
 	if err != nil {
 		panic(err)
 	}
-	s := grpc.NewServer()
+	l = netutil.LimitListener(l, grpcCrowd)
+	var options []grpc.ServerOption
+	if dir := os.Getenv(grpcFiles); dir != "" {
+		options = append(options, grpc.Creds(credentials.NewTLS(&tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair(dir+"/server.crt", dir+"/server.key")
+			return &pair, err
+		}})))
+	}
+	s := grpc.NewServer(options...)
 	grpc_health_v1.RegisterHealthServer(s, health.NewServer())
 	panic(s.Serve(l))
 }

@@ -19,7 +19,12 @@ import (
 
 // serveHTTP2 is the server of net/http, which speaks both versions over TLS.
 func serveHTTP2(tb testing.TB, handler http.HandlerFunc) netip.AddrPort {
+	return serveMetered(tb, handler, new(meter))
+}
+
+func serveMetered(tb testing.TB, handler http.HandlerFunc, m *meter) netip.AddrPort {
 	s := httptest.NewUnstartedServer(handler)
+	s.Listener = meteredListener{s.Listener, m}
 	s.EnableHTTP2, s.TLS = true, &tls.Config{NextProtos: []string{"h2", "http/1.1"}}
 	s.StartTLS()
 	tb.Cleanup(s.Close)

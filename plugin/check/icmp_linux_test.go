@@ -1,11 +1,14 @@
 package check_test
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -117,6 +120,8 @@ func TestICMP(t *testing.T) {
 		}
 		sysctl(t, "net/ipv4/icmp_echo_ignore_all", "1")
 		expect(kind, c, "127.0.0.1", brief, "no response: timed out")
+		expect(kind, mustNew(t, "icmp:", opt("invert")), "127.0.0.1", brief, "")
+		cancelled(t, kind, c, at("127.0.0.1"))
 		sysctl(t, "net/ipv4/icmp_echo_ignore_all", "0")
 		expect(kind, mustNew(t, "icmp:", opt("from", "192.0.2.2")), "192.0.2.1", patient, "")
 		expect(kind, mustNew(t, "icmp:", opt("from", "192.0.2.2")), "::1", patient, "could not ask: from 192.0.2.2 is of another family than the target")
@@ -139,6 +144,41 @@ func TestICMP(t *testing.T) {
 		every("datagrams")
 		expect("datagrams", c, "203.0.113.1", patient, "request not sent: network unreachable")
 	})
+}
+
+// cancelled ends an echo that waits for its reply, by what the kernel counts of them.
+func cancelled(t *testing.T, kind string, c *check.Check, addr netip.AddrPort) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	before, done := echoes(t), make(chan error, 1)
+	go func() { done <- c.Probe(ctx, addr) }()
+	if !wait(func() bool { return echoes(t) > before }) {
+		t.Errorf("%s: no echo goes out", kind)
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, check.ErrAbstain) || reason(err) != "could not ask: cancelled" {
+		t.Errorf("%s, cancelled: %v", kind, err)
+	}
+}
+
+// echoes is how many requests for one have come in.
+func echoes(t *testing.T) (n int) {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/net/snmp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names, values []string
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "Icmp:"); ok {
+			names, values = values, strings.Fields(rest)
+		}
+	}
+	n, err = strconv.Atoi(values[slices.Index(names, "InEchos")])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // echoForgery is a reply that is like the right one, but for something.

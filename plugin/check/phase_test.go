@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -15,51 +14,16 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
-// Each part of a probe can have a bound of its own, and the reason says which part ran out of time, long before the whole
-// does (B39).
-func TestPhases(t *testing.T) {
-	silent := listen(t, "127.0.0.1", hold).addr
-	black := full(t)
+// What TestEveryOptionOfEveryScheme shows of the others holds for HTTP/2.
+func TestFirstByteOverHTTP2(t *testing.T) {
 	cert, _ := sign(t, template("www.example.org"), nil)
-	dumb := listen(t, "127.0.0.1", overTLS(&tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}}, hold)).addr
-	connect, handshake, first := opt("connect_timeout", "100ms"), opt("tls_timeout", "200ms"), opt("first_byte_timeout", "200ms")
-	insecure, old := opt("insecure"), opt("alpn", "http/1.1")
-	greeted := [][]string{opt("expect", "220")}
-	for _, tt := range []struct {
-		url   string
-		lines [][]string
-		addr  netip.AddrPort
-		want  string
-	}{
-		{"tcp://:1", [][]string{connect}, black, "connect: timed out"},
-		{"http://", [][]string{connect}, black, "connect: timed out"},
-		{"https://", [][]string{connect, insecure}, black, "connect: timed out"},
-		{"tls://:1", [][]string{connect, insecure}, black, "connect: timed out"},
-		{"redis://", [][]string{connect}, black, "connect: timed out"},
-		{"dot:///example.org", [][]string{connect, insecure}, black, "connect: timed out"},
-		{"tls://:1", [][]string{handshake, insecure}, silent, "tls handshake: timed out"},
-		{"https://", [][]string{handshake, insecure}, silent, "tls handshake: timed out"},
-		{"grpcs://:1", [][]string{handshake, insecure}, silent, "tls handshake: timed out"},
-		{"rediss://", [][]string{handshake, insecure}, silent, "tls handshake: timed out"},
-		{"dot:///example.org", [][]string{handshake, insecure}, silent, "tls handshake: timed out"},
-		{"http://", [][]string{first}, silent, "no response: timed out"},
-		{"redis://", [][]string{first}, silent, "no response: timed out"},
-		{"postgres://", [][]string{first}, silent, "no response: timed out"},
-		{"mysql://", [][]string{first}, silent, "no response: timed out"},
-		{"grpc://:1", [][]string{first}, silent, "no response: timed out"},
-		{"tcp://:1", append(greeted, first), silent, `step 1, expect "220": timed out`},
-		{"https://", [][]string{first, insecure}, dumb, "no response: timed out"},
-		{"https://", [][]string{first, insecure, old}, dumb, "no response: timed out"},
-	} {
-		t.Run(strings.TrimSuffix(tt.url, "://")+" "+tt.want, func(t *testing.T) {
-			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), time.Hour) // in all: only a bound of its own ends it before the test does
-			defer cancel()
-			defer time.AfterFunc(patient, cancel).Stop()
-			if got := reason(mustNew(t, tt.url, tt.lines...).Probe(ctx, tt.addr)); got != tt.want {
-				t.Errorf("%v: %q, want %q", tt.lines, got, tt.want)
-			}
-		})
+	dumb := listen(t, "127.0.0.1", overTLS(&tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}}, hold)).addr
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	defer time.AfterFunc(patient, cancel).Stop()
+	c := mustNew(t, "https://", opt("insecure"), opt("first_byte_timeout", "200ms"))
+	if got := reason(c.Probe(ctx, dumb)); got != "no response: timed out" {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -1,12 +1,8 @@
 package check_test
 
 import (
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -130,7 +126,7 @@ func TestRealPostgresLogin(t *testing.T) {
 	if err := probe(c, s.addr); err != nil || s.log.String()[before:] != "" {
 		t.Errorf("let in: %v, and the log has %q", err, s.log.String()[before:])
 	}
-	s.judgesTLS("postgres")
+	s.offersTLS()
 }
 
 // rule lets the server go by a rule, and waits until its first answer is the one that follows from it.
@@ -154,40 +150,14 @@ func (s *server) rule(rule, answer string) {
 	}
 }
 
-// judgesTLS has a server that does not offer TLS yet offer it, and looks whether its certificate is judged.
-func (s *server) judgesTLS(scheme string) {
+// offersTLS has a server that does not offer TLS yet offer it, and looks whether its certificate is judged.
+func (s *server) offersTLS() {
 	s.Helper()
-	trusted, stranger := newAuthority(s.T), newAuthority(s.T)
-	url := scheme + "://db.example.org"
-	good := mustNew(s.T, url, opt("starttls"), opt("ca", trusted.file(s.T)))
+	trusted := newAuthority(s.T)
+	good := mustNew(s.T, "postgres://db.example.org", opt("starttls"), opt("ca", trusted.file(s.T)))
 	s.await(good, "server offers no tls")
-	s.certify(trusted)
+	s.certify(trusted, template("db.example.org"))
 	s.sql("alter system set ssl = on")
-	s.sql("select pg_reload_conf()")
-	s.await(good, "")
-	s.await(mustNew(s.T, scheme+"://", opt("starttls"), opt("insecure")), "")
-	s.await(mustNew(s.T, url, opt("starttls"), opt("ca", stranger.file(s.T))), "tls handshake: certificate signed by an unknown authority")
-	s.await(mustNew(s.T, scheme+"://other.example.org", opt("starttls"), opt("ca", trusted.file(s.T))),
-		`tls handshake: certificate is for "db.example.org", not "other.example.org"`)
-}
-
-// certify gives the server a certificate for db.example.org.
-func (s *server) certify(by *authority) {
-	s.Helper()
-	cert, own := sign(s.T, template("db.example.org"), by)
-	key, err := x509.MarshalPKCS8PrivateKey(own.key)
-	if err != nil {
-		s.Fatal(err)
-	}
-	s.file("data/server.crt", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]})))
-	s.file("data/server.key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})))
-	path := filepath.Join(s.dir, "data/server.key")
-	if err := os.Chmod(path, 0o600); err != nil {
-		s.Fatal(err)
-	}
-	if os.Getuid() == 0 {
-		if err := os.Chown(path, nobody, nobody); err != nil {
-			s.Fatal(err)
-		}
-	}
+	s.judgesCertificates(good, s.addr, trusted, func() { s.sql("select pg_reload_conf()") })
+	s.await(mustNew(s.T, "postgres://", opt("starttls"), opt("insecure")), "")
 }

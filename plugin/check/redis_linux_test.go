@@ -50,11 +50,9 @@ func TestRealRedis(t *testing.T) {
 
 	trusted := newAuthority(t)
 	s.directory("data")
-	s.certify(trusted)
-	begin("--port", "0", "--tls-port", "PORT", "--tls-cert-file", "DIR/data/server.crt", "--tls-key-file", "DIR/data/server.key", "--tls-auth-clients", "no")
-	ca := opt("ca", trusted.file(t))
-	s.await(mustNew(t, "rediss://db.example.org", ca, opt("role", "master")), "")
-	s.await(mustNew(t, "rediss://cache.example.org", ca), `tls handshake: certificate is for "db.example.org", not "cache.example.org"`)
+	s.judgesCertificates(mustNew(t, "rediss://db.example.org", opt("ca", trusted.file(t)), opt("role", "master")), s.addr, trusted, func() {
+		begin("--port", "0", "--tls-port", "PORT", "--tls-cert-file", "DIR/data/server.crt", "--tls-key-file", "DIR/data/server.key", "--tls-auth-clients", "no")
+	})
 }
 
 // hang opens a connection and leaves it open.

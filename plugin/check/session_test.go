@@ -1,16 +1,13 @@
 package check_test
 
 import (
-	"errors"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
 // Answers of servers that serve, from the first byte on, for each protocol that is held over one connection.
@@ -19,29 +16,63 @@ const (
 	goodPostgres = "R\x00\x00\x00\x0c\x00\x00\x00\x05salt"
 	goodGreeting = "\x49\x00\x00\x00\x0a8.4.0\x00\x01\x00\x00\x00saltsalt\x00\xff\xff\x2d\x02\x00\xff\xdf\x15" +
 		"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00saltsaltsalt\x00caching_sha2_password\x00"
-	goodMySQL = goodGreeting + "\x07\x00\x00\x02\x00\x00\x00\x02\x00\x00\x00"
+	goodLogin = "\x07\x00\x00\x02\x00\x00\x00\x02\x00\x00\x00"
+	goodMySQL = goodGreeting + goodLogin
 )
 
-// protocols are those that are held over one connection, and how each takes a peer of another kind.
+// foreign are the reasons that peers of other kinds are given.
+type foreign struct{ http, ssh, binary, endless string }
+
+var (
+	// Of what ends with its line, of what begins with its size, and of DNS, where anything may be a size.
+	byLine = foreign{`malformed response "HTTP/1\.1 400 Bad Request"`, `malformed response "SSH-2\.0-x"`,
+		`incomplete response: connection closed`, `malformed response "x+"…`}
+	bySize = foreign{`malformed response "HTTP/1\.1 400 Bad Request.*`, `malformed response "SSH-2\.0-x"`,
+		`malformed response "(\\xff)+"…`, `malformed response "x+"…`}
+	byAnySize = foreign{`incomplete response: timed out`, `incomplete response: timed out`,
+		`incomplete response: connection closed`, `reply to another question`}
+)
+
+// protocols are those that are held over one connection, in the clear or in TLS, and how each takes a peer of another kind.
 var protocols = []struct {
-	url, good         string
-	http, ssh, binary string // reasons
-	endless           string
+	way
+	answer func(net.Conn) string // once the question has been heard, if that matters
+	foreign
 }{
-	{"redis://", goodRedis, `malformed response "HTTP/1\.1 400 Bad Request"`, `malformed response "SSH-2\.0-x"`,
-		`incomplete response: connection closed`, `malformed response "x+"…`},
-	{"postgres://", goodPostgres, `malformed response "HTTP/1\.1 400 Bad Request.*`, `malformed response "SSH-2\.0-x"`,
-		`malformed response "(\\xff)+"…`, `malformed response "x+"…`},
-	{"mysql://", goodMySQL, `malformed response "HTTP/1\.1 400 Bad Request.*`, `malformed response "SSH-2\.0-x"`,
-		`malformed response "(\\xff)+"…`, `malformed response "x+"…`},
-	{"grpc://:1", goodGRPC(), `malformed response "HTTP/1\.1 400 Bad Request.*`, `malformed response "SSH-2\.0-x"`,
-		`malformed response "(\\xff)+"…`, `malformed response "x+"…`},
+	{way{url: "redis://"}, text(goodRedis), byLine},
+	{way{url: "rediss://", tls: true}, text(goodRedis), byLine},
+	{way{url: "postgres://"}, text(goodPostgres), bySize},
+	{way{url: "postgres://", lines: upgrade, tls: true, clear: turn("", postgresUpgrade, "S")}, text(goodPostgres), bySize},
+	{way{url: "mysql://"}, text(goodMySQL), bySize},
+	{way{url: "mysql://", lines: upgrade, tls: true, clear: turn(goodGreeting, mysqlUpgrade, "")}, text(goodLogin), bySize},
+	{way{url: "grpc://:1"}, text(goodGRPC()), bySize},
+	{way{url: "grpcs://:1", tls: true}, text(goodGRPC()), bySize},
+	{way{url: "dns:///a.example", lines: [][]string{opt("tcp")}}, goodDNS, byAnySize},
+	{way{url: "dot:///a.example", tls: true}, goodDNS, byAnySize},
+}
+
+var upgrade = [][]string{opt("starttls")}
+
+func text(t string) func(net.Conn) string { return func(net.Conn) string { return t } }
+
+// goodDNS hears a query, and is the reply to it that has no record.
+func goodDNS(conn net.Conn) string {
+	size := make([]byte, 2)
+	if _, err := io.ReadFull(conn, size); err != nil {
+		return ""
+	}
+	query := make([]byte, binary.BigEndian.Uint16(size))
+	if _, err := io.ReadFull(conn, query); err != nil {
+		return ""
+	}
+	query[2] |= 0x80
+	return string(size) + string(query)
 }
 
 // say sends text, without waiting for a question, and listens until the other side has enough.
 func say(text string) func(net.Conn) {
 	return func(conn net.Conn) {
-		fmt.Fprint(conn, text)
+		io.WriteString(conn, text)
 		hold(conn)
 	}
 }
@@ -50,7 +81,7 @@ func say(text string) func(net.Conn) {
 func sayAndEnd(text string) func(net.Conn) {
 	return func(conn net.Conn) {
 		fmt.Fprint(conn, text)
-		conn.(*net.TCPConn).CloseWrite()
+		conn.(interface{ CloseWrite() error }).CloseWrite()
 		hold(conn)
 	}
 }
@@ -65,57 +96,55 @@ func flood(text string) func(net.Conn) {
 	}
 }
 
-// Hostile peers of every protocol: the reason is right, and what is read has an end.
+// Hostile peers of every protocol, in the clear and in TLS: the reason is right, and what is read has an end.
 func TestHostilePeers(t *testing.T) {
+	config := serverConfig(t, nil, www)
 	for _, p := range protocols {
-		half := p.good[:len(p.good)/2]
+		half := func(conn net.Conn) (first, second string) {
+			good := p.answer(conn)
+			return good[:len(good)/2], good[len(good)/2:]
+		}
+		var insecure [][]string
+		if p.tls {
+			insecure = append(insecure, opt("insecure"))
+		}
+		c := p.check(t, "", insecure...)
 		for _, tt := range []struct {
 			name  string
 			serve func(net.Conn)
-			quick bool // the peer gets little time
 			want  string
 		}{
-			{"good", say(p.good), false, ``},
-			{"good in two parts", func(conn net.Conn) { fmt.Fprint(conn, half); say(p.good[len(half):])(conn) }, false, ``},
-			{"silent", hold, true, `no response: timed out`},
-			{"byte by byte", trickle(p.good[:min(len(p.good), 6)]), true, `incomplete response: timed out`},
-			{"half", say(half), true, `(incomplete|no) response: timed out`},
-			{"half, then the end", sayAndEnd(half), false, `(incomplete|no) response: connection closed`},
-			{"the end", sayAndEnd(""), false, `no response: connection closed`},
-			{"reset", reset, false, `(no response|request not sent|connect): connection reset|connection reset while waiting for the response`},
+			{"good", func(conn net.Conn) { say(p.answer(conn))(conn) }, ``},
+			{"good in two parts", func(conn net.Conn) { first, second := half(conn); fmt.Fprint(conn, first); say(second)(conn) }, ``},
+			{"silent", hold, `no response: timed out`},
+			{"byte by byte", func(conn net.Conn) { good := p.answer(conn); trickle(good[:min(len(good), 6)])(conn) }, `incomplete response: timed out`},
+			{"half", func(conn net.Conn) { first, _ := half(conn); say(first)(conn) }, `(incomplete|no) response: timed out`},
+			{"half, then the end", func(conn net.Conn) { first, _ := half(conn); sayAndEnd(first)(conn) }, `(incomplete|no) response: connection closed`},
+			{"the end", sayAndEnd(""), `no response: connection closed`},
+			{"reset", reset, `(no response|request not sent|connect|tls handshake): connection reset|connection reset while waiting for the response`},
 			{"half, then a reset", func(conn net.Conn) {
-				fmt.Fprint(conn, half)
+				first, _ := half(conn)
+				fmt.Fprint(conn, first)
 				conn.SetReadDeadline(time.Now().Add(brief))
 				conn.Read(make([]byte, 1))
 				reset(conn)
-			}, false,
-				`incomplete response: connection reset|request not sent: connection reset|connection reset while waiting for the response`},
-			{"http", say("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), false, p.http},
-			{"ssh", say("SSH-2.0-x\r\n"), false, p.ssh},
-			{"endless", flood(strings.Repeat("x", 4096)), false, p.endless},
-			{"binary", sayAndEnd(strings.Repeat("\xff", 100)), false, p.binary},
+			}, `incomplete response: connection reset|request not sent: connection reset|connection reset while waiting for the response`},
+			{"http", say("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), p.http},
+			{"ssh", say("SSH-2.0-x\r\n"), p.ssh},
+			{"endless", flood(strings.Repeat("x", 4096)), p.endless},
+			{"binary", sayAndEnd(strings.Repeat("\xff", 100)), p.binary},
 		} {
-			t.Run(p.url+"/"+tt.name, func(t *testing.T) {
+			t.Run(c.String()+"/"+tt.name, func(t *testing.T) {
 				t.Parallel()
-				peer, limit := listen(t, "127.0.0.1", tt.serve), patient
-				if tt.quick {
+				peer, limit := listen(t, "127.0.0.1", p.serve(config, tt.serve)), patient
+				if strings.Contains(tt.want, "timed out") {
 					limit = brief
 				}
-				whole := regexp.MustCompile("^(?:" + tt.want + ")$")
-				err := probeFor(mustNew(t, p.url), peer.addr, limit)
-				for ; !whole.MatchString(reason(err)) && limit < patient; limit *= 2 { // on a busy machine it had no time to connect
-					err = probeFor(mustNew(t, p.url), peer.addr, limit)
-				}
-				if !whole.MatchString(reason(err)) {
-					t.Errorf("%q, want %s", reason(err), tt.want)
-				}
-				if errors.Is(err, check.ErrAbstain) {
-					t.Errorf("%v is a failure of the peer, not ours", err)
-				}
+				patiently(t, limit, tt.want, func(limit time.Duration) error { return probeFor(c, peer.addr, limit) })
 			})
 		}
-		t.Run(p.url+"/refusing", func(t *testing.T) {
-			if got := reason(probe(mustNew(t, p.url), refusing(t))); got != "connection refused" {
+		t.Run(c.String()+"/refusing", func(t *testing.T) {
+			if got := reason(probe(c, refusing(t))); got != "connection refused" {
 				t.Errorf("%q", got)
 			}
 		})

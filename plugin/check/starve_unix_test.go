@@ -17,16 +17,23 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
+// Whatever opens a socket proves nothing where it gets none.
 func TestNoDescriptorAbstains(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, url := range []string{"tcp://:1", "http://", "https://www.example.org/", "tls://www.example.org:1"} {
+	for _, w := range ways(t) {
+		if w.scheme() == "exec" || len(w.lines) > 0 {
+			continue // has no socket, or is another way of a scheme that has one
+		}
+		url := strings.Replace(w.url, "HOST", www, 1)
 		child := exec.Command(self)
 		child.Env = append(os.Environ(), starve+"="+url)
 		out, err := child.CombinedOutput()
-		if got := strings.TrimSpace(string(out)); err != nil || got != "true could not ask: too many open files" {
+		got := strings.TrimSpace(string(out))
+		unprivileged := w.scheme() == "icmp" && strings.HasPrefix(got, "true could not ask: no icmp for this process")
+		if err != nil || got != "true could not ask: too many open files" && !unprivileged {
 			t.Errorf("%s: %q, %v", url, got, err)
 		}
 	}

@@ -50,6 +50,8 @@ func FuzzDialogue(f *testing.F) {
 	for _, seed := range []string{"", "220 a\r\n250 b\r\n", "250-a\r\n250-b\r\n250 c\r\nbye", "\n\n\n", "a220", strings.Repeat("x", 1<<16), "secret 250", "220 250 secret\r\n", "250 \xff"} {
 		f.Add([]byte(seed), "220", "^250 ", uint16(3))
 		f.Add([]byte(seed), `b\r\n`, "[a-c]$", uint16(1000))
+		f.Add([]byte(seed+"220 go ahead\r\n\x16\x03\x01"), "220", "^220", uint16(2))
+		f.Add([]byte(seed+"S\x15\x03\x01\n"), "S", "^S", uint16(1))
 	}
 	f.Fuzz(func(t *testing.T, data []byte, text, regex string, size uint16) {
 		s := new(settings)
@@ -77,11 +79,39 @@ func FuzzDialogue(f *testing.F) {
 		if len(slices.Compact(results)) != 1 {
 			t.Errorf("the result turns on the pieces: %q", results)
 		}
+		beginsTLS(t, data, must(unescape(text)), int(size)+1)
 		said := bytes.Contains(data, []byte("secret")) && strings.HasPrefix(results[0], "step 1") // by the peer, before us
 		if !said && strings.Contains(results[0], "secret") && !strings.Contains(text+regex, "secret") {
 			t.Errorf("what was sent is told: %s", results[0])
 		}
 	})
+}
+
+// beginsTLS has a peer announce TLS by a text, and looks at what TLS is given then: what follows the end of the line, unless
+// TLS follows the text at once. That does not turn on the pieces either.
+func beginsTLS(t *testing.T, data, text []byte, size int) {
+	t.Helper()
+	if len(text) == 0 || len(data) >= responseLimit {
+		return
+	}
+	for _, size := range []int{1, size, len(data) + 1} {
+		d := &dialogue{conn: half{&pieces{data, size}, io.Discard}, left: responseLimit}
+		if d.expect(text) != nil {
+			return
+		}
+		rest := data[bytes.Index(data, text)+len(text):]
+		tls := len(rest) > 0 && (rest[0] == 0x15 || rest[0] == 0x16)
+		if i := bytes.IndexByte(rest, '\n'); !bytes.HasSuffix(text, []byte("\n")) && !tls {
+			rest = rest[i+1:]
+			if i < 0 {
+				rest = nil
+			}
+		}
+		got, err := io.ReadAll(&announced{Conn: quietPeer{Reader: d.conn}, plain: d})
+		if err != nil || !bytes.Equal(got, rest) {
+			t.Errorf("behind %q of %q in pieces of %d: %q, %v, want %q", text, data, size, got, err, rest)
+		}
+	}
 }
 
 // pieces reads in pieces of one size.

@@ -1,7 +1,9 @@
 package status
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -65,36 +67,50 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// Whoever comes when all places are taken waits for one that is given back. Those who have one are answered meanwhile, so that
+// it is not for want of time that the other is not.
 func TestPlacesForConnections(t *testing.T) {
 	s, address := start(t, newFarm(1))
-	var all []net.Conn
-	for range maxConns {
-		conn, err := net.Dial("tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, conn)
+	ask := func(conn net.Conn) {
+		fmt.Fprint(conn, "GET /v1/summary HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	}
-	get := func() error {
-		client := &http.Client{Timeout: 200 * time.Millisecond, Transport: &http.Transport{DisableKeepAlives: true}}
-		r, err := client.Get("http://" + address + "/v1/summary")
+	answered := func(conn net.Conn, within time.Duration) error {
+		conn.SetReadDeadline(time.Now().Add(within))
+		r, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err == nil {
+			_, err = io.Copy(io.Discard, r.Body)
 			r.Body.Close()
 		}
 		return err
 	}
-	for deadline := time.Now().Add(20 * time.Second); get() == nil; { // until all are accepted
-		if time.Now().After(deadline) {
-			t.Fatal("more connections than the bound are served")
+	var all []net.Conn
+	for range maxConns + 1 {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		all = append(all, conn)
+		if ask(conn); len(all) > maxConns {
+			break
+		}
+		if err := answered(conn, 20*time.Second); err != nil {
+			t.Fatalf("connection %d has no place: %v", len(all), err)
 		}
 	}
-	for _, conn := range all {
-		conn.Close()
-	}
-	for deadline := time.Now().Add(20 * time.Second); get() != nil; {
-		if time.Now().After(deadline) {
-			t.Fatal("places are not given back")
+	for _, conn := range all[:maxConns] {
+		ask(conn)
+		if err := answered(conn, 20*time.Second); err != nil {
+			t.Fatal(err)
 		}
+	}
+	last := all[maxConns]
+	if err := answered(last, 50*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("one connection more than there are places: %v", err)
+	}
+	all[0].Close()
+	if err := answered(last, 20*time.Second); err != nil {
+		t.Errorf("a place is not given back: %v", err)
 	}
 	s.Close()
 	s.Close()

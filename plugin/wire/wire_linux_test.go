@@ -228,8 +228,10 @@ func TestHoldLeavesConnectingAlone(t *testing.T) {
 func TestMeetsItself(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
-	if err != nil {
+	if err != nil && os.Getenv("CI") != "true" {
 		t.Skip(err)
+	} else if err != nil {
+		t.Fatal(err)
 	}
 	var low, high uint16
 	if _, err := fmt.Sscan(string(text), &low, &high); err != nil {

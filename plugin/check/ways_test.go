@@ -1,0 +1,127 @@
+package check_test
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/coredns-multivalue/multivalue/plugin/check"
+)
+
+// A way is one in which a scheme asks, in the clear or over TLS, with a peer that answers well.
+type way struct {
+	url   string // in which HOST is whom the certificate is to be for
+	lines [][]string
+	good  func(net.Conn) // answers, inside TLS if the way is over TLS
+	tls   bool
+	clear func(net.Conn) // what comes before TLS; nil for nothing
+	noTLS string         // what a peer says that does not begin TLS
+
+	addr, dead netip.AddrPort // where one answers and one does not, if that is no matter of TCP
+}
+
+const www = "www.example.org"
+
+// ways has each scheme, and each twice that may go over to TLS.
+func ways(tb testing.TB) []way {
+	reply := func(query []byte) [][]byte {
+		query[2] |= 0x80 // the question, called a reply
+		return [][]byte{query}
+	}
+	stream := func(conn net.Conn) { say(goodDNS(conn))(conn) }
+	here := netip.MustParseAddr("127.0.0.1")
+	return []way{
+		{url: "dns:///a.example", addr: listenUDP(tb, "127.0.0.1", reply)},
+		{url: "dns:///a.example", lines: [][]string{opt("tcp")}, good: stream},
+		{url: "dot://HOST/a.example", good: stream, tls: true},
+		{url: "exec://:1", lines: [][]string{opt("command", "/bin/sh", "-c", "test $2 != 1", "sh")},
+			addr: netip.AddrPortFrom(here, 2), dead: netip.AddrPortFrom(here, 1)},
+		{url: "grpc://:1", good: say(goodGRPC())},
+		{url: "grpcs://HOST:1", good: say(goodGRPC()), tls: true},
+		{url: "http://", good: lean},
+		{url: "https://HOST/", good: lean, tls: true},
+		{url: "icmp:", addr: netip.AddrPortFrom(here, 0)},
+		{url: "mysql://", good: say(goodMySQL)},
+		{url: "mysql://HOST", lines: [][]string{opt("starttls")}, good: say(goodLogin), tls: true,
+			clear: turn(goodGreeting, mysqlUpgrade, ""), noTLS: strings.Replace(goodGreeting, "\x00\xff\xff", "\x00\xff\xf7", 1)},
+		{url: "postgres://", good: say(goodPostgres)},
+		{url: "postgres://HOST", lines: [][]string{opt("starttls")}, good: say(goodPostgres), tls: true,
+			clear: turn("", postgresUpgrade, "S"), noTLS: "N"},
+		{url: "redis://", good: say(goodRedis)},
+		{url: "rediss://HOST", good: say(goodRedis), tls: true},
+		{url: "tcp://:1", good: hold},
+		{url: "tcp://HOST:1", lines: [][]string{opt("expect", "220"), opt("send", `STARTTLS\r\n`), opt("expect", "ready"), opt("starttls"), opt("expect", "250")},
+			good: say("250 inside\r\n"), tls: true,
+			clear: turn("220 hello\r\n", len("STARTTLS\r\n"), "220 ready\r\n"), noTLS: "220 hello\r\n220 ready\r\n250 inside\r\n"},
+		{url: "tls://HOST:1", good: hold, tls: true},
+	}
+}
+
+// How long what is that asks for TLS.
+const (
+	postgresUpgrade = 8
+	mysqlUpgrade    = 36
+)
+
+// turn says something, hears so many bytes, and says something else.
+func turn(first string, n int, then string) func(net.Conn) {
+	return func(conn net.Conn) {
+		io.WriteString(conn, first)
+		if _, err := io.ReadFull(conn, make([]byte, n)); err == nil {
+			io.WriteString(conn, then)
+		}
+	}
+}
+
+// check is one that asks so.
+func (w way) check(tb testing.TB, host string, lines ...[]string) *check.Check {
+	tb.Helper()
+	return mustNew(tb, strings.Replace(w.url, "HOST", host, 1), append(lines, w.lines...)...)
+}
+
+// serve is what a peer does that goes as far as that of the way would, and then does something of its own.
+func (w way) serve(config *tls.Config, inner func(net.Conn)) func(net.Conn) {
+	if !w.tls {
+		return inner
+	}
+	return w.first(overTLS(config, inner))
+}
+
+// first is what comes in the clear, and then something else than TLS.
+func (w way) first(next func(net.Conn)) func(net.Conn) {
+	return func(conn net.Conn) {
+		if w.clear != nil {
+			w.clear(conn)
+		}
+		next(conn)
+	}
+}
+
+// peer answers.
+func (w way) peer(tb testing.TB, config *tls.Config) *peer {
+	tb.Helper()
+	if w.addr.IsValid() {
+		return &peer{addr: w.addr}
+	}
+	return listen(tb, "127.0.0.1", w.serve(config, w.good))
+}
+
+// scheme is that of the URL.
+func (w way) scheme() string {
+	scheme, _, _ := strings.Cut(w.url, ":")
+	return scheme
+}
+
+// name is the scheme, and what the way does differently from another of it.
+func (w way) name() string {
+	name := w.scheme()
+	for _, line := range w.lines {
+		if line[0] == "starttls" || line[0] == "tcp" {
+			name += " " + line[0]
+		}
+	}
+	return name
+}
