@@ -204,8 +204,8 @@ func TestGRPCS(t *testing.T) {
 	if got := reason(probe(mustNew(t, "grpcs://other.example.org", pair...), addr)); !strings.HasPrefix(got, "tls handshake: certificate is for") {
 		t.Errorf("%q", got)
 	}
-	if got := reason(probe(mustNew(t, "grpcs://api.example.org", ca), addr)); got == "" {
-		t.Error("without a client certificate it is healthy")
+	if got := reason(probe(mustNew(t, "grpcs://api.example.org", ca), addr)); !strings.HasSuffix(got, `peer sent the tls alert "certificate required"`) {
+		t.Errorf("without a client certificate: %q", got)
 	}
 	if got := reason(probe(mustNew(t, "grpc://:1"), addr)); got == "" {
 		t.Error("in the clear it is healthy")

@@ -62,15 +62,18 @@ func (c icmpCheck) open(ctx context.Context, addr netip.Addr) (echoSocket, error
 	if source.IsValid() {
 		local, dialer.LocalAddr = source, &net.IPAddr{IP: source.AsSlice()}
 	}
-	if conn, err := icmp.ListenPacket(family, local.String()); err == nil {
-		return datagrams{conn, net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 0))}, nil
+	unprivileged, first := icmp.ListenPacket(family, local.String())
+	if first == nil {
+		return datagrams{unprivileged, net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 0))}, nil
 	}
 	conn, err := dialer.DialContext(ctx, raw, addr.String())
 	switch {
 	case err == nil:
 		return conn.(*net.IPConn), nil
-	case refusedSocket(err):
+	case refusedSocket(err) && refusedSocket(first):
 		return nil, errNotAllowed
+	case refusedSocket(err):
+		err = first // it may have the other socket, which failed for another reason
 	}
 	return nil, dialFailure(addr, source, err)
 }

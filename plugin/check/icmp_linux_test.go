@@ -143,6 +143,7 @@ func TestICMP(t *testing.T) {
 	unprivileged(t, func() {
 		every("datagrams")
 		expect("datagrams", c, "203.0.113.1", patient, "request not sent: network unreachable")
+		expect("datagrams", mustNew(t, "icmp:", opt("from", "203.0.113.1")), "127.0.0.1", patient, "could not ask: from 203.0.113.1 is no address of this host")
 	})
 }
 

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"compress/flate"
 	"compress/gzip"
 	"crypto/tls"
@@ -168,11 +169,19 @@ func tlsFailure(err error, name string) error {
 }
 
 // validity says which end of its time a certificate is beyond.
-func validity(cert *x509.Certificate) string {
+func validity(cert, peers *x509.Certificate) string {
 	if time.Now().Before(cert.NotBefore) {
-		return "certificate is not valid before " + cert.NotBefore.UTC().Format(time.DateOnly)
+		return whose(cert, peers) + " is not valid before " + cert.NotBefore.UTC().Format(time.DateOnly)
 	}
-	return "certificate expired on " + cert.NotAfter.UTC().Format(time.DateOnly)
+	return whose(cert, peers) + " expired on " + cert.NotAfter.UTC().Format(time.DateOnly)
+}
+
+// whose calls the peer's own certificate that, and one above it by its subject.
+func whose(cert, peers *x509.Certificate) string {
+	if peers == nil || cert.Equal(peers) {
+		return "certificate"
+	}
+	return "certificate of the issuer " + quote(cmp.Or(cert.Subject.CommonName, cert.Subject.String()))
 }
 
 // names says whom a certificate is for: the first name, and how many more.

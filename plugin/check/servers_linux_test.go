@@ -145,7 +145,7 @@ func TestRealTLSServers(t *testing.T) {
 			r := start(t, name, ca)
 			const wrong = `tls handshake: certificate is for "other.example.org", not "www.example.org"`
 			old := "tls handshake: certificate expired on " + date(r.ended)
-			above := "tls handshake: certificate expires on " + date(ca.cert.NotAfter) + ", within 14d" // the authority's own
+			above := `tls handshake: certificate of the issuer "test authority" expires on ` + date(ca.cert.NotAfter) + ", within 14d" // the authority's own
 			soon := "tls handshake: certificate expires on " + date(r.ends) + ", within 30d"
 			for _, tt := range []struct {
 				url   string

@@ -124,6 +124,15 @@ func secure(ctx context.Context, conn net.Conn, config *tls.Config, limit time.D
 	return client, nil
 }
 
+// peers is the certificate of the peer itself that could not be verified, nil if that is not known.
+func peers(err error) *x509.Certificate {
+	var failed *tls.CertificateVerificationError
+	if errors.As(err, &failed) && len(failed.UnverifiedCertificates) > 0 {
+		return failed.UnverifiedCertificates[0]
+	}
+	return nil
+}
+
 // certificateFault names what is wrong with the certificate of the peer, in words for an operator; "" if err is
 // about something else.
 func certificateFault(err error, name string) string {
@@ -138,7 +147,7 @@ func certificateFault(err error, name string) string {
 	case errors.As(err, &ours):
 		return string(ours)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return validity(invalid.Cert)
+		return validity(invalid.Cert, peers(err))
 	case errors.As(err, &host):
 		return fmt.Sprintf("certificate is for %s, not %s", names(host.Certificate), quote(name))
 	case errors.As(err, &unknown):

@@ -152,6 +152,22 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
+// If it is not the peer's own certificate that has expired, the reason says whose it is.
+func TestIssuerExpired(t *testing.T) {
+	root := newAuthority(t)
+	between := template("between \x1b[31m us")
+	between.IsCA, between.BasicConstraintsValid, between.KeyUsage = true, true, x509.KeyUsageCertSign
+	between.NotBefore, between.NotAfter = time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour)
+	above, issuer := sign(t, between, root)
+	cert, _ := sign(t, template("www.example.org"), issuer)
+	cert.Certificate = append(cert.Certificate, above.Certificate...)
+	p := listen(t, "127.0.0.1", overTLS(&tls.Config{Certificates: []tls.Certificate{cert}}, answer(ok)))
+	want := `tls handshake: certificate of the issuer "between \x1b[31m us" expired on ` + date(between.NotAfter)
+	if got := reason(probe(mustNew(t, "https://www.example.org/", opt("ca", root.file(t))), p.addr)); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 func TestClientCertificate(t *testing.T) {
 	ca := newAuthority(t)
 	server, _ := sign(t, template("www.example.org"), ca)

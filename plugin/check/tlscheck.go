@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -92,36 +93,31 @@ func (s *tlsSettings) judge(state tls.ConnectionState) error {
 // lasts looks for a certificate that ends too soon: the peer's own, and those above it, of which the chain that lasts
 // longest counts.
 func (s *tlsSettings) lasts(state tls.ConnectionState) error {
-	end := state.PeerCertificates[0].NotAfter
-	if best := longest(state); !best.IsZero() {
-		end = best
+	first, own := longest(state), state.PeerCertificates[0]
+	if first == nil {
+		first = own
 	}
-	if time.Until(end) < s.expires {
-		return phrase(expiry(end, s.expires))
+	if time.Until(first.NotAfter) < s.expires {
+		return phrase(whose(first, own) + expiry(first.NotAfter, s.expires))
 	}
 	return nil
 }
 
-// longest is when the last of the verified chains ends, which is when the first of its certificates does. It is zero if
-// nothing was verified.
-func longest(state tls.ConnectionState) (last time.Time) {
+// expiry says when a certificate ends that does so too soon.
+func expiry(end time.Time, wanted time.Duration) string {
+	return fmt.Sprintf(" expires on %s, within %s", end.UTC().Format(time.DateOnly), span(wanted))
+}
+
+// longest is the certificate that ends the verified chain which lasts longest: of each, it is the first to end. It is nil
+// if nothing was verified.
+func longest(state tls.ConnectionState) (last *x509.Certificate) {
 	for _, chain := range state.VerifiedChains {
-		end := chain[0].NotAfter
-		for _, cert := range chain[1:] {
-			if cert.NotAfter.Before(end) {
-				end = cert.NotAfter
-			}
-		}
-		if end.After(last) {
-			last = end
+		first := slices.MinFunc(chain, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
+		if last == nil || first.NotAfter.After(last.NotAfter) {
+			last = first
 		}
 	}
 	return last
-}
-
-// expiry says when a certificate ends that does so too soon.
-func expiry(end time.Time, wanted time.Duration) string {
-	return fmt.Sprintf("certificate expires on %s, within %s", end.UTC().Format(time.DateOnly), span(wanted))
 }
 
 const (

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 )
@@ -35,7 +36,7 @@ func TestExpires(t *testing.T) {
 		"long enough":           {lasting("www.example.org", 20*days), ca, [][]string{trust(ca), opt("expires", "14d")}, ""},
 		"too soon":              {soon, ca, [][]string{trust(ca), opt("expires", "336h")}, "certificate expires on " + date(soon.NotAfter) + ", within 14d"},
 		"not asked":             {lasting("www.example.org", time.Minute), ca, [][]string{trust(ca)}, ""},
-		"authority too soon":    {lasting("www.example.org", 20*days), short, [][]string{trust(short), opt("expires", "2h")}, "certificate expires on " + date(short.cert.NotAfter) + ", within 2h0m0s"},
+		"authority too soon":    {lasting("www.example.org", 20*days), short, [][]string{trust(short), opt("expires", "2h")}, `certificate of the issuer "test authority" expires on ` + date(short.cert.NotAfter) + ", within 2h0m0s"},
 		"insecure, too soon":    {soon, nil, [][]string{opt("insecure"), opt("expires", "14d")}, "certificate expires on " + date(soon.NotAfter) + ", within 14d"},
 		"insecure, long enough": {lasting("www.example.org", 20*days), nil, [][]string{opt("insecure"), opt("expires", "14d")}, ""},
 	} {
@@ -132,8 +133,9 @@ func TestTLSClientIsRefused(t *testing.T) {
 			t.Errorf("tls %x: %v", version, err)
 		}
 		for _, lines := range [][][]string{pair(other), {opt("ca", ca.file(t))}} {
-			if err := probe(mustNew(t, "tls://www.example.org:1", lines...), p.addr); err == nil {
-				t.Errorf("tls %x: a client that the server refuses is content", version)
+			got := reason(probe(mustNew(t, "tls://www.example.org:1", lines...), p.addr))
+			if !strings.HasPrefix(got, `tls handshake: peer sent the tls alert "`) && got != "tls handshake: connection reset" {
+				t.Errorf("tls %x: the reason that a server refuses us is %q", version, got)
 			}
 		}
 	}

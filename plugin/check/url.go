@@ -20,7 +20,7 @@ func parseURL(raw string) (*spec, error) {
 		return nil, urlError(raw, err)
 	}
 	if u.User != nil {
-		return nil, errCredentials
+		return nil, credentialsError(raw)
 	}
 	s := &spec{path: u.EscapedPath(), query: u.RawQuery}
 	if s.scheme, err = parseScheme(u, raw); err != nil {
@@ -40,13 +40,21 @@ func parseURL(raw string) (*spec, error) {
 	return s, err
 }
 
-var errCredentials = errors.New("url has credentials: they never stand in a url, send them with the option header")
+// credentialsError says where credentials belong, and repeats none.
+func credentialsError(raw string) error {
+	scheme, _, _ := strings.Cut(strings.ToLower(raw), ":")
+	advice := "leave them out, the check needs none"
+	if scheme == "http" || scheme == "https" {
+		advice = "put them into a file, for the option basic_auth or bearer"
+	}
+	return errors.New("url has credentials, which never stand in one: " + advice)
+}
 
 // urlError keeps only the cause out of what url.Parse says, for the whole would repeat a password that stands in
 // the URL; so would the cause, where the password is taken for a port.
 func urlError(raw string, err error) error {
 	if strings.Contains(raw, "@") {
-		return errCredentials
+		return credentialsError(raw)
 	}
 	if cause := new(url.Error); errors.As(err, &cause) {
 		err = cause.Err
