@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"sync"
@@ -420,6 +421,31 @@ func TestPoolForgets(t *testing.T) {
 		}
 		if got := sizeOf(p); got.watches > 2 || got.memories > 1 {
 			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// What went out with a TTL of years is probed for a day after it was last asked for, by the manual, and no longer (B62).
+func TestKeepsForADayAtMost(t *testing.T) {
+	for ttl, want := range map[uint32]time.Duration{0: 15 * time.Minute, 300: 15 * time.Minute, 1200: time.Hour, 30_000: 24 * time.Hour, math.MaxUint32: 24 * time.Hour} {
+		if got := keep(ttl); got != want {
+			t.Errorf("kept for %s with a TTL of %d seconds, want %s", got, ttl, want)
+		}
+	}
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		pace := testPace
+		pace.Interval = time.Hour
+		s := testStanza("tcp://:80", n, pace)
+		s.longest = math.MaxUint32
+		begin(p, s)
+		s.Look(owner, addr(1), 0, math.MaxUint32)
+		elapse(23 * time.Hour)
+		if got := sizeOf(p).watches; got != 1 {
+			t.Errorf("%d targets after 23 hours", got)
+		}
+		elapse(time.Hour + 3*time.Minute)
+		if got := sizeOf(p).watches; got != 0 {
+			t.Errorf("%d targets after a day", got)
 		}
 	})
 }

@@ -207,7 +207,7 @@ func (p *pool) sweep(now time.Time) {
 
 // keep is how long a target that went out with that TTL is watched after it was last asked for.
 func keep(ttl uint32) time.Duration {
-	return min(max(keepUnasked, 3*time.Duration(ttl)*time.Second), keepAtMost)
+	return max(keepUnasked, min(3*time.Duration(min(ttl, 1<<31-1))*time.Second, keepAtMost))
 }
 
 // reset forgets everything, without a memory and without trusting what it finds: it also follows a panic. Probes that
