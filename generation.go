@@ -47,7 +47,10 @@ type account struct {
 	targets    int // that it was the first to ask for; the loop's
 	full       atomic.Bool
 	saidOpen   atomic.Bool // a log line said so since the last sweep
+	saidFull   atomic.Bool // the same of a cap on targets
 	saidSigned atomic.Bool
+
+	saidCrowded bool // the same of a cap on names; the loop's
 }
 
 // add gives a stanza its account.

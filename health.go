@@ -50,6 +50,7 @@ type prober interface {
 // lock, and no target is probed twice at once.
 type pool struct {
 	board   board
+	most    int         // targets that are watched in all
 	full    atomic.Bool // no room for more targets
 	running atomic.Bool
 	clock   atomic.Uint64 // milliseconds since 1970, for queries: at most a second behind while something warms up
@@ -93,6 +94,7 @@ type pool struct {
 func newPool() *pool {
 	bound := min(maxInFlight, max(descriptors()/4, minInFlight))
 	p := &pool{
+		most:      maxTargets,
 		wanted:    make(chan want, wantedBuffer),
 		notes:     make(chan string, 64),
 		orders:    make(chan func()),
@@ -117,6 +119,7 @@ func newPool() *pool {
 func (p *pool) miss(t verdict.Target, c *checkSpec, a *account, owner string, ttl uint32) verdict.Brief {
 	if a.full.Load() || p.full.Load() {
 		skippedCap.Inc()
+		p.sayFull(a)
 		return verdict.BriefUnchecked
 	}
 	select {
