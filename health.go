@@ -32,8 +32,9 @@ const (
 	// if that is longer, so that a name asked for once a TTL stays known; keepAtMost bounds that.
 	keepUnasked = 15 * time.Minute
 	keepAtMost  = 24 * time.Hour
-	// stopWithin bounds how long a stop waits for probes to end. They end at once when their context does.
-	stopWithin = 1500 * time.Millisecond
+	// stopWithin bounds how long a stop waits for probes to end. They end at once when their context does. With forceStop
+	// before it and noticeStop behind it a stop takes two seconds at the most.
+	stopWithin = time.Second
 )
 
 // prober is a check as the pool needs it. It returns nil, the reason why the target is unfit, or an error that wraps

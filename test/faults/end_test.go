@@ -33,7 +33,7 @@ func TestKilled(t *testing.T) {
 }
 
 // A stop while three hundred probes hang in black holes, for half a minute if they could, ends the process at once: a
-// stop gives its probes 1.5 seconds, and these need none of it (B71).
+// stop gives its probes a second, and these need none of it (B71).
 func TestStopWhileProbesHang(t *testing.T) {
 	holes := others(300)
 	s := newScene(t, pace{30 * time.Second, time.Second, 30 * time.Second}, holes)
