@@ -16,6 +16,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
+	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
@@ -553,6 +554,41 @@ func TestLookNeverWaits(t *testing.T) {
 	}
 	if got := testutil.ToFloat64(skippedBusy) - before; got != wantedBuffer {
 		t.Errorf("%v dropped, want %d", got, wantedBuffer)
+	}
+}
+
+// Nor does it wait while somebody holds the life cycle's lock, and the loop is stuck amid an order: for what is on the board,
+// for what is not, and through the whole handler (B67).
+func TestLookTakesNoLock(t *testing.T) {
+	p, n := newPool(), newFakeNetwork()
+	s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+	h := serving(p, zoneOf(www...), s)
+	for serve(t, h, query("www.example.org.", dns.TypeA)); sizeOf(p).watches < 2; time.Sleep(time.Millisecond) {
+	}
+	stuck, free := make(chan struct{}), make(chan struct{})
+	p.life.Lock()
+	p.orders <- func() { close(stuck); <-free }
+	<-stuck
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		serve(t, h, query("www.example.org.", dns.TypeA))
+		p.awaits(time.Now())
+		for i := range 2 * wantedBuffer {
+			s.Look(owner, addr(i), 0, 30)
+			s.Seat(addr(i))
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		t.Error("a query waits")
+	}
+	close(free)
+	p.life.Unlock()
+	<-done
+	for _, g := range p.generations {
+		g.end(p)
 	}
 }
 
