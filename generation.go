@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,7 +48,10 @@ type account struct {
 	targets    int // that it was the first to ask for; the loop's
 	full       atomic.Bool
 	saidOpen   atomic.Bool // a log line said so since the last sweep
+	saidFull   atomic.Bool // the same of a cap on targets
 	saidSigned atomic.Bool
+
+	saidCrowded bool // the same of a cap on names; the loop's
 }
 
 // add gives a stanza its account.
@@ -232,6 +236,18 @@ func (p *pool) leave(g *generation) {
 		p.blocks.Store(nil)
 		p.clearMetrics()
 	}
+}
+
+// end is leave with what else the generation has going. Its learners end beside that and beside each other: a plugin that keeps
+// a question delays a stop once, however many server blocks wait for it.
+func (g *generation) end(p *pool) {
+	var learners sync.WaitGroup
+	for _, l := range g.learners {
+		learners.Go(l.close)
+	}
+	p.leave(g)
+	learners.Wait()
+	g.awaitUnnoticed()
 }
 
 // clearMetrics drops every series of a pool that has stopped, and what it watched, but for the board.

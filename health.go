@@ -32,8 +32,9 @@ const (
 	// if that is longer, so that a name asked for once a TTL stays known; keepAtMost bounds that.
 	keepUnasked = 15 * time.Minute
 	keepAtMost  = 24 * time.Hour
-	// stopWithin bounds how long a stop waits for probes to end. They end at once when their context does.
-	stopWithin = 1500 * time.Millisecond
+	// stopWithin bounds how long a stop waits for probes to end. They end at once when their context does. With forceStop
+	// before it and noticeStop behind it a stop takes two seconds at the most.
+	stopWithin = time.Second
 )
 
 // prober is a check as the pool needs it. It returns nil, the reason why the target is unfit, or an error that wraps
@@ -50,6 +51,7 @@ type prober interface {
 // lock, and no target is probed twice at once.
 type pool struct {
 	board   board
+	most    int         // targets that are watched in all
 	full    atomic.Bool // no room for more targets
 	running atomic.Bool
 	clock   atomic.Uint64 // milliseconds since 1970, for queries: at most a second behind while something warms up
@@ -93,6 +95,7 @@ type pool struct {
 func newPool() *pool {
 	bound := min(maxInFlight, max(descriptors()/4, minInFlight))
 	p := &pool{
+		most:      maxTargets,
 		wanted:    make(chan want, wantedBuffer),
 		notes:     make(chan string, 64),
 		orders:    make(chan func()),
@@ -117,6 +120,7 @@ func newPool() *pool {
 func (p *pool) miss(t verdict.Target, c *checkSpec, a *account, owner string, ttl uint32) verdict.Brief {
 	if a.full.Load() || p.full.Load() {
 		skippedCap.Inc()
+		p.sayFull(a)
 		return verdict.BriefUnchecked
 	}
 	select {

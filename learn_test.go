@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -378,6 +379,68 @@ func TestWatch(t *testing.T) {
 			if m, _ := serve(t, h, query("www.example.org.", dns.TypeA)); addressesOf(m) != "10.0.0.2" {
 				t.Errorf("after %s without a query: %s", d, addressesOf(m))
 			}
+		}
+	})
+}
+
+// A server that was ready stays so through a reload that watches more names, and none of the probes for those has an answer
+// (B68).
+func TestReadinessDoesNotFlicker(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		n.swallow(addr(1), addr(2))
+		watching := func(names ...string) *parsedStanza {
+			s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+			s.watch = names
+			return s
+		}
+		serving(p, zoneOf(hostsOf(3)...), watching("a.example.org."))
+		for p.awaits(time.Now()) {
+			elapse(10 * time.Millisecond)
+		}
+		before := p.generations[0]
+		serving(p, zoneOf(append(hostsOf(3), www...)...), watching("a.example.org.", "www.example.org."))
+		for range 2 * censusTakes / (100 * time.Millisecond) {
+			if p.awaits(time.Now()) {
+				t.Fatal("not ready after a reload")
+			}
+			elapse(100 * time.Millisecond)
+		}
+		if before != nil {
+			before.end(p)
+		}
+		if p.awaits(time.Now()) || n.asked(addr(1)) == 0 {
+			t.Errorf("not ready once the old servers are gone, with %d probes of the new name", n.asked(addr(1)))
+		}
+	})
+}
+
+// The learner has eight questions under way, by the manual, and asks the others when those are answered.
+func TestQuestionsAtATime(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		h := serving(p, zoneOf(), srvStanza(n))
+		var under, most, all atomic.Int32
+		turn := make(chan struct{})
+		var slow plugin.Handler = plugin.HandlerFunc(func(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+			most.Store(max(most.Load(), under.Add(1)))
+			all.Add(1)
+			defer under.Add(-1)
+			<-turn
+			return zoneOf().ServeDNS(ctx, w, r)
+		})
+		l := h.block.learner
+		l.next.Store(&slow)
+		l.start(nil)
+		for i := range 40 {
+			l.want(question{fmt.Sprintf("h%d.example.org.", i), dns.TypeA})
+		}
+		elapse(10 * time.Second) // each is given up after three, and holds its place
+		if got := under.Load(); got != 8 || all.Load() != 8 {
+			t.Errorf("%d of 40 questions are under way, want 8", got)
+		}
+		close(turn)
+		elapse(10 * time.Second)
+		if most.Load() != 8 || all.Load() != 40 {
+			t.Errorf("%d of 40 questions were asked, up to %d at a time, want 8", all.Load(), most.Load())
 		}
 	})
 }

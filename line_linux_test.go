@@ -18,6 +18,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"golang.org/x/sys/unix"
 )
 
 // These tests are over real sockets, since the kernel's part is the point, and so in real time.
@@ -368,6 +369,32 @@ func TestHoldBound(t *testing.T) {
 	})
 	p.life.Unlock()
 	eventually(t, "held again", func() bool { return testutil.ToFloat64(heldConnections) == 5 })
+}
+
+// Of the descriptors that the process may have, by the manual, probes take a quarter, and what is kept and what is probed are
+// half of them together.
+func TestShareOfDescriptors(t *testing.T) {
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Setrlimit(unix.RLIMIT_NOFILE, &before) }()
+	for _, tc := range []struct {
+		descriptors   uint64
+		probes, keeps int
+	}{{1024, 256, 256}, {8192, 2048, 2048}, {100_000, 4096, 28_672}, {400, 100, 100}, {200, 64, 36}, {100, 64, 0}} {
+		if tc.descriptors > before.Max {
+			t.Logf("no more than %d descriptors may be had here", before.Max)
+			continue
+		}
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: tc.descriptors, Max: before.Max}); err != nil {
+			t.Fatal(err)
+		}
+		if p := newPool(); p.schedule.bound != tc.probes || p.line.mostly != tc.keeps || cap(p.probed) != tc.probes {
+			t.Errorf("with %d descriptors %d probes may be under way and %d connections kept, want %d and %d",
+				tc.descriptors, p.schedule.bound, p.line.mostly, tc.probes, tc.keeps)
+		}
+	}
 }
 
 // Who is no longer asked for, or no longer by a check with hold, or of a pool that has stopped, is held no longer (B71).

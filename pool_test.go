@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
+	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
@@ -424,6 +426,31 @@ func TestPoolForgets(t *testing.T) {
 	})
 }
 
+// What went out with a TTL of years is probed for a day after it was last asked for, by the manual, and no longer (B62).
+func TestKeepsForADayAtMost(t *testing.T) {
+	for ttl, want := range map[uint32]time.Duration{0: 15 * time.Minute, 300: 15 * time.Minute, 1200: time.Hour, 30_000: 24 * time.Hour, math.MaxUint32: 24 * time.Hour} {
+		if got := keep(ttl); got != want {
+			t.Errorf("kept for %s with a TTL of %d seconds, want %s", got, ttl, want)
+		}
+	}
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		pace := testPace
+		pace.Interval = time.Hour
+		s := testStanza("tcp://:80", n, pace)
+		s.longest = math.MaxUint32
+		begin(p, s)
+		s.Look(owner, addr(1), 0, math.MaxUint32)
+		elapse(23 * time.Hour)
+		if got := sizeOf(p).watches; got != 1 {
+			t.Errorf("%d targets after 23 hours", got)
+		}
+		elapse(time.Hour + 3*time.Minute)
+		if got := sizeOf(p).watches; got != 0 {
+			t.Errorf("%d targets after a day", got)
+		}
+	})
+}
+
 // A target asked for again soon after it was forgotten is believed what it was.
 func TestPoolRemembers(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
@@ -527,6 +554,41 @@ func TestLookNeverWaits(t *testing.T) {
 	}
 	if got := testutil.ToFloat64(skippedBusy) - before; got != wantedBuffer {
 		t.Errorf("%v dropped, want %d", got, wantedBuffer)
+	}
+}
+
+// Nor does it wait while somebody holds the life cycle's lock, and the loop is stuck amid an order: for what is on the board,
+// for what is not, and through the whole handler (B67).
+func TestLookTakesNoLock(t *testing.T) {
+	p, n := newPool(), newFakeNetwork()
+	s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+	h := serving(p, zoneOf(www...), s)
+	for serve(t, h, query("www.example.org.", dns.TypeA)); sizeOf(p).watches < 2; time.Sleep(time.Millisecond) {
+	}
+	stuck, free := make(chan struct{}), make(chan struct{})
+	p.life.Lock()
+	p.orders <- func() { close(stuck); <-free }
+	<-stuck
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		serve(t, h, query("www.example.org.", dns.TypeA))
+		p.awaits(time.Now())
+		for i := range 2 * wantedBuffer {
+			s.Look(owner, addr(i), 0, 30)
+			s.Seat(addr(i))
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		t.Error("a query waits")
+	}
+	close(free)
+	p.life.Unlock()
+	<-done
+	for _, g := range p.generations {
+		g.end(p)
 	}
 }
 

@@ -71,7 +71,6 @@ func setup(c *caddy.Controller) error {
 		}
 		return nil
 	})
-	c.OnShutdown(func() error { b.learner.close(); return nil })
 	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
 		b.learner.next.Store(&next)
 		return Multivalue{Next: next, block: b}
@@ -123,7 +122,7 @@ func generationOf(c *caddy.Controller) *generation {
 		}
 		return nil
 	})
-	c.OnShutdown(func() error { thePool.leave(g); g.awaitUnnoticed(); return nil })
+	c.OnShutdown(func() error { g.end(thePool); return nil })
 	c.OnRestartFailed(func() error { thePool.abandon(); return nil })
 	hookStartup()
 	return g

@@ -91,7 +91,7 @@ func (p *pool) learn(w want, now time.Time) {
 	if !w.account.covers(w.check, w.target.Addr.Addr(), w.owner) {
 		return // a query that was under way when the annotation changed
 	}
-	if len(p.watches) >= maxTargets {
+	if len(p.watches) >= p.most {
 		p.full.Store(true)
 		return
 	}
@@ -100,13 +100,52 @@ func (p *pool) learn(w want, now time.Time) {
 		return
 	}
 	owner := lowerName(w.owner)
-	if p.names[owner] >= maxPerName || p.owners[check.owned(w.target)] >= maxOwners {
-		skippedName.Inc()
+	if p.crowded(w, check, owner) {
 		return
 	}
 	watch := p.watch(w.target, check, w.account, owner, now)
 	watch.entry.note(w.ttl)
 	watch.plan(p, now)
+}
+
+// crowded reports whether a name has as many targets as it may have, or one address as many names.
+func (p *pool) crowded(w want, c *pacedCheck, owner string) bool {
+	byName := p.names[owner] >= maxPerName
+	if !byName && p.owners[c.owned(w.target)] < maxOwners {
+		return false
+	}
+	skippedName.Inc()
+	if w.account.saidCrowded {
+		return true
+	}
+	w.account.saidCrowded = true
+	if byName {
+		p.say("%s has reached the cap of %d targets for one name: its further addresses are served as unknown (stanza at %s)", owner, maxPerName, w.account.at)
+	} else {
+		p.say("%s has reached the cap of %d names for one address with host owner: under others, such as %s, it is served as unknown (stanza at %s)",
+			w.target.Place(), maxOwners, owner, w.account.at)
+	}
+	return true
+}
+
+// sayFull tells the log that a cap leaves addresses of a stanza unchecked. It is for the query path, so the line is said once
+// until the next sweep.
+func (p *pool) sayFull(a *account) {
+	if a.saidFull.Load() || !a.saidFull.CompareAndSwap(false, true) {
+		return
+	}
+	if p.full.Load() {
+		p.say("the cap of %d targets in all is reached: further addresses are served unchecked (stanza at %s)", p.most, a.at)
+		return
+	}
+	p.say("the cap of max_targets %d is reached: further addresses are served unchecked (stanza at %s)", a.max, a.at)
+}
+
+// sayAgain lets the log be told anew of what is still so.
+func (a *account) sayAgain() {
+	a.saidOpen.Store(false)
+	a.saidFull.Store(false)
+	a.saidCrowded = false
 }
 
 // watch adds a target to the board. It is parked: plan schedules it.
@@ -160,7 +199,7 @@ func (w *watch) plan(p *pool, now time.Time) {
 
 // forget ends a watch. Its verdict is remembered for two intervals, for when it is asked for again.
 func (p *pool) forget(w *watch, now time.Time) {
-	if w.machine.State() != verdict.Unknown && len(p.memories) < maxTargets {
+	if w.machine.State() != verdict.Unknown && len(p.memories) < p.most {
 		p.memories[w.check.sibling(w.entry.target, w.owner)] = memory{w.verdict(), now.Add(2 * w.check.pace.Interval)}
 	}
 	w.removed = true
@@ -200,14 +239,14 @@ func (p *pool) sweep(now time.Time) {
 	}
 	for _, g := range p.generations {
 		for _, a := range g.accounts {
-			a.saidOpen.Store(false)
+			a.sayAgain()
 		}
 	}
 }
 
 // keep is how long a target that went out with that TTL is watched after it was last asked for.
 func keep(ttl uint32) time.Duration {
-	return min(max(keepUnasked, 3*time.Duration(ttl)*time.Second), keepAtMost)
+	return max(keepUnasked, min(3*time.Duration(min(ttl, 1<<31-1))*time.Second, keepAtMost))
 }
 
 // reset forgets everything, without a memory and without trusting what it finds: it also follows a panic. Probes that

@@ -110,6 +110,13 @@ func runCase(t *testing.T, file string) {
 	if after := snap(m); !before.equal(after) {
 		t.Errorf("the message it was given changed:\n%s\nwas\n%s", after.text, before.text)
 	}
+	if out != nil && out != m {
+		extend(out)
+		if after := snap(m); !before.equal(after) {
+			t.Error("who appends to what went out writes behind the ends of what came in")
+		}
+		shrink(out)
+	}
 	got := describe(out, report, sections)
 	if want := sections["want"]; got != want {
 		t.Errorf("%s\ngot\n%swant\n%s", archive.Comment, got, want)
@@ -119,6 +126,36 @@ func runCase(t *testing.T, file string) {
 	}
 	if looked, ok := sections["looked up"]; ok && strings.TrimSpace(looked) != fmt.Sprint(len(w.looked)) {
 		t.Errorf("%d addresses were looked up, want %s", len(w.looked), looked)
+	}
+}
+
+// roomy gives a section room behind its end, as that of a zone or a cache may have, where others will write.
+func roomy(section []dns.RR) []dns.RR { return append(make([]dns.RR, 0, len(section)+2), section...) }
+
+// extend appends to each section of a message, as plugins further up do.
+func extend(m *dns.Msg) {
+	m.Answer, m.Ns, m.Extra = append(m.Answer, new(dns.NULL)), append(m.Ns, new(dns.NULL)), append(m.Extra, new(dns.NULL))
+}
+
+// shrink undoes extend.
+func shrink(m *dns.Msg) {
+	m.Answer, m.Ns, m.Extra = m.Answer[:len(m.Answer)-1], m.Ns[:len(m.Ns)-1], m.Extra[:len(m.Extra)-1]
+}
+
+// Nor does a denial lend what stood behind the OPT record, which is all that stays of the additional section (T2).
+func TestDenialIsNotRoomy(t *testing.T) {
+	m, w := addresses(2, 30), healthy(8)
+	w.rule.Policy.AllDown = NoData
+	w.fell("10.0.0.0", time.Hour)
+	w.fell("10.0.0.1", time.Hour)
+	m.Extra = []dns.RR{&dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}, new(dns.TSIG)}
+	before := snap(m)
+	out, report := Thin(m, w, chance(1))
+	if report.Outcome != Closed || len(out.Extra) != 1 {
+		t.Fatalf("%+v, with %d additional records", report, len(out.Extra))
+	}
+	if extend(out); !before.equal(snap(m)) {
+		t.Error("who appends to what went out writes over a record that came in")
 	}
 }
 
@@ -158,7 +195,7 @@ func message(t *testing.T, sections map[string]string) *dns.Msg {
 			t.Fatalf("unknown flag %q", flag)
 		}
 	}
-	m.Answer, m.Ns, m.Extra = records(t, sections["answer"]), records(t, sections["authority"]), records(t, sections["additional"])
+	m.Answer, m.Ns, m.Extra = roomy(records(t, sections["answer"])), roomy(records(t, sections["authority"])), roomy(records(t, sections["additional"]))
 	return m
 }
 

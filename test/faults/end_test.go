@@ -32,11 +32,12 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// A stop while three hundred probes hang in black holes, for half a minute if they could, ends the process at once: a
-// stop gives its probes 1.5 seconds, and these need none of it (B71).
+// A stop while three hundred probes hang in black holes, for a minute if they could, ends the process with status 0, and no
+// probe outlives the second that a stop gives: these need none of it (B71). exits fails what waits for them; how long the stop
+// took in all is told and not judged, for CoreDNS has its own period of grace.
 func TestStopWhileProbesHang(t *testing.T) {
 	holes := others(300)
-	s := newScene(t, pace{30 * time.Second, time.Second, 30 * time.Second}, holes)
+	s := newScene(t, pace{time.Minute, time.Second, time.Minute}, holes)
 	s.block("dropped", holes...)
 	s.start()
 	s.ask()
@@ -47,9 +48,8 @@ func TestStopWhileProbesHang(t *testing.T) {
 	if status := s.exits(); status != 0 {
 		t.Errorf("the status is %d:\n%s", status, s.output.String())
 	}
-	took := time.Since(began)
-	t.Logf("the stop took %s", took)
-	if took > 8*time.Second || s.output.count("probes still under way") > 0 {
-		t.Errorf("the stop took %s:\n%s", took, s.output.String())
+	t.Logf("the stop took %s", time.Since(began))
+	if s.output.count("probes still under way") > 0 {
+		t.Errorf("probes outlive the stop:\n%s", s.output.String())
 	}
 }

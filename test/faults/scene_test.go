@@ -43,6 +43,7 @@ type scene struct {
 	pace
 	*farm
 	dir     string
+	options string // of the check
 	scrapes http.Client
 	child   *exec.Cmd
 	ended   chan struct{}
@@ -50,7 +51,7 @@ type scene struct {
 	files   int // that the program may have open from the start; 0 for what the test may
 }
 
-// corefile is of a server that judges www.example.org. PACE is the scene's, and MORE is for more properties.
+// corefile is of a server that judges www.example.org. OPTIONS and PACE are the scene's, and MORE is for more properties.
 const corefile = `
 example.org {
     bind 127.0.0.1
@@ -60,7 +61,7 @@ example.org {
         reload 0
     }
     multivalue {
-        check http://:8080/
+        check http://:8080/OPTIONS
         PACE
         limit off
         within 127.0.0.0/8 10.0.0.0/8
@@ -112,7 +113,7 @@ func (s *scene) file(name, text string) {
 // edit writes the Corefile, with more properties in the stanza and more text behind the block.
 func (s *scene) edit(more string, blocks ...string) {
 	s.Helper()
-	words := strings.NewReplacer("PACE", s.pace.String(), "DIR", s.dir, "MORE", more)
+	words := strings.NewReplacer("OPTIONS", s.options, "PACE", s.pace.String(), "DIR", s.dir, "MORE", more)
 	s.file("Corefile", words.Replace(corefile+strings.Join(blocks, "\n")))
 }
 
@@ -269,9 +270,10 @@ func (s *scene) metric(name, labels string) float64 {
 
 func sample(page, name, labels string) (total float64) {
 	for line := range strings.Lines(page) {
-		have, text, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if word, _, _ := strings.Cut(have, "{"); word == name && strings.Contains(have, labels) {
-			value, _ := strconv.ParseFloat(text, 64)
+		line = strings.TrimSpace(line)
+		end := strings.LastIndexByte(line, ' ') // there may be one in a label
+		if word, _, _ := strings.Cut(line[:max(end, 0)], "{"); word == name && strings.Contains(line[:end], labels) {
+			value, _ := strconv.ParseFloat(line[end+1:], 64)
 			total += value
 		}
 	}

@@ -1,0 +1,134 @@
+package multivalue
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/check"
+)
+
+// Every wait is between nine tenths of its interval and the whole, and no two need be the same: of what is up at the slow
+// pace, and of what could not be asked at the fast one (B65).
+func TestEveryWaitIsJittered(t *testing.T) {
+	for name, tc := range map[string]struct {
+		broken error
+		pace   time.Duration
+	}{
+		"up":      {nil, testPace.Interval},
+		"abstain": {fmt.Errorf("%w: too many open files", check.ErrAbstain), testPace.Fast},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+				n.broken = tc.broken
+				s := testStanza("tcp://:80", n, testPace)
+				begin(p, s)
+				few := addrs(0, 10) // so few that hardly one is asked early for the sake of another
+				lookAll(s, few)
+				elapse(50 * tc.pace)
+				for _, a := range few {
+					gaps := gapsOf(n.times(a)[2:]) // the first wait of a whole interval is drawn apart
+					low, high := slices.Min(gaps), slices.Max(gaps)
+					if low < tc.pace*9/10 || high > tc.pace {
+						t.Errorf("%s: waits from %s to %s, want from nine tenths of %s up to that", a, low, high, tc.pace)
+					}
+					if high-low < tc.pace/20 || len(slices.Compact(slices.Sorted(slices.Values(gaps)))) < len(gaps)/2 {
+						t.Errorf("%s: waits from %s to %s are hardly jittered: %v", a, low, high, gaps)
+					}
+				}
+			})
+		})
+	}
+}
+
+// gapsOf are the times between some instants.
+func gapsOf(times []time.Time) (gaps []time.Duration) {
+	for i := 1; i < len(times); i++ {
+		gaps = append(gaps, times[i].Sub(times[i-1]))
+	}
+	return gaps
+}
+
+// busiest is how many of the instants fall into one tenth of a second, at the most, and how long after from the last is.
+func busiest(from time.Time, times []time.Time) (most int, last time.Duration) {
+	counts := make(map[time.Duration]int)
+	for _, at := range times {
+		since := at.Sub(from)
+		counts[since/(100*time.Millisecond)]++
+		most, last = max(most, counts[since/(100*time.Millisecond)]), max(last, since)
+	}
+	return most, last
+}
+
+// A thousand targets that are learned at one instant are first asked at as many instants of a fast interval, and when a
+// reload changes their pace, of a whole one (B65).
+func TestFirstProbesAreSpread(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		old := testStanza("tcp://:80", n, testPace)
+		g := begin(p, old)
+		all := addrs(0, 1000)
+		began := time.Now()
+		lookAll(old, all)
+		elapse(testPace.Fast + time.Second)
+		most, last := busiest(began, firstAfter(n, began, all))
+		if most > 100 || last > testPace.Fast { // fifty would be even
+			t.Errorf("%d first probes in a tenth of a second, and the last after %s", most, last)
+		}
+		pass(time.Minute, old, all...)
+		pace := testPace
+		pace.Interval = 20 * time.Second
+		fresh := testStanza("tcp://:80", n, pace)
+		next := candidateOf(p, fresh)
+		p.leave(g)
+		began = time.Now()
+		p.confirm(next)
+		elapse(pace.Interval + time.Second)
+		most, last = busiest(began, firstAfter(n, began, all))
+		if most > 25 || last > pace.Interval { // five would be even
+			t.Errorf("after a reload %d first probes in a tenth of a second, and the last after %s", most, last)
+		}
+	})
+}
+
+// firstAfter lists when each of the addresses was first asked after an instant.
+func firstAfter(n *fakeNetwork, began time.Time, all []netip.Addr) (first []time.Time) {
+	for _, a := range all {
+		times := n.times(a)
+		first = append(first, times[slices.IndexFunc(times, func(at time.Time) bool { return at.After(began) })])
+	}
+	return first
+}
+
+// The living take all the places but an eighth, however many are due, and that is for the failing: one of those starts though
+// it has been due for less long. The failing take three quarters at the most (B66).
+func TestPlacesOfTheLanes(t *testing.T) {
+	const bound = 64
+	now := time.Unix(1e9, 0)
+	fill := func(s *schedule, count int, fails bool, due time.Time) {
+		for range count {
+			s.add(&watch{check: &pacedCheck{}, failing: fails}, when(due))
+		}
+	}
+	for name, tc := range map[string]struct{ living, failing, wantLiving, wantFailing int }{
+		"the living alone":              {200, 0, bound * 7 / 8, 0},
+		"the living and one that fails": {200, 1, bound * 7 / 8, 1},
+		"the living and many":           {200, 200, bound * 7 / 8, bound / 8},
+		"the failing alone":             {0, 200, 0, bound * 3 / 4},
+		"the failing and few living":    {4, 200, 4, bound * 3 / 4},
+	} {
+		s := schedule{bound: bound}
+		fill(&s, tc.living, false, now)
+		fill(&s, tc.failing, true, now.Add(time.Millisecond))
+		for at := now; at.Before(now.Add(time.Second)); at = at.Add(time.Millisecond) {
+			s.dispatch(at, func(*watch) {}) // whose probes go on and on
+		}
+		if want := [2]int{tc.wantLiving, tc.wantFailing}; s.inFlight != want {
+			t.Errorf("%s: %v are under way, want %v", name, s.inFlight, want)
+		}
+		for range s.inFlight[living] + s.inFlight[failing] {
+			probesInFlight.Dec()
+		}
+	}
+}
