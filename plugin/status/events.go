@@ -19,7 +19,7 @@ const (
 )
 
 // events is a stream of server-sent events: a tick for each look, with the summary's counts, and before it a change for each
-// target that went down or came up since the last one.
+// target that went down or came up since the last one. A look that fails has no tick: what is shown then is old.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	select {
 	case s.streams <- struct{}{}:
@@ -45,9 +45,11 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	over := time.NewTimer(streamFor + rand.N(streamSpread))
 	defer over.Stop()
 	for {
-		_ = out.SetWriteDeadline(time.Now().Add(writeWithin))
-		if seen = tell(w, shot, seen); out.Flush() != nil {
-			return
+		if shot != nil {
+			_ = out.SetWriteDeadline(time.Now().Add(writeWithin))
+			if seen = tell(w, shot, seen); out.Flush() != nil {
+				return
+			}
 		}
 		select {
 		case <-ticker.C:
@@ -58,9 +60,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			return
 		}
-		if next, err := s.source.Snapshot(r.Context()); err == nil {
-			shot = next
-		}
+		shot, _ = s.source.Snapshot(r.Context()) // nil if the source does not say
 	}
 }
 

@@ -2,6 +2,7 @@ package status
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -10,7 +11,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -121,6 +124,34 @@ func TestEvents(t *testing.T) {
 	if seen := tell(w, &f.shot, 7); seen != 8 || strings.Count(w.Body.String(), "event: change") != 1 || strings.Count(w.Body.String(), "\n") != 6 {
 		t.Errorf("%d: %s", seen, w.Body.String())
 	}
+}
+
+// A stream has a tick for each look that tells how things stand, and none for one that fails.
+func TestNoTickWithoutALook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(1)
+		ctx, cancel := context.WithCancel(t.Context())
+		w := httptest.NewRecorder()
+		var stream sync.WaitGroup
+		stream.Go(func() {
+			newServer("localhost:9253", f).events(w, httptest.NewRequest("GET", "/events", nil).WithContext(ctx))
+		})
+		ticks := func() int { synctest.Wait(); return strings.Count(w.Body.String(), "event: tick\n") }
+		time.Sleep(3*eventEvery + eventEvery/2)
+		before := ticks()
+		f.err = errors.New("the source does not say")
+		time.Sleep(3 * eventEvery)
+		if during := ticks(); before != 4 || during != before {
+			t.Errorf("%d ticks, and %d more while the source does not say", before, during-before)
+		}
+		f.err = nil
+		time.Sleep(2 * eventEvery)
+		if after := ticks(); after != before+2 {
+			t.Errorf("%d ticks when it says again", after-before)
+		}
+		cancel()
+		stream.Wait()
+	})
 }
 
 // Close does not wait for a source that does not answer.

@@ -51,7 +51,10 @@ func (f *farm) Snapshot(ctx context.Context) (*Snapshot, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	return &f.shot, f.err
+	if f.err != nil {
+		return nil, f.err
+	}
+	return &f.shot, nil
 }
 
 func (f *farm) Explain(context.Context, Question) ([]Explanation, error) {

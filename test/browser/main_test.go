@@ -57,6 +57,7 @@ type farm struct {
 	status   string // its address
 	metrics  string
 	backends map[int]*http.Server
+	process  *os.Process
 	log      logbook
 }
 
@@ -101,6 +102,7 @@ func (f *farm) run() {
 	if err := c.Start(); err != nil {
 		f.Fatal(err)
 	}
+	f.process = c.Process
 	f.Cleanup(func() {
 		_ = c.Process.Kill()
 		_ = c.Wait()
