@@ -1,9 +1,15 @@
 package browser
 
 import (
+	"context"
 	"os"
 	"syscall"
 	"testing"
+
+	"github.com/chromedp/cdproto/network"
+	cdpruntime "github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/cdproto/target"
+	"github.com/chromedp/chromedp"
 )
 
 const liveState = `document.getElementById("live-state").textContent`
@@ -42,4 +48,54 @@ func (f *farm) signal(s os.Signal) {
 	if err := f.process.Signal(s); err != nil {
 		f.Fatal(err)
 	}
+}
+
+// Eight tabs at once are all there: the one that is seen is live, and the others take no connection away from it; one that is
+// seen again catches up.
+func TestManyTabs(t *testing.T) {
+	f := newFarm(t, plain, "www A 127.0.0.11\nwww A 127.0.0.12\n", 11, 12)
+	f.eventually("all are known", func() bool { return f.ask("www.example.org") != "" && f.count("state=up") == 2 })
+	tabs := []*tab{f.open("/")}
+	for len(tabs) < 8 {
+		tabs = append(tabs, tabs[0].another("/"))
+	}
+	last := tabs[7]
+	last.becomes(cell, "up up")
+	last.becomes(liveState, "live")
+	last.becomes(`document.visibilityState`, "visible")
+	tabs[0].becomes(`document.visibilityState`, "hidden")
+	f.kill(12)
+	last.becomes(cell, "down up")
+	if got := tabs[0].eval(cell); got != "up up" {
+		t.Errorf("a hidden tab follows: %s", got)
+	}
+	tabs[0].show()
+	tabs[0].becomes(cell, "down up")
+	tabs[0].becomes(liveState, "live")
+	for _, p := range tabs {
+		p.clean()
+	}
+}
+
+// another opens one more tab of the browser, and shows it.
+func (t *tab) another(path string) *tab {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(t.ctx)
+	t.Cleanup(cancel)
+	next := &tab{farm: t.farm, ctx: ctx}
+	if err := chromedp.Run(ctx, network.Enable(), cdpruntime.Enable()); err != nil { // the tab lives as long as the context of its first run
+		t.Fatal(err)
+	}
+	chromedp.ListenTarget(ctx, next.hear)
+	next.show()
+	next.do(chromedp.Navigate("http://" + t.farm.status + path))
+	return next
+}
+
+// show brings the tab to the front.
+func (t *tab) show() {
+	t.Helper()
+	t.do(chromedp.ActionFunc(func(ctx context.Context) error {
+		return target.ActivateTarget(chromedp.FromContext(ctx).Target.TargetID).Do(ctx)
+	}))
 }

@@ -76,11 +76,21 @@
     }
   };
 
-  const stream = new EventSource("/events");
-  stream.addEventListener("tick", refresh);
-  stream.addEventListener("change", (e) => {
-    const c = JSON.parse(e.data);
-    news.textContent = `${c.address} is ${c.to}${c.reason ? ": " + c.reason : ""}`;
-  });
+  // A browser has six connections to a server and no more, for all its tabs: so only a page that is seen has a stream.
+  let stream = null;
+  const follow = () => {
+    stream = new EventSource("/events");
+    stream.addEventListener("tick", refresh);
+    stream.addEventListener("change", (e) => {
+      const c = JSON.parse(e.data);
+      news.textContent = `${c.address} is ${c.to}${c.reason ? ": " + c.reason : ""}`;
+    });
+  };
+  const look = () => {
+    if (document.hidden) { stream?.close(); stream = null; }
+    else if (!stream) { follow(); refresh(); }
+  };
+  document.addEventListener("visibilitychange", look);
+  look();
   setInterval(tell, 1000); // also where nothing comes
 })();
