@@ -121,6 +121,7 @@ func (v *viewer) fill(ctx context.Context, shot *status.Snapshot) error {
 	shot.Names = v.pool.sightings.Load().names(shot.Targets)
 	shot.Summary.Names = len(shot.Names)
 	shot.Sort()
+	v.link(shot)
 	return nil
 }
 

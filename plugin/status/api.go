@@ -22,6 +22,8 @@ const (
 	// defaultLimit and maxLimit are how many entries an answer has, unless it is told, and at the most.
 	defaultLimit = 100
 	maxLimit     = 1000
+	// maxNames is how many names of a target an answer lists.
+	maxNames = 16
 )
 
 // quiet drops what net/http has to say about clients: nobody may fill the log by talking nonsense to us.
@@ -100,7 +102,17 @@ func (s *Server) targets(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	replyJSON(w, r, map[string]any{"targets": orEmpty(list.items), "total": list.total, "next": list.next})
+	replyJSON(w, r, map[string]any{"targets": brief(list.items), "total": list.total, "next": list.next})
+}
+
+// brief are targets with some of their names each, and how many more there are.
+func brief(targets []*Target) []Target {
+	all := make([]Target, len(targets))
+	for i, t := range targets {
+		all[i] = *t
+		all[i].Names, all[i].MoreNames = orEmpty(t.Names[:min(len(t.Names), maxNames)]), max(0, len(t.Names)-maxNames)
+	}
+	return all
 }
 
 func (s *Server) names(w http.ResponseWriter, r *http.Request) {

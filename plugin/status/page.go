@@ -95,6 +95,25 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 	show(w, r, "page.html", v)
 }
 
+// namesARow is how many names the row of a target has.
+const namesARow = 3
+
+// Some are the names of a row, the one that the target was learned by first. Those of whom it is known that they lead elsewhere
+// by now are none.
+func (row targetRow) Some() []string {
+	some := slices.Clone(row.Names[:min(len(row.Names), namesARow)])
+	if _, known := slices.BinarySearch(row.Names, row.Name); known && !slices.Contains(some, row.Name) {
+		some = append([]string{row.Name}, some[:namesARow-1]...)
+	}
+	if len(some) == 0 {
+		return []string{row.Name}
+	}
+	return some
+}
+
+// Others is how many more there are.
+func (row targetRow) Others() int { return max(0, len(row.Names)-namesARow) }
+
 // rows adds targets to the page, and the checks that they have.
 func (v *view) rows(targets []*Target) {
 	rules := make(map[string]*Check, len(v.Checks))
@@ -263,7 +282,9 @@ func (s *Snapshot) troubleFirst(names []*Name) {
 	worst := make(map[string]int)
 	for i := range s.Targets {
 		if t := &s.Targets[i]; t.State == "down" {
-			worst[t.Name] = 1
+			for _, name := range t.Names {
+				worst[name] = 1
+			}
 		}
 	}
 	for _, n := range names {

@@ -33,6 +33,7 @@ func newFarm(n int) *farm {
 			Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 80),
 			Check:   "http://:80/", Pace: "every 10s", Name: fmt.Sprintf("n%d.example.org.", i/4), State: "up", Since: noon.Add(-time.Hour), Needed: 3,
 		}
+		t.Names = []string{t.Name}
 		t.Probes.Add(2*time.Millisecond, false)
 		if i%10 == 3 {
 			t.State, t.Reason = "down", "connection refused"
