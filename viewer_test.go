@@ -74,11 +74,11 @@ func TestSnapshot(t *testing.T) {
 		if again, _ = p.viewer.Snapshot(context.Background()); again == shot {
 			t.Error("an old snapshot is shown")
 		}
-		n.kill(addrs(100, 1000)...)
+		n.kill(addrs(100, 3000)...)
 		elapse(time.Minute)
 		shot, _ = p.viewer.Snapshot(context.Background())
 		first, last := shot.Changes[0].Number, shot.Changes[len(shot.Changes)-1].Number
-		if len(shot.Changes) > keptChanges || last != 901 || last-first != uint64(len(shot.Changes)-1) {
+		if len(shot.Changes) > keptChanges || last != 2901 || shot.Changed != last || last-first != uint64(len(shot.Changes)-1) {
 			t.Errorf("%d changes, from %d to %d", len(shot.Changes), first, last)
 		}
 	})

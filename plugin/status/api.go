@@ -10,6 +10,7 @@ import (
 	"log"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -186,15 +187,26 @@ type part[T any] struct {
 	next  string // the cursor to go on from; empty at the end
 }
 
+// limitOf is how many items a page has.
+func limitOf(v url.Values) (int, error) {
+	text := v.Get("limit")
+	if text == "" {
+		return defaultLimit, nil
+	}
+	limit, err := strconv.Atoi(text)
+	if err != nil || limit < 1 || limit > maxLimit {
+		return 0, fmt.Errorf("limit %q: want a count from 1 to %d", text, maxLimit)
+	}
+	return limit, nil
+}
+
 // cut takes the page that a request asks for: up to limit items behind the one that after names. The order is that of the
 // list, and an item that is gone by the next request leaves its place to the one behind it.
 func cut[T any](r *http.Request, all []T, key func(T) string) (p part[T], err error) {
 	v := r.URL.Query()
-	limit := defaultLimit
-	if text := v.Get("limit"); text != "" {
-		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxLimit {
-			return p, fmt.Errorf("limit %q: want a count from 1 to %d", text, maxLimit)
-		}
+	limit, err := limitOf(v)
+	if err != nil {
+		return p, err
 	}
 	start := 0
 	if text := v.Get("after"); text != "" {

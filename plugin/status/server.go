@@ -194,6 +194,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /v1/targets", s.targets)
 	mux.HandleFunc("GET /v1/names", s.names)
 	mux.HandleFunc("GET /v1/checks", s.checks)
+	mux.HandleFunc("GET /v1/changes", s.changes)
 	mux.HandleFunc("GET /v1/explain", s.explain)
 	for path, media := range map[string]string{
 		"status.css": "text/css; charset=utf-8", "status.js": "text/javascript; charset=utf-8", "openapi.json": "application/json", "icon.svg": "image/svg+xml",

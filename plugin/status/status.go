@@ -30,6 +30,7 @@ type Snapshot struct {
 	Names   []Name   // by name
 	Checks  []Check
 	Changes []Change // the latest of them, the last one last
+	Changed uint64   // how many there were, which is the number of the last one
 }
 
 // Summary is all of it in a few numbers.

@@ -146,7 +146,7 @@ func TestFilters(t *testing.T) {
 func TestNonsenseIsRefused(t *testing.T) {
 	f := newFarm(10)
 	for url, want := range map[string]int{
-		"/v1/targets?limit=0": 400, "/v1/targets?limit=1001": 400, "/v1/targets?limit=x": 400, "/v1/targets?after=x": 400, "/v1/targets?after=0.": 400, "/v1/names?after=1.%23": 400,
+		"/v1/targets?limit=0": 400, "/v1/targets?limit=1001": 400, "/v1/targets?limit=x": 400, "/v1/targets?after=x": 400, "/v1/targets?after=0.": 400, "/v1/names?after=1.%23": 400, "/v1/changes?after=-1": 400, "/v1/changes?after=x": 400, "/v1/changes?limit=0": 400,
 		"/v1/explain": 400, "/v1/explain?name=www.example.org&type=NONE": 400, "/v1/explain?name=www.example.org&client=me": 400, "/v1/explain?name=a..b": 400,
 		"/v1/explain?name=www.example.org&client=192.0.2.1": 200, "/v1/explain?name=www.example.org&client=2001:db8::/32": 200,
 		"/nothing": 404, "/v1/": 404, "/assets/page.html": 404, "/?name=" + strings.Repeat("x", maxQuery): 414, "/?page=-3&names=99999999999999999999": 200, "/?sort=up": 200,
@@ -156,7 +156,7 @@ func TestNonsenseIsRefused(t *testing.T) {
 		}
 	}
 	f.err = errors.New("busy")
-	for _, url := range []string{"/", "/explain", "/events", "/v1/summary", "/v1/targets", "/v1/names", "/v1/checks"} {
+	for _, url := range []string{"/", "/explain", "/events", "/v1/summary", "/v1/targets", "/v1/names", "/v1/checks", "/v1/changes"} {
 		if got := ask(t, f, "GET", url); got.StatusCode != http.StatusServiceUnavailable {
 			t.Errorf("without a snapshot, %s: %d", url, got.StatusCode)
 		}

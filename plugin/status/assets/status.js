@@ -85,6 +85,7 @@
       const c = JSON.parse(e.data);
       news.textContent = `${c.address} is ${c.to}${c.reason ? ": " + c.reason : ""}`;
     });
+    stream.addEventListener("lost", (e) => { news.textContent = `${JSON.parse(e.data).lost} changes more than are listed`; });
   };
   const look = () => {
     if (document.hidden) { stream?.close(); stream = null; }
