@@ -90,11 +90,14 @@ func Listen(address string, source Source) (*Server, error) {
 		return nil, err
 	}
 	s := newServer(address, source)
-	go func() {
-		defer close(s.ended)
-		_ = s.http.Serve(&bounded{Listener: listener, places: make(chan struct{}, maxConns), quit: s.quit})
-	}()
+	go s.serve(listener)
 	return s, nil
+}
+
+// serve returns when the server is closed.
+func (s *Server) serve(listener net.Listener) {
+	defer close(s.ended)
+	_ = s.http.Serve(&bounded{Listener: listener, places: make(chan struct{}, maxConns), quit: s.quit})
 }
 
 func newServer(address string, source Source) *Server {
@@ -105,7 +108,7 @@ func newServer(address string, source Source) *Server {
 	s.any = strings.HasPrefix(address, "unix:")
 	s.http = http.Server{
 		Handler: s.guard(s.routes()), MaxHeaderBytes: maxHeader,
-		ReadTimeout: readWithin, ReadHeaderTimeout: readWithin, WriteTimeout: writeWithin, IdleTimeout: idleFor,
+		ReadTimeout: readWithin, WriteTimeout: writeWithin, IdleTimeout: idleFor,
 		ErrorLog: quiet,
 	}
 	s.http.Protocols = new(http.Protocols)

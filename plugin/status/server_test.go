@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -104,23 +103,15 @@ func TestPlacesForConnections(t *testing.T) {
 	s.Close()
 }
 
-// A stream tells of each change once, and ends with the server.
+// A stream tells of each change once, and of none that was before.
 func TestEvents(t *testing.T) {
 	f := newFarm(1)
 	f.shot.Changes = []Change{{Number: 7, To: "down"}}
-	s, address := start(t, f)
-	r, err := http.Get("http://" + address + "/events")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Body.Close()
-	done := make(chan string)
-	go func() { text, _ := io.ReadAll(r.Body); done <- string(text) }()
-	s.Close()
-	if text := <-done; !strings.HasPrefix(text, "id: 7\nevent: tick\ndata: {") || strings.Contains(text, "change") {
-		t.Errorf("what was before is news: %s", text)
-	}
 	w := httptest.NewRecorder()
+	if seen := tell(w, &f.shot, 7); seen != 7 || !strings.HasPrefix(w.Body.String(), "id: 7\nevent: tick\ndata: {") || strings.Contains(w.Body.String(), "change") {
+		t.Errorf("what was before is news: %s", w.Body.String())
+	}
+	w = httptest.NewRecorder()
 	f.shot.Changes = append(f.shot.Changes, Change{Number: 8, To: "up", Reason: "a\nb"})
 	if seen := tell(w, &f.shot, 7); seen != 8 || strings.Count(w.Body.String(), "event: change") != 1 || strings.Count(w.Body.String(), "\n") != 8 {
 		t.Errorf("%d: %s", seen, w.Body.String())

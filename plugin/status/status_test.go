@@ -202,6 +202,21 @@ func TestHosts(t *testing.T) {
 	}
 }
 
+// Every answer tells browsers what they may do with it, also one that refuses.
+func TestHeaders(t *testing.T) {
+	for _, url := range []string{"/", "/explain", "/status.js", "/v1/targets", "/v1/targets?limit=0", "/nothing"} {
+		got := ask(t, newFarm(1), "GET", url).Header
+		for name, want := range map[string]string{
+			"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
+			"Cross-Origin-Resource-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin", "Cache-Control": "no-cache",
+		} {
+			if got.Get(name) != want {
+				t.Errorf("%s: %s is %q, want %q", url, name, got.Get(name), want)
+			}
+		}
+	}
+}
+
 func TestETag(t *testing.T) {
 	f := newFarm(10)
 	for _, url := range []string{"/", "/v1/targets", "/v1/names", "/v1/summary", "/openapi.json", "/status.css"} {
