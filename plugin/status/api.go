@@ -82,7 +82,9 @@ func (s *Server) snapshot(w http.ResponseWriter, r *http.Request) *Snapshot {
 
 func (s *Server) summary(w http.ResponseWriter, r *http.Request) {
 	if shot := s.snapshot(w, r); shot != nil {
-		replyJSON(w, r, shot.Summary)
+		sum := shot.Summary
+		sum.Stanzas = orEmpty(sum.Stanzas)
+		replyJSON(w, r, sum)
 	}
 }
 

@@ -163,6 +163,19 @@ func TestNonsenseIsRefused(t *testing.T) {
 	}
 }
 
+// A list without items is one all the same, as the OpenAPI file has it: before anything runs there are no others.
+func TestEmptyLists(t *testing.T) {
+	for _, path := range []string{"/v1/summary", "/v1/targets", "/v1/names", "/v1/checks", "/v1/changes", "/v1/explain?name=www.example.org"} {
+		if text := body(t, ask(t, &farm{shot: Snapshot{Taken: noon}}, "GET", path)); strings.Contains(text, "null") || !strings.Contains(text, "[]") {
+			t.Errorf("%s: %s", path, text)
+		}
+	}
+	f := &farm{shot: Snapshot{Taken: noon, Targets: []Target{{Name: "www.example.org."}}}}
+	if text := body(t, ask(t, f, "GET", "/v1/targets")); strings.Contains(text, "null") {
+		t.Errorf("a target without names: %s", text)
+	}
+}
+
 func TestReadOnly(t *testing.T) {
 	for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"} {
 		if got := ask(t, newFarm(1), method, "/v1/targets"); got.StatusCode != http.StatusMethodNotAllowed || got.Header.Get("Allow") != "GET, HEAD" {
