@@ -2,6 +2,7 @@ package browser
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"syscall"
 	"testing"
@@ -98,4 +99,30 @@ func (t *tab) show() {
 	t.do(chromedp.ActionFunc(func(ctx context.Context) error {
 		return target.ActivateTarget(chromedp.FromContext(ctx).Target.TargetID).Do(ctx)
 	}))
+}
+
+// What a backend says runs no script either, where a reason quotes it: in the rows that come while the page is live, in what
+// is said to those who do not see, and on a page that is loaded then.
+func TestHostileReasons(t *testing.T) {
+	f := newFarm(t, plain, "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13\n", 11, 12, 13)
+	f.eventually("all are known", func() bool { return f.ask("www.example.org") != "" && f.count("state=up") == 3 })
+	p, e := f.open("/"), f.open("/explain?name=www.example.org")
+	p.becomes(liveState, "live")
+	e.becomes(liveState, "live")
+	for n, evil := range map[int]string{12: `<img src=x onerror=alert(1)>`, 13: `<script>alert(2)</script><b>`} {
+		f.instead.Store(n, evil+"\r\n\r\n")
+		p.becomes(fmt.Sprintf(`document.getElementById("news").textContent.includes(%q)`, evil), "true")
+		p.becomes(fmt.Sprintf(`[...document.querySelectorAll("#b-targets .reason")].some(r => r.textContent.includes(%q))`, evil), "true")
+		p.becomes(fmt.Sprintf(`document.getElementById("changes").textContent.includes(%q)`, evil), "true")
+		p.becomes(fmt.Sprintf(`document.getElementById("b-names").textContent.includes(%q)`, evil), "true")
+		e.becomes(fmt.Sprintf(`document.getElementById("answers").textContent.includes(%q)`, evil), "true")
+	}
+	again := f.open("/")
+	again.becomes(`document.querySelectorAll("#b-targets .reason").length`, "2")
+	for _, x := range []*tab{p, e, again} {
+		if n := x.eval(`document.querySelectorAll("img, b + script, main script, body > script, #news > *, .reason > *, .why > *").length`); n != "0" {
+			t.Errorf("%s elements that a backend made", n)
+		}
+		x.clean()
+	}
 }
