@@ -186,7 +186,7 @@ func TestStatusOfSharedAddresses(t *testing.T) {
 		}
 	}
 	_, page := s.get(base + "/?name=api&address=127.0.0.12")
-	for _, want := range []string{`href="/explain?name=www.example.org.`, `href="/explain?name=api.example.org.`, "<th scope=\"row\" class=\"addr\">127.0.0.12:"} {
+	for _, want := range []string{`href="/explain?name=www.example.org.&amp;type=A"`, `href="/explain?name=api.example.org.&amp;type=A"`, "<th scope=\"row\" class=\"addr\">127.0.0.12:"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q:\n%s", want, page)
 		}

@@ -104,6 +104,25 @@ func (s *Snapshot) At(addr netip.AddrPort) []Target {
 	return s.Targets[first:end]
 }
 
+// TypeOf is the type to ask a name for, to see what becomes of an address that it leads to: that of the address, unless the name
+// was only asked for records that name hosts, or hint at addresses.
+func (s *Snapshot) TypeOf(name string, at netip.AddrPort) string {
+	family := "AAAA"
+	if at.Addr().Unmap().Is4() {
+		family = "A"
+	}
+	i, known := slices.BinarySearchFunc(s.Names, name, func(n Name, name string) int { return cmp.Compare(n.Name, name) })
+	if !known || slices.ContainsFunc(s.Names[i].Answers, func(a Last) bool { return a.Type == family }) {
+		return family
+	}
+	for _, a := range s.Names[i].Answers {
+		if a.Type != "A" && a.Type != "AAAA" {
+			return a.Type
+		}
+	}
+	return family
+}
+
 // Name is a name that is asked for.
 type Name struct {
 	Name    string `json:"name"`

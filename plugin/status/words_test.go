@@ -85,6 +85,39 @@ func TestChangesAreFiltered(t *testing.T) {
 	}
 }
 
+// A row, and a change, lead to the explanation of the answer that the address is in.
+func TestLinksToExplanations(t *testing.T) {
+	f := newFarm(0)
+	for name, types := range map[string]string{"a": "", "b": "A AAAA", "c": "SRV", "d": "A HTTPS", "e": "A"} {
+		n := Name{Name: name + ".example.org."}
+		for kind := range strings.FieldsSeq(types) {
+			n.Answers = append(n.Answers, Last{Type: kind})
+		}
+		f.shot.Names = append(f.shot.Names, n)
+		for _, host := range []string{"192.0.2.1", "2001:db8::1"} {
+			at := netip.AddrPortFrom(netip.MustParseAddr(host), uint16(name[0]))
+			f.shot.Targets = append(f.shot.Targets, Target{Address: at, Name: n.Name, Names: []string{n.Name}})
+			f.shot.Changes = append(f.shot.Changes, Change{Address: at, Name: n.Name})
+		}
+	}
+	f.shot.Sort()
+	for where, want := range map[string]string{
+		"a 192.0.2.1": "A", "a 2001:db8::1": "AAAA", "b 192.0.2.1": "A", "b 2001:db8::1": "AAAA", "c 192.0.2.1": "SRV", "c 2001:db8::1": "SRV",
+		"d 192.0.2.1": "A", "d 2001:db8::1": "HTTPS", "e 2001:db8::1": "AAAA",
+	} {
+		name, address, _ := strings.Cut(where, " ")
+		page := body(t, ask(t, f, "GET", "/?name="+name+".&address="+address+"/128"))
+		if address == "192.0.2.1" {
+			page = body(t, ask(t, f, "GET", "/?name="+name+".&address="+address+"/32"))
+		}
+		_, page, _ = strings.Cut(page, `id="b-targets"`)
+		link := `href="/explain?name=` + name + `.example.org.&amp;type=` + want + `"`
+		if n := strings.Count(page, link); n != 2 {
+			t.Errorf("%s: %d links %s, want one of the row and one of the change", where, n, link)
+		}
+	}
+}
+
 // Which address was asked stands in the explanation, whatever the scheme is, and the answer stands before the steps.
 func TestExplainPage(t *testing.T) {
 	f := newFarm(1)
