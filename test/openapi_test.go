@@ -305,7 +305,7 @@ func valuesOf(p openAPI) (good, bad []string) {
 		for _, x := range list {
 			good = append(good, fmt.Sprint(x))
 		}
-		return good, nil
+		return good, []string{"bogus"}
 	}
 	if schema["type"] == "integer" {
 		for _, word := range []string{"minimum", "maximum", "default"} {

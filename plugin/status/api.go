@@ -95,12 +95,12 @@ func (s *Server) checks(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) targets(w http.ResponseWriter, r *http.Request) {
-	shot := s.snapshot(w, r)
+	shot, f := s.picked(w, r)
 	if shot == nil {
 		return
 	}
 	key := func(t *Target) string { return t.Address.String() + " " + t.Check + " " + t.Pace }
-	list, err := cut(r, shot.targets(filterOf(r)), key)
+	list, err := cut(r, shot.targets(f), key)
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err.Error())
 		return
@@ -119,11 +119,11 @@ func brief(targets []*Target) []Target {
 }
 
 func (s *Server) names(w http.ResponseWriter, r *http.Request) {
-	shot := s.snapshot(w, r)
+	shot, f := s.picked(w, r)
 	if shot == nil {
 		return
 	}
-	list, err := cut(r, shot.names(filterOf(r)), func(n *Name) string { return n.Name })
+	list, err := cut(r, shot.names(f), func(n *Name) string { return n.Name })
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err.Error())
 		return
@@ -153,9 +153,30 @@ func orEmpty[T any](list []T) []T {
 	return list
 }
 
-func filterOf(r *http.Request) Filter {
+// filterStates are what one can filter by: measured, or forced.
+var filterStates = []string{"up", "down", "unknown", "drain"}
+
+// filterOf reads what to pick.
+func filterOf(r *http.Request) (Filter, error) {
 	q := r.URL.Query()
-	return Filter{Name: q.Get("name"), Address: q.Get("address"), State: q.Get("state"), Check: q.Get("check")}
+	f := Filter{Name: q.Get("name"), Address: q.Get("address"), State: strings.ToLower(q.Get("state")), Check: q.Get("check")}
+	if f.State != "" && !slices.Contains(filterStates, f.State) {
+		return f, fmt.Errorf("state %q: want one of %s", q.Get("state"), strings.Join(filterStates, ", "))
+	}
+	if _, err := netip.ParsePrefix(f.Address); err != nil && strings.Contains(f.Address, "/") {
+		return f, fmt.Errorf("address %q is no network: want one such as 192.0.2.0/24, or a part of an address", f.Address)
+	}
+	return f, nil
+}
+
+// picked gets a snapshot, and reads what to pick of it. It is nil if either fails, and the client is told then.
+func (s *Server) picked(w http.ResponseWriter, r *http.Request) (*Snapshot, Filter) {
+	f, err := filterOf(r)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
+		return nil, f
+	}
+	return s.snapshot(w, r), f
 }
 
 // questionOf reads what to explain.
@@ -170,6 +191,9 @@ func questionOf(r *http.Request) (Question, error) {
 	}
 	if _, ok := dns.StringToType[q.Type]; !ok {
 		return q, fmt.Errorf("type %q is no type of records: want one such as A or AAAA", v.Get("type"))
+	}
+	if do := v.Get("do"); do != "" && do != "0" && do != "1" {
+		return q, fmt.Errorf("do %q: want 1 to ask with the DO bit, or 0", do)
 	}
 	if text := v.Get("client"); text != "" {
 		addr, err := netip.ParseAddr(text)

@@ -30,7 +30,7 @@ func (s *Snapshot) since(after uint64) (news []Change, lost uint64) {
 
 // changes lists the changes behind a number, the earliest first.
 func (s *Server) changes(w http.ResponseWriter, r *http.Request) {
-	shot := s.snapshot(w, r)
+	shot, f := s.picked(w, r)
 	if shot == nil {
 		return
 	}
@@ -46,7 +46,8 @@ func (s *Server) changes(w http.ResponseWriter, r *http.Request) {
 	}
 	news, lost := shot.since(after)
 	list := []Change{}
-	total, next, f := 0, shot.latest(), filterOf(r).ready()
+	f = f.ready()
+	total, next := 0, shot.latest()
 	for i := range news {
 		if !shot.change(&f, &news[i]) {
 			continue

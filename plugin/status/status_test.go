@@ -147,12 +147,23 @@ func TestNonsenseIsRefused(t *testing.T) {
 	f := newFarm(10)
 	for url, want := range map[string]int{
 		"/v1/targets?limit=0": 400, "/v1/targets?limit=1001": 400, "/v1/targets?limit=x": 400, "/v1/targets?after=x": 400, "/v1/targets?after=0.": 400, "/v1/names?after=1.%23": 400, "/v1/changes?after=-1": 400, "/v1/changes?after=x": 400, "/v1/changes?limit=0": 400,
+		"/v1/targets?state=bogus": 400, "/v1/names?state=unchecked": 400, "/v1/changes?state=x": 400, "/v1/targets?address=192.0.2.0/33": 400, "/v1/names?address=/": 400, "/v1/targets?state=DOWN": 200,
+		"/v1/explain?name=www.example.org&do=true": 400, "/v1/explain?name=www.example.org&do=0": 200, "/v1/explain?name=www.example.org&do=1": 200,
+		"/?state=bogus": 400, "/?address=x/24": 400, "/explain?name=www.example.org&do=yes": 400, "/explain?name=a..b": 400, "/explain": 200,
 		"/v1/explain": 400, "/v1/explain?name=www.example.org&type=NONE": 400, "/v1/explain?name=www.example.org&client=me": 400, "/v1/explain?name=a..b": 400,
 		"/v1/explain?name=www.example.org&client=192.0.2.1": 200, "/v1/explain?name=www.example.org&client=2001:db8::/32": 200,
 		"/nothing": 404, "/v1/": 404, "/assets/page.html": 404, "/?name=" + strings.Repeat("x", maxQuery): 414, "/?page=-3&names=99999999999999999999": 200, "/?sort=up": 200,
 	} {
 		if got := ask(t, f, "GET", url); got.StatusCode != want {
 			t.Errorf("%.60s: %d, want %d: %s", url, got.StatusCode, want, body(t, got))
+		}
+	}
+	for url, want := range map[string]string{
+		"/v1/targets?state=bogus": `{"error":"state \"bogus\": want one of up, down, unknown, drain"}`, "/v1/explain?name=a.example&do=true": `do \"true\": want 1`,
+		"/?state=bogus": "state &#34;bogus&#34;: want one of up, down, unknown, drain.</p>", "/explain?name=a.example&do=true": "do &#34;true&#34;: want 1",
+	} {
+		if got := body(t, ask(t, f, "GET", url)); !strings.Contains(got, want) {
+			t.Errorf("%s lacks %q: %s", url, want, got)
 		}
 	}
 	f.err = errors.New("busy")
