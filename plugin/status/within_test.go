@@ -124,14 +124,16 @@ func TestStreamLasts(t *testing.T) {
 // A server that closes ends its streams properly, and at once.
 func TestCloseEndsStreams(t *testing.T) {
 	inBubble(t, newFarm(1), func(t *testing.T, s *Server, client net.Conn, _ <-chan struct{}) {
-		go func() {
+		var closer sync.WaitGroup
+		defer closer.Wait()
+		closer.Go(func() {
 			time.Sleep(10*eventEvery + eventEvery/2)
 			began := time.Now()
 			s.Close()
 			if took := time.Since(began); took >= closeWithin {
 				t.Errorf("to close takes %s with a stream open", took)
 			}
-		}()
+		})
 		if text, err := follow(t, client); err != nil || strings.Count(text, "event: tick") != 11 {
 			t.Errorf("%v: %s", err, text)
 		}
