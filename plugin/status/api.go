@@ -33,14 +33,16 @@ var quiet = log.New(io.Discard, "", 0)
 // stamp is an instant as it is shown.
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// reply sends a body with its tag, or says that the client has it already.
+// reply sends a body. One that is no refusal has a tag, and is not sent to a client that has it already.
 func reply(w http.ResponseWriter, r *http.Request, status int, media string, body []byte) {
-	sum := sha256.Sum256(body)
-	tag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
-	w.Header().Set("ETag", tag)
-	if status == http.StatusOK && slices.Contains(strings.Split(strings.ReplaceAll(r.Header.Get("If-None-Match"), " ", ""), ","), tag) {
-		w.WriteHeader(http.StatusNotModified)
-		return
+	if status == http.StatusOK {
+		sum := sha256.Sum256(body)
+		tag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+		w.Header().Set("ETag", tag)
+		if has(r.Header.Values("If-None-Match"), tag) {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
 	}
 	w.Header().Set("Content-Type", media)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
@@ -48,6 +50,17 @@ func reply(w http.ResponseWriter, r *http.Request, status int, media string, bod
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body)
 	}
+}
+
+// has reports whether a list of tags has one. A proxy that packs the body may have made it a weak one, which is as good here
+// (RFC 9110, section 13.1.2); a star stands for any.
+func has(lists []string, tag string) bool {
+	for _, one := range strings.Split(strings.Join(lists, ","), ",") {
+		if one = strings.TrimSpace(one); one == "*" || strings.TrimPrefix(one, "W/") == tag {
+			return true
+		}
+	}
+	return false
 }
 
 func replyJSON(w http.ResponseWriter, r *http.Request, v any) {

@@ -187,6 +187,24 @@ func TestEmptyLists(t *testing.T) {
 	}
 }
 
+// Whoever looks with a browser while there is no snapshot gets a page that says so, and tries again.
+func TestPageWithoutASnapshot(t *testing.T) {
+	f := newFarm(1)
+	f.err = errors.New("the pool did not say in time")
+	for _, url := range []string{"/", "/explain", "/explain?name=www.example.org"} {
+		r := ask(t, f, "GET", url)
+		page := body(t, r)
+		if r.StatusCode != http.StatusServiceUnavailable || !strings.HasPrefix(r.Header.Get("Content-Type"), "text/html") || r.Header.Get("Retry-After") == "" {
+			t.Errorf("%s: %s, %v", url, r.Status, r.Header)
+		}
+		for _, want := range []string{"<!doctype html>", "the pool did not say in time.", `http-equiv="refresh"`, `<main id="main">`} {
+			if !strings.Contains(page, want) {
+				t.Errorf("%s lacks %q: %s", url, want, page)
+			}
+		}
+	}
+}
+
 func TestReadOnly(t *testing.T) {
 	for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"} {
 		if got := ask(t, newFarm(1), method, "/v1/targets"); got.StatusCode != http.StatusMethodNotAllowed || got.Header.Get("Allow") != "GET, HEAD" {
@@ -251,6 +269,16 @@ func TestETag(t *testing.T) {
 		}
 	}
 	tag := ask(t, f, "GET", "/v1/targets").Header.Get("ETag")
+	for list, want := range map[string]int{tag: 304, "W/" + tag: 304, `W/"x", W/` + tag: 304, "*": 304, `"x"`: 200, "W/" + `"x"`: 200, strings.Trim(tag, `"`): 200, "w/" + tag: 200, "": 200} {
+		if got := ask(t, f, "GET", "/v1/targets", "If-None-Match", list); got.StatusCode != want {
+			t.Errorf("If-None-Match %s: %d, want %d", list, got.StatusCode, want)
+		}
+	}
+	for _, url := range []string{"/v1/targets?limit=x", "/?state=x", "/explain?name=a..b"} {
+		if refused := ask(t, f, "GET", url); refused.Header.Get("ETag") != "" {
+			t.Errorf("%s: a refusal has a tag", url)
+		}
+	}
 	f.shot.Targets[0].State = "down"
 	if again := ask(t, f, "GET", "/v1/targets", "If-None-Match", tag); again.StatusCode != http.StatusOK {
 		t.Errorf("after a change: %d", again.StatusCode)
