@@ -217,6 +217,7 @@ func TestOpenAPIRefusals(t *testing.T) {
 	s := newScene(t, 11, 12)
 	_, base, api := s.described()
 	refusals := map[int]func(*http.Request){
+		http.StatusForbidden:          func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") },
 		http.StatusMethodNotAllowed:   func(r *http.Request) { r.Method = http.MethodPost },
 		http.StatusRequestURITooLong:  func(r *http.Request) { r.URL.RawQuery = "name=" + strings.Repeat("x", 2048) },
 		http.StatusMisdirectedRequest: func(r *http.Request) { r.Host = "evil.example" },

@@ -228,6 +228,8 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		switch {
 		case !s.meant(r.Host):
 			refuse(w, http.StatusMisdirectedRequest, "this host name is not mine: ask for localhost, or for the address in the Corefile")
+		case foreign(r.Header):
+			refuse(w, http.StatusForbidden, "a page of somebody else's asks for this: want a link, or a request of your own")
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			h.Set("Allow", "GET, HEAD")
 			refuse(w, http.StatusMethodNotAllowed, "this is to be read only: want GET or HEAD")
@@ -237,6 +239,16 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 		}
 	})
+}
+
+// foreign reports whether another site has a browser ask, which says so (Fetch Metadata). A link may lead here from anywhere;
+// but an answer costs something, and how long it takes tells something, though that site cannot read it.
+func foreign(h http.Header) bool {
+	switch h.Get("Sec-Fetch-Site") {
+	case "", "none", "same-origin":
+		return false
+	}
+	return h.Get("Sec-Fetch-Mode") != "navigate" || h.Get("Sec-Fetch-Dest") != "document"
 }
 
 // plainHost is a host in the form in which two of them are compared.

@@ -244,6 +244,25 @@ func TestHosts(t *testing.T) {
 	}
 }
 
+// Another site may lead its readers here, and have their browsers ask for nothing else.
+func TestOtherSites(t *testing.T) {
+	for _, url := range []string{"/", "/explain?name=www.example.org", "/v1/explain?name=www.example.org", "/v1/targets", "/events", "/status.js"} {
+		for headers, want := range map[string]int{
+			"": 200, "none navigate document": 200, "same-origin cors empty": 200, "same-origin no-cors script": 200, "cross-site navigate document": 200, "same-site navigate document": 200,
+			"cross-site no-cors image": 403, "cross-site cors empty": 403, "cross-site navigate iframe": 403, "same-site cors empty": 403, "cross-site no-cors document": 403, "cross-site": 403, "odd": 403,
+		} {
+			words := append(strings.Fields(headers), "", "", "")
+			method := "GET"
+			if url == "/events" {
+				method = "HEAD"
+			}
+			if got := ask(t, newFarm(1), method, url, "Sec-Fetch-Site", words[0], "Sec-Fetch-Mode", words[1], "Sec-Fetch-Dest", words[2]); got.StatusCode != want {
+				t.Errorf("%s from %q: %d, want %d", url, headers, got.StatusCode, want)
+			}
+		}
+	}
+}
+
 // Every answer tells browsers what they may do with it, also one that refuses.
 func TestHeaders(t *testing.T) {
 	for _, url := range []string{"/", "/explain", "/status.js", "/v1/targets", "/v1/targets?limit=0", "/nothing"} {
