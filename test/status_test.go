@@ -105,7 +105,7 @@ func TestStatusFollows(t *testing.T) {
 	}
 	_, html := s.get(base + "/")
 	for _, want := range []string{`class="down"`, "connection refused", "www.example.org.", ">thin<", "1 of 2 is up, and the other is left out",
-		"comes back after 2 good probes in a row", "<code>http://127.0.0.12:" + s.port + "/"} {
+		"comes back after 2 good probes in a row", "<code>curl -i http://127.0.0.12:" + s.port + "/"} {
 		if !strings.Contains(html, want) {
 			t.Errorf("the page lacks %q:\n%s", want, html)
 		}

@@ -174,6 +174,16 @@ func TestNonsenseIsRefused(t *testing.T) {
 	}
 }
 
+// The form has every filter that is in force, so that another one may join them.
+func TestFormKeepsFilters(t *testing.T) {
+	page := body(t, ask(t, newFarm(10), "GET", "/?name=n1&address=10.0&state=down&check=http:&sort=name"))
+	for _, want := range []string{`name="name" value="n1"`, `name="address" value="10.0"`, "<option selected>down</option>", `name="check" value="http:"`, "<option selected>name</option>"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the form lacks %s", want)
+		}
+	}
+}
+
 // A list without items is one all the same, as the OpenAPI file has it: before anything runs there are no others.
 func TestEmptyLists(t *testing.T) {
 	for _, path := range []string{"/v1/summary", "/v1/targets", "/v1/names", "/v1/checks", "/v1/changes", "/v1/explain?name=www.example.org"} {
