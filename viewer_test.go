@@ -537,3 +537,39 @@ func BenchmarkSighting(b *testing.B) {
 		s.note(q, r, m, 0)
 	}
 }
+
+// BenchmarkLink is what it takes to link as many names to targets as are listed, with four addresses each.
+func BenchmarkLink(b *testing.B) {
+	for _, n := range []int{10_000, 100_000} {
+		b.Run(fmt.Sprintf("%d targets", n), func(b *testing.B) {
+			s := upBoard(n)
+			s.pool.blocks.Store(&[]*block{{zones: zones{"example.org.": {name: "example.org.", stanza: &s.stanza}}}})
+			seen := new(sightings)
+			for i := range sightingSlots {
+				q := &dns.Question{Name: fmt.Sprintf("n%d.example.org.", i), Qtype: dns.TypeA}
+				m := new(dns.Msg)
+				for k := range 4 {
+					m.Answer = append(m.Answer, test.A(fmt.Sprintf("%s 300 IN A %s", q.Name, addr((4*i+k)%n))))
+				}
+				seen.note(q, answer.Report{}, m, 0)
+			}
+			s.pool.sightings.Store(seen)
+			shot := new(status.Snapshot)
+			for shard := 0; shard < boardShards; {
+				shard = s.pool.rows(shard, shot)
+			}
+			shot.Sort()
+			links := 0
+			for b.Loop() {
+				for i := range shot.Targets {
+					shot.Targets[i].Names = nil
+				}
+				s.pool.viewer.link(shot)
+			}
+			for i := range shot.Targets {
+				links += len(shot.Targets[i].Names)
+			}
+			b.ReportMetric(float64(links), "links")
+		})
+	}
+}
