@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -173,10 +174,23 @@ func TestChangesSince(t *testing.T) {
 	}
 }
 
+// moody is a farm that does not say how things stand, at times.
+type moody struct {
+	*farm
+	silent atomic.Bool
+}
+
+func (m *moody) Snapshot(ctx context.Context) (*Snapshot, error) {
+	if m.silent.Load() {
+		return nil, errors.New("the source does not say")
+	}
+	return m.farm.Snapshot(ctx)
+}
+
 // A stream has a tick for each look that tells how things stand, and none for one that fails.
 func TestNoTickWithoutALook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFarm(1)
+		f := &moody{farm: newFarm(1)}
 		ctx, cancel := context.WithCancel(t.Context())
 		w := httptest.NewRecorder()
 		var stream sync.WaitGroup
@@ -186,12 +200,12 @@ func TestNoTickWithoutALook(t *testing.T) {
 		ticks := func() int { synctest.Wait(); return strings.Count(w.Body.String(), "event: tick\n") }
 		time.Sleep(3*eventEvery + eventEvery/2)
 		before := ticks()
-		f.err = errors.New("the source does not say")
+		f.silent.Store(true)
 		time.Sleep(3 * eventEvery)
 		if during := ticks(); before != 4 || during != before {
 			t.Errorf("%d ticks, and %d more while the source does not say", before, during-before)
 		}
-		f.err = nil
+		f.silent.Store(false)
 		time.Sleep(2 * eventEvery)
 		if after := ticks(); after != before+2 {
 			t.Errorf("%d ticks when it says again", after-before)
