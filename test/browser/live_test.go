@@ -3,6 +3,7 @@ package browser
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"syscall"
 	"testing"
@@ -99,6 +100,35 @@ func (t *tab) show() {
 	t.do(chromedp.ActionFunc(func(ctx context.Context) error {
 		return target.ActivateTarget(chromedp.FromContext(ctx).Target.TargetID).Do(ctx)
 	}))
+}
+
+// A page that comes when there are as many streams as there may be is stale, says so, and is live once there is a place.
+func TestStreamIsTriedAgain(t *testing.T) {
+	f := newFarm(t, plain, "www A 127.0.0.11\nwww A 127.0.0.12\n", 11, 12)
+	ctx, leave := context.WithCancel(context.Background())
+	defer leave()
+	follow := func() int {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+f.status+"/events", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reply, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { reply.Body.Close() })
+		return reply.StatusCode
+	}
+	for follow() == http.StatusOK {
+		continue
+	}
+	p := f.open("/")
+	p.becomes(liveState+`.startsWith("stale since 20")`, "true")
+	leave()
+	p.becomes(liveState, "live")
+	f.kill(12)
+	f.eventually("one is down", func() bool { return f.ask("www.example.org") == "127.0.0.11" })
+	p.becomes(`document.querySelectorAll("#b-targets tr.down").length`, "1")
 }
 
 // What a backend says runs no script either, where a reason quotes it: in the rows that come while the page is live, in what

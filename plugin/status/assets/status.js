@@ -85,6 +85,12 @@
       const c = JSON.parse(e.data);
       news.textContent = `${c.address} is ${c.to}${c.reason ? ": " + c.reason : ""}`;
     });
+    // A stream that is refused, for there are too many, is none that a browser tries again by itself.
+    stream.addEventListener("error", () => {
+      if (stream?.readyState !== EventSource.CLOSED) return;
+      stream = null;
+      setTimeout(look, patience);
+    });
     stream.addEventListener("lost", (e) => { news.textContent = `${JSON.parse(e.data).lost} changes more than are listed`; });
   };
   const look = () => {
