@@ -180,7 +180,7 @@ func (x *exchange) WriteMsg(m *dns.Msg) error {
 	}
 	x.draw.IntN = rand.IntN
 	thinned, report := answer.Thin(m, x, &x.draw)
-	x.account(report)
+	x.account(m, report)
 	if thinned == nil {
 		x.failed = true
 		return nil
@@ -201,7 +201,7 @@ func (x *exchange) Write(b []byte) (int, error) {
 }
 
 // account counts what came of the answer, and shows it to metadata.
-func (x *exchange) account(r answer.Report) {
+func (x *exchange) account(m *dns.Msg, r answer.Report) {
 	if r.Outcome != answer.None || !x.judgedElsewhere.Load() {
 		x.counters[r.Outcome].Inc()
 	}
@@ -209,7 +209,7 @@ func (x *exchange) account(r answer.Report) {
 		*x.shown = r
 	}
 	if r.Outcome != answer.None || r.Signed {
-		x.sighted(r)
+		x.sighted(m, r)
 	}
 	a := x.zone.stanza.account
 	if r.Signed {
@@ -229,9 +229,9 @@ func (x *exchange) account(r answer.Report) {
 }
 
 // sighted takes note of the answer where somebody can look at the status.
-func (x *exchange) sighted(r answer.Report) {
+func (x *exchange) sighted(m *dns.Msg, r answer.Report) {
 	if seen := x.zone.stanza.pool.sightings.Load(); seen != nil {
-		seen.note(&x.request.Question[0], r)
+		seen.note(&x.request.Question[0], r, m, x.block.place)
 	}
 }
 

@@ -29,10 +29,11 @@ type sighting struct {
 	last  atomic.Uint64 // packed: outcome, kept and total
 	asked atomic.Bool   // since the last sweep
 	idle  int           // sweeps since it was asked for; the pool's
+	leads [leadPlaces]atomic.Pointer[leads]
 }
 
-// note takes note of an answer that was judged.
-func (s *sightings) note(q *dns.Question, r answer.Report) {
+// note takes note of an answer that was judged, of a server block by its place.
+func (s *sightings) note(q *dns.Question, r answer.Report, m *dns.Msg, place int) {
 	packed := uint64(r.Outcome)<<56 | uint64(min(r.Kept, 1<<28-1))<<28 | uint64(min(r.Total, 1<<28-1))
 	first := sightingHash(q)
 	var free *atomic.Pointer[sighting]
@@ -43,7 +44,7 @@ func (s *sightings) note(q *dns.Question, r answer.Report) {
 		case seen == nil && free == nil:
 			free = slot
 		case seen != nil && seen.qtype == q.Qtype && strings.EqualFold(seen.name, q.Name):
-			seen.note(packed)
+			seen.note(packed, m, place)
 			return
 		}
 	}
@@ -51,17 +52,21 @@ func (s *sightings) note(q *dns.Question, r answer.Report) {
 		return
 	}
 	seen := &sighting{question: question{strings.ToLower(q.Name), q.Qtype}}
-	seen.note(packed)
+	seen.note(packed, m, place)
 	free.CompareAndSwap(nil, seen) // where another was quicker, the next query repeats it
 }
 
-// note keeps the last report.
-func (x *sighting) note(packed uint64) {
+// note keeps the last report, and where the answer led.
+func (x *sighting) note(packed uint64, m *dns.Msg, place int) {
 	if x.last.Load() != packed {
 		x.last.Store(packed)
 	}
 	if !x.asked.Load() {
 		x.asked.Store(true)
+	}
+	had, print := &x.leads[place%leadPlaces], leadsPrint(m)
+	if old := had.Load(); old == nil || old.print != print {
+		had.Store(leadsOf(m, print))
 	}
 }
 
@@ -92,9 +97,13 @@ var oddSighting = rand.Uint64()
 
 // sightingHash hashes a question without regard to case.
 func sightingHash(q *dns.Question) uint64 {
-	h := oddSighting ^ uint64(q.Qtype)
-	for i := range len(q.Name) {
-		h = (h ^ uint64(q.Name[i]|0x20)) * 0x100000001b3
+	return nameHash(oddSighting^uint64(q.Qtype), q.Name)
+}
+
+// nameHash goes on from a hash with a name, without regard to case.
+func nameHash(h uint64, name string) uint64 {
+	for i := range len(name) {
+		h = (h ^ uint64(name[i]|0x20)) * 0x100000001b3
 	}
 	return h ^ h>>29
 }

@@ -24,8 +24,8 @@ const (
 	shotShare = 10
 	// consultWithin bounds the wait for the loop's turn.
 	consultWithin = 2 * time.Second
-	// keptChanges is how many changes of a target's state are kept.
-	keptChanges = 128
+	// keptChanges is how many changes of a target's state are kept, so that whoever looks again within minutes misses few.
+	keptChanges = 1024
 )
 
 var errBusy = errors.New("the pool did not say in time")
@@ -121,6 +121,7 @@ func (v *viewer) fill(ctx context.Context, shot *status.Snapshot) error {
 	shot.Names = v.pool.sightings.Load().names(shot.Targets)
 	shot.Summary.Names = len(shot.Names)
 	shot.Sort()
+	v.link(shot)
 	return nil
 }
 
@@ -218,7 +219,7 @@ func (p *pool) sum(shot *status.Snapshot) {
 			Rise: c.pace.Rise, Fall: c.pace.Fall, Hold: c.hold,
 		})
 	}
-	shot.Changes = slices.Clone(p.changes)
+	shot.Changes, shot.Changed = slices.Clone(p.changes), p.changed
 }
 
 // add adds what a file has in force.

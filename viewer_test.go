@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -73,11 +74,11 @@ func TestSnapshot(t *testing.T) {
 		if again, _ = p.viewer.Snapshot(context.Background()); again == shot {
 			t.Error("an old snapshot is shown")
 		}
-		n.kill(addrs(100, 1000)...)
+		n.kill(addrs(100, 3000)...)
 		elapse(time.Minute)
 		shot, _ = p.viewer.Snapshot(context.Background())
 		first, last := shot.Changes[0].Number, shot.Changes[len(shot.Changes)-1].Number
-		if len(shot.Changes) > keptChanges || last != 901 || last-first != uint64(len(shot.Changes)-1) {
+		if len(shot.Changes) > keptChanges || last != 2901 || shot.Changed != last || last-first != uint64(len(shot.Changes)-1) {
 			t.Errorf("%d changes, from %d to %d", len(shot.Changes), first, last)
 		}
 	})
@@ -132,18 +133,25 @@ func TestSightings(t *testing.T) {
 	q := &dns.Question{Name: "www.example.org.", Qtype: dns.TypeA}
 	odd := &dns.Question{Name: "wWw.eXample.org.", Qtype: dns.TypeA}
 	r := answer.Report{Outcome: answer.Thinned, Kept: 3, Total: 70_000}
-	s.note(q, r)
-	if allocs := testing.AllocsPerRun(100, func() { s.note(q, r); s.note(odd, r) }); allocs != 0 {
+	eight := new(dns.Msg)
+	for i := range 8 {
+		eight.Answer = append(eight.Answer, test.A(fmt.Sprintf("%s 300 IN A %s", q.Name, addr(i))))
+	}
+	turned := eight.Copy()
+	slices.Reverse(turned.Answer)
+	turned.Answer[0].Header().Name = odd.Name
+	s.note(q, r, eight, 0)
+	if allocs := testing.AllocsPerRun(100, func() { s.note(q, r, eight, 0); s.note(odd, r, turned, 0) }); allocs != 0 {
 		t.Errorf("%v allocations for a name that is known", allocs)
 	}
-	s.note(&dns.Question{Name: "www.example.org.", Qtype: dns.TypeAAAA}, answer.Report{Outcome: answer.Closed, Total: 2})
+	s.note(&dns.Question{Name: "www.example.org.", Qtype: dns.TypeAAAA}, answer.Report{Outcome: answer.Closed, Total: 2}, new(dns.Msg), 0)
 	names := s.names([]status.Target{{Name: "other.example.org."}, {Name: "www.example.org."}})
 	if got := fmt.Sprint(names); got != "[{other.example.org. []} {www.example.org. [{A thin 3 70000} {AAAA closed 0 2}]}]" {
 		t.Error(got)
 	}
 	for range sightingSweeps {
 		s.sweep()
-		s.note(odd, r)
+		s.note(odd, r, new(dns.Msg), 0)
 	}
 	s.sweep()
 	s.sweep()
@@ -151,7 +159,7 @@ func TestSightings(t *testing.T) {
 		t.Errorf("after a quarter of an hour: %s", got)
 	}
 	for i := range 3 * sightingSlots {
-		s.note(&dns.Question{Name: fmt.Sprintf("n%d.example.org.", i), Qtype: dns.TypeA}, r)
+		s.note(&dns.Question{Name: fmt.Sprintf("n%d.example.org.", i), Qtype: dns.TypeA}, r, new(dns.Msg), 0)
 	}
 	if n := len(s.names(nil)); n > sightingSlots || n < sightingSlots*3/4 {
 		t.Errorf("%d names in a table for %d", n, sightingSlots)
@@ -169,16 +177,122 @@ func TestSightingStays(t *testing.T) {
 			neighbours = append(neighbours, q)
 		}
 	}
-	s.note(neighbours[0], r)
-	s.note(neighbours[1], r)
+	s.note(neighbours[0], r, new(dns.Msg), 0)
+	s.note(neighbours[1], r, new(dns.Msg), 0)
 	for range sightingSweeps + 2 {
 		s.sweep()
-		s.note(neighbours[1], r)
+		s.note(neighbours[1], r, new(dns.Msg), 0)
 	}
-	s.note(neighbours[1], answer.Report{Outcome: answer.Closed, Total: 2})
+	s.note(neighbours[1], answer.Report{Outcome: answer.Closed, Total: 2}, new(dns.Msg), 0)
 	if got, want := fmt.Sprint(s.names(nil)), "[{"+neighbours[1].Name+" [{A closed 0 2}]}]"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
+}
+
+// Where an answer leads is told apart whatever the records are, and taken down once for each owner.
+func TestLeads(t *testing.T) {
+	answers := func(records ...string) *dns.Msg {
+		m := new(dns.Msg)
+		for _, text := range records {
+			text, extra := strings.CutPrefix(text, "+")
+			rr, err := dns.NewRR(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if extra {
+				m.Extra = append(m.Extra, rr)
+			} else {
+				m.Answer = append(m.Answer, rr)
+			}
+		}
+		return m
+	}
+	seen := make(map[uint64]string)
+	for records, want := range map[string]string{
+		"":                            "[]",
+		"a. A 10.0.0.1|a. A 10.0.0.2": "[{a.  0 [10.0.0.1 10.0.0.2]}]",
+		"a. A 10.0.0.1|a. A 10.0.0.3": "[{a.  0 [10.0.0.1 10.0.0.3]}]",
+		"b. CNAME a.|A. A 10.0.0.1":   "[{a.  0 [10.0.0.1]}]",
+		"b. A 10.0.0.1":               "[{b.  0 [10.0.0.1]}]",
+		"a. AAAA 2001:db8::1":         "[{a.  0 [2001:db8::1]}]",
+		"s. SRV 1 1 80 H.|+h. A 10.0.0.1|+s. TXT x":              "[{s. h. 80 []} {h.  0 [10.0.0.1]}]",
+		"s. SRV 1 1 81 h.|+h. A 10.0.0.1":                        "[{s. h. 81 []} {h.  0 [10.0.0.1]}]",
+		"s. MX 1 h.":                                             "[{s. h. 0 []}]",
+		"s. HTTPS 1 . port=8443 ipv4hint=10.0.0.1 ipv6hint=::1":  "[{s. s. 8443 []} {s.  8443 [10.0.0.1 ::1]}]",
+		"s. HTTPS 1 h. port=8443 ipv4hint=10.0.0.1 ipv6hint=::1": "[{s. h. 8443 []} {s.  8443 [10.0.0.1 ::1]}]",
+	} {
+		m := answers(strings.FieldsFunc(records, func(r rune) bool { return r == '|' })...)
+		print := leadsPrint(m)
+		var got []string
+		for _, x := range leadsOf(m, print).all {
+			got = append(got, fmt.Sprint("{", x.owner, " ", x.host, " ", x.port, " ", x.addrs, "}"))
+		}
+		if got := fmt.Sprint(got); got != want {
+			t.Errorf("%s: %s, want %s", records, got, want)
+		}
+		if other, ok := seen[print]; ok {
+			t.Errorf("%s is taken for %s", records, other)
+		}
+		seen[print] = records
+	}
+}
+
+// A snapshot tells of each target which names lead to it, also one that was not the first, over an alias or a host, and no
+// longer one that leads elsewhere by now.
+func TestLinks(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+		s.rule.Types |= answer.TypesOf(dns.TypeSRV)
+		zone := map[string][]string{
+			"www":  {"www.example.org. 30 IN A 10.0.0.1", "www.example.org. 30 IN A 10.0.0.2"},
+			"api":  {"api.example.org. 30 IN A 10.0.0.2", "api.example.org. 30 IN A 10.0.0.3"},
+			"aka":  {"aka.example.org. 30 IN CNAME api.example.org.", "api.example.org. 30 IN A 10.0.0.2", "api.example.org. 30 IN A 10.0.0.3"},
+			"_s":   {"_s.example.org. 30 IN SRV 1 1 80 h.example.org.", "_s.example.org. 30 IN SRV 1 1 80 i.example.org."},
+			"_s h": {"h.example.org. 30 IN A 10.0.0.3", "i.example.org. 30 IN A 10.0.0.4"},
+		}
+		h := serving(p, plugin.HandlerFunc(func(_ context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+			m := new(dns.Msg).SetReply(r)
+			first, _, _ := strings.Cut(r.Question[0].Name, ".")
+			for _, text := range zone[first] {
+				rr, _ := dns.NewRR(text)
+				m.Answer = append(m.Answer, rr)
+			}
+			for _, text := range zone[first+" h"] {
+				rr, _ := dns.NewRR(text)
+				m.Extra = append(m.Extra, rr)
+			}
+			return dns.RcodeSuccess, w.WriteMsg(m)
+		}), s)
+		p.life.Lock()
+		p.record(true)
+		p.life.Unlock()
+		ask := func(name string, qtype uint16) {
+			_, _ = h.ServeDNS(context.Background(), dnstest.NewRecorder(&test.ResponseWriter{}), query(name+".example.org.", qtype))
+			elapse(5 * time.Second)
+		}
+		links := func() (text string) {
+			shot, err := p.viewer.Snapshot(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, x := range shot.Targets {
+				text += fmt.Sprintf("%d %s; ", x.Address.Addr().As4()[3], strings.ReplaceAll(strings.Join(x.Names, " "), ".example.org.", ""))
+			}
+			return text
+		}
+		ask("www", dns.TypeA)
+		ask("api", dns.TypeA)
+		ask("aka", dns.TypeA)
+		ask("_s", dns.TypeSRV)
+		if got, want := links(), "1 www; 2 aka api www; 3 _s aka api; 4 _s; "; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+		zone["www"] = []string{"www.example.org. 30 IN A 10.0.0.2", "www.example.org. 30 IN A 10.0.0.5"}
+		ask("www", dns.TypeA)
+		if got, want := links(), "1 ; 2 aka api www; 3 _s aka api; 4 _s; 5 www; "; got != want {
+			t.Errorf("after a move %s, want %s", got, want)
+		}
+	})
 }
 
 // Many queries may note, and somebody list, at once.
@@ -189,7 +303,7 @@ func TestSightingsInParallel(t *testing.T) {
 			t.Run("one", func(t *testing.T) {
 				t.Parallel()
 				for i := range 2000 {
-					s.note(&dns.Question{Name: fmt.Sprintf("n%d.example.org.", i%100), Qtype: dns.TypeA}, answer.Report{Outcome: answer.Outcome(i % answer.Outcomes)})
+					s.note(&dns.Question{Name: fmt.Sprintf("n%d.example.org.", i%100), Qtype: dns.TypeA}, answer.Report{Outcome: answer.Outcome(i % answer.Outcomes)}, new(dns.Msg), 0)
 					if i%500 == 0 {
 						_ = s.names(nil)
 					}
@@ -414,8 +528,48 @@ func BenchmarkSighting(b *testing.B) {
 	s := new(sightings)
 	q := &dns.Question{Name: "www.example.org.", Qtype: dns.TypeA}
 	r := answer.Report{Outcome: answer.Thinned, Kept: 3, Total: 4}
+	m := new(dns.Msg)
+	for i := range 4 {
+		m.Answer = append(m.Answer, test.A(fmt.Sprintf("%s 300 IN A %s", q.Name, addr(i))))
+	}
 	b.ReportAllocs()
 	for b.Loop() {
-		s.note(q, r)
+		s.note(q, r, m, 0)
+	}
+}
+
+// BenchmarkLink is what it takes to link as many names to targets as are listed, with four addresses each.
+func BenchmarkLink(b *testing.B) {
+	for _, n := range []int{10_000, 100_000} {
+		b.Run(fmt.Sprintf("%d targets", n), func(b *testing.B) {
+			s := upBoard(n)
+			s.pool.blocks.Store(&[]*block{{zones: zones{"example.org.": {name: "example.org.", stanza: &s.stanza}}}})
+			seen := new(sightings)
+			for i := range sightingSlots {
+				q := &dns.Question{Name: fmt.Sprintf("n%d.example.org.", i), Qtype: dns.TypeA}
+				m := new(dns.Msg)
+				for k := range 4 {
+					m.Answer = append(m.Answer, test.A(fmt.Sprintf("%s 300 IN A %s", q.Name, addr((4*i+k)%n))))
+				}
+				seen.note(q, answer.Report{}, m, 0)
+			}
+			s.pool.sightings.Store(seen)
+			shot := new(status.Snapshot)
+			for shard := 0; shard < boardShards; {
+				shard = s.pool.rows(shard, shot)
+			}
+			shot.Sort()
+			links := 0
+			for b.Loop() {
+				for i := range shot.Targets {
+					shot.Targets[i].Names = nil
+				}
+				s.pool.viewer.link(shot)
+			}
+			for i := range shot.Targets {
+				links += len(shot.Targets[i].Names)
+			}
+			b.ReportMetric(float64(links), "links")
+		})
 	}
 }

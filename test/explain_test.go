@@ -228,7 +228,7 @@ func TestExplainSteps(t *testing.T) {
 		"exempt.example.org A":      "exempts it",
 		"nowhere.example.org A":     "no positive answer",
 		"thin.example.org TXT":      "this type is not judged",
-		"cap.example.org A":         "",
+		"cap.example.org A":         "the outcome for cap.example.org. A is whole: 2 of 2 are not down, and served",
 	} {
 		e := s.explain(base, question)
 		if text := fmt.Sprint(e.Explanations[0].Steps); !strings.Contains(text, want) {

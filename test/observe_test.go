@@ -93,7 +93,8 @@ example.org:0 {
 	}
 }
 
-// trace shows the same in the span that it has for the plugin (B77).
+// trace shows the same in the span that it has for the plugin (B77). It is in a process of its own, for trace never ends the
+// goroutines of its reporter.
 func TestTraceShowsTheOutcome(t *testing.T) {
 	s := newScene(t, 11, 13)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13\nwww TXT text")
@@ -113,8 +114,8 @@ func TestTraceShowsTheOutcome(t *testing.T) {
 		spans = append(spans, some...)
 	}))
 	t.Cleanup(collector.Close)
-	v := s.serve(strings.Replace(classic, "bind", "trace zipkin "+collector.Listener.Addr().String()+" {\n every 1\n zipkin_max_batch_interval 100ms\n }\n bind", 1))
-	v.comesTo("www.example.org A", "11 13")
+	p := s.run(t, replace(classic, "example.org:0", "example.org:LISTEN", "bind", "trace zipkin "+collector.Listener.Addr().String()+" {\n every 1\n zipkin_max_batch_interval 100ms\n }\n bind"), 0)
+	p.comesTo("www.example.org A", "11 13")
 	s.eventually(func() bool {
 		mu.Lock()
 		defer mu.Unlock()

@@ -1,9 +1,13 @@
 package test
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
+	"mime"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -101,9 +105,70 @@ func hasType(value any, want string) bool {
 	return false
 }
 
-// What is answered is what the OpenAPI file says, which is served too, and each path in it is there (B75).
-func TestOpenAPI(t *testing.T) {
-	s := newScene(t, 11, 12)
+// described is what the description has for an answer, by the path without its query and the status.
+func (o openAPI) described(path string, status int) openAPI {
+	path, _, _ = strings.Cut(path, "?")
+	return o.refers(o.at("paths", path, "get", "responses", fmt.Sprint(status)))
+}
+
+// refers is what is described, or what it refers to.
+func (o openAPI) refers(x any) openAPI {
+	m, _ := x.(map[string]any)
+	if ref, ok := m["$ref"].(string); ok {
+		return o.refers(o.at(strings.Split(strings.TrimPrefix(ref, "#/"), "/")...))
+	}
+	return m
+}
+
+// disagrees lists where an answer is not what the description says.
+func (o openAPI) disagrees(path string, r *http.Response) []string {
+	what := fmt.Sprint(path, " ", r.StatusCode)
+	described := o.described(path, r.StatusCode)
+	if described == nil {
+		return []string{what + " is not described"}
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	content, _ := described["content"].(map[string]any)
+	if content == nil && len(body) == 0 {
+		return nil
+	}
+	media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	var value any = string(body)
+	if media == "application/json" {
+		if err := json.Unmarshal(body, &value); err != nil {
+			return []string{what + ": " + err.Error()}
+		}
+	}
+	if content[media] == nil {
+		return []string{what + " has the media type " + media + ", which is not described"}
+	}
+	return o.wrong(what, openAPI(content).at(media, "schema"), value)
+}
+
+// fetch asks for a path, with one change to the request.
+func (s *scene) fetch(base, path string, edit func(*http.Request)) *http.Response {
+	s.Helper()
+	r, err := http.NewRequest(http.MethodGet, base+path, nil)
+	if err != nil {
+		s.Fatal(err)
+	}
+	if edit != nil {
+		edit(r)
+	}
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	reply, err := client.Do(r)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() { reply.Body.Close() })
+	return reply
+}
+
+// described starts a server whose status shows something of everything.
+func (s *scene) described() (*server, string, openAPI) {
 	s.zone("example.org", explainedZone)
 	s.file("forced", "drain 127.0.0.12")
 	v, base := s.shown(explaining)
@@ -113,48 +178,226 @@ func TestOpenAPI(t *testing.T) {
 	v.settled(2, 4)
 	var api openAPI
 	s.json(base+"/openapi.json", &api)
-	answered := make(map[string]bool)
+	return v, base, api
+}
+
+// What is answered is what the OpenAPI file says, which is served too, and each path in it is there (B75).
+func TestOpenAPI(t *testing.T) {
+	s := newScene(t, 11, 12)
+	_, base, api := s.described()
+	answered := map[string]bool{"/events": true} // see TestOpenAPIOfTheStream
 	for _, path := range []string{
 		"/v1/summary", "/v1/targets", "/v1/targets?limit=1", "/v1/targets?limit=x", "/v1/targets?state=unknown", "/v1/names", "/v1/names?name=thin", "/v1/names?after=x", "/v1/checks",
 		"/v1/explain?name=thin.example.org", "/v1/explain?name=drain.example.org", "/v1/explain?name=servfail.example.org", "/v1/explain?name=signed.example.org&do=1",
 		"/v1/explain?name=_s._tcp.example.org&type=SRV", "/v1/explain?name=exempt.example.org", "/v1/explain?name=new.example.org", "/v1/explain?name=x.invalid", "/v1/explain",
+		"/v1/changes", "/v1/changes?after=1", "/v1/changes?after=x",
 	} {
-		u, err := url.Parse(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		status, body := s.get(base + path)
-		var value any
-		if err := json.Unmarshal([]byte(body), &value); err != nil {
-			t.Fatalf("%s: %v", path, err)
-		}
-		described := api.at("paths", u.Path, "get", "responses", fmt.Sprint(status))
-		if ref, ok := described.(map[string]any)["$ref"].(string); ok {
-			described = api.at(strings.Split(strings.TrimPrefix(ref, "#/"), "/")...)
-		}
-		schema := openAPI(described.(map[string]any)).at("content", "application/json", "schema")
-		for _, complaint := range api.wrong(path, schema, value) {
+		for _, complaint := range api.disagrees(path, s.fetch(base, path, nil)) {
 			t.Error(complaint)
 		}
-		answered[u.Path] = true
+		bare, _, _ := strings.Cut(path, "?")
+		answered[bare] = true
 	}
-	for path := range maps.Keys(api.at("paths").(map[string]any)) {
-		if status, _ := s.head(base + path); !answered[path] && status != http.StatusOK {
-			t.Errorf("%s is described, and answers %d", path, status)
+	for path := range api.at("paths").(map[string]any) {
+		if !answered[path] {
+			t.Errorf("%s is described, and not tried", path)
 		}
+	}
+	var page struct{ Changes []any }
+	if s.json(base+"/v1/changes", &page); len(page.Changes) == 0 {
+		t.Error("no change to hold to the description")
 	}
 	if complaints := api.wrong("a change", api.at("components", "schemas", "Change"), map[string]any{"number": "1", "to": "away"}); len(complaints) != 7 {
 		t.Errorf("the test lets pass what is wrong: %q", complaints)
 	}
 }
 
-// head asks for the head of an answer.
-func (s *scene) head(url string) (int, http.Header) {
-	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-	r, err := client.Head(url)
-	if err != nil {
-		return 0, nil
+// Each path refuses as the description says, and says the same again with less (B75).
+func TestOpenAPIRefusals(t *testing.T) {
+	s := newScene(t, 11, 12)
+	_, base, api := s.described()
+	refusals := map[int]func(*http.Request){
+		http.StatusForbidden:          func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") },
+		http.StatusMethodNotAllowed:   func(r *http.Request) { r.Method = http.MethodPost },
+		http.StatusRequestURITooLong:  func(r *http.Request) { r.URL.RawQuery = "name=" + strings.Repeat("x", 2048) },
+		http.StatusMisdirectedRequest: func(r *http.Request) { r.Host = "evil.example" },
 	}
-	r.Body.Close()
-	return r.StatusCode, r.Header
+	for path := range api.at("paths").(map[string]any) {
+		for status, edit := range refusals {
+			reply := s.fetch(base, path, edit)
+			if reply.StatusCode != status || reply.Header.Get("ETag") != "" {
+				t.Errorf("%s: %d with tag %q, want %d", path, reply.StatusCode, reply.Header.Get("ETag"), status)
+			}
+			for _, complaint := range api.disagrees(path, reply) {
+				t.Error(complaint)
+			}
+		}
+		large := s.tooLarge(base, path)
+		if large.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+			t.Errorf("%s with a head without an end: %d", path, large.StatusCode)
+		}
+		for _, complaint := range api.disagrees(path, large) {
+			t.Error(complaint)
+		}
+		if path == "/events" || path == "/v1/summary" || path == "/v1/targets" {
+			continue // no tag, or it changes with every probe
+		}
+		full := path
+		if path == "/v1/explain" {
+			full = path + "?name=thin.example.org"
+		}
+		s.eventually(func() bool {
+			tag := s.fetch(base, full, nil).Header.Get("ETag")
+			again := s.fetch(base, full, func(r *http.Request) { r.Header.Set("If-None-Match", tag) })
+			return tag != "" && again.StatusCode == http.StatusNotModified && len(api.disagrees(path, again)) == 0
+		}, func() string { return full + " is never the same as a moment before" })
+	}
+}
+
+// tooLarge sends as much of a head as the server takes, and no end of it. What is more would be left unread, and the system
+// may then drop the answer.
+func (s *scene) tooLarge(base, path string) *http.Response {
+	s.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() { conn.Close() })
+	begin := "GET " + path + " HTTP/1.1\r\nHost: localhost\r\nX: "
+	if _, err := io.WriteString(conn, begin+strings.Repeat("x", 12<<10-len(begin))); err != nil {
+		s.Fatal(err)
+	}
+	reply, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return reply
+}
+
+// Each parameter that is described counts: its values are taken, and what the description rules out is refused (B75).
+func TestOpenAPIParameters(t *testing.T) {
+	s := newScene(t, 11, 12)
+	_, base, api := s.described()
+	tried := 0
+	for path, x := range api.at("paths").(map[string]any) {
+		list, _ := openAPI(x.(map[string]any)).at("get", "parameters").([]any)
+		for _, x := range list {
+			p := api.refers(x)
+			good, bad := valuesOf(p)
+			for _, text := range good {
+				s.parameter(base, path, p, text, http.StatusOK)
+				tried++
+			}
+			for _, text := range bad {
+				s.parameter(base, path, p, text, http.StatusBadRequest)
+				tried++
+			}
+		}
+	}
+	if tried < 40 {
+		t.Errorf("%d values of parameters were tried", tried)
+	}
+}
+
+// valuesOf are values that a parameter takes, and others that it does not.
+func valuesOf(p openAPI) (good, bad []string) {
+	schema := openAPI(p.at("schema").(map[string]any))
+	if list, ok := schema["enum"].([]any); ok {
+		for _, x := range list {
+			good = append(good, fmt.Sprint(x))
+		}
+		return good, []string{"bogus"}
+	}
+	if schema["type"] == "integer" {
+		for _, word := range []string{"minimum", "maximum", "default"} {
+			if n, ok := schema[word].(float64); ok {
+				good = append(good, fmt.Sprint(int(n)))
+			}
+		}
+		bad = []string{"x", "-1", "1.5"}
+		if n, ok := schema["maximum"].(float64); ok {
+			bad = append(bad, fmt.Sprint(int(n)+1))
+		}
+		return good, bad
+	}
+	for _, word := range []any{p["example"], schema["default"]} {
+		if word != nil {
+			good = append(good, fmt.Sprint(word))
+		}
+	}
+	if len(good) == 0 {
+		good = []string{"192.0.2.1"} // which is a part of anything, or an address
+	}
+	if p["name"] == "after" {
+		good, bad = nil, []string{"x"}
+	}
+	return good, bad
+}
+
+// parameter sends one parameter, and wants a status. It is only asked for the head, since a stream does not end.
+func (s *scene) parameter(base, path string, p openAPI, value string, want int) {
+	s.Helper()
+	name := p["name"].(string)
+	reply := s.fetch(base, path, func(r *http.Request) {
+		r.Method = http.MethodHead
+		if p["in"] == "header" {
+			r.Header.Set(name, value)
+			return
+		}
+		query := url.Values{name: {value}}
+		if path == "/v1/explain" && name != "name" {
+			query.Set("name", "thin.example.org")
+		}
+		r.URL.RawQuery = query.Encode()
+	})
+	if reply.StatusCode != want {
+		s.Errorf("%s with %s %q: %d, want %d", path, name, value, reply.StatusCode, want)
+	}
+}
+
+// Each event of a stream is what the description says, and each that is described comes about (B75).
+func TestOpenAPIOfTheStream(t *testing.T) {
+	s := newScene(t, 11, 12)
+	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
+	v, base := s.shown(showing)
+	v.comesTo("www.example.org A", "11 12")
+	v.settled(2, 0)
+	s.kill(12)
+	v.comesTo("www.example.org A", "11")
+	port := base[strings.LastIndexByte(base, ':')+1:]
+	corefile := strings.ReplaceAll(showing, "STATUS", port)
+	v.mustReload(replace(corefile, "status 127.0.0.1:"+port, "")) // nothing is kept while nobody can look
+	v.mustReload(corefile)
+	var api openAPI
+	s.json(base+"/openapi.json", &api)
+	reply := s.fetch(base, "/events", func(r *http.Request) { r.Header.Set("Last-Event-ID", "0") })
+	if media, _, _ := mime.ParseMediaType(reply.Header.Get("Content-Type")); openAPI(api.described("/events", 200)).at("content", media) == nil {
+		t.Errorf("the stream has the media type %s", media)
+	}
+	described := api.at("paths", "/events", "get", "x-events").(map[string]any)
+	seen := make(map[string]bool)
+	var id, kind string
+	for in := bufio.NewScanner(reply.Body); len(seen) < len(described) && in.Scan(); {
+		key, value, _ := strings.Cut(in.Text(), ": ")
+		switch key {
+		case "id":
+			id = value
+		case "event":
+			kind = value
+		case "data":
+			var data any
+			if err := json.Unmarshal([]byte(value), &data); err != nil || id == "" {
+				t.Errorf("%s with id %q: %v", kind, id, err)
+			}
+			for _, complaint := range api.wrong(kind, described[kind], data) {
+				t.Error(complaint)
+			}
+			if seen[kind] = true; kind == "lost" {
+				s.start(12) // so that something changes
+			}
+		}
+	}
+	if len(seen) != len(described) {
+		t.Errorf("of %v come %v", slices.Sorted(maps.Keys(described)), seen)
+	}
 }

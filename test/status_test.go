@@ -105,7 +105,7 @@ func TestStatusFollows(t *testing.T) {
 	}
 	_, html := s.get(base + "/")
 	for _, want := range []string{`class="down"`, "connection refused", "www.example.org.", ">thin<", "1 of 2 is up, and the other is left out",
-		"comes back after 2 good probes in a row", "<code>http://127.0.0.12:" + s.port + "/"} {
+		"comes back after 2 good probes in a row", "<code>curl -i http://127.0.0.12:" + s.port + "/"} {
 		if !strings.Contains(html, want) {
 			t.Errorf("the page lacks %q:\n%s", want, html)
 		}
@@ -147,6 +147,53 @@ func (s *scene) stream(base string) (changes <-chan string, stop func()) {
 		}
 	}()
 	return lines, func() { cancel(); <-ended; transport.CloseIdleConnections() }
+}
+
+// A filter finds all names that lead to an address, not only the one that it was learned by.
+func TestStatusOfSharedAddresses(t *testing.T) {
+	s := newScene(t, 11)
+	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\napi A 127.0.0.11\napi A 127.0.0.12\nother A 127.0.0.11\nother A 127.0.0.21")
+	v, base := s.shown(replace(showing, "QUICK", "CALM"))
+	for name := range strings.FieldsSeq("www api other") {
+		v.ask(name + ".example.org A")
+	}
+	v.settled(1, 2)
+	for query, want := range map[string]string{
+		"names?address=127.0.0.12":         "api www",
+		"names?state=up":                   "api other www",
+		"names?address=127.0.0.21":         "other",
+		"names?state=down&name=www":        "www",
+		"names?address=127.0.0.12&name=th": "",
+		"targets?name=api":                 "11 12",
+		"targets?name=other":               "11 21",
+		"targets?name=www&state=down":      "12",
+	} {
+		var page struct {
+			Targets []struct{ Address string }
+			Names   []struct{ Name string }
+		}
+		s.json(base+"/v1/"+query, &page)
+		var got []string
+		for _, x := range page.Targets {
+			host, _, _ := net.SplitHostPort(x.Address)
+			got = append(got, strings.TrimPrefix(host, "127.0.0."))
+		}
+		for _, x := range page.Names {
+			got = append(got, strings.TrimSuffix(x.Name, ".example.org."))
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %q, want %s", query, got, want)
+		}
+	}
+	_, page := s.get(base + "/?name=api&address=127.0.0.12")
+	for _, want := range []string{`href="/explain?name=www.example.org.&amp;type=A"`, `href="/explain?name=api.example.org.&amp;type=A"`, "<th scope=\"row\" class=\"addr\">127.0.0.12:"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q:\n%s", want, page)
+		}
+	}
+	if _, list, _ := strings.Cut(page, `id="changes"`); !strings.Contains(list, ">127.0.0.12:") {
+		t.Errorf("the change is not one of what the filter picks: %s", list)
+	}
 }
 
 // A reload that keeps the line keeps the listener, also through one that fails; one that drops the line closes it, and a

@@ -40,6 +40,17 @@ func hints(kv dns.SVCBKeyValue) []net.IP {
 	return nil
 }
 
+// EachHint goes through the addresses in the hints of a record, of which only HTTPS and SVCB have some.
+func EachHint(rr dns.RR, take func(netip.Addr)) {
+	for _, kv := range parameters(rr) {
+		for _, ip := range hints(kv) {
+			if addr, ok := netip.AddrFromSlice(ip); ok {
+				take(addr.Unmap())
+			}
+		}
+	}
+}
+
 // withHints is the parameter with other addresses.
 func withHints(kv dns.SVCBKeyValue, ips []net.IP) dns.SVCBKeyValue {
 	if _, ok := kv.(*dns.SVCBIPv4Hint); ok {

@@ -10,6 +10,7 @@ import (
 	"log"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +23,8 @@ const (
 	// defaultLimit and maxLimit are how many entries an answer has, unless it is told, and at the most.
 	defaultLimit = 100
 	maxLimit     = 1000
+	// maxNames is how many names of a target an answer lists.
+	maxNames = 16
 )
 
 // quiet drops what net/http has to say about clients: nobody may fill the log by talking nonsense to us.
@@ -30,14 +33,16 @@ var quiet = log.New(io.Discard, "", 0)
 // stamp is an instant as it is shown.
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// reply sends a body with its tag, or says that the client has it already.
+// reply sends a body. One that is no refusal has a tag, and is not sent to a client that has it already.
 func reply(w http.ResponseWriter, r *http.Request, status int, media string, body []byte) {
-	sum := sha256.Sum256(body)
-	tag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
-	w.Header().Set("ETag", tag)
-	if status == http.StatusOK && slices.Contains(strings.Split(strings.ReplaceAll(r.Header.Get("If-None-Match"), " ", ""), ","), tag) {
-		w.WriteHeader(http.StatusNotModified)
-		return
+	if status == http.StatusOK {
+		sum := sha256.Sum256(body)
+		tag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+		w.Header().Set("ETag", tag)
+		if has(r.Header.Values("If-None-Match"), tag) {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
 	}
 	w.Header().Set("Content-Type", media)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
@@ -45,6 +50,17 @@ func reply(w http.ResponseWriter, r *http.Request, status int, media string, bod
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body)
 	}
+}
+
+// has reports whether a list of tags has one. A proxy that packs the body may have made it a weak one, which is as good here
+// (RFC 9110, section 13.1.2); a star stands for any.
+func has(lists []string, tag string) bool {
+	for _, one := range strings.Split(strings.Join(lists, ","), ",") {
+		if one = strings.TrimSpace(one); one == "*" || strings.TrimPrefix(one, "W/") == tag {
+			return true
+		}
+	}
+	return false
 }
 
 func replyJSON(w http.ResponseWriter, r *http.Request, v any) {
@@ -79,7 +95,9 @@ func (s *Server) snapshot(w http.ResponseWriter, r *http.Request) *Snapshot {
 
 func (s *Server) summary(w http.ResponseWriter, r *http.Request) {
 	if shot := s.snapshot(w, r); shot != nil {
-		replyJSON(w, r, shot.Summary)
+		sum := shot.Summary
+		sum.Stanzas = orEmpty(sum.Stanzas)
+		replyJSON(w, r, sum)
 	}
 }
 
@@ -90,25 +108,35 @@ func (s *Server) checks(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) targets(w http.ResponseWriter, r *http.Request) {
-	shot := s.snapshot(w, r)
+	shot, f := s.picked(w, r)
 	if shot == nil {
 		return
 	}
 	key := func(t *Target) string { return t.Address.String() + " " + t.Check + " " + t.Pace }
-	list, err := cut(r, shot.targets(filterOf(r)), key)
+	list, err := cut(r, shot.targets(f), key)
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	replyJSON(w, r, map[string]any{"targets": orEmpty(list.items), "total": list.total, "next": list.next})
+	replyJSON(w, r, map[string]any{"targets": brief(list.items), "total": list.total, "next": list.next})
+}
+
+// brief are targets with some of their names each, and how many more there are.
+func brief(targets []*Target) []Target {
+	all := make([]Target, len(targets))
+	for i, t := range targets {
+		all[i] = *t
+		all[i].Names, all[i].MoreNames = orEmpty(t.Names[:min(len(t.Names), maxNames)]), max(0, len(t.Names)-maxNames)
+	}
+	return all
 }
 
 func (s *Server) names(w http.ResponseWriter, r *http.Request) {
-	shot := s.snapshot(w, r)
+	shot, f := s.picked(w, r)
 	if shot == nil {
 		return
 	}
-	list, err := cut(r, shot.names(filterOf(r)), func(n *Name) string { return n.Name })
+	list, err := cut(r, shot.names(f), func(n *Name) string { return n.Name })
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err.Error())
 		return
@@ -138,9 +166,30 @@ func orEmpty[T any](list []T) []T {
 	return list
 }
 
-func filterOf(r *http.Request) Filter {
+// filterStates are what one can filter by: measured, or forced.
+var filterStates = []string{"up", "down", "unknown", "drain"}
+
+// filterOf reads what to pick.
+func filterOf(r *http.Request) (Filter, error) {
 	q := r.URL.Query()
-	return Filter{Name: q.Get("name"), Address: q.Get("address"), State: q.Get("state"), Check: q.Get("check")}
+	f := Filter{Name: q.Get("name"), Address: q.Get("address"), State: strings.ToLower(q.Get("state")), Check: q.Get("check")}
+	if f.State != "" && !slices.Contains(filterStates, f.State) {
+		return f, fmt.Errorf("state %q: want one of %s", q.Get("state"), strings.Join(filterStates, ", "))
+	}
+	if _, err := netip.ParsePrefix(f.Address); err != nil && strings.Contains(f.Address, "/") {
+		return f, fmt.Errorf("address %q is no network: want one such as 192.0.2.0/24, or a part of an address", f.Address)
+	}
+	return f, nil
+}
+
+// picked gets a snapshot, and reads what to pick of it. It is nil if either fails, and the client is told then.
+func (s *Server) picked(w http.ResponseWriter, r *http.Request) (*Snapshot, Filter) {
+	f, err := filterOf(r)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
+		return nil, f
+	}
+	return s.snapshot(w, r), f
 }
 
 // questionOf reads what to explain.
@@ -155,6 +204,9 @@ func questionOf(r *http.Request) (Question, error) {
 	}
 	if _, ok := dns.StringToType[q.Type]; !ok {
 		return q, fmt.Errorf("type %q is no type of records: want one such as A or AAAA", v.Get("type"))
+	}
+	if do := v.Get("do"); do != "" && do != "0" && do != "1" {
+		return q, fmt.Errorf("do %q: want 1 to ask with the DO bit, or 0", do)
 	}
 	if text := v.Get("client"); text != "" {
 		addr, err := netip.ParseAddr(text)
@@ -174,15 +226,26 @@ type part[T any] struct {
 	next  string // the cursor to go on from; empty at the end
 }
 
+// limitOf is how many items a page has.
+func limitOf(v url.Values) (int, error) {
+	text := v.Get("limit")
+	if text == "" {
+		return defaultLimit, nil
+	}
+	limit, err := strconv.Atoi(text)
+	if err != nil || limit < 1 || limit > maxLimit {
+		return 0, fmt.Errorf("limit %q: want a count from 1 to %d", text, maxLimit)
+	}
+	return limit, nil
+}
+
 // cut takes the page that a request asks for: up to limit items behind the one that after names. The order is that of the
 // list, and an item that is gone by the next request leaves its place to the one behind it.
 func cut[T any](r *http.Request, all []T, key func(T) string) (p part[T], err error) {
 	v := r.URL.Query()
-	limit := defaultLimit
-	if text := v.Get("limit"); text != "" {
-		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxLimit {
-			return p, fmt.Errorf("limit %q: want a count from 1 to %d", text, maxLimit)
-		}
+	limit, err := limitOf(v)
+	if err != nil {
+		return p, err
 	}
 	start := 0
 	if text := v.Get("after"); text != "" {

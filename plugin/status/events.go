@@ -19,7 +19,7 @@ const (
 )
 
 // events is a stream of server-sent events: a tick for each look, with the summary's counts, and before it a change for each
-// target that went down or came up since the last one.
+// target that went down or came up since the last one, or since the one that Last-Event-ID has. A look that fails has no tick: what is shown then is old.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	select {
 	case s.streams <- struct{}{}:
@@ -33,21 +33,27 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	if shot == nil {
 		return
 	}
+	seen, err := resumed(r, shot)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
 	out := http.NewResponseController(w)
 	_ = out.SetReadDeadline(time.Time{}) // else the end of readWithin would end the stream
 	w.Header().Set("Content-Type", "text/event-stream")
 	if r.Method == http.MethodHead {
 		return
 	}
-	seen := latest(shot)
 	ticker := time.NewTicker(eventEvery)
 	defer ticker.Stop()
 	over := time.NewTimer(streamFor + rand.N(streamSpread))
 	defer over.Stop()
 	for {
-		_ = out.SetWriteDeadline(time.Now().Add(writeWithin))
-		if seen = tell(w, shot, seen); out.Flush() != nil {
-			return
+		if shot != nil {
+			_ = out.SetWriteDeadline(time.Now().Add(writeWithin))
+			if seen = tell(w, shot, seen); out.Flush() != nil {
+				return
+			}
 		}
 		select {
 		case <-ticker.C:
@@ -58,34 +64,35 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			return
 		}
-		if next, err := s.source.Snapshot(r.Context()); err == nil {
-			shot = next
-		}
+		shot, _ = s.source.Snapshot(r.Context()) // nil if the source does not say
 	}
 }
 
-// latest is the number of the last change.
-func latest(shot *Snapshot) uint64 {
-	if n := len(shot.Changes); n > 0 {
-		return shot.Changes[n-1].Number
+// resumed is the number of the last change that whoever asks has seen: a browser that comes again says it.
+func resumed(r *http.Request, shot *Snapshot) (uint64, error) {
+	if text := r.Header.Get("Last-Event-ID"); text != "" {
+		return numberOf("Last-Event-ID", text)
 	}
-	return 0
+	return shot.latest(), nil
 }
 
-// tell writes what is new, and returns the number of the last change that is told.
+// tell writes what is new, and returns the number of the last change that is told. Of changes that are kept no longer it tells
+// how many there were.
 func tell(w http.ResponseWriter, shot *Snapshot, seen uint64) uint64 {
-	for _, c := range shot.Changes {
-		if c.Number > seen {
-			event(w, "change", c)
-		}
+	news, lost := shot.since(seen)
+	if lost > 0 {
+		event(w, "lost", shot.latest()-uint64(len(news)), map[string]uint64{"lost": lost})
 	}
-	event(w, "tick", map[string]int{"up": shot.Summary.Up, "down": shot.Summary.Down, "unknown": shot.Summary.Unknown})
-	return latest(shot)
+	for _, c := range news {
+		event(w, "change", c.Number, c)
+	}
+	event(w, "tick", shot.latest(), map[string]int{"up": shot.Summary.Up, "down": shot.Summary.Down, "unknown": shot.Summary.Unknown})
+	return shot.latest()
 }
 
-// event writes one. JSON has no line breaks of its own.
-func event(w http.ResponseWriter, kind string, v any) {
+// event writes one, with the number of the last change that is told by then. JSON has no line breaks of its own.
+func event(w http.ResponseWriter, kind string, id uint64, v any) {
 	if data, err := json.Marshal(v); err == nil {
-		fmt.Fprintf(w, "event: %s\ndata: %s\n\n", kind, data)
+		fmt.Fprintf(w, "id: %d\nevent: %s\ndata: %s\n\n", id, kind, data)
 	}
 }

@@ -70,11 +70,16 @@ type pager struct {
 
 // page shows the names, the targets and the latest changes.
 func (s *Server) page(w http.ResponseWriter, r *http.Request) {
-	shot := s.snapshot(w, r)
+	filter, err := filterOf(r)
+	if err != nil {
+		fail(w, r, http.StatusBadRequest, err)
+		return
+	}
+	shot := s.pageSnapshot(w, r)
 	if shot == nil {
 		return
 	}
-	v := view{Snapshot: shot, Filter: filterOf(r), Sort: r.URL.Query().Get("sort"), Sorts: sortNames, States: []string{"up", "down", "unknown", "drain"}}
+	v := view{Snapshot: shot, Filter: filter, Sort: r.URL.Query().Get("sort"), Sorts: sortNames, States: filterStates}
 	if !slices.Contains(sortNames, v.Sort) {
 		v.Sort = sortNames[0]
 	}
@@ -92,8 +97,50 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 	v.Page = pagerOf(r, "page", len(all), targetsAPage)
 	v.rows(all[v.Page.First:v.Page.Last])
 	v.Recent = shot.changes(v.Filter, changesAPage)
-	show(w, r, "page.html", v)
+	show(w, r, http.StatusOK, "page.html", v)
 }
+
+// failure is what a page shows in the place of what it cannot.
+type failure struct {
+	Summary
+	Error string
+	Again bool // it may be there a moment later
+}
+
+// fail says what is wrong, as a page.
+func fail(w http.ResponseWriter, r *http.Request, status int, err error) {
+	show(w, r, status, "failure.html", failure{Error: err.Error(), Again: status == http.StatusServiceUnavailable})
+}
+
+// pageSnapshot gets one, or shows that there is none.
+func (s *Server) pageSnapshot(w http.ResponseWriter, r *http.Request) *Snapshot {
+	shot, err := s.source.Snapshot(r.Context())
+	if err != nil {
+		w.Header().Set("Retry-After", "1")
+		fail(w, r, http.StatusServiceUnavailable, err)
+		return nil
+	}
+	return shot
+}
+
+// namesARow is how many names the row of a target has.
+const namesARow = 3
+
+// Some are the names of a row, the one that the target was learned by first. Those of whom it is known that they lead elsewhere
+// by now are none.
+func (row targetRow) Some() []string {
+	some := slices.Clone(row.Names[:min(len(row.Names), namesARow)])
+	if _, known := slices.BinarySearch(row.Names, row.Name); known && !slices.Contains(some, row.Name) {
+		some = append([]string{row.Name}, some[:namesARow-1]...)
+	}
+	if len(some) == 0 {
+		return []string{row.Name}
+	}
+	return some
+}
+
+// Others is how many more there are.
+func (row targetRow) Others() int { return max(0, len(row.Names)-namesARow) }
 
 // rows adds targets to the page, and the checks that they have.
 func (v *view) rows(targets []*Target) {
@@ -119,37 +166,42 @@ type explainView struct {
 	Types    []string
 	Error    string
 	Asked    bool
+	Live     bool // it is worth to be asked again
 	All      []Explanation
 }
 
 // explainPage shows how one answer comes about.
 func (s *Server) explainPage(w http.ResponseWriter, r *http.Request) {
-	shot := s.snapshot(w, r)
+	shot := s.pageSnapshot(w, r)
 	if shot == nil {
 		return
 	}
+	status := http.StatusOK
 	v := explainView{Snapshot: shot, Client: r.URL.Query().Get("client"), Types: []string{"A", "AAAA", "HTTPS", "SVCB", "SRV", "MX"}}
 	v.Asked = r.URL.Query().Get("name") != ""
 	if v.Asked {
 		var err error
 		if v.Question, err = questionOf(r); err == nil {
 			v.All, err = s.explained(r.Context(), v.Question)
+		} else {
+			status = http.StatusBadRequest
 		}
 		if err != nil {
 			v.Error = err.Error()
 		}
 	}
-	show(w, r, "explain.html", v)
+	v.Live = v.Asked && status == http.StatusOK
+	show(w, r, status, "explain.html", v)
 }
 
 // show sends a page.
-func show(w http.ResponseWriter, r *http.Request, name string, v any) {
+func show(w http.ResponseWriter, r *http.Request, status int, name string, v any) {
 	var body bytes.Buffer
 	if err := pages.ExecuteTemplate(&body, name, v); err != nil {
 		refuse(w, http.StatusInternalServerError, err.Error())
 		return
 	}
-	reply(w, r, http.StatusOK, "text/html; charset=utf-8", body.Bytes())
+	reply(w, r, status, "text/html; charset=utf-8", body.Bytes())
 }
 
 // nameRows explains the answers for a page of names, a few at a time.
@@ -263,7 +315,9 @@ func (s *Snapshot) troubleFirst(names []*Name) {
 	worst := make(map[string]int)
 	for i := range s.Targets {
 		if t := &s.Targets[i]; t.State == "down" {
-			worst[t.Name] = 1
+			for _, name := range t.Names {
+				worst[name] = 1
+			}
 		}
 	}
 	for _, n := range names {

@@ -90,11 +90,14 @@ func Listen(address string, source Source) (*Server, error) {
 		return nil, err
 	}
 	s := newServer(address, source)
-	go func() {
-		defer close(s.ended)
-		_ = s.http.Serve(&bounded{Listener: listener, places: make(chan struct{}, maxConns), quit: s.quit})
-	}()
+	go s.serve(listener)
 	return s, nil
+}
+
+// serve returns when the server is closed.
+func (s *Server) serve(listener net.Listener) {
+	defer close(s.ended)
+	_ = s.http.Serve(&bounded{Listener: listener, places: make(chan struct{}, maxConns), quit: s.quit})
 }
 
 func newServer(address string, source Source) *Server {
@@ -105,7 +108,7 @@ func newServer(address string, source Source) *Server {
 	s.any = strings.HasPrefix(address, "unix:")
 	s.http = http.Server{
 		Handler: s.guard(s.routes()), MaxHeaderBytes: maxHeader,
-		ReadTimeout: readWithin, ReadHeaderTimeout: readWithin, WriteTimeout: writeWithin, IdleTimeout: idleFor,
+		ReadTimeout: readWithin, WriteTimeout: writeWithin, IdleTimeout: idleFor,
 		ErrorLog: quiet,
 	}
 	s.http.Protocols = new(http.Protocols)
@@ -194,6 +197,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /v1/targets", s.targets)
 	mux.HandleFunc("GET /v1/names", s.names)
 	mux.HandleFunc("GET /v1/checks", s.checks)
+	mux.HandleFunc("GET /v1/changes", s.changes)
 	mux.HandleFunc("GET /v1/explain", s.explain)
 	for path, media := range map[string]string{
 		"status.css": "text/css; charset=utf-8", "status.js": "text/javascript; charset=utf-8", "openapi.json": "application/json", "icon.svg": "image/svg+xml",
@@ -224,6 +228,8 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		switch {
 		case !s.meant(r.Host):
 			refuse(w, http.StatusMisdirectedRequest, "this host name is not mine: ask for localhost, or for the address in the Corefile")
+		case foreign(r.Header):
+			refuse(w, http.StatusForbidden, "a page of somebody else's asks for this: want a link, or a request of your own")
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			h.Set("Allow", "GET, HEAD")
 			refuse(w, http.StatusMethodNotAllowed, "this is to be read only: want GET or HEAD")
@@ -233,6 +239,16 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 		}
 	})
+}
+
+// foreign reports whether another site has a browser ask, which says so (Fetch Metadata). A link may lead here from anywhere;
+// but an answer costs something, and how long it takes tells something, though that site cannot read it.
+func foreign(h http.Header) bool {
+	switch h.Get("Sec-Fetch-Site") {
+	case "", "none", "same-origin":
+		return false
+	}
+	return h.Get("Sec-Fetch-Mode") != "navigate" || h.Get("Sec-Fetch-Dest") != "document"
 }
 
 // plainHost is a host in the form in which two of them are compared.

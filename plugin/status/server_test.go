@@ -3,6 +3,7 @@ package status
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +13,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -116,27 +120,115 @@ func TestPlacesForConnections(t *testing.T) {
 	s.Close()
 }
 
-// A stream tells of each change once, and ends with the server.
+// A stream tells of each change once, and of none that was before.
 func TestEvents(t *testing.T) {
 	f := newFarm(1)
 	f.shot.Changes = []Change{{Number: 7, To: "down"}}
-	s, address := start(t, f)
-	r, err := http.Get("http://" + address + "/events")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Body.Close()
-	done := make(chan string)
-	go func() { text, _ := io.ReadAll(r.Body); done <- string(text) }()
-	s.Close()
-	if text := <-done; !strings.HasPrefix(text, "event: tick\ndata: {") || strings.Contains(text, "change") {
-		t.Errorf("what was before is news: %s", text)
-	}
 	w := httptest.NewRecorder()
+	if seen := tell(w, &f.shot, 7); seen != 7 || !strings.HasPrefix(w.Body.String(), "id: 7\nevent: tick\ndata: {") || strings.Contains(w.Body.String(), "change") {
+		t.Errorf("what was before is news: %s", w.Body.String())
+	}
+	w = httptest.NewRecorder()
 	f.shot.Changes = append(f.shot.Changes, Change{Number: 8, To: "up", Reason: "a\nb"})
-	if seen := tell(w, &f.shot, 7); seen != 8 || strings.Count(w.Body.String(), "event: change") != 1 || strings.Count(w.Body.String(), "\n") != 6 {
+	if seen := tell(w, &f.shot, 7); seen != 8 || strings.Count(w.Body.String(), "event: change") != 1 || strings.Count(w.Body.String(), "\n") != 8 {
 		t.Errorf("%d: %s", seen, w.Body.String())
 	}
+}
+
+// A stream goes on behind the last event that a browser has seen, and tells of how many changes are gone. So does the list.
+func TestChangesSince(t *testing.T) {
+	f := newFarm(2)
+	for n := uint64(4); n <= 8; n++ {
+		f.shot.Changes = append(f.shot.Changes, Change{Number: n, Address: f.shot.Targets[n%2].Address, From: "up", To: "down"})
+	}
+	f.shot.Changed = 8
+	for query, want := range map[string]string{
+		"": "[4 5 6 7 8] of 5, next 8, lost 3", "?after=0": "[4 5 6 7 8] of 5, next 8, lost 3", "?after=2": "[4 5 6 7 8] of 5, next 8, lost 1", "?after=3": "[4 5 6 7 8] of 5, next 8, lost 0",
+		"?after=6": "[7 8] of 2, next 8, lost 0", "?after=8": "[] of 0, next 8, lost 0", "?after=900": "[4 5 6 7 8] of 5, next 8, lost 3",
+		"?after=3&limit=2": "[4 5] of 5, next 5, lost 0", "?after=5&limit=2": "[6 7] of 3, next 7, lost 0", "?after=7&limit=2": "[8] of 1, next 8, lost 0",
+		"?after=4&address=10.0.0.1": "[5 7] of 2, next 8, lost 0", "?after=4&address=10.0.0.1&limit=1": "[5] of 2, next 5, lost 0", "?after=3&state=unknown": "[] of 0, next 8, lost 0",
+	} {
+		var page struct {
+			Changes           []struct{ Number int }
+			Total, Next, Lost int
+		}
+		reply := ask(t, f, "GET", "/v1/changes"+query)
+		if err := json.Unmarshal([]byte(body(t, reply)), &page); err != nil {
+			t.Fatal(err)
+		}
+		numbers := make([]int, 0)
+		for _, c := range page.Changes {
+			numbers = append(numbers, c.Number)
+		}
+		if got := fmt.Sprintf("%v of %d, next %d, lost %d", numbers, page.Total, page.Next, page.Lost); got != want {
+			t.Errorf("%q: %s, want %s", query, got, want)
+		}
+		if again := ask(t, f, "GET", "/v1/changes"+query, "If-None-Match", reply.Header.Get("ETag")); again.StatusCode != http.StatusNotModified {
+			t.Errorf("%q again: %d", query, again.StatusCode)
+		}
+	}
+	for id, want := range map[string]string{"": "8 tick", "6": "7 change 8 change 8 tick", "1": "3 lost 4 change 5 change 6 change 7 change 8 change 8 tick", "8": "8 tick", "77": "3 lost 4 change 5 change 6 change 7 change 8 change 8 tick", "x": ""} {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // it ends after its first look
+		r := httptest.NewRequest("GET", "/events", nil).WithContext(ctx)
+		r.Header.Set("Last-Event-ID", id)
+		w := httptest.NewRecorder()
+		newServer("localhost:9253", f).events(w, r)
+		var got []string
+		for line := range strings.Lines(w.Body.String()) {
+			if key, value, _ := strings.Cut(strings.TrimSpace(line), ": "); key == "id" || key == "event" {
+				got = append(got, value)
+			}
+		}
+		if strings.Join(got, " ") != want || (w.Code != http.StatusOK) != (id == "x") {
+			t.Errorf("after %q: %d %q, want %s", id, w.Code, got, want)
+		}
+	}
+	f.shot.Changes = nil // the listener was away meanwhile
+	if news, lost := f.shot.since(6); news != nil || lost != 2 {
+		t.Errorf("%v, %d lost", news, lost)
+	}
+}
+
+// moody is a farm that does not say how things stand, at times.
+type moody struct {
+	*farm
+	silent atomic.Bool
+}
+
+func (m *moody) Snapshot(ctx context.Context) (*Snapshot, error) {
+	if m.silent.Load() {
+		return nil, errors.New("the source does not say")
+	}
+	return m.farm.Snapshot(ctx)
+}
+
+// A stream has a tick for each look that tells how things stand, and none for one that fails.
+func TestNoTickWithoutALook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &moody{farm: newFarm(1)}
+		ctx, cancel := context.WithCancel(t.Context())
+		w := httptest.NewRecorder()
+		var stream sync.WaitGroup
+		stream.Go(func() {
+			newServer("localhost:9253", f).events(w, httptest.NewRequest("GET", "/events", nil).WithContext(ctx))
+		})
+		ticks := func() int { synctest.Wait(); return strings.Count(w.Body.String(), "event: tick\n") }
+		time.Sleep(3*eventEvery + eventEvery/2)
+		before := ticks()
+		f.silent.Store(true)
+		time.Sleep(3 * eventEvery)
+		if during := ticks(); before != 4 || during != before {
+			t.Errorf("%d ticks, and %d more while the source does not say", before, during-before)
+		}
+		f.silent.Store(false)
+		time.Sleep(2 * eventEvery)
+		if after := ticks(); after != before+2 {
+			t.Errorf("%d ticks when it says again", after-before)
+		}
+		cancel()
+		stream.Wait()
+	})
 }
 
 // Close does not wait for a source that does not answer.

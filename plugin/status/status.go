@@ -30,6 +30,7 @@ type Snapshot struct {
 	Names   []Name   // by name
 	Checks  []Check
 	Changes []Change // the latest of them, the last one last
+	Changed uint64   // how many there were, which is the number of the last one
 }
 
 // Summary is all of it in a few numbers.
@@ -71,8 +72,10 @@ type Stanza struct {
 type Target struct {
 	Address   netip.AddrPort `json:"address"`
 	Check     string         `json:"check"`
-	Pace      string         `json:"pace"` // interval, fast interval, time-out, rise and fall
-	Name      string         `json:"name"` // that it was first asked for
+	Pace      string         `json:"pace"`  // interval, fast interval, time-out, rise and fall
+	Name      string         `json:"name"`  // that it was first asked for
+	Names     []string       `json:"names"` // that lead to it, in order
+	MoreNames int            `json:"more_names,omitempty"`
 	State     string         `json:"state"`
 	Forced    string         `json:"forced,omitempty"`
 	Since     time.Time      `json:"since,omitzero"`
@@ -89,6 +92,35 @@ type Target struct {
 // Compare orders targets by address, then by check and pace.
 func (t *Target) Compare(o *Target) int {
 	return cmp.Or(t.Address.Compare(o.Address), cmp.Compare(t.Check, o.Check), cmp.Compare(t.Pace, o.Pace))
+}
+
+// At are the targets at an address, of a snapshot in order.
+func (s *Snapshot) At(addr netip.AddrPort) []Target {
+	first, _ := slices.BinarySearchFunc(s.Targets, addr, func(t Target, a netip.AddrPort) int { return t.Address.Compare(a) })
+	end := first
+	for end < len(s.Targets) && s.Targets[end].Address == addr {
+		end++
+	}
+	return s.Targets[first:end]
+}
+
+// TypeOf is the type to ask a name for, to see what becomes of an address that it leads to: that of the address, unless the name
+// was only asked for records that name hosts, or hint at addresses.
+func (s *Snapshot) TypeOf(name string, at netip.AddrPort) string {
+	family := "AAAA"
+	if at.Addr().Unmap().Is4() {
+		family = "A"
+	}
+	i, known := slices.BinarySearchFunc(s.Names, name, func(n Name, name string) int { return cmp.Compare(n.Name, name) })
+	if !known || slices.ContainsFunc(s.Names[i].Answers, func(a Last) bool { return a.Type == family }) {
+		return family
+	}
+	for _, a := range s.Names[i].Answers {
+		if a.Type != "A" && a.Type != "AAAA" {
+			return a.Type
+		}
+	}
+	return family
 }
 
 // Name is a name that is asked for.
@@ -150,11 +182,16 @@ func (f Filter) ready() Filter {
 	return f
 }
 
+// named reports whether a target has a name that the filter picks.
+func (f *Filter) named(t *Target) bool {
+	return strings.Contains(t.Name, f.Name) || slices.ContainsFunc(t.Names, func(name string) bool { return strings.Contains(name, f.Name) })
+}
+
 // target reports whether a target is one of those picked.
 func (f *Filter) target(t *Target) bool {
 	switch {
 	case f.State != "" && t.State != f.State && (t.Forced == "" || t.Forced != f.State),
-		f.Name != "" && !strings.Contains(t.Name, f.Name),
+		f.Name != "" && !f.named(t),
 		f.Check != "" && !strings.Contains(t.Check, f.Check):
 		return false
 	case f.network.IsValid():
@@ -163,9 +200,15 @@ func (f *Filter) target(t *Target) bool {
 	return f.Address == "" || strings.Contains(t.Address.String(), f.Address)
 }
 
-// change reports whether a change is of a target that the filter may pick. By state it picks what came from it or to it.
-func (f *Filter) change(c *Change) bool {
+// change reports whether a change is of a target that the filter may pick, by the names that lead there now, too. By state it
+// picks what came from it or to it.
+func (s *Snapshot) change(f *Filter, c *Change) bool {
 	t := Target{Address: c.Address, Check: c.Check, Name: c.Name, State: c.To}
+	for _, now := range s.At(c.Address) {
+		if now.Check == c.Check {
+			t.Names = now.Names
+		}
+	}
 	if f.State == c.From {
 		t.State = c.From
 	}
@@ -189,21 +232,25 @@ func (s *Snapshot) changes(f Filter, limit int) []Change {
 	f = f.ready()
 	var picked []Change
 	for _, c := range slices.Backward(s.Changes) {
-		if len(picked) < limit && f.change(&c) {
+		if len(picked) < limit && s.change(&f, &c) {
 			picked = append(picked, c)
 		}
 	}
 	return picked
 }
 
-// names are those that the filter picks. One by address or state picks the names of the targets that it picks.
+// names are those that the filter picks. One by address, state or check picks the names that lead to the targets that it picks.
 func (s *Snapshot) names(f Filter) []*Name {
 	f = f.ready()
 	var of map[string]bool
 	if f.Address != "" || f.State != "" || f.Check != "" {
 		of = make(map[string]bool)
-		for _, t := range s.targets(f) {
-			of[t.Name] = true
+		wide := f
+		wide.Name = "" // one name of a target must not stand for another
+		for _, t := range s.targets(wide) {
+			for _, name := range t.Names {
+				of[name] = true
+			}
 		}
 	}
 	var picked []*Name

@@ -33,6 +33,7 @@ func newFarm(n int) *farm {
 			Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 80),
 			Check:   "http://:80/", Pace: "every 10s", Name: fmt.Sprintf("n%d.example.org.", i/4), State: "up", Since: noon.Add(-time.Hour), Needed: 3,
 		}
+		t.Names = []string{t.Name}
 		t.Probes.Add(2*time.Millisecond, false)
 		if i%10 == 3 {
 			t.State, t.Reason = "down", "connection refused"
@@ -51,7 +52,10 @@ func (f *farm) Snapshot(ctx context.Context) (*Snapshot, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	return &f.shot, f.err
+	if f.err != nil {
+		return nil, f.err
+	}
+	return &f.shot, nil
 }
 
 func (f *farm) Explain(context.Context, Question) ([]Explanation, error) {
@@ -142,7 +146,10 @@ func TestFilters(t *testing.T) {
 func TestNonsenseIsRefused(t *testing.T) {
 	f := newFarm(10)
 	for url, want := range map[string]int{
-		"/v1/targets?limit=0": 400, "/v1/targets?limit=1001": 400, "/v1/targets?limit=x": 400, "/v1/targets?after=x": 400, "/v1/targets?after=0.": 400, "/v1/names?after=1.%23": 400,
+		"/v1/targets?limit=0": 400, "/v1/targets?limit=1001": 400, "/v1/targets?limit=x": 400, "/v1/targets?after=x": 400, "/v1/targets?after=0.": 400, "/v1/names?after=1.%23": 400, "/v1/changes?after=-1": 400, "/v1/changes?after=x": 400, "/v1/changes?limit=0": 400,
+		"/v1/targets?state=bogus": 400, "/v1/names?state=unchecked": 400, "/v1/changes?state=x": 400, "/v1/targets?address=192.0.2.0/33": 400, "/v1/names?address=/": 400, "/v1/targets?state=DOWN": 200,
+		"/v1/explain?name=www.example.org&do=true": 400, "/v1/explain?name=www.example.org&do=0": 200, "/v1/explain?name=www.example.org&do=1": 200,
+		"/?state=bogus": 400, "/?address=x/24": 400, "/explain?name=www.example.org&do=yes": 400, "/explain?name=a..b": 400, "/explain": 200,
 		"/v1/explain": 400, "/v1/explain?name=www.example.org&type=NONE": 400, "/v1/explain?name=www.example.org&client=me": 400, "/v1/explain?name=a..b": 400,
 		"/v1/explain?name=www.example.org&client=192.0.2.1": 200, "/v1/explain?name=www.example.org&client=2001:db8::/32": 200,
 		"/nothing": 404, "/v1/": 404, "/assets/page.html": 404, "/?name=" + strings.Repeat("x", maxQuery): 414, "/?page=-3&names=99999999999999999999": 200, "/?sort=up": 200,
@@ -151,10 +158,59 @@ func TestNonsenseIsRefused(t *testing.T) {
 			t.Errorf("%.60s: %d, want %d: %s", url, got.StatusCode, want, body(t, got))
 		}
 	}
+	for url, want := range map[string]string{
+		"/v1/targets?state=bogus": `{"error":"state \"bogus\": want one of up, down, unknown, drain"}`, "/v1/explain?name=a.example&do=true": `do \"true\": want 1`,
+		"/?state=bogus": "state &#34;bogus&#34;: want one of up, down, unknown, drain.</p>", "/explain?name=a.example&do=true": "do &#34;true&#34;: want 1",
+	} {
+		if got := body(t, ask(t, f, "GET", url)); !strings.Contains(got, want) {
+			t.Errorf("%s lacks %q: %s", url, want, got)
+		}
+	}
 	f.err = errors.New("busy")
-	for _, url := range []string{"/", "/explain", "/events", "/v1/summary", "/v1/targets", "/v1/names", "/v1/checks"} {
+	for _, url := range []string{"/", "/explain", "/events", "/v1/summary", "/v1/targets", "/v1/names", "/v1/checks", "/v1/changes"} {
 		if got := ask(t, f, "GET", url); got.StatusCode != http.StatusServiceUnavailable {
 			t.Errorf("without a snapshot, %s: %d", url, got.StatusCode)
+		}
+	}
+}
+
+// The form has every filter that is in force, so that another one may join them.
+func TestFormKeepsFilters(t *testing.T) {
+	page := body(t, ask(t, newFarm(10), "GET", "/?name=n1&address=10.0&state=down&check=http:&sort=name"))
+	for _, want := range []string{`name="name" value="n1"`, `name="address" value="10.0"`, "<option selected>down</option>", `name="check" value="http:"`, "<option selected>name</option>"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the form lacks %s", want)
+		}
+	}
+}
+
+// A list without items is one all the same, as the OpenAPI file has it: before anything runs there are no others.
+func TestEmptyLists(t *testing.T) {
+	for _, path := range []string{"/v1/summary", "/v1/targets", "/v1/names", "/v1/checks", "/v1/changes", "/v1/explain?name=www.example.org"} {
+		if text := body(t, ask(t, &farm{shot: Snapshot{Taken: noon}}, "GET", path)); strings.Contains(text, "null") || !strings.Contains(text, "[]") {
+			t.Errorf("%s: %s", path, text)
+		}
+	}
+	f := &farm{shot: Snapshot{Taken: noon, Targets: []Target{{Name: "www.example.org."}}}}
+	if text := body(t, ask(t, f, "GET", "/v1/targets")); strings.Contains(text, "null") {
+		t.Errorf("a target without names: %s", text)
+	}
+}
+
+// Whoever looks with a browser while there is no snapshot gets a page that says so, and tries again.
+func TestPageWithoutASnapshot(t *testing.T) {
+	f := newFarm(1)
+	f.err = errors.New("the pool did not say in time")
+	for _, url := range []string{"/", "/explain", "/explain?name=www.example.org"} {
+		r := ask(t, f, "GET", url)
+		page := body(t, r)
+		if r.StatusCode != http.StatusServiceUnavailable || !strings.HasPrefix(r.Header.Get("Content-Type"), "text/html") || r.Header.Get("Retry-After") == "" {
+			t.Errorf("%s: %s, %v", url, r.Status, r.Header)
+		}
+		for _, want := range []string{"<!doctype html>", "the pool did not say in time.", `http-equiv="refresh"`, `<main id="main">`} {
+			if !strings.Contains(page, want) {
+				t.Errorf("%s lacks %q: %s", url, want, page)
+			}
 		}
 	}
 }
@@ -198,6 +254,40 @@ func TestHosts(t *testing.T) {
 	}
 }
 
+// Another site may lead its readers here, and have their browsers ask for nothing else.
+func TestOtherSites(t *testing.T) {
+	for _, url := range []string{"/", "/explain?name=www.example.org", "/v1/explain?name=www.example.org", "/v1/targets", "/events", "/status.js"} {
+		for headers, want := range map[string]int{
+			"": 200, "none navigate document": 200, "same-origin cors empty": 200, "same-origin no-cors script": 200, "cross-site navigate document": 200, "same-site navigate document": 200,
+			"cross-site no-cors image": 403, "cross-site cors empty": 403, "cross-site navigate iframe": 403, "same-site cors empty": 403, "cross-site no-cors document": 403, "cross-site": 403, "odd": 403,
+		} {
+			words := append(strings.Fields(headers), "", "", "")
+			method := "GET"
+			if url == "/events" {
+				method = "HEAD"
+			}
+			if got := ask(t, newFarm(1), method, url, "Sec-Fetch-Site", words[0], "Sec-Fetch-Mode", words[1], "Sec-Fetch-Dest", words[2]); got.StatusCode != want {
+				t.Errorf("%s from %q: %d, want %d", url, headers, got.StatusCode, want)
+			}
+		}
+	}
+}
+
+// Every answer tells browsers what they may do with it, also one that refuses.
+func TestHeaders(t *testing.T) {
+	for _, url := range []string{"/", "/explain", "/status.js", "/v1/targets", "/v1/targets?limit=0", "/nothing"} {
+		got := ask(t, newFarm(1), "GET", url).Header
+		for name, want := range map[string]string{
+			"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
+			"Cross-Origin-Resource-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin", "Cache-Control": "no-cache",
+		} {
+			if got.Get(name) != want {
+				t.Errorf("%s: %s is %q, want %q", url, name, got.Get(name), want)
+			}
+		}
+	}
+}
+
 func TestETag(t *testing.T) {
 	f := newFarm(10)
 	for _, url := range []string{"/", "/v1/targets", "/v1/names", "/v1/summary", "/openapi.json", "/status.css"} {
@@ -208,6 +298,16 @@ func TestETag(t *testing.T) {
 		}
 	}
 	tag := ask(t, f, "GET", "/v1/targets").Header.Get("ETag")
+	for list, want := range map[string]int{tag: 304, "W/" + tag: 304, `W/"x", W/` + tag: 304, "*": 304, `"x"`: 200, "W/" + `"x"`: 200, strings.Trim(tag, `"`): 200, "w/" + tag: 200, "": 200} {
+		if got := ask(t, f, "GET", "/v1/targets", "If-None-Match", list); got.StatusCode != want {
+			t.Errorf("If-None-Match %s: %d, want %d", list, got.StatusCode, want)
+		}
+	}
+	for _, url := range []string{"/v1/targets?limit=x", "/?state=x", "/explain?name=a..b"} {
+		if refused := ask(t, f, "GET", url); refused.Header.Get("ETag") != "" {
+			t.Errorf("%s: a refusal has a tag", url)
+		}
+	}
 	f.shot.Targets[0].State = "down"
 	if again := ask(t, f, "GET", "/v1/targets", "If-None-Match", tag); again.StatusCode != http.StatusOK {
 		t.Errorf("after a change: %d", again.StatusCode)

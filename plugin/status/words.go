@@ -2,10 +2,6 @@ package status
 
 import (
 	"fmt"
-	"net"
-	"net/netip"
-	"net/url"
-	"regexp"
 	"strings"
 	"time"
 )
@@ -70,35 +66,4 @@ func (t *Target) Doubt() string {
 		return fmt.Sprintf("%d of %d good probes", t.Streak, t.Needed)
 	}
 	return fmt.Sprintf("%d of %d failures", t.Streak, t.Needed)
-}
-
-// question is a check as it is asked of one address: what can be copied into a shell, and the options behind it.
-type question struct{ Text, Options string }
-
-// questionTo puts the address into the URL of a check over HTTP. One that asks for a host is an order to curl, since the
-// host is not whom it asks. Others are as in the Corefile.
-func questionTo(check string, at netip.AddrPort, name string) question {
-	raw, options, _ := strings.Cut(check, " ")
-	u, err := url.Parse(raw)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
-		return question{Options: check}
-	}
-	if strings.Contains(" "+options+" ", " host owner ") {
-		u.Host = net.JoinHostPort(strings.TrimSuffix(name, "."), fmt.Sprint(at.Port()))
-	}
-	if u.Hostname() != "" {
-		return question{"curl --connect-to " + shell("::"+at.String()) + " " + shell(u.String()), options}
-	}
-	u.Host = at.String()
-	return question{shell(u.String()), options}
-}
-
-var harmless = regexp.MustCompile(`^[A-Za-z0-9:/._%=@+,~-]+$`)
-
-// shell quotes a word where a shell would make something else of it: not only whoever runs the server says what to ask.
-func shell(word string) string {
-	if harmless.MatchString(word) {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }

@@ -1,14 +1,18 @@
 package status
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 )
 
-// A check over HTTP is shown as it is asked of the address, and what is copied is one word to a shell.
+// A check over HTTP is shown as an order to curl that asks the same, but for what is shown nowhere.
 func TestQuestion(t *testing.T) {
 	v4, v6 := netip.MustParseAddrPort("192.0.2.1:8080"), netip.MustParseAddrPort("[2001:db8::1]:443")
 	for _, c := range []struct {
@@ -16,16 +20,56 @@ func TestQuestion(t *testing.T) {
 		at    netip.AddrPort
 		want  question
 	}{
-		{"http://:8080/healthz", v4, question{"http://192.0.2.1:8080/healthz", ""}},
-		{"http://:8080/a?b=1&c=2 status 200", v4, question{"'http://192.0.2.1:8080/a?b=1&c=2'", "status 200"}},
-		{"https:/// insecure", v6, question{"'https://[2001:db8::1]:443/'", "insecure"}},
-		{"https://www.example.org/", v6, question{"curl --connect-to '::[2001:db8::1]:443' https://www.example.org/", ""}},
-		{"http://:8080/ host owner", v4, question{"curl --connect-to ::192.0.2.1:8080 http://name.example.org:8080/", "host owner"}},
-		{"http://:8080/$(id)", v4, question{"'http://192.0.2.1:8080/$(id)'", ""}},
+		{"http://:8080/healthz", v4, question{"curl -i http://192.0.2.1:8080/healthz", ""}},
+		{"http://:8080/a?b=1&c=2 status 200", v4, question{"curl -i 'http://192.0.2.1:8080/a?b=1&c=2'", "status 200"}},
+		{"https:/// insecure", v6, question{"curl -i -k 'https://[2001:db8::1]/'", "insecure"}},
+		{"https://www.example.org/", v6, question{"curl -i --connect-to '::[2001:db8::1]:443' https://www.example.org/", ""}},
+		{"https://www.example.org/", v4, question{"curl -i --connect-to ::192.0.2.1:8080 https://www.example.org:8080/", ""}},
+		{"http://:8080/ host owner", v4, question{"curl -i --connect-to ::192.0.2.1:8080 http://name.example.org:8080/", "host owner"}},
+		{"http://:8080/$(id)", v4, question{"curl -i 'http://192.0.2.1:8080/$(id)'", ""}},
+		{"http://:8080/ method HEAD", v4, question{"curl -i -I http://192.0.2.1:8080/", "method HEAD"}},
+		{"http://:8080/ method OPTIONS from 192.0.2.9 from 2001:db8::9", v4, question{"curl -i -X OPTIONS --interface 192.0.2.9 http://192.0.2.1:8080/", "method OPTIONS from 192.0.2.9 from 2001:db8::9"}},
+		{"http://:8080/ header X-A … basic_auth /etc/probe body \"insecure bearer x\"", v4, question{"curl -i http://192.0.2.1:8080/", "header X-A … basic_auth /etc/probe body \"insecure bearer x\"; the command does without header X-A, basic_auth /etc/probe"}},
+		{"https:/// server_name sni.example", v6, question{"curl -i -H 'Host: [2001:db8::1]' --connect-to '::[2001:db8::1]:443' https://sni.example/", "server_name sni.example"}},
+		{"https://www.example.org:8443/ server_name sni.example ca \"/a b\" cert c key k alpn h2", v4, question{"curl -i --cacert '/a b' --cert c --key k --http2 -H 'Host: www.example.org:8080' --connect-to ::192.0.2.1:8080 https://sni.example:8080/", "server_name sni.example ca \"/a b\" cert c key k alpn h2"}},
 		{"tcp://:5432", v4, question{"", "tcp://:5432"}},
 	} {
 		if got := questionTo(c.check, c.at, "name.example.org."); got != c.want {
 			t.Errorf("%s: %+v, want %+v", c.check, got, c.want)
+		}
+	}
+}
+
+// What curl asks by the order is what the check asks: the method, the path, whom for, by which server name, and where.
+func TestCurlAsks(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip("*** SKIPPED: there is no curl ***")
+	}
+	asked := make(chan string, 1)
+	server := httptest.NewTLSServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		asked <- r.Method + " " + r.Host + " " + r.TLS.ServerName + " " + r.RequestURI
+	}))
+	defer server.Close()
+	at := netip.MustParseAddrPort(server.Listener.Addr().String())
+	port := ":" + strconv.Itoa(int(at.Port()))
+	for check, want := range map[string]string{
+		"https:///a?b=1&c=it's insecure":                                      "GET 127.0.0.1" + port + "  /a?b=1&c=it's",
+		"https://www.example.org/ method HEAD insecure":                       "HEAD www.example.org" + port + " www.example.org /",
+		"https://www.example.org/ method POST server_name a.example insecure": "POST www.example.org" + port + " a.example /",
+		"https:/// server_name a.example insecure alpn http/1.1":              "GET 127.0.0.1" + port + " a.example /",
+		"https:/// host owner insecure":                                       "GET name.example.org" + port + " name.example.org /",
+	} {
+		q := questionTo(check, at, "name.example.org.")
+		out, err := exec.Command("sh", "-c", q.Text).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: %s: %v\n%s", check, q.Text, err, out)
+			continue
+		}
+		if got := <-asked; got != want {
+			t.Errorf("%s: %s asks %q, want %q", check, q.Text, got, want)
 		}
 	}
 }
@@ -85,6 +129,39 @@ func TestChangesAreFiltered(t *testing.T) {
 	}
 }
 
+// A row, and a change, lead to the explanation of the answer that the address is in.
+func TestLinksToExplanations(t *testing.T) {
+	f := newFarm(0)
+	for name, types := range map[string]string{"a": "", "b": "A AAAA", "c": "SRV", "d": "A HTTPS", "e": "A"} {
+		n := Name{Name: name + ".example.org."}
+		for kind := range strings.FieldsSeq(types) {
+			n.Answers = append(n.Answers, Last{Type: kind})
+		}
+		f.shot.Names = append(f.shot.Names, n)
+		for _, host := range []string{"192.0.2.1", "2001:db8::1"} {
+			at := netip.AddrPortFrom(netip.MustParseAddr(host), uint16(name[0]))
+			f.shot.Targets = append(f.shot.Targets, Target{Address: at, Name: n.Name, Names: []string{n.Name}})
+			f.shot.Changes = append(f.shot.Changes, Change{Address: at, Name: n.Name})
+		}
+	}
+	f.shot.Sort()
+	for where, want := range map[string]string{
+		"a 192.0.2.1": "A", "a 2001:db8::1": "AAAA", "b 192.0.2.1": "A", "b 2001:db8::1": "AAAA", "c 192.0.2.1": "SRV", "c 2001:db8::1": "SRV",
+		"d 192.0.2.1": "A", "d 2001:db8::1": "HTTPS", "e 2001:db8::1": "AAAA",
+	} {
+		name, address, _ := strings.Cut(where, " ")
+		page := body(t, ask(t, f, "GET", "/?name="+name+".&address="+address+"/128"))
+		if address == "192.0.2.1" {
+			page = body(t, ask(t, f, "GET", "/?name="+name+".&address="+address+"/32"))
+		}
+		_, page, _ = strings.Cut(page, `id="b-targets"`)
+		link := `href="/explain?name=` + name + `.example.org.&amp;type=` + want + `"`
+		if n := strings.Count(page, link); n != 2 {
+			t.Errorf("%s: %d links %s, want one of the row and one of the change", where, n, link)
+		}
+	}
+}
+
 // Which address was asked stands in the explanation, whatever the scheme is, and the answer stands before the steps.
 func TestExplainPage(t *testing.T) {
 	f := newFarm(1)
@@ -95,7 +172,7 @@ func TestExplainPage(t *testing.T) {
 	}}
 	page := body(t, ask(t, f, "GET", "/explain?name=a.example.org"))
 	last := 0
-	for _, want := range []string{meaningOf("thin"), "a record", "192.0.2.1:5432", "tcp://:5432", "http://192.0.2.2:80/", "the first step"} {
+	for _, want := range []string{meaningOf("thin"), "a record", "192.0.2.1:5432", "tcp://:5432", "curl -i http://192.0.2.2/", "the first step"} {
 		at := strings.Index(page[last:], want)
 		if want == "" || at < 0 {
 			t.Fatalf("the page lacks %q behind the one before it:\n%s", want, page)

@@ -17,7 +17,7 @@ func TestManualCommands(t *testing.T) {
 	}
 	f := newFarm(t, plain, "www A 127.0.0.11\nwww A 127.0.0.12\n", 11)
 	f.eventually("all are known", func() bool { return f.ask("www.example.org") == "127.0.0.11" })
-	wants := []string{`"down": 1`, "127.0.0.12:", "www.example.org. A is thin", "127.0.0.11\n", "true"}
+	wants := []string{`"down": 1`, "127.0.0.12:", "www.example.org. A is thin", "127.0.0.11\n", "true", "127.0.0.12:"}
 	lines := f.commands()
 	if len(lines) != len(wants)+1 {
 		t.Fatalf("%d commands: %q", len(lines), lines)
@@ -30,8 +30,9 @@ func TestManualCommands(t *testing.T) {
 	}
 	f.follows(lines[len(wants)])
 	f.kill(11)
+	failing := lines[4]
 	f.eventually("health is disregarded", func() bool { return f.ask("www.example.org") != "127.0.0.11" })
-	if exec.Command("bash", "-o", "pipefail", "-c", lines[len(wants)-1]).Run() == nil {
+	if exec.Command("bash", "-o", "pipefail", "-c", failing).Run() == nil {
 		t.Error("the script does not fail when health is disregarded")
 	}
 }

@@ -163,7 +163,7 @@ func TestKill(t *testing.T) {
 	p.becomes(`document.title`, "1 down – multivalue on "+host)
 	p.becomes(`document.activeElement.tagName`, "A")
 	p.becomes(`document.querySelectorAll("#b-targets tr.down rect.bad").length > 2`, "true")
-	p.becomes(`document.querySelector("#b-targets tr.down code").textContent`, fmt.Sprintf("http://127.0.0.12:%d/healthz", f.port))
+	p.becomes(`document.querySelector("#b-targets tr.down code").textContent`, fmt.Sprintf("curl -i http://127.0.0.12:%d/healthz", f.port))
 	p.becomes(`document.querySelector("#b-targets tr.down .cause small").textContent`, "comes back after 2 good probes in a row")
 	p.becomes(`document.querySelectorAll("#checks li").length`, "1")
 	p.becomes(`document.querySelector("#changes li").textContent.replace(/\s+/g, " ").includes("● up → ✕ down www.example.org.")`, "true")
