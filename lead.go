@@ -16,6 +16,9 @@ import (
 const (
 	// leadPlaces is for how many server blocks, as views are, it is remembered apart where a name leads.
 	leadPlaces = 4
+	// maxLeads bounds how many addresses and hosts are kept of an answer. Of a longer one none are: thousands of names may have
+	// thousands of addresses each.
+	maxLeads = 256
 	// maxLinks bounds for how many pairs of a name and a target a snapshot tells that one leads to the other.
 	maxLinks = 1 << 18
 )
@@ -23,7 +26,7 @@ const (
 // leads are where the last answer for a name led, before anything was left out. They are never changed.
 type leads struct {
 	print uint64 // of all of it, in whatever order
-	all   []lead
+	all   []lead // nil if they are too many
 }
 
 // lead is where records of one owner lead: to addresses, or to a host that has some.
@@ -80,6 +83,12 @@ func mixed(h, x uint64) uint64 {
 // leadsOf takes down where an answer leads.
 func leadsOf(m *dns.Msg, print uint64) *leads {
 	l := &leads{print: print}
+	count := 0
+	eachLead(m, func(string, string, uint16, netip.Addr) { count++ })
+	if count > maxLeads {
+		return l
+	}
+	l.all = make([]lead, 0, 1)
 	eachLead(m, func(owner, host string, port uint16, addr netip.Addr) {
 		if n := len(l.all); n > 0 && host == "" && l.all[n-1].goesOn(owner, port) {
 			l.all[n-1].addrs = append(l.all[n-1].addrs, addr)
@@ -142,7 +151,7 @@ func typeOf(addr netip.Addr) uint16 {
 func (l *linker) sighted(x *sighting) {
 	for i := range x.leads {
 		had := x.leads[i].Load()
-		if had == nil || l.links >= maxLinks {
+		if had == nil || had.all == nil || l.links >= maxLinks {
 			continue
 		}
 		l.told[x.question] = true

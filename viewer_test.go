@@ -235,6 +235,15 @@ func TestLeads(t *testing.T) {
 		}
 		seen[print] = records
 	}
+	m := new(dns.Msg)
+	for i := range maxLeads + 1 {
+		if m.Answer = append(m.Answer, &dns.A{Hdr: dns.RR_Header{Name: "a."}, A: addr(i).AsSlice()}); i == maxLeads-1 && len(leadsOf(m, 0).all[0].addrs) != maxLeads {
+			t.Errorf("of %d addresses some are not taken down", maxLeads)
+		}
+	}
+	if l := leadsOf(m, 0); l.all != nil {
+		t.Errorf("%d addresses are taken down", len(m.Answer))
+	}
 }
 
 // A snapshot tells of each target which names lead to it, also one that was not the first, over an alias or a host, and no
