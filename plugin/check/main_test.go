@@ -68,9 +68,9 @@ func openDescriptors() int {
 	return len(entries)
 }
 
-// wait polls until the condition holds, for a few seconds.
+// wait polls until the condition holds, for so long that it only ends a hang.
 func wait(condition func() bool) bool {
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if condition() {
 			return true
 		}

@@ -59,7 +59,13 @@ func TestTalkIsAsProbe(t *testing.T) {
 		"hello, no http": {mustNew(t, "http://"), listen(t, "127.0.0.1", func(c net.Conn) { io.WriteString(c, "no\n"); hold(c) }).addr, patient},
 		"bad header":     {mustNew(t, "http://"), listen(t, "127.0.0.1", func(c net.Conn) { io.WriteString(c, "HTTP/1.1 200 OK\nA B\nC"); hold(c) }).addr, patient},
 	} {
-		want, got := probeFor(tt.c, tt.addr, tt.limit), converse(t, tt.c, tt.addr, tt.limit)
+		var want, got error
+		for limit := tt.limit; ; limit *= 2 { // on a busy machine one may get further than the other
+			want, got = probeFor(tt.c, tt.addr, limit), converse(t, tt.c, tt.addr, limit)
+			if reason(got) == reason(want) || limit >= 8*brief {
+				break
+			}
+		}
 		if reason(got) != reason(want) || errors.Is(got, check.ErrAbstain) != errors.Is(want, check.ErrAbstain) {
 			t.Errorf("%s: %q, and by Probe %q", name, reason(got), reason(want))
 		}
