@@ -305,9 +305,12 @@ func (h *httpCheck) headFailure(ended error, start []byte) error {
 	return errors.New("incomplete response: " + words(ended))
 }
 
+// secretive reports whether what is sent may hold a secret, which a peer may give back, whole, cut, or written in another way.
+func (h *httpCheck) secretive() bool { return h.auth != nil || len(h.header) > 0 }
+
 // malformed shows what the peer sent instead of HTTP, unless we may have told it a secret, which it may repeat.
 func (h *httpCheck) malformed(start []byte) error {
-	if h.auth != nil || len(h.header) > 0 {
+	if h.secretive() {
 		return errors.New("malformed response, which is not shown")
 	}
 	return malformed(start)

@@ -344,3 +344,25 @@ func TestHTTPKeepsTheSecret(t *testing.T) {
 		}
 	}
 }
+
+// A secret may come back behind a body, or as the name of its coding. A body that cannot be read has no answer for an expression
+// that would match nothing at all.
+func TestUnreadableBody(t *testing.T) {
+	const ok, hidden = "HTTP/1.1 200 OK\r\n", "hunter2secret"
+	token := opt("header", "X-Token", hidden)
+	for _, tt := range []struct {
+		response string
+		lines    [][]string
+		want     string
+	}{
+		{ok + "Transfer-Encoding: chunked\r\n\r\n0\r\n" + hidden + "\r\n\r\n", [][]string{token, opt("no_body", "x")}, "reading the body: malformed trailer"},
+		{ok + "Content-Encoding: " + hidden + "\r\n\r\n", [][]string{token, opt("no_body", "x")}, "reading the body: its coding is not understood"},
+		{ok + "Content-Encoding: br\r\n\r\n", [][]string{opt("body_regex", "^$")}, `reading the body: coding "br" is not understood`},
+		{ok + "Content-Encoding: gzip\r\n\r\nnot packed", [][]string{opt("body_regex", ".*")}, "reading the body: not gzip"},
+	} {
+		p := listen(t, "127.0.0.1", answer(tt.response))
+		if got := reason(probe(mustNew(t, "http://", tt.lines...), p.addr)); got != tt.want {
+			t.Errorf("%q: %q, want %q", tt.response, got, tt.want)
+		}
+	}
+}

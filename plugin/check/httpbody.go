@@ -58,7 +58,10 @@ func (c *content) setRegex(text string) (err error) {
 // a regular expression may have something to say about the end, and what must not be there may come at the end, so
 // both wait for one.
 func (h *httpCheck) judgeBody(response *http.Response) error {
-	body, err := decoded(response)
+	body, err := h.decoded(response)
+	if err != nil && err != io.EOF { // which is that of an empty body
+		return bodyFailure(err) // else an expression that matches nothing at all would be content
+	}
 	atOnce := h.wanted.regex == nil && !h.unwanted.asked()
 	buf := make([]byte, 0, bodyLimit)
 	for err == nil && len(buf) < cap(buf) {
@@ -107,7 +110,7 @@ func (c *content) refuse(body []byte, ended error) error {
 func (c *content) contained(body []byte) bool { return bytes.Contains(body, []byte(c.text)) }
 
 // decoded undoes compression. In a coding that was not asked for nothing can be found, nor be missed.
-func decoded(response *http.Response) (io.Reader, error) {
+func (h *httpCheck) decoded(response *http.Response) (io.Reader, error) {
 	var codings []string
 	for coding := range strings.SplitSeq(strings.Join(response.Header["Content-Encoding"], ","), ",") {
 		if coding = strings.ToLower(strings.TrimSpace(coding)); coding != "" && coding != "identity" {
@@ -120,6 +123,9 @@ func decoded(response *http.Response) (io.Reader, error) {
 	case "gzip", "x-gzip": // RFC 9110, 8.4.1.3
 		return gzip.NewReader(response.Body)
 	default:
+		if h.secretive() {
+			return nil, phrase("its coding is not understood")
+		}
 		return nil, phrase("coding " + quote(all) + " is not understood")
 	}
 }

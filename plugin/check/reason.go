@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"net/textproto"
 	"os"
 	"slices"
 	"strconv"
@@ -94,6 +95,10 @@ func words(err error) string {
 	var corrupt flate.CorruptInputError
 	if errors.As(err, &corrupt) {
 		return "broken gzip"
+	}
+	var line textproto.ProtocolError
+	if errors.As(err, &line) {
+		return "malformed trailer" // whose text the error repeats, and that may be our secret
 	}
 	return otherWords(err)
 }
