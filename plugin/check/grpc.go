@@ -77,6 +77,7 @@ const grpcStream = 1
 
 // ask writes all it has to say at once: whatever the settings of the server are, they leave room for that.
 func (g *grpcCheck) ask(ctx context.Context, x *session) error {
+	first := hastenedBy(x.heard) // the settings, which come at once, do not count
 	if err := x.send(g.request(ctx, x.peer)); err != nil {
 		return err
 	}
@@ -96,6 +97,9 @@ func (g *grpcCheck) ask(ctx context.Context, x *session) error {
 		over, err := answer.take(framer, frame)
 		if err != nil {
 			return err
+		}
+		if answer.began {
+			first.begun()
 		}
 		if over {
 			return answer.judge()

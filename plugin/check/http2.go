@@ -79,14 +79,15 @@ type exchange struct {
 	src    *source
 	out    bytes.Buffer // what is to be sent
 	framer *http2.Framer
-	body   []byte // what has been received of it, and not been read
-	ended  bool   // by the peer
-	lacks  int64  // how much is still to come of it, by its content-length; 0 or less if that is not known
+	body   []byte    // what has been received of it, and not been read
+	ended  bool      // by the peer
+	first  *hastened // of the answer; the settings, which come at once, do not count
+	lacks  int64     // how much is still to come of it, by its content-length; 0 or less if that is not known
 }
 
 // exchangeHTTP2 puts the question and judges the answer.
 func (h *httpCheck) exchangeHTTP2(conn io.ReadWriter, request *http.Request) error {
-	x := &exchange{conn: conn, src: &source{r: conn, left: responseLimit}}
+	x := &exchange{conn: conn, src: &source{r: conn, left: responseLimit}, first: hastenedBy(conn)}
 	br := readers.Get().(*bufio.Reader)
 	defer readers.Put(br)
 	br.Reset(x.src)
@@ -164,6 +165,7 @@ func (x *exchange) final() (*http.Response, error) {
 		if err != nil {
 			return nil, responseFailure(err)
 		}
+		x.first.begun()
 		head, ok := frame.(*http2.MetaHeadersFrame)
 		if !ok {
 			return nil, errors.New("malformed response: a body without a head")

@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strconv"
@@ -55,24 +56,43 @@ func hasten(conn net.Conn, limit time.Duration) net.Conn {
 	return &hastened{Conn: conn, limit: limit}
 }
 
-// A hastened is a connection whose peer has to begin in time, from when it is listened to.
+// A hastened is a connection whose peer has to begin in time, from when it is listened to: with the first byte, or with what
+// its owner takes for the beginning, where a protocol has the peer say something of its own first.
 type hastened struct {
 	net.Conn
 	limit time.Duration
-	begun bool
+	owned bool // the owner says when the answer has begun
+	armed bool
+	over  bool
+}
+
+// hastenedBy is a connection that hasten bounds, for its owner to say when the answer has begun; nil if it is not bounded.
+func hastenedBy(conn io.ReadWriter) *hastened {
+	h, _ := conn.(*hastened)
+	if h != nil {
+		h.owned = true
+	}
+	return h
+}
+
+// begun ends the bound.
+func (h *hastened) begun() {
+	if h != nil && !h.over {
+		h.over = true
+		_ = h.SetReadDeadline(time.Time{})
+	}
 }
 
 // Read is that of a [net.Conn].
-func (a *hastened) Read(p []byte) (n int, err error) {
-	if a.begun {
-		return a.Conn.Read(p)
+func (h *hastened) Read(p []byte) (n int, err error) {
+	if !h.armed {
+		h.armed = true
+		if err := h.SetReadDeadline(time.Now().Add(h.limit)); err != nil {
+			return 0, err
+		}
 	}
-	if err := a.SetReadDeadline(time.Now().Add(a.limit)); err != nil {
-		return 0, err
-	}
-	if n, err = a.Conn.Read(p); n > 0 {
-		a.begun = true
-		_ = a.SetReadDeadline(time.Time{})
+	if n, err = h.Conn.Read(p); n > 0 && !h.owned {
+		h.begun()
 	}
 	return n, err
 }

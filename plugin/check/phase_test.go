@@ -12,18 +12,37 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+
+	"golang.org/x/net/http2"
 )
 
-// What TestEveryOptionOfEveryScheme shows of the others holds for HTTP/2.
+// Over HTTP/2 the answer begins with its head: the settings of a server come at once, whatever is wrong with it.
 func TestFirstByteOverHTTP2(t *testing.T) {
 	cert, _ := sign(t, template("www.example.org"), nil)
-	dumb := listen(t, "127.0.0.1", overTLS(&tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}}, hold)).addr
-	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-	defer cancel()
-	defer time.AfterFunc(patient, cancel).Stop()
-	c := mustNew(t, "https://", opt("insecure"), opt("first_byte_timeout", "200ms"))
-	if got := reason(c.Probe(ctx, dumb)); got != "no response: timed out" {
-		t.Errorf("%q", got)
+	config := &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}}
+	settled := func(conn net.Conn) {
+		framer := http2.NewFramer(conn, conn)
+		framer.WriteSettings()
+		framer.WriteSettingsAck()
+		hold(conn)
+	}
+	first := opt("first_byte_timeout", "200ms")
+	for name, tt := range map[string]struct {
+		c     *check.Check
+		serve func(net.Conn)
+	}{
+		"https":          {mustNew(t, "https://", opt("insecure"), first), overTLS(config, hold)},
+		"https, settled": {mustNew(t, "https://", opt("insecure"), first), overTLS(config, settled)},
+		"grpc, settled":  {mustNew(t, "grpc://:1", first), settled},
+		"grpcs, settled": {mustNew(t, "grpcs://:1", opt("insecure"), first), overTLS(config, settled)},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		timer := time.AfterFunc(patient, cancel)
+		if got := reason(tt.c.Probe(ctx, listen(t, "127.0.0.1", tt.serve).addr)); got != "no response: timed out" {
+			t.Errorf("%s: %q", name, got)
+		}
+		timer.Stop()
+		cancel()
 	}
 }
 

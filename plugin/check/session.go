@@ -22,6 +22,8 @@ type session struct {
 	in   *bufio.Reader
 	src  *source
 
+	heard net.Conn // which src reads
+
 	handshake, firstByte time.Duration // may take no longer than this, 0 for no bound of its own
 }
 
@@ -48,7 +50,8 @@ func (s *spec) converse(config *tls.Config, say func(context.Context, *session) 
 }
 
 func (x *session) listen() {
-	x.src = &source{r: hasten(x.conn, x.firstByte), left: responseLimit}
+	x.heard = hasten(x.conn, x.firstByte)
+	x.src = &source{r: x.heard, left: responseLimit}
 	x.in.Reset(x.src)
 }
 
