@@ -92,7 +92,7 @@ func (s *server) command(name string, args ...string) *exec.Cmd {
 		cmd.Args = append(cmd.Args, words.Replace(a))
 	}
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, &s.log, &s.log
-	cmd.Env = append(os.Environ(), "LC_ALL=C", "HOME="+s.dir)
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "HOME="+s.dir, "TMPDIR="+s.dir) // MariaDB begins by clearing away what others have there
 	cmd.WaitDelay = time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if os.Getuid() == 0 && !s.root {
