@@ -60,7 +60,7 @@ func (c *content) setRegex(text string) (err error) {
 func (h *httpCheck) judgeBody(response *http.Response) error {
 	body, err := h.decoded(response)
 	if err != nil && err != io.EOF { // which is that of an empty body
-		return bodyFailure(err) // else an expression that matches nothing at all would be content
+		return bodyFailure(h.discreet(err)) // else an expression that matches nothing at all would be content
 	}
 	atOnce := h.wanted.regex == nil && !h.unwanted.asked()
 	buf := make([]byte, 0, bodyLimit)
@@ -75,6 +75,7 @@ func (h *httpCheck) judgeBody(response *http.Response) error {
 	if err == io.EOF {
 		err = nil
 	}
+	err = h.discreet(err)
 	if err := h.unwanted.refuse(buf, err); err != nil {
 		return err
 	}
@@ -105,6 +106,14 @@ func (c *content) refuse(body []byte, ended error) error {
 		return bodyFailure(ended)
 	}
 	return nil
+}
+
+// discreet is a failure without words that may be the peer's, where we may have told it a secret.
+func (h *httpCheck) discreet(err error) error {
+	if err != nil && h.secretive() && strings.Contains(words(err), `"`) {
+		return phrase("malformed")
+	}
+	return err
 }
 
 func (c *content) contained(body []byte) bool { return bytes.Contains(body, []byte(c.text)) }

@@ -108,7 +108,8 @@ func FuzzResponse(f *testing.F) {
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", "SSH-2.0-\x1b[2J\r\n", "HTTP/9 9 9",
 		"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff\xca\xcf\x06\x04\x00\x00\xff\xff\x47\xdd\xdc\x79\x02\x00\x00\x00",
 		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "HTTP/1.1 200 ",
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\ns3cret\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Encoding: s3cret\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\ns3cret\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok.s3cret", "HTTP/1.1 200 OK\r\nContent-Encoding: s3cret\r\n\r\n",
 	} {
 		f.Add([]byte(seed), false)
 		f.Add([]byte(seed), true)
@@ -133,7 +134,7 @@ func FuzzResponse(f *testing.F) {
 			if err != nil {
 				decent(t, err.Error())
 			}
-			if h.secretive() && strings.Contains(fmt.Sprint(err), `"`) {
+			if h.secretive() && strings.Contains(fmt.Sprint(err), `"`) && err.Error() != `body contains "x"` { // our own words
 				t.Errorf("of what the peer said is shown: %v", err)
 			}
 		}
