@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"sync"
 
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 
@@ -48,7 +49,7 @@ func (p *pool) open(g *generation) error {
 			server, err := status.Listen(show.address, p.viewer)
 			if err != nil {
 				err = p.occupied(show, err)
-				p.tidy()
+				p.tidy()()
 				return err
 			}
 			d = &desk{server, show.address, make(map[*generation]bool)}
@@ -71,21 +72,24 @@ func (p *pool) occupied(show showAt, err error) error {
 	return fmt.Errorf("%s - status %s: %w: want an address that is free", show.at, show.address, err)
 }
 
-// tidy closes the listeners that no generation of the pool wants any more. It needs life held.
-func (p *pool) tidy() {
+// tidy closes the listeners that no generation of the pool wants any more, all together. It needs life held. What it returns
+// waits until they are closed: clients may take their time over that.
+func (p *pool) tidy() (closed func()) {
+	var closing sync.WaitGroup
 	if len(p.desks) == 0 {
-		return
+		return closing.Wait
 	}
 	var present []*generation
 	p.do(func() { present = slices.Clone(p.generations) })
 	for address, d := range p.desks {
 		maps.DeleteFunc(d.of, func(g *generation, _ bool) bool { return !slices.Contains(present, g) })
 		if len(d.of) == 0 {
-			d.server.Close()
+			closing.Go(d.server.Close)
 			delete(p.desks, address)
 		}
 	}
 	p.record(len(p.desks) > 0)
+	return closing.Wait
 }
 
 // record has what only the status shows kept from now on, or dropped: it costs nothing where nobody can look. It needs life

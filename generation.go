@@ -158,7 +158,7 @@ func (p *pool) confirm(g *generation) {
 			log.Error(err)
 		}
 	}
-	p.tidy()
+	p.tidy()()
 	p.wake(g)
 	if g.stage != confirmed || p.stop != nil {
 		return
@@ -198,6 +198,7 @@ func (p *pool) wake(g *generation) {
 		}
 	}
 	p.blocks.Store(&blocks)
+	p.sightings.Load().relead()
 	p.viewer.spoilt.Store(true)
 	if p.stop == nil { // after a reload, what is watched is mostly known, and readiness must not flicker
 		p.awaited.Store(&awaited)
@@ -226,8 +227,7 @@ func (p *pool) leave(g *generation) {
 			p.recast(time.Now())
 		}
 	})
-	p.tidy()
-	p.viewer.forget() // blocks that are gone, among it
+	closed := p.tidy() // beside what else ends
 	g.awaitReleased()
 	if last && p.stop != nil {
 		p.stop()
@@ -236,6 +236,8 @@ func (p *pool) leave(g *generation) {
 		p.blocks.Store(nil)
 		p.clearMetrics()
 	}
+	closed()
+	p.viewer.forget() // blocks that are gone, among it
 }
 
 // end is leave with what else the generation has going. Its learners end beside that and beside each other: a plugin that keeps
@@ -271,7 +273,7 @@ func (p *pool) abandon() {
 		p.generations = slices.DeleteFunc(p.generations, func(g *generation) bool { return g.stage == candidate })
 		p.recast(time.Now())
 	})
-	p.tidy()
+	p.tidy()()
 }
 
 // confirmed is confirm on the loop. The generation now stands for the targets that it shares with earlier ones.

@@ -18,7 +18,7 @@ const (
 	leadPlaces = 4
 	// maxLeads bounds how many addresses and hosts are kept of an answer. Of a longer one none are: thousands of names may have
 	// thousands of addresses each.
-	maxLeads = 256
+	maxLeads = 64
 	// maxLinks bounds for how many pairs of a name and a target a snapshot tells that one leads to the other.
 	maxLinks = 1 << 18
 )

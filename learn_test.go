@@ -421,7 +421,9 @@ func TestQuestionsAtATime(t *testing.T) {
 		var under, most, all atomic.Int32
 		turn := make(chan struct{})
 		var slow plugin.Handler = plugin.HandlerFunc(func(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
-			most.Store(max(most.Load(), under.Add(1)))
+			now := under.Add(1)
+			for before := most.Load(); now > before && !most.CompareAndSwap(before, now); before = most.Load() {
+			}
 			all.Add(1)
 			defer under.Add(-1)
 			<-turn

@@ -52,6 +52,7 @@ type block struct {
 	learner  *learner
 	sites    []site // of all server blocks
 	place    int    // of this one in the Corefile
+	rank     int    // of this one among those with a stanza
 }
 
 // Name is the name of the plugin in the Corefile.
@@ -231,7 +232,7 @@ func (x *exchange) account(m *dns.Msg, r answer.Report) {
 // sighted takes note of the answer where somebody can look at the status.
 func (x *exchange) sighted(m *dns.Msg, r answer.Report) {
 	if seen := x.zone.stanza.pool.sightings.Load(); seen != nil {
-		seen.note(&x.request.Question[0], r, m, x.block.place)
+		seen.note(&x.request.Question[0], r, m, x.block.rank)
 	}
 }
 

@@ -49,7 +49,7 @@ func setup(c *caddy.Controller) error {
 	}
 	b := newBlock(stanzas)
 	b.origins = plugin.OriginsFromArgsOrServerBlock(nil, c.ServerBlockKeys)
-	b.place = c.ServerBlockIndex
+	b.place, b.rank = c.ServerBlockIndex, len(g.learners)
 	b.learner.keys = strings.Join(c.ServerBlockKeys, " ")
 	b.learner.adopt(thePool.before(b.learner.keys))
 	g.learners = append(g.learners, b.learner)

@@ -107,3 +107,17 @@ func nameHash(h uint64, name string) uint64 {
 	}
 	return h ^ h>>29
 }
+
+// relead forgets where names led: other server blocks may stand in the places of those that noted it.
+func (s *sightings) relead() {
+	if s == nil {
+		return
+	}
+	for i := range s {
+		if x := s[i].Load(); x != nil {
+			for place := range x.leads {
+				x.leads[place].Store(nil)
+			}
+		}
+	}
+}

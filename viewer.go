@@ -235,13 +235,13 @@ func (f *forceFile) add(sum *status.Forced) {
 
 // keepChange keeps a change of a target's state for the status.
 func (p *pool) keepChange(w *watch, before verdict.State, v verdict.Verdict, now time.Time) {
+	p.changed++
 	if !p.recording {
 		return
 	}
 	if len(p.changes) == keptChanges {
 		p.changes = slices.Delete(p.changes, 0, keptChanges/2)
 	}
-	p.changed++
 	p.changes = append(p.changes, status.Change{
 		Number: p.changed, At: steady(now), Address: w.entry.target.Addr, Check: w.check.name, Name: w.owner,
 		From: before.String(), To: v.State.String(), Reason: v.Reason,

@@ -304,6 +304,48 @@ func TestLinks(t *testing.T) {
 	})
 }
 
+// Changes are counted while nobody can look, so that whoever can again is told how many are lost.
+func TestChangesAreCounted(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		s := testStanza("tcp://:80", n, testPace)
+		begin(p, s)
+		pass(20*time.Second, s, addr(1), addr(2))
+		n.kill(addr(1))
+		pass(time.Minute, s, addr(1), addr(2))
+		p.life.Lock()
+		p.record(true)
+		p.life.Unlock()
+		shot, err := p.viewer.Snapshot(context.Background())
+		if err != nil || shot.Changed != 1 || len(shot.Changes) != 0 {
+			t.Errorf("%d changes, of which %d are kept, %v; want one and none", shot.Changed, len(shot.Changes), err)
+		}
+	})
+}
+
+// Where names led is forgotten when the server blocks change.
+func TestRelead(t *testing.T) {
+	s := new(sightings)
+	q := &dns.Question{Name: "www.example.org.", Qtype: dns.TypeA}
+	m := new(dns.Msg)
+	m.Answer = append(m.Answer, &dns.A{Hdr: dns.RR_Header{Name: q.Name}, A: addr(1).AsSlice()})
+	s.note(q, answer.Report{Total: 1}, m, 1)
+	led := func() (n int) {
+		for i := range s {
+			if x := s[i].Load(); x != nil && x.leads[1].Load() != nil {
+				n++
+			}
+		}
+		return n
+	}
+	if led() != 1 {
+		t.Errorf("%d names lead somewhere, want one", led())
+	}
+	s.relead()
+	if led() != 0 || len(s.names(nil)) != 1 {
+		t.Errorf("%d of %d names lead somewhere after the blocks changed", led(), len(s.names(nil)))
+	}
+}
+
 // Many queries may note, and somebody list, at once.
 func TestSightingsInParallel(t *testing.T) {
 	s := new(sightings)

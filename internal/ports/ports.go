@@ -13,6 +13,8 @@ import (
 // and up). From there the system takes the source of every connection, and what listens on port 0 on behalf of another test:
 // a port that it gave out once may be in use when a server is to listen on it, or answer when it is to refuse.
 //
+// Where a system was told to give out lower ones as well, that may still happen.
+//
 // The range is cut into blocks, and a block belongs to the process that listens on its first port: the tests of several
 // packages run at the same time, and what one calls free must not be what another is about to use.
 const (

@@ -27,6 +27,8 @@ type dialogue struct {
 	conn  io.ReadWriter
 	tls   *tls.Config   // nil if no step begins TLS
 	limit time.Duration // of its handshake
+	first time.Duration // how long the peer may take to begin, in the clear and then in TLS
+	inTLS *tls.Conn     // nil before
 	sent  [][]byte
 	heard []byte // and not taken by a step yet
 	left  int    // that may be heard
@@ -144,11 +146,17 @@ func (d *dialogue) answer(line []byte) string {
 // startTLS goes on inside TLS. What was heard before is forgotten with it.
 func (d *dialogue) startTLS(ctx context.Context) error {
 	plain := *d
-	client, err := secure(ctx, &announced{Conn: d.conn.(net.Conn), plain: &plain}, d.tls, d.limit)
+	raw := d.conn.(net.Conn)
+	if h, ok := raw.(*hastened); ok {
+		h.begun() // what follows is the handshake, which has a bound of its own
+		raw = h.Conn
+	}
+	client, err := secure(ctx, &announced{Conn: raw, plain: &plain}, d.tls, d.limit)
 	if err != nil {
 		return err
 	}
-	d.conn, d.heard, d.left, d.inner = client, nil, plain.left, false
+	d.inTLS, d.conn = client, hasten(client, d.first)
+	d.heard, d.left, d.inner = nil, plain.left, false
 	return nil
 }
 

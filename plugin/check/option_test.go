@@ -172,9 +172,6 @@ func (m *matrix) tryInTime(w way) {
 	}
 	good, black := w.peer(m, m.good).addr, full(m.T)
 	silent, deaf := listen(m, "127.0.0.1", w.serve(m.good, hold)).addr, listen(m, "127.0.0.1", w.first(hold)).addr
-	if w.scheme() == "tcp" { // in whose dialogue the first byte is the first that is expected
-		silent = listen(m, "127.0.0.1", hold).addr
-	}
 	for _, tt := range []struct {
 		option  string
 		applies bool
@@ -183,7 +180,7 @@ func (m *matrix) tryInTime(w way) {
 	}{
 		{"connect_timeout", true, black, "connect: timed out"},
 		{"tls_timeout", w.tls, deaf, "tls handshake: timed out"},
-		{"first_byte_timeout", w.tls || w.scheme() != "tcp", silent, `(no response|step 1, expect "220"): timed out`},
+		{"first_byte_timeout", w.tls || w.scheme() != "tcp", silent, `(no response|step 5, expect "250"): timed out`},
 	} {
 		if tt.applies && slices.Contains(check.Options(w.scheme()), tt.option) {
 			m.tryFor(w, tt.option, with(opt(tt.option, "1m")), good, "")

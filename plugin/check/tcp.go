@@ -78,10 +78,10 @@ func (c *tcpCheck) keeping(ctx context.Context, addr netip.AddrPort, keep func(*
 
 // hold holds the dialogue.
 func (c *tcpCheck) hold(ctx context.Context, conn net.Conn) error {
-	d := &dialogue{conn: hasten(conn, c.spec.firstByte), tls: c.tls, limit: c.spec.tls.limit, left: responseLimit}
+	d := &dialogue{conn: hasten(conn, c.spec.firstByte), tls: c.tls, limit: c.spec.tls.limit, first: c.spec.firstByte, left: responseLimit}
 	err := d.hold(ctx, c.spec.steps)
-	if client, ok := d.conn.(*tls.Conn); ok && !c.spec.reset {
-		_ = client.CloseWrite() // says goodbye in TLS
+	if d.inTLS != nil && !c.spec.reset {
+		_ = d.inTLS.CloseWrite() // says goodbye in TLS
 	}
 	return err
 }

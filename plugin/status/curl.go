@@ -88,6 +88,9 @@ func (c *curl) take(option, value, owner string) {
 		}
 		fallthrough
 	default:
+		if option == "cert" {
+			value = strings.NewReplacer(`\`, `\\`, ":", `\:`).Replace(value) // a password would follow a colon
+		}
 		if flag := flagsOf[option]; flag != "" {
 			c.flags = append(c.flags, strings.TrimSpace(flag+" "+shellValue(value)))
 		}
@@ -107,8 +110,11 @@ func (c *curl) order() string {
 		host = c.sni
 	}
 	c.ask.Host = c.authority(host)
-	if _, err := netip.ParseAddr(host); err != nil {
+	if addr, err := netip.ParseAddr(host); err != nil || addr != c.at.Addr().WithZone("") {
 		words = append(words, "--connect-to "+shell("::"+c.at.String()))
+	}
+	if strings.ContainsAny(c.ask.RequestURI(), "[]{}") {
+		words = append(words, "-g") // or curl takes them for several questions
 	}
 	return strings.Join(append(words, shell(c.ask.String())), " ")
 }
@@ -142,7 +148,7 @@ func shellValue(word string) string {
 	return shell(word)
 }
 
-var harmless = regexp.MustCompile(`^[A-Za-z0-9:/._%=@+,~-]+$`)
+var harmless = regexp.MustCompile(`^[A-Za-z0-9:/._%@+,-][A-Za-z0-9:/._%=@+,~-]*$`)
 
 // shell quotes a word where a shell would make something else of it: not only whoever runs the server says what to ask.
 func shell(word string) string {

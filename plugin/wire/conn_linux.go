@@ -263,8 +263,8 @@ func (l *Loop) lose(c *conn) {
 // part ends a held connection.
 func (l *Loop) part(h *Held) {
 	c := h.conn
-	if l.conns[c.fd] != c {
-		return // the peer has ended it
+	if c.fd < 0 || c.fd >= len(l.conns) || l.conns[c.fd] != c {
+		return // the peer has ended it, or a panic of the loop
 	}
 	if c.seen&unix.EPOLLIN != 0 {
 		_, _ = unix.Read(c.fd, l.room[:]) // what is unread would make the kernel end it with a reset

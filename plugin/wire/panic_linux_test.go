@@ -85,6 +85,11 @@ func TestPanicOfTheLoop(t *testing.T) {
 			t.Errorf("a question afterwards: %+v", a)
 		}
 	}
+	loop.Release(&Held{newConn(Question{}, 1<<20)}) // such as one that was lost in a panic before it was the loop's
+	ask("after a release", l, false)
+	if a := <-told; a.Tag != "after a release" || a.Err != nil {
+		t.Errorf("a question after the release of what is lost: %+v", a)
+	}
 	if rest := loop.Close(); len(rest) > 0 || len(told) > 0 {
 		t.Errorf("%d answers are left: %+v", len(told), rest)
 	}
