@@ -156,6 +156,15 @@ func TestManyDieTogether(t *testing.T) {
 					fleet = append(fleet, addr(i))
 				}
 				pass(time.Minute, s, fleet...)
+				answers := func() (all int) {
+					for _, a := range fleet[6:] {
+						all += n.asked(a)
+					}
+					return all
+				}
+				for before := answers(); answers() == before; { // or by chance nobody has answered for a second, which is silence
+					elapse(10 * time.Millisecond)
+				}
 				n.kill(fleet[:6]...)
 				alarm(s, fleet[:6]...)
 				rest(time.Second)
