@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/network"
@@ -110,7 +111,7 @@ func (t *tab) becomes(expression, want string) {
 	t.Helper()
 	tried := "(() => { try { return " + expression + " } catch (e) { return String(e) } })()"
 	t.eventually(expression+" is "+want, func() bool {
-		ctx, cancel := context.WithTimeout(t.ctx, patience)
+		ctx, cancel := context.WithTimeout(t.ctx, 2*time.Second) // a question to a page that is just going gets no answer
 		defer cancel()
 		var value any
 		if err := chromedp.Run(ctx, chromedp.Evaluate(tried, &value)); err != nil {
