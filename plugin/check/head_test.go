@@ -1,10 +1,16 @@
 package check
 
 import (
+	"errors"
+	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/net/http2/hpack"
 )
@@ -46,4 +52,27 @@ func TestGRPCTakesTrailers(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
+}
+
+// A peer that has begun in time may take as long as there is in all, and one that has not is given up when its time is over. The
+// waits are in a bubble, where they take no time.
+func TestFirstByteIsTheFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		peer, ours := net.Pipe()
+		go func() {
+			defer peer.Close()
+			for _, part := range []string{"o", "n", "e"} {
+				_, _ = peer.Write([]byte(part))
+				time.Sleep(time.Minute)
+			}
+		}()
+		if all, err := io.ReadAll(hasten(ours, 5*time.Second)); string(all) != "one" || err != nil {
+			t.Errorf("a peer that begins at once, and goes on slowly: %q, %v", all, err)
+		}
+		_, ours = net.Pipe()
+		began := time.Now()
+		if _, err := hasten(ours, 5*time.Second).Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != 5*time.Second {
+			t.Errorf("a peer that does not begin: %v after %s", err, time.Since(began))
+		}
+	})
 }

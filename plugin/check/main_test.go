@@ -68,7 +68,8 @@ func openDescriptors() int {
 	return len(entries)
 }
 
-// wait polls until the condition holds, for so long that it only ends a hang.
+// wait polls until the condition holds, for so long that it only ends a hang: the kernel and other processes tell nobody when
+// they have done something.
 func wait(condition func() bool) bool {
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if condition() {

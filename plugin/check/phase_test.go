@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"io"
 	"net"
 	"strings"
 	"testing"
@@ -43,21 +42,6 @@ func TestFirstByteOverHTTP2(t *testing.T) {
 		}
 		timer.Stop()
 		cancel()
-	}
-}
-
-// A peer that has begun in time may take as long as there is in all.
-func TestFirstByteIsTheFirst(t *testing.T) {
-	t.Parallel()
-	p := listen(t, "127.0.0.1", func(conn net.Conn) {
-		bufio.NewReader(conn).ReadString('\n')
-		for _, part := range []string{"H", "TTP/1.1 200 OK\r\n", "Content-Length: 0\r\n", "\r\n"} {
-			io.WriteString(conn, part)
-			time.Sleep(2 * time.Second)
-		}
-	})
-	if got := reason(probe(mustNew(t, "http://", opt("first_byte_timeout", "5s")), p.addr)); got != "" {
-		t.Errorf("a peer that begins at once, and goes on slowly: %q", got)
 	}
 }
 

@@ -153,7 +153,8 @@ func (s *server) end() {
 	}
 }
 
-// await probes until the reason is the one that is wanted, a regular expression over the whole of it.
+// await probes until the reason is the one that is wanted, a regular expression over the whole of it. It asks again and again,
+// for a server tells nobody that it has changed its mind.
 func (s *server) await(c *check.Check, want string) {
 	s.Helper()
 	s.awaitAt(s.addr, c, want)

@@ -9,7 +9,7 @@ import (
 )
 
 // A version that was written over another, of one length and with one time, is seen: while the file is young, and when it
-// has rested.
+// has rested, which takes time by the clock of the file system that nothing tells of.
 func TestCredentialRotatedInPlace(t *testing.T) {
 	path, old := filepath.Join(t.TempDir(), "token"), time.Now().Add(-time.Hour)
 	c := &credential{path: path, form: bearer}

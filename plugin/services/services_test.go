@@ -178,7 +178,7 @@ func TestTell(t *testing.T) {
 // However often the annotations change, they are handed over once a second at most, and the last of them always; owners are
 // reminded of what stays wrong.
 func TestFeed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // where a sleep takes no time
 		s, r := newStore(key, most), newReporter(nil, key)
 		var takes atomic.Int64
 		var last atomic.Value
