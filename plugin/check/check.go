@@ -26,22 +26,22 @@ var ErrAbstain = errors.New("could not ask")
 // A Check is one question and the answers to it that count as healthy. It is immutable, and valid because only
 // [New] makes one; any number of goroutines may use it at once.
 type Check struct {
-	text   string
-	secret uint64
-	port   uint16
-	probe  probe
-	keep   keeping // nil if there is nothing to keep, or a talk does it
-	talk   *Talk
-	hold   bool
-	invert bool
-	owned  *spec // nil unless a record's owner is to be asked for
+	text         string
+	secret       uint64
+	port         uint16
+	prober       prober
+	probeHolding holdingProbe // nil if there is nothing to keep, or a talk does it
+	talk         *Talk
+	hold         bool
+	invert       bool
+	ownerSpec    *spec // nil unless a record's owner is to be asked for
 
 	portNamed bool
 }
 
 // A probe asks the address once and returns before ctx has been over for long. It need not tell a cancelled ctx
 // from a failure: [Check.Probe] does that for all of them.
-type probe func(ctx context.Context, addr netip.AddrPort) error
+type prober func(ctx context.Context, addr netip.AddrPort) error
 
 // A scheme is one way to ask. The builder gets a spec whose URL is well formed and whose options are all allowed;
 // it judges what only its protocol can judge, may complete the spec, and returns the probe.
@@ -50,7 +50,7 @@ type scheme struct {
 	port    uint16 // where neither the URL nor the record names one; 0 for none
 	example string // what error messages hold up as right
 	options []string
-	build   func(*spec) (probe, error)
+	build   func(*spec) (prober, error)
 }
 
 // schemes is all there is to choose from, sorted by name.
@@ -72,7 +72,7 @@ var schemes = []scheme{
 }
 
 // everyOptions are the options of every scheme.
-var everyOptions = []string{"invert"}
+var commonOptions = []string{"invert"}
 
 // A spec is a check being made.
 type spec struct {
@@ -82,9 +82,9 @@ type spec struct {
 	path   string // as it is written on the wire
 	query  string // without the question mark
 
-	portNamed bool // the URL has it, or there are none
-	talk      *Talk
-	keep      keeping
+	portNamed    bool // the URL has it, or there are none
+	talk         *Talk
+	probeHolding holdingProbe
 	settings
 }
 
@@ -101,29 +101,29 @@ func New(rawURL string, options ...Option) (*Check, error) {
 		return nil, err
 	}
 	for i, o := range options {
-		if err := s.add(i, o, s.scheme); err != nil {
+		if err := s.addOption(i, o, s.scheme); err != nil {
 			return nil, &OptionError{Index: i, Err: err}
 		}
 	}
-	if err := s.judgeOwner(); err != nil {
+	if err := s.checkOwner(); err != nil {
 		return nil, err
 	}
 	probe, err := s.scheme.build(s)
 	if err != nil {
 		return nil, err
 	}
-	if s.invert || s.owner || s.dialer.bound() || s.phased() {
+	if s.invert || s.askOwner || s.dialer.bound() || s.hasPhaseTimeout() {
 		s.talk = nil // a conversation knows of none of these, for few checks have them: a goroutine asks
 	}
-	if err := s.holds(); err != nil {
+	if err := s.checkHold(); err != nil {
 		return nil, err
 	}
 	c := &Check{
-		text: s.text(), secret: s.secret(), port: s.port, portNamed: s.portNamed,
-		probe: probe, talk: s.talk, keep: s.keep, hold: s.hold, invert: s.invert,
+		text: s.canonicalText(), secret: s.hiddenHash(), port: s.port, portNamed: s.portNamed,
+		prober: probe, talk: s.talk, probeHolding: s.probeHolding, hold: s.hold, invert: s.invert,
 	}
-	if s.owner {
-		c.owned = s
+	if s.askOwner {
+		c.ownerSpec = s
 	}
 	return c, nil
 }
@@ -156,7 +156,7 @@ func (c *Check) PortNamed() bool { return c.portNamed }
 // waited for until ctx is cancelled. A deadline that passes is a failure. When Probe returns, the connection is
 // closed and no goroutine is left.
 func (c *Check) Probe(ctx context.Context, addr netip.AddrPort) error {
-	return c.result(ctx, c.probe(ctx, addr))
+	return c.result(ctx, c.prober(ctx, addr))
 }
 
 // result is what a probe comes to that ended so.
@@ -165,7 +165,7 @@ func (c *Check) result(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: cancelled", ErrAbstain)
 	}
 	if c.invert {
-		return inverted(err)
+		return invertResult(err)
 	}
 	return err
 }
@@ -173,7 +173,7 @@ func (c *Check) result(ctx context.Context, err error) error {
 var errInverted = errors.New("answered, and invert is set")
 
 // inverted is the result of a question that is meant to fail (B46). One that could not be put has not failed.
-func inverted(err error) error {
+func invertResult(err error) error {
 	switch {
 	case err == nil:
 		return errInverted
@@ -209,12 +209,12 @@ func schemeNames(want func(*scheme) bool) string {
 }
 
 // text is what [Check.String] promises.
-func (s *spec) text() string {
+func (s *spec) canonicalText() string {
 	words := []string{s.url()}
 	for _, o := range s.given {
 		words = append(words, o.option.name)
 		for _, v := range o.shown {
-			words = append(words, word(v))
+			words = append(words, quoteWord(v))
 		}
 	}
 	return strings.Join(words, " ")
@@ -225,7 +225,7 @@ var seed = maphash.MakeSeed()
 
 // secret is what [Check.Secret] promises. The names go into the hash too, so that two headers that swap their
 // values are seen.
-func (s *spec) secret() uint64 {
+func (s *spec) hiddenHash() uint64 {
 	var h maphash.Hash
 	h.SetSeed(seed)
 	hidden := false

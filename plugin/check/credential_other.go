@@ -7,5 +7,5 @@ import (
 	"time"
 )
 
-// changed is not known on this system.
-func changed(file fs.FileInfo) time.Time { return file.ModTime() }
+// changeTime is not known on this system.
+func changeTime(file fs.FileInfo) time.Time { return file.ModTime() }

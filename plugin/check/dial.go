@@ -16,14 +16,14 @@ var socketOptions = []string{"from"}
 
 // A dialer opens sockets to peers. Its zero value lets the kernel choose where from.
 type dialer struct {
-	from4, from6 netip.Addr    // the source, invalid where the kernel chooses
-	limit        time.Duration // of connecting; 0 for none of its own
+	from4, from6   netip.Addr    // the source, invalid where the kernel chooses
+	connectTimeout time.Duration // of connecting; 0 for none of its own
 }
 
 // setFrom takes one address of each family, for an address can only be asked from one of its own.
 func setFrom(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	addr, err := netip.ParseAddr(v[0])
-	if err != nil || addr.Zone() != "" || !hostly(addr) {
+	if err != nil || addr.Zone() != "" || !isHostAddress(addr) {
 		return nil, nil, fmt.Errorf("%s is not the address of a host: write one of this host's own, as in 192.0.2.1", quote(v[0]))
 	}
 	of := &s.dialer.from4
@@ -41,7 +41,7 @@ func setFrom(s *settings, v []string) (shown []string, hidden []byte, err error)
 var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 // hostly reports whether an address can be a host's own without a word about which of its networks is meant.
-func hostly(addr netip.Addr) bool {
+func isHostAddress(addr netip.Addr) bool {
 	return !addr.Is4In6() && !addr.IsUnspecified() && !addr.IsMulticast() && addr != broadcast && !(addr.Is6() && addr.IsLinkLocalUnicast())
 }
 
@@ -79,9 +79,9 @@ func (d *dialer) dialOver(ctx context.Context, network string, addr netip.AddrPo
 	dialer := net.Dialer{KeepAlive: -1 * time.Second} // a probe is over before a keep-alive would be due
 	if source.IsValid() {
 		dialer.LocalAddr = socketAddr(network, source)
-		dialer.Control = latePort
+		dialer.Control = bindWithoutPort
 	}
-	dialer.Timeout = d.limit
+	dialer.Timeout = d.connectTimeout
 	conn, err = dialer.DialContext(ctx, network, addr.String())
 	if err != nil {
 		return nil, nil, dialFailure(addr.Addr(), source, err)
@@ -112,8 +112,8 @@ func socketAddr(network string, addr netip.Addr) net.Addr {
 func dialFailure(peer, source netip.Addr, err error) error {
 	var call *os.SyscallError
 	switch {
-	case strayed(source, err):
-		return astray(source)
+	case noRoute(source, err):
+		return noRouteFailure(source)
 	case !errors.As(err, &call) || call.Syscall != "bind":
 		return connectFailure(peer, err)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
@@ -124,17 +124,17 @@ func dialFailure(peer, source netip.Addr, err error) error {
 
 // sendFailure is dialFailure for a packet that goes out without a connection.
 func sendFailure(peer, source netip.Addr, err error) error {
-	if strayed(source, err) {
-		return astray(source)
+	if noRoute(source, err) {
+		return noRouteFailure(source)
 	}
-	return unsent(peer, err)
+	return datagramFailure(peer, err)
 }
 
 // strayed reports whether the kernel knows no way from the source to the peer, as from the loopback to elsewhere.
-func strayed(source netip.Addr, err error) bool {
+func noRoute(source netip.Addr, err error) bool {
 	return source.IsValid() && errors.Is(err, syscall.EINVAL)
 }
 
-func astray(source netip.Addr) error {
+func noRouteFailure(source netip.Addr) error {
 	return fmt.Errorf("%w: from %s cannot reach the target", ErrAbstain, source)
 }

@@ -4,5 +4,5 @@ package check
 
 import "syscall"
 
-// latePort has no counterpart on this system.
-func latePort(_, _ string, _ syscall.RawConn) error { return nil }
+// bindWithoutPort has no counterpart on this system.
+func bindWithoutPort(_, _ string, _ syscall.RawConn) error { return nil }

@@ -24,21 +24,21 @@ const (
 // A dialogue is what is said on one connection, and heard, at most [responseLimit] bytes. What it comes to does not turn
 // on how the peer's words are spread over packets.
 type dialogue struct {
-	conn  io.ReadWriter
-	tls   *tls.Config   // nil if no step begins TLS
-	limit time.Duration // of its handshake
-	first time.Duration // how long the peer may take to begin, in the clear and then in TLS
-	inTLS *tls.Conn     // nil before
-	sent  [][]byte
-	heard []byte // and not taken by a step yet
-	left  int    // that may be heard
-	inner bool   // what was taken last ends within a line
+	conn             io.ReadWriter
+	tls              *tls.Config   // nil if no step begins TLS
+	handshakeTimeout time.Duration // of its handshake
+	firstByteTimeout time.Duration // how long the peer may take to begin, in the clear and then in TLS
+	inTLS            *tls.Conn     // nil before
+	sent             [][]byte
+	received         []byte // and not taken by a step yet
+	left             int    // that may be heard
+	midLine          bool   // what was taken last ends within a line
 }
 
 // hold goes through the steps.
-func (d *dialogue) hold(ctx context.Context, steps []step) error {
+func (d *dialogue) runSteps(ctx context.Context, steps []step) error {
 	for i, s := range steps {
-		if err := s.take(ctx, d); err != nil {
+		if err := s.run(ctx, d); err != nil {
 			return fmt.Errorf("step %d, %s: %w", i+1, s.what, err)
 		}
 	}
@@ -48,7 +48,7 @@ func (d *dialogue) hold(ctx context.Context, steps []step) error {
 func (d *dialogue) send(text []byte) error {
 	d.sent = append(d.sent, text)
 	if _, err := d.conn.Write(text); err != nil {
-		return errors.New(words(err))
+		return errors.New(describe(err))
 	}
 	return nil
 }
@@ -56,13 +56,13 @@ func (d *dialogue) send(text []byte) error {
 // expect takes what is heard up to the end of the text, whatever comes before it.
 func (d *dialogue) expect(text []byte) error {
 	for searched := 0; ; {
-		if i := bytes.Index(d.heard[searched:], text); i >= 0 {
-			d.take(searched + i + len(text))
+		if i := bytes.Index(d.received[searched:], text); i >= 0 {
+			d.consume(searched + i + len(text))
 			return nil
 		}
-		searched = max(0, len(d.heard)-len(text)+1)
-		if err := d.more(); err != nil {
-			return d.unheard(err)
+		searched = max(0, len(d.received)-len(text)+1)
+		if err := d.readMore(); err != nil {
+			return d.missing(err)
 		}
 	}
 }
@@ -71,23 +71,23 @@ func (d *dialogue) expect(text []byte) error {
 // does not. The last may end with the connection.
 func (d *dialogue) expectLine(regex *regexp.Regexp) error {
 	for begin, searched := 0, 0; ; {
-		if i := bytes.IndexByte(d.heard[searched:], '\n'); i >= 0 {
-			line := d.heard[begin : searched+i]
+		if i := bytes.IndexByte(d.received[searched:], '\n'); i >= 0 {
+			line := d.received[begin : searched+i]
 			begin, searched = searched+i+1, searched+i+1
 			if regex.Match(withoutCR(line)) {
-				d.take(begin)
+				d.consume(begin)
 				return nil
 			}
 			continue
 		}
-		searched = len(d.heard)
-		err := d.more()
-		if err == io.EOF && begin < len(d.heard) && regex.Match(withoutCR(d.heard[begin:])) {
-			d.take(len(d.heard))
+		searched = len(d.received)
+		err := d.readMore()
+		if err == io.EOF && begin < len(d.received) && regex.Match(withoutCR(d.received[begin:])) {
+			d.consume(len(d.received))
 			return nil
 		}
 		if err != nil {
-			return d.unheard(err)
+			return d.missing(err)
 		}
 	}
 }
@@ -95,20 +95,20 @@ func (d *dialogue) expectLine(regex *regexp.Regexp) error {
 func withoutCR(line []byte) []byte { return bytes.TrimSuffix(line, []byte("\r")) }
 
 // take drops the first n bytes of what was heard.
-func (d *dialogue) take(n int) {
-	d.inner = d.heard[n-1] != '\n'
-	d.heard = d.heard[n:]
+func (d *dialogue) consume(n int) {
+	d.midLine = d.received[n-1] != '\n'
+	d.received = d.received[n:]
 }
 
 // more waits until something is heard.
-func (d *dialogue) more() error {
+func (d *dialogue) readMore() error {
 	if d.left == 0 {
 		return errTooLong
 	}
-	d.heard = slices.Grow(d.heard, min(readSize, d.left))
-	at := len(d.heard)
-	n, err := d.conn.Read(d.heard[at:min(cap(d.heard), at+d.left)])
-	d.heard, d.left = d.heard[:at+n], d.left-n
+	d.received = slices.Grow(d.received, min(readSize, d.left))
+	at := len(d.received)
+	n, err := d.conn.Read(d.received[at:min(cap(d.received), at+d.left)])
+	d.received, d.left = d.received[:at+n], d.left-n
 	if n > 0 {
 		return nil // an error comes again
 	}
@@ -117,14 +117,14 @@ func (d *dialogue) more() error {
 
 // unheard says what came in the place of what was expected: the last line of it. Once we have sent something the peer may
 // give that back, whole, cut, or written in another way, and it may be a secret: then no more is said than a code.
-func (d *dialogue) unheard(err error) error {
-	reason := words(err)
-	text := bytes.TrimRight(d.heard, "\r\n")
+func (d *dialogue) missing(err error) error {
+	reason := describe(err)
+	text := bytes.TrimRight(d.received, "\r\n")
 	last := text[bytes.LastIndexByte(text, '\n')+1:]
 	switch {
 	case len(last) == 0:
 	case len(d.sent) > 0:
-		reason += ", after " + d.answer(last)
+		reason += ", after " + d.describeLine(last)
 	default:
 		reason += ", after " + quote(string(last))
 	}
@@ -132,7 +132,7 @@ func (d *dialogue) unheard(err error) error {
 }
 
 // answer names a line by its code, if it has one that is none of our words.
-func (d *dialogue) answer(line []byte) string {
+func (d *dialogue) describeLine(line []byte) string {
 	code := line[:min(len(line), codeLength)]
 	ours := slices.ContainsFunc(d.sent, func(text []byte) bool { return bytes.Contains(text, code) })
 	coded := len(code) == codeLength && len(bytes.Trim(code, "0123456789")) == 0 &&
@@ -147,35 +147,35 @@ func (d *dialogue) answer(line []byte) string {
 func (d *dialogue) startTLS(ctx context.Context) error {
 	plain := *d
 	raw := d.conn.(net.Conn)
-	if h, ok := raw.(*hastened); ok {
-		h.begun() // what follows is the handshake, which has a bound of its own
+	if h, ok := raw.(*firstByteConn); ok {
+		h.answerBegan() // what follows is the handshake, which has a bound of its own
 		raw = h.Conn
 	}
-	client, err := secure(ctx, &announced{Conn: raw, plain: &plain}, d.tls, d.limit)
+	client, err := handshake(ctx, &startTLSConn{Conn: raw, clear: &plain}, d.tls, d.handshakeTimeout)
 	if err != nil {
 		return err
 	}
-	d.inTLS, d.conn = client, hasten(client, d.first)
-	d.heard, d.left, d.inner = nil, plain.left, false
+	d.inTLS, d.conn = client, limitFirstByte(client, d.firstByteTimeout)
+	d.received, d.left, d.midLine = nil, plain.left, false
 	return nil
 }
 
 // announced is a connection on which TLS begins. A peer that says so in a line may have more to say to the end of it
 // than a step expected; that is dropped. No record of TLS begins like text.
-type announced struct {
+type startTLSConn struct {
 	net.Conn
-	plain *dialogue
+	clear *dialogue
 }
 
 // Read is that of a [net.Conn].
-func (a *announced) Read(p []byte) (int, error) {
-	if a.plain.inner {
-		if err := a.plain.endLine(); err != nil {
+func (a *startTLSConn) Read(p []byte) (int, error) {
+	if a.clear.midLine {
+		if err := a.clear.endLine(); err != nil {
 			return 0, err
 		}
 	}
-	if n := copy(p, a.plain.heard); n > 0 {
-		a.plain.heard = a.plain.heard[n:]
+	if n := copy(p, a.clear.received); n > 0 {
+		a.clear.received = a.clear.received[n:]
 		return n, nil
 	}
 	return a.Conn.Read(p)
@@ -183,21 +183,21 @@ func (a *announced) Read(p []byte) (int, error) {
 
 // endLine drops the rest of a line, unless it is TLS that follows: a handshake or an alert (RFC 8446, 5.1).
 func (d *dialogue) endLine() error {
-	for first := true; d.inner; first = false {
-		if len(d.heard) == 0 {
-			if err := d.more(); err != nil {
+	for first := true; d.midLine; first = false {
+		if len(d.received) == 0 {
+			if err := d.readMore(); err != nil {
 				return err
 			}
 		}
-		if first && strings.IndexByte("\x15\x16", d.heard[0]) >= 0 {
-			d.inner = false
+		if first && strings.IndexByte("\x15\x16", d.received[0]) >= 0 {
+			d.midLine = false
 			return nil
 		}
-		n := bytes.IndexByte(d.heard, '\n') + 1
+		n := bytes.IndexByte(d.received, '\n') + 1
 		if n == 0 {
-			n = len(d.heard)
+			n = len(d.received)
 		}
-		d.take(n)
+		d.consume(n)
 	}
 	return nil
 }

@@ -65,12 +65,12 @@ func setTCP(s *settings, _ []string) (shown []string, hidden []byte, err error) 
 // A dnsCheck puts one question (B42).
 type dnsCheck struct {
 	dnsSettings
-	dialer *dialer
-	query  []byte // with an ID of 0
-	stream probe  // the same question over TCP or TLS
+	dialer     *dialer
+	query      []byte // with an ID of 0
+	overStream prober // the same question over TCP or TLS
 }
 
-func newDNS(s *spec) (probe, error) {
+func newDNS(s *spec) (prober, error) {
 	if err := s.refuseHost(); err != nil {
 		return nil, err
 	}
@@ -78,15 +78,15 @@ func newDNS(s *spec) (probe, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.stream = s.converse(nil, d.ask)
+	d.overStream = s.overSession(nil, d.ask)
 	if d.tcp {
-		return d.stream, nil
+		return d.overStream, nil
 	}
 	return d.probe, nil
 }
 
 // newDOT builds newDNS over TLS (RFC 7858).
-func newDOT(s *spec) (probe, error) {
+func newDOT(s *spec) (prober, error) {
 	d, err := buildDNS(s)
 	if err != nil {
 		return nil, err
@@ -95,7 +95,7 @@ func newDOT(s *spec) (probe, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.converse(config, d.ask), nil
+	return s.overSession(config, d.ask), nil
 }
 
 func buildDNS(s *spec) (*dnsCheck, error) {
@@ -154,7 +154,7 @@ func (s *spec) questionType() (uint16, error) {
 }
 
 // numbered is the query with an ID of its own.
-func (d *dnsCheck) numbered() []byte {
+func (d *dnsCheck) queryWithID() []byte {
 	query := slices.Clone(d.query)
 	binary.BigEndian.PutUint16(query, uint16(rand.Uint32()))
 	return query
@@ -164,8 +164,8 @@ func (d *dnsCheck) numbered() []byte {
 const strayLimit = 64
 
 var (
-	errStray = fmt.Errorf("more than %d replies to other questions", strayLimit)
-	errOther = errors.New("reply to another question")
+	errStray         = fmt.Errorf("more than %d replies to other questions", strayLimit)
+	errOtherQuestion = errors.New("reply to another question")
 )
 
 // probe asks over UDP, and over TCP if the answer has no room there.
@@ -175,9 +175,9 @@ func (d *dnsCheck) probe(ctx context.Context, addr netip.AddrPort) error {
 		return err
 	}
 	defer hangUp()
-	query := d.numbered()
+	query := d.queryWithID()
 	if _, err := conn.Write(query); err != nil {
-		return unsent(addr.Addr(), err)
+		return datagramFailure(addr.Addr(), err)
 	}
 	buf := make([]byte, 4096)
 	for range strayLimit {
@@ -185,19 +185,19 @@ func (d *dnsCheck) probe(ctx context.Context, addr netip.AddrPort) error {
 		switch {
 		case err != nil:
 			return responseFailure(err)
-		case !answers(buf[:n], query):
+		case !isReply(buf[:n], query):
 			continue // late, or somebody's guess: what we wait for may yet come
 		case truncated(buf[:n]):
-			return d.stream(ctx, addr)
+			return d.overStream(ctx, addr)
 		}
-		return d.judge(buf[:n])
+		return d.judgeReply(buf[:n])
 	}
 	return errStray
 }
 
 // ask asks over a stream, on which nobody else can answer (RFC 1035, 4.2.2).
 func (d *dnsCheck) ask(_ context.Context, x *session) error {
-	query := d.numbered()
+	query := d.queryWithID()
 	size := binary.BigEndian.AppendUint16(nil, uint16(len(query)))
 	if err := x.send(append(size, query...)); err != nil {
 		return err
@@ -209,17 +209,17 @@ func (d *dnsCheck) ask(_ context.Context, x *session) error {
 	if err := x.fill(reply); err != nil {
 		return err
 	}
-	if !answers(reply, query) {
-		return errOther
+	if !isReply(reply, query) {
+		return errOtherQuestion
 	}
-	return d.judge(reply)
+	return d.judgeReply(reply)
 }
 
 const dnsHeader = 12 // bytes, of which two are the ID and two the flags
 
 // answers reports whether a message is the reply to a query: by its ID, its flags and its question, which only an
 // error may leave out.
-func answers(reply, query []byte) bool {
+func isReply(reply, query []byte) bool {
 	const qr, opcode = 0x80, 0x78
 	if len(reply) < dnsHeader || string(reply[:2]) != string(query[:2]) || reply[2]&(qr|opcode) != qr {
 		return false
@@ -255,7 +255,7 @@ func sameQuestion(reply, query []byte) bool {
 func truncated(reply []byte) bool { return reply[2]&0x02 != 0 }
 
 // judge looks at a reply to our question.
-func (d *dnsCheck) judge(reply []byte) error {
+func (d *dnsCheck) judgeReply(reply []byte) error {
 	var m dns.Msg
 	if err := m.Unpack(reply); err != nil {
 		return errors.New("malformed response: " + quote(strings.TrimPrefix(err.Error(), "dns: ")))

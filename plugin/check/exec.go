@@ -27,7 +27,7 @@ func setCommand(s *settings, v []string) (shown []string, hidden []byte, err err
 }
 
 // newExec builds the check that has a program ask (B44).
-func newExec(s *spec) (probe, error) {
+func newExec(s *spec) (prober, error) {
 	if err := errors.Join(s.refuseHost(), s.refusePath()); err != nil {
 		return nil, err
 	}

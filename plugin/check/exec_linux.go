@@ -33,42 +33,42 @@ func runnable(path string) error {
 // A runner runs one command, for many addresses at once.
 type runner struct {
 	command []string
-	places  chan struct{} // one taken for each program that runs
+	slots   chan struct{} // one taken for each program that runs
 }
 
-func newRunner(command []string) probe {
+func newRunner(command []string) prober {
 	return runner{command, make(chan struct{}, runLimit)}.probe
 }
 
-var errNoPlace = fmt.Errorf("%w: %d programs of this check run already", ErrAbstain, runLimit)
+var errBusy = fmt.Errorf("%w: %d programs of this check run already", ErrAbstain, runLimit)
 
 func (r runner) probe(ctx context.Context, addr netip.AddrPort) error {
-	waited, ok := r.take(ctx)
+	waited, ok := r.acquireSlot(ctx)
 	if !ok {
-		return errNoPlace
+		return errBusy
 	}
-	defer func() { <-r.places }()
-	timedOut, err := r.run(ctx, addr)
+	defer func() { <-r.slots }()
+	timedOut, err := r.execute(ctx, addr)
 	if waited && timedOut {
-		return errNoPlace // it had the rest of the time only, which proves nothing
+		return errBusy // it had the rest of the time only, which proves nothing
 	}
 	return err
 }
 
 // take takes a place, and reports whether it had to wait for that. It is not ok if the time was over by then.
-func (r runner) take(ctx context.Context) (waited, ok bool) {
+func (r runner) acquireSlot(ctx context.Context) (waited, ok bool) {
 	select {
-	case r.places <- struct{}{}:
+	case r.slots <- struct{}{}:
 		return false, true
 	default:
 	}
 	select {
-	case r.places <- struct{}{}:
+	case r.slots <- struct{}{}:
 	case <-ctx.Done():
 		return true, false
 	}
 	if ctx.Err() != nil { // both were so, and one was chosen
-		<-r.places
+		<-r.slots
 		return true, false
 	}
 	return true, true
@@ -76,10 +76,10 @@ func (r runner) take(ctx context.Context) (waited, ok bool) {
 
 // run starts the program in a process group of its own, and ends the whole of that however it came out: with ctx, or
 // with the program.
-func (r runner) run(ctx context.Context, addr netip.AddrPort) (timedOut bool, result error) {
+func (r runner) execute(ctx context.Context, addr netip.AddrPort) (timedOut bool, result error) {
 	output, theirs, err := os.Pipe()
 	if err != nil {
-		return false, fmt.Errorf("%w: %s", ErrAbstain, words(err))
+		return false, fmt.Errorf("%w: %s", ErrAbstain, describe(err))
 	}
 	defer output.Close()
 	cmd := exec.Command(r.command[0], execArgs(r.command, addr)...)
@@ -88,17 +88,17 @@ func (r runner) run(ctx context.Context, addr netip.AddrPort) (timedOut bool, re
 	err = cmd.Start()
 	theirs.Close()
 	if err != nil {
-		return false, fmt.Errorf("%w: %s does not start: %s", ErrAbstain, quote(r.command[0]), startWords(err))
+		return false, fmt.Errorf("%w: %s does not start: %s", ErrAbstain, quote(r.command[0]), startFailure(err))
 	}
-	heard := hear(output)
-	timedOut = await(ctx, cmd.Process.Pid)
-	kill(cmd.Process.Pid) // while the program is not reaped, so that the number is still its own
+	heard := collectOutput(output)
+	timedOut = awaitExit(ctx, cmd.Process.Pid)
+	killGroup(cmd.Process.Pid) // while the program is not reaped, so that the number is still its own
 	err = cmd.Wait()
-	return timedOut, judgeRun(err, timedOut, heard())
+	return timedOut, runResult(err, timedOut, heard())
 }
 
 // startWords is the cause alone: the rest repeats the path.
-func startWords(err error) string {
+func startFailure(err error) string {
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
 		return errno.Error()
@@ -107,27 +107,27 @@ func startWords(err error) string {
 }
 
 // lastWords is how long is read on once a program has ended, for somebody who has left its group may keep the pipe open.
-const lastWords = 100 * time.Millisecond
+const outputGrace = 100 * time.Millisecond
 
 // hear reads all that a program writes, so that it never waits for us, and keeps the beginning. What it returns ends it.
-func hear(output *os.File) (heard func() []byte) {
+func collectOutput(output *os.File) (heard func() []byte) {
 	done := make(chan []byte)
-	go func() { done <- hearOut(output) }()
+	go func() { done <- readOutput(output) }()
 	return func() []byte {
-		_ = output.SetReadDeadline(time.Now().Add(lastWords))
+		_ = output.SetReadDeadline(time.Now().Add(outputGrace))
 		return <-done
 	}
 }
 
 // hearOut reads up to the end or the deadline, and what is there by then: the machine may have been too busy to read it in
 // time.
-func hearOut(output *os.File) []byte {
+func readOutput(output *os.File) []byte {
 	var kept bytes.Buffer
 	buf := make([]byte, outputLimit)
 	for {
 		n, err := output.Read(buf)
 		if err != nil {
-			n = unheard(output, buf)
+			n = readAvailable(output, buf)
 		}
 		kept.Write(buf[:min(n, outputLimit-kept.Len())])
 		if err != nil {
@@ -137,7 +137,7 @@ func hearOut(output *os.File) []byte {
 }
 
 // unheard reads what is there by now, whatever the deadline. It does not wait.
-func unheard(output *os.File, buf []byte) (n int) {
+func readAvailable(output *os.File, buf []byte) (n int) {
 	if raw, err := output.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) { n, _ = unix.Read(int(fd), buf) })
 	}
@@ -145,11 +145,11 @@ func unheard(output *os.File, buf []byte) (n int) {
 }
 
 // await returns when the process has ended, which it does when ctx does. It is not reaped.
-func await(ctx context.Context, pid int) (timedOut bool) {
+func awaitExit(ctx context.Context, pid int) (timedOut bool) {
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(ended)
-		kill(pid)
+		killGroup(pid)
 	})
 	for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
 		continue // a signal of ours
@@ -162,13 +162,13 @@ func await(ctx context.Context, pid int) (timedOut bool) {
 }
 
 // kill ends a program that is not reaped, and its group, which it may have left.
-func kill(pid int) {
+func killGroup(pid int) {
 	_ = unix.Kill(-pid, unix.SIGKILL)
 	_ = unix.Kill(pid, unix.SIGKILL)
 }
 
 // judgeRun says how a program ended. One that ended well in time is healthy, whatever it wrote.
-func judgeRun(err error, timedOut bool, output []byte) error {
+func runResult(err error, timedOut bool, output []byte) error {
 	var exit *exec.ExitError
 	switch {
 	case timedOut:

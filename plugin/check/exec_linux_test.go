@@ -319,7 +319,7 @@ func TestExecLatePlace(t *testing.T) {
 	late, end := context.WithTimeout(t.Context(), 3*time.Second)
 	defer end()
 	go func() { done <- c.Probe(late, execAt) }()
-	if stacks := make([]byte, 1<<20); !wait(func() bool { return bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("runner.take")) }) {
+	if stacks := make([]byte, 1<<20); !wait(func() bool { return bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("runner.acquireSlot")) }) {
 		t.Error("it does not wait")
 	}
 	for _, pid := range pids(t, dir)[:1] { // makes room

@@ -11,6 +11,6 @@ import (
 // runnable refuses exec where a program could not be ended with all that it has started.
 func runnable(string) error { return errors.New("exec works on Linux only") }
 
-func newRunner([]string) probe {
+func newRunner([]string) prober {
 	return func(context.Context, netip.AddrPort) error { return ErrAbstain }
 }

@@ -27,15 +27,15 @@ type grpcCheck struct {
 	scheme  string
 }
 
-func newGRPC(s *spec) (probe, error) {
+func newGRPC(s *spec) (prober, error) {
 	g, err := buildGRPC(s, "http")
 	if err != nil {
 		return nil, err
 	}
-	return s.converse(nil, g.ask), nil
+	return s.overSession(nil, g.ask), nil
 }
 
-func newGRPCS(s *spec) (probe, error) {
+func newGRPCS(s *spec) (prober, error) {
 	g, err := buildGRPC(s, "https")
 	if err != nil {
 		return nil, err
@@ -44,7 +44,7 @@ func newGRPCS(s *spec) (probe, error) {
 	if config, err = s.tlsConfig("h2"); err != nil {
 		return nil, err
 	}
-	return s.converse(config, g.ask), nil
+	return s.overSession(config, g.ask), nil
 }
 
 func buildGRPC(s *spec, scheme string) (*grpcCheck, error) {
@@ -77,7 +77,7 @@ const grpcStream = 1
 
 // ask writes all it has to say at once: whatever the settings of the server are, they leave room for that.
 func (g *grpcCheck) ask(ctx context.Context, x *session) error {
-	first := hastenedBy(x.heard) // the settings, which come at once, do not count
+	first := manualFirstByte(x.reading) // the settings, which come at once, do not count
 	if err := x.send(g.request(ctx, x.peer)); err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (g *grpcCheck) ask(ctx context.Context, x *session) error {
 			return err
 		}
 		if answer.began {
-			first.begun()
+			first.answerBegan()
 		}
 		if over {
 			return answer.judge()
@@ -146,7 +146,7 @@ func opensHTTP2(x *session) error {
 		return x.failure(err)
 	}
 	if head[0] != 0 || http2.FrameType(head[3]) != http2.FrameSettings || binary.BigEndian.Uint32(head[5:]) != 0 {
-		return malformed(x.ahead())
+		return malformed(x.buffered())
 	}
 	return nil
 }
@@ -167,7 +167,7 @@ func (a *grpcAnswer) broken(x *session, err error) error {
 	case !a.began:
 		return responseFailure(x.src.err)
 	}
-	return errors.New("incomplete response: " + words(x.src.err))
+	return errors.New("incomplete response: " + describe(x.src.err))
 }
 
 // take takes one frame, and reports whether the answer is complete.

@@ -66,12 +66,12 @@ func TestFirstByteIsTheFirst(t *testing.T) {
 				time.Sleep(time.Minute)
 			}
 		}()
-		if all, err := io.ReadAll(hasten(ours, 5*time.Second)); string(all) != "one" || err != nil {
+		if all, err := io.ReadAll(limitFirstByte(ours, 5*time.Second)); string(all) != "one" || err != nil {
 			t.Errorf("a peer that begins at once, and goes on slowly: %q, %v", all, err)
 		}
 		_, ours = net.Pipe()
 		began := time.Now()
-		if _, err := hasten(ours, 5*time.Second).Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != 5*time.Second {
+		if _, err := limitFirstByte(ours, 5*time.Second).Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != 5*time.Second {
 			t.Errorf("a peer that does not begin: %v after %s", err, time.Since(began))
 		}
 	})

@@ -46,7 +46,7 @@ func FuzzHear(f *testing.F) {
 			for part := range slices.Chunk(data, int(size)+max(1, len(data)/20)) {
 				received += len(part)
 				quiet := new(silence)
-				_, want := talk.http.judge(io.MultiReader(bytes.NewReader(data[:received]), quiet))
+				_, want := talk.http.judgeResponse(io.MultiReader(bytes.NewReader(data[:received]), quiet))
 				if over, result = talk.Hear(data[:received], nil); over == quiet.asked {
 					t.Fatalf("%q: over %t, and judge had to wait %t", data[:received], over, quiet.asked)
 				}
@@ -62,7 +62,7 @@ func FuzzHear(f *testing.F) {
 				if over, result = talk.Hear(data, ended); !over {
 					t.Fatalf("%q: not over after %v", data, ended)
 				}
-				_, want := talk.http.judge(io.MultiReader(bytes.NewReader(data), failing{ended}))
+				_, want := talk.http.judgeResponse(io.MultiReader(bytes.NewReader(data), failing{ended}))
 				agree(t, data, result, want)
 			}
 			if result != nil {
@@ -143,11 +143,11 @@ func TestTalkRequest(t *testing.T) {
 			for _, addr := range []string{"192.0.2.1:80", "192.0.2.1:8080", "[2001:db8::1]:80", "[2001:db8::1]:443", "[fe80::1%eth0]:8080", "[::ffff:192.0.2.1]:80"} {
 				at := netip.MustParseAddrPort(addr)
 				var sent recorder
-				request, err := h.ask(at)
+				request, err := h.requestFor(at)
 				if err != nil {
 					t.Fatal(err)
 				}
-				_, _ = h.exchange(&sent, request)
+				_, _ = h.exchangeHTTP1(&sent, request)
 				if got := newTalk(h).Request(at); !bytes.Equal(got, sent.Bytes()) {
 					t.Errorf("%s %v at %s:\n%q\nwant\n%q", url, options, addr, got, sent.String())
 				}

@@ -20,7 +20,7 @@ func TestHearLate(t *testing.T) {
 	if _, err := theirs.WriteString("no\n"); err != nil {
 		t.Fatal(err)
 	}
-	if got := string(hearOut(output)); got != "no\n" {
+	if got := string(readOutput(output)); got != "no\n" {
 		t.Errorf("%q", got)
 	}
 }

@@ -40,35 +40,35 @@ type httpCheck struct {
 	tls     *tls.Config   // nil: in the clear
 }
 
-func newHTTP(s *spec) (probe, error) {
+func newHTTP(s *spec) (prober, error) {
 	h, err := buildHTTP(s)
 	if err != nil {
 		return nil, err
 	}
 	s.talk = newTalk(h)
-	h.keeps(s)
+	h.allowHold(s)
 	return h.probe, nil
 }
 
 // keeps lets the check hold, if it is about the head alone.
-func (h *httpCheck) keeps(s *spec) {
+func (h *httpCheck) allowHold(s *spec) {
 	if s.hold && !h.wantsBody() {
-		s.keep = h.keeping
+		s.probeHolding = h.probeHolding
 	}
 }
 
-func newHTTPS(s *spec) (probe, error) {
+func newHTTPS(s *spec) (prober, error) {
 	h, err := buildHTTP(s)
 	if err != nil {
 		return nil, err
 	}
-	if h.tls, err = s.tlsConfig(h.versions()...); err != nil {
+	if h.tls, err = s.tlsConfig(h.offeredProtocols()...); err != nil {
 		return nil, err
 	}
-	if err := h.judgeALPN(s); err != nil {
+	if err := h.checkALPN(s); err != nil {
 		return nil, err
 	}
-	h.keeps(s)
+	h.allowHold(s)
 	return h.probe, nil
 }
 
@@ -77,10 +77,10 @@ func buildHTTP(s *spec) (*httpCheck, error) {
 		s.path = "/"
 	}
 	if s.http.method == http.MethodHead && s.http.wantsBody() {
-		return nil, s.wrong("method", errHead)
+		return nil, s.optionError("method", errHead)
 	}
 	if s.http.auth != nil && s.http.header["Authorization"] != nil {
-		return nil, s.wrong("header", errors.New("the Authorization comes from basic_auth or bearer: keep one of the two"))
+		return nil, s.optionError("header", errors.New("the Authorization comes from basic_auth or bearer: keep one of the two"))
 	}
 	if s.http.statuses == nil {
 		s.http.statuses = statuses{{200, 399}}
@@ -90,7 +90,7 @@ func buildHTTP(s *spec) (*httpCheck, error) {
 		return nil, urlError(s.path, err)
 	}
 	h := &httpCheck{httpSettings: s.http, spec: s}
-	h.request = &http.Request{Method: s.http.method, URL: u, Header: s.http.headers(), Close: !s.hold}
+	h.request = &http.Request{Method: s.http.method, URL: u, Header: s.http.requestHeaders(), Close: !s.hold}
 	return h, nil
 }
 
@@ -103,7 +103,7 @@ func (s *spec) requestURI() string {
 }
 
 // headers completes what the operator gave. Compression is offered only where the body is read at all.
-func (h *httpSettings) headers() http.Header {
+func (h *httpSettings) requestHeaders() http.Header {
 	all := h.header.Clone()
 	if all == nil {
 		all = http.Header{}
@@ -118,12 +118,12 @@ func (h *httpSettings) headers() http.Header {
 }
 
 func (h *httpCheck) probe(ctx context.Context, addr netip.AddrPort) error {
-	return h.keeping(ctx, addr, func(*net.TCPConn) {})
+	return h.probeHolding(ctx, addr, func(*net.TCPConn) {})
 }
 
 // keeping is probe, and keeps the connection of a good answer if the check holds.
-func (h *httpCheck) keeping(ctx context.Context, addr netip.AddrPort, keep func(*net.TCPConn)) error {
-	request, err := h.ask(addr)
+func (h *httpCheck) probeHolding(ctx context.Context, addr netip.AddrPort, keep func(*net.TCPConn)) error {
+	request, err := h.requestFor(addr)
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func (h *httpCheck) keeping(ctx context.Context, addr netip.AddrPort, keep func(
 		return err
 	}
 	defer hangUp()
-	client, stays, err := h.converse(ctx, conn, request)
+	client, stays, err := h.askOver(ctx, conn, request)
 	if stays && err == nil && h.spec.hold {
 		keep(conn.(*net.TCPConn))
 		return nil
@@ -144,34 +144,34 @@ func (h *httpCheck) keeping(ctx context.Context, addr netip.AddrPort, keep func(
 }
 
 // converse asks over a connection, in TLS if the check does, and reports whether it stays.
-func (h *httpCheck) converse(ctx context.Context, conn net.Conn, request *http.Request) (client *tls.Conn, stays bool, err error) {
+func (h *httpCheck) askOver(ctx context.Context, conn net.Conn, request *http.Request) (client *tls.Conn, stays bool, err error) {
 	if h.tls == nil {
-		stays, err = h.exchange(hasten(conn, h.spec.firstByte), request)
+		stays, err = h.exchangeHTTP1(limitFirstByte(conn, h.spec.firstByteTimeout), request)
 		return nil, stays, err
 	}
-	if client, err = secure(ctx, conn, h.tls, h.spec.tls.limit); err != nil {
+	if client, err = handshake(ctx, conn, h.tls, h.spec.tls.handshakeTimeout); err != nil {
 		return nil, false, err
 	}
-	stays, err = h.over(client, request)
+	stays, err = h.askOverTLS(client, request)
 	return client, stays, err
 }
 
 // over asks in TLS, and reports whether the connection stays.
-func (h *httpCheck) over(client *tls.Conn, request *http.Request) (stays bool, err error) {
-	if client.ConnectionState().NegotiatedProtocol == overHTTP2 {
-		return false, h.exchangeHTTP2(hasten(client, h.spec.firstByte), request)
+func (h *httpCheck) askOverTLS(client *tls.Conn, request *http.Request) (stays bool, err error) {
+	if client.ConnectionState().NegotiatedProtocol == protoHTTP2 {
+		return false, h.exchangeHTTP2(limitFirstByte(client, h.spec.firstByteTimeout), request)
 	}
-	return h.exchange(hasten(client, h.spec.firstByte), request)
+	return h.exchangeHTTP1(limitFirstByte(client, h.spec.firstByteTimeout), request)
 }
 
 // ask is the question for one address.
-func (h *httpCheck) ask(addr netip.AddrPort) (*http.Request, error) {
+func (h *httpCheck) requestFor(addr netip.AddrPort) (*http.Request, error) {
 	request := *h.request
 	request.Host = h.host(addr)
 	if h.auth == nil {
 		return &request, nil
 	}
-	value, err := h.auth.read()
+	value, err := h.auth.value()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrAbstain, err)
 	}
@@ -181,11 +181,11 @@ func (h *httpCheck) ask(addr netip.AddrPort) (*http.Request, error) {
 }
 
 // exchange puts the question and judges the answer.
-func (h *httpCheck) exchange(conn io.ReadWriter, request *http.Request) (stays bool, err error) {
+func (h *httpCheck) exchangeHTTP1(conn io.ReadWriter, request *http.Request) (stays bool, err error) {
 	if err := request.Write(conn); err != nil {
 		return false, requestFailure(err)
 	}
-	return h.judge(conn)
+	return h.judgeResponse(conn)
 }
 
 // host is the Host header: whom the URL asks for, else the address. A zone means nothing to the peer (RFC 6874, 1).
@@ -207,8 +207,8 @@ var readers = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
 // judge reads one answer from r, at most responseLimit bytes of it, and says what is wrong with it. The body is not
 // closed on purpose: that would read it to its end, and it holds nothing. It reports, too, whether the peer keeps the
 // connection open (RFC 9112, 9.3).
-func (h *httpCheck) judge(r io.Reader) (stays bool, err error) {
-	src := &source{r: r, left: responseLimit}
+func (h *httpCheck) judgeResponse(r io.Reader) (stays bool, err error) {
+	src := &limitedReader{r: r, left: responseLimit}
 	br := readers.Get().(*bufio.Reader)
 	defer readers.Put(br)
 	br.Reset(src)
@@ -225,7 +225,7 @@ func (h *httpCheck) accept(response *http.Response) error {
 		return fmt.Errorf("status %d", response.StatusCode)
 	}
 	for i := range h.matches {
-		if err := h.matches[i].judge(response.Header); err != nil {
+		if err := h.matches[i].judgeHeader(response.Header); err != nil {
 			return err
 		}
 	}
@@ -237,7 +237,7 @@ func (h *httpCheck) accept(response *http.Response) error {
 
 // A source bounds what is read from a peer, and remembers why reading ended: http.ReadResponse takes half a line
 // for a whole one, and would then call a peer malformed that was only slow.
-type source struct {
+type limitedReader struct {
 	r    io.Reader
 	left int
 	err  error
@@ -246,7 +246,7 @@ type source struct {
 var errTooLong = errors.New("longer than 64 KiB")
 
 // Read is like that of an io.LimitedReader, but the limit is an error and not the end.
-func (s *source) Read(p []byte) (n int, err error) {
+func (s *limitedReader) Read(p []byte) (n int, err error) {
 	if s.left == 0 {
 		s.err = errTooLong
 		return 0, errTooLong
@@ -259,9 +259,9 @@ func (s *source) Read(p []byte) (n int, err error) {
 
 // final reads the first response that is not an interim one. Status 101 is final: it answers to nothing we asked,
 // and what would follow is not HTTP.
-func (h *httpCheck) final(br *bufio.Reader, src *source) (*http.Response, error) {
+func (h *httpCheck) final(br *bufio.Reader, src *limitedReader) (*http.Response, error) {
 	for range interimLimit + 1 {
-		response, err := h.read(br, src)
+		response, err := h.readHead(br, src)
 		if err != nil {
 			return nil, err
 		}
@@ -277,7 +277,7 @@ var errInterim = fmt.Errorf("more than %d interim responses", interimLimit)
 func interim(status int) bool { return status >= 100 && status <= 199 }
 
 // read reads one response head. What the peer began with is kept aside, to show it if it is not HTTP.
-func (h *httpCheck) read(br *bufio.Reader, src *source) (*http.Response, error) {
+func (h *httpCheck) readHead(br *bufio.Reader, src *limitedReader) (*http.Response, error) {
 	if _, err := br.Peek(1); err != nil {
 		return nil, responseFailure(err)
 	}
@@ -302,15 +302,15 @@ func (h *httpCheck) headFailure(ended error, start []byte) error {
 	if ended == nil || string(start[:n]) != version[:n] {
 		return h.malformed(start)
 	}
-	return errors.New("incomplete response: " + words(ended))
+	return errors.New("incomplete response: " + describe(ended))
 }
 
 // secretive reports whether what is sent may hold a secret, which a peer may give back, whole, cut, or written in another way.
-func (h *httpCheck) secretive() bool { return h.auth != nil || len(h.header) > 0 }
+func (h *httpCheck) sendsSecret() bool { return h.auth != nil || len(h.header) > 0 }
 
 // malformed shows what the peer sent instead of HTTP, unless we may have told it a secret, which it may repeat.
 func (h *httpCheck) malformed(start []byte) error {
-	if h.secretive() {
+	if h.sendsSecret() {
 		return errors.New("malformed response, which is not shown")
 	}
 	return malformed(start)

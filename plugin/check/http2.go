@@ -17,8 +17,8 @@ import (
 
 // The versions of HTTP, as TLS negotiates them (RFC 7301).
 const (
-	overHTTP1 = "http/1.1"
-	overHTTP2 = "h2"
+	protoHTTP1 = "http/1.1"
+	protoHTTP2 = "h2"
 )
 
 const (
@@ -34,15 +34,15 @@ const (
 var hopHeaders = []string{"Keep-Alive", "Proxy-Connection", "Te", "Upgrade"}
 
 // versions are those to offer. What HTTP/2 cannot say is said in HTTP/1.1.
-func (h *httpCheck) versions() []string {
-	if h.beyondHTTP2() != "" {
-		return []string{overHTTP1}
+func (h *httpCheck) offeredProtocols() []string {
+	if h.needsHTTP1() != "" {
+		return []string{protoHTTP1}
 	}
-	return []string{overHTTP2, overHTTP1}
+	return []string{protoHTTP2, protoHTTP1}
 }
 
 // beyondHTTP2 is what the check asks that HTTP/2 cannot say, or cannot do, "" for nothing.
-func (h *httpCheck) beyondHTTP2() string {
+func (h *httpCheck) needsHTTP1() string {
 	for _, name := range hopHeaders {
 		if h.header[name] != nil {
 			return "header " + name
@@ -58,16 +58,16 @@ func (h *httpCheck) beyondHTTP2() string {
 }
 
 // judgeALPN judges the option, and takes a peer that negotiates nothing for one that speaks HTTP/1.1.
-func (h *httpCheck) judgeALPN(s *spec) error {
+func (h *httpCheck) checkALPN(s *spec) error {
 	for _, name := range s.tls.alpn {
-		if name != overHTTP2 && name != overHTTP1 {
-			return s.wrong("alpn", fmt.Errorf("https speaks %s and %s, not %s", overHTTP2, overHTTP1, quote(name)))
+		if name != protoHTTP2 && name != protoHTTP1 {
+			return s.optionError("alpn", fmt.Errorf("https speaks %s and %s, not %s", protoHTTP2, protoHTTP1, quote(name)))
 		}
 	}
-	if beyond := h.beyondHTTP2(); beyond != "" && slices.Contains(s.tls.alpn, overHTTP2) {
-		return s.wrong("alpn", fmt.Errorf("%s does not go with %s: write alpn %s, or leave it out", beyond, overHTTP2, overHTTP1))
+	if beyond := h.needsHTTP1(); beyond != "" && slices.Contains(s.tls.alpn, protoHTTP2) {
+		return s.optionError("alpn", fmt.Errorf("%s does not go with %s: write alpn %s, or leave it out", beyond, protoHTTP2, protoHTTP1))
 	}
-	s.tls.unasked = slices.Contains(s.tls.alpn, overHTTP1)
+	s.tls.withoutALPN = slices.Contains(s.tls.alpn, protoHTTP1)
 	return nil
 }
 
@@ -76,18 +76,18 @@ func (h *httpCheck) judgeALPN(s *spec) error {
 // window that a stream begins with, so that none is ever enlarged.
 type exchange struct {
 	conn   io.Writer
-	src    *source
+	src    *limitedReader
 	out    bytes.Buffer // what is to be sent
 	framer *http2.Framer
-	body   []byte    // what has been received of it, and not been read
-	ended  bool      // by the peer
-	first  *hastened // of the answer; the settings, which come at once, do not count
-	lacks  int64     // how much is still to come of it, by its content-length; 0 or less if that is not known
+	body   []byte         // what has been received of it, and not been read
+	ended  bool           // by the peer
+	first  *firstByteConn // of the answer; the settings, which come at once, do not count
+	lacks  int64          // how much is still to come of it, by its content-length; 0 or less if that is not known
 }
 
 // exchangeHTTP2 puts the question and judges the answer.
 func (h *httpCheck) exchangeHTTP2(conn io.ReadWriter, request *http.Request) error {
-	x := &exchange{conn: conn, src: &source{r: conn, left: responseLimit}, first: hastenedBy(conn)}
+	x := &exchange{conn: conn, src: &limitedReader{r: conn, left: responseLimit}, first: manualFirstByte(conn)}
 	br := readers.Get().(*bufio.Reader)
 	defer readers.Put(br)
 	br.Reset(x.src)
@@ -165,7 +165,7 @@ func (x *exchange) final() (*http.Response, error) {
 		if err != nil {
 			return nil, responseFailure(err)
 		}
-		x.first.begun()
+		x.first.answerBegan()
 		head, ok := frame.(*http2.MetaHeadersFrame)
 		if !ok {
 			return nil, errors.New("malformed response: a body without a head")

@@ -13,12 +13,12 @@ import (
 )
 
 // content is what a body has.
-type content struct {
+type bodyPattern struct {
 	text  string         // "": not asked for
 	regex *regexp.Regexp // nil: not asked for
 }
 
-func (c *content) asked() bool { return c.text != "" || c.regex != nil }
+func (c *bodyPattern) asked() bool { return c.text != "" || c.regex != nil }
 
 func (h *httpSettings) wantsBody() bool { return h.wanted.asked() || h.unwanted.asked() }
 
@@ -38,7 +38,7 @@ func setNoBodyRegex(s *settings, v []string) (shown []string, hidden []byte, err
 	return v, nil, s.http.unwanted.setRegex(v[0])
 }
 
-func (c *content) setText(text string) error {
+func (c *bodyPattern) setText(text string) error {
 	if text == "" || len(text) > bodyLimit {
 		return fmt.Errorf("the text has %d bytes: write 1 to %d", len(text), bodyLimit)
 	}
@@ -46,7 +46,7 @@ func (c *content) setText(text string) error {
 	return nil
 }
 
-func (c *content) setRegex(text string) (err error) {
+func (c *bodyPattern) setRegex(text string) (err error) {
 	if text == "" {
 		return errors.New("the expression is empty, and would match every body")
 	}
@@ -60,7 +60,7 @@ func (c *content) setRegex(text string) (err error) {
 func (h *httpCheck) judgeBody(response *http.Response) error {
 	body, err := h.decoded(response)
 	if err != nil && err != io.EOF { // which is that of an empty body
-		return bodyFailure(h.discreet(err)) // else an expression that matches nothing at all would be content
+		return bodyFailure(h.redacted(err)) // else an expression that matches nothing at all would be content
 	}
 	atOnce := h.wanted.regex == nil && !h.unwanted.asked()
 	buf := make([]byte, 0, bodyLimit)
@@ -68,37 +68,37 @@ func (h *httpCheck) judgeBody(response *http.Response) error {
 		var n int
 		n, err = body.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
-		if atOnce && h.wanted.contained(buf) {
+		if atOnce && h.wanted.textIn(buf) {
 			return nil
 		}
 	}
 	if err == io.EOF {
 		err = nil
 	}
-	err = h.discreet(err)
-	if err := h.unwanted.refuse(buf, err); err != nil {
+	err = h.redacted(err)
+	if err := h.unwanted.judgeUnwanted(buf, err); err != nil {
 		return err
 	}
-	return h.wanted.demand(buf, err)
+	return h.wanted.judgeWanted(buf, err)
 }
 
 // demand says what of the content a body lacks; ended is the failure that cut it short, if one did.
-func (c *content) demand(body []byte, ended error) error {
+func (c *bodyPattern) judgeWanted(body []byte, ended error) error {
 	switch {
-	case c.contained(body) && (c.regex == nil || c.regex.Match(body)):
+	case c.textIn(body) && (c.regex == nil || c.regex.Match(body)):
 		return nil
 	case ended != nil:
 		return bodyFailure(ended)
-	case !c.contained(body):
+	case !c.textIn(body):
 		return fmt.Errorf("body does not contain %s", quote(c.text))
 	}
 	return fmt.Errorf("body does not match %s", quote(c.regex.String()))
 }
 
 // refuse says what of the content a body has. Of a body that was cut short nobody knows what else it has.
-func (c *content) refuse(body []byte, ended error) error {
+func (c *bodyPattern) judgeUnwanted(body []byte, ended error) error {
 	switch {
-	case c.text != "" && c.contained(body):
+	case c.text != "" && c.textIn(body):
 		return fmt.Errorf("body contains %s", quote(c.text))
 	case c.regex != nil && c.regex.Match(body):
 		return fmt.Errorf("body matches %s", quote(c.regex.String()))
@@ -109,14 +109,14 @@ func (c *content) refuse(body []byte, ended error) error {
 }
 
 // discreet is a failure without words that may be the peer's, where we may have told it a secret.
-func (h *httpCheck) discreet(err error) error {
-	if err != nil && h.secretive() && strings.Contains(words(err), `"`) {
+func (h *httpCheck) redacted(err error) error {
+	if err != nil && h.sendsSecret() && strings.Contains(describe(err), `"`) {
 		return phrase("malformed")
 	}
 	return err
 }
 
-func (c *content) contained(body []byte) bool { return bytes.Contains(body, []byte(c.text)) }
+func (c *bodyPattern) textIn(body []byte) bool { return bytes.Contains(body, []byte(c.text)) }
 
 // decoded undoes compression. In a coding that was not asked for nothing can be found, nor be missed.
 func (h *httpCheck) decoded(response *http.Response) (io.Reader, error) {
@@ -132,7 +132,7 @@ func (h *httpCheck) decoded(response *http.Response) (io.Reader, error) {
 	case "gzip", "x-gzip": // RFC 9110, 8.4.1.3
 		return gzip.NewReader(response.Body)
 	default:
-		if h.secretive() {
+		if h.sendsSecret() {
 			return nil, phrase("its coding is not understood")
 		}
 		return nil, phrase("coding " + quote(all) + " is not understood")
@@ -140,41 +140,41 @@ func (h *httpCheck) decoded(response *http.Response) (io.Reader, error) {
 }
 
 // A match is what a header must, or must not, be like.
-type match struct {
+type headerMatch struct {
 	name   string
 	regex  *regexp.Regexp
 	wanted bool
 }
 
 // framing are headers that [http.ReadResponse] takes for itself, so that they are not there to be judged.
-var framing = []string{"Connection", "Trailer", "Transfer-Encoding"}
+var connectionHeaders = []string{"Connection", "Trailer", "Transfer-Encoding"}
 
 func setExpectHeader(s *settings, v []string) (shown []string, hidden []byte, err error) {
-	return s.http.match(v, true)
+	return s.http.addMatch(v, true)
 }
 
 func setNoHeader(s *settings, v []string) (shown []string, hidden []byte, err error) {
-	return s.http.match(v, false)
+	return s.http.addMatch(v, false)
 }
 
-func (h *httpSettings) match(v []string, wanted bool) (shown []string, hidden []byte, err error) {
+func (h *httpSettings) addMatch(v []string, wanted bool) (shown []string, hidden []byte, err error) {
 	if !isToken(v[0]) {
 		return nil, nil, fmt.Errorf("%s is not the name of a header", quote(v[0]))
 	}
 	name := http.CanonicalHeaderKey(v[0])
-	if slices.Contains(framing, name) {
+	if slices.Contains(connectionHeaders, name) {
 		return nil, nil, fmt.Errorf("%s is about the connection, and is not looked at: leave it out", name)
 	}
 	regex, err := regexp.Compile(v[1])
 	if err != nil {
 		return nil, nil, err
 	}
-	h.matches = append(h.matches, match{name, regex, wanted})
+	h.matches = append(h.matches, headerMatch{name, regex, wanted})
 	return []string{name, v[1]}, nil, nil
 }
 
 // judge says what is wrong with the headers. One of the values that a header has is enough.
-func (m *match) judge(header http.Header) error {
+func (m *headerMatch) judgeHeader(header http.Header) error {
 	values := header[m.name]
 	for _, v := range values {
 		if m.regex.MatchString(v) {

@@ -21,9 +21,9 @@ type httpSettings struct {
 	header   http.Header
 	auth     *credential // nil: none
 	statuses statuses
-	matches  []match // of headers
-	wanted   content // what the body must have
-	unwanted content // what it must not have
+	matches  []headerMatch // of headers
+	wanted   bodyPattern   // what the body must have
+	unwanted bodyPattern   // what it must not have
 }
 
 func setMethod(s *settings, v []string) (shown []string, hidden []byte, err error) {
@@ -40,7 +40,7 @@ func setMethod(s *settings, v []string) (shown []string, hidden []byte, err erro
 }
 
 // ownHeaders are set by the check itself, or would change what the peer takes for the end of the request.
-var ownHeaders = []string{"Connection", "Content-Length", "Trailer", "Transfer-Encoding"}
+var reservedHeaders = []string{"Connection", "Content-Length", "Trailer", "Transfer-Encoding"}
 
 // setHeader never repeats the value in an error, for it may be a token.
 func setHeader(s *settings, v []string) (shown []string, hidden []byte, err error) {
@@ -51,7 +51,7 @@ func setHeader(s *settings, v []string) (shown []string, hidden []byte, err erro
 	switch {
 	case name == "Host":
 		return nil, nil, errors.New("header Host cannot be set here: put the host in the URL")
-	case slices.Contains(ownHeaders, name):
+	case slices.Contains(reservedHeaders, name):
 		return nil, nil, fmt.Errorf("%s is set by the check itself: leave it out", name)
 	case strings.ContainsFunc(v[1], func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }):
 		return nil, nil, fmt.Errorf("the value of %s has a control character", name)
@@ -110,7 +110,7 @@ func parseStatuses(list string) (statuses, error) {
 			codes[code] = true
 		}
 	}
-	return collect(codes[:]), nil
+	return toRanges(codes[:]), nil
 }
 
 // parseStatus reads a status that a response can end with. Below 200 that is 101 alone (RFC 9110, 15.2): the others
@@ -122,7 +122,7 @@ func parseStatus(text string) (code int, ok bool) {
 }
 
 // collect turns marks into ranges.
-func collect(codes []bool) statuses {
+func toRanges(codes []bool) statuses {
 	var s statuses
 	for code, in := range codes {
 		switch last := len(s) - 1; {

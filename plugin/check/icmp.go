@@ -18,7 +18,7 @@ import (
 
 // newICMP builds the check that asks for an echo (B43). There are no ports in that, so that of a record does not
 // matter, and neither does one that is missing.
-func newICMP(s *spec) (probe, error) {
+func newICMP(s *spec) (prober, error) {
 	if s.portNamed {
 		return nil, errors.New("icmp has no ports: write " + s.scheme.example)
 	}
@@ -40,16 +40,16 @@ type echoSocket interface {
 }
 
 // datagrams is a socket for whoever may have one: the kernel gives it an identifier, and only replies to that.
-type datagrams struct {
+type unprivilegedSocket struct {
 	*icmp.PacketConn
 	to *net.UDPAddr
 }
 
-func (d datagrams) Write(p []byte) (int, error) { return d.WriteTo(p, d.to) }
+func (d unprivilegedSocket) Write(p []byte) (int, error) { return d.WriteTo(p, d.to) }
 
 // open tries the socket that takes no privilege, then the one that does. The latter is connected, so that the kernel
 // passes on what comes from addr alone, and not all that thousands of probes get.
-func (c icmpCheck) open(ctx context.Context, addr netip.Addr) (echoSocket, error) {
+func (c icmpCheck) openSocket(ctx context.Context, addr netip.Addr) (echoSocket, error) {
 	source, err := c.dialer.source(addr)
 	if err != nil {
 		return nil, err
@@ -64,35 +64,35 @@ func (c icmpCheck) open(ctx context.Context, addr netip.Addr) (echoSocket, error
 	}
 	unprivileged, first := icmp.ListenPacket(family, local.String())
 	if first == nil {
-		return datagrams{unprivileged, net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 0))}, nil
+		return unprivilegedSocket{unprivileged, net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 0))}, nil
 	}
 	conn, err := dialer.DialContext(ctx, raw, addr.String())
 	switch {
 	case err == nil:
 		return conn.(*net.IPConn), nil
-	case refusedSocket(err) && refusedSocket(first):
+	case socketDenied(err) && socketDenied(first):
 		return nil, errNotAllowed
-	case refusedSocket(err):
+	case socketDenied(err):
 		err = first // it may have the other socket, which failed for another reason
 	}
 	return nil, dialFailure(addr, source, err)
 }
 
 // refusedSocket tells a process that may have no such socket from one whose packets are not let through.
-func refusedSocket(err error) bool {
+func socketDenied(err error) bool {
 	var call *os.SyscallError
 	return errors.As(err, &call) && call.Syscall == "socket" && errors.Is(err, fs.ErrPermission)
 }
 
 func (c icmpCheck) probe(ctx context.Context, at netip.AddrPort) error {
 	addr := at.Addr().Unmap()
-	conn, err := c.open(ctx, addr)
+	conn, err := c.openSocket(ctx, addr)
 	if err != nil {
 		return err
 	}
-	defer closeWith(ctx, conn)()
+	defer closeOnDone(ctx, conn)()
 	e := newEcho(addr)
-	_, e.kernels = conn.(datagrams)
+	_, e.kernelID = conn.(unprivilegedSocket)
 	request, err := e.request()
 	if err != nil {
 		return requestFailure(err)
@@ -101,11 +101,11 @@ func (c icmpCheck) probe(ctx context.Context, at netip.AddrPort) error {
 		source, _ := c.dialer.source(addr)
 		return sendFailure(addr, source, err)
 	}
-	return e.await(conn)
+	return e.awaitReply(conn)
 }
 
 // closeWith closes c when ctx is over, or when what it returns is called; after that no goroutine is left.
-func closeWith(ctx context.Context, c io.Closer) (closed func()) {
+func closeOnDone(ctx context.Context, c io.Closer) (closed func()) {
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(ended)
@@ -122,10 +122,10 @@ func closeWith(ctx context.Context, c io.Closer) (closed func()) {
 // An echo is one question. The token is what nobody who has not seen it can give back: the identifier is the kernel's to
 // choose, and 16 bits are few among thousands of probes.
 type echo struct {
-	addr    netip.Addr
-	id, seq int
-	kernels bool // the identifier, which it has then looked at
-	token   string
+	addr     netip.Addr
+	id, seq  int
+	kernelID bool // the identifier, which it has then looked at
+	token    string
 }
 
 func newEcho(addr netip.Addr) echo {
@@ -148,7 +148,7 @@ const echoLimit = 1024
 var errEchoes = fmt.Errorf("more than %d packets that answer something else", echoLimit)
 
 // await reads until the reply has come.
-func (e echo) await(conn echoSocket) error {
+func (e echo) awaitReply(conn echoSocket) error {
 	buf := make([]byte, 1500)
 	for range echoLimit {
 		n, from, err := conn.ReadFrom(buf)
@@ -173,7 +173,7 @@ func (e echo) answeredBy(packet []byte) bool {
 		return false
 	}
 	body, ok := m.Body.(*icmp.Echo)
-	return ok && (e.kernels || body.ID == e.id) && body.Seq == e.seq && string(body.Data) == e.token
+	return ok && (e.kernelID || body.ID == e.id) && body.Seq == e.seq && string(body.Data) == e.token
 }
 
 // addressOf is the address of either kind of socket, without a zone.

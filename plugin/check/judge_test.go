@@ -22,7 +22,7 @@ func build(tb testing.TB, url string, list ...Option) *httpCheck {
 		tb.Fatal(err)
 	}
 	for i, o := range list {
-		if err := s.add(i, o, s.scheme); err != nil {
+		if err := s.addOption(i, o, s.scheme); err != nil {
 			tb.Fatal(err)
 		}
 	}
@@ -127,14 +127,14 @@ func FuzzResponse(f *testing.F) {
 			if bytewise {
 				r = iotest.OneByteReader(source)
 			}
-			_, err := h.judge(r)
+			_, err := h.judgeResponse(r)
 			if source.n > responseLimit {
 				t.Errorf("read %d bytes", source.n)
 			}
 			if err != nil {
 				decent(t, err.Error())
 			}
-			if h.secretive() && strings.Contains(fmt.Sprint(err), `"`) && err.Error() != `body contains "x"` { // our own words
+			if h.sendsSecret() && strings.Contains(fmt.Sprint(err), `"`) && err.Error() != `body contains "x"` { // our own words
 				t.Errorf("of what the peer said is shown: %v", err)
 			}
 		}

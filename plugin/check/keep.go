@@ -9,11 +9,11 @@ import (
 
 // A keeping is a probe that lets a connection be kept after a good answer. It calls keep with that, and says nothing more on
 // it, not even goodbye in TLS, which the peer would take for the end.
-type keeping func(ctx context.Context, addr netip.AddrPort, keep func(*net.TCPConn)) error
+type holdingProbe func(ctx context.Context, addr netip.AddrPort, keep func(*net.TCPConn)) error
 
 // unheld are options of a check that cannot hold: after those about a body or a dialogue nobody knows what is still to come on
 // the connection, and the others are no question to one server alone, or mean that it fails.
-var unheld = []string{"host", "body", "body_regex", "no_body", "no_body_regex", "send", "expect", "expect_regex", "starttls", "reset", "invert"}
+var notWithHold = []string{"host", "body", "body_regex", "no_body", "no_body_regex", "send", "expect", "expect_regex", "starttls", "reset", "invert"}
 
 // holdOptions are those of the schemes whose connection can be kept.
 var holdOptions = []string{"hold"}
@@ -30,17 +30,17 @@ func (c *Check) Hold() bool { return c.hold }
 // a check that holds and that has no [Talk], whose loop does the same. The connection is closed when ProbeKeeping returns;
 // keep takes a descriptor of its own.
 func (c *Check) ProbeKeeping(ctx context.Context, addr netip.AddrPort, keep func(*net.TCPConn)) error {
-	if c.keep == nil {
+	if c.probeHolding == nil {
 		return c.Probe(ctx, addr)
 	}
-	return c.result(ctx, c.keep(ctx, addr, keep))
+	return c.result(ctx, c.probeHolding(ctx, addr, keep))
 }
 
 // holds says whether the check can hold as it is.
-func (s *spec) holds() error {
-	for _, name := range unheld {
+func (s *spec) checkHold() error {
+	for _, name := range notWithHold {
 		if s.hold && s.has(name) {
-			return s.wrong("hold", fmt.Errorf("goes with a check of the connection or of the head of a response alone, and not with %s: leave out one of the two", name))
+			return s.optionError("hold", fmt.Errorf("goes with a check of the connection or of the head of a response alone, and not with %s: leave out one of the two", name))
 		}
 	}
 	return nil

@@ -15,15 +15,15 @@ import (
 // To read the greeting and leave would be less, and is what must not be done: the server counts a handshake that was
 // not ended against the host it came from, and blocks that host after max_connect_errors of them. A login that is
 // denied does not count so, and neither does one that is let in.
-func newMySQL(s *spec) (probe, error) {
+func newMySQL(s *spec) (prober, error) {
 	if err := s.refusePath(); err != nil {
 		return nil, err
 	}
-	config, err := s.upgrade()
+	config, err := s.upgradeConfig()
 	if err != nil {
 		return nil, err
 	}
-	return s.converse(nil, mysqlCheck{config}.ask), nil
+	return s.overSession(nil, mysqlCheck{config}.ask), nil
 }
 
 type mysqlCheck struct {
@@ -38,11 +38,11 @@ const (
 	mysqlSecure       = 0x8000
 	mysqlPlugin       = 0x80000
 
-	mysqlOK      = 0x00
-	mysqlGreets  = 0x0a // version 10 of the handshake, the only one since 1998
-	mysqlMore    = 0x01
-	mysqlSwitch  = 0xfe
-	mysqlRefusal = 0xff
+	mysqlOK         = 0x00
+	mysqlProtocol10 = 0x0a // version 10 of the handshake, the only one since 1998
+	mysqlMoreData   = 0x01
+	mysqlAuthSwitch = 0xfe
+	mysqlError      = 0xff
 
 	mysqlPacketLimit = 1 << 14 // nothing that comes before a login is longer
 )
@@ -55,30 +55,30 @@ func (m mysqlCheck) ask(ctx context.Context, x *session) error {
 	if err != nil {
 		return err
 	}
-	if greeting[0] == mysqlRefusal {
+	if greeting[0] == mysqlError {
 		return mysqlFailure(greeting)
 	}
-	offers, err := mysqlOffers(greeting)
+	offers, err := mysqlCapabilities(greeting)
 	if err != nil {
 		return err
 	}
 	if m.tls != nil {
-		if number, err = m.startTLS(ctx, x, number, offers); err != nil {
+		if number, err = m.requestTLS(ctx, x, number, offers); err != nil {
 			return err
 		}
 	}
-	if err := x.send(mysqlNumbered(number+1, m.login())); err != nil {
+	if err := x.send(mysqlFrame(number+1, m.login())); err != nil {
 		return err
 	}
-	return m.enter(x)
+	return m.readLoginResult(x)
 }
 
 // enter reads what becomes of the login. A server that would rather have another proof of who we are gets an empty
 // one, so that it has an end to log and not an error.
-func (m mysqlCheck) enter(x *session) error {
+func (m mysqlCheck) readLoginResult(x *session) error {
 	number, body, err := mysqlPacket(x)
-	if err == nil && body[0] == mysqlSwitch {
-		if err := x.send(mysqlNumbered(number+1, nil)); err != nil {
+	if err == nil && body[0] == mysqlAuthSwitch {
+		if err := x.send(mysqlFrame(number+1, nil)); err != nil {
 			return err
 		}
 		_, body, err = mysqlPacket(x)
@@ -90,23 +90,23 @@ func (m mysqlCheck) enter(x *session) error {
 	case mysqlOK:
 		_ = x.send(mysqlQuit) // let in: the server counts those that leave without a word
 		return nil
-	case mysqlMore:
+	case mysqlMoreData:
 		return nil // it wants to know more of us
-	case mysqlRefusal:
+	case mysqlError:
 		return mysqlFailure(body)
 	}
 	return malformed(body)
 }
 
 // startTLS asks for TLS, by the beginning of a login.
-func (m mysqlCheck) startTLS(ctx context.Context, x *session, number byte, offers uint16) (byte, error) {
+func (m mysqlCheck) requestTLS(ctx context.Context, x *session, number byte, offers uint16) (byte, error) {
 	if offers&mysqlTLS == 0 {
 		return 0, errors.New("server offers no tls")
 	}
-	if err := x.send(mysqlNumbered(number+1, m.capabilities())); err != nil {
+	if err := x.send(mysqlFrame(number+1, m.capabilities())); err != nil {
 		return 0, err
 	}
-	return number + 1, x.secure(ctx, m.tls)
+	return number + 1, x.startTLS(ctx, m.tls)
 }
 
 // capabilities are what a login begins with, and all of a request for TLS.
@@ -126,7 +126,7 @@ func (m mysqlCheck) login() []byte {
 	return append(m.capabilities(), databaseUser+"\x00"+"\x00"+"mysql_native_password\x00"...)
 }
 
-func mysqlNumbered(number byte, body []byte) []byte {
+func mysqlFrame(number byte, body []byte) []byte {
 	size := len(body)
 	return append([]byte{byte(size), byte(size >> 8), byte(size >> 16), number}, body...)
 }
@@ -139,17 +139,17 @@ func mysqlPacket(x *session) (number byte, body []byte, err error) {
 	}
 	size := int(head[0]) | int(head[1])<<8 | int(head[2])<<16
 	if size == 0 || size > mysqlPacketLimit {
-		return 0, nil, malformed(append(head[:], x.ahead()...))
+		return 0, nil, malformed(append(head[:], x.buffered()...))
 	}
 	body = make([]byte, size)
 	return head[3], body, x.fill(body)
 }
 
 // mysqlOffers are the capabilities in a greeting, of which only the lower half is looked at.
-func mysqlOffers(greeting []byte) (uint16, error) {
+func mysqlCapabilities(greeting []byte) (uint16, error) {
 	const thread, salt, filler = 4, 8, 1
 	_, rest, ok := bytes.Cut(greeting[1:], []byte{0}) // behind the version
-	if greeting[0] != mysqlGreets || !ok || len(rest) < thread+salt+filler+2 {
+	if greeting[0] != mysqlProtocol10 || !ok || len(rest) < thread+salt+filler+2 {
 		return 0, malformed(greeting)
 	}
 	return binary.LittleEndian.Uint16(rest[thread+salt+filler:]), nil
@@ -159,7 +159,7 @@ func mysqlOffers(greeting []byte) (uint16, error) {
 // database (1049), a host of ours that nobody is let in from (1130), an expired password (1820, 1862), TLS wanted
 // (3159), an account that is locked (3118, in MariaDB 4151), a way to log in that it does not have (1251, 1524), and what
 // an account may have of the server, which we have had (1203, 1226).
-var mysqlPersonal = []uint16{1044, 1045, 1049, 1130, 1203, 1226, 1251, 1524, 1698, 1820, 1862, 3118, 3159, 4151}
+var mysqlOnlyUs = []uint16{1044, 1045, 1049, 1130, 1203, 1226, 1251, 1524, 1698, 1820, 1862, 3118, 3159, 4151}
 
 // mysqlFailure reads an error packet. In one that comes before a greeting the SQLSTATE is missing.
 func mysqlFailure(body []byte) error {
@@ -167,7 +167,7 @@ func mysqlFailure(body []byte) error {
 		return malformed(body)
 	}
 	code, text := binary.LittleEndian.Uint16(body[1:]), body[3:]
-	if slices.Contains(mysqlPersonal, code) {
+	if slices.Contains(mysqlOnlyUs, code) {
 		return nil
 	}
 	const state = len("#HY000")

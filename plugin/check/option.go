@@ -84,17 +84,17 @@ var options = []option{
 
 // settings is what the options of one check come to.
 type settings struct {
-	http   httpSettings
-	tls    tlsSettings
-	dialer dialer
-	steps  []step // of a dialogue
-	reset  bool
-	hold   bool
-	invert bool
-	owner  bool    // the host is the record's owner
-	given  []given // in the order of the canonical text
+	http     httpSettings
+	tls      tlsSettings
+	dialer   dialer
+	steps    []step // of a dialogue
+	reset    bool
+	hold     bool
+	invert   bool
+	askOwner bool          // the host is the record's owner
+	given    []givenOption // in the order of the canonical text
 
-	firstByte time.Duration // how long a peer may take to begin to answer; 0 for no bound of its own
+	firstByteTimeout time.Duration // how long a peer may take to begin to answer; 0 for no bound of its own
 
 	dns  dnsSettings
 	role string // of a Redis; "" for any
@@ -103,7 +103,7 @@ type settings struct {
 }
 
 // A given is an option as it was given: where in the call of New, what may be shown of it, and what must not be.
-type given struct {
+type givenOption struct {
 	option *option
 	index  int
 	shown  []string
@@ -118,7 +118,7 @@ func Takes(name string) (n int, ok bool) {
 	if !ok {
 		return 0, false
 	}
-	return o.takes(), true
+	return o.valueCount(), true
 }
 
 // Options lists the names of the options that the scheme allows, sorted; none for an unknown scheme. Letter case
@@ -128,7 +128,7 @@ func Options(scheme string) []string {
 	if !ok {
 		return nil
 	}
-	return slices.Sorted(slices.Values(s.takes()))
+	return slices.Sorted(slices.Values(s.optionNames()))
 }
 
 func findOption(name string) (*option, bool) {
@@ -139,7 +139,7 @@ func findOption(name string) (*option, bool) {
 	return &options[i], true
 }
 
-func (o *option) takes() int {
+func (o *option) valueCount() int {
 	if o.rest {
 		return -1
 	}
@@ -147,14 +147,14 @@ func (o *option) takes() int {
 }
 
 // add judges one option by what holds for all of them, and stores it.
-func (s *settings) add(index int, in Option, at *scheme) error {
+func (s *settings) addOption(index int, in Option, at *scheme) error {
 	o, ok := findOption(in.Name)
 	switch {
 	case !ok:
-		return fmt.Errorf("unknown option %s: %s", quote(in.Name), at.allows())
-	case !slices.Contains(at.takes(), o.name):
-		return fmt.Errorf("option %s is for %s: %s", o.name, takenBy(o.name), at.allows())
-	case len(in.Values) != o.takes() && !(o.rest && len(in.Values) > 0):
+		return fmt.Errorf("unknown option %s: %s", quote(in.Name), at.allowedOptions())
+	case !slices.Contains(at.optionNames(), o.name):
+		return fmt.Errorf("option %s is for %s: %s", o.name, schemesTaking(o.name), at.allowedOptions())
+	case len(in.Values) != o.valueCount() && !(o.rest && len(in.Values) > 0):
 		return fmt.Errorf("option %s has %d values: write %s", o.name, len(in.Values),
 			strings.TrimSpace(o.name+" "+o.args))
 	case !o.many && s.has(o.name):
@@ -164,53 +164,53 @@ func (s *settings) add(index int, in Option, at *scheme) error {
 	if err != nil {
 		return fmt.Errorf("option %s: %w", o.name, err)
 	}
-	s.keep(given{o, index, shown, hidden})
+	s.insert(givenOption{o, index, shown, hidden})
 	return nil
 }
 
 // keep inserts g at its place in the canonical text: by the table, then by name, then as written. The last keeps
 // the order of headers of one name, which is the only order that HTTP gives a meaning to (RFC 9110, 5.3), and of the
 // steps of a dialogue.
-func (s *settings) keep(g given) {
+func (s *settings) insert(g givenOption) {
 	s.given = append(s.given, g)
-	slices.SortStableFunc(s.given, func(a, b given) int {
+	slices.SortStableFunc(s.given, func(a, b givenOption) int {
 		if a.option.step && b.option.step {
 			return 0
 		}
-		return cmp.Or(cmp.Compare(a.option.rank(), b.option.rank()), slices.Compare(a.shown, b.shown))
+		return cmp.Or(cmp.Compare(a.option.row(), b.option.row()), slices.Compare(a.shown, b.shown))
 	})
 }
 
 // rank is the option's row in the table. All steps of a dialogue rank alike.
-func (o *option) rank() int {
+func (o *option) row() int {
 	return slices.IndexFunc(options, func(other option) bool { return other.name == o.name || other.step && o.step })
 }
 
 func (s *settings) has(name string) bool {
-	return slices.ContainsFunc(s.given, func(g given) bool { return g.option.name == name })
+	return slices.ContainsFunc(s.given, func(g givenOption) bool { return g.option.name == name })
 }
 
 // wrong blames the option of that name for an error that only all options together show.
-func (s *settings) wrong(name string, err error) error {
-	i := slices.IndexFunc(s.given, func(g given) bool { return g.option.name == name })
+func (s *settings) optionError(name string, err error) error {
+	i := slices.IndexFunc(s.given, func(g givenOption) bool { return g.option.name == name })
 	return &OptionError{Index: s.given[i].index, Err: fmt.Errorf("option %s: %w", name, err)}
 }
 
 // takes lists the options of the scheme.
-func (s *scheme) takes() []string { return slices.Concat(s.options, everyOptions) }
+func (s *scheme) optionNames() []string { return slices.Concat(s.options, commonOptions) }
 
 // allows says what would be right where an option is wrong.
-func (s *scheme) allows() string {
+func (s *scheme) allowedOptions() string {
 	return s.name + " takes " + strings.Join(Options(s.name), ", ")
 }
 
 // takenBy lists the schemes that take the option.
-func takenBy(name string) string {
-	return schemeNames(func(s *scheme) bool { return slices.Contains(s.takes(), name) })
+func schemesTaking(name string) string {
+	return schemeNames(func(s *scheme) bool { return slices.Contains(s.optionNames(), name) })
 }
 
 // word quotes a value unless it reads as one word without quotes.
-func word(v string) string {
+func quoteWord(v string) string {
 	plain := v != "" && v[0] != '"' && utf8.ValidString(v) &&
 		!strings.ContainsFunc(v, func(r rune) bool { return r == ' ' || !strconv.IsPrint(r) })
 	if plain {

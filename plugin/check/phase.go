@@ -17,66 +17,66 @@ var (
 )
 
 func setConnectTimeout(s *settings, v []string) (shown []string, hidden []byte, err error) {
-	return setPhase(&s.dialer.limit, v[0])
+	return setPhase(&s.dialer.connectTimeout, v[0])
 }
 
 func setTLSTimeout(s *settings, v []string) (shown []string, hidden []byte, err error) {
-	return setPhase(&s.tls.limit, v[0])
+	return setPhase(&s.tls.handshakeTimeout, v[0])
 }
 
 func setFirstByteTimeout(s *settings, v []string) (shown []string, hidden []byte, err error) {
-	return setPhase(&s.firstByte, v[0])
+	return setPhase(&s.firstByteTimeout, v[0])
 }
 
 // phaseMost is no shorter than any time-out of a probe.
-const phaseMost = 24 * time.Hour
+const maxPhase = 24 * time.Hour
 
 func setPhase(to *time.Duration, text string) (shown []string, hidden []byte, err error) {
 	d, err := time.ParseDuration(text)
 	if seconds, failed := strconv.ParseUint(text, 10, 32); failed == nil {
 		d, err = time.Duration(seconds)*time.Second, nil
 	}
-	if err != nil || d < time.Millisecond || d > phaseMost {
-		return nil, nil, fmt.Errorf("%s is no duration from 1ms to %s: write one such as 500ms", quote(text), phaseMost)
+	if err != nil || d < time.Millisecond || d > maxPhase {
+		return nil, nil, fmt.Errorf("%s is no duration from 1ms to %s: write one such as 500ms", quote(text), maxPhase)
 	}
 	*to = d
 	return []string{d.String()}, nil, nil
 }
 
 // phased reports whether a part of the probe has a bound of its own.
-func (s *settings) phased() bool {
-	return slices.ContainsFunc([]time.Duration{s.dialer.limit, s.tls.limit, s.firstByte}, func(d time.Duration) bool { return d > 0 })
+func (s *settings) hasPhaseTimeout() bool {
+	return slices.ContainsFunc([]time.Duration{s.dialer.connectTimeout, s.tls.handshakeTimeout, s.firstByteTimeout}, func(d time.Duration) bool { return d > 0 })
 }
 
 // hasten bounds how long the peer of a connection may take to say something, unless limit is 0.
-func hasten(conn net.Conn, limit time.Duration) net.Conn {
+func limitFirstByte(conn net.Conn, limit time.Duration) net.Conn {
 	if limit == 0 {
 		return conn
 	}
-	return &hastened{Conn: conn, limit: limit}
+	return &firstByteConn{Conn: conn, limit: limit}
 }
 
 // A hastened is a connection whose peer has to begin in time, from when it is listened to: with the first byte, or with what
 // its owner takes for the beginning, where a protocol has the peer say something of its own first.
-type hastened struct {
+type firstByteConn struct {
 	net.Conn
-	limit time.Duration
-	owned bool // the owner says when the answer has begun
-	armed bool
-	over  bool
+	limit  time.Duration
+	manual bool // the owner says when the answer has begun
+	armed  bool
+	over   bool
 }
 
 // hastenedBy is a connection that hasten bounds, for its owner to say when the answer has begun; nil if it is not bounded.
-func hastenedBy(conn io.ReadWriter) *hastened {
-	h, _ := conn.(*hastened)
+func manualFirstByte(conn io.ReadWriter) *firstByteConn {
+	h, _ := conn.(*firstByteConn)
 	if h != nil {
-		h.owned = true
+		h.manual = true
 	}
 	return h
 }
 
 // begun ends the bound.
-func (h *hastened) begun() {
+func (h *firstByteConn) answerBegan() {
 	if h != nil && !h.over {
 		h.over = true
 		_ = h.SetReadDeadline(time.Time{})
@@ -84,15 +84,15 @@ func (h *hastened) begun() {
 }
 
 // Read is that of a [net.Conn].
-func (h *hastened) Read(p []byte) (n int, err error) {
+func (h *firstByteConn) Read(p []byte) (n int, err error) {
 	if !h.armed {
 		h.armed = true
 		if err := h.SetReadDeadline(time.Now().Add(h.limit)); err != nil {
 			return 0, err
 		}
 	}
-	if n, err = h.Conn.Read(p); n > 0 && !h.owned {
-		h.begun()
+	if n, err = h.Conn.Read(p); n > 0 && !h.manual {
+		h.answerBegan()
 	}
 	return n, err
 }

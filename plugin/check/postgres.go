@@ -13,15 +13,15 @@ import (
 const databaseUser = "multivalue"
 
 // newPostgres builds the check that begins a session and leaves when the server asks who it is (B50).
-func newPostgres(s *spec) (probe, error) {
+func newPostgres(s *spec) (prober, error) {
 	if err := s.refusePath(); err != nil {
 		return nil, err
 	}
-	config, err := s.upgrade()
+	config, err := s.upgradeConfig()
 	if err != nil {
 		return nil, err
 	}
-	return s.converse(nil, postgresCheck{config}.ask), nil
+	return s.overSession(nil, postgresCheck{config}.ask), nil
 }
 
 type postgresCheck struct {
@@ -30,16 +30,16 @@ type postgresCheck struct {
 
 var (
 	// postgresTLS is the SSLRequest of the protocol's manual, "Message Formats".
-	postgresTLS = []byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}
+	postgresSSLRequest = []byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}
 
 	// postgresBye is a Terminate.
-	postgresBye = []byte{'X', 0, 0, 0, 4}
+	postgresTerminate = []byte{'X', 0, 0, 0, 4}
 
 	// postgresHello is a StartupMessage of protocol 3.0. The database is one that every cluster begins with.
-	postgresHello = startup("user", databaseUser, "database", "postgres", "application_name", userAgent)
+	postgresStartup = startupMessage("user", databaseUser, "database", "postgres", "application_name", userAgent)
 )
 
-func startup(parameters ...string) []byte {
+func startupMessage(parameters ...string) []byte {
 	m := []byte{0, 0, 0, 0, 0, 3, 0, 0}
 	for _, p := range parameters {
 		m = append(append(m, p...), 0)
@@ -51,11 +51,11 @@ func startup(parameters ...string) []byte {
 
 func (p postgresCheck) ask(ctx context.Context, x *session) error {
 	if p.tls != nil {
-		if err := p.startTLS(ctx, x); err != nil {
+		if err := p.requestTLS(ctx, x); err != nil {
 			return err
 		}
 	}
-	if err := x.send(postgresHello); err != nil {
+	if err := x.send(postgresStartup); err != nil {
 		return err
 	}
 	for {
@@ -63,9 +63,9 @@ func (p postgresCheck) ask(ctx context.Context, x *session) error {
 		if err != nil {
 			return err
 		}
-		if over, err := p.judge(kind, body); over {
+		if over, err := p.judgeMessage(kind, body); over {
 			if kind == 'Z' {
-				_ = x.send(postgresBye) // a session is open: the log would tell of one that broke off
+				_ = x.send(postgresTerminate) // a session is open: the log would tell of one that broke off
 			}
 			return err
 		}
@@ -73,8 +73,8 @@ func (p postgresCheck) ask(ctx context.Context, x *session) error {
 }
 
 // startTLS asks for TLS, which the server answers with one byte.
-func (p postgresCheck) startTLS(ctx context.Context, x *session) error {
-	if err := x.send(postgresTLS); err != nil {
+func (p postgresCheck) requestTLS(ctx context.Context, x *session) error {
+	if err := x.send(postgresSSLRequest); err != nil {
 		return err
 	}
 	var answer [1]byte
@@ -83,15 +83,15 @@ func (p postgresCheck) startTLS(ctx context.Context, x *session) error {
 	}
 	switch answer[0] {
 	case 'S':
-		return x.secure(ctx, p.tls)
+		return x.startTLS(ctx, p.tls)
 	case 'N':
 		return errors.New("server offers no tls")
 	}
-	return malformed(append(answer[:], x.ahead()...))
+	return malformed(append(answer[:], x.buffered()...))
 }
 
 // ahead is what has come already behind what was read, to show it.
-func (x *session) ahead() []byte {
+func (x *session) buffered() []byte {
 	more, _ := x.in.Peek(min(x.in.Buffered(), quoteLimit))
 	return more
 }
@@ -104,7 +104,7 @@ func postgresMessage(x *session) (kind byte, body []byte, err error) {
 	}
 	size := binary.BigEndian.Uint32(head[1:])
 	if size < 4 || size > responseLimit || !strings.ContainsRune("REZSKNv", rune(head[0])) {
-		return 0, nil, malformed(append(head[:], x.ahead()...))
+		return 0, nil, malformed(append(head[:], x.buffered()...))
 	}
 	body = make([]byte, size-4)
 	return head[0], body, x.fill(body)
@@ -112,7 +112,7 @@ func postgresMessage(x *session) (kind byte, body []byte, err error) {
 
 // judge takes one message of the server's. To be asked who we are is what was hoped for. A server that lets everybody
 // in goes on, and may yet have no room for us, so its last word is waited for.
-func (p postgresCheck) judge(kind byte, body []byte) (over bool, result error) {
+func (p postgresCheck) judgeMessage(kind byte, body []byte) (over bool, result error) {
 	switch {
 	case kind == 'E':
 		return true, postgresFailure(body)

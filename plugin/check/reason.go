@@ -51,7 +51,7 @@ func quote(text string) string {
 }
 
 // couldNotAsk are the errors of connecting that are about us and not about the peer (B49).
-var couldNotAsk = []syscall.Errno{
+var localErrors = []syscall.Errno{
 	syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
 	syscall.EADDRNOTAVAIL, syscall.EAGAIN, // no local port is free
 	syscall.EPERM, syscall.EACCES, // a filter of this host; see remote for the second
@@ -78,7 +78,7 @@ var causes = []struct {
 }
 
 // words says in short what ended a conversation.
-func words(err error) string {
+func describe(err error) string {
 	var timer interface{ Timeout() bool }
 	if errors.As(err, &timer) && timer.Timeout() {
 		return "timed out"
@@ -100,12 +100,12 @@ func words(err error) string {
 	if errors.As(err, &line) {
 		return "malformed trailer" // whose text the error repeats, and that may be our secret
 	}
-	return otherWords(err)
+	return describeOther(err)
 }
 
 // otherWords is for errors that have no words of ours. The text of a net.OpError begins with the addresses, so only
 // its cause is used, without the call that met it; what the peer objected to in TLS is such a cause.
-func otherWords(err error) string {
+func describeOther(err error) string {
 	var op *net.OpError
 	if errors.As(err, &op) {
 		err = op.Err
@@ -125,16 +125,16 @@ func otherWords(err error) string {
 // (RFC 4443, 3.1), which the kernel hands on as the error that a prohibition of this host has. Nothing tells the two
 // apart, so over IPv6 it counts against the peer, or one that is dead would stay up behind its firewall. Nothing that
 // comes over IPv4 is handed on so.
-func remote(peer netip.Addr, err error) bool {
+func mayBeRemote(peer netip.Addr, err error) bool {
 	return !peer.Unmap().Is4() && errors.Is(err, syscall.EACCES)
 }
 
 // ourFailure is an error that abstains if err is about us and not about the peer, else nil.
-func ourFailure(peer netip.Addr, err error) error {
-	if remote(peer, err) {
+func localFailure(peer netip.Addr, err error) error {
+	if mayBeRemote(peer, err) {
 		return nil
 	}
-	for _, errno := range couldNotAsk {
+	for _, errno := range localErrors {
 		if errors.Is(err, errno) {
 			return fmt.Errorf("%w: %s", ErrAbstain, errno.Error())
 		}
@@ -143,21 +143,21 @@ func ourFailure(peer netip.Addr, err error) error {
 }
 
 // unsent is for a packet that goes out without a connection.
-func unsent(peer netip.Addr, err error) error {
-	if ours := ourFailure(peer, err); ours != nil {
+func datagramFailure(peer netip.Addr, err error) error {
+	if ours := localFailure(peer, err); ours != nil {
 		return ours
 	}
 	return requestFailure(err)
 }
 
 func connectFailure(peer netip.Addr, err error) error {
-	if ours := ourFailure(peer, err); ours != nil {
+	if ours := localFailure(peer, err); ours != nil {
 		return ours
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return errors.New("connection refused")
 	}
-	return errors.New("connect: " + words(err))
+	return errors.New("connect: " + describe(err))
 }
 
 func tlsFailure(err error, name string) error {
@@ -168,21 +168,21 @@ func tlsFailure(err error, name string) error {
 	case errors.As(err, &record):
 		fault = "peer does not speak tls"
 	default:
-		fault = words(err)
+		fault = describe(err)
 	}
 	return errors.New("tls handshake: " + fault)
 }
 
 // validity says which end of its time a certificate is beyond.
-func validity(cert, peers *x509.Certificate) string {
+func validityFault(cert, peers *x509.Certificate) string {
 	if time.Now().Before(cert.NotBefore) {
-		return whose(cert, peers) + " is not valid before " + cert.NotBefore.UTC().Format(time.DateOnly)
+		return certificateLabel(cert, peers) + " is not valid before " + cert.NotBefore.UTC().Format(time.DateOnly)
 	}
-	return whose(cert, peers) + " expired on " + cert.NotAfter.UTC().Format(time.DateOnly)
+	return certificateLabel(cert, peers) + " expired on " + cert.NotAfter.UTC().Format(time.DateOnly)
 }
 
 // whose calls the peer's own certificate that, and one above it by its subject.
-func whose(cert, peers *x509.Certificate) string {
+func certificateLabel(cert, peers *x509.Certificate) string {
 	if peers == nil || cert.Equal(peers) {
 		return "certificate"
 	}
@@ -190,7 +190,7 @@ func whose(cert, peers *x509.Certificate) string {
 }
 
 // names says whom a certificate is for: the first name, and how many more.
-func names(cert *x509.Certificate) string {
+func certificateNames(cert *x509.Certificate) string {
 	all := slices.Clone(cert.DNSNames) // crypto/tls shares certificates between connections
 	for _, ip := range cert.IPAddresses {
 		all = append(all, ip.String())
@@ -205,7 +205,7 @@ func names(cert *x509.Certificate) string {
 }
 
 func requestFailure(err error) error {
-	return errors.New("request not sent: " + words(err))
+	return errors.New("request not sent: " + describe(err))
 }
 
 // responseFailure is for a peer that has not sent a byte.
@@ -213,7 +213,7 @@ func responseFailure(err error) error {
 	if errors.Is(err, syscall.ECONNRESET) {
 		return errors.New("connection reset while waiting for the response")
 	}
-	return errors.New("no response: " + words(err))
+	return errors.New("no response: " + describe(err))
 }
 
 // malformed shows the first line of what the peer sent instead of what it should have.
@@ -223,5 +223,5 @@ func malformed(start []byte) error {
 }
 
 func bodyFailure(err error) error {
-	return errors.New("reading the body: " + words(err))
+	return errors.New("reading the body: " + describe(err))
 }

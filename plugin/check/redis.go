@@ -19,15 +19,15 @@ func setRole(s *settings, v []string) (shown []string, hidden []byte, err error)
 }
 
 // newRedis builds the check that asks whether a Redis, or what speaks its protocol, would serve (B50).
-func newRedis(s *spec) (probe, error) {
+func newRedis(s *spec) (prober, error) {
 	if err := errors.Join(s.refuseHost(), s.refusePath()); err != nil {
 		return nil, err
 	}
-	return s.converse(nil, redisCheck{s.role}.ask), nil
+	return s.overSession(nil, redisCheck{s.role}.ask), nil
 }
 
 // newRediss is newRedis over TLS.
-func newRediss(s *spec) (probe, error) {
+func newRediss(s *spec) (prober, error) {
 	if err := s.refusePath(); err != nil {
 		return nil, err
 	}
@@ -35,7 +35,7 @@ func newRediss(s *spec) (probe, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.converse(config, redisCheck{s.role}.ask), nil
+	return s.overSession(config, redisCheck{s.role}.ask), nil
 }
 
 type redisCheck struct {

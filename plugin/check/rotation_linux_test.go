@@ -12,16 +12,16 @@ import (
 // has rested, which takes time by the clock of the file system that nothing tells of.
 func TestCredentialRotatedInPlace(t *testing.T) {
 	path, old := filepath.Join(t.TempDir(), "token"), time.Now().Add(-time.Hour)
-	c := &credential{path: path, form: bearer}
+	c := &credential{path: path, format: bearerAuthorization}
 	for i, token := range []string{"first", "other", "third"} {
 		if err := errors.Join(os.WriteFile(path, []byte(token), 0o600), os.Chtimes(path, old, old)); err != nil {
 			t.Fatal(err)
 		}
 		for once := i == 0; ; time.Sleep(10 * time.Millisecond) {
-			if got, err := c.read(); err != nil || got != "Bearer "+token {
+			if got, err := c.value(); err != nil || got != "Bearer "+token {
 				t.Fatalf("%q, %v; want the token %s", got, err, token)
 			}
-			if once || !c.last.Load().young {
+			if once || !c.cached.Load().unsettled {
 				break
 			}
 		}

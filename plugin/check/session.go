@@ -20,15 +20,15 @@ type session struct {
 	conn net.Conn
 	peer netip.AddrPort
 	in   *bufio.Reader
-	src  *source
+	src  *limitedReader
 
-	heard net.Conn // which src reads
+	reading net.Conn // which src reads
 
-	handshake, firstByte time.Duration // may take no longer than this, 0 for no bound of its own
+	handshakeTimeout, firstByteTimeout time.Duration // may take no longer than this, 0 for no bound of its own
 }
 
 // converse makes a probe of what is said over a connection, in TLS from the start if config is not nil.
-func (s *spec) converse(config *tls.Config, say func(context.Context, *session) error) probe {
+func (s *spec) overSession(config *tls.Config, say func(context.Context, *session) error) prober {
 	return func(ctx context.Context, addr netip.AddrPort) error {
 		conn, hangUp, err := s.dialer.dial(ctx, addr)
 		if err != nil {
@@ -37,11 +37,11 @@ func (s *spec) converse(config *tls.Config, say func(context.Context, *session) 
 		defer hangUp()
 		in := readers.Get().(*bufio.Reader)
 		defer readers.Put(in)
-		x := &session{conn: conn, peer: addr, in: in, handshake: s.tls.limit, firstByte: s.firstByte}
+		x := &session{conn: conn, peer: addr, in: in, handshakeTimeout: s.tls.handshakeTimeout, firstByteTimeout: s.firstByteTimeout}
 		defer func() { x.conn.Close() }() // says goodbye in TLS; hangUp follows
 		x.listen()
 		if config != nil {
-			if err := x.secure(ctx, config); err != nil {
+			if err := x.startTLS(ctx, config); err != nil {
 				return err
 			}
 		}
@@ -50,17 +50,17 @@ func (s *spec) converse(config *tls.Config, say func(context.Context, *session) 
 }
 
 func (x *session) listen() {
-	x.heard = hasten(x.conn, x.firstByte)
-	x.src = &source{r: x.heard, left: responseLimit}
+	x.reading = limitFirstByte(x.conn, x.firstByteTimeout)
+	x.src = &limitedReader{r: x.reading, left: responseLimit}
 	x.in.Reset(x.src)
 }
 
 // secure goes on in TLS. Bytes that came before would otherwise count as if they had been protected.
-func (x *session) secure(ctx context.Context, config *tls.Config) error {
+func (x *session) startTLS(ctx context.Context, config *tls.Config) error {
 	if x.in.Buffered() > 0 {
 		return errors.New("tls handshake: the peer spoke in the clear first")
 	}
-	client, err := secure(ctx, x.conn, config, x.handshake)
+	client, err := handshake(ctx, x.conn, config, x.handshakeTimeout)
 	if err != nil {
 		return err
 	}
@@ -99,16 +99,16 @@ func (x *session) failure(err error) error {
 	if x.src.left == responseLimit {
 		return responseFailure(err)
 	}
-	return errors.New("incomplete response: " + words(err))
+	return errors.New("incomplete response: " + describe(err))
 }
 
 // upgradeOptions are those of protocols that begin in the clear and go on in TLS if they are asked to, beside tlsOptions.
 var upgradeOptions = []string{"starttls"}
 
 // upgrade is the TLS to go on in, nil for none. Options about it, and a host, mean nothing without.
-func (s *spec) upgrade() (*tls.Config, error) {
+func (s *spec) upgradeConfig() (*tls.Config, error) {
 	if s.has("starttls") && s.host == "" && s.tls.serverName == "" && !s.tls.insecure {
-		return nil, s.wrong("starttls", fmt.Errorf("nothing says whose certificate is right: name a host, as in "+
+		return nil, s.optionError("starttls", fmt.Errorf("nothing says whose certificate is right: name a host, as in "+
 			"%s://db.example.org:%d, or add server_name NAME or insecure", s.scheme.name, s.port))
 	}
 	if s.has("starttls") {
@@ -116,7 +116,7 @@ func (s *spec) upgrade() (*tls.Config, error) {
 	}
 	for _, o := range s.given {
 		if slices.Contains(tlsOptions, o.option.name) {
-			return nil, s.wrong(o.option.name, errors.New("means nothing without the option starttls"))
+			return nil, s.optionError(o.option.name, errors.New("means nothing without the option starttls"))
 		}
 	}
 	if s.host != "" {

@@ -130,9 +130,9 @@ func FuzzDNS(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, reply []byte) {
-		if answers(reply, d.query) {
+		if isReply(reply, d.query) {
 			truncated(reply)
-			if err := d.judge(reply); err != nil {
+			if err := d.judgeReply(reply); err != nil {
 				decent(t, err.Error())
 			}
 		}
@@ -142,9 +142,9 @@ func FuzzDNS(f *testing.F) {
 		peer := &streamServer{reply: slices.Clone(reply), queryID: reply[0]|reply[1] == 0}
 		x := &session{conn: peer, in: bufio.NewReader(nil)}
 		x.listen()
-		got, want := d.ask(t.Context(), x), errOther
-		if answers(peer.reply, peer.query) {
-			want = d.judge(peer.reply)
+		got, want := d.ask(t.Context(), x), errOtherQuestion
+		if isReply(peer.reply, peer.query) {
+			want = d.judgeReply(peer.reply)
 		}
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("%q: %v, want %v", peer.reply, got, want)
@@ -183,7 +183,7 @@ func (s *streamServer) Read(p []byte) (int, error) {
 func FuzzEcho(f *testing.F) {
 	const token = "multivalue 0123456789abcdef" // the same in all processes of the fuzzer
 	e4 := echo{addr: netip.MustParseAddr("192.0.2.1"), id: 0x1234, seq: 0x5678, token: token}
-	e6 := echo{addr: netip.MustParseAddr("2001:db8::1"), seq: 0x5678, token: token, kernels: true}
+	e6 := echo{addr: netip.MustParseAddr("2001:db8::1"), seq: 0x5678, token: token, kernelID: true}
 	for i, e := range []echo{e4, e6} {
 		request, err := e.request()
 		if err != nil {
@@ -209,7 +209,7 @@ func FuzzEcho(f *testing.F) {
 			t.Errorf("%q is taken for a reply", packet)
 		}
 		at := int(bit) / 8
-		free := at == 2 || at == 3 || e.kernels && (at == 4 || at == 5)
+		free := at == 2 || at == 3 || e.kernelID && (at == 4 || at == 5)
 		if ours && at < len(packet) && !free {
 			other := slices.Clone(packet)
 			other[at] ^= 1 << (bit % 8)

@@ -20,7 +20,7 @@ const (
 // A step is one turn of a dialogue.
 type step struct {
 	what string // for a reason; what is sent is shown nowhere
-	take func(ctx context.Context, d *dialogue) error
+	run  func(ctx context.Context, d *dialogue) error
 }
 
 func setSend(s *settings, v []string) (shown []string, hidden []byte, err error) {

@@ -11,8 +11,8 @@ import (
 // It comes to the same result as [Check.Probe], which its tests hold it to. It has no state: any number of conversations
 // may use it at once.
 type Talk struct {
-	http         *httpCheck // nil for tcp, where nothing is said
-	before, from []byte     // the request, before and from behind the host
+	http                  *httpCheck // nil for tcp, where nothing is said
+	beforeHost, afterHost []byte     // the request, before and from behind the host
 }
 
 // Talk returns the check as a conversation, or nil if it is none that can be held piece by piece: one in TLS, one about
@@ -20,7 +20,7 @@ type Talk struct {
 func (c *Check) Talk() *Talk { return c.talk }
 
 // hostInPlace stands for the host where the request is written beforehand. No host that is asked for looks like it.
-const hostInPlace = "host.invalid"
+const hostPlaceholder = "host.invalid"
 
 func newTalk(h *httpCheck) *Talk {
 	if h == nil {
@@ -31,17 +31,17 @@ func newTalk(h *httpCheck) *Talk {
 	}
 	var written bytes.Buffer
 	request := *h.request
-	request.Host = hostInPlace
+	request.Host = hostPlaceholder
 	if err := request.Write(&written); err != nil {
 		return nil // then Probe says why, each time
 	}
-	mark := []byte("\r\nHost: " + hostInPlace + "\r\n") // the only place: it is the first header
+	mark := []byte("\r\nHost: " + hostPlaceholder + "\r\n") // the only place: it is the first header
 	i := bytes.Index(written.Bytes(), mark)
 	if i < 0 {
 		return nil
 	}
 	i += len("\r\nHost: ")
-	return &Talk{http: h, before: written.Bytes()[:i], from: written.Bytes()[i+len(hostInPlace):]}
+	return &Talk{http: h, beforeHost: written.Bytes()[:i], afterHost: written.Bytes()[i+len(hostPlaceholder):]}
 }
 
 // Request is what to send, nothing if the connection is all that is asked for.
@@ -50,10 +50,10 @@ func (t *Talk) Request(addr netip.AddrPort) []byte {
 		return nil
 	}
 	host := t.http.host(addr)
-	request := make([]byte, 0, len(t.before)+len(host)+len(t.from))
-	request = append(request, t.before...)
+	request := make([]byte, 0, len(t.beforeHost)+len(host)+len(t.afterHost))
+	request = append(request, t.beforeHost...)
 	request = append(request, host...)
-	return append(request, t.from...)
+	return append(request, t.afterHost...)
 }
 
 // Unsent puts a failure to send the request into words.
@@ -65,9 +65,9 @@ func (t *Talk) Hear(received []byte, ended error) (over bool, result error) {
 	if ended == nil && len(received) < responseLimit && bytes.IndexByte(received, '\n') < 0 {
 		return false, nil // nothing can be said of half a line
 	}
-	r := heard{left: received, ended: ended}
-	_, result = t.http.judge(&r)
-	if r.starved && ended == nil {
+	r := receivedReader{left: received, ended: ended}
+	_, result = t.http.judgeResponse(&r)
+	if r.exhausted && ended == nil {
 		return false, nil
 	}
 	return true, result
@@ -83,22 +83,22 @@ func (t *Talk) Holds(received []byte) bool {
 	if t.http == nil {
 		return true
 	}
-	src := &source{r: bytes.NewReader(received), left: responseLimit}
+	src := &limitedReader{r: bytes.NewReader(received), left: responseLimit}
 	response, err := t.http.final(bufio.NewReader(src), src)
 	return err == nil && !response.Close
 }
 
 // heard reads what was received, and then ends for the reason that it is given.
-type heard struct {
-	left    []byte
-	ended   error // nil: there may be more
-	starved bool  // more was asked for than there is
+type receivedReader struct {
+	left      []byte
+	ended     error // nil: there may be more
+	exhausted bool  // more was asked for than there is
 }
 
 // Read is that of an io.Reader.
-func (h *heard) Read(p []byte) (int, error) {
+func (h *receivedReader) Read(p []byte) (int, error) {
 	if len(h.left) == 0 {
-		h.starved = true
+		h.exhausted = true
 		if h.ended == nil {
 			return 0, io.EOF
 		}

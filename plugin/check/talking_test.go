@@ -56,7 +56,7 @@ func FuzzDialogue(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, text, regex string, size uint16) {
 		s := new(settings)
 		for i, o := range []Option{{"expect", []string{text}}, {"send", []string{"secret words"}}, {"expect_regex", []string{regex}}, {"expect", []string{text}}} {
-			if s.add(i, o, &schemes[slices.IndexFunc(schemes, func(s scheme) bool { return s.name == "tcp" })]) != nil {
+			if s.addOption(i, o, &schemes[slices.IndexFunc(schemes, func(s scheme) bool { return s.name == "tcp" })]) != nil {
 				return
 			}
 		}
@@ -65,7 +65,7 @@ func FuzzDialogue(f *testing.F) {
 			&pieces{data, int(size) + 1}} {
 			count := &counter{r: r}
 			d := &dialogue{conn: half{count, io.Discard}, left: responseLimit}
-			err := d.hold(context.Background(), s.steps)
+			err := d.runSteps(context.Background(), s.steps)
 			if count.n > responseLimit {
 				t.Errorf("read %d bytes", count.n)
 			}
@@ -107,7 +107,7 @@ func beginsTLS(t *testing.T, data, text []byte, size int) {
 				rest = nil
 			}
 		}
-		got, err := io.ReadAll(&announced{Conn: quietPeer{Reader: d.conn}, plain: d})
+		got, err := io.ReadAll(&startTLSConn{Conn: quietPeer{Reader: d.conn}, clear: d})
 		if err != nil || !bytes.Equal(got, rest) {
 			t.Errorf("behind %q of %q in pieces of %d: %q, %v, want %q", text, data, size, got, err, rest)
 		}
@@ -176,7 +176,7 @@ func FuzzHTTP2(f *testing.F) {
 			if bytewise {
 				r = iotest.OneByteReader(count)
 			}
-			request, err := h.ask(netip.MustParseAddrPort("192.0.2.1:443"))
+			request, err := h.requestFor(netip.MustParseAddrPort("192.0.2.1:443"))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -10,7 +10,7 @@ import (
 )
 
 // newTCP builds the check that connects, and holds a dialogue if there are steps (B33).
-func newTCP(s *spec) (probe, error) {
+func newTCP(s *spec) (prober, error) {
 	if s.path != "" || s.query != "" {
 		return nil, errors.New("tcp takes no path and no query: write " + s.scheme.example)
 	}
@@ -22,20 +22,20 @@ func newTCP(s *spec) (probe, error) {
 	}
 	for _, name := range tlsOptions {
 		if s.has(name) {
-			return nil, s.wrong(name, errors.New("needs the step starttls beside it"))
+			return nil, s.optionError(name, errors.New("needs the step starttls beside it"))
 		}
 	}
-	if s.firstByte > 0 && len(s.steps) == 0 {
-		return nil, s.wrong("first_byte_timeout", errors.New("needs a step beside it, such as expect TEXT: without one the peer has nothing to say"))
+	if s.firstByteTimeout > 0 && len(s.steps) == 0 {
+		return nil, s.optionError("first_byte_timeout", errors.New("needs a step beside it, such as expect TEXT: without one the peer has nothing to say"))
 	}
 	c := &tcpCheck{spec: s}
 	if len(s.steps) == 0 && !s.reset {
-		s.talk, s.keep = newTalk(nil), c.keeping
+		s.talk, s.probeHolding = newTalk(nil), c.probeHolding
 	}
 	return c.probe, nil
 }
 
-func newStartTLS(s *spec) (probe, error) {
+func newStartTLS(s *spec) (prober, error) {
 	config, err := s.tlsConfig()
 	if err != nil {
 		return nil, err
@@ -59,14 +59,14 @@ func (c *tcpCheck) probe(ctx context.Context, addr netip.AddrPort) error {
 	}
 	defer hangUp()
 	if len(c.spec.steps) > 0 {
-		err = c.hold(ctx, conn)
+		err = c.runDialogue(ctx, conn)
 	}
-	takeLeave(conn, c.spec.reset)
+	endConnection(conn, c.spec.reset)
 	return err
 }
 
 // keeping is probe for a check of the connection alone, which leaves it to be kept.
-func (c *tcpCheck) keeping(ctx context.Context, addr netip.AddrPort, keep func(*net.TCPConn)) error {
+func (c *tcpCheck) probeHolding(ctx context.Context, addr netip.AddrPort, keep func(*net.TCPConn)) error {
 	conn, hangUp, err := c.spec.dialer.dial(ctx, addr)
 	if err != nil {
 		return err
@@ -77,9 +77,9 @@ func (c *tcpCheck) keeping(ctx context.Context, addr netip.AddrPort, keep func(*
 }
 
 // hold holds the dialogue.
-func (c *tcpCheck) hold(ctx context.Context, conn net.Conn) error {
-	d := &dialogue{conn: hasten(conn, c.spec.firstByte), tls: c.tls, limit: c.spec.tls.limit, first: c.spec.firstByte, left: responseLimit}
-	err := d.hold(ctx, c.spec.steps)
+func (c *tcpCheck) runDialogue(ctx context.Context, conn net.Conn) error {
+	d := &dialogue{conn: limitFirstByte(conn, c.spec.firstByteTimeout), tls: c.tls, handshakeTimeout: c.spec.tls.handshakeTimeout, firstByteTimeout: c.spec.firstByteTimeout, left: responseLimit}
+	err := d.runSteps(ctx, c.spec.steps)
 	if d.inTLS != nil && !c.spec.reset {
 		_ = d.inTLS.CloseWrite() // says goodbye in TLS
 	}
@@ -87,7 +87,7 @@ func (c *tcpCheck) hold(ctx context.Context, conn net.Conn) error {
 }
 
 // takeLeave ends our side of a connection whose peer has shown all that was asked, so that no error matters.
-func takeLeave(conn net.Conn, reset bool) {
+func endConnection(conn net.Conn, reset bool) {
 	tcp, ok := conn.(*net.TCPConn)
 	switch {
 	case !ok:

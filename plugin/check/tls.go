@@ -16,14 +16,14 @@ var tlsOptions = []string{"server_name", "insecure", "ca", "cert", "key", "expir
 
 // tlsSettings is what they come to.
 type tlsSettings struct {
-	serverName string
-	insecure   bool
-	ca         *x509.CertPool // nil: the system's
-	cert, key  []byte         // PEM, both or neither
-	expires    time.Duration  // how long the certificate must be good for
-	alpn       []string       // nil: what the scheme speaks
-	limit      time.Duration  // of the handshake; 0 for none of its own
-	unasked    bool           // what a peer speaks that does not negotiate is among alpn
+	serverName       string
+	insecure         bool
+	ca               *x509.CertPool // nil: the system's
+	cert, key        []byte         // PEM, both or neither
+	expires          time.Duration  // how long the certificate must be good for
+	alpn             []string       // nil: what the scheme speaks
+	handshakeTimeout time.Duration  // of the handshake; 0 for none of its own
+	withoutALPN      bool           // what a peer speaks that does not negotiate is among alpn
 }
 
 func setServerName(s *settings, v []string) (shown []string, hidden []byte, err error) {
@@ -67,12 +67,12 @@ func (s *spec) tlsConfig(protocols ...string) (*tls.Config, error) {
 	if name == "" {
 		name = s.host
 	}
-	if name == "" && !s.owner && !s.tls.insecure {
+	if name == "" && !s.askOwner && !s.tls.insecure {
 		return nil, fmt.Errorf("%s without a host cannot tell whose certificate is right: name a host, as in %s://%s, "+
 			"or add server_name NAME or insecure", s.scheme.name, s.scheme.name, s.authority("www.example.org", s.port))
 	}
 	if s.tls.ca != nil && s.tls.insecure {
-		return nil, s.wrong("ca", errors.New("insecure verifies nothing: keep one of the two"))
+		return nil, s.optionError("ca", errors.New("insecure verifies nothing: keep one of the two"))
 	}
 	certs, err := s.clientCertificate()
 	if err != nil {
@@ -88,7 +88,7 @@ func (s *spec) tlsConfig(protocols ...string) (*tls.Config, error) {
 		Certificates:       certs,
 		MinVersion:         tls.VersionTLS12,
 		NextProtos:         protocols,
-		VerifyConnection:   s.tls.judge,
+		VerifyConnection:   s.tls.verifyConnection,
 		// No ClientSessionCache: a resumed session would leave the certificate unseen.
 	}, nil
 }
@@ -99,19 +99,19 @@ func (s *spec) clientCertificate() ([]tls.Certificate, error) {
 	case !hasCert && !hasKey:
 		return nil, nil
 	case !hasKey:
-		return nil, s.wrong("cert", errors.New("needs the option key FILE beside it"))
+		return nil, s.optionError("cert", errors.New("needs the option key FILE beside it"))
 	case !hasCert:
-		return nil, s.wrong("key", errors.New("needs the option cert FILE beside it"))
+		return nil, s.optionError("key", errors.New("needs the option cert FILE beside it"))
 	}
 	pair, err := tls.X509KeyPair(s.tls.cert, s.tls.key)
 	if err != nil {
-		return nil, s.wrong("cert", err)
+		return nil, s.optionError("cert", err)
 	}
 	return []tls.Certificate{pair}, nil
 }
 
 // secure speaks TLS over conn. The handshake may take as long as limit, if that is not 0.
-func secure(ctx context.Context, conn net.Conn, config *tls.Config, limit time.Duration) (*tls.Conn, error) {
+func handshake(ctx context.Context, conn net.Conn, config *tls.Config, limit time.Duration) (*tls.Conn, error) {
 	if limit > 0 {
 		bounded, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
@@ -125,7 +125,7 @@ func secure(ctx context.Context, conn net.Conn, config *tls.Config, limit time.D
 }
 
 // peers is the certificate of the peer itself that could not be verified, nil if that is not known.
-func peers(err error) *x509.Certificate {
+func leafOf(err error) *x509.Certificate {
 	var failed *tls.CertificateVerificationError
 	if errors.As(err, &failed) && len(failed.UnverifiedCertificates) > 0 {
 		return failed.UnverifiedCertificates[0]
@@ -147,9 +147,9 @@ func certificateFault(err error, name string) string {
 	case errors.As(err, &ours):
 		return string(ours)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return validity(invalid.Cert, peers(err))
+		return validityFault(invalid.Cert, leafOf(err))
 	case errors.As(err, &host):
-		return fmt.Sprintf("certificate is for %s, not %s", names(host.Certificate), quote(name))
+		return fmt.Sprintf("certificate is for %s, not %s", certificateNames(host.Certificate), quote(name))
 	case errors.As(err, &unknown):
 		return "certificate signed by an unknown authority"
 	case errors.As(err, &other):

@@ -16,7 +16,7 @@ import (
 )
 
 // newTLS builds the check that shakes hands (B34).
-func newTLS(s *spec) (probe, error) {
+func newTLS(s *spec) (prober, error) {
 	if s.path != "" || s.query != "" {
 		return nil, errors.New("tls takes no path and no query: write " + s.scheme.example)
 	}
@@ -37,7 +37,7 @@ func (s *spec) shakeHands(ctx context.Context, addr netip.AddrPort, config *tls.
 	}
 	defer hangUp()
 	var asked bool
-	client, err := secure(ctx, conn, noting(config, &asked), s.tls.limit)
+	client, err := handshake(ctx, conn, recordRequest(config, &asked), s.tls.handshakeTimeout)
 	if err != nil {
 		return err
 	}
@@ -48,7 +48,7 @@ func (s *spec) shakeHands(ctx context.Context, addr netip.AddrPort, config *tls.
 	if err = client.CloseWrite(); err == nil {
 		_, err = client.Read(make([]byte, 1))
 	}
-	if refused(err, asked) {
+	if rejected(err, asked) {
 		return tlsFailure(err, config.ServerName)
 	}
 	return nil
@@ -56,7 +56,7 @@ func (s *spec) shakeHands(ctx context.Context, addr netip.AddrPort, config *tls.
 
 // noting is the configuration for one handshake, in which asked is set if the peer wants a certificate of its client. Which
 // one it gets is chosen as without that.
-func noting(config *tls.Config, asked *bool) *tls.Config {
+func recordRequest(config *tls.Config, asked *bool) *tls.Config {
 	own := config.Clone()
 	own.GetClientCertificate = func(request *tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		*asked = true
@@ -73,44 +73,44 @@ func noting(config *tls.Config, asked *bool) *tls.Config {
 // refused reports whether that is how a peer ends a connection that it does not want: by an alert. The alert may be lost to
 // a reset, but one from a peer that asked for no certificate is only its way to hang up on us. Who ends the connection in
 // another way, or says something, or nothing at all, has no objection.
-func refused(err error, asked bool) bool {
+func rejected(err error, asked bool) bool {
 	var op *net.OpError
 	alert := errors.As(err, &op) && op.Op == "remote error"
 	return alert || asked && (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE))
 }
 
 // judge has the last word on a handshake: it makes the demands that a check has beyond those of TLS.
-func (s *tlsSettings) judge(state tls.ConnectionState) error {
-	if s.alpn != nil && !s.unasked && state.NegotiatedProtocol == "" {
+func (s *tlsSettings) verifyConnection(state tls.ConnectionState) error {
+	if s.alpn != nil && !s.withoutALPN && state.NegotiatedProtocol == "" {
 		return phrase("peer takes none of the protocols of alpn")
 	}
 	if s.expires > 0 {
-		return s.lasts(state)
+		return s.checkExpiry(state)
 	}
 	return nil
 }
 
 // lasts looks for a certificate that ends too soon: the peer's own, and those above it, of which the chain that lasts
 // longest counts.
-func (s *tlsSettings) lasts(state tls.ConnectionState) error {
-	first, own := longest(state), state.PeerCertificates[0]
+func (s *tlsSettings) checkExpiry(state tls.ConnectionState) error {
+	first, own := firstToExpire(state), state.PeerCertificates[0]
 	if first == nil {
 		first = own
 	}
 	if time.Until(first.NotAfter) < s.expires {
-		return phrase(whose(first, own) + expiry(first.NotAfter, s.expires))
+		return phrase(certificateLabel(first, own) + expiresSoon(first.NotAfter, s.expires))
 	}
 	return nil
 }
 
 // expiry says when a certificate ends that does so too soon.
-func expiry(end time.Time, wanted time.Duration) string {
-	return fmt.Sprintf(" expires on %s, within %s", end.UTC().Format(time.DateOnly), span(wanted))
+func expiresSoon(end time.Time, wanted time.Duration) string {
+	return fmt.Sprintf(" expires on %s, within %s", end.UTC().Format(time.DateOnly), formatDuration(wanted))
 }
 
 // longest is the certificate that ends the verified chain which lasts longest: of each, it is the first to end. It is nil
 // if nothing was verified.
-func longest(state tls.ConnectionState) (last *x509.Certificate) {
+func firstToExpire(state tls.ConnectionState) (last *x509.Certificate) {
 	for _, chain := range state.VerifiedChains {
 		first := slices.MinFunc(chain, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
 		if last == nil || first.NotAfter.After(last.NotAfter) {
@@ -123,23 +123,23 @@ func longest(state tls.ConnectionState) (last *x509.Certificate) {
 const (
 	day = 24 * time.Hour
 	// expiresMost is the longest that a certificate can be asked to last.
-	expiresMost = 3650 * day
+	maxExpires = 3650 * day
 )
 
 func setExpires(s *settings, v []string) (shown []string, hidden []byte, err error) {
-	d, err := parseSpan(v[0])
+	d, err := parseDuration(v[0])
 	if err != nil {
 		return nil, nil, err
 	}
-	if d < time.Second || d > expiresMost {
-		return nil, nil, fmt.Errorf("%s is not between 1s and %s", quote(v[0]), span(expiresMost))
+	if d < time.Second || d > maxExpires {
+		return nil, nil, fmt.Errorf("%s is not between 1s and %s", quote(v[0]), formatDuration(maxExpires))
 	}
 	s.tls.expires = d
-	return []string{span(d)}, nil, nil
+	return []string{formatDuration(d)}, nil, nil
 }
 
 // parseSpan reads a duration that may be in days, such as 14d, or 336h.
-func parseSpan(text string) (time.Duration, error) {
+func parseDuration(text string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		n, err := strconv.ParseUint(days, 10, 16)
 		if err != nil {
@@ -155,7 +155,7 @@ func parseSpan(text string) (time.Duration, error) {
 }
 
 // span is the text of a duration that parseSpan reads: in days, if it is whole ones.
-func span(d time.Duration) string {
+func formatDuration(d time.Duration) string {
 	if d%day == 0 {
 		return strconv.Itoa(int(d/day)) + "d"
 	}

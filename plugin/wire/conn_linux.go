@@ -16,40 +16,40 @@ type stage uint8
 const (
 	connecting stage = iota
 	sending
-	hearing
+	receiving
 	holding
 )
 
 // conn is one connection.
 type conn struct {
-	question Question
-	fd       int
-	number   int32 // tells it from others that had the same descriptor
-	stage    stage
-	watched  bool   // the kernel reports events on it
-	seen     uint32 // what it has reported so far: an end is told once
-	began    time.Time
-	deadline time.Time
-	place    int    // among the timers; -1 for none
-	unsent   []byte // of the request
-	heard    []byte
-	pieces   pieces
-	held     *Held
+	question   Question
+	fd         int
+	serial     int32 // tells it from others that had the same descriptor
+	stage      stage
+	registered bool   // the kernel reports events on it
+	events     uint32 // what it has reported so far: an end is told once
+	began      time.Time
+	deadline   time.Time
+	timerIndex int    // among the timers; -1 for none
+	unsent     []byte // of the request
+	received   []byte
+	pieces     pieces
+	held       *Held
 }
 
 // guard lets a panic in a talk cost no more than the one answer.
-func (l *Loop) guard(c *conn) {
+func (l *Loop) recoverPanic(c *conn) {
 	if r := recover(); r != nil {
 		l.finish(c, fmt.Errorf("%w: %v", ErrPanic, r))
 	}
 }
 
-func newConn(q Question, fd int) *conn { return &conn{question: q, fd: fd, place: -1} }
+func newConn(q Question, fd int) *conn { return &conn{question: q, fd: fd, timerIndex: -1} }
 
 // enter makes a connection, which has a descriptor, one of the loop's.
-func (l *Loop) enter(c *conn) {
+func (l *Loop) addConn(c *conn) {
 	l.opened++
-	c.number = l.opened
+	c.serial = l.opened
 	for len(l.conns) <= c.fd {
 		l.conns = append(l.conns, nil)
 	}
@@ -57,10 +57,10 @@ func (l *Loop) enter(c *conn) {
 }
 
 // open opens a connection.
-func (l *Loop) open(q *Question, now time.Time) {
+func (l *Loop) openConn(q *Question, now time.Time) {
 	c := newConn(*q, -1)
 	c.began, c.deadline = now, now.Add(q.Timeout)
-	defer l.guard(c)
+	defer l.recoverPanic(c)
 	addr, family := sockaddr(q.Addr)
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -68,42 +68,42 @@ func (l *Loop) open(q *Question, now time.Time) {
 		return
 	}
 	c.fd = fd
-	l.enter(c)
-	switch err := connect(fd, addr); err {
+	l.addConn(c)
+	switch err := connectTwice(fd, addr); err {
 	case nil, unix.EISCONN:
 		l.connected(c)
 	case unix.EINPROGRESS, unix.EALREADY, unix.EINTR:
-		l.timers.add(c)
-		l.follow(c)
+		l.timers.arm(c)
+		l.awaitEvents(c)
 	default:
 		l.finish(c, q.Talk.Unconnected(q.Addr, err))
 	}
 }
 
 // follow waits for what the kernel reports. If that cannot be, the conversation ends.
-func (l *Loop) follow(c *conn) {
-	if err := l.watch(c); err != nil {
+func (l *Loop) awaitEvents(c *conn) {
+	if err := l.register(c); err != nil {
 		l.finish(c, c.question.Talk.Unconnected(c.question.Addr, err))
 	}
 }
 
 // connected goes on with a connection that stands.
 func (l *Loop) connected(c *conn) {
-	if toItself(c.fd, c.question.Addr) {
+	if selfConnected(c.fd, c.question.Addr) {
 		l.finish(c, c.question.Talk.Unconnected(c.question.Addr, unix.ECONNREFUSED))
 		return
 	}
 	c.unsent = c.question.Talk.Request(c.question.Addr)
 	if len(c.unsent) == 0 {
-		l.good(c, nil)
+		l.succeed(c, nil)
 		return
 	}
 	c.stage = sending
-	if c.place < 0 {
-		l.timers.add(c)
+	if c.timerIndex < 0 {
+		l.timers.arm(c)
 	}
 	if l.send(c) {
-		l.follow(c)
+		l.awaitEvents(c)
 	}
 }
 
@@ -122,27 +122,27 @@ func (l *Loop) send(c *conn) bool {
 			return false
 		}
 	}
-	c.stage = hearing
+	c.stage = receiving
 	return true
 }
 
 const (
 	// over are the events of a connection that the peer, or its kernel, has ended.
-	over = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
+	endEvents = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
 	// readable are those after which there is something to read, if only the end.
-	readable = unix.EPOLLIN | over
+	readEvents = unix.EPOLLIN | endEvents
 )
 
 // handle takes one event. A connection that was closed while a child of this process still had it, which is so between
 // fork and exec, may go on to report events: they bear its number.
 func (l *Loop) handle(fd int, number int32, events uint32) {
 	c := l.conns[fd]
-	if c == nil || c.number != number {
+	if c == nil || c.serial != number {
 		return
 	}
-	defer l.guard(c)
-	c.seen |= events
-	if c.stage == connecting && !l.settled(c) {
+	defer l.recoverPanic(c)
+	c.events |= events
+	if c.stage == connecting && !l.connectResult(c) {
 		return
 	}
 	if c.stage == sending && !l.send(c) {
@@ -150,23 +150,23 @@ func (l *Loop) handle(fd int, number int32, events uint32) {
 	}
 	switch {
 	case c.stage == holding:
-		l.lose(c)
-	case c.stage == hearing && events&readable != 0: // all there is now, not just what is new
+		l.reportLost(c)
+	case c.stage == receiving && events&readEvents != 0: // all there is now, not just what is new
 		l.receive(c)
 	}
 }
 
 // settled goes on with a connection on which connect has come to a result. It returns false if that ended it.
-func (l *Loop) settled(c *conn) bool {
+func (l *Loop) connectResult(c *conn) bool {
 	if errno, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || errno != 0 {
-		l.finish(c, c.question.Talk.Unconnected(c.question.Addr, cause(err, errno)))
+		l.finish(c, c.question.Talk.Unconnected(c.question.Addr, connectError(err, errno)))
 		return false
 	}
 	l.connected(c)
 	return l.conns[c.fd] == c
 }
 
-func cause(err error, errno int) error {
+func connectError(err error, errno int) error {
 	if err != nil {
 		return err
 	}
@@ -176,51 +176,51 @@ func cause(err error, errno int) error {
 // receive reads all there is.
 func (l *Loop) receive(c *conn) {
 	for {
-		n, err := unix.Read(c.fd, l.room[:])
+		n, err := unix.Read(c.fd, l.buffer[:])
 		switch {
 		case err == unix.EINTR:
 			continue
 		case err == unix.EAGAIN:
 			return
 		case err != nil:
-			l.hear(c, err)
+			l.deliverEnd(c, err)
 			return
 		case n == 0:
-			l.hear(c, io.EOF)
+			l.deliverEnd(c, io.EOF)
 			return
 		}
-		if !l.more(c, l.room[:n]) {
+		if !l.received(c, l.buffer[:n]) {
 			return
 		}
 	}
 }
 
 // more takes what has come, and lets the talk hear it. It returns false if that ended the conversation.
-func (l *Loop) more(c *conn, part []byte) bool {
+func (l *Loop) received(c *conn, part []byte) bool {
 	all := part
-	if len(c.heard) > 0 {
-		c.heard = append(c.heard, part...)
-		all = c.heard
+	if len(c.received) > 0 {
+		c.received = append(c.received, part...)
+		all = c.received
 	}
-	if c.pieces.wait(len(all)) {
+	if c.pieces.tooLittle(len(all)) {
 		l.postpone(c)
 		return true
 	}
-	return l.let(c, all)
+	return l.deliver(c, all)
 }
 
 // let lets the talk hear all that has come. It returns false if that ended the conversation.
-func (l *Loop) let(c *conn, all []byte) bool {
-	l.resume(c, len(all))
+func (l *Loop) deliver(c *conn, all []byte) bool {
+	l.stopPostponing(c, len(all))
 	over, result := c.question.Talk.Hear(all, nil)
 	switch {
 	case !over:
-		if len(c.heard) == 0 {
-			c.heard = append(c.heard, all...)
+		if len(c.received) == 0 {
+			c.received = append(c.received, all...)
 		}
 		return true
 	case result == nil:
-		l.good(c, all)
+		l.succeed(c, all)
 	default:
 		l.finish(c, result)
 	}
@@ -228,54 +228,54 @@ func (l *Loop) let(c *conn, all []byte) bool {
 }
 
 // hear ends the conversation, for no more will come.
-func (l *Loop) hear(c *conn, ended error) {
-	_, result := c.question.Talk.Hear(c.heard, ended)
+func (l *Loop) deliverEnd(c *conn, ended error) {
+	_, result := c.question.Talk.Hear(c.received, ended)
 	l.finish(c, result)
 }
 
 // good gives a good answer, and keeps the connection if that is wanted.
-func (l *Loop) good(c *conn, received []byte) {
+func (l *Loop) succeed(c *conn, received []byte) {
 	if !c.question.Hold || !c.question.Talk.Holds(received) {
 		l.finish(c, nil)
 		return
 	}
-	if l.watch(c) != nil {
+	if l.register(c) != nil {
 		l.finish(c, nil)
 		return
 	}
-	l.timers.remove(c)
+	l.timers.disarm(c)
 	keepAlive(c.fd)
-	c.stage, c.heard, c.unsent = holding, nil, nil
+	c.stage, c.received, c.unsent = holding, nil, nil
 	c.held = &Held{c}
-	l.answer(c, nil)
-	l.lose(c) // its end may have come with the answer, and is not reported again
+	l.addAnswer(c, nil)
+	l.reportLost(c) // its end may have come with the answer, and is not reported again
 }
 
 // lose tells that a held connection has ended, if it has. That the peer sends something is no matter.
-func (l *Loop) lose(c *conn) {
-	if c.seen&over == 0 {
+func (l *Loop) reportLost(c *conn) {
+	if c.events&endEvents == 0 {
 		return
 	}
 	l.answers = append(l.answers, Answer{Tag: c.question.Tag, Held: c.held, Lost: true})
-	l.drop(c)
+	l.closeConn(c)
 }
 
 // part ends a held connection.
-func (l *Loop) part(h *Held) {
+func (l *Loop) releaseHeld(h *Held) {
 	c := h.conn
 	if c.fd < 0 || c.fd >= len(l.conns) || l.conns[c.fd] != c {
 		return // the peer has ended it, or a panic of the loop
 	}
-	if c.seen&unix.EPOLLIN != 0 {
-		_, _ = unix.Read(c.fd, l.room[:]) // what is unread would make the kernel end it with a reset
+	if c.events&unix.EPOLLIN != 0 {
+		_, _ = unix.Read(c.fd, l.buffer[:]) // what is unread would make the kernel end it with a reset
 	}
-	l.drop(c)
+	l.closeConn(c)
 }
 
 // expire ends a conversation that has lasted too long.
 func (l *Loop) expire(c *conn) {
-	defer l.guard(c)
-	if l.postponed(c) {
+	defer l.recoverPanic(c)
+	if l.deliverPostponed(c) {
 		return
 	}
 	switch c.stage {
@@ -284,17 +284,17 @@ func (l *Loop) expire(c *conn) {
 	case sending:
 		l.finish(c, c.question.Talk.Unsent(os.ErrDeadlineExceeded))
 	default:
-		l.hear(c, os.ErrDeadlineExceeded)
+		l.deliverEnd(c, os.ErrDeadlineExceeded)
 	}
 }
 
 // finish closes the connection, and gives the answer.
 func (l *Loop) finish(c *conn, result error) {
-	l.timers.remove(c)
-	l.drop(c)
-	l.answer(c, result)
+	l.timers.disarm(c)
+	l.closeConn(c)
+	l.addAnswer(c, result)
 }
 
-func (l *Loop) answer(c *conn, result error) {
+func (l *Loop) addAnswer(c *conn, result error) {
 	l.answers = append(l.answers, Answer{Tag: c.question.Tag, Err: result, Took: time.Since(c.began), Held: c.held})
 }

@@ -9,7 +9,7 @@ import (
 // Take takes a connection that somebody else has opened, such as one in TLS, to be held by [Loop.Keep]. It has a descriptor of
 // its own: conn stays its owner's to close, who must say nothing more on it.
 func Take(conn *net.TCPConn) (*Held, error) {
-	fd, err := duplicate(conn)
+	fd, err := duplicateFD(conn)
 	if err != nil {
 		return nil, err
 	}
@@ -32,12 +32,12 @@ func (l *Loop) Keep(h *Held, tag any) {
 		return
 	}
 	h.conn.question.Tag = tag
-	l.adopted = append(l.adopted, h.conn)
+	l.toHold = append(l.toHold, h.conn)
 	l.wake()
 }
 
 // duplicate is another descriptor of a connection.
-func duplicate(conn *net.TCPConn) (fd int, err error) {
+func duplicateFD(conn *net.TCPConn) (fd int, err error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return -1, err
@@ -50,11 +50,11 @@ func duplicate(conn *net.TCPConn) (fd int, err error) {
 }
 
 // adopt takes in a connection that was left to be held.
-func (l *Loop) adopt(c *conn) {
-	l.enter(c)
+func (l *Loop) startHolding(c *conn) {
+	l.addConn(c)
 	keepAlive(c.fd)
-	if l.watch(c) != nil {
-		c.seen |= over // what cannot be watched counts as lost
+	if l.register(c) != nil {
+		c.events |= endEvents // what cannot be watched counts as lost
 	}
-	l.lose(c)
+	l.reportLost(c)
 }

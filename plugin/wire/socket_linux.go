@@ -11,19 +11,19 @@ import (
 const (
 	// A held connection is asked for a sign of life when it has been silent for silence, then every retry, and given up
 	// when none has come for patience in all. Most probes come more seldom than that: it is what finds a dead host.
-	silence  = 2 * time.Second
-	retry    = time.Second
-	patience = 5 * time.Second
+	keepAliveIdle     = 2 * time.Second
+	keepAliveInterval = time.Second
+	keepAliveTimeout  = 5 * time.Second
 )
 
 // keepAlive lets the kernel find out that the host at the other end is gone. Where an option is not known, the probes
 // find out later. It is for a connection that stands: before, it would bound the time to connect.
 func keepAlive(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(silence/time.Second))
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(retry/time.Second))
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, int((patience-silence)/retry))
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(patience/time.Millisecond))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepAliveIdle/time.Second))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepAliveInterval/time.Second))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, int((keepAliveTimeout-keepAliveIdle)/keepAliveInterval))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(keepAliveTimeout/time.Millisecond))
 }
 
 // sockaddr is an address as the kernel takes it. A zone is not carried over: addresses from the DNS have none.
@@ -37,7 +37,7 @@ func sockaddr(addr netip.AddrPort) (unix.Sockaddr, int) {
 
 // toItself reports whether a connection to a port of this host, where nobody listens, was given that very port as its
 // own: then it has met itself, which the kernel allows.
-func toItself(fd int, peer netip.AddrPort) bool {
+func selfConnected(fd int, peer netip.AddrPort) bool {
 	own, err := unix.Getsockname(fd)
 	if err != nil || port(own) != int(peer.Port()) {
 		return false
@@ -58,7 +58,7 @@ func port(addr unix.Sockaddr) int {
 
 // connect asks the kernel twice. A peer on this host, or in a container of it, answers while the first call is still under
 // way, which then says no more than that it is; the second call says that it is done, and spares waiting for an event.
-func connect(fd int, addr unix.Sockaddr) error {
+func connectTwice(fd int, addr unix.Sockaddr) error {
 	if err := unix.Connect(fd, addr); err != unix.EINPROGRESS {
 		return err
 	}

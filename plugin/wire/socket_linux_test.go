@@ -34,7 +34,7 @@ func TestToItself(t *testing.T) {
 		if err := unix.Connect(fd, to); err != nil {
 			t.Fatalf("%s to %s: %v", own, dialled, err)
 		}
-		if got := toItself(fd, dialled); got != tt.want {
+		if got := selfConnected(fd, dialled); got != tt.want {
 			t.Errorf("%s to %s: %t", own, dialled, got)
 		}
 	}
@@ -95,8 +95,8 @@ func TestKeepAlive(t *testing.T) {
 // An event of a connection that had the same descriptor before, which comes late while a child of this process still has it, is
 // not one of the connection that has it now.
 func TestEventOfAnother(t *testing.T) {
-	l := &Loop{conns: []*conn{{fd: 0, number: 8, stage: holding}}}
-	l.handle(0, 7, over)
+	l := &Loop{conns: []*conn{{fd: 0, serial: 8, stage: holding}}}
+	l.handle(0, 7, endEvents)
 	if l.conns[0] == nil || len(l.answers) != 0 {
 		t.Error("it was taken for lost")
 	}

@@ -7,12 +7,12 @@ import "container/heap"
 // timers is a heap of connections, the first to expire on top.
 type timers []*conn
 
-func (t *timers) add(c *conn) { heap.Push(t, c) }
+func (t *timers) arm(c *conn) { heap.Push(t, c) }
 
-func (t *timers) remove(c *conn) {
-	if c.place >= 0 {
-		heap.Remove(t, c.place)
-		c.place = -1
+func (t *timers) disarm(c *conn) {
+	if c.timerIndex >= 0 {
+		heap.Remove(t, c.timerIndex)
+		c.timerIndex = -1
 	}
 }
 
@@ -20,13 +20,13 @@ func (t timers) Len() int           { return len(t) }
 func (t timers) Less(i, j int) bool { return t[i].deadline.Before(t[j].deadline) }
 func (t timers) Swap(i, j int) {
 	t[i], t[j] = t[j], t[i]
-	t[i].place, t[j].place = i, j
+	t[i].timerIndex, t[j].timerIndex = i, j
 }
 
 // Push is for container/heap.
 func (t *timers) Push(x any) {
 	c := x.(*conn)
-	c.place = len(*t)
+	c.timerIndex = len(*t)
 	*t = append(*t, c)
 }
 

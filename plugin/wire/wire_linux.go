@@ -17,13 +17,13 @@ const Supported = true
 const (
 	// atOnce is how many events are taken from the kernel together: so many that, after the loop was kept from running,
 	// those who have answered meanwhile are heard before the timers are looked at.
-	atOnce = 4096
+	eventBatch = 4096
 	// receiveSize is the most that is read together.
 	receiveSize = 16 << 10
 	// collapsed is how long the loop rests after a panic: one that comes again and again must not keep a processor busy.
-	collapsed = 100 * time.Millisecond
+	panicPause = 100 * time.Millisecond
 	// grain is how long a timer may be late, so that timers come in batches.
-	grain = 5 * time.Millisecond
+	timerSlack = 5 * time.Millisecond
 )
 
 // past is a deadline that is over.
@@ -31,18 +31,18 @@ var past = time.Now()
 
 // Loop holds the conversations. Its goroutine owns them; others only leave questions for it.
 type Loop struct {
-	tell  func([]Answer)
-	file  *os.File // the epoll descriptor, in the care of the runtime's own poller
-	raw   syscall.RawConn
-	epoll int
-	ended chan struct{}
+	report func([]Answer)
+	file   *os.File // the epoll descriptor, in the care of the runtime's own poller
+	raw    syscall.RawConn
+	epoll  int
+	ended  chan struct{}
 
-	mu      sync.Mutex
-	pending []Question
-	adopted []*conn
-	parting []*Held
-	closing bool
-	parked  bool
+	mu        sync.Mutex
+	pending   []Question
+	toHold    []*conn
+	toRelease []*Held
+	closing   bool
+	waiting   bool
 
 	// The rest is the goroutine's.
 	conns   []*conn // by descriptor
@@ -50,9 +50,9 @@ type Loop struct {
 	timers  timers
 	answers []Answer
 	opening []Question // taken, and not opened yet
-	joining []*conn    // taken, and not among conns yet
-	events  [atOnce]unix.EpollEvent
-	room    [receiveSize]byte
+	holding []*conn    // taken, and not among conns yet
+	events  [eventBatch]unix.EpollEvent
+	buffer  [receiveSize]byte
 	spare   []Question
 }
 
@@ -70,7 +70,7 @@ func Start(tell func([]Answer)) (*Loop, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
-	l := &Loop{tell: tell, epoll: fd, file: os.NewFile(uintptr(fd), "epoll"), ended: make(chan struct{})}
+	l := &Loop{report: tell, epoll: fd, file: os.NewFile(uintptr(fd), "epoll"), ended: make(chan struct{})}
 	if l.raw, err = l.file.SyscallConn(); err == nil {
 		err = l.file.SetReadDeadline(time.Time{}) // fails if the runtime cannot poll it
 	}
@@ -78,7 +78,7 @@ func Start(tell func([]Answer)) (*Loop, error) {
 		l.file.Close()
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
-	go l.run()
+	go l.serve()
 	return l, nil
 }
 
@@ -94,7 +94,7 @@ func (l *Loop) Ask(questions []Question) {
 func (l *Loop) Release(h *Held) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.parting = append(l.parting, h)
+	l.toRelease = append(l.toRelease, h)
 	l.wake()
 }
 
@@ -108,7 +108,7 @@ func (l *Loop) Close() []Answer {
 	<-l.ended
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.refuse(l.pending, ErrClosing) // asked after the goroutine last looked
+	l.failQuestions(l.pending, ErrClosing) // asked after the goroutine last looked
 	rest := l.answers
 	l.pending, l.answers = nil, nil
 	return rest
@@ -116,27 +116,27 @@ func (l *Loop) Close() []Answer {
 
 // wake ends the goroutine's rest. It needs mu held.
 func (l *Loop) wake() {
-	if l.parked {
-		l.parked = false
+	if l.waiting {
+		l.waiting = false
 		_ = l.file.SetReadDeadline(past)
 	}
 }
 
 // run is the goroutine.
-func (l *Loop) run() {
+func (l *Loop) serve() {
 	defer close(l.ended)
 	defer l.file.Close()
-	for !l.rounds() {
-		time.Sleep(collapsed)
+	for !l.runTurns() {
+		time.Sleep(panicPause)
 	}
 }
 
 // rounds goes round until the loop is closed. A panic ends that sooner, and every conversation with it, and must not end the
 // program.
-func (l *Loop) rounds() (closed bool) {
+func (l *Loop) runTurns() (closed bool) {
 	defer func() {
 		if r := recover(); r != nil {
-			l.collapse(fmt.Errorf("%w: %v", ErrPanic, r))
+			l.failAll(fmt.Errorf("%w: %v", ErrPanic, r))
 		}
 	}()
 	for !l.turn() {
@@ -146,16 +146,16 @@ func (l *Loop) rounds() (closed bool) {
 
 // turn goes round once: what has happened, what is new, what has lasted too long. It returns true when the loop is closed.
 func (l *Loop) turn() (closed bool) {
-	n := l.rest()
+	n := l.waitEvents()
 	for i := range n {
 		l.handle(int(l.events[i].Fd), l.events[i].Pad, l.events[i].Events)
 	}
-	parting, closing := l.collect()
-	for ; len(l.joining) > 0; l.joining = l.joining[1:] {
-		l.adopt(l.joining[0])
+	parting, closing := l.takeQueued()
+	for ; len(l.holding) > 0; l.holding = l.holding[1:] {
+		l.startHolding(l.holding[0])
 	}
 	for _, h := range parting {
-		l.part(h)
+		l.releaseHeld(h)
 	}
 	if closing {
 		l.abort(ErrClosing)
@@ -165,50 +165,50 @@ func (l *Loop) turn() (closed bool) {
 	for len(l.opening) > 0 {
 		q := &l.opening[0]
 		l.opening = l.opening[1:]
-		l.open(q, now)
+		l.openConn(q, now)
 	}
 	for len(l.timers) > 0 && !l.timers[0].deadline.After(now) {
 		l.expire(l.timers[0])
 	}
 	if told := l.answers; len(told) > 0 {
 		l.answers = nil
-		l.tell(told)
+		l.report(told)
 	}
 	return false
 }
 
 // collect takes what others have left.
-func (l *Loop) collect() (parting []*Held, closing bool) {
+func (l *Loop) takeQueued() (parting []*Held, closing bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.opening, l.joining, parting = l.pending, l.adopted, l.parting
+	l.opening, l.holding, parting = l.pending, l.toHold, l.toRelease
 	clear(l.spare)
-	l.pending, l.adopted, l.parting = l.spare[:0], nil, nil
+	l.pending, l.toHold, l.toRelease = l.spare[:0], nil, nil
 	l.spare = l.opening
 	return parting, l.closing
 }
 
 // rest waits until something happens, and returns how many events there are.
-func (l *Loop) rest() (n int) {
+func (l *Loop) waitEvents() (n int) {
 	l.mu.Lock()
-	if len(l.pending)+len(l.adopted)+len(l.parting)+len(l.answers) > 0 || l.closing {
+	if len(l.pending)+len(l.toHold)+len(l.toRelease)+len(l.answers) > 0 || l.closing {
 		l.mu.Unlock()
 		n, _ = unix.EpollWait(l.epoll, l.events[:], 0)
 		return max(n, 0)
 	}
 	var until time.Time
 	if len(l.timers) > 0 {
-		until = l.timers[0].deadline.Add(grain)
+		until = l.timers[0].deadline.Add(timerSlack)
 	}
 	_ = l.file.SetReadDeadline(until)
-	l.parked = true
+	l.waiting = true
 	l.mu.Unlock()
 	err := l.raw.Read(func(fd uintptr) bool {
 		n, _ = unix.EpollWait(int(fd), l.events[:], 0)
 		return n > 0
 	})
 	l.mu.Lock()
-	l.parked = false
+	l.waiting = false
 	l.mu.Unlock()
 	if err != nil { // the deadline; what has come by now has come in time
 		n, _ = unix.EpollWait(l.epoll, l.events[:], 0)
@@ -225,37 +225,37 @@ func (l *Loop) abort(why error) {
 		if c.stage != holding {
 			l.answers = append(l.answers, Answer{Tag: c.question.Tag, Err: why})
 		}
-		l.drop(c)
+		l.closeConn(c)
 	}
-	l.refuse(l.opening, why)
+	l.failQuestions(l.opening, why)
 	l.opening = nil
 }
 
 // collapse ends everything, for the loop to go on with nothing. What was held counts as lost.
-func (l *Loop) collapse(why error) {
+func (l *Loop) failAll(why error) {
 	for _, c := range l.conns {
 		if c != nil && c.held != nil {
 			l.answers = append(l.answers, Answer{Tag: c.question.Tag, Held: c.held, Lost: true})
 		}
 	}
-	for _, c := range l.joining {
+	for _, c := range l.holding {
 		if !slices.Contains(l.conns, c) {
 			l.answers = append(l.answers, Answer{Tag: c.question.Tag, Held: c.held, Lost: true})
 			unix.Close(c.fd)
 		}
 	}
 	l.abort(why)
-	l.joining, l.timers = nil, nil
+	l.holding, l.timers = nil, nil
 }
 
-func (l *Loop) refuse(questions []Question, why error) {
+func (l *Loop) failQuestions(questions []Question, why error) {
 	for i := range questions {
 		l.answers = append(l.answers, Answer{Tag: questions[i].Tag, Err: why})
 	}
 }
 
 // drop closes the descriptor, which also takes it out of the epoll set.
-func (l *Loop) drop(c *conn) {
+func (l *Loop) closeConn(c *conn) {
 	if c.fd < 0 {
 		return
 	}
@@ -264,14 +264,14 @@ func (l *Loop) drop(c *conn) {
 }
 
 // watch asks for the events of a connection, once for all: each is told when it comes, and not again.
-func (l *Loop) watch(c *conn) error {
-	if c.watched {
+func (l *Loop) register(c *conn) error {
+	if c.registered {
 		return nil
 	}
-	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(c.fd), Pad: c.number}
+	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(c.fd), Pad: c.serial}
 	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, c.fd, &event); err != nil {
 		return err
 	}
-	c.watched = true
+	c.registered = true
 	return nil
 }
