@@ -26,22 +26,29 @@ var ErrAbstain = errors.New("could not ask")
 // A Check is one question and the answers to it that count as healthy. It is immutable, and valid because only
 // [New] makes one; any number of goroutines may use it at once.
 type Check struct {
-	text         string
-	secret       uint64
-	port         uint16
-	prober       prober
-	probeHolding holdingProbe // nil if there is nothing to keep, or a talk does it
-	talk         *Talk
-	hold         bool
-	invert       bool
-	ownerSpec    *spec // nil unless a record's owner is to be asked for
+	text      string
+	secret    uint64
+	port      uint16
+	prober    prober
+	holder    holdingProber // nil if there is nothing to keep, or a talk does it
+	talk      *Talk
+	hold      bool
+	invert    bool
+	ownerSpec *spec // nil unless a record's owner is to be asked for
 
 	portNamed bool
 }
 
 // A probe asks the address once and returns before ctx has been over for long. It need not tell a cancelled ctx
 // from a failure: [Check.Probe] does that for all of them.
-type prober func(ctx context.Context, addr netip.AddrPort) error
+type prober interface {
+	probe(ctx context.Context, addr netip.AddrPort) error
+}
+
+// A proberFunc is a function that is a prober.
+type proberFunc func(ctx context.Context, addr netip.AddrPort) error
+
+func (f proberFunc) probe(ctx context.Context, addr netip.AddrPort) error { return f(ctx, addr) }
 
 // A scheme is one way to ask. The builder gets a spec whose URL is well formed and whose options are all allowed;
 // it judges what only its protocol can judge, may complete the spec, and returns the probe.
@@ -82,9 +89,9 @@ type spec struct {
 	path   string // as it is written on the wire
 	query  string // without the question mark
 
-	portNamed    bool // the URL has it, or there are none
-	talk         *Talk
-	probeHolding holdingProbe
+	portNamed bool // the URL has it, or there are none
+	talk      *Talk
+	holder    holdingProber
 	settings
 }
 
@@ -108,7 +115,7 @@ func New(rawURL string, options ...Option) (*Check, error) {
 	if err := s.checkOwner(); err != nil {
 		return nil, err
 	}
-	probe, err := s.scheme.build(s)
+	prober, err := s.scheme.build(s)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +127,7 @@ func New(rawURL string, options ...Option) (*Check, error) {
 	}
 	c := &Check{
 		text: s.canonicalText(), secret: s.hiddenHash(), port: s.port, portNamed: s.portNamed,
-		prober: probe, talk: s.talk, probeHolding: s.probeHolding, hold: s.hold, invert: s.invert,
+		prober: prober, talk: s.talk, holder: s.holder, hold: s.hold, invert: s.invert,
 	}
 	if s.askOwner {
 		c.ownerSpec = s
@@ -156,7 +163,7 @@ func (c *Check) PortNamed() bool { return c.portNamed }
 // waited for until ctx is cancelled. A deadline that passes is a failure. When Probe returns, the connection is
 // closed and no goroutine is left.
 func (c *Check) Probe(ctx context.Context, addr netip.AddrPort) error {
-	return c.result(ctx, c.prober(ctx, addr))
+	return c.result(ctx, c.prober.probe(ctx, addr))
 }
 
 // result is what a probe comes to that ended so.

@@ -78,11 +78,11 @@ func newDNS(s *spec) (prober, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.overStream = s.overSession(nil, d.ask)
+	d.overStream = s.overSession(nil, d)
 	if d.tcp {
 		return d.overStream, nil
 	}
-	return d.probe, nil
+	return d, nil
 }
 
 // newDOT builds newDNS over TLS (RFC 7858).
@@ -95,7 +95,7 @@ func newDOT(s *spec) (prober, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.overSession(config, d.ask), nil
+	return s.overSession(config, d), nil
 }
 
 func buildDNS(s *spec) (*dnsCheck, error) {
@@ -188,7 +188,7 @@ func (d *dnsCheck) probe(ctx context.Context, addr netip.AddrPort) error {
 		case !isReply(buf[:n], query):
 			continue // late, or somebody's guess: what we wait for may yet come
 		case truncated(buf[:n]):
-			return d.overStream(ctx, addr)
+			return d.overStream.probe(ctx, addr)
 		}
 		return d.judgeReply(buf[:n])
 	}

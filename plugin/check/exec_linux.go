@@ -37,7 +37,7 @@ type runner struct {
 }
 
 func newRunner(command []string) prober {
-	return runner{command, make(chan struct{}, runLimit)}.probe
+	return runner{command, make(chan struct{}, runLimit)}
 }
 
 var errBusy = fmt.Errorf("%w: %d programs of this check run already", ErrAbstain, runLimit)

@@ -12,5 +12,5 @@ import (
 func runnable(string) error { return errors.New("exec works on Linux only") }
 
 func newRunner([]string) prober {
-	return func(context.Context, netip.AddrPort) error { return ErrAbstain }
+	return proberFunc(func(context.Context, netip.AddrPort) error { return ErrAbstain })
 }

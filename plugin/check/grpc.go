@@ -32,7 +32,7 @@ func newGRPC(s *spec) (prober, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.overSession(nil, g.ask), nil
+	return s.overSession(nil, g), nil
 }
 
 func newGRPCS(s *spec) (prober, error) {
@@ -44,7 +44,7 @@ func newGRPCS(s *spec) (prober, error) {
 	if config, err = s.tlsConfig("h2"); err != nil {
 		return nil, err
 	}
-	return s.overSession(config, g.ask), nil
+	return s.overSession(config, g), nil
 }
 
 func buildGRPC(s *spec, scheme string) (*grpcCheck, error) {

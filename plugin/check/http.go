@@ -47,13 +47,13 @@ func newHTTP(s *spec) (prober, error) {
 	}
 	s.talk = newTalk(h)
 	h.allowHold(s)
-	return h.probe, nil
+	return h, nil
 }
 
 // keeps lets the check hold, if it is about the head alone.
 func (h *httpCheck) allowHold(s *spec) {
 	if s.hold && !h.wantsBody() {
-		s.probeHolding = h.probeHolding
+		s.holder = h
 	}
 }
 
@@ -69,7 +69,7 @@ func newHTTPS(s *spec) (prober, error) {
 		return nil, err
 	}
 	h.allowHold(s)
-	return h.probe, nil
+	return h, nil
 }
 
 func buildHTTP(s *spec) (*httpCheck, error) {

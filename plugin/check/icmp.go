@@ -26,7 +26,7 @@ func newICMP(s *spec) (prober, error) {
 		return nil, err
 	}
 	s.portNamed = true
-	return icmpCheck{&s.dialer}.probe, nil
+	return icmpCheck{&s.dialer}, nil
 }
 
 type icmpCheck struct{ dialer *dialer }

@@ -9,7 +9,9 @@ import (
 
 // A keeping is a probe that lets a connection be kept after a good answer. It calls keep with that, and says nothing more on
 // it, not even goodbye in TLS, which the peer would take for the end.
-type holdingProbe func(ctx context.Context, addr netip.AddrPort, keep func(*net.TCPConn)) error
+type holdingProber interface {
+	probeHolding(ctx context.Context, addr netip.AddrPort, keep func(*net.TCPConn)) error
+}
 
 // unheld are options of a check that cannot hold: after those about a body or a dialogue nobody knows what is still to come on
 // the connection, and the others are no question to one server alone, or mean that it fails.
@@ -30,10 +32,10 @@ func (c *Check) Hold() bool { return c.hold }
 // a check that holds and that has no [Talk], whose loop does the same. The connection is closed when ProbeKeeping returns;
 // keep takes a descriptor of its own.
 func (c *Check) ProbeKeeping(ctx context.Context, addr netip.AddrPort, keep func(*net.TCPConn)) error {
-	if c.probeHolding == nil {
+	if c.holder == nil {
 		return c.Probe(ctx, addr)
 	}
-	return c.result(ctx, c.probeHolding(ctx, addr, keep))
+	return c.result(ctx, c.holder.probeHolding(ctx, addr, keep))
 }
 
 // holds says whether the check can hold as it is.

@@ -23,7 +23,7 @@ func newMySQL(s *spec) (prober, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.overSession(nil, mysqlCheck{config}.ask), nil
+	return s.overSession(nil, mysqlCheck{config}), nil
 }
 
 type mysqlCheck struct {

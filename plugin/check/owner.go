@@ -46,7 +46,7 @@ func (c *Check) For(owner string) *Check {
 			return &asked
 		}
 	}
-	return &Check{text: c.text, prober: func(context.Context, netip.AddrPort) error {
+	return &Check{text: c.text, prober: proberFunc(func(context.Context, netip.AddrPort) error {
 		return fmt.Errorf("%w: %w", ErrAbstain, err)
-	}}
+	})}
 }

@@ -21,7 +21,7 @@ func newPostgres(s *spec) (prober, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.overSession(nil, postgresCheck{config}.ask), nil
+	return s.overSession(nil, postgresCheck{config}), nil
 }
 
 type postgresCheck struct {

@@ -23,7 +23,7 @@ func newRedis(s *spec) (prober, error) {
 	if err := errors.Join(s.refuseHost(), s.refusePath()); err != nil {
 		return nil, err
 	}
-	return s.overSession(nil, redisCheck{s.role}.ask), nil
+	return s.overSession(nil, redisCheck{s.role}), nil
 }
 
 // newRediss is newRedis over TLS.
@@ -35,7 +35,7 @@ func newRediss(s *spec) (prober, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.overSession(config, redisCheck{s.role}.ask), nil
+	return s.overSession(config, redisCheck{s.role}), nil
 }
 
 type redisCheck struct {

@@ -27,9 +27,14 @@ type session struct {
 	handshakeTimeout, firstByteTimeout time.Duration // may take no longer than this, 0 for no bound of its own
 }
 
-// converse makes a probe of what is said over a connection, in TLS from the start if config is not nil.
-func (s *spec) overSession(config *tls.Config, say func(context.Context, *session) error) prober {
-	return func(ctx context.Context, addr netip.AddrPort) error {
+// A protocol is what is said over a session.
+type protocol interface {
+	ask(ctx context.Context, x *session) error
+}
+
+// overSession makes a probe of what is said over a connection, in TLS from the start if config is not nil.
+func (s *spec) overSession(config *tls.Config, p protocol) prober {
+	return proberFunc(func(ctx context.Context, addr netip.AddrPort) error {
 		conn, hangUp, err := s.dialer.dial(ctx, addr)
 		if err != nil {
 			return err
@@ -45,8 +50,8 @@ func (s *spec) overSession(config *tls.Config, say func(context.Context, *sessio
 				return err
 			}
 		}
-		return say(ctx, x)
-	}
+		return p.ask(ctx, x)
+	})
 }
 
 func (x *session) listen() {

@@ -30,9 +30,9 @@ func newTCP(s *spec) (prober, error) {
 	}
 	c := &tcpCheck{spec: s}
 	if len(s.steps) == 0 && !s.reset {
-		s.talk, s.probeHolding = newTalk(nil), c.probeHolding
+		s.talk, s.holder = newTalk(nil), c
 	}
-	return c.probe, nil
+	return c, nil
 }
 
 func newStartTLS(s *spec) (prober, error) {
@@ -41,7 +41,7 @@ func newStartTLS(s *spec) (prober, error) {
 		return nil, err
 	}
 	c := &tcpCheck{spec: s, tls: config}
-	return c.probe, nil
+	return c, nil
 }
 
 // A tcpCheck asks for a connection, and what follows on it.

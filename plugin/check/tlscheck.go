@@ -24,7 +24,7 @@ func newTLS(s *spec) (prober, error) {
 	if err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context, addr netip.AddrPort) error { return s.shakeHands(ctx, addr, config) }, nil
+	return proberFunc(func(ctx context.Context, addr netip.AddrPort) error { return s.shakeHands(ctx, addr, config) }), nil
 }
 
 // shakeHands is content when the peer has taken our side of the handshake, too. In TLS 1.3 that shows only afterwards:
