@@ -1,12 +1,13 @@
 package check
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -72,71 +73,60 @@ func grpcRequest(service string) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(body))), body...)
 }
 
-// grpcStream is the only stream there is.
-const grpcStream = 1
-
-// ask writes all it has to say at once: whatever the settings of the server are, they leave room for that.
+// ask calls the method and judges the answer from the outside in: HTTP status, type of the content, status of the call,
+// health.
 func (g *grpcCheck) ask(ctx context.Context, x *session) error {
-	first := manualFirstByte(x.reading) // the settings, which come at once, do not count
-	if err := x.send(g.request(ctx, x.peer)); err != nil {
+	s := newHTTP2Stream(x.conn, x.in, x.src, manualFirstByte(x.reading))
+	s.quoteDebug = true // the request has no secret
+	if err := s.sendRequest(g.fields(ctx, x.peer), g.message); err != nil {
+		return requestFailure(err)
+	}
+	if err := expectSettings(x); err != nil {
 		return err
 	}
-	if err := opensHTTP2(x); err != nil {
+	response, err := s.response()
+	if err != nil {
 		return err
 	}
-	framer := http2.NewFramer(x.conn, x.in)
-	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-	framer.MaxHeaderListSize = 16 << 10
-	framer.SetMaxReadFrameSize(16 << 10)
-	var answer grpcAnswer
-	for {
-		frame, err := framer.ReadFrame()
-		if err != nil {
-			return answer.broken(x, err)
-		}
-		over, err := answer.take(framer, frame)
-		if err != nil {
-			return err
-		}
-		if answer.began {
-			first.answerBegan()
-		}
-		if over {
-			return answer.judge()
-		}
+	if err := grpcHead(response); err != nil {
+		return err
 	}
+	body, err := io.ReadAll(s)
+	if err != nil {
+		return errors.New("incomplete response: " + describe(err))
+	}
+	if s.trailer == nil {
+		s.trailer = response.Header // a call that failed at once has no body, and its trailers are the headers
+	}
+	if err := grpcStatus(s.trailer); err != nil {
+		return err
+	}
+	serving, ok := servingStatus(body)
+	if !ok {
+		return malformed(body)
+	}
+	return servingFailure(serving)
 }
 
-// request is the preface, our settings, the headers and the message.
-func (g *grpcCheck) request(ctx context.Context, peer netip.AddrPort) []byte {
-	b := bytes.NewBufferString(http2.ClientPreface)
-	framer := http2.NewFramer(b, nil)
-	_ = framer.WriteSettings(http2.Setting{ID: http2.SettingEnablePush}) // a buffer takes all
-	_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: grpcStream, BlockFragment: g.headers(ctx, peer), EndHeaders: true})
-	_ = framer.WriteData(grpcStream, true, g.message)
-	return b.Bytes()
-}
-
-func (g *grpcCheck) headers(ctx context.Context, peer netip.AddrPort) []byte {
-	var b bytes.Buffer
-	encoder := hpack.NewEncoder(&b)
-	write := func(name, value string) { _ = encoder.WriteField(hpack.HeaderField{Name: name, Value: value}) }
-	write(":method", "POST")
-	write(":scheme", g.scheme)
-	write(":path", "/grpc.health.v1.Health/Check")
-	write(":authority", g.spec.hostFor(peer))
-	write("content-type", "application/grpc")
-	write("te", "trailers")
-	write("user-agent", userAgent)
+// fields are the header fields of a call, as "gRPC over HTTP2" in the documentation of gRPC lists them. The server is told
+// how long we wait, so that it can give up in time, too.
+func (g *grpcCheck) fields(ctx context.Context, peer netip.AddrPort) []hpack.HeaderField {
+	fields := make([]hpack.HeaderField, 0, 8)
+	fields = append(fields,
+		hpack.HeaderField{Name: ":method", Value: http.MethodPost}, hpack.HeaderField{Name: ":scheme", Value: g.scheme},
+		hpack.HeaderField{Name: ":path", Value: "/grpc.health.v1.Health/Check"}, hpack.HeaderField{Name: ":authority", Value: g.spec.hostFor(peer)},
+		hpack.HeaderField{Name: "content-type", Value: "application/grpc"}, hpack.HeaderField{Name: "te", Value: "trailers"},
+		hpack.HeaderField{Name: "user-agent", Value: userAgent})
 	if deadline, ok := ctx.Deadline(); ok {
-		write("grpc-timeout", fmt.Sprintf("%dm", max(1, time.Until(deadline).Milliseconds())))
+		left := max(1, time.Until(deadline).Milliseconds())
+		fields = append(fields, hpack.HeaderField{Name: "grpc-timeout", Value: strconv.FormatInt(left, 10) + "m"}) // m is milliseconds
 	}
-	return b.Bytes()
+	return fields
 }
 
-// opensHTTP2 looks at the first frame, which is the settings (RFC 9113, 3.4). Whatever else the peer speaks would make
-// for a frame of an odd size.
-func opensHTTP2(x *session) error {
+// expectSettings peeks at the first frame, which must be SETTINGS (RFC 9113, 3.4). A peer that speaks another protocol
+// is shown by its first line, where the framer would only complain about the size of a frame.
+func expectSettings(x *session) error {
 	const size = 9
 	head, err := x.in.Peek(size)
 	if err != nil {
@@ -151,91 +141,6 @@ func opensHTTP2(x *session) error {
 	return nil
 }
 
-// grpcAnswer is what has come of an answer. The names are those of the headers and trailers.
-type grpcAnswer struct {
-	began               bool
-	status, contentType string
-	code, text          string // grpc-status and grpc-message
-	body                []byte
-}
-
-// broken puts the end of the connection, or what is no HTTP/2, into words.
-func (a *grpcAnswer) broken(x *session, err error) error {
-	switch {
-	case x.src.err == nil:
-		return errors.New("malformed response: " + quote(err.Error()))
-	case !a.began:
-		return responseFailure(x.src.err)
-	}
-	return errors.New("incomplete response: " + describe(x.src.err))
-}
-
-// take takes one frame, and reports whether the answer is complete.
-func (a *grpcAnswer) take(framer *http2.Framer, frame http2.Frame) (over bool, err error) {
-	if frame.Header().StreamID == grpcStream {
-		return a.takeOwn(frame)
-	}
-	switch f := frame.(type) {
-	case *http2.SettingsFrame:
-		if !f.IsAck() {
-			err = framer.WriteSettingsAck()
-		}
-	case *http2.PingFrame:
-		if !f.IsAck() {
-			err = framer.WritePing(true, f.Data)
-		}
-	case *http2.GoAwayFrame:
-		if f.ErrCode != http2.ErrCodeNo || f.LastStreamID < grpcStream {
-			return true, fmt.Errorf("server ends the connection: %s", goAwayWords(f))
-		}
-	}
-	if err != nil {
-		return true, requestFailure(err)
-	}
-	return false, nil
-}
-
-func goAwayWords(f *http2.GoAwayFrame) string {
-	if text := f.DebugData(); len(text) > 0 {
-		return f.ErrCode.String() + " " + quote(string(text))
-	}
-	return f.ErrCode.String()
-}
-
-// takeOwn takes a frame of our stream.
-func (a *grpcAnswer) takeOwn(frame http2.Frame) (over bool, err error) {
-	switch f := frame.(type) {
-	case *http2.MetaHeadersFrame:
-		a.began = true
-		for _, h := range f.Fields {
-			a.header(h.Name, h.Value)
-		}
-		return f.StreamEnded(), nil
-	case *http2.DataFrame:
-		a.body = append(a.body, f.Data()...)
-		return f.StreamEnded(), nil
-	case *http2.RSTStreamFrame:
-		return true, fmt.Errorf("server resets the stream: %s", f.ErrCode)
-	}
-	return false, nil
-}
-
-func (a *grpcAnswer) header(name, value string) {
-	switch name {
-	case ":status":
-		a.status = value
-	case "content-type":
-		a.contentType = value
-	case "grpc-status":
-		a.code = value
-	case "grpc-message":
-		if text, err := url.PathUnescape(value); err == nil {
-			value = text
-		}
-		a.text = value
-	}
-}
-
 // grpcCodes are the status codes of gRPC, by their numbers.
 var grpcCodes = []string{"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
 	"PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL",
@@ -248,43 +153,39 @@ var grpcWords = map[string]string{
 	"DEADLINE_EXCEEDED": "server took too long (DEADLINE_EXCEEDED)",
 }
 
-// judge looks at a complete answer, from the outside in.
-func (a *grpcAnswer) judge() error {
-	code, err := strconv.ParseUint(a.code, 10, 16)
+// grpcHead judges the head of the response, before the body is read: a proxy may have answered in place of the server.
+func grpcHead(response *http.Response) error {
+	kind := response.Header.Get("Content-Type")
 	switch {
-	case a.status != "200":
-		return errors.New("status " + plainStatus(a.status))
-	case !strings.HasPrefix(a.contentType, "application/grpc"):
-		return fmt.Errorf("not grpc, but content of type %s", quote(a.contentType))
+	case response.StatusCode != http.StatusOK:
+		return fmt.Errorf("status %d", response.StatusCode)
+	case !strings.HasPrefix(kind, "application/grpc"):
+		return fmt.Errorf("not grpc: content type %s", quote(kind))
+	}
+	return nil
+}
+
+// grpcStatus judges the status of the call, which is in the trailers.
+func grpcStatus(trailer http.Header) error {
+	code, err := strconv.ParseUint(trailer.Get("Grpc-Status"), 10, 16)
+	switch {
 	case err != nil:
 		return errors.New("response without a grpc status")
-	case code != 0:
-		return a.refused(int(code))
+	case code == 0:
+		return nil
 	}
-	serving, ok := servingStatus(a.body)
-	if !ok {
-		return malformed(a.body)
-	}
-	return servingFailure(serving)
-}
-
-// plainStatus is a status of three digits, or quoted.
-func plainStatus(status string) string {
-	if len(status) == 3 && strings.Trim(status, "0123456789") == "" {
-		return status
-	}
-	return quote(status)
-}
-
-func (a *grpcAnswer) refused(code int) error {
-	name := strconv.Itoa(code)
-	if code < len(grpcCodes) {
+	name := strconv.FormatUint(code, 10)
+	if code < uint64(len(grpcCodes)) {
 		name = grpcCodes[code]
 	}
-	if said, ok := grpcWords[name]; ok {
-		return errors.New(said)
+	if meaning, ok := grpcWords[name]; ok {
+		return errors.New(meaning)
 	}
-	return fmt.Errorf("grpc status %s: %s", name, quote(a.text))
+	message := trailer.Get("Grpc-Message")
+	if text, err := url.PathUnescape(message); err == nil {
+		message = text
+	}
+	return fmt.Errorf("grpc status %s: %s", name, quote(message))
 }
 
 // Types of fields of a protobuf.

@@ -57,21 +57,6 @@ func (h *httpCheck) allowHold(s *spec) {
 	}
 }
 
-func newHTTPS(s *spec) (prober, error) {
-	h, err := buildHTTP(s)
-	if err != nil {
-		return nil, err
-	}
-	if h.tls, err = s.tlsConfig(h.offeredProtocols()...); err != nil {
-		return nil, err
-	}
-	if err := h.checkALPN(s); err != nil {
-		return nil, err
-	}
-	h.allowHold(s)
-	return h, nil
-}
-
 func buildHTTP(s *spec) (*httpCheck, error) {
 	if s.path == "" {
 		s.path = "/"

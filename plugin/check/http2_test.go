@@ -79,7 +79,10 @@ func TestHTTP2(t *testing.T) {
 }
 
 // h2 plays a peer that speaks HTTP/2, up to a point. It has read the request when it is asked to play.
-func h2(t *testing.T, play func(f *http2.Framer)) func(net.Conn) {
+func h2(t *testing.T, play func(f *http2.Framer)) func(net.Conn) { return h2Then(t, play, hold) }
+
+// h2Then is h2 with something else to do after the play than to wait.
+func h2Then(t *testing.T, play func(f *http2.Framer), end func(net.Conn)) func(net.Conn) {
 	cert, _ := sign(t, template("www.example.org"), nil)
 	config := &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}}
 	return overTLS(config, func(conn net.Conn) {
@@ -95,7 +98,7 @@ func h2(t *testing.T, play func(f *http2.Framer)) func(net.Conn) {
 			}
 		}
 		play(f)
-		hold(conn)
+		end(conn)
 	})
 }
 
@@ -127,23 +130,23 @@ func TestBadHTTP2Peers(t *testing.T) {
 		"endless interims": {func(f *http2.Framer) {
 			forever(func() error { head(f, false, ":status", "103"); return f.WriteData(3, false, nil) })
 		}, patient, "more than 5 interim responses"},
-		"endless head":     {endlessHead, patient, "no response: (longer than 64 KiB|[A-Z_]+ in http/2)|malformed response: a head without a status, or too long"},
-		"goes away":        {func(f *http2.Framer) { f.WriteGoAway(0, http2.ErrCodeNo, nil) }, patient, "no response: peer went away: NO_ERROR"},
-		"goes away, angry": {func(f *http2.Framer) { f.WriteGoAway(1, http2.ErrCodeEnhanceYourCalm, nil) }, patient, "no response: peer went away: ENHANCE_YOUR_CALM"},
+		"endless head":     {endlessHead, patient, "no response: (longer than 64 KiB|http/2 error [A-Z_]+)|malformed response: no status, or headers too long"},
+		"goes away":        {func(f *http2.Framer) { f.WriteGoAway(0, http2.ErrCodeNo, nil) }, patient, "no response: server closed the connection: NO_ERROR"},
+		"goes away, angry": {func(f *http2.Framer) { f.WriteGoAway(1, http2.ErrCodeEnhanceYourCalm, nil) }, patient, "no response: server closed the connection: ENHANCE_YOUR_CALM"},
 		"goes away, later": {func(f *http2.Framer) {
 			f.WriteGoAway(1, http2.ErrCodeNo, nil)
 			head(f, false, ":status", "200")
 			f.WriteData(1, true, []byte("needle"))
 		}, patient, ""},
-		"ends the stream":   {func(f *http2.Framer) { f.WriteRSTStream(1, http2.ErrCodeRefusedStream) }, patient, "no response: peer ended the stream: REFUSED_STREAM"},
-		"body without head": {func(f *http2.Framer) { f.WriteData(1, false, []byte("needle")) }, patient, "malformed response: a body without a head"},
-		"no status":         {func(f *http2.Framer) { head(f, true, "a", "b") }, patient, "malformed response: a head without a status, or too long"},
-		"bad fields":        {func(f *http2.Framer) { head(f, true, ":status", "200", "A", "b") }, patient, "no response: PROTOCOL_ERROR in http/2"},
+		"ends the stream":   {func(f *http2.Framer) { f.WriteRSTStream(1, http2.ErrCodeRefusedStream) }, patient, "no response: server reset the stream: REFUSED_STREAM"},
+		"body without head": {func(f *http2.Framer) { f.WriteData(1, false, []byte("needle")) }, patient, "malformed response: body before the headers"},
+		"no status":         {func(f *http2.Framer) { head(f, true, "a", "b") }, patient, "malformed response: no status, or headers too long"},
+		"bad fields":        {func(f *http2.Framer) { head(f, true, ":status", "200", "A", "b") }, patient, "no response: http/2 error PROTOCOL_ERROR"},
 		"pushes": {func(f *http2.Framer) {
 			f.WritePushPromise(http2.PushPromiseParam{StreamID: 1, PromiseID: 2, EndHeaders: true})
 		}, patient,
-			"no response: (peer pushes, which it was told not to|PROTOCOL_ERROR in http/2)"},
-		"not http/2": {func(f *http2.Framer) { f.WriteRawFrame('H', 'T', 'T'<<16, make([]byte, 1<<20)) }, patient, "no response: (peer does not speak http/2|FRAME_SIZE_ERROR in http/2)"},
+			"no response: (server push, which was disabled|http/2 error PROTOCOL_ERROR)"},
+		"not http/2": {func(f *http2.Framer) { f.WriteRawFrame('H', 'T', 'T'<<16, make([]byte, 1<<20)) }, patient, "no response: (peer does not speak http/2|http/2 error FRAME_SIZE_ERROR)"},
 		"other stream": {func(f *http2.Framer) {
 			f.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: []byte{0x88}, EndHeaders: true})
 		}, brief, "no response: timed out"},
@@ -157,7 +160,7 @@ func TestBadHTTP2Peers(t *testing.T) {
 			head(f, false, ":status", "200")
 			forever(func() error { return f.WriteData(1, false, nil) })
 		}, patient, "reading the body: longer than 64 KiB"},
-		"stream ends amid": {func(f *http2.Framer) { head(f, false, ":status", "200"); f.WriteRSTStream(1, http2.ErrCodeCancel) }, patient, "reading the body: peer ended the stream: CANCEL"},
+		"stream ends amid": {func(f *http2.Framer) { head(f, false, ":status", "200"); f.WriteRSTStream(1, http2.ErrCodeCancel) }, patient, "reading the body: server reset the stream: CANCEL"},
 		"trailers": {func(f *http2.Framer) {
 			head(f, false, ":status", "200")
 			f.WriteData(1, false, []byte("needle"))
@@ -180,6 +183,18 @@ func TestBadHTTP2Peers(t *testing.T) {
 			c := mustNew(t, "https://", opt("insecure"), needle)
 			patiently(t, tt.limit, tt.want, func(limit time.Duration) error { return probeFor(c, p.addr, limit) })
 		})
+	}
+}
+
+// A body that ends with the connection, and not with its stream, is cut short: what must not be in it may have been still to come.
+func TestHTTP2BodyIsCut(t *testing.T) {
+	p := listen(t, "127.0.0.1", h2Then(t, func(f *http2.Framer) {
+		head(f, false, ":status", "200")
+		f.WriteData(1, false, []byte("hay"))
+	}, func(conn net.Conn) { conn.Close() }))
+	c := mustNew(t, "https://", opt("insecure"), opt("no_body", "needle"))
+	if got := reason(probe(c, p.addr)); got != "reading the body: connection closed" {
+		t.Errorf("%q", got)
 	}
 }
 

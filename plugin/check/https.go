@@ -1,0 +1,112 @@
+package check
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"golang.org/x/net/http2/hpack"
+)
+
+// The versions of HTTP as TLS negotiates them (RFC 7301; RFC 9113, 3.1).
+const (
+	protoHTTP1 = "http/1.1"
+	protoHTTP2 = "h2"
+)
+
+// hopHeaders are about one connection, and are not allowed in HTTP/2 (RFC 9113, 8.2.2).
+var hopHeaders = []string{"Keep-Alive", "Proxy-Connection", "Te", "Upgrade"}
+
+func newHTTPS(s *spec) (prober, error) {
+	h, err := buildHTTP(s)
+	if err != nil {
+		return nil, err
+	}
+	if h.tls, err = s.tlsConfig(h.offeredProtocols()...); err != nil {
+		return nil, err
+	}
+	if err := h.checkALPN(s); err != nil {
+		return nil, err
+	}
+	h.allowHold(s)
+	return h, nil
+}
+
+// offeredProtocols are the versions of HTTP to offer in the handshake. A check that needs HTTP/1.1 offers nothing else.
+func (h *httpCheck) offeredProtocols() []string {
+	if h.needsHTTP1() != "" {
+		return []string{protoHTTP1}
+	}
+	return []string{protoHTTP2, protoHTTP1}
+}
+
+// needsHTTP1 names what the check asks for that HTTP/2 cannot say or do; "" for nothing.
+func (h *httpCheck) needsHTTP1() string {
+	for _, name := range hopHeaders {
+		if h.header[name] != nil {
+			return "header " + name
+		}
+	}
+	switch {
+	case h.spec.hold:
+		return "hold"
+	case h.statuses.contain(http.StatusSwitchingProtocols):
+		return "status 101"
+	}
+	return ""
+}
+
+// checkALPN refuses a value of alpn that the check cannot speak. A peer that negotiates nothing counts as one that speaks
+// HTTP/1.1 (RFC 9112 is older than ALPN), so it is good enough if that is among the values.
+func (h *httpCheck) checkALPN(s *spec) error {
+	for _, name := range s.tls.alpn {
+		if name != protoHTTP2 && name != protoHTTP1 {
+			return s.optionError("alpn", fmt.Errorf("unsupported protocol %s: https speaks %s and %s", quote(name), protoHTTP2, protoHTTP1))
+		}
+	}
+	if needs := h.needsHTTP1(); needs != "" && slices.Contains(s.tls.alpn, protoHTTP2) {
+		return s.optionError("alpn", fmt.Errorf("%s does not work over %s: write alpn %s, or remove the option", needs, protoHTTP2, protoHTTP1))
+	}
+	s.tls.withoutALPN = slices.Contains(s.tls.alpn, protoHTTP1)
+	return nil
+}
+
+// exchangeHTTP2 sends the request over HTTP/2 and judges the response.
+func (h *httpCheck) exchangeHTTP2(conn io.ReadWriter, request *http.Request) error {
+	src := &limitedReader{r: conn, left: responseLimit}
+	in := readers.Get().(*bufio.Reader)
+	defer readers.Put(in)
+	in.Reset(src)
+	s := newHTTP2Stream(conn, in, src, manualFirstByte(conn))
+	if err := s.sendRequest(requestFields(request), nil); err != nil {
+		return requestFailure(err)
+	}
+	response, err := s.response()
+	if err != nil {
+		return err
+	}
+	defer s.goAway()
+	return h.accept(response)
+}
+
+// requestFields are the header fields of a request (RFC 9113, 8.3.1). The headers that the operator wrote are marked as
+// sensitive, so that no proxy on the way keeps them in its table (RFC 7541, 7.1.3).
+func requestFields(request *http.Request) []hpack.HeaderField {
+	method := request.Method
+	if method == "" {
+		method = http.MethodGet
+	}
+	fields := make([]hpack.HeaderField, 0, 8)
+	fields = append(fields,
+		hpack.HeaderField{Name: ":method", Value: method}, hpack.HeaderField{Name: ":scheme", Value: "https"},
+		hpack.HeaderField{Name: ":authority", Value: request.Host}, hpack.HeaderField{Name: ":path", Value: request.URL.RequestURI()})
+	for name, values := range request.Header {
+		for _, v := range values {
+			fields = append(fields, hpack.HeaderField{Name: strings.ToLower(name), Value: v, Sensitive: true})
+		}
+	}
+	return fields
+}
