@@ -39,7 +39,7 @@ func TestParseProtocols(t *testing.T) {
 		"check exec://:5432 {\n\n command /bin/none\n}": "Corefile:5 - Error during parsing: check: option command: stat /bin/none: no such file or directory",
 		"check exec:// {\n command /bin/true\n}":        "Corefile:3 - Error during parsing: check exec:// command /bin/true names no port, and only SRV records do: want one, as in exec://:80, or",
 		"check grpc://":                                 "names no port",
-		"check dns://:53":                               "Corefile:3 - Error during parsing: check: dns asks for a name",
+		"check dns://:53":                               "Corefile:3 - Error during parsing: check: url of scheme dns has no name to query",
 		"check dns:///a rcod NOERROR":                   `unknown option "rcod"`,
 		"check icmp://:80":                              "icmp has no ports",
 	} {

@@ -177,7 +177,7 @@ func (c *Check) result(ctx context.Context, err error) error {
 	return err
 }
 
-var errInverted = errors.New("answered, and invert is set")
+var errInverted = errors.New("answered, but invert is set")
 
 // inverted is the result of a question that is meant to fail (B46). One that could not be put has not failed.
 func invertResult(err error) error {

@@ -44,7 +44,7 @@ func setBearer(s *settings, v []string) (shown []string, hidden []byte, err erro
 
 func (h *httpSettings) authorize(v []string, form func(string) (string, error)) (shown []string, hidden []byte, err error) {
 	if h.auth != nil {
-		return nil, nil, errors.New("goes without basic_auth and bearer of another file: keep one")
+		return nil, nil, errors.New("only one of basic_auth and bearer is allowed: keep one")
 	}
 	h.auth = &credential{path: v[0], format: form}
 	_, err = h.auth.value()
@@ -54,7 +54,7 @@ func (h *httpSettings) authorize(v []string, form func(string) (string, error)) 
 // basic is the form of RFC 7617, 2.
 func basicAuthorization(text string) (string, error) {
 	if user, _, ok := strings.Cut(text, ":"); !ok || user == "" {
-		return "", errors.New("want user:password on one line")
+		return "", errors.New("invalid credentials: write user:password on one line")
 	}
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(text)), nil
 }
@@ -62,7 +62,7 @@ func basicAuthorization(text string) (string, error) {
 // bearer is the form of RFC 6750, 2.1.
 func bearerAuthorization(text string) (string, error) {
 	if text == "" || strings.Contains(text, " ") {
-		return "", errors.New("want one token")
+		return "", errors.New("invalid token: write one token without spaces")
 	}
 	return "Bearer " + text, nil
 }
@@ -88,7 +88,7 @@ func (c *credential) value() (string, error) {
 // load reads the file. What is wrong with it is said without what it holds.
 func (c *credential) load(file fs.FileInfo) (string, error) {
 	if !file.Mode().IsRegular() || file.Size() > credentialLimit {
-		return "", fmt.Errorf("want a regular file of at most %d bytes", credentialLimit)
+		return "", fmt.Errorf("not a regular file of at most %d bytes", credentialLimit)
 	}
 	text, err := os.ReadFile(c.path)
 	if err != nil {
@@ -96,7 +96,7 @@ func (c *credential) load(file fs.FileInfo) (string, error) {
 	}
 	line := strings.TrimRight(string(text), "\r\n")
 	if strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return "", errors.New("want one line without control characters")
+		return "", errors.New("invalid content: write one line without control characters")
 	}
 	return c.format(line)
 }

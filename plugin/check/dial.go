@@ -24,14 +24,14 @@ type dialer struct {
 func setFrom(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	addr, err := netip.ParseAddr(v[0])
 	if err != nil || addr.Zone() != "" || !isHostAddress(addr) {
-		return nil, nil, fmt.Errorf("%s is not the address of a host: write one of this host's own, as in 192.0.2.1", quote(v[0]))
+		return nil, nil, fmt.Errorf("invalid source address %s: use an address of this host, such as 192.0.2.1", quote(v[0]))
 	}
 	of := &s.dialer.from4
 	if addr.Is6() {
 		of = &s.dialer.from6
 	}
 	if of.IsValid() {
-		return nil, nil, fmt.Errorf("%s and %s are of one family: keep one", *of, addr)
+		return nil, nil, fmt.Errorf("two addresses of one family, %s and %s: keep one", *of, addr)
 	}
 	*of = addr
 	return []string{addr.String()}, nil, nil
@@ -56,7 +56,7 @@ func (d *dialer) source(peer netip.Addr) (netip.Addr, error) {
 		of, other = d.from4, d.from6
 	}
 	if !of.IsValid() && other.IsValid() {
-		return of, fmt.Errorf("%w: from %s is of another family than the target", ErrAbstain, other)
+		return of, fmt.Errorf("%w: from %s has another address family than the target", ErrAbstain, other)
 	}
 	return of, nil
 }
@@ -117,7 +117,7 @@ func dialFailure(peer, source netip.Addr, err error) error {
 	case !errors.As(err, &call) || call.Syscall != "bind":
 		return connectFailure(peer, err)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return fmt.Errorf("%w: from %s is no address of this host", ErrAbstain, source)
+		return fmt.Errorf("%w: from %s is not an address of this host", ErrAbstain, source)
 	}
 	return fmt.Errorf("%w: from %s: %s", ErrAbstain, source, call.Err)
 }

@@ -31,8 +31,8 @@ func TestFrom(t *testing.T) {
 func TestFromThatCannotBe(t *testing.T) {
 	p := listen(t, "127.0.0.1", answer(ok))
 	for from, want := range map[string]string{
-		"192.0.2.1": "could not ask: from 192.0.2.1 is no address of this host",
-		"::1":       "could not ask: from ::1 is of another family than the target",
+		"192.0.2.1": "could not ask: from 192.0.2.1 is not an address of this host",
+		"::1":       "could not ask: from ::1 has another address family than the target",
 	} {
 		err := probe(mustNew(t, "tcp://:1", opt("from", from)), p.addr)
 		if !errors.Is(err, check.ErrAbstain) || reason(err) != want {
@@ -61,14 +61,14 @@ func TestFromAndInvertAreNoTalk(t *testing.T) {
 		}
 	}
 	_, err := check.New("tcp://:1", options(opt("hold"), opt("invert"))...)
-	if err == nil || !strings.HasSuffix(err.Error(), "and not with invert: leave out one of the two") {
+	if err == nil || !strings.HasSuffix(err.Error(), "cannot be used together with invert: remove one of the two") {
 		t.Errorf("invert with hold: %v", err)
 	}
 }
 
 func TestInvert(t *testing.T) {
 	p := listen(t, "127.0.0.1", answer("HTTP/1.1 503 Busy\r\n\r\n"))
-	const answered = "answered, and invert is set"
+	const answered = "answered, but invert is set"
 	for _, tt := range []struct {
 		url   string
 		lines [][]string
@@ -79,7 +79,7 @@ func TestInvert(t *testing.T) {
 		{"tcp://:1", nil, refusing(t), ""},
 		{"http://", nil, p.addr, ""},
 		{"http://", [][]string{opt("status", "503")}, p.addr, answered},
-		{"tcp://:1", [][]string{opt("from", "192.0.2.1")}, p.addr, "could not ask: from 192.0.2.1 is no address of this host"},
+		{"tcp://:1", [][]string{opt("from", "192.0.2.1")}, p.addr, "could not ask: from 192.0.2.1 is not an address of this host"},
 	} {
 		c := mustNew(t, tt.url, append(tt.lines, opt("invert"))...)
 		if got := reason(probe(c, tt.addr)); got != tt.want {

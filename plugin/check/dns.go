@@ -32,7 +32,7 @@ func setRcode(s *settings, v []string) (shown []string, hidden []byte, err error
 	for item := range strings.SplitSeq(v[0], ",") {
 		code, ok := dns.StringToRcode[strings.ToUpper(item)]
 		if !ok || code > 0xf {
-			return nil, nil, fmt.Errorf("%s is no response code: as in NOERROR,NXDOMAIN", quote(item))
+			return nil, nil, fmt.Errorf("invalid response code %s: use names such as NOERROR,NXDOMAIN", quote(item))
 		}
 		s.dns.rcodes = append(s.dns.rcodes, code)
 	}
@@ -46,7 +46,7 @@ func setRcode(s *settings, v []string) (shown []string, hidden []byte, err error
 
 func setAnswer(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	if v[0] == "" {
-		return nil, nil, errors.New("the expression is empty, and would match every record")
+		return nil, nil, errors.New("empty expression would match every record: write one, or remove the option")
 	}
 	s.dns.answer, err = regexp.Compile(v[0])
 	return v, nil, err
@@ -121,13 +121,13 @@ func buildDNS(s *spec) (*dnsCheck, error) {
 func (s *spec) questionName() (string, error) {
 	name, err := url.PathUnescape(strings.TrimPrefix(s.path, "/"))
 	if err != nil || name == "" {
-		return "", fmt.Errorf("%s asks for a name: write %s", s.scheme.name, s.scheme.example)
+		return "", fmt.Errorf("url of scheme %s has no name to query: write %s", s.scheme.name, s.scheme.example)
 	}
 	if name != "." {
 		name = strings.ToLower(strings.TrimSuffix(name, "."))
 		for label := range strings.SplitSeq(name, ".") {
 			if !validLabel(label) || len(name) > 253 {
-				return "", fmt.Errorf("%s is no domain name: write %s", quote(name), s.scheme.example)
+				return "", fmt.Errorf("invalid domain name %s: write one as in %s", quote(name), s.scheme.example)
 			}
 		}
 	}
@@ -144,7 +144,7 @@ func (s *spec) questionType() (uint16, error) {
 	name = strings.ToUpper(name)
 	rrtype := dns.StringToType[name]
 	if !ok || rrtype == 0 || rrtype == dns.TypeOPT || rrtype >= 128 && rrtype <= 255 {
-		return 0, fmt.Errorf("query %s does not name a type: write %s?type=SOA or the like", quote(s.query), s.scheme.example)
+		return 0, fmt.Errorf("invalid query %s: name a record type, as in %s?type=SOA", quote(s.query), s.scheme.example)
 	}
 	s.query = "type=" + name
 	if rrtype == dns.TypeA {
@@ -264,9 +264,9 @@ func (d *dnsCheck) judgeReply(reply []byte) error {
 	case !slices.Contains(d.rcodes, m.Rcode):
 		return fmt.Errorf("rcode %s", rcodeName(m.Rcode))
 	case d.authoritative && !m.Authoritative:
-		return errors.New("the answer is not authoritative")
+		return errors.New("answer is not authoritative")
 	case d.answer != nil && !slices.ContainsFunc(m.Answer, d.matches):
-		return fmt.Errorf("no record of %d in the answer matches %s", len(m.Answer), quote(d.answer.String()))
+		return fmt.Errorf("no record in the answer matches %s (of %d)", quote(d.answer.String()), len(m.Answer))
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ func unescape(text string) ([]byte, error) {
 		}
 		b, n, ok := escaped(rest)
 		if !ok {
-			return nil, fmt.Errorf(`the backslash at byte %d of the text begins no escape: write \r, \n, \t, \xHH, or \\ for a backslash`, whole-len(rest))
+			return nil, fmt.Errorf(`invalid escape at byte %d of the text: write \r, \n, \t, \xHH, or \\ for a backslash`, whole-len(rest))
 		}
 		raw = append(raw, b)
 		text = rest[n:]

@@ -15,11 +15,11 @@ var execOptions = []string{"command"}
 
 func setCommand(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	if !filepath.IsAbs(v[0]) {
-		return nil, nil, fmt.Errorf("%s is no absolute path, and no others are looked for", quote(v[0]))
+		return nil, nil, fmt.Errorf("%s is not an absolute path: write the full path of the program", quote(v[0]))
 	}
 	for _, arg := range v {
 		if strings.ContainsRune(arg, 0) || !utf8.ValidString(arg) {
-			return nil, nil, fmt.Errorf("the argument %s is no text", quote(arg))
+			return nil, nil, fmt.Errorf("argument %s is not valid text: use UTF-8 without NUL", quote(arg))
 		}
 	}
 	s.command = v

@@ -21,11 +21,11 @@ func runnable(path string) error {
 	case err != nil:
 		return err
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("%s is no file", quote(path))
+		return fmt.Errorf("%s is not a regular file", quote(path))
 	case unix.Access(path, unix.X_OK) != nil:
-		return fmt.Errorf("%s may not be run by this user", quote(path))
+		return fmt.Errorf("%s is not executable by this user", quote(path))
 	case info.Mode()&(os.ModeSetuid|os.ModeSetgid) != 0 && os.Geteuid() != 0:
-		return fmt.Errorf("%s runs as another user or group (setuid, setgid), and could not be ended", quote(path))
+		return fmt.Errorf("%s is setuid or setgid, and the server could not kill it: use a program that is not", quote(path))
 	}
 	return nil
 }
@@ -40,7 +40,7 @@ func newRunner(command []string) prober {
 	return runner{command, make(chan struct{}, runLimit)}
 }
 
-var errBusy = fmt.Errorf("%w: %d programs of this check run already", ErrAbstain, runLimit)
+var errBusy = fmt.Errorf("%w: %d programs of this check are already running", ErrAbstain, runLimit)
 
 func (r runner) probe(ctx context.Context, addr netip.AddrPort) error {
 	waited, ok := r.acquireSlot(ctx)
@@ -88,7 +88,7 @@ func (r runner) execute(ctx context.Context, addr netip.AddrPort) (timedOut bool
 	err = cmd.Start()
 	theirs.Close()
 	if err != nil {
-		return false, fmt.Errorf("%w: %s does not start: %s", ErrAbstain, quote(r.command[0]), startFailure(err))
+		return false, fmt.Errorf("%w: cannot start %s: %s", ErrAbstain, quote(r.command[0]), startFailure(err))
 	}
 	heard := collectOutput(output)
 	timedOut = awaitExit(ctx, cmd.Process.Pid)

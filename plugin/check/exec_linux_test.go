@@ -216,7 +216,7 @@ func TestExecSetuid(t *testing.T) {
 		}
 		asNobody(t, func() {
 			_, err := check.New("exec://:1", options(opt("command", path))...)
-			want := "option command: " + strconv.Quote(path) + " runs as another user or group (setuid, setgid), and could not be ended"
+			want := "option command: " + strconv.Quote(path) + " is setuid or setgid, and the server could not kill it: use a program that is not"
 			if len(path) < 60 && reason(err) != want || err == nil {
 				t.Errorf("%v, want %s", err, want)
 			}
@@ -270,7 +270,7 @@ func TestExecMissing(t *testing.T) {
 	} {
 		spoil()
 		err := probe(c, execAt)
-		if !errors.Is(err, check.ErrAbstain) || !strings.HasSuffix(reason(err), "does not start: "+strings.TrimSpace(want)) {
+		if !errors.Is(err, check.ErrAbstain) || !strings.HasPrefix(reason(err), "could not ask: cannot start ") || !strings.HasSuffix(reason(err), ": "+strings.TrimSpace(want)) {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
@@ -289,7 +289,7 @@ func TestExecBound(t *testing.T) {
 	if !wait(func() bool { files, _ := os.ReadDir(dir); return len(files) == 64 }) {
 		t.Fatal("they do not start")
 	}
-	if err := probeFor(c, execAt, brief); reason(err) != "could not ask: 64 programs of this check run already" || !errors.Is(err, check.ErrAbstain) {
+	if err := probeFor(c, execAt, brief); reason(err) != "could not ask: 64 programs of this check are already running" || !errors.Is(err, check.ErrAbstain) {
 		t.Errorf("%v", err)
 	}
 	if err := os.WriteFile(dir+"/go", nil, 0o644); err != nil {

@@ -51,7 +51,7 @@ func newGRPCS(s *spec) (prober, error) {
 func buildGRPC(s *spec, scheme string) (*grpcCheck, error) {
 	service, err := url.PathUnescape(strings.TrimPrefix(s.path, "/"))
 	if err != nil || strings.Contains(service, "/") || !utf8.ValidString(service) {
-		return nil, fmt.Errorf("path %s is not the name of one service: write %s/my.Service", quote(s.path), s.scheme.example)
+		return nil, fmt.Errorf("invalid service name %s: write one as in %s/my.Service", quote(s.path), s.scheme.example)
 	}
 	if s.query != "" {
 		return nil, fmt.Errorf("%s takes no query: write %s", s.scheme.name, s.scheme.example)
@@ -248,5 +248,5 @@ func servingFailure(status uint64) error {
 	case status < uint64(len(names)):
 		return errors.New("health is " + names[status])
 	}
-	return fmt.Errorf("health is %d, which means nothing", status)
+	return fmt.Errorf("health is %d, an unknown status", status)
 }

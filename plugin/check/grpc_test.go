@@ -98,7 +98,7 @@ func TestGRPC(t *testing.T) {
 		"grpc://:1/down.Service":       "health is NOT_SERVING",
 		"grpc://:1/odd.Service":        "health is SERVICE_UNKNOWN",
 		"grpc://:1/new.Service":        "health is UNKNOWN",
-		"grpc://:1/wild.Service":       "health is 77, which means nothing",
+		"grpc://:1/wild.Service":       "health is 77, an unknown status",
 		"grpc://:1/no.Service":         "service unknown (NOT_FOUND)",
 		"grpc://:1/%D8%A8.Service%20x": "service unknown (NOT_FOUND)",
 		"grpc://:1/" + strings.Repeat("long.", 2000) + "Service": "service unknown (NOT_FOUND)",

@@ -29,7 +29,7 @@ const (
 	userAgent = "coredns-multivalue"
 )
 
-var errHead = errors.New("HEAD has no body: leave out what asks about it, or ask with GET")
+var errHead = errors.New("HEAD has no body: remove the options about the body, or use GET")
 
 // An httpCheck asks over HTTP/1.1, or HTTP/2 where TLS comes to that, one request a connection. It does without the client of net/http: no proxy of
 // the environment, no redirect, no pool and no goroutine can then come between the check and the address (B36, B40).
@@ -65,7 +65,7 @@ func buildHTTP(s *spec) (*httpCheck, error) {
 		return nil, s.optionError("method", errHead)
 	}
 	if s.http.auth != nil && s.http.header["Authorization"] != nil {
-		return nil, s.optionError("header", errors.New("the Authorization comes from basic_auth or bearer: keep one of the two"))
+		return nil, s.optionError("header", errors.New("Authorization is also set by basic_auth or bearer: keep one of the two"))
 	}
 	if s.http.statuses == nil {
 		s.http.statuses = statuses{{200, 399}}
@@ -296,7 +296,7 @@ func (h *httpCheck) sendsSecret() bool { return h.auth != nil || len(h.header) >
 // malformed shows what the peer sent instead of HTTP, unless we may have told it a secret, which it may repeat.
 func (h *httpCheck) malformed(start []byte) error {
 	if h.sendsSecret() {
-		return errors.New("malformed response, which is not shown")
+		return errors.New("malformed response (not shown, it may repeat a secret)")
 	}
 	return malformed(start)
 }

@@ -48,7 +48,7 @@ func (c *bodyPattern) setText(text string) error {
 
 func (c *bodyPattern) setRegex(text string) (err error) {
 	if text == "" {
-		return errors.New("the expression is empty, and would match every body")
+		return errors.New("empty expression would match every body: write one, or remove the option")
 	}
 	c.regex, err = regexp.Compile(text)
 	return err
@@ -133,9 +133,9 @@ func (h *httpCheck) decoded(response *http.Response) (io.Reader, error) {
 		return gzip.NewReader(response.Body)
 	default:
 		if h.sendsSecret() {
-			return nil, phrase("its coding is not understood")
+			return nil, phrase("unknown content coding")
 		}
-		return nil, phrase("coding " + quote(all) + " is not understood")
+		return nil, phrase("unknown content coding " + quote(all))
 	}
 }
 
@@ -159,11 +159,11 @@ func setNoHeader(s *settings, v []string) (shown []string, hidden []byte, err er
 
 func (h *httpSettings) addMatch(v []string, wanted bool) (shown []string, hidden []byte, err error) {
 	if !isToken(v[0]) {
-		return nil, nil, fmt.Errorf("%s is not the name of a header", quote(v[0]))
+		return nil, nil, fmt.Errorf("invalid header name %s: use one such as X-Probe", quote(v[0]))
 	}
 	name := http.CanonicalHeaderKey(v[0])
 	if slices.Contains(connectionHeaders, name) {
-		return nil, nil, fmt.Errorf("%s is about the connection, and is not looked at: leave it out", name)
+		return nil, nil, fmt.Errorf("header %s is about the connection and is not tested: remove the option", name)
 	}
 	regex, err := regexp.Compile(v[1])
 	if err != nil {

@@ -29,11 +29,11 @@ type httpSettings struct {
 func setMethod(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	switch method := v[0]; {
 	case !isToken(method):
-		return nil, nil, fmt.Errorf("%s is not a method: write GET, HEAD or the like", quote(method))
+		return nil, nil, fmt.Errorf("invalid method %s: use one such as GET or HEAD", quote(method))
 	case method != strings.ToUpper(method):
-		return nil, nil, fmt.Errorf("%s is not in upper case: write %s", quote(method), strings.ToUpper(method))
+		return nil, nil, fmt.Errorf("method %s is not in upper case: write %s", quote(method), strings.ToUpper(method))
 	case method == http.MethodConnect:
-		return nil, nil, errors.New("CONNECT asks for a tunnel, not for an answer: write GET, HEAD or the like")
+		return nil, nil, errors.New("CONNECT opens a tunnel and has no answer to judge: use one such as GET or HEAD")
 	}
 	s.http.method = v[0]
 	return v, nil, nil
@@ -45,16 +45,16 @@ var reservedHeaders = []string{"Connection", "Content-Length", "Trailer", "Trans
 // setHeader never repeats the value in an error, for it may be a token.
 func setHeader(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	if !isToken(v[0]) {
-		return nil, nil, fmt.Errorf("%s is not the name of a header", quote(v[0]))
+		return nil, nil, fmt.Errorf("invalid header name %s: use one such as X-Probe", quote(v[0]))
 	}
 	name := http.CanonicalHeaderKey(v[0])
 	switch {
 	case name == "Host":
 		return nil, nil, errors.New("header Host cannot be set here: put the host in the URL")
 	case slices.Contains(reservedHeaders, name):
-		return nil, nil, fmt.Errorf("%s is set by the check itself: leave it out", name)
+		return nil, nil, fmt.Errorf("header %s is set by the check itself: remove it", name)
 	case strings.ContainsFunc(v[1], func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }):
-		return nil, nil, fmt.Errorf("the value of %s has a control character", name)
+		return nil, nil, fmt.Errorf("the value of header %s has a control character: remove it", name)
 	}
 	if s.http.header == nil {
 		s.http.header = http.Header{}
@@ -104,7 +104,7 @@ func parseStatuses(list string) (statuses, error) {
 		low, lowOK := parseStatus(from)
 		high, highOK := parseStatus(to)
 		if !lowOK || !highOK || low > high || low < 200 && low != high {
-			return nil, fmt.Errorf("%s is neither 101 nor a status or an ascending range of 200 to 599: as in 200-299,404", quote(item))
+			return nil, fmt.Errorf("invalid status %s: use 101, or codes and ranges from 200 to 599, such as 200-299,404", quote(item))
 		}
 		for code := low; code <= high; code++ {
 			codes[code] = true

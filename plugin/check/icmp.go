@@ -31,7 +31,7 @@ func newICMP(s *spec) (prober, error) {
 
 type icmpCheck struct{ dialer *dialer }
 
-var errNotAllowed = fmt.Errorf("%w: no icmp for this process: it needs a group within net.ipv4.ping_group_range, or CAP_NET_RAW", ErrAbstain)
+var errNotAllowed = fmt.Errorf("%w: this process may not send icmp: it needs a group in net.ipv4.ping_group_range, or CAP_NET_RAW", ErrAbstain)
 
 // An echoSocket sends echo requests to one address and receives what comes back.
 type echoSocket interface {
@@ -145,7 +145,7 @@ func (e echo) request() ([]byte, error) {
 // echoLimit is how many packets that answer nothing of ours are looked at.
 const echoLimit = 1024
 
-var errEchoes = fmt.Errorf("more than %d packets that answer something else", echoLimit)
+var errEchoes = fmt.Errorf("more than %d packets that are not the reply", echoLimit)
 
 // await reads until the reply has come.
 func (e echo) awaitReply(conn echoSocket) error {

@@ -122,13 +122,13 @@ func TestICMP(t *testing.T) {
 		cancelled(t, kind, c, at("127.0.0.1"))
 		sysctl(t, "net/ipv4/icmp_echo_ignore_all", "0")
 		expect(kind, mustNew(t, "icmp:", opt("from", "192.0.2.2")), "192.0.2.1", patient, "")
-		expect(kind, mustNew(t, "icmp:", opt("from", "192.0.2.2")), "::1", patient, "could not ask: from 192.0.2.2 is of another family than the target")
+		expect(kind, mustNew(t, "icmp:", opt("from", "192.0.2.2")), "::1", patient, "could not ask: from 192.0.2.2 has another address family than the target")
 	}
 	sysctl(t, "net/ipv4/ping_group_range", noGroup)
 	every("raw")
 	expect("raw", c, "203.0.113.1", patient, "connect: network unreachable")
-	expect("raw", mustNew(t, "icmp:", opt("from", "203.0.113.1")), "127.0.0.1", patient, "could not ask: from 203.0.113.1 is no address of this host")
-	const notAllowed = "could not ask: no icmp for this process: it needs a group within net.ipv4.ping_group_range, or CAP_NET_RAW"
+	expect("raw", mustNew(t, "icmp:", opt("from", "203.0.113.1")), "127.0.0.1", patient, "could not ask: from 203.0.113.1 is not an address of this host")
+	const notAllowed = "could not ask: this process may not send icmp: it needs a group in net.ipv4.ping_group_range, or CAP_NET_RAW"
 	unprivileged(t, func() {
 		for _, addr := range []string{"127.0.0.1", "::1"} {
 			expect("neither", c, addr, patient, notAllowed)
@@ -141,7 +141,7 @@ func TestICMP(t *testing.T) {
 	unprivileged(t, func() {
 		every("datagrams")
 		expect("datagrams", c, "203.0.113.1", patient, "request not sent: network unreachable")
-		expect("datagrams", mustNew(t, "icmp:", opt("from", "203.0.113.1")), "127.0.0.1", patient, "could not ask: from 203.0.113.1 is no address of this host")
+		expect("datagrams", mustNew(t, "icmp:", opt("from", "203.0.113.1")), "127.0.0.1", patient, "could not ask: from 203.0.113.1 is not an address of this host")
 	})
 }
 
@@ -211,13 +211,13 @@ func TestICMPForgeries(t *testing.T) {
 		for name, f := range forgeries {
 			for _, times := range []int{1, 1100} {
 				got := answeredByHand(t, f, times, false)
-				flooded := times > 1 && got == "more than 1024 packets that answer something else"
+				flooded := times > 1 && got == "more than 1024 packets that are not the reply"
 				if got != "no response: timed out" && !flooded {
 					t.Errorf("groups %s, %s, %d times: %q", group, name, times, got)
 				}
 			}
 			if group == noGroup && name == "another token" { // which the kernel lets through
-				if got := answeredByHand(t, f, endlessly, false); got != "more than 1024 packets that answer something else" {
+				if got := answeredByHand(t, f, endlessly, false); got != "more than 1024 packets that are not the reply" {
 					t.Errorf("without an end: %q", got)
 				}
 			}

@@ -42,7 +42,7 @@ func (c *Check) ProbeKeeping(ctx context.Context, addr netip.AddrPort, keep func
 func (s *spec) checkHold() error {
 	for _, name := range notWithHold {
 		if s.hold && s.has(name) {
-			return s.optionError("hold", fmt.Errorf("goes with a check of the connection or of the head of a response alone, and not with %s: leave out one of the two", name))
+			return s.optionError("hold", fmt.Errorf("cannot be used together with %s: remove one of the two", name))
 		}
 	}
 	return nil

@@ -101,7 +101,7 @@ func (m mysqlCheck) readLoginResult(x *session) error {
 // startTLS asks for TLS, by the beginning of a login.
 func (m mysqlCheck) requestTLS(ctx context.Context, x *session, number byte, offers uint16) (byte, error) {
 	if offers&mysqlTLS == 0 {
-		return 0, errors.New("server offers no tls")
+		return 0, errors.New("server does not offer tls")
 	}
 	if err := x.send(mysqlFrame(number+1, m.capabilities())); err != nil {
 		return 0, err

@@ -69,7 +69,7 @@ func TestRealMariaDB(t *testing.T) {
 	s.certify(trusted, template("db.example.org"))
 	good := mustNew(t, "mysql://db.example.org", opt("starttls"), opt("ca", trusted.file(t)))
 	s.startMariaDB()
-	s.await(good, "server offers no tls")
+	s.await(good, "server does not offer tls")
 	s.end()
 	s.startMariaDB("--ssl-cert=DIR/data/server.crt", "--ssl-key=DIR/data/server.key", "--require-secure-transport=on")
 	s.await(good, "")

@@ -158,7 +158,7 @@ func (s *settings) addOption(index int, in Option, at *scheme) error {
 		return fmt.Errorf("option %s has %d values: write %s", o.name, len(in.Values),
 			strings.TrimSpace(o.name+" "+o.args))
 	case !o.many && s.has(o.name):
-		return fmt.Errorf("option %s stands twice: keep one", o.name)
+		return fmt.Errorf("duplicate option %s: keep one", o.name)
 	}
 	shown, hidden, err := o.set(s, in.Values)
 	if err != nil {

@@ -148,7 +148,7 @@ func (m *matrix) tryEverywhere(w way) {
 	if w.scheme() != "icmp" {
 		m.try(w, "invert", with(opt("invert")), dead, "")
 	}
-	m.try(w, "invert", with(opt("invert")), p.addr, "answered, and invert is set")
+	m.try(w, "invert", with(opt("invert")), p.addr, "answered, but invert is set")
 	if w.scheme() == "exec" {
 		return
 	}
@@ -158,7 +158,7 @@ func (m *matrix) tryEverywhere(w way) {
 			m.Errorf("%s came from %s", with(opt("from", "127.0.0.2")), host)
 		}
 	}
-	m.try(w, "from", with(opt("from", "192.0.2.1")), p.addr, "could not ask: from 192.0.2.1 is no address of this host")
+	m.try(w, "from", with(opt("from", "192.0.2.1")), p.addr, "could not ask: from 192.0.2.1 is not an address of this host")
 }
 
 // tryInTime tries the bounds of the parts of a probe (B39).
@@ -217,7 +217,7 @@ func (m *matrix) tryOverTLS(w way) {
 	}
 	if w.noTLS != "" {
 		m.try(w, "starttls", w.check(m, www, m.trust), lenient, "")
-		m.try(w, "starttls", w.check(m, www, m.trust), listen(m, "127.0.0.1", say(w.noTLS)).addr, "server offers no tls|tls handshake: peer does not speak tls")
+		m.try(w, "starttls", w.check(m, www, m.trust), listen(m, "127.0.0.1", say(w.noTLS)).addr, "server does not offer tls|tls handshake: peer does not speak tls")
 	}
 }
 

@@ -22,9 +22,9 @@ func setHost(s *settings, v []string) (shown []string, hidden []byte, err error)
 func (s *spec) checkOwner() error {
 	switch {
 	case s.askOwner && s.host != "":
-		return s.optionError("host", errors.New("the url has a host: leave out one of the two"))
+		return s.optionError("host", errors.New("cannot be used with a host in the url: remove one of the two"))
 	case s.askOwner && s.tls.serverName != "":
-		return s.optionError("server_name", errors.New("host owner asks for the name of the record: leave out one of the two"))
+		return s.optionError("server_name", errors.New("cannot be used together with host owner: remove one of the two"))
 	}
 	return nil
 }

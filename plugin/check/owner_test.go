@@ -45,7 +45,7 @@ func TestOwner(t *testing.T) {
 			t.Errorf("%s: %q, want %q", url, got, want)
 		}
 	}
-	if got := reason(probe(mustNew(t, "http://", byName, opt("invert")).For("www.example.org."), plain.addr)); got != "answered, and invert is set" {
+	if got := reason(probe(mustNew(t, "http://", byName, opt("invert")).For("www.example.org."), plain.addr)); got != "answered, but invert is set" {
 		t.Errorf("%q", got)
 	}
 	if err := probe(https.For("*.example.org."), secure.addr); !errors.Is(err, check.ErrAbstain) {

@@ -37,7 +37,7 @@ func setPhase(to *time.Duration, text string) (shown []string, hidden []byte, er
 		d, err = time.Duration(seconds)*time.Second, nil
 	}
 	if err != nil || d < time.Millisecond || d > maxPhase {
-		return nil, nil, fmt.Errorf("%s is no duration from 1ms to %s: write one such as 500ms", quote(text), maxPhase)
+		return nil, nil, fmt.Errorf("invalid duration %s: use 1ms to %s, such as 500ms", quote(text), maxPhase)
 	}
 	*to = d
 	return []string{d.String()}, nil, nil

@@ -56,12 +56,12 @@ func TestPhaseOptions(t *testing.T) {
 		lines [][]string
 		want  string
 	}{
-		{"tcp://:1", [][]string{opt("connect_timeout", "0")}, `option connect_timeout: "0" is no duration from 1ms to 24h0m0s: write one such as 500ms`},
-		{"tcp://:1", [][]string{opt("connect_timeout", "25h")}, `option connect_timeout: "25h" is no duration`},
-		{"tcp://:1", [][]string{opt("connect_timeout", "soon")}, `option connect_timeout: "soon" is no duration`},
-		{"tcp://:1", [][]string{opt("first_byte_timeout", "1s")}, "option first_byte_timeout: needs a step beside it"},
-		{"tcp://:1", [][]string{opt("tls_timeout", "1s")}, "option tls_timeout: needs the step starttls beside it"},
-		{"postgres://", [][]string{opt("tls_timeout", "1s")}, "option tls_timeout: means nothing without the option starttls"},
+		{"tcp://:1", [][]string{opt("connect_timeout", "0")}, `option connect_timeout: invalid duration "0": use 1ms to 24h0m0s, such as 500ms`},
+		{"tcp://:1", [][]string{opt("connect_timeout", "25h")}, `option connect_timeout: invalid duration "25h": use 1ms to 24h0m0s`},
+		{"tcp://:1", [][]string{opt("connect_timeout", "soon")}, `option connect_timeout: invalid duration "soon": use 1ms to`},
+		{"tcp://:1", [][]string{opt("first_byte_timeout", "1s")}, "option first_byte_timeout: needs a step such as expect TEXT"},
+		{"tcp://:1", [][]string{opt("tls_timeout", "1s")}, "option tls_timeout: needs the step starttls: add it, or remove the option"},
+		{"postgres://", [][]string{opt("tls_timeout", "1s")}, "option tls_timeout: has no effect without starttls: add starttls, or remove it"},
 		{"http://", [][]string{opt("tls_timeout", "1s")}, "option tls_timeout is for dot, grpcs, https"},
 		{"tls://h:1", [][]string{opt("first_byte_timeout", "1s")}, "option first_byte_timeout is for dot, grpc"},
 		{"icmp:", [][]string{opt("connect_timeout", "1s")}, "option connect_timeout is for dot, grpc"},

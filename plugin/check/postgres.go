@@ -85,7 +85,7 @@ func (p postgresCheck) requestTLS(ctx context.Context, x *session) error {
 	case 'S':
 		return x.startTLS(ctx, p.tls)
 	case 'N':
-		return errors.New("server offers no tls")
+		return errors.New("server does not offer tls")
 	}
 	return malformed(append(answer[:], x.buffered()...))
 }

@@ -155,7 +155,7 @@ func (s *server) offersTLS() {
 	s.Helper()
 	trusted := newAuthority(s.T)
 	good := mustNew(s.T, "postgres://db.example.org", opt("starttls"), opt("ca", trusted.file(s.T)))
-	s.await(good, "server offers no tls")
+	s.await(good, "server does not offer tls")
 	s.certify(trusted, template("db.example.org"))
 	s.sql("alter system set ssl = on")
 	s.judgesCertificates(good, s.addr, trusted, func() { s.sql("select pg_reload_conf()") })

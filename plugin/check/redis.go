@@ -12,7 +12,7 @@ var redisOptions = []string{"role"}
 
 func setRole(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	if v[0] != "master" && v[0] != "replica" {
-		return nil, nil, fmt.Errorf("%s is neither master nor replica", quote(v[0]))
+		return nil, nil, fmt.Errorf("invalid role %s: use master or replica", quote(v[0]))
 	}
 	s.role = v[0]
 	return v, nil, nil
@@ -89,7 +89,7 @@ func (r redisCheck) judgeRole(x *session) error {
 		case err != nil:
 			return err
 		case wantsLogin(line):
-			return errors.New("role not known, for the server wants a login: " + quote(line[1:]))
+			return errors.New("role unknown, because the server requires a login: " + quote(line[1:]))
 		case !strings.HasPrefix(line, kind):
 			return redisFailure(line)
 		}

@@ -36,7 +36,7 @@ func TestRealRedis(t *testing.T) {
 
 	begin("--requirepass", "s3cret")
 	s.await(any, "")
-	s.await(master, `role not known, for the server wants a login: "NOAUTH Authentication required."`)
+	s.await(master, `role unknown, because the server requires a login: "NOAUTH Authentication required."`)
 
 	begin("--maxclients", "1")
 	s.await(any, "")

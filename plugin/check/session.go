@@ -63,7 +63,7 @@ func (x *session) listen() {
 // secure goes on in TLS. Bytes that came before would otherwise count as if they had been protected.
 func (x *session) startTLS(ctx context.Context, config *tls.Config) error {
 	if x.in.Buffered() > 0 {
-		return errors.New("tls handshake: the peer spoke in the clear first")
+		return errors.New("tls handshake: peer sent unencrypted data first")
 	}
 	client, err := handshake(ctx, x.conn, config, x.handshakeTimeout)
 	if err != nil {
@@ -113,7 +113,7 @@ var upgradeOptions = []string{"starttls"}
 // upgrade is the TLS to go on in, nil for none. Options about it, and a host, mean nothing without.
 func (s *spec) upgradeConfig() (*tls.Config, error) {
 	if s.has("starttls") && s.host == "" && s.tls.serverName == "" && !s.tls.insecure {
-		return nil, s.optionError("starttls", fmt.Errorf("nothing says whose certificate is right: name a host, as in "+
+		return nil, s.optionError("starttls", fmt.Errorf("no name to verify the certificate against: name a host, as in "+
 			"%s://db.example.org:%d, or add server_name NAME or insecure", s.scheme.name, s.port))
 	}
 	if s.has("starttls") {
@@ -121,7 +121,7 @@ func (s *spec) upgradeConfig() (*tls.Config, error) {
 	}
 	for _, o := range s.given {
 		if slices.Contains(tlsOptions, o.option.name) {
-			return nil, s.optionError(o.option.name, errors.New("means nothing without the option starttls"))
+			return nil, s.optionError(o.option.name, errors.New("has no effect without starttls: add starttls, or remove it"))
 		}
 	}
 	if s.host != "" {
@@ -134,7 +134,7 @@ func (s *spec) upgradeConfig() (*tls.Config, error) {
 // refuseHost is for protocols in which a host tells the peer nothing.
 func (s *spec) refuseHost() error {
 	if s.host != "" {
-		return fmt.Errorf("%s takes no host, for it tells the peer nothing: write %s", s.scheme.name, s.scheme.example)
+		return fmt.Errorf("%s does not use a host: write %s", s.scheme.name, s.scheme.example)
 	}
 	return nil
 }

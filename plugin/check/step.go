@@ -42,7 +42,7 @@ func setExpect(s *settings, v []string) (shown []string, hidden []byte, err erro
 
 func setExpectRegex(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	if v[0] == "" {
-		return nil, nil, errors.New("the expression is empty, and would match every line")
+		return nil, nil, errors.New("empty expression would match every line: write one, or remove the option")
 	}
 	regex, err := regexp.Compile(v[0])
 	if err != nil {
@@ -54,7 +54,7 @@ func setExpectRegex(s *settings, v []string) (shown []string, hidden []byte, err
 
 func setStartTLS(s *settings, _ []string) (shown []string, hidden []byte, err error) {
 	if s.has("starttls") {
-		return nil, nil, errors.New("stands twice, and tls begins once: keep one")
+		return nil, nil, errors.New("duplicate step, tls starts only once: keep one")
 	}
 	return nil, nil, s.addStep("starttls", func(ctx context.Context, d *dialogue) error { return d.startTLS(ctx) })
 }
@@ -66,7 +66,7 @@ func setReset(s *settings, _ []string) (shown []string, hidden []byte, err error
 
 func (s *settings) addStep(what string, take func(context.Context, *dialogue) error) error {
 	if len(s.steps) == stepLimit {
-		return fmt.Errorf("there are %d steps before it, and a dialogue may have no more", stepLimit)
+		return fmt.Errorf("too many steps: a dialogue has at most %d", stepLimit)
 	}
 	s.steps = append(s.steps, step{what, take})
 	return nil

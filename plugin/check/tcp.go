@@ -18,15 +18,15 @@ func newTCP(s *spec) (prober, error) {
 		return newStartTLS(s)
 	}
 	if s.host != "" {
-		return nil, errors.New("tcp takes no host, for it tells the peer nothing: write " + s.scheme.example)
+		return nil, errors.New("tcp does not use a host: write " + s.scheme.example)
 	}
 	for _, name := range tlsOptions {
 		if s.has(name) {
-			return nil, s.optionError(name, errors.New("needs the step starttls beside it"))
+			return nil, s.optionError(name, errors.New("needs the step starttls: add it, or remove the option"))
 		}
 	}
 	if s.firstByteTimeout > 0 && len(s.steps) == 0 {
-		return nil, s.optionError("first_byte_timeout", errors.New("needs a step beside it, such as expect TEXT: without one the peer has nothing to say"))
+		return nil, s.optionError("first_byte_timeout", errors.New("needs a step such as expect TEXT: without one no answer is awaited"))
 	}
 	c := &tcpCheck{spec: s}
 	if len(s.steps) == 0 && !s.reset {

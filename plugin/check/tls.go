@@ -43,7 +43,7 @@ func setCA(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	}
 	s.tls.ca = x509.NewCertPool()
 	if !s.tls.ca.AppendCertsFromPEM(bundle) {
-		return nil, nil, fmt.Errorf("no certificate in %s: it must be a bundle in pem form", quote(v[0]))
+		return nil, nil, fmt.Errorf("no certificate in %s: use a file of certificates in pem format", quote(v[0]))
 	}
 	return v, bundle, nil
 }
@@ -68,11 +68,11 @@ func (s *spec) tlsConfig(protocols ...string) (*tls.Config, error) {
 		name = s.host
 	}
 	if name == "" && !s.askOwner && !s.tls.insecure {
-		return nil, fmt.Errorf("%s without a host cannot tell whose certificate is right: name a host, as in %s://%s, "+
+		return nil, fmt.Errorf("%s has no name to verify the certificate against: name a host, as in %s://%s, "+
 			"or add server_name NAME or insecure", s.scheme.name, s.scheme.name, s.authority("www.example.org", s.port))
 	}
 	if s.tls.ca != nil && s.tls.insecure {
-		return nil, s.optionError("ca", errors.New("insecure verifies nothing: keep one of the two"))
+		return nil, s.optionError("ca", errors.New("cannot be used together with insecure, which verifies nothing: remove one of the two"))
 	}
 	certs, err := s.clientCertificate()
 	if err != nil {
@@ -99,9 +99,9 @@ func (s *spec) clientCertificate() ([]tls.Certificate, error) {
 	case !hasCert && !hasKey:
 		return nil, nil
 	case !hasKey:
-		return nil, s.optionError("cert", errors.New("needs the option key FILE beside it"))
+		return nil, s.optionError("cert", errors.New("needs the option key FILE"))
 	case !hasCert:
-		return nil, s.optionError("key", errors.New("needs the option cert FILE beside it"))
+		return nil, s.optionError("key", errors.New("needs the option cert FILE"))
 	}
 	pair, err := tls.X509KeyPair(s.tls.cert, s.tls.key)
 	if err != nil {

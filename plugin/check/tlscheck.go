@@ -82,7 +82,7 @@ func rejected(err error, asked bool) bool {
 // judge has the last word on a handshake: it makes the demands that a check has beyond those of TLS.
 func (s *tlsSettings) verifyConnection(state tls.ConnectionState) error {
 	if s.alpn != nil && !s.withoutALPN && state.NegotiatedProtocol == "" {
-		return phrase("peer takes none of the protocols of alpn")
+		return phrase("peer accepts none of the protocols of alpn")
 	}
 	if s.expires > 0 {
 		return s.checkExpiry(state)
@@ -132,7 +132,7 @@ func setExpires(s *settings, v []string) (shown []string, hidden []byte, err err
 		return nil, nil, err
 	}
 	if d < time.Second || d > maxExpires {
-		return nil, nil, fmt.Errorf("%s is not between 1s and %s", quote(v[0]), formatDuration(maxExpires))
+		return nil, nil, fmt.Errorf("invalid duration %s: use 1s to %s, such as 14d", quote(v[0]), formatDuration(maxExpires))
 	}
 	s.tls.expires = d
 	return []string{formatDuration(d)}, nil, nil
@@ -143,13 +143,13 @@ func parseDuration(text string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		n, err := strconv.ParseUint(days, 10, 16)
 		if err != nil {
-			return 0, fmt.Errorf("%s is no duration: write one such as 14d or 336h", quote(text))
+			return 0, fmt.Errorf("invalid duration %s: use a number with a unit, such as 14d or 336h", quote(text))
 		}
 		return time.Duration(n) * day, nil
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil {
-		return 0, fmt.Errorf("%s is no duration: write one such as 14d or 336h", quote(text))
+		return 0, fmt.Errorf("invalid duration %s: use a number with a unit, such as 14d or 336h", quote(text))
 	}
 	return d, nil
 }
@@ -166,10 +166,10 @@ func formatDuration(d time.Duration) string {
 func setALPN(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	for name := range strings.SplitSeq(v[0], ",") {
 		if !isToken(strings.ReplaceAll(name, "/", "")) || len(name) > 255 {
-			return nil, nil, fmt.Errorf("%s is not the name of a protocol: as in h2,http/1.1", quote(name))
+			return nil, nil, fmt.Errorf("invalid protocol name %s: use names such as h2,http/1.1", quote(name))
 		}
 		if slices.Contains(s.tls.alpn, name) {
-			return nil, nil, fmt.Errorf("%s stands twice: keep one", quote(name))
+			return nil, nil, fmt.Errorf("duplicate protocol %s: keep one", quote(name))
 		}
 		s.tls.alpn = append(s.tls.alpn, name)
 	}

@@ -95,7 +95,7 @@ func TestTLSPeers(t *testing.T) {
 func TestALPNOfHTTPS(t *testing.T) {
 	cert, _ := sign(t, template("www.example.org"), nil)
 	p := listen(t, "127.0.0.1", overTLS(&tls.Config{Certificates: []tls.Certificate{cert}}, answer(ok)))
-	for alpn, want := range map[string]string{"http/1.1": "", "h2,http/1.1": "", "h2": "tls handshake: peer takes none of the protocols of alpn"} {
+	for alpn, want := range map[string]string{"http/1.1": "", "h2,http/1.1": "", "h2": "tls handshake: peer accepts none of the protocols of alpn"} {
 		if got := reason(probe(mustNew(t, "https://", opt("insecure"), opt("alpn", alpn)), p.addr)); got != want {
 			t.Errorf("%s: %q, want %q", alpn, got, want)
 		}
@@ -150,7 +150,7 @@ func TestALPN(t *testing.T) {
 	}{
 		{[]string{"imap"}, opt("alpn", "imap,pop3"), ""},
 		{[]string{"pop3"}, opt("alpn", "imap,pop3"), ""},
-		{nil, opt("alpn", "imap"), "tls handshake: peer takes none of the protocols of alpn"},
+		{nil, opt("alpn", "imap"), "tls handshake: peer accepts none of the protocols of alpn"},
 		{[]string{"pop3"}, opt("alpn", "imap"), `tls handshake: peer sent the tls alert "no application protocol"`},
 	} {
 		p := listen(t, "127.0.0.1", overTLS(&tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: tt.peer}, hold))

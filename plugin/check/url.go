@@ -13,7 +13,7 @@ import (
 // parseURL reads the URL of a check (RFC 3986), without the rules that are one protocol's own.
 func parseURL(raw string) (*spec, error) {
 	if i := strings.IndexFunc(raw, func(r rune) bool { return r <= ' ' || r >= 0x7f }); i >= 0 {
-		return nil, fmt.Errorf("url has the character %q: write it percent-encoded", []rune(raw[i:])[0])
+		return nil, fmt.Errorf("invalid character %q in url: write it percent-encoded", []rune(raw[i:])[0])
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -27,7 +27,7 @@ func parseURL(raw string) (*spec, error) {
 		return nil, err
 	}
 	if strings.Contains(raw, "#") {
-		return nil, errors.New("url has a fragment, which is never sent: leave out what follows the #")
+		return nil, errors.New("url has a fragment, which is never sent: remove the # and what follows it")
 	}
 	if s.port, err = parsePort(u.Port(), s.scheme); err != nil {
 		return nil, err
@@ -43,11 +43,11 @@ func parseURL(raw string) (*spec, error) {
 // credentialsError says where credentials belong, and repeats none.
 func credentialsError(raw string) error {
 	scheme, _, _ := strings.Cut(strings.ToLower(raw), ":")
-	advice := "leave them out, the check needs none"
+	advice := "remove them, the check needs none"
 	if scheme == "http" || scheme == "https" {
-		advice = "put them into a file, for the option basic_auth or bearer"
+		advice = "put them in a file, and use the option basic_auth or bearer"
 	}
-	return errors.New("url has credentials, which never stand in one: " + advice)
+	return errors.New("url has credentials, which are not allowed there: " + advice)
 }
 
 // urlError keeps only the cause out of what url.Parse says, for the whole would repeat a password that stands in
@@ -59,7 +59,7 @@ func urlError(raw string, err error) error {
 	if cause := new(url.Error); errors.As(err, &cause) {
 		err = cause.Err
 	}
-	return fmt.Errorf("url is malformed: %w", err)
+	return fmt.Errorf("invalid url: %w", err)
 }
 
 // exampleURL is right, where nothing is known of what was meant.
@@ -69,14 +69,14 @@ const exampleURL = "http://:8080/healthz"
 func parseScheme(u *url.URL, raw string) (*scheme, error) {
 	every := schemeNames(func(*scheme) bool { return true })
 	if u.Scheme == "" {
-		return nil, fmt.Errorf("url has no scheme: begin with one of %s, as in %s", every, exampleURL)
+		return nil, fmt.Errorf("url has no scheme: start with one of %s, as in %s", every, exampleURL)
 	}
 	found, ok := findScheme(u.Scheme)
 	if !ok {
-		return nil, fmt.Errorf("unknown scheme %s: there are %s", quote(u.Scheme), every)
+		return nil, fmt.Errorf("unknown scheme %s: use one of %s", quote(u.Scheme), every)
 	}
 	if rest := raw[len(u.Scheme):]; !strings.HasPrefix(rest, "://") && (rest != ":" || found.name != "icmp") { // which has nothing to go on with
-		return nil, fmt.Errorf("url has no // after %s: as in %s", u.Scheme, found.example)
+		return nil, fmt.Errorf("url has no // after %s: write it as in %s", u.Scheme, found.example)
 	}
 	return found, nil
 }
@@ -88,7 +88,7 @@ func parsePort(text string, s *scheme) (uint16, error) {
 	}
 	port, err := strconv.ParseUint(text, 10, 16)
 	if err != nil || port == 0 {
-		return 0, fmt.Errorf("port %s is not between 1 and 65535", quote(text))
+		return 0, fmt.Errorf("invalid port %s: use 1 to 65535", quote(text))
 	}
 	return uint16(port), nil
 }
@@ -102,11 +102,11 @@ func parseHost(host string) (string, error) {
 	labels := strings.Split(name, ".")
 	for _, label := range labels {
 		if !validLabel(label) {
-			return "", fmt.Errorf("host %s is neither a dns name nor an ip address", quote(host))
+			return "", fmt.Errorf("invalid host %s: use a dns name or an ip address", quote(host))
 		}
 	}
 	if len(name) > 253 || strings.Trim(labels[len(labels)-1], "0123456789") == "" {
-		return "", fmt.Errorf("host %s is neither a dns name nor an ip address", quote(host))
+		return "", fmt.Errorf("invalid host %s: use a dns name or an ip address", quote(host))
 	}
 	return name, nil
 }
