@@ -229,12 +229,12 @@ func TestPurePackages(t *testing.T) {
 func TestWallClock(t *testing.T) {
 	takesOff := []string{"Unix", "UnixMilli", "UnixMicro", "UnixNano", "Round", "Truncate", "UTC", "Local", "In", "AddDate"}
 	allowed := map[string]string{
-		"pause":    "health.go",                        // tells queries the hour, for the warm-up
-		"Brief":    "plugin/verdict/brief.go",          // says since when, the same
-		"validity": "plugin/check/reason.go",           // of a certificate
-		"expiry":   "plugin/check/tlscheck.go",         // the same
-		"stamp":    "plugin/status/api.go",             // shows an instant
-		"changed":  "plugin/check/credential_linux.go", // of a file
+		"pause":         "health.go",                        // tells queries the hour, for the warm-up
+		"Brief":         "plugin/verdict/brief.go",          // says since when, the same
+		"validityFault": "plugin/check/reason.go",           // of a certificate
+		"expiresSoon":   "plugin/check/tlscheck.go",         // the same
+		"stamp":         "plugin/status/api.go",             // shows an instant
+		"changeTime":    "plugin/check/credential_linux.go", // of a file
 	}
 	for _, s := range sources(t, false) {
 		if strings.HasPrefix(s.path, "bench/") || strings.HasPrefix(s.path, "cmd/") {

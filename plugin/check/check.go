@@ -1,12 +1,14 @@
-// Package check knows what to ask an address and what counts as a good answer.
+// Package check probes one address and decides whether the answer is good.
 //
-// A [Check] is made once, from a URL and options, and is never changed after that; every mistake in them is found
-// by [New]. The URL says whom to ask for and what; the address that is dialled is always the argument of
-// [Check.Probe], whatever names or redirects say. A probe starts nothing that outlives it, keeps nothing for the next
-// but credentials out of a file, until that changes, and answers with nil, with the reason of the failure, or with
-// [ErrAbstain].
+// Its main type is [Check]: a URL with options, parsed and validated by [New]. The pool calls [Check.Probe] with the
+// address to dial, or drives [Check.Talk] through the event loop of package wire. The Corefile and the annotations of
+// Services are where URLs come from.
 //
-// To add a protocol: one file with a builder, one row in the table of schemes, and a row for each new option.
+// The URL says what to ask and under which name. The address is always the argument of Probe: no host is looked up,
+// no redirect and no proxy is followed. A probe leaves nothing behind, neither a goroutine nor a connection, and its
+// result is nil, the reason of the failure, or [ErrAbstain].
+//
+// To add a protocol, write one file with a builder, add a row to the table of schemes, and a row for each new option.
 package check
 
 import (
@@ -19,48 +21,51 @@ import (
 	"strings"
 )
 
-// ErrAbstain means that the probe could not be made: no free descriptor, no local port, or the caller is shutting
-// down. It is evidence of nothing, so it must move no state (B49). What [Check.Probe] returns wraps it.
+// ErrAbstain means that the probe could not be made: there was no free descriptor or local port, or the caller is
+// shutting down. It says nothing about the target, so it must not change a state (B49). Errors of [Check.Probe] wrap
+// it; test with [errors.Is].
 var ErrAbstain = errors.New("could not ask")
 
-// A Check is one question and the answers to it that count as healthy. It is immutable, and valid because only
-// [New] makes one; any number of goroutines may use it at once.
+// A Check is one question to an address and the answers that count as healthy. It is immutable, and only [New] makes
+// one, so every Check is valid. Any number of goroutines may use it at once.
 type Check struct {
-	text      string
-	secret    uint64
-	port      uint16
-	prober    prober
-	holder    holdingProber // nil if there is nothing to keep, or a talk does it
-	talk      *Talk
-	hold      bool
-	invert    bool
-	ownerSpec *spec // nil unless a record's owner is to be asked for
+	text      string        // what String returns
+	secret    uint64        // what Secret returns
+	port      uint16        // what Port returns
+	prober    prober        // asks the question
+	holder    holdingProber // nil if the connection cannot be held, or if the Talk holds it
+	talk      *Talk         // nil if a goroutine has to ask
+	hold      bool          // the option hold is set
+	invert    bool          // the option invert is set
+	ownerSpec *spec         // what For builds from; nil unless the host is the owner of the record
 
-	portNamed bool
+	portNamed bool // what PortNamed returns
 }
 
-// A probe asks the address once and returns before ctx has been over for long. It need not tell a cancelled ctx
-// from a failure: [Check.Probe] does that for all of them.
+// A prober asks an address once. It must return soon after ctx ends. It may report a cancelled ctx as a failure:
+// [Check.Probe] turns that into ErrAbstain for all of them.
 type prober interface {
 	probe(ctx context.Context, addr netip.AddrPort) error
 }
 
-// A proberFunc is a function that is a prober.
+// A proberFunc is a prober without state of its own.
 type proberFunc func(ctx context.Context, addr netip.AddrPort) error
 
 func (f proberFunc) probe(ctx context.Context, addr netip.AddrPort) error { return f(ctx, addr) }
 
-// A scheme is one way to ask. The builder gets a spec whose URL is well formed and whose options are all allowed;
-// it judges what only its protocol can judge, may complete the spec, and returns the probe.
+// A scheme is one kind of check, named by the first part of its URL. The builder gets a spec whose URL is well formed
+// and whose options are all allowed for the scheme. It validates what only its protocol can validate, may complete
+// the spec, and returns the prober.
 type scheme struct {
-	name    string
-	port    uint16 // where neither the URL nor the record names one; 0 for none
-	example string // what error messages hold up as right
-	options []string
+	name    string   // in lower case
+	port    uint16   // the default port; 0 if the URL or the record must name one
+	example string   // a correct URL for error messages
+	options []string // the allowed options, beside commonOptions
 	build   func(*spec) (prober, error)
 }
 
-// schemes is all there is to choose from, sorted by name.
+// schemes lists every kind of check, sorted by name. Which scheme takes which option is decided here and nowhere
+// else.
 var schemes = []scheme{
 	{"dns", 53, "dns://:53/example.org", slices.Concat(dnsOptions, []string{"tcp"}, socketOptions), newDNS},
 	{"dot", 853, "dot://ns1.example.org/example.org", slices.Concat(dnsOptions, tlsOptions, answerOptions, socketOptions), newDOT},
@@ -78,30 +83,32 @@ var schemes = []scheme{
 	{"tls", 0, "tls://db.example.org:5432", slices.Concat(ownerOptions, []string{"alpn"}, tlsOptions, connectOptions, socketOptions), newTLS},
 }
 
-// everyOptions are the options of every scheme.
+// commonOptions are the options that every scheme takes.
 var commonOptions = []string{"invert"}
 
-// A spec is a check being made.
+// A spec is a check while it is built: the parts of the URL in canonical form, and the settings from its options.
+// [Check.For] keeps it, to build the check again for another host.
 type spec struct {
 	scheme *scheme
-	host   string // whom to ask for, in lower case; "" is the address itself
+	host   string // the name to ask for, in lower case; "" for the address itself
 	port   uint16 // the port to dial; 0 if only the record can name it
-	path   string // as it is written on the wire
+	path   string // percent-encoded, as it is sent
 	query  string // without the question mark
 
-	portNamed bool // the URL has it, or there are none
-	talk      *Talk
-	holder    holdingProber
+	portNamed bool          // the URL names a port, or the scheme has none
+	talk      *Talk         // set by the builder if the event loop can run the check
+	holder    holdingProber // set by the builder if the connection can be held
 	settings
 }
 
-// New makes the check that the URL and its options describe. The URL is SCHEME://[HOST][:PORT][/PATH][?QUERY]; its
-// host is whom to ask for (Host header, server name, name in the certificate) and is never dialled or looked up.
-// Files that options name are read here, and only here, but for those of basic_auth and bearer, which are read again
-// when they have changed.
+// New makes the check that the URL and its options describe. The URL is SCHEME://[HOST][:PORT][/PATH][?QUERY]. Its
+// host is the name to ask for (Host header, server name, name in the certificate); it is never dialled or looked up.
 //
-// An error about one option is an [*OptionError]; any other is about the URL. No error repeats the value of a
-// header, a text to send, or credentials out of a URL.
+// Files that options name are read here once. Only the files of basic_auth and bearer are read again, when they
+// change.
+//
+// An error about one option is an [*OptionError]; any other error is about the URL. No error repeats the value of a
+// header, a text to send, or credentials from a URL, so all are safe to log.
 func New(rawURL string, options ...Option) (*Check, error) {
 	s, err := parseURL(rawURL)
 	if err != nil {
@@ -120,7 +127,7 @@ func New(rawURL string, options ...Option) (*Check, error) {
 		return nil, err
 	}
 	if s.invert || s.askOwner || s.dialer.bound() || s.hasPhaseTimeout() {
-		s.talk = nil // a conversation knows of none of these, for few checks have them: a goroutine asks
+		s.talk = nil // the event loop knows none of these; few checks have them, so a goroutine asks
 	}
 	if err := s.checkHold(); err != nil {
 		return nil, err
@@ -135,38 +142,40 @@ func New(rawURL string, options ...Option) (*Check, error) {
 	return c, nil
 }
 
-// String is the canonical text of the check, its identity together with [Check.Secret]: the URL, of which a
-// default port is left out behind a host, then the options in the order of their table, for example
+// String is the canonical text of the check: the URL, without a default port if there is a host, then the options in
+// the order of their table. Together with [Check.Secret] it is the identity of the check. For example:
 //
 //	https://www.example.org:8443/healthz status 200-299,404 body ok
 //
-// A value with spaces, or with characters that do not print, is quoted as in Go; of a header only the name is shown, and of a text to send that there is one.
+// A value with spaces or unprintable characters is quoted as in Go. Values of headers and texts to send are shown as
+// "…".
 func (c *Check) String() string { return c.text }
 
-// Secret is a hash of what [Check.String] does not show: the values of headers, the texts to send, and what the files of
-// ca, cert and key held when [New] read them. Two checks with one text but different secrets are different checks. It is 0 if
-// nothing is hidden, and means nothing outside this process.
+// Secret is a hash of what [Check.String] hides: values of headers, texts to send, and the content of the ca, cert
+// and key files when [New] read them. Two checks with equal texts but different secrets are different checks. It is 0
+// if nothing is hidden. The hash is keyed with a random seed and means nothing outside this process.
 func (c *Check) Secret() uint64 { return c.secret }
 
-// Port is the port to dial where the record names none: the URL's, else the default of its scheme, 0 if it has none.
+// Port is the port to dial if the record names none: that of the URL, else the default of the scheme, else 0.
 func (c *Check) Port() uint16 { return c.port }
 
-// PortNamed reports whether the port that a record names does not matter: the URL names one, or its scheme has none, and
-// then Port is 0.
+// PortNamed reports whether the port of a record is ignored: the URL names a port, or the scheme has no ports. In the
+// second case Port is 0.
 func (c *Check) PortNamed() bool { return c.portNamed }
 
-// Probe asks addr once. It returns nil if the answer was good, else the reason in a few words (at most about 200
-// bytes, printable, without the address). [ErrAbstain] is in the chain of the error if the question could not be
-// put at all, or ctx was cancelled.
+// Probe asks addr once. It returns nil if the answer is good, else the reason in a few words: at most about 200
+// bytes, printable, without the address. The error wraps [ErrAbstain] if the question could not be asked, or if ctx
+// was cancelled.
 //
-// The deadline of ctx bounds everything together, connecting, handshake and exchange; without one a silent peer is
-// waited for until ctx is cancelled. A deadline that passes is a failure. When Probe returns, the connection is
-// closed and no goroutine is left.
+// The deadline of ctx bounds connecting, handshake and exchange together. Without a deadline, a silent peer is waited
+// for until ctx is cancelled. A deadline that passes is a failure. When Probe returns, the connection is closed and
+// no goroutine is left.
 func (c *Check) Probe(ctx context.Context, addr netip.AddrPort) error {
 	return c.result(ctx, c.prober.probe(ctx, addr))
 }
 
-// result is what a probe comes to that ended so.
+// result turns the outcome of a prober into the outcome of the check: cancelled means abstained, and invert is
+// applied last.
 func (c *Check) result(ctx context.Context, err error) error {
 	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
 		return fmt.Errorf("%w: cancelled", ErrAbstain)
@@ -177,9 +186,10 @@ func (c *Check) result(ctx context.Context, err error) error {
 	return err
 }
 
+// errInverted is the reason of a failed check with the option invert.
 var errInverted = errors.New("answered, but invert is set")
 
-// inverted is the result of a question that is meant to fail (B46). One that could not be put has not failed.
+// invertResult swaps success and failure (B46). A question that could not be asked has neither succeeded nor failed.
 func invertResult(err error) error {
 	switch {
 	case err == nil:
@@ -190,12 +200,13 @@ func invertResult(err error) error {
 	return nil
 }
 
+// setInvert parses the option invert.
 func setInvert(s *settings, _ []string) (shown []string, hidden []byte, err error) {
 	s.invert = true
 	return nil, nil, nil
 }
 
-// findScheme finds a row of the table.
+// findScheme looks a scheme up by name, which must be in lower case.
 func findScheme(name string) (*scheme, bool) {
 	i := slices.IndexFunc(schemes, func(s scheme) bool { return s.name == name })
 	if i < 0 {
@@ -215,7 +226,7 @@ func schemeNames(want func(*scheme) bool) string {
 	return strings.Join(names, ", ")
 }
 
-// text is what [Check.String] promises.
+// canonicalText makes the text for [Check.String]. Two spellings of one check must give the same text.
 func (s *spec) canonicalText() string {
 	words := []string{s.url()}
 	for _, o := range s.given {
@@ -227,11 +238,11 @@ func (s *spec) canonicalText() string {
 	return strings.Join(words, " ")
 }
 
-// seed makes the hashes worthless to whoever reads them outside this process.
+// seed keys the hash of secrets, so that a hash that leaves this process does not help to guess them.
 var seed = maphash.MakeSeed()
 
-// secret is what [Check.Secret] promises. The names go into the hash too, so that two headers that swap their
-// values are seen.
+// hiddenHash makes the hash for [Check.Secret]. The names of the options and headers are part of it, so that two
+// headers that swap their values give another hash.
 func (s *spec) hiddenHash() uint64 {
 	var h maphash.Hash
 	h.SetSeed(seed)
@@ -247,5 +258,5 @@ func (s *spec) hiddenHash() uint64 {
 	if !hidden {
 		return 0
 	}
-	return max(h.Sum64(), 1)
+	return max(h.Sum64(), 1) // 0 means that nothing is hidden
 }

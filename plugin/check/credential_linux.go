@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// changed is when a file last changed in any way. Unlike the time of modification nobody can set it, so that it tells of a
-// version that was written over another, and given its time.
+// changeTime is when the file or its attributes last changed (ctime). Unlike the modification time it cannot be set
+// by a program, so it reveals a version that was written over another and was given the same time.
 func changeTime(file fs.FileInfo) time.Time {
 	if stat, ok := file.Sys().(*syscall.Stat_t); ok {
 		return time.Unix(stat.Ctim.Unix())

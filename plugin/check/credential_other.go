@@ -7,5 +7,5 @@ import (
 	"time"
 )
 
-// changeTime is not known on this system.
+// changeTime is the modification time, because the change time is not available in a portable way.
 func changeTime(file fs.FileInfo) time.Time { return file.ModTime() }

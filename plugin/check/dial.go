@@ -11,16 +11,19 @@ import (
 	"time"
 )
 
-// socketOptions are the options of every scheme that asks over a socket of its own.
+// socketOptions are the options of every scheme that opens a socket.
 var socketOptions = []string{"from"}
 
-// A dialer opens sockets to peers. Its zero value lets the kernel choose where from.
+// A dialer opens sockets to peers. Its zero value lets the kernel choose the source address, and has no time-out of
+// its own.
 type dialer struct {
-	from4, from6   netip.Addr    // the source, invalid where the kernel chooses
-	connectTimeout time.Duration // of connecting; 0 for none of its own
+	// from4 and from6 are the source addresses of the option from; invalid if the kernel chooses.
+	from4, from6   netip.Addr
+	connectTimeout time.Duration // for the TCP handshake; 0 for no bound of its own
 }
 
-// setFrom takes one address of each family, for an address can only be asked from one of its own.
+// setFrom parses the option from. It may be given once per family, because a peer can only be reached from an address
+// of its own family. Whether this host has the address is checked by the probe: addresses come and go.
 func setFrom(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	addr, err := netip.ParseAddr(v[0])
 	if err != nil || addr.Zone() != "" || !isHostAddress(addr) {
@@ -37,19 +40,19 @@ func setFrom(s *settings, v []string) (shown []string, hidden []byte, err error)
 	return []string{addr.String()}, nil, nil
 }
 
-// broadcast is every host of the network (RFC 919, 7).
+// broadcast is the limited broadcast address (RFC 919, 7).
 var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
-// hostly reports whether an address can be a host's own without a word about which of its networks is meant.
+// isHostAddress reports whether addr can be the address of one host, without a zone to say on which network.
 func isHostAddress(addr netip.Addr) bool {
 	return !addr.Is4In6() && !addr.IsUnspecified() && !addr.IsMulticast() && addr != broadcast && !(addr.Is6() && addr.IsLinkLocalUnicast())
 }
 
-// bound reports whether there is a source to bind to.
+// bound reports whether a source address is set for at least one family.
 func (d *dialer) bound() bool { return d.from4.IsValid() || d.from6.IsValid() }
 
-// source is the address to ask peer from, which is invalid if the kernel may choose. It is an error that abstains if
-// there is a source, but none of the peer's family.
+// source returns the source address for peer, which is invalid if the kernel may choose. If there is a source, but
+// none of the family of peer, the error is an ErrAbstain: the configuration says nothing about such peers.
 func (d *dialer) source(peer netip.Addr) (netip.Addr, error) {
 	of, other := d.from6, d.from4
 	if peer.Unmap().Is4() {
@@ -61,22 +64,22 @@ func (d *dialer) source(peer netip.Addr) (netip.Addr, error) {
 	return of, nil
 }
 
-// dial connects to addr over TCP, for no longer than ctx. The caller calls hangUp when done; after that nothing is left.
+// dial connects to addr over TCP. The caller must call hangUp when done; after that neither connection nor goroutine
+// is left.
 func (d *dialer) dial(ctx context.Context, addr netip.AddrPort) (conn net.Conn, hangUp func(), err error) {
 	return d.dialOver(ctx, "tcp", addr)
 }
 
-// dialOver is dial for tcp or udp.
+// dialOver is dial for "tcp" or "udp".
 //
-// When ctx ends, by its deadline or before, the connection is closed, which ends every read and write at once. A
-// deadline on the connection would be the lesser means: crypto/tls sets one of its own for its last message, and that
-// would undo ours.
+// When ctx ends, the connection is closed, and every pending read and write fails at once. A deadline on the
+// connection would not do: crypto/tls sets a deadline of its own for its last message, and that would replace ours.
 func (d *dialer) dialOver(ctx context.Context, network string, addr netip.AddrPort) (conn net.Conn, hangUp func(), err error) {
 	source, err := d.source(addr.Addr())
 	if err != nil {
 		return nil, nil, err
 	}
-	dialer := net.Dialer{KeepAlive: -1 * time.Second} // a probe is over before a keep-alive would be due
+	dialer := net.Dialer{KeepAlive: -1 * time.Second} // negative: off; a probe is over before a keep-alive would be due
 	if source.IsValid() {
 		dialer.LocalAddr = socketAddr(network, source)
 		dialer.Control = bindWithoutPort
@@ -93,13 +96,13 @@ func (d *dialer) dialOver(ctx context.Context, network string, addr netip.AddrPo
 	})
 	return conn, func() {
 		if !stop() {
-			<-ended // its goroutine has begun: it must be over before the probe is
+			<-ended // the closing goroutine has started, and must end before the probe does
 		}
 		conn.Close()
 	}, nil
 }
 
-// socketAddr is an address whose port is for the kernel to choose, as a [net.Dialer] takes it.
+// socketAddr is addr with port 0, so that the kernel chooses the port.
 func socketAddr(network string, addr netip.Addr) net.Addr {
 	if network == "udp" {
 		return net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 0))
@@ -107,8 +110,8 @@ func socketAddr(network string, addr netip.Addr) net.Addr {
 	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr, 0))
 }
 
-// dialFailure is connectFailure, and says so where it was the source that could not be had, which says nothing about
-// the peer.
+// dialFailure is the reason why a dial failed. A source address that cannot be used says nothing about the peer, so
+// that is an ErrAbstain.
 func dialFailure(peer, source netip.Addr, err error) error {
 	var call *os.SyscallError
 	switch {
@@ -122,7 +125,7 @@ func dialFailure(peer, source netip.Addr, err error) error {
 	return fmt.Errorf("%w: from %s: %s", ErrAbstain, source, call.Err)
 }
 
-// sendFailure is dialFailure for a packet that goes out without a connection.
+// sendFailure is dialFailure for a packet that is sent without a connection.
 func sendFailure(peer, source netip.Addr, err error) error {
 	if noRoute(source, err) {
 		return noRouteFailure(source)
@@ -130,11 +133,13 @@ func sendFailure(peer, source netip.Addr, err error) error {
 	return datagramFailure(peer, err)
 }
 
-// strayed reports whether the kernel knows no way from the source to the peer, as from the loopback to elsewhere.
+// noRoute reports whether the kernel has no route from the source to the peer, for example from 127.0.0.1 to another
+// host. Linux reports that as EINVAL.
 func noRoute(source netip.Addr, err error) bool {
 	return source.IsValid() && errors.Is(err, syscall.EINVAL)
 }
 
+// noRouteFailure is the reason for noRoute.
 func noRouteFailure(source netip.Addr) error {
 	return fmt.Errorf("%w: from %s cannot reach the target", ErrAbstain, source)
 }

@@ -4,5 +4,5 @@ package check
 
 import "syscall"
 
-// bindWithoutPort has no counterpart on this system.
+// bindWithoutPort does nothing: the socket option exists on Linux only.
 func bindWithoutPort(_, _ string, _ syscall.RawConn) error { return nil }

@@ -15,27 +15,28 @@ import (
 )
 
 const (
-	// readSize is how much room there is at least for what a peer sends.
+	// readSize is how much room a read has at least, in bytes.
 	readSize = 512
-	// codeLength is how many digits a code has that a line begins with in SMTP, FTP and their like (RFC 5321, 4.2).
+	// codeLength is the number of digits of the reply code that starts a line in SMTP, FTP and similar protocols (RFC
+	// 5321, 4.2).
 	codeLength = 3
 )
 
-// A dialogue is what is said on one connection, and heard, at most [responseLimit] bytes. What it comes to does not turn
-// on how the peer's words are spread over packets.
+// A dialogue runs the steps of a tcp check on one connection. It reads at most [responseLimit] bytes. Its result must
+// not depend on how the words of the peer are spread over packets; a fuzz test holds it to that.
 type dialogue struct {
-	conn             io.ReadWriter
+	conn             io.ReadWriter // the connection to use now: in the clear, later perhaps in TLS
 	tls              *tls.Config   // nil if no step begins TLS
-	handshakeTimeout time.Duration // of its handshake
-	firstByteTimeout time.Duration // how long the peer may take to begin, in the clear and then in TLS
-	inTLS            *tls.Conn     // nil before
-	sent             [][]byte
-	received         []byte // and not taken by a step yet
-	left             int    // that may be heard
-	midLine          bool   // what was taken last ends within a line
+	handshakeTimeout time.Duration // for the TLS handshake; 0 for no bound of its own
+	firstByteTimeout time.Duration // until the first byte in the clear, and again until the first in TLS
+	inTLS            *tls.Conn     // nil before TLS has started
+	sent             [][]byte      // everything we sent, to recognise an echo of it
+	received         []byte        // received, and not yet consumed by a step
+	left             int           // bytes that may still be read
+	midLine          bool          // the last consumed byte was not the end of a line
 }
 
-// hold goes through the steps.
+// runSteps runs the steps in order, until one fails. The reason names the step by its number, from 1.
 func (d *dialogue) runSteps(ctx context.Context, steps []step) error {
 	for i, s := range steps {
 		if err := s.run(ctx, d); err != nil {
@@ -45,6 +46,7 @@ func (d *dialogue) runSteps(ctx context.Context, steps []step) error {
 	return nil
 }
 
+// send writes a text and remembers it.
 func (d *dialogue) send(text []byte) error {
 	d.sent = append(d.sent, text)
 	if _, err := d.conn.Write(text); err != nil {
@@ -53,13 +55,15 @@ func (d *dialogue) send(text []byte) error {
 	return nil
 }
 
-// expect takes what is heard up to the end of the text, whatever comes before it.
+// expect consumes everything up to the end of text. It ignores what comes before, so several lines may precede the
+// text.
 func (d *dialogue) expect(text []byte) error {
 	for searched := 0; ; {
 		if i := bytes.Index(d.received[searched:], text); i >= 0 {
 			d.consume(searched + i + len(text))
 			return nil
 		}
+		// The text may have begun in what was received so far.
 		searched = max(0, len(d.received)-len(text)+1)
 		if err := d.readMore(); err != nil {
 			return d.missing(err)
@@ -67,8 +71,8 @@ func (d *dialogue) expect(text []byte) error {
 	}
 }
 
-// expectLine takes lines, until one matches. It waits for the end of each, since half a line may match what the whole
-// does not. The last may end with the connection.
+// expectLine consumes lines until one matches. It waits for the end of each line, because half a line may match when
+// the whole line does not. Only the end of the connection can stand in for the end of the last line.
 func (d *dialogue) expectLine(regex *regexp.Regexp) error {
 	for begin, searched := 0, 0; ; {
 		if i := bytes.IndexByte(d.received[searched:], '\n'); i >= 0 {
@@ -92,15 +96,16 @@ func (d *dialogue) expectLine(regex *regexp.Regexp) error {
 	}
 }
 
+// withoutCR removes the CR of a line that ends with CRLF. The LF is gone already.
 func withoutCR(line []byte) []byte { return bytes.TrimSuffix(line, []byte("\r")) }
 
-// take drops the first n bytes of what was heard.
+// consume drops the first n received bytes; n must be at least 1.
 func (d *dialogue) consume(n int) {
 	d.midLine = d.received[n-1] != '\n'
 	d.received = d.received[n:]
 }
 
-// more waits until something is heard.
+// readMore waits until more is received. It returns nil if there is at least one new byte.
 func (d *dialogue) readMore() error {
 	if d.left == 0 {
 		return errTooLong
@@ -110,13 +115,14 @@ func (d *dialogue) readMore() error {
 	n, err := d.conn.Read(d.received[at:min(cap(d.received), at+d.left)])
 	d.received, d.left = d.received[:at+n], d.left-n
 	if n > 0 {
-		return nil // an error comes again
+		return nil // an error will come again with the next read
 	}
 	return err
 }
 
-// unheard says what came in the place of what was expected: the last line of it. Once we have sent something the peer may
-// give that back, whole, cut, or written in another way, and it may be a secret: then no more is said than a code.
+// missing is the reason why a step did not get what it expected: how the connection ended, and the last line that
+// came instead. Once we have sent something, the peer may repeat it, whole, cut, or encoded, and it may be a secret.
+// Then only a reply code is shown.
 func (d *dialogue) missing(err error) error {
 	reason := describe(err)
 	text := bytes.TrimRight(d.received, "\r\n")
@@ -131,7 +137,8 @@ func (d *dialogue) missing(err error) error {
 	return errors.New(reason)
 }
 
-// answer names a line by its code, if it has one that is none of our words.
+// describeLine describes a line that must not be quoted. It shows the reply code, unless the code occurs in something
+// that we sent.
 func (d *dialogue) describeLine(line []byte) string {
 	code := line[:min(len(line), codeLength)]
 	ours := slices.ContainsFunc(d.sent, func(text []byte) bool { return bytes.Contains(text, code) })
@@ -143,12 +150,13 @@ func (d *dialogue) describeLine(line []byte) string {
 	return "an answer with code " + string(code)
 }
 
-// startTLS goes on inside TLS. What was heard before is forgotten with it.
+// startTLS continues the dialogue in TLS. Bytes received in the clear are dropped with it, as RFC 3207, 4.2, demands
+// of SMTP: a man in the middle may have inserted them.
 func (d *dialogue) startTLS(ctx context.Context) error {
 	plain := *d
 	raw := d.conn.(net.Conn)
 	if h, ok := raw.(*firstByteConn); ok {
-		h.answerBegan() // what follows is the handshake, which has a bound of its own
+		h.answerBegan() // the handshake follows, which has a time-out of its own
 		raw = h.Conn
 	}
 	client, err := handshake(ctx, &startTLSConn{Conn: raw, clear: &plain}, d.tls, d.handshakeTimeout)
@@ -160,14 +168,16 @@ func (d *dialogue) startTLS(ctx context.Context) error {
 	return nil
 }
 
-// announced is a connection on which TLS begins. A peer that says so in a line may have more to say to the end of it
-// than a step expected; that is dropped. No record of TLS begins like text.
+// A startTLSConn is the connection below TLS right after the peer announced it. An expect step may have matched in
+// the middle of the announcing line; the rest of that line is not TLS and is dropped. Text and TLS cannot be
+// confused, because no TLS record starts with a printable byte.
 type startTLSConn struct {
 	net.Conn
-	clear *dialogue
+	clear *dialogue // the dialogue in the clear, with what it has received beyond the announcement
 }
 
-// Read is that of a [net.Conn].
+// Read drops the rest of the announcing line, then reads the bytes of TLS: those already received, then those on the
+// connection.
 func (a *startTLSConn) Read(p []byte) (int, error) {
 	if a.clear.midLine {
 		if err := a.clear.endLine(); err != nil {
@@ -181,7 +191,7 @@ func (a *startTLSConn) Read(p []byte) (int, error) {
 	return a.Conn.Read(p)
 }
 
-// endLine drops the rest of a line, unless it is TLS that follows: a handshake or an alert (RFC 8446, 5.1).
+// endLine drops the rest of a line, unless TLS follows at once: a handshake or an alert (RFC 8446, 5.1).
 func (d *dialogue) endLine() error {
 	for first := true; d.midLine; first = false {
 		if len(d.received) == 0 {

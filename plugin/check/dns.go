@@ -15,18 +15,19 @@ import (
 	"github.com/miekg/dns"
 )
 
-// dnsOptions are those of dns and dot.
+// dnsOptions are the options of dns and dot alone.
 var dnsOptions = []string{"rcode", "answer", "authoritative"}
 
-// dnsSettings is what they come to.
+// dnsSettings are the values of the options of dns and dot.
 type dnsSettings struct {
-	rcodes        []int // in ascending order; nil: NOERROR
-	answer        *regexp.Regexp
-	authoritative bool
-	tcp           bool // not over UDP first
+	rcodes        []int          // the good ones, in ascending order; nil for NOERROR alone
+	answer        *regexp.Regexp // what one record must match; nil for no demand
+	authoritative bool           // the AA bit is demanded, and recursion is not
+	tcp           bool           // ask over TCP at once, not over UDP first
 }
 
-// setRcode takes those that a header has room for: the others need EDNS, which is not spoken.
+// setRcode parses the option rcode. It accepts codes of four bits: longer ones need EDNS (RFC 6891, 6.1.3), and the
+// query has none.
 func setRcode(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	var names []string
 	for item := range strings.SplitSeq(v[0], ",") {
@@ -44,6 +45,7 @@ func setRcode(s *settings, v []string) (shown []string, hidden []byte, err error
 	return []string{strings.Join(names, ",")}, nil, nil
 }
 
+// setAnswer parses the option answer.
 func setAnswer(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	if v[0] == "" {
 		return nil, nil, errors.New("empty expression would match every record: write one, or remove the option")
@@ -52,24 +54,27 @@ func setAnswer(s *settings, v []string) (shown []string, hidden []byte, err erro
 	return v, nil, err
 }
 
+// setAuthoritative parses the option authoritative.
 func setAuthoritative(s *settings, _ []string) (shown []string, hidden []byte, err error) {
 	s.dns.authoritative = true
 	return nil, nil, nil
 }
 
+// setTCP parses the option tcp.
 func setTCP(s *settings, _ []string) (shown []string, hidden []byte, err error) {
 	s.dns.tcp = true
 	return nil, nil, nil
 }
 
-// A dnsCheck puts one question (B42).
+// A dnsCheck sends one query (B42). It is a prober over UDP, and a protocol over TCP or TLS.
 type dnsCheck struct {
 	dnsSettings
 	dialer     *dialer
-	query      []byte // with an ID of 0
-	overStream prober // the same question over TCP or TLS
+	query      []byte // packed, with ID 0
+	overStream prober // the same query over TCP or TLS
 }
 
+// newDNS builds a check over UDP, which continues over TCP if the reply is truncated, or over TCP from the start.
 func newDNS(s *spec) (prober, error) {
 	if err := s.refuseHost(); err != nil {
 		return nil, err
@@ -85,7 +90,7 @@ func newDNS(s *spec) (prober, error) {
 	return d, nil
 }
 
-// newDOT builds newDNS over TLS (RFC 7858).
+// newDOT builds a check over TLS (RFC 7858).
 func newDOT(s *spec) (prober, error) {
 	d, err := buildDNS(s)
 	if err != nil {
@@ -98,6 +103,7 @@ func newDOT(s *spec) (prober, error) {
 	return s.overSession(config, d), nil
 }
 
+// buildDNS builds the query. It asks for recursion (RD) unless an authoritative answer is demanded.
 func buildDNS(s *spec) (*dnsCheck, error) {
 	name, err := s.questionName()
 	if err != nil {
@@ -117,7 +123,8 @@ func buildDNS(s *spec) (*dnsCheck, error) {
 	return d, err
 }
 
-// questionName reads the path, which is a name, and makes it canonical.
+// questionName takes the name to query from the path, and makes the path canonical: decoded, lower case, no final
+// dot.
 func (s *spec) questionName() (string, error) {
 	name, err := url.PathUnescape(strings.TrimPrefix(s.path, "/"))
 	if err != nil || name == "" {
@@ -135,7 +142,8 @@ func (s *spec) questionName() (string, error) {
 	return name, nil
 }
 
-// questionType reads the query, and makes it canonical. The types that RFC 6895, 3.1, calls meta are no question.
+// questionType takes the type to query from the query of the URL, A if there is none, and makes that canonical. Meta
+// types (RFC 6895, 3.1) such as AXFR and ANY are refused: they are not ordinary questions.
 func (s *spec) questionType() (uint16, error) {
 	if s.query == "" {
 		return dns.TypeA, nil
@@ -153,14 +161,14 @@ func (s *spec) questionType() (uint16, error) {
 	return rrtype, nil
 }
 
-// numbered is the query with an ID of its own.
+// queryWithID is a copy of the query with a random ID, so that replies to other probes, and guesses, do not match.
 func (d *dnsCheck) queryWithID() []byte {
 	query := slices.Clone(d.query)
 	binary.BigEndian.PutUint16(query, uint16(rand.Uint32()))
 	return query
 }
 
-// strayLimit is how many datagrams that answer nothing of ours are looked at.
+// strayLimit is how many datagrams that are not the reply are skipped before the probe fails.
 const strayLimit = 64
 
 var (
@@ -168,7 +176,8 @@ var (
 	errOtherQuestion = errors.New("reply to another question")
 )
 
-// probe asks over UDP, and over TCP if the answer has no room there.
+// probe asks over UDP, and over TCP if the reply is truncated. Datagrams that are not the reply are skipped, because
+// they may be late replies to earlier probes, or forged.
 func (d *dnsCheck) probe(ctx context.Context, addr netip.AddrPort) error {
 	conn, hangUp, err := d.dialer.dialOver(ctx, "udp", addr)
 	if err != nil {
@@ -186,7 +195,7 @@ func (d *dnsCheck) probe(ctx context.Context, addr netip.AddrPort) error {
 		case err != nil:
 			return responseFailure(err)
 		case !isReply(buf[:n], query):
-			continue // late, or somebody's guess: what we wait for may yet come
+			continue // late or forged; the reply may still come
 		case truncated(buf[:n]):
 			return d.overStream.probe(ctx, addr)
 		}
@@ -195,7 +204,8 @@ func (d *dnsCheck) probe(ctx context.Context, addr netip.AddrPort) error {
 	return errStray
 }
 
-// ask asks over a stream, on which nobody else can answer (RFC 1035, 4.2.2).
+// ask asks over a stream, where each message follows its length in two bytes (RFC 1035, 4.2.2). The first message
+// must be the reply: on a stream nobody else can have sent it.
 func (d *dnsCheck) ask(_ context.Context, x *session) error {
 	query := d.queryWithID()
 	size := binary.BigEndian.AppendUint16(nil, uint16(len(query)))
@@ -215,10 +225,11 @@ func (d *dnsCheck) ask(_ context.Context, x *session) error {
 	return d.judgeReply(reply)
 }
 
-const dnsHeader = 12 // bytes, of which two are the ID and two the flags
+// dnsHeader is the size of the header: two bytes ID, two bytes flags, and four counters (RFC 1035, 4.1.1).
+const dnsHeader = 12
 
-// answers reports whether a message is the reply to a query: by its ID, its flags and its question, which only an
-// error may leave out.
+// isReply reports whether reply answers query: same ID, the QR bit, opcode QUERY, and the same question. Only an
+// error may omit the question, as servers do that could not parse it.
 func isReply(reply, query []byte) bool {
 	const qr, opcode = 0x80, 0x78
 	if len(reply) < dnsHeader || string(reply[:2]) != string(query[:2]) || reply[2]&(qr|opcode) != qr {
@@ -233,7 +244,8 @@ func isReply(reply, query []byte) bool {
 	return false
 }
 
-// sameQuestion disregards the case of letters. No length of a label looks like one.
+// sameQuestion compares questions and ignores the case of letters (RFC 1035, 2.3.3). It may compare byte by byte: a
+// label has at most 63 bytes, and no letter is that small, so a length is never taken for one.
 func sameQuestion(reply, query []byte) bool {
 	lower := func(b byte) byte {
 		if b >= 'A' && b <= 'Z' {
@@ -252,9 +264,10 @@ func sameQuestion(reply, query []byte) bool {
 	return true
 }
 
+// truncated reports the TC bit: the reply did not fit into a datagram.
 func truncated(reply []byte) bool { return reply[2]&0x02 != 0 }
 
-// judge looks at a reply to our question.
+// judgeReply judges the reply to our query: first the code, then who answers, then the records.
 func (d *dnsCheck) judgeReply(reply []byte) error {
 	var m dns.Msg
 	if err := m.Unpack(reply); err != nil {
@@ -271,7 +284,8 @@ func (d *dnsCheck) judgeReply(reply []byte) error {
 	return nil
 }
 
-// matches looks at the data of a record as a zone file writes it: behind name, TTL, class and type, in which no tab stands.
+// matches applies the option answer to the data of a record, in the format of a zone file. Name, TTL, class and type
+// come before the data, separated by tabs; none of them contains a tab.
 func (d *dnsCheck) matches(rr dns.RR) bool {
 	data := rr.String()
 	for range 4 {
@@ -280,6 +294,7 @@ func (d *dnsCheck) matches(rr dns.RR) bool {
 	return d.answer.MatchString(data)
 }
 
+// rcodeName is the mnemonic of a code, or its number.
 func rcodeName(code int) string {
 	if name, ok := dns.RcodeToString[code]; ok {
 		return name

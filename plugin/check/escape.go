@@ -7,10 +7,12 @@ import (
 	"unicode/utf8"
 )
 
-// escapes are the letters behind a backslash, and what they stand for. The lexer of a Corefile leaves them as they are.
+// escapes are the letters that may follow a backslash, and the bytes they stand for. The Corefile lexer leaves these
+// sequences alone.
 var escapes = map[byte]byte{'r': '\r', 'n': '\n', 't': '\t', '\\': '\\'}
 
-// unescape reads a text in which \r, \n, \t, \\ and \xHH stand for bytes. An error shows nothing of it, for it may be secret.
+// unescape decodes a text in which \r, \n, \t, \\ and \xHH stand for bytes. Its errors do not quote the text, because
+// it may be a secret.
 func unescape(text string) ([]byte, error) {
 	raw := make([]byte, 0, len(text))
 	for whole := len(text); ; {
@@ -28,7 +30,7 @@ func unescape(text string) ([]byte, error) {
 	}
 }
 
-// escaped reads what follows a backslash, of which it takes n bytes.
+// escaped decodes what follows a backslash, and reports how many bytes of rest belong to it.
 func escaped(rest string) (b byte, n int, ok bool) {
 	if rest == "" {
 		return 0, 0, false
@@ -41,7 +43,8 @@ func escaped(rest string) (b byte, n int, ok bool) {
 	return b, 1, ok
 }
 
-// escape is the canonical text that unescape reads as raw.
+// escape encodes raw so that unescape restores it, in the only spelling that is used in canonical texts: printable
+// characters as they are, everything else escaped.
 func escape(raw []byte) string {
 	var text strings.Builder
 	for len(raw) > 0 {

@@ -10,9 +10,12 @@ import (
 	"unicode/utf8"
 )
 
-// execOptions are those of exec.
+// execOptions are the options of exec alone.
 var execOptions = []string{"command"}
 
+// setCommand parses the option command. The program must be an absolute path: a relative one would depend on the
+// working directory of the server, and a search would depend on its PATH. That the program can be run is checked now,
+// to find a mistake when the configuration is loaded, and again by each probe.
 func setCommand(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	if !filepath.IsAbs(v[0]) {
 		return nil, nil, fmt.Errorf("%s is not an absolute path: write the full path of the program", quote(v[0]))
@@ -26,7 +29,7 @@ func setCommand(s *settings, v []string) (shown []string, hidden []byte, err err
 	return v, nil, runnable(v[0])
 }
 
-// newExec builds the check that has a program ask (B44).
+// newExec builds the check that runs a program, which is healthy if its exit status is 0 (B44).
 func newExec(s *spec) (prober, error) {
 	if err := errors.Join(s.refuseHost(), s.refusePath()); err != nil {
 		return nil, err
@@ -38,20 +41,22 @@ func newExec(s *spec) (prober, error) {
 }
 
 const (
-	// outputLimit is how much of what a program writes is kept. It may write more.
+	// outputLimit is how much of the output of a program is kept, in bytes. The program may write more, which is read
+	// and dropped.
 	outputLimit = 4 << 10
 
-	// runLimit is how many programs of one check run at a time.
+	// runLimit is how many programs of one check run at a time. It bounds what a slow program can cost the host.
 	runLimit = 64
 )
 
-// execArgs are those of the command, and then where to ask.
+// execArgs are the arguments from the configuration, then the address and the port to ask.
 func execArgs(command []string, addr netip.AddrPort) []string {
 	args := append([]string(nil), command[1:]...)
 	return append(args, addr.Addr().String(), strconv.Itoa(int(addr.Port())))
 }
 
-// execEnviron is all that a program gets: none of the server's own environment, in which there may be secrets.
+// execEnviron is the whole environment of a program. It has nothing of the environment of the server, which may
+// contain secrets.
 func execEnviron(addr netip.AddrPort) []string {
 	return []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -61,7 +66,7 @@ func execEnviron(addr netip.AddrPort) []string {
 	}
 }
 
-// execFailure says how a program ended, and the first line of what it wrote.
+// execFailure is a reason: how the program ended, and the first line of its output that is not empty.
 func execFailure(how string, output []byte) error {
 	line, _, _ := strings.Cut(strings.TrimLeft(string(output), "\r\n\t "), "\n")
 	if line = strings.TrimRight(line, "\r\t "); line != "" {

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// runnable looks for a program that this process may run.
+// runnable reports why this process cannot run the program, or cannot kill it.
 func runnable(path string) error {
 	info, err := os.Stat(path)
 	switch {
@@ -33,15 +33,19 @@ func runnable(path string) error {
 // A runner runs one command, for many addresses at once.
 type runner struct {
 	command []string
-	slots   chan struct{} // one taken for each program that runs
+	slots   chan struct{} // one entry for each running program
 }
 
+// newRunner makes the prober of an exec check.
 func newRunner(command []string) prober {
 	return runner{command, make(chan struct{}, runLimit)}
 }
 
+// errBusy means that the probe found no free slot in its time.
 var errBusy = fmt.Errorf("%w: %d programs of this check are already running", ErrAbstain, runLimit)
 
+// probe runs the program for one address. A probe that had to wait for a slot and then timed out abstains: the
+// program did not have the whole time, so its failure proves nothing.
 func (r runner) probe(ctx context.Context, addr netip.AddrPort) error {
 	waited, ok := r.acquireSlot(ctx)
 	if !ok {
@@ -50,12 +54,13 @@ func (r runner) probe(ctx context.Context, addr netip.AddrPort) error {
 	defer func() { <-r.slots }()
 	timedOut, err := r.execute(ctx, addr)
 	if waited && timedOut {
-		return errBusy // it had the rest of the time only, which proves nothing
+		return errBusy // the program had only the rest of the time
 	}
 	return err
 }
 
-// take takes a place, and reports whether it had to wait for that. It is not ok if the time was over by then.
+// acquireSlot takes a slot, and reports whether it had to wait. It is not ok if ctx ended first; then no slot is
+// taken.
 func (r runner) acquireSlot(ctx context.Context) (waited, ok bool) {
 	select {
 	case r.slots <- struct{}{}:
@@ -67,15 +72,15 @@ func (r runner) acquireSlot(ctx context.Context) (waited, ok bool) {
 	case <-ctx.Done():
 		return true, false
 	}
-	if ctx.Err() != nil { // both were so, and one was chosen
+	if ctx.Err() != nil { // both were ready, and select chose the slot
 		<-r.slots
 		return true, false
 	}
 	return true, true
 }
 
-// run starts the program in a process group of its own, and ends the whole of that however it came out: with ctx, or
-// with the program.
+// execute starts the program in a process group of its own. When the program ends or ctx does, the whole group is
+// killed, so that nothing that the program started is left.
 func (r runner) execute(ctx context.Context, addr netip.AddrPort) (timedOut bool, result error) {
 	output, theirs, err := os.Pipe()
 	if err != nil {
@@ -92,12 +97,12 @@ func (r runner) execute(ctx context.Context, addr netip.AddrPort) (timedOut bool
 	}
 	heard := collectOutput(output)
 	timedOut = awaitExit(ctx, cmd.Process.Pid)
-	killGroup(cmd.Process.Pid) // while the program is not reaped, so that the number is still its own
+	killGroup(cmd.Process.Pid) // the program is not reaped yet, so its process ID cannot have been reused
 	err = cmd.Wait()
 	return timedOut, runResult(err, timedOut, heard())
 }
 
-// startWords is the cause alone: the rest repeats the path.
+// startFailure is why the program did not start, without the path, which the error of os/exec repeats.
 func startFailure(err error) string {
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
@@ -106,10 +111,13 @@ func startFailure(err error) string {
 	return quote(err.Error())
 }
 
-// lastWords is how long is read on once a program has ended, for somebody who has left its group may keep the pipe open.
+// outputGrace is how long the output is still read after the program has ended. A process that left the group may
+// keep the pipe open, and must not delay the probe.
 const outputGrace = 100 * time.Millisecond
 
-// hear reads all that a program writes, so that it never waits for us, and keeps the beginning. What it returns ends it.
+// collectOutput reads everything that a program writes, so that it never blocks on a full pipe, and keeps the
+// beginning. The returned function must be called once the program has ended: it ends the reading and returns what
+// was kept.
 func collectOutput(output *os.File) (heard func() []byte) {
 	done := make(chan []byte)
 	go func() { done <- readOutput(output) }()
@@ -119,8 +127,8 @@ func collectOutput(output *os.File) (heard func() []byte) {
 	}
 }
 
-// hearOut reads up to the end or the deadline, and what is there by then: the machine may have been too busy to read it in
-// time.
+// readOutput reads up to the end or the deadline. At the deadline it takes what is in the pipe by then: on a busy
+// machine this goroutine may have had no time to read it.
 func readOutput(output *os.File) []byte {
 	var kept bytes.Buffer
 	buf := make([]byte, outputLimit)
@@ -136,7 +144,7 @@ func readOutput(output *os.File) []byte {
 	}
 }
 
-// unheard reads what is there by now, whatever the deadline. It does not wait.
+// readAvailable reads what is in the pipe now, even if the deadline has passed. It does not wait.
 func readAvailable(output *os.File, buf []byte) (n int) {
 	if raw, err := output.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) { n, _ = unix.Read(int(fd), buf) })
@@ -144,7 +152,8 @@ func readAvailable(output *os.File, buf []byte) (n int) {
 	return max(n, 0)
 }
 
-// await returns when the process has ended, which it does when ctx does. It is not reaped.
+// awaitExit returns when the process has ended; it is killed when ctx ends. It does not reap the process (waitid(2)
+// with WNOWAIT), so the process ID stays valid for killGroup.
 func awaitExit(ctx context.Context, pid int) (timedOut bool) {
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -152,7 +161,7 @@ func awaitExit(ctx context.Context, pid int) (timedOut bool) {
 		killGroup(pid)
 	})
 	for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
-		continue // a signal of ours
+		continue // interrupted by a signal to this process
 	}
 	if stop() {
 		return false
@@ -161,13 +170,14 @@ func awaitExit(ctx context.Context, pid int) (timedOut bool) {
 	return true
 }
 
-// kill ends a program that is not reaped, and its group, which it may have left.
+// killGroup kills a program that is not reaped yet, and its process group. The program is killed by its own ID as
+// well, because it may have left the group.
 func killGroup(pid int) {
 	_ = unix.Kill(-pid, unix.SIGKILL)
 	_ = unix.Kill(pid, unix.SIGKILL)
 }
 
-// judgeRun says how a program ended. One that ended well in time is healthy, whatever it wrote.
+// runResult turns the end of a program into a result. Exit status 0 in time is healthy, whatever the output.
 func runResult(err error, timedOut bool, output []byte) error {
 	var exit *exec.ExitError
 	switch {
