@@ -1,14 +1,15 @@
 // Package check probes one address and decides whether the answer is good.
 //
-// Its main type is [Check]: a URL with options, parsed and validated by [New]. The pool calls [Check.Probe] with the
-// address to dial, or drives [Check.Talk] through the event loop of package wire. The Corefile and the annotations of
-// Services are where URLs come from.
+// Its main type is [Check]: a URL with options, parsed and validated by [New]. The pool calls
+// [Check.Probe] with the address to dial, or drives [Check.Talk] through the event loop of package
+// wire. The Corefile and the annotations of Services are where URLs come from.
 //
-// The URL says what to ask and under which name. The address is always the argument of Probe: no host is looked up,
-// no redirect and no proxy is followed. A probe leaves nothing behind, neither a goroutine nor a connection, and its
-// result is nil, the reason of the failure, or [ErrAbstain].
+// The URL says what to ask and under which name. The address is always the argument of Probe: no
+// host is looked up, no redirect and no proxy is followed. A probe leaves nothing behind, neither a
+// goroutine nor a connection, and its result is nil, the reason of the failure, or [ErrAbstain].
 //
-// To add a protocol, write one file with a builder, add a row to the table of schemes, and a row for each new option.
+// To add a protocol, write one file with a builder, add a row to the table of schemes, and a row
+// for each new option.
 package check
 
 import (
@@ -21,13 +22,13 @@ import (
 	"strings"
 )
 
-// ErrAbstain means that the probe could not be made: there was no free descriptor or local port, or the caller is
-// shutting down. It says nothing about the target, so it must not change a state (B49). Errors of [Check.Probe] wrap
-// it; test with [errors.Is].
+// ErrAbstain means that the probe could not be made: there was no free descriptor or local port, or
+// the caller is shutting down. It says nothing about the target, so it must not change a state
+// (B49). Errors of [Check.Probe] wrap it; test with [errors.Is].
 var ErrAbstain = errors.New("could not ask")
 
-// A Check is one question to an address and the answers that count as healthy. It is immutable, and only [New] makes
-// one, so every Check is valid. Any number of goroutines may use it at once.
+// A Check is one question to an address and the answers that count as healthy. It is immutable, and
+// only [New] makes one, so every Check is valid. Any number of goroutines may use it at once.
 type Check struct {
 	text      string        // what String returns
 	secret    uint64        // what Secret returns
@@ -42,8 +43,8 @@ type Check struct {
 	portNamed bool // what PortNamed returns
 }
 
-// A prober asks an address once. It must return soon after ctx ends. It may report a cancelled ctx as a failure:
-// [Check.Probe] turns that into ErrAbstain for all of them.
+// A prober asks an address once. It must return soon after ctx ends. It may report a cancelled ctx
+// as a failure: [Check.Probe] turns that into ErrAbstain for all of them.
 type prober interface {
 	probe(ctx context.Context, addr netip.AddrPort) error
 }
@@ -53,9 +54,9 @@ type proberFunc func(ctx context.Context, addr netip.AddrPort) error
 
 func (f proberFunc) probe(ctx context.Context, addr netip.AddrPort) error { return f(ctx, addr) }
 
-// A scheme is one kind of check, named by the first part of its URL. The builder gets a spec whose URL is well formed
-// and whose options are all allowed for the scheme. It validates what only its protocol can validate, may complete
-// the spec, and returns the prober.
+// A scheme is one kind of check, named by the first part of its URL. The builder gets a spec whose
+// URL is well formed and whose options are all allowed for the scheme. It validates what only its
+// protocol can validate, may complete the spec, and returns the prober.
 type scheme struct {
 	name    string   // in lower case
 	port    uint16   // the default port; 0 if the URL or the record must name one
@@ -64,8 +65,8 @@ type scheme struct {
 	build   func(*spec) (prober, error)
 }
 
-// schemes lists every kind of check, sorted by name. Which scheme takes which option is decided here and nowhere
-// else.
+// schemes lists every kind of check, sorted by name. Which scheme takes which option is decided
+// here and nowhere else.
 var schemes = []scheme{
 	{"dns", 53, "dns://:53/example.org", slices.Concat(dnsOptions, []string{"tcp"}, socketOptions), newDNS},
 	{"dot", 853, "dot://ns1.example.org/example.org", slices.Concat(dnsOptions, tlsOptions, answerOptions, socketOptions), newDOT},
@@ -86,8 +87,8 @@ var schemes = []scheme{
 // commonOptions are the options that every scheme takes.
 var commonOptions = []string{"invert"}
 
-// A spec is a check while it is built: the parts of the URL in canonical form, and the settings from its options.
-// [Check.For] keeps it, to build the check again for another host.
+// A spec is a check while it is built: the parts of the URL in canonical form, and the settings
+// from its options. [Check.For] keeps it, to build the check again for another host.
 type spec struct {
 	scheme *scheme
 	host   string // the name to ask for, in lower case; "" for the address itself
@@ -101,14 +102,15 @@ type spec struct {
 	settings
 }
 
-// New makes the check that the URL and its options describe. The URL is SCHEME://[HOST][:PORT][/PATH][?QUERY]. Its
-// host is the name to ask for (Host header, server name, name in the certificate); it is never dialled or looked up.
+// New makes the check that the URL and its options describe. The URL is
+// SCHEME://[HOST][:PORT][/PATH][?QUERY]. Its host is the name to ask for (Host header, server name,
+// name in the certificate); it is never dialled or looked up.
 //
-// Files that options name are read here once. Only the files of basic_auth and bearer are read again, when they
-// change.
+// Files that options name are read here once. Only the files of basic_auth and bearer are read
+// again, when they change.
 //
-// An error about one option is an [*OptionError]; any other error is about the URL. No error repeats the value of a
-// header, a text to send, or credentials from a URL, so all are safe to log.
+// An error about one option is an [*OptionError]; any other error is about the URL. No error
+// repeats the value of a header, a text to send, or credentials from a URL, so all are safe to log.
 func New(rawURL string, options ...Option) (*Check, error) {
 	s, err := parseURL(rawURL)
 	if err != nil {
@@ -142,40 +144,43 @@ func New(rawURL string, options ...Option) (*Check, error) {
 	return c, nil
 }
 
-// String is the canonical text of the check: the URL, without a default port if there is a host, then the options in
-// the order of their table. Together with [Check.Secret] it is the identity of the check. For example:
+// String is the canonical text of the check: the URL, without a default port if there is a host,
+// then the options in the order of their table. Together with [Check.Secret] it is the identity of
+// the check. For example:
 //
 //	https://www.example.org:8443/healthz status 200-299,404 body ok
 //
-// A value with spaces or unprintable characters is quoted as in Go. Values of headers and texts to send are shown as
-// "…".
+// A value with spaces or unprintable characters is quoted as in Go. Values of headers and texts to
+// send are shown as "…".
 func (c *Check) String() string { return c.text }
 
-// Secret is a hash of what [Check.String] hides: values of headers, texts to send, and the content of the ca, cert
-// and key files when [New] read them. Two checks with equal texts but different secrets are different checks. It is 0
-// if nothing is hidden. The hash is keyed with a random seed and means nothing outside this process.
+// Secret is a hash of what [Check.String] hides: values of headers, texts to send, and the content
+// of the ca, cert and key files when [New] read them. Two checks with equal texts but different
+// secrets are different checks. It is 0 if nothing is hidden. The hash is keyed with a random seed
+// and means nothing outside this process.
 func (c *Check) Secret() uint64 { return c.secret }
 
-// Port is the port to dial if the record names none: that of the URL, else the default of the scheme, else 0.
+// Port is the port to dial if the record names none: that of the URL, else the default of the
+// scheme, else 0.
 func (c *Check) Port() uint16 { return c.port }
 
-// PortNamed reports whether the port of a record is ignored: the URL names a port, or the scheme has no ports. In the
-// second case Port is 0.
+// PortNamed reports whether the port of a record is ignored: the URL names a port, or the scheme
+// has no ports. In the second case Port is 0.
 func (c *Check) PortNamed() bool { return c.portNamed }
 
-// Probe asks addr once. It returns nil if the answer is good, else the reason in a few words: at most about 200
-// bytes, printable, without the address. The error wraps [ErrAbstain] if the question could not be asked, or if ctx
-// was cancelled.
+// Probe asks addr once. It returns nil if the answer is good, else the reason in a few words: at
+// most about 200 bytes, printable, without the address. The error wraps [ErrAbstain] if the
+// question could not be asked, or if ctx was cancelled.
 //
-// The deadline of ctx bounds connecting, handshake and exchange together. Without a deadline, a silent peer is waited
-// for until ctx is cancelled. A deadline that passes is a failure. When Probe returns, the connection is closed and
-// no goroutine is left.
+// The deadline of ctx bounds connecting, handshake and exchange together. Without a deadline, a
+// silent peer is waited for until ctx is cancelled. A deadline that passes is a failure. When Probe
+// returns, the connection is closed and no goroutine is left.
 func (c *Check) Probe(ctx context.Context, addr netip.AddrPort) error {
 	return c.result(ctx, c.prober.probe(ctx, addr))
 }
 
-// result turns the outcome of a prober into the outcome of the check: cancelled means abstained, and invert is
-// applied last.
+// result turns the outcome of a prober into the outcome of the check: cancelled means abstained,
+// and invert is applied last.
 func (c *Check) result(ctx context.Context, err error) error {
 	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
 		return fmt.Errorf("%w: cancelled", ErrAbstain)
@@ -189,7 +194,8 @@ func (c *Check) result(ctx context.Context, err error) error {
 // errInverted is the reason of a failed check with the option invert.
 var errInverted = errors.New("answered, but invert is set")
 
-// invertResult swaps success and failure (B46). A question that could not be asked has neither succeeded nor failed.
+// invertResult swaps success and failure (B46). A question that could not be asked has neither
+// succeeded nor failed.
 func invertResult(err error) error {
 	switch {
 	case err == nil:
@@ -226,7 +232,8 @@ func schemeNames(want func(*scheme) bool) string {
 	return strings.Join(names, ", ")
 }
 
-// canonicalText makes the text for [Check.String]. Two spellings of one check must give the same text.
+// canonicalText makes the text for [Check.String]. Two spellings of one check must give the same
+// text.
 func (s *spec) canonicalText() string {
 	words := []string{s.url()}
 	for _, o := range s.given {
@@ -238,11 +245,12 @@ func (s *spec) canonicalText() string {
 	return strings.Join(words, " ")
 }
 
-// seed keys the hash of secrets, so that a hash that leaves this process does not help to guess them.
+// seed keys the hash of secrets, so that a hash that leaves this process does not help to guess
+// them.
 var seed = maphash.MakeSeed()
 
-// hiddenHash makes the hash for [Check.Secret]. The names of the options and headers are part of it, so that two
-// headers that swap their values give another hash.
+// hiddenHash makes the hash for [Check.Secret]. The names of the options and headers are part of
+// it, so that two headers that swap their values give another hash.
 func (s *spec) hiddenHash() uint64 {
 	var h maphash.Hash
 	h.SetSeed(seed)

@@ -14,14 +14,16 @@ import (
 const (
 	// credentialLimit is the longest file with credentials, in bytes.
 	credentialLimit = 16 << 10
-	// settleTime is how long a file must be unchanged before its cached content is trusted. Timestamps of some file
-	// systems have a resolution of up to two seconds, so two versions may have the same one.
+	// settleTime is how long a file must be unchanged before its cached content is trusted.
+	// Timestamps of some file systems have a resolution of up to two seconds, so two versions may
+	// have the same one.
 	settleTime = 2 * time.Second
 )
 
-// A credential is the value of the Authorization header, read from a file. It is read again when the file has
-// changed, so a password or token can be rotated without a reload. It is not part of the text and the identity of the
-// check: a rotated password must not reset the state of every target.
+// A credential is the value of the Authorization header, read from a file. It is read again when
+// the file has changed, so a password or token can be rotated without a reload. It is not part of
+// the text and the identity of the check: a rotated password must not reset the state of every
+// target.
 type credential struct {
 	path   string
 	format func(text string) (string, error) // turns the line of the file into the value
@@ -45,8 +47,9 @@ func setBearer(s *settings, v []string) (shown []string, hidden []byte, err erro
 	return s.http.authorize(v, bearerAuthorization)
 }
 
-// authorize sets the file of the Authorization header, and reads it once so that a missing or malformed file is found
-// when the configuration is loaded. Nothing of it is hidden text: see credential.
+// authorize sets the file of the Authorization header, and reads it once so that a missing or
+// malformed file is found when the configuration is loaded. Nothing of it is hidden text: see
+// credential.
 func (h *httpSettings) authorize(v []string, form func(string) (string, error)) (shown []string, hidden []byte, err error) {
 	if h.auth != nil {
 		return nil, nil, errors.New("only one of basic_auth and bearer is allowed: keep one")
@@ -56,8 +59,8 @@ func (h *httpSettings) authorize(v []string, form func(string) (string, error)) 
 	return v, nil, err
 }
 
-// basicAuthorization formats a user name and a password (RFC 7617, 2). The password may contain colons, the user name
-// may not.
+// basicAuthorization formats a user name and a password (RFC 7617, 2). The password may contain
+// colons, the user name may not.
 func basicAuthorization(text string) (string, error) {
 	if user, _, ok := strings.Cut(text, ":"); !ok || user == "" {
 		return "", errors.New("invalid credentials: write user:password on one line")
@@ -73,8 +76,9 @@ func bearerAuthorization(text string) (string, error) {
 	return "Bearer " + text, nil
 }
 
-// value returns the current value. If the file has not changed, that costs one stat call. Several probes may call it
-// at once; then the last one to read wins, and all of them have read the same file.
+// value returns the current value. If the file has not changed, that costs one stat call. Several
+// probes may call it at once; then the last one to read wins, and all of them have read the same
+// file.
 func (c *credential) value() (string, error) {
 	file, err := os.Stat(c.path)
 	if err != nil {
@@ -108,8 +112,9 @@ func (c *credential) load(file fs.FileInfo) (string, error) {
 	return c.format(line)
 }
 
-// sameFile reports whether file is the version that was read. Size and modification time alone would miss a rewrite
-// with the same length and a restored time, so the change time is compared, too.
+// sameFile reports whether file is the version that was read. Size and modification time alone
+// would miss a rewrite with the same length and a restored time, so the change time is compared,
+// too.
 func (r *cachedValue) sameFile(file fs.FileInfo) bool {
 	return os.SameFile(r.file, file) && r.file.Size() == file.Size() && r.file.ModTime().Equal(file.ModTime()) &&
 		changeTime(r.file).Equal(changeTime(file))

@@ -14,16 +14,17 @@ import (
 // socketOptions are the options of every scheme that opens a socket.
 var socketOptions = []string{"from"}
 
-// A dialer opens sockets to peers. Its zero value lets the kernel choose the source address, and has no time-out of
-// its own.
+// A dialer opens sockets to peers. Its zero value lets the kernel choose the source address, and
+// has no time-out of its own.
 type dialer struct {
 	// from4 and from6 are the source addresses of the option from; invalid if the kernel chooses.
 	from4, from6   netip.Addr
 	connectTimeout time.Duration // for the TCP handshake; 0 for no bound of its own
 }
 
-// setFrom parses the option from. It may be given once per family, because a peer can only be reached from an address
-// of its own family. Whether this host has the address is checked by the probe: addresses come and go.
+// setFrom parses the option from. It may be given once per family, because a peer can only be
+// reached from an address of its own family. Whether this host has the address is checked by the
+// probe: addresses come and go.
 func setFrom(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	addr, err := netip.ParseAddr(v[0])
 	if err != nil || addr.Zone() != "" || !isHostAddress(addr) {
@@ -43,7 +44,8 @@ func setFrom(s *settings, v []string) (shown []string, hidden []byte, err error)
 // broadcast is the limited broadcast address (RFC 919, 7).
 var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
-// isHostAddress reports whether addr can be the address of one host, without a zone to say on which network.
+// isHostAddress reports whether addr can be the address of one host, without a zone to say on which
+// network.
 func isHostAddress(addr netip.Addr) bool {
 	return !addr.Is4In6() && !addr.IsUnspecified() && !addr.IsMulticast() && addr != broadcast && !(addr.Is6() && addr.IsLinkLocalUnicast())
 }
@@ -51,8 +53,9 @@ func isHostAddress(addr netip.Addr) bool {
 // bound reports whether a source address is set for at least one family.
 func (d *dialer) bound() bool { return d.from4.IsValid() || d.from6.IsValid() }
 
-// source returns the source address for peer, which is invalid if the kernel may choose. If there is a source, but
-// none of the family of peer, the error is an ErrAbstain: the configuration says nothing about such peers.
+// source returns the source address for peer, which is invalid if the kernel may choose. If there
+// is a source, but none of the family of peer, the error is an ErrAbstain: the configuration says
+// nothing about such peers.
 func (d *dialer) source(peer netip.Addr) (netip.Addr, error) {
 	of, other := d.from6, d.from4
 	if peer.Unmap().Is4() {
@@ -64,16 +67,17 @@ func (d *dialer) source(peer netip.Addr) (netip.Addr, error) {
 	return of, nil
 }
 
-// dial connects to addr over TCP. The caller must call hangUp when done; after that neither connection nor goroutine
-// is left.
+// dial connects to addr over TCP. The caller must call hangUp when done; after that neither
+// connection nor goroutine is left.
 func (d *dialer) dial(ctx context.Context, addr netip.AddrPort) (conn net.Conn, hangUp func(), err error) {
 	return d.dialOver(ctx, "tcp", addr)
 }
 
 // dialOver is dial for "tcp" or "udp".
 //
-// When ctx ends, the connection is closed, and every pending read and write fails at once. A deadline on the
-// connection would not do: crypto/tls sets a deadline of its own for its last message, and that would replace ours.
+// When ctx ends, the connection is closed, and every pending read and write fails at once. A
+// deadline on the connection would not do: crypto/tls sets a deadline of its own for its last
+// message, and that would replace ours.
 func (d *dialer) dialOver(ctx context.Context, network string, addr netip.AddrPort) (conn net.Conn, hangUp func(), err error) {
 	source, err := d.source(addr.Addr())
 	if err != nil {
@@ -110,8 +114,8 @@ func socketAddr(network string, addr netip.Addr) net.Addr {
 	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr, 0))
 }
 
-// dialFailure is the reason why a dial failed. A source address that cannot be used says nothing about the peer, so
-// that is an ErrAbstain.
+// dialFailure is the reason why a dial failed. A source address that cannot be used says nothing
+// about the peer, so that is an ErrAbstain.
 func dialFailure(peer, source netip.Addr, err error) error {
 	var call *os.SyscallError
 	switch {
@@ -133,8 +137,8 @@ func sendFailure(peer, source netip.Addr, err error) error {
 	return datagramFailure(peer, err)
 }
 
-// noRoute reports whether the kernel has no route from the source to the peer, for example from 127.0.0.1 to another
-// host. Linux reports that as EINVAL.
+// noRoute reports whether the kernel has no route from the source to the peer, for example from
+// 127.0.0.1 to another host. Linux reports that as EINVAL.
 func noRoute(source netip.Addr, err error) bool {
 	return source.IsValid() && errors.Is(err, syscall.EINVAL)
 }

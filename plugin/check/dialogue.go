@@ -17,13 +17,14 @@ import (
 const (
 	// readSize is how much room a read has at least, in bytes.
 	readSize = 512
-	// codeLength is the number of digits of the reply code that starts a line in SMTP, FTP and similar protocols (RFC
-	// 5321, 4.2).
+	// codeLength is the number of digits of the reply code that starts a line in SMTP, FTP and
+	// similar protocols (RFC 5321, 4.2).
 	codeLength = 3
 )
 
-// A dialogue runs the steps of a tcp check on one connection. It reads at most [responseLimit] bytes. Its result must
-// not depend on how the words of the peer are spread over packets; a fuzz test holds it to that.
+// A dialogue runs the steps of a tcp check on one connection. It reads at most [responseLimit]
+// bytes. Its result must not depend on how the words of the peer are spread over packets; a fuzz
+// test holds it to that.
 type dialogue struct {
 	conn             io.ReadWriter // the connection to use now: in the clear, later perhaps in TLS
 	tls              *tls.Config   // nil if no step begins TLS
@@ -36,7 +37,8 @@ type dialogue struct {
 	midLine          bool          // the last consumed byte was not the end of a line
 }
 
-// runSteps runs the steps in order, until one fails. The reason names the step by its number, from 1.
+// runSteps runs the steps in order, until one fails. The reason names the step by its number, from
+// 1.
 func (d *dialogue) runSteps(ctx context.Context, steps []step) error {
 	for i, s := range steps {
 		if err := s.run(ctx, d); err != nil {
@@ -55,8 +57,8 @@ func (d *dialogue) send(text []byte) error {
 	return nil
 }
 
-// expect consumes everything up to the end of text. It ignores what comes before, so several lines may precede the
-// text.
+// expect consumes everything up to the end of text. It ignores what comes before, so several lines
+// may precede the text.
 func (d *dialogue) expect(text []byte) error {
 	for searched := 0; ; {
 		if i := bytes.Index(d.received[searched:], text); i >= 0 {
@@ -71,8 +73,9 @@ func (d *dialogue) expect(text []byte) error {
 	}
 }
 
-// expectLine consumes lines until one matches. It waits for the end of each line, because half a line may match when
-// the whole line does not. Only the end of the connection can stand in for the end of the last line.
+// expectLine consumes lines until one matches. It waits for the end of each line, because half a
+// line may match when the whole line does not. Only the end of the connection can stand in for the
+// end of the last line.
 func (d *dialogue) expectLine(regex *regexp.Regexp) error {
 	for begin, searched := 0, 0; ; {
 		if i := bytes.IndexByte(d.received[searched:], '\n'); i >= 0 {
@@ -120,9 +123,9 @@ func (d *dialogue) readMore() error {
 	return err
 }
 
-// missing is the reason why a step did not get what it expected: how the connection ended, and the last line that
-// came instead. Once we have sent something, the peer may repeat it, whole, cut, or encoded, and it may be a secret.
-// Then only a reply code is shown.
+// missing is the reason why a step did not get what it expected: how the connection ended, and the
+// last line that came instead. Once we have sent something, the peer may repeat it, whole, cut, or
+// encoded, and it may be a secret. Then only a reply code is shown.
 func (d *dialogue) missing(err error) error {
 	reason := describe(err)
 	text := bytes.TrimRight(d.received, "\r\n")
@@ -137,8 +140,8 @@ func (d *dialogue) missing(err error) error {
 	return errors.New(reason)
 }
 
-// describeLine describes a line that must not be quoted. It shows the reply code, unless the code occurs in something
-// that we sent.
+// describeLine describes a line that must not be quoted. It shows the reply code, unless the code
+// occurs in something that we sent.
 func (d *dialogue) describeLine(line []byte) string {
 	code := line[:min(len(line), codeLength)]
 	ours := slices.ContainsFunc(d.sent, func(text []byte) bool { return bytes.Contains(text, code) })
@@ -150,8 +153,8 @@ func (d *dialogue) describeLine(line []byte) string {
 	return "an answer with code " + string(code)
 }
 
-// startTLS continues the dialogue in TLS. Bytes received in the clear are dropped with it, as RFC 3207, 4.2, demands
-// of SMTP: a man in the middle may have inserted them.
+// startTLS continues the dialogue in TLS. Bytes received in the clear are dropped with it, as RFC
+// 3207, 4.2, demands of SMTP: a man in the middle may have inserted them.
 func (d *dialogue) startTLS(ctx context.Context) error {
 	plain := *d
 	raw := d.conn.(net.Conn)
@@ -168,16 +171,16 @@ func (d *dialogue) startTLS(ctx context.Context) error {
 	return nil
 }
 
-// A startTLSConn is the connection below TLS right after the peer announced it. An expect step may have matched in
-// the middle of the announcing line; the rest of that line is not TLS and is dropped. Text and TLS cannot be
-// confused, because no TLS record starts with a printable byte.
+// A startTLSConn is the connection below TLS right after the peer announced it. An expect step may
+// have matched in the middle of the announcing line; the rest of that line is not TLS and is
+// dropped. Text and TLS cannot be confused, because no TLS record starts with a printable byte.
 type startTLSConn struct {
 	net.Conn
 	clear *dialogue // the dialogue in the clear, with what it has received beyond the announcement
 }
 
-// Read drops the rest of the announcing line, then reads the bytes of TLS: those already received, then those on the
-// connection.
+// Read drops the rest of the announcing line, then reads the bytes of TLS: those already received,
+// then those on the connection.
 func (a *startTLSConn) Read(p []byte) (int, error) {
 	if a.clear.midLine {
 		if err := a.clear.endLine(); err != nil {
@@ -191,7 +194,8 @@ func (a *startTLSConn) Read(p []byte) (int, error) {
 	return a.Conn.Read(p)
 }
 
-// endLine drops the rest of a line, unless TLS follows at once: a handshake or an alert (RFC 8446, 5.1).
+// endLine drops the rest of a line, unless TLS follows at once: a handshake or an alert (RFC 8446,
+// 5.1).
 func (d *dialogue) endLine() error {
 	for first := true; d.midLine; first = false {
 		if len(d.received) == 0 {

@@ -26,8 +26,8 @@ type dnsSettings struct {
 	tcp           bool           // ask over TCP at once, not over UDP first
 }
 
-// setRcode parses the option rcode. It accepts codes of four bits: longer ones need EDNS (RFC 6891, 6.1.3), and the
-// query has none.
+// setRcode parses the option rcode. It accepts codes of four bits: longer ones need EDNS (RFC 6891,
+// 6.1.3), and the query has none.
 func setRcode(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	var names []string
 	for item := range strings.SplitSeq(v[0], ",") {
@@ -74,7 +74,8 @@ type dnsCheck struct {
 	overStream prober // the same query over TCP or TLS
 }
 
-// newDNS builds a check over UDP, which continues over TCP if the reply is truncated, or over TCP from the start.
+// newDNS builds a check over UDP, which continues over TCP if the reply is truncated, or over TCP
+// from the start.
 func newDNS(s *spec) (prober, error) {
 	if err := s.refuseHost(); err != nil {
 		return nil, err
@@ -123,8 +124,8 @@ func buildDNS(s *spec) (*dnsCheck, error) {
 	return d, err
 }
 
-// questionName takes the name to query from the path, and makes the path canonical: decoded, lower case, no final
-// dot.
+// questionName takes the name to query from the path, and makes the path canonical: decoded, lower
+// case, no final dot.
 func (s *spec) questionName() (string, error) {
 	name, err := url.PathUnescape(strings.TrimPrefix(s.path, "/"))
 	if err != nil || name == "" {
@@ -142,8 +143,9 @@ func (s *spec) questionName() (string, error) {
 	return name, nil
 }
 
-// questionType takes the type to query from the query of the URL, A if there is none, and makes that canonical. Meta
-// types (RFC 6895, 3.1) such as AXFR and ANY are refused: they are not ordinary questions.
+// questionType takes the type to query from the query of the URL, A if there is none, and makes
+// that canonical. Meta types (RFC 6895, 3.1) such as AXFR and ANY are refused: they are not
+// ordinary questions.
 func (s *spec) questionType() (uint16, error) {
 	if s.query == "" {
 		return dns.TypeA, nil
@@ -161,7 +163,8 @@ func (s *spec) questionType() (uint16, error) {
 	return rrtype, nil
 }
 
-// queryWithID is a copy of the query with a random ID, so that replies to other probes, and guesses, do not match.
+// queryWithID is a copy of the query with a random ID, so that replies to other probes, and
+// guesses, do not match.
 func (d *dnsCheck) queryWithID() []byte {
 	query := slices.Clone(d.query)
 	binary.BigEndian.PutUint16(query, uint16(rand.Uint32()))
@@ -176,8 +179,8 @@ var (
 	errOtherQuestion = errors.New("reply to another question")
 )
 
-// probe asks over UDP, and over TCP if the reply is truncated. Datagrams that are not the reply are skipped, because
-// they may be late replies to earlier probes, or forged.
+// probe asks over UDP, and over TCP if the reply is truncated. Datagrams that are not the reply are
+// skipped, because they may be late replies to earlier probes, or forged.
 func (d *dnsCheck) probe(ctx context.Context, addr netip.AddrPort) error {
 	conn, hangUp, err := d.dialer.dialOver(ctx, "udp", addr)
 	if err != nil {
@@ -204,8 +207,8 @@ func (d *dnsCheck) probe(ctx context.Context, addr netip.AddrPort) error {
 	return errStray
 }
 
-// ask asks over a stream, where each message follows its length in two bytes (RFC 1035, 4.2.2). The first message
-// must be the reply: on a stream nobody else can have sent it.
+// ask asks over a stream, where each message follows its length in two bytes (RFC 1035, 4.2.2). The
+// first message must be the reply: on a stream nobody else can have sent it.
 func (d *dnsCheck) ask(_ context.Context, x *session) error {
 	query := d.queryWithID()
 	size := binary.BigEndian.AppendUint16(nil, uint16(len(query)))
@@ -225,11 +228,12 @@ func (d *dnsCheck) ask(_ context.Context, x *session) error {
 	return d.judgeReply(reply)
 }
 
-// dnsHeader is the size of the header: two bytes ID, two bytes flags, and four counters (RFC 1035, 4.1.1).
+// dnsHeader is the size of the header: two bytes ID, two bytes flags, and four counters (RFC 1035,
+// 4.1.1).
 const dnsHeader = 12
 
-// isReply reports whether reply answers query: same ID, the QR bit, opcode QUERY, and the same question. Only an
-// error may omit the question, as servers do that could not parse it.
+// isReply reports whether reply answers query: same ID, the QR bit, opcode QUERY, and the same
+// question. Only an error may omit the question, as servers do that could not parse it.
 func isReply(reply, query []byte) bool {
 	const qr, opcode = 0x80, 0x78
 	if len(reply) < dnsHeader || string(reply[:2]) != string(query[:2]) || reply[2]&(qr|opcode) != qr {
@@ -244,8 +248,9 @@ func isReply(reply, query []byte) bool {
 	return false
 }
 
-// sameQuestion compares questions and ignores the case of letters (RFC 1035, 2.3.3). It may compare byte by byte: a
-// label has at most 63 bytes, and no letter is that small, so a length is never taken for one.
+// sameQuestion compares questions and ignores the case of letters (RFC 1035, 2.3.3). It may compare
+// byte by byte: a label has at most 63 bytes, and no letter is that small, so a length is never
+// taken for one.
 func sameQuestion(reply, query []byte) bool {
 	lower := func(b byte) byte {
 		if b >= 'A' && b <= 'Z' {
@@ -284,8 +289,8 @@ func (d *dnsCheck) judgeReply(reply []byte) error {
 	return nil
 }
 
-// matches applies the option answer to the data of a record, in the format of a zone file. Name, TTL, class and type
-// come before the data, separated by tabs; none of them contains a tab.
+// matches applies the option answer to the data of a record, in the format of a zone file. Name,
+// TTL, class and type come before the data, separated by tabs; none of them contains a tab.
 func (d *dnsCheck) matches(rr dns.RR) bool {
 	data := rr.String()
 	for range 4 {

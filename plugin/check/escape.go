@@ -7,12 +7,12 @@ import (
 	"unicode/utf8"
 )
 
-// escapes are the letters that may follow a backslash, and the bytes they stand for. The Corefile lexer leaves these
-// sequences alone.
+// escapes are the letters that may follow a backslash, and the bytes they stand for. The Corefile
+// lexer leaves these sequences alone.
 var escapes = map[byte]byte{'r': '\r', 'n': '\n', 't': '\t', '\\': '\\'}
 
-// unescape decodes a text in which \r, \n, \t, \\ and \xHH stand for bytes. Its errors do not quote the text, because
-// it may be a secret.
+// unescape decodes a text in which \r, \n, \t, \\ and \xHH stand for bytes. Its errors do not quote
+// the text, because it may be a secret.
 func unescape(text string) ([]byte, error) {
 	raw := make([]byte, 0, len(text))
 	for whole := len(text); ; {
@@ -43,8 +43,8 @@ func escaped(rest string) (b byte, n int, ok bool) {
 	return b, 1, ok
 }
 
-// escape encodes raw so that unescape restores it, in the only spelling that is used in canonical texts: printable
-// characters as they are, everything else escaped.
+// escape encodes raw so that unescape restores it, in the only spelling that is used in canonical
+// texts: printable characters as they are, everything else escaped.
 func escape(raw []byte) string {
 	var text strings.Builder
 	for len(raw) > 0 {

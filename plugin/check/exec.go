@@ -13,9 +13,10 @@ import (
 // execOptions are the options of exec alone.
 var execOptions = []string{"command"}
 
-// setCommand parses the option command. The program must be an absolute path: a relative one would depend on the
-// working directory of the server, and a search would depend on its PATH. That the program can be run is checked now,
-// to find a mistake when the configuration is loaded, and again by each probe.
+// setCommand parses the option command. The program must be an absolute path: a relative one would
+// depend on the working directory of the server, and a search would depend on its PATH. That the
+// program can be run is checked now, to find a mistake when the configuration is loaded, and again
+// by each probe.
 func setCommand(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	if !filepath.IsAbs(v[0]) {
 		return nil, nil, fmt.Errorf("%s is not an absolute path: write the full path of the program", quote(v[0]))
@@ -41,11 +42,12 @@ func newExec(s *spec) (prober, error) {
 }
 
 const (
-	// outputLimit is how much of the output of a program is kept, in bytes. The program may write more, which is read
-	// and dropped.
+	// outputLimit is how much of the output of a program is kept, in bytes. The program may write
+	// more, which is read and dropped.
 	outputLimit = 4 << 10
 
-	// runLimit is how many programs of one check run at a time. It bounds what a slow program can cost the host.
+	// runLimit is how many programs of one check run at a time. It bounds what a slow program can
+	// cost the host.
 	runLimit = 64
 )
 
@@ -55,8 +57,8 @@ func execArgs(command []string, addr netip.AddrPort) []string {
 	return append(args, addr.Addr().String(), strconv.Itoa(int(addr.Port())))
 }
 
-// execEnviron is the whole environment of a program. It has nothing of the environment of the server, which may
-// contain secrets.
+// execEnviron is the whole environment of a program. It has nothing of the environment of the
+// server, which may contain secrets.
 func execEnviron(addr netip.AddrPort) []string {
 	return []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -66,7 +68,8 @@ func execEnviron(addr netip.AddrPort) []string {
 	}
 }
 
-// execFailure is a reason: how the program ended, and the first line of its output that is not empty.
+// execFailure is a reason: how the program ended, and the first line of its output that is not
+// empty.
 func execFailure(how string, output []byte) error {
 	line, _, _ := strings.Cut(strings.TrimLeft(string(output), "\r\n\t "), "\n")
 	if line = strings.TrimRight(line, "\r\t "); line != "" {

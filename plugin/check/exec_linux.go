@@ -44,8 +44,8 @@ func newRunner(command []string) prober {
 // errBusy means that the probe found no free slot in its time.
 var errBusy = fmt.Errorf("%w: %d programs of this check are already running", ErrAbstain, runLimit)
 
-// probe runs the program for one address. A probe that had to wait for a slot and then timed out abstains: the
-// program did not have the whole time, so its failure proves nothing.
+// probe runs the program for one address. A probe that had to wait for a slot and then timed out
+// abstains: the program did not have the whole time, so its failure proves nothing.
 func (r runner) probe(ctx context.Context, addr netip.AddrPort) error {
 	waited, ok := r.acquireSlot(ctx)
 	if !ok {
@@ -59,8 +59,8 @@ func (r runner) probe(ctx context.Context, addr netip.AddrPort) error {
 	return err
 }
 
-// acquireSlot takes a slot, and reports whether it had to wait. It is not ok if ctx ended first; then no slot is
-// taken.
+// acquireSlot takes a slot, and reports whether it had to wait. It is not ok if ctx ended first;
+// then no slot is taken.
 func (r runner) acquireSlot(ctx context.Context) (waited, ok bool) {
 	select {
 	case r.slots <- struct{}{}:
@@ -79,8 +79,8 @@ func (r runner) acquireSlot(ctx context.Context) (waited, ok bool) {
 	return true, true
 }
 
-// execute starts the program in a process group of its own. When the program ends or ctx does, the whole group is
-// killed, so that nothing that the program started is left.
+// execute starts the program in a process group of its own. When the program ends or ctx does, the
+// whole group is killed, so that nothing that the program started is left.
 func (r runner) execute(ctx context.Context, addr netip.AddrPort) (timedOut bool, result error) {
 	output, theirs, err := os.Pipe()
 	if err != nil {
@@ -102,7 +102,8 @@ func (r runner) execute(ctx context.Context, addr netip.AddrPort) (timedOut bool
 	return timedOut, runResult(err, timedOut, heard())
 }
 
-// startFailure is why the program did not start, without the path, which the error of os/exec repeats.
+// startFailure is why the program did not start, without the path, which the error of os/exec
+// repeats.
 func startFailure(err error) string {
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
@@ -111,13 +112,13 @@ func startFailure(err error) string {
 	return quote(err.Error())
 }
 
-// outputGrace is how long the output is still read after the program has ended. A process that left the group may
-// keep the pipe open, and must not delay the probe.
+// outputGrace is how long the output is still read after the program has ended. A process that left
+// the group may keep the pipe open, and must not delay the probe.
 const outputGrace = 100 * time.Millisecond
 
-// collectOutput reads everything that a program writes, so that it never blocks on a full pipe, and keeps the
-// beginning. The returned function must be called once the program has ended: it ends the reading and returns what
-// was kept.
+// collectOutput reads everything that a program writes, so that it never blocks on a full pipe, and
+// keeps the beginning. The returned function must be called once the program has ended: it ends the
+// reading and returns what was kept.
 func collectOutput(output *os.File) (heard func() []byte) {
 	done := make(chan []byte)
 	go func() { done <- readOutput(output) }()
@@ -127,8 +128,8 @@ func collectOutput(output *os.File) (heard func() []byte) {
 	}
 }
 
-// readOutput reads up to the end or the deadline. At the deadline it takes what is in the pipe by then: on a busy
-// machine this goroutine may have had no time to read it.
+// readOutput reads up to the end or the deadline. At the deadline it takes what is in the pipe by
+// then: on a busy machine this goroutine may have had no time to read it.
 func readOutput(output *os.File) []byte {
 	var kept bytes.Buffer
 	buf := make([]byte, outputLimit)
@@ -152,8 +153,8 @@ func readAvailable(output *os.File, buf []byte) (n int) {
 	return max(n, 0)
 }
 
-// awaitExit returns when the process has ended; it is killed when ctx ends. It does not reap the process (waitid(2)
-// with WNOWAIT), so the process ID stays valid for killGroup.
+// awaitExit returns when the process has ended; it is killed when ctx ends. It does not reap the
+// process (waitid(2) with WNOWAIT), so the process ID stays valid for killGroup.
 func awaitExit(ctx context.Context, pid int) (timedOut bool) {
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -170,14 +171,15 @@ func awaitExit(ctx context.Context, pid int) (timedOut bool) {
 	return true
 }
 
-// killGroup kills a program that is not reaped yet, and its process group. The program is killed by its own ID as
-// well, because it may have left the group.
+// killGroup kills a program that is not reaped yet, and its process group. The program is killed by
+// its own ID as well, because it may have left the group.
 func killGroup(pid int) {
 	_ = unix.Kill(-pid, unix.SIGKILL)
 	_ = unix.Kill(pid, unix.SIGKILL)
 }
 
-// runResult turns the end of a program into a result. Exit status 0 in time is healthy, whatever the output.
+// runResult turns the end of a program into a result. Exit status 0 in time is healthy, whatever
+// the output.
 func runResult(err error, timedOut bool, output []byte) error {
 	var exit *exec.ExitError
 	switch {

@@ -8,7 +8,8 @@ import (
 	"net/netip"
 )
 
-// runnable refuses exec on systems where the server could not kill a program together with everything it started.
+// runnable refuses exec on systems where the server could not kill a program together with
+// everything it started.
 func runnable(string) error { return errors.New("exec works on Linux only") }
 
 // newRunner is never reached, because runnable refuses the option.

@@ -19,15 +19,17 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// A grpcCheck calls Check of the standard health service (B41), as grpc/grpc-proto's health.proto has it. It is one
-// request with a string in it and one response with a number: no client of gRPC is needed for that, with its pools and
-// its goroutines.
+// A grpcCheck calls Check of the standard health service (B41), defined in
+// grpc/health/v1/health.proto of grpc/grpc-proto. That is one request with a string and one
+// response with a number, so the check encodes both itself. A gRPC client would bring a connection
+// pool, retries and goroutines that outlive the probe.
 type grpcCheck struct {
 	spec    *spec
-	message []byte // the request
-	scheme  string
+	message []byte // the request, with its prefix
+	scheme  string // "http" or "https", for :scheme
 }
 
+// newGRPC builds a check over HTTP/2 without TLS, with prior knowledge (RFC 9113, 3.3).
 func newGRPC(s *spec) (prober, error) {
 	g, err := buildGRPC(s, "http")
 	if err != nil {
@@ -36,6 +38,7 @@ func newGRPC(s *spec) (prober, error) {
 	return s.overSession(nil, g), nil
 }
 
+// newGRPCS builds a check over TLS. The server must negotiate h2, as gRPC demands.
 func newGRPCS(s *spec) (prober, error) {
 	g, err := buildGRPC(s, "https")
 	if err != nil {
@@ -48,6 +51,8 @@ func newGRPCS(s *spec) (prober, error) {
 	return s.overSession(config, g), nil
 }
 
+// buildGRPC takes the name of the service from the path, which is canonical afterwards. Without a
+// path the check asks for the server as a whole.
 func buildGRPC(s *spec, scheme string) (*grpcCheck, error) {
 	service, err := url.PathUnescape(strings.TrimPrefix(s.path, "/"))
 	if err != nil || strings.Contains(service, "/") || !utf8.ValidString(service) {
@@ -57,13 +62,13 @@ func buildGRPC(s *spec, scheme string) (*grpcCheck, error) {
 		return nil, fmt.Errorf("%s takes no query: write %s", s.scheme.name, s.scheme.example)
 	}
 	if s.path = ""; service != "" {
-		s.path = "/" + url.PathEscape(service) // one text for one service
+		s.path = "/" + url.PathEscape(service) // one spelling for each service
 	}
 	return &grpcCheck{s, grpcRequest(service), scheme}, nil
 }
 
-// grpcRequest is a HealthCheckRequest, with the five bytes in front that tell it from the next: whether it is
-// compressed, and how long it is.
+// grpcRequest encodes a HealthCheckRequest, whose field 1 is the service. Five bytes precede each
+// message in gRPC: a flag for compression, and the length.
 func grpcRequest(service string) []byte {
 	var body []byte
 	if service != "" {
@@ -141,12 +146,12 @@ func expectSettings(x *session) error {
 	return nil
 }
 
-// grpcCodes are the status codes of gRPC, by their numbers.
+// grpcCodes are the names of the status codes of gRPC, by number (doc/statuscodes.md of grpc/grpc).
 var grpcCodes = []string{"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
 	"PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL",
 	"UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"}
 
-// grpcWords say what a code means where it answers a question about health.
+// grpcWords say what a status code means in answer to a question about health.
 var grpcWords = map[string]string{
 	"NOT_FOUND":         "service unknown (NOT_FOUND)",
 	"UNIMPLEMENTED":     "server has no health service (UNIMPLEMENTED)",
@@ -188,7 +193,7 @@ func grpcStatus(trailer http.Header) error {
 	return fmt.Errorf("grpc status %s: %s", name, quote(message))
 }
 
-// Types of fields of a protobuf.
+// Wire types of protobuf fields, as "Encoding" in the protobuf documentation numbers them.
 const (
 	protoVarint = 0
 	protoFixed8 = 1
@@ -196,8 +201,8 @@ const (
 	protoFixed4 = 5
 )
 
-// servingStatus reads a HealthCheckResponse, of which field 1 is the status. As in every protobuf, a field that is not
-// there is 0, the last of several counts, and unknown ones are skipped.
+// servingStatus decodes a HealthCheckResponse, whose field 1 is the status. The rules are those of
+// every protobuf: a missing field is 0, the last of several counts, and unknown fields are skipped.
 func servingStatus(framed []byte) (status uint64, ok bool) {
 	if len(framed) < 5 || framed[0] != 0 || int64(binary.BigEndian.Uint32(framed[1:])) != int64(len(framed)-5) {
 		return 0, false
@@ -219,7 +224,8 @@ func servingStatus(framed []byte) (status uint64, ok bool) {
 	return status, true
 }
 
-// protoValue reads or skips one value.
+// protoValue reads a varint, or skips a value of another wire type. It reports how many bytes of m
+// that took.
 func protoValue(m []byte, kind uint64) (value uint64, size int, ok bool) {
 	switch kind {
 	case protoVarint:
@@ -238,7 +244,8 @@ func protoValue(m []byte, kind uint64) (value uint64, size int, ok bool) {
 	return value, size, size > 0 && size <= len(m)
 }
 
-// servingFailure is nil for SERVING alone.
+// servingFailure is nil for SERVING alone. Every other status means that the service does not want
+// traffic.
 func servingFailure(status uint64) error {
 	const serving = 1
 	names := []string{"UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"}

@@ -15,31 +15,39 @@ import (
 )
 
 const (
-	// bodyLimit is how many bytes of a body, decoded, are searched. It is Route 53's number, so that a check moved
-	// from there to here means the same.
+	// bodyLimit is how much of a body is searched, in bytes after decompression. It is the limit of
+	// Amazon Route 53, so that a check moved from there means the same here.
 	bodyLimit = 5120
 
-	// responseLimit is how many bytes are read from a peer, head and body together: what a probe may cost us,
-	// whatever the peer sends.
+	// responseLimit is how many bytes a probe reads from a peer, head and body together. It bounds
+	// what a probe can cost, whatever the peer sends.
 	responseLimit = 64 << 10
 
-	// interimLimit is how many interim responses (RFC 9110, 15.2) may come before the real one.
+	// interimLimit is how many interim responses (RFC 9110, 15.2) may precede the final one.
 	interimLimit = 5
 
+	// userAgent names us in requests, so that an operator of the peer can tell where probes come
+	// from.
 	userAgent = "coredns-multivalue"
 )
 
+// errHead is the reason to refuse a check of the body with the method HEAD.
 var errHead = errors.New("HEAD has no body: remove the options about the body, or use GET")
 
-// An httpCheck asks over HTTP/1.1, or HTTP/2 where TLS comes to that, one request a connection. It does without the client of net/http: no proxy of
-// the environment, no redirect, no pool and no goroutine can then come between the check and the address (B36, B40).
+// An httpCheck sends one request on a connection of its own, over HTTP/1.1, or over HTTP/2 if TLS
+// negotiates that.
+//
+// It does not use the client of net/http, so that no proxy from the environment, no redirect, no
+// connection pool and no goroutine can come between the check and the address (B36, B40).
 type httpCheck struct {
 	httpSettings
-	spec    *spec
-	request *http.Request // copied for each probe, never written to
-	tls     *tls.Config   // nil: in the clear
+	spec    *spec         // for the host and the dialer
+	request *http.Request // a template: copied for each probe, never changed
+	tls     *tls.Config   // nil for http
 }
 
+// newHTTP builds a check without TLS, which the event loop can run if it is about the head of the
+// response alone.
 func newHTTP(s *spec) (prober, error) {
 	h, err := buildHTTP(s)
 	if err != nil {
@@ -50,13 +58,16 @@ func newHTTP(s *spec) (prober, error) {
 	return h, nil
 }
 
-// keeps lets the check hold, if it is about the head alone.
+// allowHold lets the check hold its connection. After a body was asked for, the rest of it would
+// still be on the connection.
 func (h *httpCheck) allowHold(s *spec) {
 	if s.hold && !h.wantsBody() {
 		s.holder = h
 	}
 }
 
+// buildHTTP completes and validates what http and https have in common. By default every status
+// from 200 to 399 is good.
 func buildHTTP(s *spec) (*httpCheck, error) {
 	if s.path == "" {
 		s.path = "/"
@@ -79,7 +90,7 @@ func buildHTTP(s *spec) (*httpCheck, error) {
 	return h, nil
 }
 
-// requestURI is what the request line asks for (RFC 9112, 3.2.1).
+// requestURI is the target in the request line (RFC 9112, 3.2.1).
 func (s *spec) requestURI() string {
 	if s.query == "" {
 		return s.path
@@ -87,7 +98,8 @@ func (s *spec) requestURI() string {
 	return s.path + "?" + s.query
 }
 
-// headers completes what the operator gave. Compression is offered only where the body is read at all.
+// requestHeaders are the headers of the operator, with our defaults. Compression is only offered if
+// the body is read.
 func (h *httpSettings) requestHeaders() http.Header {
 	all := h.header.Clone()
 	if all == nil {
@@ -102,11 +114,13 @@ func (h *httpSettings) requestHeaders() http.Header {
 	return all
 }
 
+// probe sends the request to addr and judges the response.
 func (h *httpCheck) probe(ctx context.Context, addr netip.AddrPort) error {
 	return h.probeHolding(ctx, addr, func(*net.TCPConn) {})
 }
 
-// keeping is probe, and keeps the connection of a good answer if the check holds.
+// probeHolding is probe, and passes the connection of a good answer to keep if the check holds and
+// the peer keeps it open.
 func (h *httpCheck) probeHolding(ctx context.Context, addr netip.AddrPort, keep func(*net.TCPConn)) error {
 	request, err := h.requestFor(addr)
 	if err != nil {
@@ -123,12 +137,14 @@ func (h *httpCheck) probeHolding(ctx context.Context, addr netip.AddrPort, keep 
 		return nil
 	}
 	if client != nil {
-		client.Close() // says goodbye in TLS; hangUp follows
+		client.Close() // sends close_notify; hangUp follows
 	}
 	return err
 }
 
-// converse asks over a connection, in TLS if the check does, and reports whether it stays.
+// askOver performs the exchange over conn, in TLS for https. It reports whether the peer keeps the
+// connection open. The TLS connection, if there is one, is returned even after a failure, for the
+// caller to close.
 func (h *httpCheck) askOver(ctx context.Context, conn net.Conn, request *http.Request) (client *tls.Conn, stays bool, err error) {
 	if h.tls == nil {
 		stays, err = h.exchangeHTTP1(limitFirstByte(conn, h.spec.firstByteTimeout), request)
@@ -141,7 +157,8 @@ func (h *httpCheck) askOver(ctx context.Context, conn net.Conn, request *http.Re
 	return client, stays, err
 }
 
-// over asks in TLS, and reports whether the connection stays.
+// askOverTLS performs the exchange in the version of HTTP that was negotiated. Over HTTP/2 the
+// connection is never held: a check with hold offers HTTP/1.1 alone.
 func (h *httpCheck) askOverTLS(client *tls.Conn, request *http.Request) (stays bool, err error) {
 	if client.ConnectionState().NegotiatedProtocol == protoHTTP2 {
 		return false, h.exchangeHTTP2(limitFirstByte(client, h.spec.firstByteTimeout), request)
@@ -149,7 +166,8 @@ func (h *httpCheck) askOverTLS(client *tls.Conn, request *http.Request) (stays b
 	return h.exchangeHTTP1(limitFirstByte(client, h.spec.firstByteTimeout), request)
 }
 
-// ask is the question for one address.
+// requestFor is the request for one address. A credential that cannot be read is a fault of ours,
+// so the probe abstains.
 func (h *httpCheck) requestFor(addr netip.AddrPort) (*http.Request, error) {
 	request := *h.request
 	request.Host = h.host(addr)
@@ -165,7 +183,7 @@ func (h *httpCheck) requestFor(addr netip.AddrPort) (*http.Request, error) {
 	return &request, nil
 }
 
-// exchange puts the question and judges the answer.
+// exchangeHTTP1 sends the request over HTTP/1.1 and judges the response.
 func (h *httpCheck) exchangeHTTP1(conn io.ReadWriter, request *http.Request) (stays bool, err error) {
 	if err := request.Write(conn); err != nil {
 		return false, requestFailure(err)
@@ -173,25 +191,28 @@ func (h *httpCheck) exchangeHTTP1(conn io.ReadWriter, request *http.Request) (st
 	return h.judgeResponse(conn)
 }
 
-// host is the Host header: whom the URL asks for, else the address. A zone means nothing to the peer (RFC 6874, 1).
+// host is the value of the Host header for a probe of addr.
 func (h *httpCheck) host(addr netip.AddrPort) string { return h.spec.hostFor(addr) }
 
+// hostFor is the host and port to ask for: the host of the URL, else the address. The port is that
+// of the URL, or the one that is dialled, which may come from an SRV record. A zone is left out,
+// because it has no meaning for the peer (RFC 6874, 1).
 func (s *spec) hostFor(addr netip.AddrPort) string {
 	if s.host != "" && s.portNamed {
 		return s.authority(s.host, s.port)
 	}
 	if s.host != "" {
-		return s.authority(s.host, addr.Port()) // which may be that of an SRV record
+		return s.authority(s.host, addr.Port()) // the port may be that of an SRV record
 	}
 	return s.authority(addr.Addr().WithZone("").String(), addr.Port())
 }
 
-// readers are lent to judge.
+// readers recycles the buffers of responses. A buffer must be Reset before use.
 var readers = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
 
-// judge reads one answer from r, at most responseLimit bytes of it, and says what is wrong with it. The body is not
-// closed on purpose: that would read it to its end, and it holds nothing. It reports, too, whether the peer keeps the
-// connection open (RFC 9112, 9.3).
+// judgeResponse reads one response from r, at most responseLimit bytes, and judges it. It also
+// reports whether the peer keeps the connection open (RFC 9112, 9.3). It does not close the body:
+// that would read it to the end, and there is nothing to release.
 func (h *httpCheck) judgeResponse(r io.Reader) (stays bool, err error) {
 	src := &limitedReader{r: r, left: responseLimit}
 	br := readers.Get().(*bufio.Reader)
@@ -204,7 +225,7 @@ func (h *httpCheck) judgeResponse(r io.Reader) (stays bool, err error) {
 	return !response.Close, h.accept(response)
 }
 
-// accept judges a response that has begun well.
+// accept judges a response whose head was read: status, then headers, then body.
 func (h *httpCheck) accept(response *http.Response) error {
 	if !h.statuses.contain(response.StatusCode) {
 		return fmt.Errorf("status %d", response.StatusCode)
@@ -220,17 +241,19 @@ func (h *httpCheck) accept(response *http.Response) error {
 	return h.judgeBody(response)
 }
 
-// A source bounds what is read from a peer, and remembers why reading ended: http.ReadResponse takes half a line
-// for a whole one, and would then call a peer malformed that was only slow.
+// A limitedReader bounds what is read from a peer, and remembers why reading ended.
+// [http.ReadResponse] takes half a line for a whole one, so without that a slow peer would be
+// called malformed.
 type limitedReader struct {
 	r    io.Reader
-	left int
-	err  error
+	left int   // bytes that may still be read
+	err  error // of the last read
 }
 
+// errTooLong is the error of a response longer than responseLimit.
 var errTooLong = errors.New("longer than 64 KiB")
 
-// Read is like that of an io.LimitedReader, but the limit is an error and not the end.
+// Read is like that of [io.LimitedReader], but reaching the limit is an error and not the end.
 func (s *limitedReader) Read(p []byte) (n int, err error) {
 	if s.left == 0 {
 		s.err = errTooLong
@@ -242,8 +265,8 @@ func (s *limitedReader) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// final reads the first response that is not an interim one. Status 101 is final: it answers to nothing we asked,
-// and what would follow is not HTTP.
+// final reads up to the first response that is not interim. Status 101 counts as final: we did not
+// ask for another protocol, and what would follow is not HTTP.
 func (h *httpCheck) final(br *bufio.Reader, src *limitedReader) (*http.Response, error) {
 	for range interimLimit + 1 {
 		response, err := h.readHead(br, src)
@@ -257,11 +280,14 @@ func (h *httpCheck) final(br *bufio.Reader, src *limitedReader) (*http.Response,
 	return nil, errInterim
 }
 
+// errInterim is the error of a peer that sends interim responses and no final one.
 var errInterim = fmt.Errorf("more than %d interim responses", interimLimit)
 
+// interim reports whether another response follows one with this status (RFC 9110, 15.2).
 func interim(status int) bool { return status >= 100 && status <= 199 }
 
-// read reads one response head. What the peer began with is kept aside, to show it if it is not HTTP.
+// readHead reads the head of one response. The first bytes are kept aside, to show them if they are
+// not HTTP.
 func (h *httpCheck) readHead(br *bufio.Reader, src *limitedReader) (*http.Response, error) {
 	if _, err := br.Peek(1); err != nil {
 		return nil, responseFailure(err)
@@ -279,8 +305,8 @@ func (h *httpCheck) readHead(br *bufio.Reader, src *limitedReader) (*http.Respon
 	return response, nil
 }
 
-// headFailure is for a peer that began to answer with start; ended is why no more could be read, nil if that was not
-// the trouble. What does not even begin like HTTP is malformed, however it ended.
+// headFailure is the reason why a head could not be read. ended is why the connection ended, nil if
+// it did not. What does not even start like HTTP is malformed, however the connection ended.
 func (h *httpCheck) headFailure(ended error, start []byte) error {
 	const version = "HTTP/"
 	n := min(len(start), len(version))
@@ -290,10 +316,11 @@ func (h *httpCheck) headFailure(ended error, start []byte) error {
 	return errors.New("incomplete response: " + describe(ended))
 }
 
-// secretive reports whether what is sent may hold a secret, which a peer may give back, whole, cut, or written in another way.
+// sendsSecret reports whether the request may contain a secret: credentials or any header. The peer
+// may repeat it, whole, cut, or encoded, so nothing of the response may be quoted then.
 func (h *httpCheck) sendsSecret() bool { return h.auth != nil || len(h.header) > 0 }
 
-// malformed shows what the peer sent instead of HTTP, unless we may have told it a secret, which it may repeat.
+// malformed shows what the peer sent instead of HTTP, unless the peer was told a secret.
 func (h *httpCheck) malformed(start []byte) error {
 	if h.sendsSecret() {
 		return errors.New("malformed response (not shown, it may repeat a secret)")

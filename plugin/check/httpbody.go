@@ -12,32 +12,40 @@ import (
 	"strings"
 )
 
-// content is what a body has.
+// A bodyPattern is what a body must have, or must not have: a text, a match of an expression, or
+// both.
 type bodyPattern struct {
-	text  string         // "": not asked for
-	regex *regexp.Regexp // nil: not asked for
+	text  string         // "" if not asked for
+	regex *regexp.Regexp // nil if not asked for
 }
 
+// asked reports whether the pattern demands anything.
 func (c *bodyPattern) asked() bool { return c.text != "" || c.regex != nil }
 
+// wantsBody reports whether the body must be read at all.
 func (h *httpSettings) wantsBody() bool { return h.wanted.asked() || h.unwanted.asked() }
 
+// setBody parses the option body.
 func setBody(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	return v, nil, s.http.wanted.setText(v[0])
 }
 
+// setBodyRegex parses the option body_regex.
 func setBodyRegex(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	return v, nil, s.http.wanted.setRegex(v[0])
 }
 
+// setNoBody parses the option no_body.
 func setNoBody(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	return v, nil, s.http.unwanted.setText(v[0])
 }
 
+// setNoBodyRegex parses the option no_body_regex.
 func setNoBodyRegex(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	return v, nil, s.http.unwanted.setRegex(v[0])
 }
 
+// setText stores a text. One longer than bodyLimit could never be found.
 func (c *bodyPattern) setText(text string) error {
 	if text == "" || len(text) > bodyLimit {
 		return fmt.Errorf("the text has %d bytes: write 1 to %d", len(text), bodyLimit)
@@ -46,6 +54,8 @@ func (c *bodyPattern) setText(text string) error {
 	return nil
 }
 
+// setRegex compiles an expression. An empty one is refused, because it would match every body and
+// test nothing.
 func (c *bodyPattern) setRegex(text string) (err error) {
 	if text == "" {
 		return errors.New("empty expression would match every body: write one, or remove the option")
@@ -54,13 +64,13 @@ func (c *bodyPattern) setRegex(text string) (err error) {
 	return err
 }
 
-// judgeBody searches the first bodyLimit bytes. A text is good as soon as it is there, even if the peer then fails;
-// a regular expression may have something to say about the end, and what must not be there may come at the end, so
-// both wait for one.
+// judgeBody searches the first bodyLimit bytes. A wanted text counts as soon as it is there, even
+// if the peer fails later. An expression may refer to the end, and what must not occur may come
+// last, so both wait for the end or the limit.
 func (h *httpCheck) judgeBody(response *http.Response) error {
 	body, err := h.decoded(response)
-	if err != nil && err != io.EOF { // which is that of an empty body
-		return bodyFailure(h.redacted(err)) // else an expression that matches nothing at all would be content
+	if err != nil && err != io.EOF { // EOF is an empty body
+		return bodyFailure(h.redacted(err)) // otherwise an unwanted pattern would pass on a body that was not read
 	}
 	atOnce := h.wanted.regex == nil && !h.unwanted.asked()
 	buf := make([]byte, 0, bodyLimit)
@@ -82,7 +92,9 @@ func (h *httpCheck) judgeBody(response *http.Response) error {
 	return h.wanted.judgeWanted(buf, err)
 }
 
-// demand says what of the content a body lacks; ended is the failure that cut it short, if one did.
+// judgeWanted returns what the body lacks of the pattern. ended is the failure that cut the body
+// short, nil for none: a pattern that was not found in half a body is no proof, so the failure is
+// the reason.
 func (c *bodyPattern) judgeWanted(body []byte, ended error) error {
 	switch {
 	case c.textIn(body) && (c.regex == nil || c.regex.Match(body)):
@@ -95,7 +107,8 @@ func (c *bodyPattern) judgeWanted(body []byte, ended error) error {
 	return fmt.Errorf("body does not match %s", quote(c.regex.String()))
 }
 
-// refuse says what of the content a body has. Of a body that was cut short nobody knows what else it has.
+// judgeUnwanted returns what the body has of the pattern. The rest of a body that was cut short is
+// unknown, so then the failure is the reason.
 func (c *bodyPattern) judgeUnwanted(body []byte, ended error) error {
 	switch {
 	case c.text != "" && c.textIn(body):
@@ -108,7 +121,8 @@ func (c *bodyPattern) judgeUnwanted(body []byte, ended error) error {
 	return nil
 }
 
-// discreet is a failure without words that may be the peer's, where we may have told it a secret.
+// redacted removes quoted text of the peer from an error, if the peer was told a secret that it may
+// repeat.
 func (h *httpCheck) redacted(err error) error {
 	if err != nil && h.sendsSecret() && strings.Contains(describe(err), `"`) {
 		return phrase("malformed")
@@ -116,9 +130,11 @@ func (h *httpCheck) redacted(err error) error {
 	return err
 }
 
+// textIn reports whether the body contains the text, which "" always does.
 func (c *bodyPattern) textIn(body []byte) bool { return bytes.Contains(body, []byte(c.text)) }
 
-// decoded undoes compression. In a coding that was not asked for nothing can be found, nor be missed.
+// decoded undoes compression. A coding that we did not ask for is an error: in such a body nothing
+// can be found, nor be missed.
 func (h *httpCheck) decoded(response *http.Response) (io.Reader, error) {
 	var codings []string
 	for coding := range strings.SplitSeq(strings.Join(response.Header["Content-Encoding"], ","), ",") {
@@ -139,24 +155,27 @@ func (h *httpCheck) decoded(response *http.Response) (io.Reader, error) {
 	}
 }
 
-// A match is what a header must, or must not, be like.
+// A headerMatch is one demand on a header of the response.
 type headerMatch struct {
-	name   string
+	name   string // in canonical form
 	regex  *regexp.Regexp
-	wanted bool
+	wanted bool // a value must match; otherwise none may
 }
 
-// framing are headers that [http.ReadResponse] takes for itself, so that they are not there to be judged.
+// connectionHeaders are removed by [http.ReadResponse], so a check can never see them.
 var connectionHeaders = []string{"Connection", "Trailer", "Transfer-Encoding"}
 
+// setExpectHeader parses the option expect_header.
 func setExpectHeader(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	return s.http.addMatch(v, true)
 }
 
+// setNoHeader parses the option no_header.
 func setNoHeader(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	return s.http.addMatch(v, false)
 }
 
+// addMatch validates and adds a demand on a header.
 func (h *httpSettings) addMatch(v []string, wanted bool) (shown []string, hidden []byte, err error) {
 	if !isToken(v[0]) {
 		return nil, nil, fmt.Errorf("invalid header name %s: use one such as X-Probe", quote(v[0]))
@@ -173,7 +192,8 @@ func (h *httpSettings) addMatch(v []string, wanted bool) (shown []string, hidden
 	return []string{name, v[1]}, nil, nil
 }
 
-// judge says what is wrong with the headers. One of the values that a header has is enough.
+// judgeHeader applies the demand. If a header has several values, one that matches is enough, to
+// pass as well as to fail.
 func (m *headerMatch) judgeHeader(header http.Header) error {
 	values := header[m.name]
 	for _, v := range values {

@@ -9,23 +9,25 @@ import (
 	"strings"
 )
 
-// httpOptions are the options of http and https.
+// httpOptions are the options of http and https alone.
 var httpOptions = []string{
 	"method", "header", "basic_auth", "bearer", "status", "expect_header", "no_header",
 	"body", "body_regex", "no_body", "no_body_regex",
 }
 
-// httpSettings is what they come to.
+// httpSettings are the values of the options of http and https.
 type httpSettings struct {
-	method   string // "": GET
-	header   http.Header
-	auth     *credential // nil: none
-	statuses statuses
-	matches  []headerMatch // of headers
+	method   string        // "" for GET
+	header   http.Header   // what the operator wrote, by canonical name
+	auth     *credential   // nil without basic_auth and bearer
+	statuses statuses      // the good ones
+	matches  []headerMatch // demands on headers
 	wanted   bodyPattern   // what the body must have
-	unwanted bodyPattern   // what it must not have
+	unwanted bodyPattern   // what the body must not have
 }
 
+// setMethod parses the option method. Methods are case-sensitive (RFC 9110, 9.1), and no registered
+// one has lower case letters.
 func setMethod(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	switch method := v[0]; {
 	case !isToken(method):
@@ -39,10 +41,10 @@ func setMethod(s *settings, v []string) (shown []string, hidden []byte, err erro
 	return v, nil, nil
 }
 
-// ownHeaders are set by the check itself, or would change what the peer takes for the end of the request.
+// reservedHeaders are set by the check itself, or decide where the request ends for the peer.
 var reservedHeaders = []string{"Connection", "Content-Length", "Trailer", "Transfer-Encoding"}
 
-// setHeader never repeats the value in an error, for it may be a token.
+// setHeader parses the option header. Its errors never quote the value, which may be a token.
 func setHeader(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	if !isToken(v[0]) {
 		return nil, nil, fmt.Errorf("invalid header name %s: use one such as X-Probe", quote(v[0]))
@@ -63,14 +65,16 @@ func setHeader(s *settings, v []string) (shown []string, hidden []byte, err erro
 	return []string{name, "…"}, []byte(v[1]), nil
 }
 
+// setStatus parses the option status.
 func setStatus(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	s.http.statuses, err = parseStatuses(v[0])
 	return []string{s.http.statuses.String()}, nil, err
 }
 
-// statuses is a set of status codes as ranges that neither overlap nor touch, in ascending order.
+// statuses is a set of status codes: ranges in ascending order that neither overlap nor touch.
 type statuses []struct{ low, high int }
 
+// contain reports whether code is in the set.
 func (s statuses) contain(code int) bool {
 	for _, r := range s {
 		if code >= r.low && code <= r.high {
@@ -80,7 +84,7 @@ func (s statuses) contain(code int) bool {
 	return false
 }
 
-// String is the list as an option writes it.
+// String is the list in the format of the option.
 func (s statuses) String() string {
 	var list []string
 	for _, r := range s {
@@ -93,7 +97,8 @@ func (s statuses) String() string {
 	return strings.Join(list, ",")
 }
 
-// parseStatuses reads a list such as 200-299,404 into its canonical form.
+// parseStatuses parses a list such as 200-299,404. Lists of the same codes give the same value,
+// however they are written.
 func parseStatuses(list string) (statuses, error) {
 	var codes [600]bool
 	for item := range strings.SplitSeq(list, ",") {
@@ -113,15 +118,15 @@ func parseStatuses(list string) (statuses, error) {
 	return toRanges(codes[:]), nil
 }
 
-// parseStatus reads a status that a response can end with. Below 200 that is 101 alone (RFC 9110, 15.2): the others
-// announce another response, which is the one that is judged.
+// parseStatus parses a final status. Below 200 that is 101 alone (RFC 9110, 15.2): the others
+// announce another response, and that one is judged.
 func parseStatus(text string) (code int, ok bool) {
 	code, err := strconv.Atoi(text)
 	final := code == http.StatusSwitchingProtocols || code >= 200 && code <= 599
 	return code, err == nil && len(text) == 3 && final
 }
 
-// collect turns marks into ranges.
+// toRanges turns a table of marked codes into ranges.
 func toRanges(codes []bool) statuses {
 	var s statuses
 	for code, in := range codes {
@@ -136,7 +141,7 @@ func toRanges(codes []bool) statuses {
 	return s
 }
 
-// isToken is the rule for the names of methods and headers (RFC 9110, 5.6.2).
+// isToken is the syntax of method and header names (RFC 9110, 5.6.2).
 func isToken(s string) bool {
 	const marks = "!#$%&'*+-.^_`|~"
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {

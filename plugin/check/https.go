@@ -20,6 +20,8 @@ const (
 // hopHeaders are about one connection, and are not allowed in HTTP/2 (RFC 9113, 8.2.2).
 var hopHeaders = []string{"Keep-Alive", "Proxy-Connection", "Te", "Upgrade"}
 
+// newHTTPS builds a check over TLS. Such a check is never run by the event loop, which does not
+// speak TLS.
 func newHTTPS(s *spec) (prober, error) {
 	h, err := buildHTTP(s)
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/net/ipv6"
 )
 
-// newICMP builds the check that asks for an echo (B43). There are no ports in that, so that of a record does not
-// matter, and neither does one that is missing.
+// newICMP builds the check that sends an echo request (B43). ICMP has no ports, so the port of a
+// record is ignored, and may be missing.
 func newICMP(s *spec) (prober, error) {
 	if s.portNamed {
 		return nil, errors.New("icmp has no ports: write " + s.scheme.example)
@@ -29,26 +29,34 @@ func newICMP(s *spec) (prober, error) {
 	return icmpCheck{&s.dialer}, nil
 }
 
+// An icmpCheck sends one echo request to an address. It has no settings of its own but the source
+// address.
 type icmpCheck struct{ dialer *dialer }
 
+// errNotAllowed means that the kernel grants this process neither kind of ICMP socket. That says
+// nothing about the peer.
 var errNotAllowed = fmt.Errorf("%w: this process may not send icmp: it needs a group in net.ipv4.ping_group_range, or CAP_NET_RAW", ErrAbstain)
 
-// An echoSocket sends echo requests to one address and receives what comes back.
+// An echoSocket sends echo requests to one address, and receives ICMP packets.
 type echoSocket interface {
 	io.WriteCloser
 	ReadFrom([]byte) (int, net.Addr, error)
 }
 
-// datagrams is a socket for whoever may have one: the kernel gives it an identifier, and only replies to that.
+// An unprivilegedSocket is a datagram socket for ICMP, which needs no capability but a group in
+// net.ipv4.ping_group_range. The kernel chooses the identifier, and delivers only replies to it
+// (icmp(7)).
 type unprivilegedSocket struct {
 	*icmp.PacketConn
 	to *net.UDPAddr
 }
 
+// Write sends a packet to the address of the socket.
 func (d unprivilegedSocket) Write(p []byte) (int, error) { return d.WriteTo(p, d.to) }
 
-// open tries the socket that takes no privilege, then the one that does. The latter is connected, so that the kernel
-// passes on what comes from addr alone, and not all that thousands of probes get.
+// openSocket tries the unprivileged socket first, also for root, because it receives only its own
+// replies. A raw socket is the second choice. It is connected, so that the kernel delivers packets
+// from addr alone, and not the replies to thousands of other probes.
 func (c icmpCheck) openSocket(ctx context.Context, addr netip.Addr) (echoSocket, error) {
 	source, err := c.dialer.source(addr)
 	if err != nil {
@@ -73,17 +81,19 @@ func (c icmpCheck) openSocket(ctx context.Context, addr netip.Addr) (echoSocket,
 	case socketDenied(err) && socketDenied(first):
 		return nil, errNotAllowed
 	case socketDenied(err):
-		err = first // it may have the other socket, which failed for another reason
+		err = first // the unprivileged socket was allowed, and failed for another reason
 	}
 	return nil, dialFailure(addr, source, err)
 }
 
-// refusedSocket tells a process that may have no such socket from one whose packets are not let through.
+// socketDenied reports whether the process may not open such a socket. A packet that a firewall
+// rejects is another error.
 func socketDenied(err error) bool {
 	var call *os.SyscallError
 	return errors.As(err, &call) && call.Syscall == "socket" && errors.Is(err, fs.ErrPermission)
 }
 
+// probe sends one echo request and waits for its reply. The port of at is ignored.
 func (c icmpCheck) probe(ctx context.Context, at netip.AddrPort) error {
 	addr := at.Addr().Unmap()
 	conn, err := c.openSocket(ctx, addr)
@@ -104,7 +114,8 @@ func (c icmpCheck) probe(ctx context.Context, at netip.AddrPort) error {
 	return e.awaitReply(conn)
 }
 
-// closeWith closes c when ctx is over, or when what it returns is called; after that no goroutine is left.
+// closeOnDone closes c when ctx ends, or when the returned function is called. After that call no
+// goroutine is left.
 func closeOnDone(ctx context.Context, c io.Closer) (closed func()) {
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -119,21 +130,24 @@ func closeOnDone(ctx context.Context, c io.Closer) (closed func()) {
 	}
 }
 
-// An echo is one question. The token is what nobody who has not seen it can give back: the identifier is the kernel's to
-// choose, and 16 bits are few among thousands of probes.
+// An echo is one request, and knows its reply. The token is what tells replies apart: a raw socket
+// sees the replies to all probes of an address, 16 bits of identifier are few, and the kernel may
+// choose them.
 type echo struct {
 	addr     netip.Addr
 	id, seq  int
-	kernelID bool // the identifier, which it has then looked at
+	kernelID bool // the kernel chose the identifier, and has compared it
 	token    string
 }
 
+// newEcho makes a request with random numbers and token.
 func newEcho(addr netip.Addr) echo {
 	random := rand.Uint32()
 	return echo{addr: addr, id: int(random & 0xffff), seq: int(random >> 16), token: fmt.Sprintf("multivalue %016x", rand.Uint64())}
 }
 
-// request leaves the checksum of ICMPv6 to the kernel, which knows the addresses that go into it.
+// request encodes the request. The checksum of ICMPv6 covers the addresses (RFC 4443, 2.3), so it
+// is left to the kernel, which knows them.
 func (e echo) request() ([]byte, error) {
 	m := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: e.id, Seq: e.seq, Data: []byte(e.token)}}
 	if !e.addr.Is4() {
@@ -142,12 +156,14 @@ func (e echo) request() ([]byte, error) {
 	return m.Marshal(nil)
 }
 
-// echoLimit is how many packets that answer nothing of ours are looked at.
+// echoLimit is how many packets that are not the reply are skipped before the probe fails. On a raw
+// socket that includes the replies to other probes of the same address.
 const echoLimit = 1024
 
+// errEchoes is the reason for a probe that reached echoLimit.
 var errEchoes = fmt.Errorf("more than %d packets that are not the reply", echoLimit)
 
-// await reads until the reply has come.
+// awaitReply reads packets until the reply arrives.
 func (e echo) awaitReply(conn echoSocket) error {
 	buf := make([]byte, 1500)
 	for range echoLimit {
@@ -162,7 +178,8 @@ func (e echo) awaitReply(conn echoSocket) error {
 	return errEchoes
 }
 
-// answeredBy reports whether a packet is the reply to this very request.
+// answeredBy reports whether a packet is the reply to this request: type, code, sequence number and
+// token must be right.
 func (e echo) answeredBy(packet []byte) bool {
 	protocol, reply := ipv4.ICMPTypeEchoReply.Protocol(), icmp.Type(ipv4.ICMPTypeEchoReply)
 	if !e.addr.Is4() {
@@ -176,7 +193,7 @@ func (e echo) answeredBy(packet []byte) bool {
 	return ok && (e.kernelID || body.ID == e.id) && body.Seq == e.seq && string(body.Data) == e.token
 }
 
-// addressOf is the address of either kind of socket, without a zone.
+// addressOf is the address of a packet from either kind of socket, without a zone.
 func addressOf(a net.Addr) netip.Addr {
 	var ip net.IP
 	switch a := a.(type) {

@@ -7,30 +7,34 @@ import (
 	"net/netip"
 )
 
-// A keeping is a probe that lets a connection be kept after a good answer. It calls keep with that, and says nothing more on
-// it, not even goodbye in TLS, which the peer would take for the end.
+// A holdingProber is a prober that can leave its connection open. After a good answer it passes the
+// connection to keep, and sends nothing more on it, not even close_notify in TLS: the peer would
+// take that for the end.
 type holdingProber interface {
 	probeHolding(ctx context.Context, addr netip.AddrPort, keep func(*net.TCPConn)) error
 }
 
-// unheld are options of a check that cannot hold: after those about a body or a dialogue nobody knows what is still to come on
-// the connection, and the others are no question to one server alone, or mean that it fails.
+// notWithHold are the options that exclude hold. After a body or a dialogue, unread data may follow
+// on the connection; the others ask no single server, or demand a failure.
 var notWithHold = []string{"host", "body", "body_regex", "no_body", "no_body_regex", "send", "expect", "expect_regex", "starttls", "reset", "invert"}
 
-// holdOptions are those of the schemes whose connection can be kept.
+// holdOptions are the options of the schemes that can hold a connection.
 var holdOptions = []string{"hold"}
 
+// setHold parses the option hold.
 func setHold(s *settings, _ []string) (shown []string, hidden []byte, err error) {
 	s.hold = true
 	return nil, nil, nil
 }
 
-// Hold reports whether the connection of a good probe is to be kept, so that its end tells of the peer's.
+// Hold reports whether the connection of a good probe shall be kept open. Its end then tells that
+// the peer has died, before the next probe would.
 func (c *Check) Hold() bool { return c.hold }
 
-// ProbeKeeping is [Check.Probe], and calls keep with the connection of a good answer if the peer lets that stand. It is for
-// a check that holds and that has no [Talk], whose loop does the same. The connection is closed when ProbeKeeping returns;
-// keep takes a descriptor of its own.
+// ProbeKeeping is [Check.Probe], and calls keep with the connection of a good answer if the peer
+// keeps that open. Call it for a check that holds and has no [Check.Talk]; the event loop does the
+// same for those that have one. The connection is closed when ProbeKeeping returns, so keep must
+// duplicate the descriptor.
 func (c *Check) ProbeKeeping(ctx context.Context, addr netip.AddrPort, keep func(*net.TCPConn)) error {
 	if c.holder == nil {
 		return c.Probe(ctx, addr)
@@ -38,7 +42,7 @@ func (c *Check) ProbeKeeping(ctx context.Context, addr netip.AddrPort, keep func
 	return c.result(ctx, c.holder.probeHolding(ctx, addr, keep))
 }
 
-// holds says whether the check can hold as it is.
+// checkHold refuses hold together with an option that excludes it.
 func (s *spec) checkHold() error {
 	for _, name := range notWithHold {
 		if s.hold && s.has(name) {

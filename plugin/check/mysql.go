@@ -10,11 +10,11 @@ import (
 	"slices"
 )
 
-// newMySQL builds the check that logs in, or is turned away as somebody unknown (B50).
+// newMySQL builds the check that logs in, or is refused as an unknown user (B50).
 //
-// To read the greeting and leave would be less, and is what must not be done: the server counts a handshake that was
-// not ended against the host it came from, and blocks that host after max_connect_errors of them. A login that is
-// denied does not count so, and neither does one that is let in.
+// To read the greeting and leave would be simpler, and must not be done: the server counts each
+// handshake that was not finished against our host, and blocks the host after max_connect_errors of
+// them. A refused login is not counted, and neither is a successful one.
 func newMySQL(s *spec) (prober, error) {
 	if err := s.refusePath(); err != nil {
 		return nil, err
@@ -26,30 +26,34 @@ func newMySQL(s *spec) (prober, error) {
 	return s.overSession(nil, mysqlCheck{config}), nil
 }
 
+// A mysqlCheck speaks the client/server protocol of MySQL and MariaDB, as "Client/Server Protocol"
+// in the MySQL source documentation describes it. No password is sent, so none can leak.
 type mysqlCheck struct {
-	tls *tls.Config // nil: in the clear
+	tls *tls.Config // nil without starttls
 }
 
-// Capabilities of the protocol, and what begins a packet.
+// Capability flags, the first bytes of packets, and our limit. The names behind are those of the
+// documentation.
 const (
-	mysqlLongPassword = 0x1
-	mysqlProtocol41   = 0x200
-	mysqlTLS          = 0x800
-	mysqlSecure       = 0x8000
-	mysqlPlugin       = 0x80000
+	mysqlLongPassword = 0x1     // CLIENT_LONG_PASSWORD
+	mysqlProtocol41   = 0x200   // CLIENT_PROTOCOL_41
+	mysqlTLS          = 0x800   // CLIENT_SSL
+	mysqlSecure       = 0x8000  // CLIENT_SECURE_CONNECTION
+	mysqlPlugin       = 0x80000 // CLIENT_PLUGIN_AUTH
 
-	mysqlOK         = 0x00
-	mysqlProtocol10 = 0x0a // version 10 of the handshake, the only one since 1998
-	mysqlMoreData   = 0x01
-	mysqlAuthSwitch = 0xfe
-	mysqlError      = 0xff
+	mysqlOK         = 0x00 // OK_Packet: logged in
+	mysqlProtocol10 = 0x0a // Handshake V10, the only version since 1998
+	mysqlMoreData   = 0x01 // AuthMoreData: the server asks for more proof
+	mysqlAuthSwitch = 0xfe // AuthSwitchRequest: the server wants another kind of proof
+	mysqlError      = 0xff // ERR_Packet
 
-	mysqlPacketLimit = 1 << 14 // nothing that comes before a login is longer
+	mysqlPacketLimit = 1 << 14 // no packet before the end of a login is longer, in bytes
 )
 
-// mysqlQuit is the packet of COM_QUIT.
+// mysqlQuit is the packet COM_QUIT.
 var mysqlQuit = []byte{1, 0, 0, 0, 1}
 
+// ask reads the greeting, starts TLS if wanted, and logs in.
 func (m mysqlCheck) ask(ctx context.Context, x *session) error {
 	number, greeting, err := mysqlPacket(x)
 	if err != nil {
@@ -73,8 +77,8 @@ func (m mysqlCheck) ask(ctx context.Context, x *session) error {
 	return m.readLoginResult(x)
 }
 
-// enter reads what becomes of the login. A server that would rather have another proof of who we are gets an empty
-// one, so that it has an end to log and not an error.
+// readLoginResult judges how the login ends. A server that wants another kind of proof gets an
+// empty one, so that it logs a refused login and not an aborted connection.
 func (m mysqlCheck) readLoginResult(x *session) error {
 	number, body, err := mysqlPacket(x)
 	if err == nil && body[0] == mysqlAuthSwitch {
@@ -88,17 +92,18 @@ func (m mysqlCheck) readLoginResult(x *session) error {
 	}
 	switch body[0] {
 	case mysqlOK:
-		_ = x.send(mysqlQuit) // let in: the server counts those that leave without a word
+		_ = x.send(mysqlQuit) // the server counts clients that leave without it
 		return nil
 	case mysqlMoreData:
-		return nil // it wants to know more of us
+		return nil // it serves, and asks for more than an empty proof
 	case mysqlError:
 		return mysqlFailure(body)
 	}
 	return malformed(body)
 }
 
-// startTLS asks for TLS, by the beginning of a login.
+// requestTLS sends an SSLRequest, which is the start of a login, and starts TLS. It returns the
+// number of the packet that it sent.
 func (m mysqlCheck) requestTLS(ctx context.Context, x *session, number byte, offers uint16) (byte, error) {
 	if offers&mysqlTLS == 0 {
 		return 0, errors.New("server does not offer tls")
@@ -109,7 +114,7 @@ func (m mysqlCheck) requestTLS(ctx context.Context, x *session, number byte, off
 	return number + 1, x.startTLS(ctx, m.tls)
 }
 
-// capabilities are what a login begins with, and all of a request for TLS.
+// capabilities are the fixed fields that start a login, and the whole of an SSLRequest.
 func (m mysqlCheck) capabilities() []byte {
 	const maxPacket, utf8mb4, reserved = 1 << 24, 45, 23
 	flags := uint32(mysqlLongPassword | mysqlProtocol41 | mysqlSecure | mysqlPlugin)
@@ -121,17 +126,19 @@ func (m mysqlCheck) capabilities() []byte {
 	return append(append(b, utf8mb4), make([]byte, reserved)...)
 }
 
-// login is a user without a password.
+// login is a HandshakeResponse41 of an unknown user without a password.
 func (m mysqlCheck) login() []byte {
 	return append(m.capabilities(), databaseUser+"\x00"+"\x00"+"mysql_native_password\x00"...)
 }
 
+// mysqlFrame adds the header of a packet: the length in three bytes, little-endian, and the
+// sequence number.
 func mysqlFrame(number byte, body []byte) []byte {
 	size := len(body)
 	return append([]byte{byte(size), byte(size >> 8), byte(size >> 16), number}, body...)
 }
 
-// mysqlPacket reads one packet, which is never empty.
+// mysqlPacket reads one packet. The body is never empty, so callers may look at its first byte.
 func mysqlPacket(x *session) (number byte, body []byte, err error) {
 	var head [4]byte
 	if err := x.fill(head[:]); err != nil {
@@ -145,7 +152,8 @@ func mysqlPacket(x *session) (number byte, body []byte, err error) {
 	return head[3], body, x.fill(body)
 }
 
-// mysqlOffers are the capabilities in a greeting, of which only the lower half is looked at.
+// mysqlCapabilities are the lower 16 capability flags in a greeting. The flag for TLS is among
+// them.
 func mysqlCapabilities(greeting []byte) (uint16, error) {
 	const thread, salt, filler = 4, 8, 1
 	_, rest, ok := bytes.Cut(greeting[1:], []byte{0}) // behind the version
@@ -155,13 +163,14 @@ func mysqlCapabilities(greeting []byte) (uint16, error) {
 	return binary.LittleEndian.Uint16(rest[thread+salt+filler:]), nil
 }
 
-// mysqlPersonal are the errors of a server that serves, only not us: access denied (1044, 1045, 1698), no such
-// database (1049), a host of ours that nobody is let in from (1130), an expired password (1820, 1862), TLS wanted
-// (3159), an account that is locked (3118, in MariaDB 4151), a way to log in that it does not have (1251, 1524), and what
-// an account may have of the server, which we have had (1203, 1226).
+// mysqlOnlyUs are errors of a server that serves others, only not us: access denied (1044, 1045,
+// 1698), no such database (1049), our host is not allowed (1130), expired password (1820, 1862),
+// TLS required (3159), locked account (3118; 4151 in MariaDB), unknown way to log in (1251, 1524),
+// and limits of the account, which we have used up (1203, 1226).
 var mysqlOnlyUs = []uint16{1044, 1045, 1049, 1130, 1203, 1226, 1251, 1524, 1698, 1820, 1862, 3118, 3159, 4151}
 
-// mysqlFailure reads an error packet. In one that comes before a greeting the SQLSTATE is missing.
+// mysqlFailure judges an error packet. The SQLSTATE is missing in an error that comes before the
+// greeting.
 func mysqlFailure(body []byte) error {
 	if len(body) < 3 {
 		return malformed(body)

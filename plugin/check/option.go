@@ -10,39 +10,40 @@ import (
 	"unicode/utf8"
 )
 
-// An Option is one setting of a check, by its name and as many values as [Takes] says.
+// An Option is one setting of a check: its name, and as many values as [Takes] says.
 type Option struct {
 	Name   string
 	Values []string
 }
 
-// An OptionError says which option was wrong: the one at Index (from 0) in the call of [New].
+// An OptionError tells which option is wrong. A caller that knows the line of each option can so
+// name the line.
 type OptionError struct {
-	Index int
-	Err   error
+	Index int   // in the arguments of New, from 0
+	Err   error // what is wrong; it names the option
 }
 
-// Error is the text of the cause, which names the option.
+// Error is the text of Err.
 func (e *OptionError) Error() string { return e.Err.Error() }
 
-// Unwrap is the cause.
+// Unwrap returns Err.
 func (e *OptionError) Unwrap() error { return e.Err }
 
 // An option is a row of the table of options.
 type option struct {
 	name string
-	args string // the names of its values, as the manual writes them
-	many bool   // may stand more than once
-	rest bool   // takes as many values as there are, and at least one
-	step bool   // of a dialogue: those keep their order, among all of them
+	args string // the names of its values, as in the manual
+	many bool   // may be given more than once
+	rest bool   // takes all values that follow, at least one
+	step bool   // a step of a dialogue; the order of steps is kept
 
-	// set stores the values and returns them in canonical form: those that may be shown, and what must not be,
-	// which is nil if nothing is hidden.
+	// set stores the values. It returns them in canonical form: those that may be shown, and those
+	// that must not, nil if nothing is hidden.
 	set func(s *settings, v []string) (shown []string, hidden []byte, err error)
 }
 
-// options holds all there are, in the order of the canonical text. Which scheme takes which stands in the table of
-// schemes.
+// options lists every option, in the order of the canonical text. Which scheme takes which is in
+// the table of schemes.
 var options = []option{
 	{name: "host", args: "owner", set: setHost},
 	{name: "method", args: "NAME", set: setMethod},
@@ -79,40 +80,40 @@ var options = []option{
 	{name: "first_byte_timeout", args: "DURATION", set: setFirstByteTimeout},
 	{name: "from", args: "ADDRESS", many: true, set: setFrom},
 	{name: "invert", set: setInvert},
-	{name: "command", args: "PROGRAM [ARG...]", rest: true, set: setCommand}, // the last, for nothing tells where its values end
+	{name: "command", args: "PROGRAM [ARG...]", rest: true, set: setCommand}, // must be last: nothing tells where its values end
 }
 
-// settings is what the options of one check come to.
+// settings are the values of all options of one check. Each option writes only its own fields.
 type settings struct {
 	http     httpSettings
 	tls      tlsSettings
 	dialer   dialer
-	steps    []step // of a dialogue
+	steps    []step // of a dialogue, in order
 	reset    bool
 	hold     bool
 	invert   bool
-	askOwner bool          // the host is the record's owner
+	askOwner bool          // the host to ask for is the owner of the record
 	given    []givenOption // in the order of the canonical text
 
-	firstByteTimeout time.Duration // how long a peer may take to begin to answer; 0 for no bound of its own
+	firstByteTimeout time.Duration // until the answer starts; 0 for no bound of its own
 
 	dns  dnsSettings
-	role string // of a Redis; "" for any
+	role string // demanded of a Redis; "" for any
 
 	command []string // a program and its arguments
 }
 
-// A given is an option as it was given: where in the call of New, what may be shown of it, and what must not be.
+// A givenOption is an option as it was given.
 type givenOption struct {
 	option *option
-	index  int
-	shown  []string
-	hidden []byte
+	index  int      // in the arguments of New
+	shown  []string // in canonical form, for String
+	hidden []byte   // for Secret; nil if nothing is hidden
 }
 
-// Takes tells how many values the option takes (0 for a flag such as insecure), for a caller that splits a line
-// into options; -1 for one that takes all there are, and is best given a line of its own. It is not ok if no scheme has
-// such an option.
+// Takes returns how many values the option takes, so that a caller can split a line into options: 0
+// for a flag such as insecure, -1 for an option that takes all values that follow. It is not ok if
+// no scheme has such an option.
 func Takes(name string) (n int, ok bool) {
 	o, ok := findOption(name)
 	if !ok {
@@ -121,8 +122,8 @@ func Takes(name string) (n int, ok bool) {
 	return o.valueCount(), true
 }
 
-// Options lists the names of the options that the scheme allows, sorted; none for an unknown scheme. Letter case
-// does not matter.
+// Options lists the names of the options of the scheme, sorted; none for an unknown scheme. Upper
+// and lower case are the same.
 func Options(scheme string) []string {
 	s, ok := findScheme(strings.ToLower(scheme))
 	if !ok {
@@ -131,6 +132,7 @@ func Options(scheme string) []string {
 	return slices.Sorted(slices.Values(s.optionNames()))
 }
 
+// findOption looks an option up by name.
 func findOption(name string) (*option, bool) {
 	i := slices.IndexFunc(options, func(o option) bool { return o.name == name })
 	if i < 0 {
@@ -139,6 +141,7 @@ func findOption(name string) (*option, bool) {
 	return &options[i], true
 }
 
+// valueCount is what Takes returns.
 func (o *option) valueCount() int {
 	if o.rest {
 		return -1
@@ -146,7 +149,8 @@ func (o *option) valueCount() int {
 	return len(strings.Fields(o.args))
 }
 
-// add judges one option by what holds for all of them, and stores it.
+// addOption validates what is the same for every option, then stores it. What only all options
+// together show is left to the builder.
 func (s *settings) addOption(index int, in Option, at *scheme) error {
 	o, ok := findOption(in.Name)
 	switch {
@@ -168,9 +172,9 @@ func (s *settings) addOption(index int, in Option, at *scheme) error {
 	return nil
 }
 
-// keep inserts g at its place in the canonical text: by the table, then by name, then as written. The last keeps
-// the order of headers of one name, which is the only order that HTTP gives a meaning to (RFC 9110, 5.3), and of the
-// steps of a dialogue.
+// insert puts g in its place in the canonical text: by the row in the table, then by value, then as
+// given. The last keeps the order of steps, and of headers with one name, whose order has a meaning
+// (RFC 9110, 5.3).
 func (s *settings) insert(g givenOption) {
 	s.given = append(s.given, g)
 	slices.SortStableFunc(s.given, func(a, b givenOption) int {
@@ -181,35 +185,37 @@ func (s *settings) insert(g givenOption) {
 	})
 }
 
-// rank is the option's row in the table. All steps of a dialogue rank alike.
+// row is the index in the table. All steps of a dialogue count as one row.
 func (o *option) row() int {
 	return slices.IndexFunc(options, func(other option) bool { return other.name == o.name || other.step && o.step })
 }
 
+// has reports whether the option was given.
 func (s *settings) has(name string) bool {
 	return slices.ContainsFunc(s.given, func(g givenOption) bool { return g.option.name == name })
 }
 
-// wrong blames the option of that name for an error that only all options together show.
+// optionError blames the option of that name, which must have been given, for a mistake that only
+// all options together show.
 func (s *settings) optionError(name string, err error) error {
 	i := slices.IndexFunc(s.given, func(g givenOption) bool { return g.option.name == name })
 	return &OptionError{Index: s.given[i].index, Err: fmt.Errorf("option %s: %w", name, err)}
 }
 
-// takes lists the options of the scheme.
+// optionNames lists every option of the scheme.
 func (s *scheme) optionNames() []string { return slices.Concat(s.options, commonOptions) }
 
-// allows says what would be right where an option is wrong.
+// allowedOptions is the second half of an error message: what can be used instead.
 func (s *scheme) allowedOptions() string {
 	return s.name + " takes " + strings.Join(Options(s.name), ", ")
 }
 
-// takenBy lists the schemes that take the option.
+// schemesTaking lists the schemes that have the option, for an error message.
 func schemesTaking(name string) string {
 	return schemeNames(func(s *scheme) bool { return slices.Contains(s.optionNames(), name) })
 }
 
-// word quotes a value unless it reads as one word without quotes.
+// quoteWord quotes a value unless it can be read as one word without quotes.
 func quoteWord(v string) string {
 	plain := v != "" && v[0] != '"' && utf8.ValidString(v) &&
 		!strings.ContainsFunc(v, func(r rune) bool { return r == ' ' || !strconv.IsPrint(r) })

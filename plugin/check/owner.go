@@ -7,9 +7,10 @@ import (
 	"net/netip"
 )
 
-// ownerOptions are those of the schemes that can ask for the owner of a record.
+// ownerOptions are the options of the schemes that can ask for the owner of a record.
 var ownerOptions = []string{"host"}
 
+// setHost parses the option host. The only value is owner; a fixed host belongs in the URL.
 func setHost(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	if v[0] != "owner" {
 		return nil, nil, errors.New("write host owner, for the name of the record; any other host stands in the url")
@@ -18,7 +19,7 @@ func setHost(s *settings, v []string) (shown []string, hidden []byte, err error)
 	return v, nil, nil
 }
 
-// judgeOwner refuses another host beside the owner.
+// checkOwner refuses host owner together with another host.
 func (s *spec) checkOwner() error {
 	switch {
 	case s.askOwner && s.host != "":
@@ -29,13 +30,14 @@ func (s *spec) checkOwner() error {
 	return nil
 }
 
-// AsksOwner reports whether the check is to ask for the owner of the record that the address is in. Then it is asked by
-// what [Check.For] returns.
+// AsksOwner reports whether the host to ask for is the owner name of the record. Such a check must
+// not be probed itself: probe what [Check.For] returns.
 func (c *Check) AsksOwner() bool { return c.ownerSpec != nil }
 
-// For is the check as it asks for that name: its host is that, and the certificate must be for it. All of it that may be
-// wrong was found when the check was made; only the name may be no host's, and then the probe abstains. It costs what
-// building a check costs, without reading a file, and is for one probe.
+// For is the check for records of owner: that is the host to ask for, and the name in the
+// certificate. Everything else was validated by [New]. If owner is not a valid host name, the
+// returned check abstains. It costs as much as building a check, but reads no file, and is meant
+// for one probe.
 func (c *Check) For(owner string) *Check {
 	s := *c.ownerSpec
 	var err error

@@ -9,28 +9,33 @@ import (
 	"time"
 )
 
-// The time-out of a probe bounds it as a whole. These bound a part of it, and so tell apart a peer that is far away from one
-// that is slow.
+// A probe has one time-out, that of its context. These options bound one phase of it, and so tell a
+// peer that is far away from one that is slow. The bound of the TLS handshake is among tlsOptions.
 var (
 	connectOptions = []string{"connect_timeout"} // and tlsOptions has that of the handshake
 	answerOptions  = []string{"connect_timeout", "first_byte_timeout"}
 )
 
+// setConnectTimeout parses the option connect_timeout.
 func setConnectTimeout(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	return setPhase(&s.dialer.connectTimeout, v[0])
 }
 
+// setTLSTimeout parses the option tls_timeout.
 func setTLSTimeout(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	return setPhase(&s.tls.handshakeTimeout, v[0])
 }
 
+// setFirstByteTimeout parses the option first_byte_timeout.
 func setFirstByteTimeout(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	return setPhase(&s.firstByteTimeout, v[0])
 }
 
-// phaseMost is no shorter than any time-out of a probe.
+// maxPhase is the longest bound of a phase. No probe has a longer time-out.
 const maxPhase = 24 * time.Hour
 
+// setPhase parses a duration into to. As everywhere in a stanza, a number without a unit is in
+// seconds.
 func setPhase(to *time.Duration, text string) (shown []string, hidden []byte, err error) {
 	d, err := time.ParseDuration(text)
 	if seconds, failed := strconv.ParseUint(text, 10, 32); failed == nil {
@@ -43,12 +48,14 @@ func setPhase(to *time.Duration, text string) (shown []string, hidden []byte, er
 	return []string{d.String()}, nil, nil
 }
 
-// phased reports whether a part of the probe has a bound of its own.
+// hasPhaseTimeout reports whether a phase has a bound. The event loop knows only one time-out for
+// each question.
 func (s *settings) hasPhaseTimeout() bool {
 	return slices.ContainsFunc([]time.Duration{s.dialer.connectTimeout, s.tls.handshakeTimeout, s.firstByteTimeout}, func(d time.Duration) bool { return d > 0 })
 }
 
-// hasten bounds how long the peer of a connection may take to say something, unless limit is 0.
+// limitFirstByte bounds how long the peer may take to start its answer. With limit 0 it returns
+// conn as it is.
 func limitFirstByte(conn net.Conn, limit time.Duration) net.Conn {
 	if limit == 0 {
 		return conn
@@ -56,17 +63,18 @@ func limitFirstByte(conn net.Conn, limit time.Duration) net.Conn {
 	return &firstByteConn{Conn: conn, limit: limit}
 }
 
-// A hastened is a connection whose peer has to begin in time, from when it is listened to: with the first byte, or with what
-// its owner takes for the beginning, where a protocol has the peer say something of its own first.
+// A firstByteConn is a connection on which the answer must start in time, counted from the first
+// read. The start is the first byte, or the call of answerBegan after manualFirstByte.
 type firstByteConn struct {
 	net.Conn
 	limit  time.Duration
-	manual bool // the owner says when the answer has begun
-	armed  bool
-	over   bool
+	manual bool // the start is told by answerBegan
+	armed  bool // the deadline was set, by the first read
+	over   bool // the answer has started, and the deadline is gone
 }
 
-// hastenedBy is a connection that hasten bounds, for its owner to say when the answer has begun; nil if it is not bounded.
+// manualFirstByte takes over the decision when the answer on conn starts, for protocols in which
+// the peer speaks first. It returns nil if conn is not bounded; answerBegan may be called on that.
 func manualFirstByte(conn io.ReadWriter) *firstByteConn {
 	h, _ := conn.(*firstByteConn)
 	if h != nil {
@@ -75,7 +83,7 @@ func manualFirstByte(conn io.ReadWriter) *firstByteConn {
 	return h
 }
 
-// begun ends the bound.
+// answerBegan removes the deadline. It may be called more than once.
 func (h *firstByteConn) answerBegan() {
 	if h != nil && !h.over {
 		h.over = true
@@ -83,7 +91,7 @@ func (h *firstByteConn) answerBegan() {
 	}
 }
 
-// Read is that of a [net.Conn].
+// Read sets the deadline at the first call.
 func (h *firstByteConn) Read(p []byte) (n int, err error) {
 	if !h.armed {
 		h.armed = true

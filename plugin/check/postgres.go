@@ -9,10 +9,11 @@ import (
 	"strings"
 )
 
-// databaseUser is who the checks of databases claim to be. No such user need exist.
+// databaseUser is the user name that the checks of databases log in with. No such user need exist.
 const databaseUser = "multivalue"
 
-// newPostgres builds the check that begins a session and leaves when the server asks who it is (B50).
+// newPostgres builds the check that starts a session, and leaves when the server asks for a proof
+// (B50).
 func newPostgres(s *spec) (prober, error) {
 	if err := s.refusePath(); err != nil {
 		return nil, err
@@ -24,21 +25,25 @@ func newPostgres(s *spec) (prober, error) {
 	return s.overSession(nil, postgresCheck{config}), nil
 }
 
+// A postgresCheck speaks version 3.0 of the frontend/backend protocol, as the PostgreSQL manual
+// describes it ("Message Formats"). No password is sent, so none can leak.
 type postgresCheck struct {
-	tls *tls.Config // nil: in the clear
+	tls *tls.Config // nil without starttls
 }
 
 var (
-	// postgresTLS is the SSLRequest of the protocol's manual, "Message Formats".
+	// postgresSSLRequest is an SSLRequest.
 	postgresSSLRequest = []byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}
 
-	// postgresBye is a Terminate.
+	// postgresTerminate is a Terminate.
 	postgresTerminate = []byte{'X', 0, 0, 0, 4}
 
-	// postgresHello is a StartupMessage of protocol 3.0. The database is one that every cluster begins with.
+	// postgresStartup is a StartupMessage. The database exists in every cluster from the start.
 	postgresStartup = startupMessage("user", databaseUser, "database", "postgres", "application_name", userAgent)
 )
 
+// startupMessage encodes pairs of names and values, each ended by a zero byte. The length in front
+// counts itself.
 func startupMessage(parameters ...string) []byte {
 	m := []byte{0, 0, 0, 0, 0, 3, 0, 0}
 	for _, p := range parameters {
@@ -49,6 +54,7 @@ func startupMessage(parameters ...string) []byte {
 	return m
 }
 
+// ask starts TLS if wanted, starts a session, and reads messages until one decides.
 func (p postgresCheck) ask(ctx context.Context, x *session) error {
 	if p.tls != nil {
 		if err := p.requestTLS(ctx, x); err != nil {
@@ -65,14 +71,14 @@ func (p postgresCheck) ask(ctx context.Context, x *session) error {
 		}
 		if over, err := p.judgeMessage(kind, body); over {
 			if kind == 'Z' {
-				_ = x.send(postgresTerminate) // a session is open: the log would tell of one that broke off
+				_ = x.send(postgresTerminate) // the session is open; the server would log a client that just leaves
 			}
 			return err
 		}
 	}
 }
 
-// startTLS asks for TLS, which the server answers with one byte.
+// requestTLS asks for TLS. The server answers with a single byte.
 func (p postgresCheck) requestTLS(ctx context.Context, x *session) error {
 	if err := x.send(postgresSSLRequest); err != nil {
 		return err
@@ -90,13 +96,14 @@ func (p postgresCheck) requestTLS(ctx context.Context, x *session) error {
 	return malformed(append(answer[:], x.buffered()...))
 }
 
-// ahead is what has come already behind what was read, to show it.
+// buffered is what was received beyond what was read, to show it in a reason.
 func (x *session) buffered() []byte {
 	more, _ := x.in.Peek(min(x.in.Buffered(), quoteLimit))
 	return more
 }
 
-// postgresMessage reads one message.
+// postgresMessage reads one message: its type, its length, which counts itself, and its body. Types
+// that no server sends before a query are malformed.
 func postgresMessage(x *session) (kind byte, body []byte, err error) {
 	var head [5]byte
 	if err := x.fill(head[:]); err != nil {
@@ -110,8 +117,9 @@ func postgresMessage(x *session) (kind byte, body []byte, err error) {
 	return head[0], body, x.fill(body)
 }
 
-// judge takes one message of the server's. To be asked who we are is what was hoped for. A server that lets everybody
-// in goes on, and may yet have no room for us, so its last word is waited for.
+// judgeMessage judges one message, and reports whether it decides. A request for a proof is what a
+// healthy server sends. A server that lets everybody in continues, and may still have no free
+// connection for us, so its last message is waited for.
 func (p postgresCheck) judgeMessage(kind byte, body []byte) (over bool, result error) {
 	switch {
 	case kind == 'E':
@@ -119,7 +127,7 @@ func (p postgresCheck) judgeMessage(kind byte, body []byte) (over bool, result e
 	case kind == 'Z':
 		return true, nil
 	case kind != 'R':
-		return false, nil // a notice, or a setting
+		return false, nil // a notice, or a parameter
 	case len(body) < 4:
 		return true, malformed(append([]byte{kind}, body...))
 	}
@@ -127,8 +135,8 @@ func (p postgresCheck) judgeMessage(kind byte, body []byte) (over bool, result e
 	return binary.BigEndian.Uint32(body) != welcome, nil
 }
 
-// postgresFailure reads an ErrorResponse, by the codes of the manual's appendix A. A refusal of us, in person, says
-// that the server takes sessions.
+// postgresFailure judges an ErrorResponse by its SQLSTATE (PostgreSQL manual, appendix A). An error
+// that only concerns us, such as an unknown user, shows that the server accepts sessions.
 func postgresFailure(body []byte) error {
 	var code, text string
 	for field := range strings.SplitSeq(string(body), "\x00") {

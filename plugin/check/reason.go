@@ -24,16 +24,20 @@ import (
 // A reason is the text of a failure and nothing more. The error that caused it is dropped, for its text repeats the
 // address, and peers can write into it what they like: only words of ours and quoted ones of theirs come through.
 
+// A reason is the text of a failure and nothing more. The error that caused it is dropped, because
+// its text repeats the address, and a peer can put anything into it. Only words of ours, and quoted
+// words of the peer, may reach a log or the status page.
 // A phrase is an error in words of ours, fit for a reason as it is.
 type phrase string
 
 // Error is the text.
 func (p phrase) Error() string { return string(p) }
 
-// quoteLimit bounds text that is not ours, in bytes with its quotes.
+// quoteLimit bounds quoted text that is not ours, in bytes, with its quotes.
 const quoteLimit = 64
 
-// quote makes text of any origin safe to stand in a message: quoted, without control characters, and cut.
+// quote makes text of any origin safe to show: quoted, without control characters, at most
+// quoteLimit bytes.
 func quote(text string) string {
 	if len(text) <= quoteLimit {
 		if q := strconv.Quote(text); len(q) <= quoteLimit {
@@ -50,20 +54,21 @@ func quote(text string) string {
 	}
 }
 
-// couldNotAsk are the errors of connecting that are about us and not about the peer (B49).
+// localErrors are the errors of connecting that are about this host and not about the peer (B49).
+// They abstain.
 var localErrors = []syscall.Errno{
 	syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
-	syscall.EADDRNOTAVAIL, syscall.EAGAIN, // no local port is free
-	syscall.EPERM, syscall.EACCES, // a filter of this host; see remote for the second
-	syscall.ENOSPC, // what a user may watch by epoll is used up
+	syscall.EADDRNOTAVAIL, syscall.EAGAIN, // no free local port
+	syscall.EPERM, syscall.EACCES, // a packet filter of this host; but see mayBeRemote for EACCES
+	syscall.ENOSPC, // the limit of epoll watches of the user is reached
 }
 
-// causes are the words for what ends a conversation. The first that fits is taken.
+// causes are the words for what ends a connection. The first entry that fits is used.
 var causes = []struct {
 	err   error
 	words string
 }{
-	{net.ErrClosed, "timed out"}, // only the end of the context closes a connection under our hands
+	{net.ErrClosed, "timed out"}, // only the end of the context closes a connection that is in use
 	{syscall.ECONNREFUSED, "connection refused"},
 	{syscall.ECONNRESET, "connection reset"},
 	{syscall.EPIPE, "connection reset"},
@@ -77,7 +82,7 @@ var causes = []struct {
 	{gzip.ErrChecksum, "broken gzip"},
 }
 
-// words says in short what ended a conversation.
+// describe says in a few words what ended a connection.
 func describe(err error) string {
 	var timer interface{ Timeout() bool }
 	if errors.As(err, &timer) && timer.Timeout() {
@@ -98,13 +103,14 @@ func describe(err error) string {
 	}
 	var line textproto.ProtocolError
 	if errors.As(err, &line) {
-		return "malformed trailer" // whose text the error repeats, and that may be our secret
+		return "malformed trailer" // the error quotes the trailer, which may repeat our secret
 	}
 	return describeOther(err)
 }
 
-// otherWords is for errors that have no words of ours. The text of a net.OpError begins with the addresses, so only
-// its cause is used, without the call that met it; what the peer objected to in TLS is such a cause.
+// describeOther is for errors that have no words of ours. The text of a [net.OpError] starts with
+// the addresses, so only its cause is shown, without the name of the system call. An alert of the
+// peer in TLS is such a cause.
 func describeOther(err error) string {
 	var op *net.OpError
 	if errors.As(err, &op) {
@@ -121,15 +127,16 @@ func describeOther(err error) string {
 	return quote(text)
 }
 
-// remote reports whether err may come from a firewall before the peer. ICMPv6 can say "administratively prohibited"
-// (RFC 4443, 3.1), which the kernel hands on as the error that a prohibition of this host has. Nothing tells the two
-// apart, so over IPv6 it counts against the peer, or one that is dead would stay up behind its firewall. Nothing that
-// comes over IPv4 is handed on so.
+// mayBeRemote reports whether err may come from a firewall in front of the peer. ICMPv6 has
+// "administratively prohibited" (RFC 4443, 3.1), and Linux reports it as EACCES, the same error as
+// for a filter of this host. Because nothing tells the two apart, EACCES counts against the peer
+// over IPv6; otherwise a dead peer behind a firewall would stay up. Over IPv4 nothing from the
+// network becomes EACCES.
 func mayBeRemote(peer netip.Addr, err error) bool {
 	return !peer.Unmap().Is4() && errors.Is(err, syscall.EACCES)
 }
 
-// ourFailure is an error that abstains if err is about us and not about the peer, else nil.
+// localFailure is an error that abstains if err is about this host, else nil.
 func localFailure(peer netip.Addr, err error) error {
 	if mayBeRemote(peer, err) {
 		return nil
@@ -142,7 +149,7 @@ func localFailure(peer netip.Addr, err error) error {
 	return nil
 }
 
-// unsent is for a packet that goes out without a connection.
+// datagramFailure is the reason why a packet could not be sent without a connection.
 func datagramFailure(peer netip.Addr, err error) error {
 	if ours := localFailure(peer, err); ours != nil {
 		return ours
@@ -150,6 +157,7 @@ func datagramFailure(peer netip.Addr, err error) error {
 	return requestFailure(err)
 }
 
+// connectFailure is the reason why a TCP connection could not be opened.
 func connectFailure(peer netip.Addr, err error) error {
 	if ours := localFailure(peer, err); ours != nil {
 		return ours
@@ -160,6 +168,7 @@ func connectFailure(peer netip.Addr, err error) error {
 	return errors.New("connect: " + describe(err))
 }
 
+// tlsFailure is the reason why a handshake failed. name is whom the certificate was expected for.
 func tlsFailure(err error, name string) error {
 	var record tls.RecordHeaderError
 	fault := certificateFault(err, name)
@@ -173,7 +182,7 @@ func tlsFailure(err error, name string) error {
 	return errors.New("tls handshake: " + fault)
 }
 
-// validity says which end of its time a certificate is beyond.
+// validityFault tells whether a certificate has expired or is not valid yet.
 func validityFault(cert, peers *x509.Certificate) string {
 	if time.Now().Before(cert.NotBefore) {
 		return certificateLabel(cert, peers) + " is not valid before " + cert.NotBefore.UTC().Format(time.DateOnly)
@@ -181,7 +190,8 @@ func validityFault(cert, peers *x509.Certificate) string {
 	return certificateLabel(cert, peers) + " expired on " + cert.NotAfter.UTC().Format(time.DateOnly)
 }
 
-// whose calls the peer's own certificate that, and one above it by its subject.
+// certificateLabel names a certificate in a reason: "certificate" for that of the peer, else by its
+// subject, so that the operator knows which one of the chain to renew.
 func certificateLabel(cert, peers *x509.Certificate) string {
 	if peers == nil || cert.Equal(peers) {
 		return "certificate"
@@ -189,7 +199,7 @@ func certificateLabel(cert, peers *x509.Certificate) string {
 	return "certificate of the issuer " + quote(cmp.Or(cert.Subject.CommonName, cert.Subject.String()))
 }
 
-// names says whom a certificate is for: the first name, and how many more.
+// certificateNames are the names a certificate is valid for: the first, and how many more.
 func certificateNames(cert *x509.Certificate) string {
 	all := slices.Clone(cert.DNSNames) // crypto/tls shares certificates between connections
 	for _, ip := range cert.IPAddresses {
@@ -204,11 +214,12 @@ func certificateNames(cert *x509.Certificate) string {
 	return fmt.Sprintf("%s and %d more", quote(all[0]), len(all)-1)
 }
 
+// requestFailure is the reason for a request that could not be sent.
 func requestFailure(err error) error {
 	return errors.New("request not sent: " + describe(err))
 }
 
-// responseFailure is for a peer that has not sent a byte.
+// responseFailure is the reason for a peer that has not sent a byte of the answer.
 func responseFailure(err error) error {
 	if errors.Is(err, syscall.ECONNRESET) {
 		return errors.New("connection reset while waiting for the response")
@@ -216,12 +227,14 @@ func responseFailure(err error) error {
 	return errors.New("no response: " + describe(err))
 }
 
-// malformed shows the first line of what the peer sent instead of what it should have.
+// malformed is the reason for an answer in another protocol. It shows the first line. Never use it
+// if the peer was told a secret.
 func malformed(start []byte) error {
 	line, _, _ := strings.Cut(string(start), "\n")
 	return errors.New("malformed response " + quote(strings.TrimRight(line, "\r")))
 }
 
+// bodyFailure is the reason for a body that could not be read to the end.
 func bodyFailure(err error) error {
 	return errors.New("reading the body: " + describe(err))
 }

@@ -7,9 +7,10 @@ import (
 	"strings"
 )
 
-// redisOptions are those of redis and rediss.
+// redisOptions are the options of redis and rediss alone.
 var redisOptions = []string{"role"}
 
+// setRole parses the option role.
 func setRole(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	if v[0] != "master" && v[0] != "replica" {
 		return nil, nil, fmt.Errorf("invalid role %s: use master or replica", quote(v[0]))
@@ -18,7 +19,8 @@ func setRole(s *settings, v []string) (shown []string, hidden []byte, err error)
 	return v, nil, nil
 }
 
-// newRedis builds the check that asks whether a Redis, or what speaks its protocol, would serve (B50).
+// newRedis builds the check that asks a Redis, or a server that speaks its protocol, whether it
+// serves (B50).
 func newRedis(s *spec) (prober, error) {
 	if err := errors.Join(s.refuseHost(), s.refusePath()); err != nil {
 		return nil, err
@@ -38,16 +40,19 @@ func newRediss(s *spec) (prober, error) {
 	return s.overSession(config, redisCheck{s.role}), nil
 }
 
+// A redisCheck speaks RESP, as "Redis serialization protocol specification" describes it. Both
+// commands are allowed for everyone on a server without a password.
 type redisCheck struct {
-	role string // "": any will do
+	role string // the wanted role; "" for any
 }
 
+// Commands, each an array of bulk strings.
 const (
 	redisPing = "*1\r\n$4\r\nPING\r\n"
 	redisRole = "*1\r\n$4\r\nROLE\r\n"
 )
 
-// ask sends both commands at once: the server answers them in order.
+// ask sends both commands at once. The server answers them in order.
 func (r redisCheck) ask(_ context.Context, x *session) error {
 	request := redisPing
 	if r.role != "" {
@@ -68,12 +73,13 @@ func (r redisCheck) ask(_ context.Context, x *session) error {
 	return r.judgeRole(x)
 }
 
-// wantsLogin reports whether the server serves, only not us.
+// wantsLogin reports whether the server serves, but requires a login from us.
 func wantsLogin(line string) bool {
 	return strings.HasPrefix(line, "-NOAUTH ") || strings.HasPrefix(line, "-NOPERM ")
 }
 
-// redisFailure is for a line that is not the one that was hoped for.
+// redisFailure is the reason for an unexpected line, which may be an error of the server, such as
+// LOADING.
 func redisFailure(line string) error {
 	if text, ok := strings.CutPrefix(line, "-"); ok {
 		return errors.New("redis error " + quote(text))
@@ -81,7 +87,8 @@ func redisFailure(line string) error {
 	return malformed([]byte(line))
 }
 
-// judgeRole reads an array that begins with the role, and no further.
+// judgeRole reads the answer to ROLE, an array whose first element is the role. The rest is not
+// read. Redis calls a replica "slave" there.
 func (r redisCheck) judgeRole(x *session) error {
 	for _, kind := range []string{"*", "$"} {
 		line, err := x.line()

@@ -14,25 +14,28 @@ import (
 	"time"
 )
 
-// A session is a conversation over one connection, in a protocol of our own hand: bounded, and with a failure in
-// words for whatever ends it.
+// A session is one connection in a protocol that we speak by hand. It bounds what is read, and
+// turns every failure into a reason.
 type session struct {
 	conn net.Conn
 	peer netip.AddrPort
-	in   *bufio.Reader
-	src  *limitedReader
+	in   *bufio.Reader  // what to read from; it reads from src
+	src  *limitedReader // bounds what is read, and remembers why reading ended
 
-	reading net.Conn // which src reads
+	reading net.Conn // the connection that src reads, with its bound of the first byte
 
+	// Bounds of phases; 0 for none.
 	handshakeTimeout, firstByteTimeout time.Duration // may take no longer than this, 0 for no bound of its own
 }
 
-// A protocol is what is said over a session.
+// A protocol is what one check says and hears over a session. ask returns nil if the answer was
+// good.
 type protocol interface {
 	ask(ctx context.Context, x *session) error
 }
 
-// overSession makes a probe of what is said over a connection, in TLS from the start if config is not nil.
+// overSession makes a prober that connects, performs the TLS handshake if config is not nil, and
+// lets p ask.
 func (s *spec) overSession(config *tls.Config, p protocol) prober {
 	return proberFunc(func(ctx context.Context, addr netip.AddrPort) error {
 		conn, hangUp, err := s.dialer.dial(ctx, addr)
@@ -43,7 +46,7 @@ func (s *spec) overSession(config *tls.Config, p protocol) prober {
 		in := readers.Get().(*bufio.Reader)
 		defer readers.Put(in)
 		x := &session{conn: conn, peer: addr, in: in, handshakeTimeout: s.tls.handshakeTimeout, firstByteTimeout: s.firstByteTimeout}
-		defer func() { x.conn.Close() }() // says goodbye in TLS; hangUp follows
+		defer func() { x.conn.Close() }() // sends close_notify in TLS; hangUp follows
 		x.listen()
 		if config != nil {
 			if err := x.startTLS(ctx, config); err != nil {
@@ -54,13 +57,15 @@ func (s *spec) overSession(config *tls.Config, p protocol) prober {
 	})
 }
 
+// listen starts reading from conn, with fresh bounds. It is called again when TLS has started.
 func (x *session) listen() {
 	x.reading = limitFirstByte(x.conn, x.firstByteTimeout)
 	x.src = &limitedReader{r: x.reading, left: responseLimit}
 	x.in.Reset(x.src)
 }
 
-// secure goes on in TLS. Bytes that came before would otherwise count as if they had been protected.
+// startTLS performs the handshake and continues in TLS. Bytes that came before are refused: they
+// would count as if TLS had protected them, though anybody on the way may have inserted them.
 func (x *session) startTLS(ctx context.Context, config *tls.Config) error {
 	if x.in.Buffered() > 0 {
 		return errors.New("tls handshake: peer sent unencrypted data first")
@@ -74,6 +79,7 @@ func (x *session) startTLS(ctx context.Context, config *tls.Config) error {
 	return nil
 }
 
+// send writes a message.
 func (x *session) send(message []byte) error {
 	if _, err := x.conn.Write(message); err != nil {
 		return requestFailure(err)
@@ -81,13 +87,14 @@ func (x *session) send(message []byte) error {
 	return nil
 }
 
-// fill reads as many bytes as buf has.
+// fill reads exactly len(buf) bytes.
 func (x *session) fill(buf []byte) error {
 	_, err := io.ReadFull(x.in, buf)
 	return x.failure(err)
 }
 
-// line reads up to the end of a line, and returns it without that.
+// line reads one line, and returns it without CR and LF. A line longer than the buffer is
+// malformed.
 func (x *session) line() (string, error) {
 	text, err := x.in.ReadSlice('\n')
 	if errors.Is(err, bufio.ErrBufferFull) {
@@ -96,7 +103,8 @@ func (x *session) line() (string, error) {
 	return strings.TrimRight(string(text), "\r\n"), x.failure(err)
 }
 
-// failure tells a peer that said nothing from one that broke off.
+// failure is the reason why reading failed: a peer that said nothing, or one that stopped in the
+// middle.
 func (x *session) failure(err error) error {
 	if err == nil {
 		return nil
@@ -107,10 +115,12 @@ func (x *session) failure(err error) error {
 	return errors.New("incomplete response: " + describe(err))
 }
 
-// upgradeOptions are those of protocols that begin in the clear and go on in TLS if they are asked to, beside tlsOptions.
+// upgradeOptions are the options of protocols that start in the clear and can change to TLS, beside
+// tlsOptions.
 var upgradeOptions = []string{"starttls"}
 
-// upgrade is the TLS to go on in, nil for none. Options about it, and a host, mean nothing without.
+// upgradeConfig is the configuration of TLS after starttls, nil without it. Without starttls, the
+// options of TLS and a host have no effect, and are refused.
 func (s *spec) upgradeConfig() (*tls.Config, error) {
 	if s.has("starttls") && s.host == "" && s.tls.serverName == "" && !s.tls.insecure {
 		return nil, s.optionError("starttls", fmt.Errorf("no name to verify the certificate against: name a host, as in "+
@@ -131,7 +141,7 @@ func (s *spec) upgradeConfig() (*tls.Config, error) {
 	return nil, nil
 }
 
-// refuseHost is for protocols in which a host tells the peer nothing.
+// refuseHost is for protocols that never tell the peer a host.
 func (s *spec) refuseHost() error {
 	if s.host != "" {
 		return fmt.Errorf("%s does not use a host: write %s", s.scheme.name, s.scheme.example)
@@ -139,7 +149,7 @@ func (s *spec) refuseHost() error {
 	return nil
 }
 
-// refusePath is for protocols that ask for nothing in particular.
+// refusePath is for protocols without anything to name in a path.
 func (s *spec) refusePath() error {
 	if s.path != "" || s.query != "" {
 		return fmt.Errorf("%s takes no path and no query: write %s", s.scheme.name, s.scheme.example)

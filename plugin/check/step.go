@@ -7,22 +7,23 @@ import (
 	"regexp"
 )
 
-// stepOptions are the steps of a dialogue. They keep the order in which they are given.
+// stepOptions are the steps of a dialogue. They are performed in the order in which they are given.
 var stepOptions = []string{"send", "expect", "expect_regex", "starttls"}
 
 const (
 	// stepLimit is how many steps a dialogue may have.
 	stepLimit = 64
-	// textLimit is how long, in bytes, the text of a step may be.
+	// textLimit is the longest text of a step, in bytes.
 	textLimit = 4096
 )
 
 // A step is one turn of a dialogue.
 type step struct {
-	what string // for a reason; what is sent is shown nowhere
+	what string // names the step in a reason; a text to send is never shown
 	run  func(ctx context.Context, d *dialogue) error
 }
 
+// setSend parses the option send. The text may be a password, so it is hidden.
 func setSend(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	text, err := stepText(v[0])
 	if err != nil {
@@ -31,6 +32,7 @@ func setSend(s *settings, v []string) (shown []string, hidden []byte, err error)
 	return []string{"…"}, text, s.addStep("send", func(_ context.Context, d *dialogue) error { return d.send(text) })
 }
 
+// setExpect parses the option expect.
 func setExpect(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	text, err := stepText(v[0])
 	if err != nil {
@@ -40,6 +42,7 @@ func setExpect(s *settings, v []string) (shown []string, hidden []byte, err erro
 	return []string{escape(text)}, nil, s.addStep(what, func(_ context.Context, d *dialogue) error { return d.expect(text) })
 }
 
+// setExpectRegex parses the option expect_regex.
 func setExpectRegex(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	if v[0] == "" {
 		return nil, nil, errors.New("empty expression would match every line: write one, or remove the option")
@@ -52,6 +55,8 @@ func setExpectRegex(s *settings, v []string) (shown []string, hidden []byte, err
 	return v, nil, s.addStep(what, func(_ context.Context, d *dialogue) error { return d.expectLine(regex) })
 }
 
+// setStartTLS parses the option starttls. It is marked as one that may be repeated, so that a
+// second one gets a better error.
 func setStartTLS(s *settings, _ []string) (shown []string, hidden []byte, err error) {
 	if s.has("starttls") {
 		return nil, nil, errors.New("duplicate step, tls starts only once: keep one")
@@ -59,11 +64,13 @@ func setStartTLS(s *settings, _ []string) (shown []string, hidden []byte, err er
 	return nil, nil, s.addStep("starttls", func(ctx context.Context, d *dialogue) error { return d.startTLS(ctx) })
 }
 
+// setReset parses the option reset.
 func setReset(s *settings, _ []string) (shown []string, hidden []byte, err error) {
 	s.reset = true
 	return nil, nil, nil
 }
 
+// addStep appends a step.
 func (s *settings) addStep(what string, take func(context.Context, *dialogue) error) error {
 	if len(s.steps) == stepLimit {
 		return fmt.Errorf("too many steps: a dialogue has at most %d", stepLimit)
@@ -72,7 +79,7 @@ func (s *settings) addStep(what string, take func(context.Context, *dialogue) er
 	return nil
 }
 
-// stepText reads the text of a step.
+// stepText decodes the text of a step, and bounds its length.
 func stepText(text string) ([]byte, error) {
 	raw, err := unescape(text)
 	if err == nil && (len(raw) == 0 || len(raw) > textLimit) {

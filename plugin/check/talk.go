@@ -7,21 +7,26 @@ import (
 	"net/netip"
 )
 
-// A Talk is a check as a conversation, for a caller that does the sending and receiving itself for many peers at once.
-// It comes to the same result as [Check.Probe], which its tests hold it to. It has no state: any number of conversations
-// may use it at once.
+// A Talk is a check as a conversation: a caller does the sending and receiving for many peers at
+// once, and the Talk says what to send and judges what was received. It implements Talk of package
+// wire. It must give the same result as [Check.Probe]; tests compare the two. It has no state, so
+// any number of conversations may use one Talk.
 type Talk struct {
-	http                  *httpCheck // nil for tcp, where nothing is said
-	beforeHost, afterHost []byte     // the request, before and from behind the host
+	http *httpCheck // nil for tcp, where nothing is said
+	// The request, before and after the value of the Host header, which depends on the address.
+	beforeHost, afterHost []byte // the request, before and from behind the host
 }
 
-// Talk returns the check as a conversation, or nil if it is none that can be held piece by piece: one in TLS, one about
-// a body, or one for which a file has to be looked at.
+// Talk returns the check as a conversation. It is nil if the check cannot be judged piece by piece
+// without waiting: in TLS, about a body, or with a file to look at.
 func (c *Check) Talk() *Talk { return c.talk }
 
-// hostInPlace stands for the host where the request is written beforehand. No host that is asked for looks like it.
+// hostPlaceholder stands for the host while the request is written in advance. The reserved domain
+// invalid (RFC 6761, 6.4) is not the host of any check that works.
 const hostPlaceholder = "host.invalid"
 
+// newTalk makes the Talk of h, or that of a tcp check if h is nil. It returns nil if h cannot be
+// one.
 func newTalk(h *httpCheck) *Talk {
 	if h == nil {
 		return new(Talk)
@@ -33,9 +38,9 @@ func newTalk(h *httpCheck) *Talk {
 	request := *h.request
 	request.Host = hostPlaceholder
 	if err := request.Write(&written); err != nil {
-		return nil // then Probe says why, each time
+		return nil // Probe will report it, each time
 	}
-	mark := []byte("\r\nHost: " + hostPlaceholder + "\r\n") // the only place: it is the first header
+	mark := []byte("\r\nHost: " + hostPlaceholder + "\r\n") // the first header, so the first match is the right one
 	i := bytes.Index(written.Bytes(), mark)
 	if i < 0 {
 		return nil
@@ -44,7 +49,7 @@ func newTalk(h *httpCheck) *Talk {
 	return &Talk{http: h, beforeHost: written.Bytes()[:i], afterHost: written.Bytes()[i+len(hostPlaceholder):]}
 }
 
-// Request is what to send, nothing if the connection is all that is asked for.
+// Request returns what to send to addr, nil if a connection is all that is asked for.
 func (t *Talk) Request(addr netip.AddrPort) []byte {
 	if t.http == nil {
 		return nil
@@ -56,14 +61,14 @@ func (t *Talk) Request(addr netip.AddrPort) []byte {
 	return append(request, t.afterHost...)
 }
 
-// Unsent puts a failure to send the request into words.
+// Unsent is the reason for a request that could not be sent.
 func (t *Talk) Unsent(err error) error { return requestFailure(err) }
 
-// Hear judges what has been received so far. Unless ended says why there will be no more, the conversation may not be
-// over.
+// Hear judges everything received so far. ended is why no more will come, nil if more may come. If
+// more is needed to judge, the conversation is not over.
 func (t *Talk) Hear(received []byte, ended error) (over bool, result error) {
 	if ended == nil && len(received) < responseLimit && bytes.IndexByte(received, '\n') < 0 {
-		return false, nil // nothing can be said of half a line
+		return false, nil // half a line decides nothing
 	}
 	r := receivedReader{left: received, ended: ended}
 	_, result = t.http.judgeResponse(&r)
@@ -73,12 +78,13 @@ func (t *Talk) Hear(received []byte, ended error) (over bool, result error) {
 	return true, result
 }
 
-// Unconnected puts a failure to connect into words. [ErrAbstain] is in them if it says nothing about the peer.
+// Unconnected is the reason for a connection that could not be opened. It wraps [ErrAbstain] if it
+// says nothing about the peer.
 func (t *Talk) Unconnected(addr netip.AddrPort, err error) error {
 	return connectFailure(addr.Addr(), err)
 }
 
-// Holds reports whether a peer that sent this keeps the connection open (RFC 9112, 9.3).
+// Holds reports whether a peer that sent received keeps the connection open (RFC 9112, 9.3).
 func (t *Talk) Holds(received []byte) bool {
 	if t.http == nil {
 		return true
@@ -88,14 +94,15 @@ func (t *Talk) Holds(received []byte) bool {
 	return err == nil && !response.Close
 }
 
-// heard reads what was received, and then ends for the reason that it is given.
+// A receivedReader reads what was received, then ends with the given error. It notes whether the
+// reader wanted more, which means that the judgement may still change.
 type receivedReader struct {
 	left      []byte
-	ended     error // nil: there may be more
+	ended     error // nil if more may come
 	exhausted bool  // more was asked for than there is
 }
 
-// Read is that of an io.Reader.
+// Read implements [io.Reader].
 func (h *receivedReader) Read(p []byte) (int, error) {
 	if len(h.left) == 0 {
 		h.exhausted = true

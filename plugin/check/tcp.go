@@ -9,7 +9,7 @@ import (
 	"slices"
 )
 
-// newTCP builds the check that connects, and holds a dialogue if there are steps (B33).
+// newTCP builds the check that connects, and runs a dialogue if there are steps (B33).
 func newTCP(s *spec) (prober, error) {
 	if s.path != "" || s.query != "" {
 		return nil, errors.New("tcp takes no path and no query: write " + s.scheme.example)
@@ -35,6 +35,7 @@ func newTCP(s *spec) (prober, error) {
 	return c, nil
 }
 
+// newStartTLS builds a dialogue with the step starttls.
 func newStartTLS(s *spec) (prober, error) {
 	config, err := s.tlsConfig()
 	if err != nil {
@@ -44,14 +45,14 @@ func newStartTLS(s *spec) (prober, error) {
 	return c, nil
 }
 
-// A tcpCheck asks for a connection, and what follows on it.
+// A tcpCheck connects, and runs the steps of its spec on the connection.
 type tcpCheck struct {
 	spec *spec
-	tls  *tls.Config // nil if no step begins TLS
+	tls  *tls.Config // nil without the step starttls
 }
 
-// probe takes leave with a FIN, so that a server that accepts and reads sees an orderly end and not an error to log,
-// unless a reset is asked for.
+// probe connects and runs the steps. Unless a reset is wanted, it ends with a FIN, so that a server
+// that accepts and reads sees an orderly end and has no error to log.
 func (c *tcpCheck) probe(ctx context.Context, addr netip.AddrPort) error {
 	conn, hangUp, err := c.spec.dialer.dial(ctx, addr)
 	if err != nil {
@@ -65,7 +66,8 @@ func (c *tcpCheck) probe(ctx context.Context, addr netip.AddrPort) error {
 	return err
 }
 
-// keeping is probe for a check of the connection alone, which leaves it to be kept.
+// probeHolding connects and leaves the connection to keep. It is only used for a check without
+// steps.
 func (c *tcpCheck) probeHolding(ctx context.Context, addr netip.AddrPort, keep func(*net.TCPConn)) error {
 	conn, hangUp, err := c.spec.dialer.dial(ctx, addr)
 	if err != nil {
@@ -76,17 +78,19 @@ func (c *tcpCheck) probeHolding(ctx context.Context, addr netip.AddrPort, keep f
 	return nil
 }
 
-// hold holds the dialogue.
+// runDialogue runs the steps. Once TLS has started, the dialogue ends with close_notify, unless a
+// reset is wanted.
 func (c *tcpCheck) runDialogue(ctx context.Context, conn net.Conn) error {
 	d := &dialogue{conn: limitFirstByte(conn, c.spec.firstByteTimeout), tls: c.tls, handshakeTimeout: c.spec.tls.handshakeTimeout, firstByteTimeout: c.spec.firstByteTimeout, left: responseLimit}
 	err := d.runSteps(ctx, c.spec.steps)
 	if d.inTLS != nil && !c.spec.reset {
-		_ = d.inTLS.CloseWrite() // says goodbye in TLS
+		_ = d.inTLS.CloseWrite() // sends close_notify
 	}
 	return err
 }
 
-// takeLeave ends our side of a connection whose peer has shown all that was asked, so that no error matters.
+// endConnection ends our side of the connection. The result of the probe is decided by then, so
+// errors are ignored.
 func endConnection(conn net.Conn, reset bool) {
 	tcp, ok := conn.(*net.TCPConn)
 	switch {

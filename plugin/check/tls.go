@@ -14,28 +14,32 @@ import (
 // tlsOptions are the options of every scheme that speaks TLS.
 var tlsOptions = []string{"server_name", "insecure", "ca", "cert", "key", "expires", "tls_timeout"}
 
-// tlsSettings is what they come to.
+// tlsSettings are the values of the options of TLS.
 type tlsSettings struct {
 	serverName       string
 	insecure         bool
-	ca               *x509.CertPool // nil: the system's
-	cert, key        []byte         // PEM, both or neither
-	expires          time.Duration  // how long the certificate must be good for
-	alpn             []string       // nil: what the scheme speaks
-	handshakeTimeout time.Duration  // of the handshake; 0 for none of its own
-	withoutALPN      bool           // what a peer speaks that does not negotiate is among alpn
+	ca               *x509.CertPool // nil for the roots of the system
+	cert, key        []byte         // in PEM; both or neither
+	expires          time.Duration  // how long the certificate must stay valid; 0 for no demand
+	alpn             []string       // nil for what the scheme speaks
+	handshakeTimeout time.Duration  // 0 for no bound of its own
+	withoutALPN      bool           // a peer that negotiates nothing speaks one of alpn
 }
 
+// setServerName parses the option server_name.
 func setServerName(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	s.tls.serverName, err = parseHost(v[0])
 	return []string{s.tls.serverName}, nil, err
 }
 
+// setInsecure parses the option insecure.
 func setInsecure(s *settings, _ []string) (shown []string, hidden []byte, err error) {
 	s.tls.insecure = true
 	return nil, nil, nil
 }
 
+// setCA parses the option ca. The content of the file is part of the identity of the check: other
+// roots are another check.
 func setCA(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	bundle, err := os.ReadFile(v[0])
 	if err != nil {
@@ -48,20 +52,23 @@ func setCA(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	return v, bundle, nil
 }
 
+// setCert parses the option cert.
 func setCert(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	s.tls.cert, err = os.ReadFile(v[0])
 	return v, s.tls.cert, err
 }
 
+// setKey parses the option key.
 func setKey(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	s.tls.key, err = os.ReadFile(v[0])
 	return v, s.tls.key, err
 }
 
-// tlsConfig judges the TLS options together. The name in the certificate is server_name, else the URL's host; where
-// there is neither, the check must say that it does not care.
+// tlsConfig validates the options of TLS together. The name in the certificate is server_name, else
+// the host of the URL. Without either, the check must say insecure, so that nobody forgets
+// verification by accident.
 //
-// The protocols are those to offer, unless the option alpn names others; none to offer none.
+// protocols are what to offer by ALPN, unless the option alpn names others; none to offer nothing.
 func (s *spec) tlsConfig(protocols ...string) (*tls.Config, error) {
 	name := s.tls.serverName
 	if name == "" {
@@ -93,7 +100,7 @@ func (s *spec) tlsConfig(protocols ...string) (*tls.Config, error) {
 	}, nil
 }
 
-// clientCertificate pairs cert and key.
+// clientCertificate pairs cert and key, which only work together.
 func (s *spec) clientCertificate() ([]tls.Certificate, error) {
 	switch hasCert, hasKey := s.has("cert"), s.has("key"); {
 	case !hasCert && !hasKey:
@@ -110,7 +117,8 @@ func (s *spec) clientCertificate() ([]tls.Certificate, error) {
 	return []tls.Certificate{pair}, nil
 }
 
-// secure speaks TLS over conn. The handshake may take as long as limit, if that is not 0.
+// handshake performs a TLS handshake over conn, for no longer than limit, unless limit is 0.
+// Sessions are never resumed, so each handshake shows the certificate.
 func handshake(ctx context.Context, conn net.Conn, config *tls.Config, limit time.Duration) (*tls.Conn, error) {
 	if limit > 0 {
 		bounded, cancel := context.WithTimeout(ctx, limit)
@@ -124,7 +132,7 @@ func handshake(ctx context.Context, conn net.Conn, config *tls.Config, limit tim
 	return client, nil
 }
 
-// peers is the certificate of the peer itself that could not be verified, nil if that is not known.
+// leafOf is the certificate of the peer itself in a failed verification, nil if it is not known.
 func leafOf(err error) *x509.Certificate {
 	var failed *tls.CertificateVerificationError
 	if errors.As(err, &failed) && len(failed.UnverifiedCertificates) > 0 {
@@ -133,8 +141,8 @@ func leafOf(err error) *x509.Certificate {
 	return nil
 }
 
-// certificateFault names what is wrong with the certificate of the peer, in words for an operator; "" if err is
-// about something else.
+// certificateFault says what is wrong with the certificate of the peer, in words for an operator.
+// It is "" if err is about something else.
 func certificateFault(err error, name string) string {
 	var (
 		invalid x509.CertificateInvalidError

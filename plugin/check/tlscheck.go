@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// newTLS builds the check that shakes hands (B34).
+// newTLS builds the check that performs a TLS handshake (B34).
 func newTLS(s *spec) (prober, error) {
 	if s.path != "" || s.query != "" {
 		return nil, errors.New("tls takes no path and no query: write " + s.scheme.example)
@@ -27,9 +27,10 @@ func newTLS(s *spec) (prober, error) {
 	return proberFunc(func(ctx context.Context, addr netip.AddrPort) error { return s.shakeHands(ctx, addr, config) }), nil
 }
 
-// shakeHands is content when the peer has taken our side of the handshake, too. In TLS 1.3 that shows only afterwards:
-// a server that wants another certificate of its client says so when the client believes to be done (RFC 8446, 4.4.2.4).
-// So the probe takes leave, and waits for what the peer says to that. In TLS 1.2 the end of the handshake is the peer's to say.
+// shakeHands succeeds if the peer has also accepted our side of the handshake. In TLS 1.3 that
+// shows only afterwards: a server that rejects the certificate of the client says so when the
+// handshake is over for the client (RFC 8446, 4.4.2.4). Therefore the probe sends close_notify and
+// reads what the peer answers. In TLS 1.2 the last message of the handshake comes from the peer.
 func (s *spec) shakeHands(ctx context.Context, addr netip.AddrPort, config *tls.Config) error {
 	conn, hangUp, err := s.dialer.dial(ctx, addr)
 	if err != nil {
@@ -54,8 +55,8 @@ func (s *spec) shakeHands(ctx context.Context, addr netip.AddrPort, config *tls.
 	return nil
 }
 
-// noting is the configuration for one handshake, in which asked is set if the peer wants a certificate of its client. Which
-// one it gets is chosen as without that.
+// recordRequest returns a configuration for one handshake, in which asked is set if the peer
+// requests a client certificate. The certificate is chosen as crypto/tls would choose it.
 func recordRequest(config *tls.Config, asked *bool) *tls.Config {
 	own := config.Clone()
 	own.GetClientCertificate = func(request *tls.CertificateRequestInfo) (*tls.Certificate, error) {
@@ -70,16 +71,18 @@ func recordRequest(config *tls.Config, asked *bool) *tls.Config {
 	return own
 }
 
-// refused reports whether that is how a peer ends a connection that it does not want: by an alert. The alert may be lost to
-// a reset, but one from a peer that asked for no certificate is only its way to hang up on us. Who ends the connection in
-// another way, or says something, or nothing at all, has no objection.
+// rejected reports whether the peer closed the connection because it rejects us: by an alert. The
+// alert may be lost to a reset, but a reset from a peer that requested no certificate is only its
+// way to hang up. A peer that closes in another way, or says something, or nothing, has no
+// objection.
 func rejected(err error, asked bool) bool {
 	var op *net.OpError
 	alert := errors.As(err, &op) && op.Op == "remote error"
 	return alert || asked && (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE))
 }
 
-// judge has the last word on a handshake: it makes the demands that a check has beyond those of TLS.
+// verifyConnection makes the demands that go beyond those of TLS. crypto/tls calls it at the end of
+// the handshake, so every scheme that speaks TLS has them.
 func (s *tlsSettings) verifyConnection(state tls.ConnectionState) error {
 	if s.alpn != nil && !s.withoutALPN && state.NegotiatedProtocol == "" {
 		return phrase("peer accepts none of the protocols of alpn")
@@ -90,8 +93,8 @@ func (s *tlsSettings) verifyConnection(state tls.ConnectionState) error {
 	return nil
 }
 
-// lasts looks for a certificate that ends too soon: the peer's own, and those above it, of which the chain that lasts
-// longest counts.
+// checkExpiry fails if a certificate expires too soon: that of the peer, or one above it. If there
+// are several verified chains, the one that lasts longest counts.
 func (s *tlsSettings) checkExpiry(state tls.ConnectionState) error {
 	first, own := firstToExpire(state), state.PeerCertificates[0]
 	if first == nil {
@@ -103,13 +106,13 @@ func (s *tlsSettings) checkExpiry(state tls.ConnectionState) error {
 	return nil
 }
 
-// expiry says when a certificate ends that does so too soon.
+// expiresSoon says when a certificate expires, and how long it should be valid.
 func expiresSoon(end time.Time, wanted time.Duration) string {
 	return fmt.Sprintf(" expires on %s, within %s", end.UTC().Format(time.DateOnly), formatDuration(wanted))
 }
 
-// longest is the certificate that ends the verified chain which lasts longest: of each, it is the first to end. It is nil
-// if nothing was verified.
+// firstToExpire is the certificate that limits the verified chain: the first of a chain to expire,
+// in the chain that lasts longest. It is nil if nothing was verified, as with insecure.
 func firstToExpire(state tls.ConnectionState) (last *x509.Certificate) {
 	for _, chain := range state.VerifiedChains {
 		first := slices.MinFunc(chain, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
@@ -122,10 +125,11 @@ func firstToExpire(state tls.ConnectionState) (last *x509.Certificate) {
 
 const (
 	day = 24 * time.Hour
-	// expiresMost is the longest that a certificate can be asked to last.
+	// maxExpires is the longest validity that can be demanded.
 	maxExpires = 3650 * day
 )
 
+// setExpires parses the option expires.
 func setExpires(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	d, err := parseDuration(v[0])
 	if err != nil {
@@ -138,7 +142,8 @@ func setExpires(s *settings, v []string) (shown []string, hidden []byte, err err
 	return []string{formatDuration(d)}, nil, nil
 }
 
-// parseSpan reads a duration that may be in days, such as 14d, or 336h.
+// parseDuration parses a duration that may be in days, such as 14d, which [time.ParseDuration] does
+// not know.
 func parseDuration(text string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		n, err := strconv.ParseUint(days, 10, 16)
@@ -154,7 +159,8 @@ func parseDuration(text string) (time.Duration, error) {
 	return d, nil
 }
 
-// span is the text of a duration that parseSpan reads: in days, if it is whole ones.
+// formatDuration is the text that parseDuration reads: in days, if the duration is a whole number
+// of them.
 func formatDuration(d time.Duration) string {
 	if d%day == 0 {
 		return strconv.Itoa(int(d/day)) + "d"
@@ -162,7 +168,8 @@ func formatDuration(d time.Duration) string {
 	return d.String()
 }
 
-// setALPN takes names of protocols as the registry has them (RFC 7301, 3.1), of which the peer must choose one.
+// setALPN parses the option alpn: names as in the registry of ALPN (RFC 7301, 6), of which the peer
+// must choose one. A name has 1 to 255 bytes (RFC 7301, 3.1).
 func setALPN(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	for name := range strings.SplitSeq(v[0], ",") {
 		if !isToken(strings.ReplaceAll(name, "/", "")) || len(name) > 255 {

@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// parseURL reads the URL of a check (RFC 3986), without the rules that are one protocol's own.
+// parseURL parses the URL of a check (RFC 3986) and applies the rules that are the same for every
+// scheme.
 func parseURL(raw string) (*spec, error) {
 	if i := strings.IndexFunc(raw, func(r rune) bool { return r <= ' ' || r >= 0x7f }); i >= 0 {
 		return nil, fmt.Errorf("invalid character %q in url: write it percent-encoded", []rune(raw[i:])[0])
@@ -36,11 +37,12 @@ func parseURL(raw string) (*spec, error) {
 	if u.Hostname() == "" {
 		return s, nil
 	}
-	s.host, err = parseHost(u.Hostname()) // url.Parse has seen to it that brackets hold an IPv6 address
+	s.host, err = parseHost(u.Hostname()) // url.Parse has checked that brackets enclose an IPv6 address
 	return s, err
 }
 
-// credentialsError says where credentials belong, and repeats none.
+// credentialsError refuses credentials in a URL, and says where they belong. It must not quote
+// them.
 func credentialsError(raw string) error {
 	scheme, _, _ := strings.Cut(strings.ToLower(raw), ":")
 	advice := "remove them, the check needs none"
@@ -50,8 +52,9 @@ func credentialsError(raw string) error {
 	return errors.New("url has credentials, which are not allowed there: " + advice)
 }
 
-// urlError keeps only the cause out of what url.Parse says, for the whole would repeat a password that stands in
-// the URL; so would the cause, where the password is taken for a port.
+// urlError keeps only the cause of an error of [url.Parse], because the whole text would quote the
+// URL and a password in it. If there may be a password, not even the cause is kept: the password
+// may have been taken for a port.
 func urlError(raw string, err error) error {
 	if strings.Contains(raw, "@") {
 		return credentialsError(raw)
@@ -62,10 +65,11 @@ func urlError(raw string, err error) error {
 	return fmt.Errorf("invalid url: %w", err)
 }
 
-// exampleURL is right, where nothing is known of what was meant.
+// exampleURL is a correct URL, for errors that do not even know the scheme.
 const exampleURL = "http://:8080/healthz"
 
-// parseScheme finds the scheme of a URL that goes on with two slashes.
+// parseScheme finds the scheme, and demands two slashes after it. Only icmp may do without, because
+// nothing follows.
 func parseScheme(u *url.URL, raw string) (*scheme, error) {
 	every := schemeNames(func(*scheme) bool { return true })
 	if u.Scheme == "" {
@@ -75,13 +79,13 @@ func parseScheme(u *url.URL, raw string) (*scheme, error) {
 	if !ok {
 		return nil, fmt.Errorf("unknown scheme %s: use one of %s", quote(u.Scheme), every)
 	}
-	if rest := raw[len(u.Scheme):]; !strings.HasPrefix(rest, "://") && (rest != ":" || found.name != "icmp") { // which has nothing to go on with
+	if rest := raw[len(u.Scheme):]; !strings.HasPrefix(rest, "://") && (rest != ":" || found.name != "icmp") { // icmp: alone is complete
 		return nil, fmt.Errorf("url has no // after %s: write it as in %s", u.Scheme, found.example)
 	}
 	return found, nil
 }
 
-// parsePort reads the port to dial, or takes the scheme's, which may be 0.
+// parsePort parses the port to dial. Without one it is the default of the scheme, which may be 0.
 func parsePort(text string, s *scheme) (uint16, error) {
 	if text == "" {
 		return s.port, nil
@@ -93,7 +97,8 @@ func parsePort(text string, s *scheme) (uint16, error) {
 	return uint16(port), nil
 }
 
-// parseHost returns the canonical form of a DNS name or an IP address, without brackets: lower case, no final dot.
+// parseHost returns a DNS name or an IP address in canonical form: lower case, no final dot, no
+// brackets. A name whose last label is a number is refused, because it is a mistyped IPv4 address.
 func parseHost(host string) (string, error) {
 	if ip, err := netip.ParseAddr(host); err == nil && ip.Zone() == "" {
 		return ip.String(), nil
@@ -111,15 +116,16 @@ func parseHost(host string) (string, error) {
 	return name, nil
 }
 
-// validLabel is the rule of RFC 1123, 2.1, with the underscore that names in use have.
+// validLabel is the rule for host names (RFC 1123, 2.1), extended by the underscore, which is in
+// use. The label must be in lower case.
 func validLabel(label string) bool {
 	const letters = "abcdefghijklmnopqrstuvwxyz0123456789-_"
 	return len(label) >= 1 && len(label) <= 63 && strings.Trim(label, letters) == "" &&
 		label[0] != '-' && label[len(label)-1] != '-'
 }
 
-// authority is host and port in the form of a URL and of a Host header, the port only where it is not the default
-// of the scheme.
+// authority is host and port in the form of a URL and of a Host header. The default port of the
+// scheme is left out.
 func (s *spec) authority(host string, port uint16) string {
 	if port != s.scheme.port {
 		return net.JoinHostPort(host, strconv.Itoa(int(port)))
@@ -134,7 +140,7 @@ func (s *spec) authority(host string, port uint16) string {
 func (s *spec) url() string {
 	authority := s.authority(s.host, s.port)
 	if s.host == "" && s.port != 0 {
-		authority = ":" + strconv.Itoa(int(s.port)) // without a host, a port that goes without saying reads like a fault
+		authority = ":" + strconv.Itoa(int(s.port)) // without a host, even the default port is written: dns:/// looks like a mistake
 	}
 	text := s.scheme.name + "://" + authority + s.path
 	if s.query != "" {
