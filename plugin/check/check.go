@@ -1,15 +1,12 @@
 // Package check probes one address and decides whether the answer is good.
 //
-// Its main type is [Check]: a URL with options, parsed and validated by [New]. The pool calls
-// [Check.Probe] with the address to dial, or drives [Check.Talk] through the event loop of package
-// wire. The Corefile and the annotations of Services are where URLs come from.
+// Its main type is [Check]: a URL with options, which [New] parses and validates. The pool calls
+// [Check.Probe] with the address to dial, or lets the event loop of package wire hold the
+// [Check.Talk]. The URL says what to ask and under which name; the address is always an argument.
+// No host is looked up, no redirect and no proxy is followed, and a probe leaves nothing behind.
 //
-// The URL says what to ask and under which name. The address is always the argument of Probe: no
-// host is looked up, no redirect and no proxy is followed. A probe leaves nothing behind, neither a
-// goroutine nor a connection, and its result is nil, the reason of the failure, or [ErrAbstain].
-//
-// To add a protocol, write one file with a builder, add a row to the table of schemes, and a row
-// for each new option.
+// To add a protocol, write one file with a builder, and add a row to the table of schemes and one
+// to the table of options for each new option.
 package check
 
 import (

@@ -144,6 +144,7 @@ func (d *dialogue) missing(err error) error {
 // occurs in something that we sent.
 func (d *dialogue) describeLine(line []byte) string {
 	code := line[:min(len(line), codeLength)]
+	// A password may well consist of three digits.
 	ours := slices.ContainsFunc(d.sent, func(text []byte) bool { return bytes.Contains(text, code) })
 	coded := len(code) == codeLength && len(bytes.Trim(code, "0123456789")) == 0 &&
 		(len(line) == codeLength || line[codeLength] == ' ' || line[codeLength] == '-')
@@ -162,6 +163,8 @@ func (d *dialogue) startTLS(ctx context.Context) error {
 		h.answerBegan() // the handshake follows, which has a time-out of its own
 		raw = h.Conn
 	}
+	// The copy keeps the bytes received in the clear for the announcing line; d itself starts
+	// fresh.
 	client, err := handshake(ctx, &startTLSConn{Conn: raw, clear: &plain}, d.tls, d.handshakeTimeout)
 	if err != nil {
 		return err

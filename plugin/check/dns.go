@@ -32,6 +32,7 @@ func setRcode(s *settings, v []string) (shown []string, hidden []byte, err error
 	var names []string
 	for item := range strings.SplitSeq(v[0], ",") {
 		code, ok := dns.StringToRcode[strings.ToUpper(item)]
+		// BADVERS and the codes above it have their upper bits in the OPT record.
 		if !ok || code > 0xf {
 			return nil, nil, fmt.Errorf("invalid response code %s: use names such as NOERROR,NXDOMAIN", quote(item))
 		}
@@ -118,6 +119,7 @@ func buildDNS(s *spec) (*dnsCheck, error) {
 	if d.rcodes == nil {
 		d.rcodes = []int{dns.RcodeSuccess}
 	}
+	// Without RD a server answers from what it has itself, which shows whether it holds the zone.
 	m := new(dns.Msg).SetQuestion(dns.Fqdn(name), rrtype)
 	m.Id, m.RecursionDesired = 0, !d.authoritative
 	d.query, err = m.Pack()
@@ -133,6 +135,8 @@ func (s *spec) questionName() (string, error) {
 	}
 	if name != "." {
 		name = strings.ToLower(strings.TrimSuffix(name, "."))
+		// Labels are those of host names, with the underscore. A name with other bytes is not what
+		// a health check asks for.
 		for label := range strings.SplitSeq(name, ".") {
 			if !validLabel(label) || len(name) > 253 {
 				return "", fmt.Errorf("invalid domain name %s: write one as in %s", quote(name), s.scheme.example)
@@ -191,6 +195,8 @@ func (d *dnsCheck) probe(ctx context.Context, addr netip.AddrPort) error {
 	if _, err := conn.Write(query); err != nil {
 		return datagramFailure(addr.Addr(), err)
 	}
+	// Without EDNS a reply over UDP has at most 512 bytes (RFC 1035, 4.2.1). A larger buffer also
+	// reads the replies of servers that break that rule.
 	buf := make([]byte, 4096)
 	for range strayLimit {
 		n, err := conn.Read(buf)
@@ -222,6 +228,7 @@ func (d *dnsCheck) ask(_ context.Context, x *session) error {
 	if err := x.fill(reply); err != nil {
 		return err
 	}
+
 	if !isReply(reply, query) {
 		return errOtherQuestion
 	}
@@ -240,6 +247,7 @@ func isReply(reply, query []byte) bool {
 		return false
 	}
 	switch binary.BigEndian.Uint16(reply[4:]) {
+	// A server that could not parse the query may leave the question out.
 	case 0:
 		return reply[3]&0xf != dns.RcodeSuccess
 	case 1:
@@ -279,6 +287,7 @@ func (d *dnsCheck) judgeReply(reply []byte) error {
 		return errors.New("malformed response: " + quote(strings.TrimPrefix(err.Error(), "dns: ")))
 	}
 	switch {
+	// A name server that serves, but not this zone, answers REFUSED or SERVFAIL.
 	case !slices.Contains(d.rcodes, m.Rcode):
 		return fmt.Errorf("rcode %s", rcodeName(m.Rcode))
 	case d.authoritative && !m.Authoritative:

@@ -21,6 +21,7 @@ func unescape(text string) ([]byte, error) {
 		if !found {
 			return raw, nil
 		}
+		// The position in the error is that of the backslash, counted from 1.
 		b, n, ok := escaped(rest)
 		if !ok {
 			return nil, fmt.Errorf(`invalid escape at byte %d of the text: write \r, \n, \t, \xHH, or \\ for a backslash`, whole-len(rest))
@@ -49,6 +50,8 @@ func escape(raw []byte) string {
 	var text strings.Builder
 	for len(raw) > 0 {
 		r, size := utf8.DecodeRune(raw)
+		// A byte that is not valid UTF-8 decodes as RuneError with size 1. U+FFFD itself has size 3
+		// and is printable.
 		switch plain := strconv.IsPrint(r) && (r != utf8.RuneError || size > 1); {
 		case r == '\\':
 			text.WriteString(`\\`)

@@ -24,6 +24,7 @@ func runnable(path string) error {
 		return fmt.Errorf("%s is not a regular file", quote(path))
 	case unix.Access(path, unix.X_OK) != nil:
 		return fmt.Errorf("%s is not executable by this user", quote(path))
+	// A process may only be killed by a process of its own user, or by root (kill(2)).
 	case info.Mode()&(os.ModeSetuid|os.ModeSetgid) != 0 && os.Geteuid() != 0:
 		return fmt.Errorf("%s is setuid or setgid, and the server could not kill it: use a program that is not", quote(path))
 	}
@@ -49,7 +50,7 @@ var errBusy = fmt.Errorf("%w: %d programs of this check are already running", Er
 func (r runner) probe(ctx context.Context, addr netip.AddrPort) error {
 	waited, ok := r.acquireSlot(ctx)
 	if !ok {
-		return errBusy
+		return errBusy // the program had only the rest of the time
 	}
 	defer func() { <-r.slots }()
 	timedOut, err := r.execute(ctx, addr)
@@ -82,6 +83,8 @@ func (r runner) acquireSlot(ctx context.Context) (waited, ok bool) {
 // execute starts the program in a process group of its own. When the program ends or ctx does, the
 // whole group is killed, so that nothing that the program started is left.
 func (r runner) execute(ctx context.Context, addr netip.AddrPort) (timedOut bool, result error) {
+	// A pipe of our own, and not one of os/exec: cmd.Wait would wait until every process that
+	// inherited the pipe has closed it.
 	output, theirs, err := os.Pipe()
 	if err != nil {
 		return false, fmt.Errorf("%w: %s", ErrAbstain, describe(err))
@@ -90,6 +93,8 @@ func (r runner) execute(ctx context.Context, addr netip.AddrPort) (timedOut bool
 	cmd := exec.Command(r.command[0], execArgs(r.command, addr)...)
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = "/", execEnviron(addr), theirs, theirs
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// Our copy of the write end is closed below, so that reading ends when the last process of the
+	// program does.
 	err = cmd.Start()
 	theirs.Close()
 	if err != nil {
@@ -174,6 +179,7 @@ func awaitExit(ctx context.Context, pid int) (timedOut bool) {
 // killGroup kills a program that is not reaped yet, and its process group. The program is killed by
 // its own ID as well, because it may have left the group.
 func killGroup(pid int) {
+	// A negative number addresses the group, which has the ID of the program.
 	_ = unix.Kill(-pid, unix.SIGKILL)
 	_ = unix.Kill(pid, unix.SIGKILL)
 }
@@ -190,6 +196,7 @@ func runResult(err error, timedOut bool, output []byte) error {
 	case !errors.As(err, &exit):
 		return fmt.Errorf("%w: %s", ErrAbstain, quote(err.Error()))
 	}
+	// A negative exit code would not say which signal it was.
 	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		return execFailure(fmt.Sprintf("ended by signal %d (%s)", status.Signal(), status.Signal()), output)
 	}

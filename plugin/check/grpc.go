@@ -38,7 +38,8 @@ func newGRPC(s *spec) (prober, error) {
 	return s.overSession(nil, g), nil
 }
 
-// newGRPCS builds a check over TLS. The server must negotiate h2, as gRPC demands.
+// newGRPCS builds a check over TLS. It offers h2 and nothing else, as the specification of gRPC
+// demands.
 func newGRPCS(s *spec) (prober, error) {
 	g, err := buildGRPC(s, "https")
 	if err != nil {
@@ -58,6 +59,7 @@ func buildGRPC(s *spec, scheme string) (*grpcCheck, error) {
 	if err != nil || strings.Contains(service, "/") || !utf8.ValidString(service) {
 		return nil, fmt.Errorf("invalid service name %s: write one as in %s/my.Service", quote(s.path), s.scheme.example)
 	}
+	// The protocol has no place for a query.
 	if s.query != "" {
 		return nil, fmt.Errorf("%s takes no query: write %s", s.scheme.name, s.scheme.example)
 	}
@@ -86,6 +88,8 @@ func (g *grpcCheck) ask(ctx context.Context, x *session) error {
 	if err := s.sendRequest(g.fields(ctx, x.peer), g.message); err != nil {
 		return requestFailure(err)
 	}
+	// The request is on its way before the server has said anything, which RFC 9113, 3.4, allows:
+	// it saves a round trip.
 	if err := expectSettings(x); err != nil {
 		return err
 	}
@@ -161,6 +165,8 @@ var grpcWords = map[string]string{
 // grpcHead judges the head of the response, before the body is read: a proxy may have answered in place of the server.
 func grpcHead(response *http.Response) error {
 	kind := response.Header.Get("Content-Type")
+	// A status other than 200 comes from a proxy or a web server; a gRPC server reports errors in
+	// the trailers.
 	switch {
 	case response.StatusCode != http.StatusOK:
 		return fmt.Errorf("status %d", response.StatusCode)
@@ -186,6 +192,7 @@ func grpcStatus(trailer http.Header) error {
 	if meaning, ok := grpcWords[name]; ok {
 		return errors.New(meaning)
 	}
+	// The message is percent-encoded, because header values are ASCII.
 	message := trailer.Get("Grpc-Message")
 	if text, err := url.PathUnescape(message); err == nil {
 		message = text
@@ -207,6 +214,8 @@ func servingStatus(framed []byte) (status uint64, ok bool) {
 	if len(framed) < 5 || framed[0] != 0 || int64(binary.BigEndian.Uint32(framed[1:])) != int64(len(framed)-5) {
 		return 0, false
 	}
+	// A field is a tag, whose low three bits are the wire type and whose others are the number, and
+	// a value.
 	for m := framed[5:]; len(m) > 0; {
 		tag, n := binary.Uvarint(m)
 		if n <= 0 {
@@ -235,6 +244,7 @@ func protoValue(m []byte, kind uint64) (value uint64, size int, ok bool) {
 	case protoFixed4:
 		size = 4
 	case protoBytes:
+		// The length comes from the peer: it must not reach beyond the message.
 		length, n := binary.Uvarint(m)
 		if n <= 0 || length > uint64(len(m)) {
 			return 0, 0, false
@@ -248,6 +258,8 @@ func protoValue(m []byte, kind uint64) (value uint64, size int, ok bool) {
 // traffic.
 func servingFailure(status uint64) error {
 	const serving = 1
+	// Numbers of HealthCheckResponse.ServingStatus. SERVICE_UNKNOWN is only sent by Watch, but a
+	// server may send it here as well.
 	names := []string{"UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"}
 	switch {
 	case status == serving:

@@ -72,6 +72,7 @@ func buildHTTP(s *spec) (*httpCheck, error) {
 	if s.path == "" {
 		s.path = "/"
 	}
+	// A response to HEAD never has a body (RFC 9110, 9.3.2), so such a check could never pass.
 	if s.http.method == http.MethodHead && s.http.wantsBody() {
 		return nil, s.optionError("method", errHead)
 	}
@@ -299,6 +300,7 @@ func (h *httpCheck) readHead(br *bufio.Reader, src *limitedReader) (*http.Respon
 	if err != nil {
 		return nil, h.headFailure(src.err, start[:n])
 	}
+	// ReadResponse accepts any version, such as HTTP/9.
 	if response.ProtoMajor != 1 {
 		return nil, h.malformed(start[:n])
 	}

@@ -95,6 +95,7 @@ func encodeFields(fields []hpack.HeaderField) []byte {
 	return block.Bytes()
 }
 
+// flush sends the frames that were written.
 func (s *http2Stream) flush() error {
 	defer s.out.Reset()
 	_, err := s.conn.Write(s.out.Bytes())
@@ -149,6 +150,8 @@ func contentLength(head http.Header, status int) (n int64) {
 	return n
 }
 
+// headerOf converts the fields of a HEADERS frame, in canonical form, without the pseudo-header
+// fields.
 func headerOf(head *http2.MetaHeadersFrame) http.Header {
 	header := http.Header{}
 	for _, field := range head.RegularFields() {
@@ -173,6 +176,8 @@ func (s *http2Stream) readFrame() (http2.Frame, error) {
 			}
 		case *http2.RSTStreamFrame:
 			return nil, phrase("server reset the stream: " + f.ErrCode.String())
+		// REFUSED_STREAM says that the request was not processed (RFC 9113, 8.7). A client would
+		// try again on another connection; for a probe it is the result.
 		case *http2.GoAwayFrame:
 			if f.LastStreamID < streamID || f.ErrCode != http2.ErrCodeNo {
 				return nil, s.goAwayFailure(f)
@@ -253,6 +258,7 @@ func (s *http2Stream) Read(p []byte) (int, error) {
 		case *http2.DataFrame:
 			s.body, s.ended = f.Data(), f.StreamEnded()
 			s.missing -= int64(len(s.body))
+		// A second HEADERS frame has the trailers (RFC 9113, 8.1).
 		case *http2.MetaHeadersFrame:
 			s.trailer, s.ended = headerOf(f), f.StreamEnded()
 		}

@@ -74,6 +74,7 @@ func (h *httpCheck) judgeBody(response *http.Response) error {
 	}
 	atOnce := h.wanted.regex == nil && !h.unwanted.asked()
 	buf := make([]byte, 0, bodyLimit)
+
 	for err == nil && len(buf) < cap(buf) {
 		var n int
 		n, err = body.Read(buf[len(buf):cap(buf)])
@@ -99,6 +100,7 @@ func (c *bodyPattern) judgeWanted(body []byte, ended error) error {
 	switch {
 	case c.textIn(body) && (c.regex == nil || c.regex.Match(body)):
 		return nil
+	// What is missing may have been in the part that did not come.
 	case ended != nil:
 		return bodyFailure(ended)
 	case !c.textIn(body):
@@ -142,6 +144,7 @@ func (h *httpCheck) decoded(response *http.Response) (io.Reader, error) {
 			codings = append(codings, coding)
 		}
 	}
+	// The codings are in the order in which they were applied, so more than one is never just gzip.
 	switch all := strings.Join(codings, ", "); all {
 	case "":
 		return response.Body, nil
@@ -165,12 +168,14 @@ type headerMatch struct {
 // connectionHeaders are removed by [http.ReadResponse], so a check can never see them.
 var connectionHeaders = []string{"Connection", "Trailer", "Transfer-Encoding"}
 
-// setExpectHeader parses the option expect_header.
+// setExpectHeader parses the option expect_header: a header that must be there, with a value that
+// matches.
 func setExpectHeader(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	return s.http.addMatch(v, true)
 }
 
-// setNoHeader parses the option no_header.
+// setNoHeader parses the option no_header: a header with a matching value fails the check, a
+// missing one does not.
 func setNoHeader(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	return s.http.addMatch(v, false)
 }
@@ -195,6 +200,7 @@ func (h *httpSettings) addMatch(v []string, wanted bool) (shown []string, hidden
 // judgeHeader applies the demand. If a header has several values, one that matches is enough, to
 // pass as well as to fail.
 func (m *headerMatch) judgeHeader(header http.Header) error {
+	// Header fields may be repeated (RFC 9110, 5.3); each value is matched on its own.
 	values := header[m.name]
 	for _, v := range values {
 		if m.regex.MatchString(v) {

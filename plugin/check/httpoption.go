@@ -34,6 +34,7 @@ func setMethod(s *settings, v []string) (shown []string, hidden []byte, err erro
 		return nil, nil, fmt.Errorf("invalid method %s: use one such as GET or HEAD", quote(method))
 	case method != strings.ToUpper(method):
 		return nil, nil, fmt.Errorf("method %s is not in upper case: write %s", quote(method), strings.ToUpper(method))
+	// After a CONNECT the peer would take what follows for the tunnel.
 	case method == http.MethodConnect:
 		return nil, nil, errors.New("CONNECT opens a tunnel and has no answer to judge: use one such as GET or HEAD")
 	}
@@ -51,10 +52,12 @@ func setHeader(s *settings, v []string) (shown []string, hidden []byte, err erro
 	}
 	name := http.CanonicalHeaderKey(v[0])
 	switch {
+	// net/http sends Request.Host and ignores a header of that name.
 	case name == "Host":
 		return nil, nil, errors.New("header Host cannot be set here: put the host in the URL")
 	case slices.Contains(reservedHeaders, name):
 		return nil, nil, fmt.Errorf("header %s is set by the check itself: remove it", name)
+	// A line break in a value would let it add headers of its own.
 	case strings.ContainsFunc(v[1], func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }):
 		return nil, nil, fmt.Errorf("the value of header %s has a control character: remove it", name)
 	}
@@ -65,7 +68,8 @@ func setHeader(s *settings, v []string) (shown []string, hidden []byte, err erro
 	return []string{name, "…"}, []byte(v[1]), nil
 }
 
-// setStatus parses the option status.
+// setStatus parses the option status. Lists of the same codes are the same check, in whatever order
+// they are written.
 func setStatus(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	s.http.statuses, err = parseStatuses(v[0])
 	return []string{s.http.statuses.String()}, nil, err
@@ -100,6 +104,7 @@ func (s statuses) String() string {
 // parseStatuses parses a list such as 200-299,404. Lists of the same codes give the same value,
 // however they are written.
 func parseStatuses(list string) (statuses, error) {
+	// A table of all codes makes sorting, overlaps and duplicates trivial.
 	var codes [600]bool
 	for item := range strings.SplitSeq(list, ",") {
 		from, to, isRange := strings.Cut(item, "-")

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// The versions of HTTP as TLS negotiates them (RFC 7301; RFC 9113, 3.1).
+// The versions of HTTP, as ALPN names them (RFC 7301, 6; RFC 9113, 3.1).
 const (
 	protoHTTP1 = "http/1.1"
 	protoHTTP2 = "h2"
@@ -52,6 +52,8 @@ func (h *httpCheck) needsHTTP1() string {
 			return "header " + name
 		}
 	}
+	// A connection with HTTP/2 cannot be held after its answer: the peer sends frames on it that
+	// need an answer, such as PING and SETTINGS.
 	switch {
 	case h.spec.hold:
 		return "hold"
@@ -61,8 +63,9 @@ func (h *httpCheck) needsHTTP1() string {
 	return ""
 }
 
-// checkALPN refuses a value of alpn that the check cannot speak. A peer that negotiates nothing counts as one that speaks
-// HTTP/1.1 (RFC 9112 is older than ALPN), so it is good enough if that is among the values.
+// checkALPN refuses a value of alpn that the check cannot speak. A peer that negotiates nothing is
+// taken for one that speaks HTTP/1.1, which is older than ALPN. That is good enough if HTTP/1.1 is
+// among the values.
 func (h *httpCheck) checkALPN(s *spec) error {
 	for _, name := range s.tls.alpn {
 		if name != protoHTTP2 && name != protoHTTP1 {
@@ -90,6 +93,7 @@ func (h *httpCheck) exchangeHTTP2(conn io.ReadWriter, request *http.Request) err
 	if err != nil {
 		return err
 	}
+	// After a failure there may be nobody left to tell.
 	defer s.goAway()
 	return h.accept(response)
 }

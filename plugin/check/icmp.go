@@ -37,7 +37,8 @@ type icmpCheck struct{ dialer *dialer }
 // nothing about the peer.
 var errNotAllowed = fmt.Errorf("%w: this process may not send icmp: it needs a group in net.ipv4.ping_group_range, or CAP_NET_RAW", ErrAbstain)
 
-// An echoSocket sends echo requests to one address, and receives ICMP packets.
+// An echoSocket sends echo requests to one address, and receives ICMP packets. There are two kinds:
+// see openSocket.
 type echoSocket interface {
 	io.WriteCloser
 	ReadFrom([]byte) (int, net.Addr, error)
@@ -70,6 +71,7 @@ func (c icmpCheck) openSocket(ctx context.Context, addr netip.Addr) (echoSocket,
 	if source.IsValid() {
 		local, dialer.LocalAddr = source, &net.IPAddr{IP: source.AsSlice()}
 	}
+	// Port 0 of a datagram socket is the identifier, which the kernel then chooses.
 	unprivileged, first := icmp.ListenPacket(family, local.String())
 	if first == nil {
 		return unprivilegedSocket{unprivileged, net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 0))}, nil
@@ -123,6 +125,7 @@ func closeOnDone(ctx context.Context, c io.Closer) (closed func()) {
 		c.Close()
 	})
 	return func() {
+		// The closing goroutine has started, and must end before the probe does.
 		if !stop() {
 			<-ended
 		}
@@ -165,6 +168,7 @@ var errEchoes = fmt.Errorf("more than %d packets that are not the reply", echoLi
 
 // awaitReply reads packets until the reply arrives.
 func (e echo) awaitReply(conn echoSocket) error {
+	// An Ethernet frame carries no more; our request and its reply are far smaller.
 	buf := make([]byte, 1500)
 	for range echoLimit {
 		n, from, err := conn.ReadFrom(buf)

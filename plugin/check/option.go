@@ -164,6 +164,7 @@ func (s *settings) addOption(index int, in Option, at *scheme) error {
 	case !o.many && s.has(o.name):
 		return fmt.Errorf("duplicate option %s: keep one", o.name)
 	}
+	// Everything general is right; now the parser of this option decides.
 	shown, hidden, err := o.set(s, in.Values)
 	if err != nil {
 		return fmt.Errorf("option %s: %w", o.name, err)
@@ -178,6 +179,7 @@ func (s *settings) addOption(index int, in Option, at *scheme) error {
 func (s *settings) insert(g givenOption) {
 	s.given = append(s.given, g)
 	slices.SortStableFunc(s.given, func(a, b givenOption) int {
+		// Steps keep their order, whatever their names are.
 		if a.option.step && b.option.step {
 			return 0
 		}
@@ -217,6 +219,7 @@ func schemesTaking(name string) string {
 
 // quoteWord quotes a value unless it can be read as one word without quotes.
 func quoteWord(v string) string {
+	// A quote at the start would read as a quoted word.
 	plain := v != "" && v[0] != '"' && utf8.ValidString(v) &&
 		!strings.ContainsFunc(v, func(r rune) bool { return r == ' ' || !strconv.IsPrint(r) })
 	if plain {

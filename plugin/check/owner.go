@@ -39,6 +39,7 @@ func (c *Check) AsksOwner() bool { return c.ownerSpec != nil }
 // returned check abstains. It costs as much as building a check, but reads no file, and is meant
 // for one probe.
 func (c *Check) For(owner string) *Check {
+	// The builder changes its spec, so it gets a copy.
 	s := *c.ownerSpec
 	var err error
 	if s.host, err = parseHost(owner); err == nil {
@@ -48,6 +49,7 @@ func (c *Check) For(owner string) *Check {
 			return &asked
 		}
 	}
+	// The name of a record need not be that of a host: an SRV record has one such as _sip._tcp.
 	return &Check{text: c.text, prober: proberFunc(func(context.Context, netip.AddrPort) error {
 		return fmt.Errorf("%w: %w", ErrAbstain, err)
 	})}

@@ -93,6 +93,8 @@ func (h *firstByteConn) answerBegan() {
 
 // Read sets the deadline at the first call.
 func (h *firstByteConn) Read(p []byte) (n int, err error) {
+	// The clock starts when we listen, not when the connection was made: the request is sent in
+	// between.
 	if !h.armed {
 		h.armed = true
 		if err := h.SetReadDeadline(time.Now().Add(h.limit)); err != nil {

@@ -109,6 +109,8 @@ func postgresMessage(x *session) (kind byte, body []byte, err error) {
 	if err := x.fill(head[:]); err != nil {
 		return 0, nil, err
 	}
+	// R, E, Z, S, K, N and v are: authentication, error, ready for query, parameter, key for
+	// cancelling, notice, and negotiation of the protocol version.
 	size := binary.BigEndian.Uint32(head[1:])
 	if size < 4 || size > responseLimit || !strings.ContainsRune("REZSKNv", rune(head[0])) {
 		return 0, nil, malformed(append(head[:], x.buffered()...))
@@ -131,6 +133,7 @@ func (p postgresCheck) judgeMessage(kind byte, body []byte) (over bool, result e
 	case len(body) < 4:
 		return true, malformed(append([]byte{kind}, body...))
 	}
+	// AuthenticationOk is the only answer without a demand.
 	const welcome = 0
 	return binary.BigEndian.Uint32(body) != welcome, nil
 }
@@ -147,6 +150,8 @@ func postgresFailure(body []byte) error {
 			text = field[1:]
 		}
 	}
+	// 3D000 is invalid_catalog_name, 42501 insufficient_privilege, and class 28 an invalid
+	// authorization.
 	const noDatabase, noPrivilege, notAuthorized = "3D000", "42501", "28"
 	if code == noDatabase || code == noPrivilege || strings.HasPrefix(code, notAuthorized) {
 		return nil

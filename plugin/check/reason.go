@@ -21,12 +21,10 @@ import (
 	"unicode/utf8"
 )
 
-// A reason is the text of a failure and nothing more. The error that caused it is dropped, for its text repeats the
-// address, and peers can write into it what they like: only words of ours and quoted ones of theirs come through.
-
 // A reason is the text of a failure and nothing more. The error that caused it is dropped, because
 // its text repeats the address, and a peer can put anything into it. Only words of ours, and quoted
 // words of the peer, may reach a log or the status page.
+
 // A phrase is an error in words of ours, fit for a reason as it is.
 type phrase string
 

@@ -20,7 +20,8 @@ func setRole(s *settings, v []string) (shown []string, hidden []byte, err error)
 }
 
 // newRedis builds the check that asks a Redis, or a server that speaks its protocol, whether it
-// serves (B50).
+// serves (B50). PING is the question that Redis itself offers for this: it fails while data is
+// being loaded.
 func newRedis(s *spec) (prober, error) {
 	if err := errors.Join(s.refuseHost(), s.refusePath()); err != nil {
 		return nil, err
@@ -61,6 +62,8 @@ func (r redisCheck) ask(_ context.Context, x *session) error {
 	if err := x.send([]byte(request)); err != nil {
 		return err
 	}
+	// The first line answers PING. A server that wants a login says so instead, and serves those
+	// who have one.
 	line, err := x.line()
 	switch {
 	case err != nil:
@@ -78,8 +81,8 @@ func wantsLogin(line string) bool {
 	return strings.HasPrefix(line, "-NOAUTH ") || strings.HasPrefix(line, "-NOPERM ")
 }
 
-// redisFailure is the reason for an unexpected line, which may be an error of the server, such as
-// LOADING.
+// redisFailure is the reason for an unexpected line. A line that starts with "-" is an error of the
+// server, such as LOADING while it reads its data from disk, or MASTERDOWN.
 func redisFailure(line string) error {
 	if text, ok := strings.CutPrefix(line, "-"); ok {
 		return errors.New("redis error " + quote(text))
@@ -90,6 +93,7 @@ func redisFailure(line string) error {
 // judgeRole reads the answer to ROLE, an array whose first element is the role. The rest is not
 // read. Redis calls a replica "slave" there.
 func (r redisCheck) judgeRole(x *session) error {
+	// The line with the number of elements, then the line with the length of the first.
 	for _, kind := range []string{"*", "$"} {
 		line, err := x.line()
 		switch {
@@ -105,6 +109,7 @@ func (r redisCheck) judgeRole(x *session) error {
 	if err != nil {
 		return err
 	}
+	// The option uses the word of today's documentation.
 	if role == "slave" {
 		role = "replica"
 	}

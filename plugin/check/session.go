@@ -70,6 +70,7 @@ func (x *session) startTLS(ctx context.Context, config *tls.Config) error {
 	if x.in.Buffered() > 0 {
 		return errors.New("tls handshake: peer sent unencrypted data first")
 	}
+	// From here on the bounds start again, for what is said inside TLS.
 	client, err := handshake(ctx, x.conn, config, x.handshakeTimeout)
 	if err != nil {
 		return err
@@ -79,7 +80,8 @@ func (x *session) startTLS(ctx context.Context, config *tls.Config) error {
 	return nil
 }
 
-// send writes a message.
+// send writes a message. A failure here is rarely the first sign of trouble: a write succeeds once
+// the kernel has taken the bytes.
 func (x *session) send(message []byte) error {
 	if _, err := x.conn.Write(message); err != nil {
 		return requestFailure(err)
@@ -109,6 +111,7 @@ func (x *session) failure(err error) error {
 	if err == nil {
 		return nil
 	}
+	// Nothing has been read at all, so the peer never started to answer.
 	if x.src.left == responseLimit {
 		return responseFailure(err)
 	}
@@ -129,6 +132,8 @@ func (s *spec) upgradeConfig() (*tls.Config, error) {
 	if s.has("starttls") {
 		return s.tlsConfig()
 	}
+	// An option that has no effect is most likely a forgotten starttls, and the check would go out
+	// unencrypted.
 	for _, o := range s.given {
 		if slices.Contains(tlsOptions, o.option.name) {
 			return nil, s.optionError(o.option.name, errors.New("has no effect without starttls: add starttls, or remove it"))

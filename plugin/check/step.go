@@ -17,7 +17,8 @@ const (
 	textLimit = 4096
 )
 
-// A step is one turn of a dialogue.
+// A step is one turn of a dialogue. It is built when the options are parsed, so a probe only has to
+// run it.
 type step struct {
 	what string // names the step in a reason; a text to send is never shown
 	run  func(ctx context.Context, d *dialogue) error
@@ -32,7 +33,7 @@ func setSend(s *settings, v []string) (shown []string, hidden []byte, err error)
 	return []string{"…"}, text, s.addStep("send", func(_ context.Context, d *dialogue) error { return d.send(text) })
 }
 
-// setExpect parses the option expect.
+// setExpect parses the option expect. The text may come anywhere, also in the middle of a line.
 func setExpect(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	text, err := stepText(v[0])
 	if err != nil {
@@ -42,7 +43,8 @@ func setExpect(s *settings, v []string) (shown []string, hidden []byte, err erro
 	return []string{escape(text)}, nil, s.addStep(what, func(_ context.Context, d *dialogue) error { return d.expect(text) })
 }
 
-// setExpectRegex parses the option expect_regex.
+// setExpectRegex parses the option expect_regex. The expression is applied to whole lines, because
+// the result of a match on what happens to have arrived would depend on packets.
 func setExpectRegex(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	if v[0] == "" {
 		return nil, nil, errors.New("empty expression would match every line: write one, or remove the option")
@@ -64,7 +66,8 @@ func setStartTLS(s *settings, _ []string) (shown []string, hidden []byte, err er
 	return nil, nil, s.addStep("starttls", func(ctx context.Context, d *dialogue) error { return d.startTLS(ctx) })
 }
 
-// setReset parses the option reset.
+// setReset parses the option reset: the connection is ended by an RST, which leaves no state in the
+// kernel of the peer.
 func setReset(s *settings, _ []string) (shown []string, hidden []byte, err error) {
 	s.reset = true
 	return nil, nil, nil

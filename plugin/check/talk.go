@@ -12,21 +12,20 @@ import (
 // wire. It must give the same result as [Check.Probe]; tests compare the two. It has no state, so
 // any number of conversations may use one Talk.
 type Talk struct {
-	http *httpCheck // nil for tcp, where nothing is said
-	// The request, before and after the value of the Host header, which depends on the address.
-	beforeHost, afterHost []byte // the request, before and from behind the host
+	http                  *httpCheck // nil for tcp, where nothing is said
+	beforeHost, afterHost []byte
 }
 
 // Talk returns the check as a conversation. It is nil if the check cannot be judged piece by piece
 // without waiting: in TLS, about a body, or with a file to look at.
 func (c *Check) Talk() *Talk { return c.talk }
 
-// hostPlaceholder stands for the host while the request is written in advance. The reserved domain
-// invalid (RFC 6761, 6.4) is not the host of any check that works.
+// hostPlaceholder stands for the host while the request is written in advance. Only the Host header
+// is replaced, so the same text elsewhere does no harm.
 const hostPlaceholder = "host.invalid"
 
-// newTalk makes the Talk of h, or that of a tcp check if h is nil. It returns nil if h cannot be
-// one.
+// newTalk makes the Talk of h, or that of a tcp check if h is nil. It returns nil if h cannot be a
+// conversation. The request is written once here, so that a probe only has to copy it.
 func newTalk(h *httpCheck) *Talk {
 	if h == nil {
 		return new(Talk)

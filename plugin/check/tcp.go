@@ -9,7 +9,8 @@ import (
 	"slices"
 )
 
-// newTCP builds the check that connects, and runs a dialogue if there are steps (B33).
+// newTCP builds the check that connects, and runs a dialogue if there are steps (B33). Options that
+// have no effect without a step are refused, because the check would not do what it seems to do.
 func newTCP(s *spec) (prober, error) {
 	if s.path != "" || s.query != "" {
 		return nil, errors.New("tcp takes no path and no query: write " + s.scheme.example)
@@ -29,6 +30,7 @@ func newTCP(s *spec) (prober, error) {
 		return nil, s.optionError("first_byte_timeout", errors.New("needs a step such as expect TEXT: without one no answer is awaited"))
 	}
 	c := &tcpCheck{spec: s}
+	// Only a bare connection can be asked by the event loop and held afterwards.
 	if len(s.steps) == 0 && !s.reset {
 		s.talk, s.holder = newTalk(nil), c
 	}
@@ -93,6 +95,7 @@ func (c *tcpCheck) runDialogue(ctx context.Context, conn net.Conn) error {
 // errors are ignored.
 func endConnection(conn net.Conn, reset bool) {
 	tcp, ok := conn.(*net.TCPConn)
+	// With SO_LINGER of 0, close sends an RST (socket(7)).
 	switch {
 	case !ok:
 	case reset:

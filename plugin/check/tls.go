@@ -26,13 +26,15 @@ type tlsSettings struct {
 	withoutALPN      bool           // a peer that negotiates nothing speaks one of alpn
 }
 
-// setServerName parses the option server_name.
+// setServerName parses the option server_name, for a certificate that is for another name than the
+// host to ask for.
 func setServerName(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	s.tls.serverName, err = parseHost(v[0])
 	return []string{s.tls.serverName}, nil, err
 }
 
-// setInsecure parses the option insecure.
+// setInsecure parses the option insecure: the certificate is not verified. What is checked beyond
+// that, such as expires, still is.
 func setInsecure(s *settings, _ []string) (shown []string, hidden []byte, err error) {
 	s.tls.insecure = true
 	return nil, nil, nil
@@ -52,13 +54,14 @@ func setCA(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	return v, bundle, nil
 }
 
-// setCert parses the option cert.
+// setCert parses the option cert, the certificate of the client with its chain.
 func setCert(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	s.tls.cert, err = os.ReadFile(v[0])
 	return v, s.tls.cert, err
 }
 
-// setKey parses the option key.
+// setKey parses the option key. The content is hidden: only its hash is part of the identity of the
+// check.
 func setKey(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	s.tls.key, err = os.ReadFile(v[0])
 	return v, s.tls.key, err
@@ -78,6 +81,8 @@ func (s *spec) tlsConfig(protocols ...string) (*tls.Config, error) {
 		return nil, fmt.Errorf("%s has no name to verify the certificate against: name a host, as in %s://%s, "+
 			"or add server_name NAME or insecure", s.scheme.name, s.scheme.name, s.authority("www.example.org", s.port))
 	}
+	// Naming an authority and ignoring it is a contradiction, and it is not clear which of the two
+	// was meant.
 	if s.tls.ca != nil && s.tls.insecure {
 		return nil, s.optionError("ca", errors.New("cannot be used together with insecure, which verifies nothing: remove one of the two"))
 	}
@@ -93,9 +98,11 @@ func (s *spec) tlsConfig(protocols ...string) (*tls.Config, error) {
 		InsecureSkipVerify: s.tls.insecure,
 		RootCAs:            s.tls.ca,
 		Certificates:       certs,
-		MinVersion:         tls.VersionTLS12,
-		NextProtos:         protocols,
-		VerifyConnection:   s.tls.verifyConnection,
+		// TLS 1.0 and 1.1 must not be used any more (RFC 8996).
+		MinVersion: tls.VersionTLS12,
+
+		NextProtos:       protocols,
+		VerifyConnection: s.tls.verifyConnection,
 		// No ClientSessionCache: a resumed session would leave the certificate unseen.
 	}, nil
 }
@@ -152,6 +159,7 @@ func certificateFault(err error, name string) string {
 		ours    phrase
 	)
 	switch {
+	// Errors of our own verifyConnection come first: crypto/tls wraps them in an error of its own.
 	case errors.As(err, &ours):
 		return string(ours)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:

@@ -46,6 +46,8 @@ func (s *spec) shakeHands(ctx context.Context, addr netip.AddrPort, config *tls.
 	if client.ConnectionState().Version < tls.VersionTLS13 {
 		return nil
 	}
+	// A healthy peer answers with data, with close_notify, or not at all; a rejecting one with an
+	// alert.
 	if err = client.CloseWrite(); err == nil {
 		_, err = client.Read(make([]byte, 1))
 	}
@@ -66,6 +68,8 @@ func recordRequest(config *tls.Config, asked *bool) *tls.Config {
 				return &own.Certificates[i], nil
 			}
 		}
+		// An empty certificate means that we send none (see GetClientCertificate in crypto/tls); an
+		// error would end the handshake.
 		return new(tls.Certificate), nil
 	}
 	return own
@@ -84,6 +88,8 @@ func rejected(err error, asked bool) bool {
 // verifyConnection makes the demands that go beyond those of TLS. crypto/tls calls it at the end of
 // the handshake, so every scheme that speaks TLS has them.
 func (s *tlsSettings) verifyConnection(state tls.ConnectionState) error {
+	// A server that knows ALPN, but none of our protocols, ends the handshake with an alert (RFC
+	// 7301, 3.2). This is for one that does not know ALPN.
 	if s.alpn != nil && !s.withoutALPN && state.NegotiatedProtocol == "" {
 		return phrase("peer accepts none of the protocols of alpn")
 	}
@@ -96,6 +102,7 @@ func (s *tlsSettings) verifyConnection(state tls.ConnectionState) error {
 // checkExpiry fails if a certificate expires too soon: that of the peer, or one above it. If there
 // are several verified chains, the one that lasts longest counts.
 func (s *tlsSettings) checkExpiry(state tls.ConnectionState) error {
+	// With insecure nothing was verified, and only the certificate of the peer itself is known.
 	first, own := firstToExpire(state), state.PeerCertificates[0]
 	if first == nil {
 		first = own
@@ -114,6 +121,7 @@ func expiresSoon(end time.Time, wanted time.Duration) string {
 // firstToExpire is the certificate that limits the verified chain: the first of a chain to expire,
 // in the chain that lasts longest. It is nil if nothing was verified, as with insecure.
 func firstToExpire(state tls.ConnectionState) (last *x509.Certificate) {
+	// A chain is as good as its first certificate to expire, and one good chain is enough.
 	for _, chain := range state.VerifiedChains {
 		first := slices.MinFunc(chain, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
 		if last == nil || first.NotAfter.After(last.NotAfter) {
@@ -129,7 +137,8 @@ const (
 	maxExpires = 3650 * day
 )
 
-// setExpires parses the option expires.
+// setExpires parses the option expires: how long the certificate must still be valid. The canonical
+// form is in days if possible, so 14d and 336h are one check.
 func setExpires(s *settings, v []string) (shown []string, hidden []byte, err error) {
 	d, err := parseDuration(v[0])
 	if err != nil {
@@ -145,6 +154,7 @@ func setExpires(s *settings, v []string) (shown []string, hidden []byte, err err
 // parseDuration parses a duration that may be in days, such as 14d, which [time.ParseDuration] does
 // not know.
 func parseDuration(text string) (time.Duration, error) {
+	// 16 bits of days are more than maxExpires, and cannot overflow a duration.
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		n, err := strconv.ParseUint(days, 10, 16)
 		if err != nil {
@@ -175,6 +185,7 @@ func setALPN(s *settings, v []string) (shown []string, hidden []byte, err error)
 		if !isToken(strings.ReplaceAll(name, "/", "")) || len(name) > 255 {
 			return nil, nil, fmt.Errorf("invalid protocol name %s: use names such as h2,http/1.1", quote(name))
 		}
+		// The order is a preference, so the list is not sorted.
 		if slices.Contains(s.tls.alpn, name) {
 			return nil, nil, fmt.Errorf("duplicate protocol %s: keep one", quote(name))
 		}

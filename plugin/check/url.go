@@ -20,6 +20,7 @@ func parseURL(raw string) (*spec, error) {
 	if err != nil {
 		return nil, urlError(raw, err)
 	}
+	// Credentials in a URL would end up in canonical texts, metrics and logs.
 	if u.User != nil {
 		return nil, credentialsError(raw)
 	}
@@ -27,12 +28,14 @@ func parseURL(raw string) (*spec, error) {
 	if s.scheme, err = parseScheme(u, raw); err != nil {
 		return nil, err
 	}
+	// url.Parse drops an empty fragment without a trace, so the text is searched.
 	if strings.Contains(raw, "#") {
 		return nil, errors.New("url has a fragment, which is never sent: remove the # and what follows it")
 	}
 	if s.port, err = parsePort(u.Port(), s.scheme); err != nil {
 		return nil, err
 	}
+	// Without a port in the URL, the record may name another one than the default.
 	s.portNamed = u.Port() != ""
 	if u.Hostname() == "" {
 		return s, nil
@@ -100,6 +103,7 @@ func parsePort(text string, s *scheme) (uint16, error) {
 // parseHost returns a DNS name or an IP address in canonical form: lower case, no final dot, no
 // brackets. A name whose last label is a number is refused, because it is a mistyped IPv4 address.
 func parseHost(host string) (string, error) {
+	// A zone names a network of this host, so it has no meaning for the peer.
 	if ip, err := netip.ParseAddr(host); err == nil && ip.Zone() == "" {
 		return ip.String(), nil
 	}

@@ -10,43 +10,47 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stage is how far a conversation is.
+// A stage is how far a conversation is. It only ever grows.
 type stage uint8
 
 const (
-	connecting stage = iota
-	sending
-	receiving
-	holding
+	connecting stage = iota // connect(2) is under way
+	sending                 // connected; part of the request is unsent
+	receiving               // the request is sent
+	holding                 // the answer was good, and the connection is held
 )
 
-// conn is one connection.
+// A conn is one connection, with its conversation. Only the goroutine of the loop touches it,
+// except while it waits in Loop.toHold.
 type conn struct {
 	question   Question
-	fd         int
+	fd         int   // -1 before the socket is open
 	serial     int32 // tells it from others that had the same descriptor
 	stage      stage
-	registered bool   // the kernel reports events on it
-	events     uint32 // what it has reported so far: an end is told once
-	began      time.Time
-	deadline   time.Time
-	timerIndex int    // among the timers; -1 for none
-	unsent     []byte // of the request
-	received   []byte
-	pieces     pieces
-	held       *Held
+	registered bool      // with epoll
+	events     uint32    // every event so far, because each is reported once
+	began      time.Time // when connecting started
+	deadline   time.Time // of the conversation, or of postponed bytes: see pieces
+	timerIndex int       // in timers; -1 if no timer runs
+	unsent     []byte    // the rest of the request
+	received   []byte    // everything so far, unless the talk was satisfied at once
+	pieces     pieces    // how the answer arrives
+	held       *Held     // nil unless stage is holding
 }
 
-// guard lets a panic in a talk cost no more than the one answer.
+// recoverPanic turns a panic in a talk into the result of that one question. The other
+// conversations go on. It must be deferred directly.
 func (l *Loop) recoverPanic(c *conn) {
 	if r := recover(); r != nil {
 		l.finish(c, fmt.Errorf("%w: %v", ErrPanic, r))
 	}
 }
 
+// newConn makes a connection without a timer.
 func newConn(q Question, fd int) *conn { return &conn{question: q, fd: fd, timerIndex: -1} }
 
-// enter makes a connection, which has a descriptor, one of the loop's.
+// addConn adds a connection with a descriptor to the table of the loop. The serial number may wrap
+// around: it only has to differ from that of the last few owners of the descriptor.
 func (l *Loop) addConn(c *conn) {
 	l.opened++
 	c.serial = l.opened
@@ -56,7 +60,7 @@ func (l *Loop) addConn(c *conn) {
 	l.conns[c.fd] = c
 }
 
-// open opens a connection.
+// openConn opens a socket and starts to connect. All failures become answers.
 func (l *Loop) openConn(q *Question, now time.Time) {
 	c := newConn(*q, -1)
 	c.began, c.deadline = now, now.Add(q.Timeout)
@@ -72,7 +76,7 @@ func (l *Loop) openConn(q *Question, now time.Time) {
 	switch err := connectTwice(fd, addr); err {
 	case nil, unix.EISCONN:
 		l.connected(c)
-	case unix.EINPROGRESS, unix.EALREADY, unix.EINTR:
+	case unix.EINPROGRESS, unix.EALREADY, unix.EINTR: // epoll reports the result
 		l.timers.arm(c)
 		l.awaitEvents(c)
 	default:
@@ -80,15 +84,17 @@ func (l *Loop) openConn(q *Question, now time.Time) {
 	}
 }
 
-// follow waits for what the kernel reports. If that cannot be, the conversation ends.
+// awaitEvents registers the connection with epoll. If that fails, so does the conversation.
 func (l *Loop) awaitEvents(c *conn) {
 	if err := l.register(c); err != nil {
 		l.finish(c, c.question.Talk.Unconnected(c.question.Addr, err))
 	}
 }
 
-// connected goes on with a connection that stands.
+// connected continues with an open connection: it sends the request, or gives the answer if there
+// is none to send.
 func (l *Loop) connected(c *conn) {
+	// A connection to our own socket means that nobody listens there.
 	if selfConnected(c.fd, c.question.Addr) {
 		l.finish(c, c.question.Talk.Unconnected(c.question.Addr, unix.ECONNREFUSED))
 		return
@@ -107,7 +113,8 @@ func (l *Loop) connected(c *conn) {
 	}
 }
 
-// send sends what is left of the request, as far as it goes. It returns false if that ended the conversation.
+// send writes as much of the request as the kernel takes. It returns false if that ended the
+// conversation.
 func (l *Loop) send(c *conn) bool {
 	for len(c.unsent) > 0 {
 		n, err := unix.Write(c.fd, c.unsent)
@@ -116,7 +123,7 @@ func (l *Loop) send(c *conn) bool {
 			c.unsent = c.unsent[n:]
 		case unix.EINTR:
 		case unix.EAGAIN:
-			return true
+			return true // the socket buffer is full; EPOLLOUT will tell when it is not
 		default:
 			l.finish(c, c.question.Talk.Unsent(err))
 			return false
@@ -127,14 +134,15 @@ func (l *Loop) send(c *conn) bool {
 }
 
 const (
-	// over are the events of a connection that the peer, or its kernel, has ended.
+	// endEvents are the events of a connection that the peer, or its kernel, has ended.
 	endEvents = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
-	// readable are those after which there is something to read, if only the end.
+	// readEvents are the events after which there is something to read, if only the end.
 	readEvents = unix.EPOLLIN | endEvents
 )
 
-// handle takes one event. A connection that was closed while a child of this process still had it, which is so between
-// fork and exec, may go on to report events: they bear its number.
+// handle processes one event. A closed connection can still report events while a child of this
+// process has its descriptor, between fork and exec. Those carry an old serial number and are
+// dropped.
 func (l *Loop) handle(fd int, number int32, events uint32) {
 	c := l.conns[fd]
 	if c == nil || c.serial != number {
@@ -151,12 +159,13 @@ func (l *Loop) handle(fd int, number int32, events uint32) {
 	switch {
 	case c.stage == holding:
 		l.reportLost(c)
-	case c.stage == receiving && events&readEvents != 0: // all there is now, not just what is new
+	case c.stage == receiving && events&readEvents != 0: // reads everything there is: events are edge-triggered
 		l.receive(c)
 	}
 }
 
-// settled goes on with a connection on which connect has come to a result. It returns false if that ended it.
+// connectResult continues once connect has finished. It returns false if that ended the
+// conversation.
 func (l *Loop) connectResult(c *conn) bool {
 	if errno, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || errno != 0 {
 		l.finish(c, c.question.Talk.Unconnected(c.question.Addr, connectError(err, errno)))
@@ -166,6 +175,7 @@ func (l *Loop) connectResult(c *conn) bool {
 	return l.conns[c.fd] == c
 }
 
+// connectError is the error of getsockopt, or the one that it returned for connect.
 func connectError(err error, errno int) error {
 	if err != nil {
 		return err
@@ -173,7 +183,8 @@ func connectError(err error, errno int) error {
 	return syscall.Errno(errno)
 }
 
-// receive reads all there is.
+// receive reads until there is nothing left to read. With edge-triggered events, what stays unread
+// is never reported again.
 func (l *Loop) receive(c *conn) {
 	for {
 		n, err := unix.Read(c.fd, l.buffer[:])
@@ -195,9 +206,12 @@ func (l *Loop) receive(c *conn) {
 	}
 }
 
-// more takes what has come, and lets the talk hear it. It returns false if that ended the conversation.
+// received adds a part to what was received, and lets the talk judge all of it. It returns false if
+// that ended the conversation.
 func (l *Loop) received(c *conn, part []byte) bool {
 	all := part
+	// Most answers arrive in one part, which is then judged in the buffer of the loop, without a
+	// copy.
 	if len(c.received) > 0 {
 		c.received = append(c.received, part...)
 		all = c.received
@@ -209,12 +223,13 @@ func (l *Loop) received(c *conn, part []byte) bool {
 	return l.deliver(c, all)
 }
 
-// let lets the talk hear all that has come. It returns false if that ended the conversation.
+// deliver lets the talk judge everything received. It returns false if that ended the conversation.
 func (l *Loop) deliver(c *conn, all []byte) bool {
 	l.stopPostponing(c, len(all))
 	over, result := c.question.Talk.Hear(all, nil)
 	switch {
 	case !over:
+		// The bytes are in the buffer of the loop, which the next connection overwrites.
 		if len(c.received) == 0 {
 			c.received = append(c.received, all...)
 		}
@@ -227,13 +242,15 @@ func (l *Loop) deliver(c *conn, all []byte) bool {
 	return false
 }
 
-// hear ends the conversation, for no more will come.
+// deliverEnd lets the talk judge what was received, given that no more will come, and ends the
+// conversation.
 func (l *Loop) deliverEnd(c *conn, ended error) {
 	_, result := c.question.Talk.Hear(c.received, ended)
 	l.finish(c, result)
 }
 
-// good gives a good answer, and keeps the connection if that is wanted.
+// succeed gives a good answer, and holds the connection if that is wanted. A connection that cannot
+// be watched is not held: its end would never be reported.
 func (l *Loop) succeed(c *conn, received []byte) {
 	if !c.question.Hold || !c.question.Talk.Holds(received) {
 		l.finish(c, nil)
@@ -251,7 +268,8 @@ func (l *Loop) succeed(c *conn, received []byte) {
 	l.reportLost(c) // its end may have come with the answer, and is not reported again
 }
 
-// lose tells that a held connection has ended, if it has. That the peer sends something is no matter.
+// reportLost reports that a held connection has ended, if it has. Data that the peer sends is
+// ignored.
 func (l *Loop) reportLost(c *conn) {
 	if c.events&endEvents == 0 {
 		return
@@ -260,19 +278,19 @@ func (l *Loop) reportLost(c *conn) {
 	l.closeConn(c)
 }
 
-// part ends a held connection.
+// releaseHeld ends a held connection at the wish of the caller.
 func (l *Loop) releaseHeld(h *Held) {
 	c := h.conn
 	if c.fd < 0 || c.fd >= len(l.conns) || l.conns[c.fd] != c {
-		return // the peer has ended it, or a panic of the loop
+		return // the peer ended it first, or a panic of the loop did
 	}
 	if c.events&unix.EPOLLIN != 0 {
-		_, _ = unix.Read(c.fd, l.buffer[:]) // what is unread would make the kernel end it with a reset
+		_, _ = unix.Read(c.fd, l.buffer[:]) // unread data would make the kernel send a reset instead of a FIN
 	}
 	l.closeConn(c)
 }
 
-// expire ends a conversation that has lasted too long.
+// expire handles a timer that has run out: it delivers postponed bytes, or ends the conversation.
 func (l *Loop) expire(c *conn) {
 	defer l.recoverPanic(c)
 	if l.deliverPostponed(c) {
@@ -288,13 +306,14 @@ func (l *Loop) expire(c *conn) {
 	}
 }
 
-// finish closes the connection, and gives the answer.
+// finish closes the connection, then gives the answer. After that c must not be used.
 func (l *Loop) finish(c *conn, result error) {
 	l.timers.disarm(c)
 	l.closeConn(c)
 	l.addAnswer(c, result)
 }
 
+// addAnswer queues an answer. The queue is reported at the end of the turn.
 func (l *Loop) addAnswer(c *conn, result error) {
 	l.answers = append(l.answers, Answer{Tag: c.question.Tag, Err: result, Took: time.Since(c.began), Held: c.held})
 }

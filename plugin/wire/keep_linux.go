@@ -6,8 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Take takes a connection that somebody else has opened, such as one in TLS, to be held by [Loop.Keep]. It has a descriptor of
-// its own: conn stays its owner's to close, who must say nothing more on it.
+// Take takes over a connection that was opened elsewhere, such as one in TLS, so that [Loop.Keep]
+// can hold it. It duplicates the descriptor, so the caller still closes conn, and must send nothing
+// more on it. Call [Held.Discard] if the connection is not kept after all.
 func Take(conn *net.TCPConn) (*Held, error) {
 	fd, err := duplicateFD(conn)
 	if err != nil {
@@ -19,11 +20,11 @@ func Take(conn *net.TCPConn) (*Held, error) {
 	return c.held, nil
 }
 
-// Discard ends a connection that was taken and is not to be kept.
+// Discard closes a connection that was taken and not kept.
 func (h *Held) Discard() { unix.Close(h.conn.fd) }
 
-// Keep holds a connection that was taken: its end is told, by an [Answer] with the tag, as that of one which the loop opened
-// itself. A loop that was closed discards it.
+// Keep holds a connection that was taken. Its end is reported by an [Answer] with the tag, as for a
+// connection that the loop opened itself. A closed loop discards it.
 func (l *Loop) Keep(h *Held, tag any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -36,7 +37,7 @@ func (l *Loop) Keep(h *Held, tag any) {
 	l.wake()
 }
 
-// duplicate is another descriptor of a connection.
+// duplicateFD is another descriptor of the connection, closed on exec.
 func duplicateFD(conn *net.TCPConn) (fd int, err error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -49,12 +50,12 @@ func duplicateFD(conn *net.TCPConn) (fd int, err error) {
 	return fd, err
 }
 
-// adopt takes in a connection that was left to be held.
+// startHolding adds a connection from Keep to the loop.
 func (l *Loop) startHolding(c *conn) {
 	l.addConn(c)
 	keepAlive(c.fd)
 	if l.register(c) != nil {
-		c.events |= endEvents // what cannot be watched counts as lost
+		c.events |= endEvents // a connection that cannot be watched counts as lost
 	}
 	l.reportLost(c)
 }

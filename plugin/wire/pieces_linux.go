@@ -3,28 +3,31 @@ package wire
 import "time"
 
 const (
-	// promptly is how many pieces of an answer are heard each when it comes. A talk hears all of it from the beginning each
-	// time, so that a peer which sends byte by byte would make work that grows with the square of what it sends. What comes
-	// in more pieces is heard when it has grown by a share of growth, or after pause.
+	// eagerPieces is how many pieces of an answer are judged as soon as they arrive. A talk judges
+	// everything from the start each time, so a peer that sends byte by byte would cause work that
+	// grows with the square of what it sends. More pieces than that are judged when the answer has
+	// grown by 1/growthShare, or after postponement.
 	eagerPieces  = 64
 	growthShare  = 16
 	postponement = 20 * time.Millisecond
 )
 
-// pieces is how an answer has come so far.
+// pieces is the progress of an answer that arrives in pieces.
 type pieces struct {
-	count     int
-	delivered int       // bytes
-	deadline  time.Time // of the conversation, while the timer is for what is still to be heard; else zero
+	count     int       // pieces so far
+	delivered int       // bytes that the talk has judged
+	deadline  time.Time // of the conversation, while its timer is used to postpone; zero otherwise
 }
 
-// wait counts a piece, and reports whether there is too little new among all so many bytes.
+// tooLittle counts a piece. It reports whether too little of all bytes is new to be worth judging
+// now.
 func (p *pieces) tooLittle(all int) bool {
 	p.count++
 	return p.count > eagerPieces && all < p.delivered+p.delivered/growthShare
 }
 
-// postpone has the timer say when to hear what has come.
+// postpone sets the timer for what was not judged, and remembers the deadline of the conversation.
+// If that comes sooner, the timer stays.
 func (l *Loop) postpone(c *conn) {
 	if !c.pieces.deadline.IsZero() {
 		return
@@ -35,7 +38,7 @@ func (l *Loop) postpone(c *conn) {
 	}
 }
 
-// resume gives the timer back to the conversation, of which so many bytes are heard.
+// stopPostponing notes how many bytes are judged, and gives the timer back to the conversation.
 func (l *Loop) stopPostponing(c *conn, all int) {
 	c.pieces.delivered = all
 	if !c.pieces.deadline.IsZero() {
@@ -44,7 +47,8 @@ func (l *Loop) stopPostponing(c *conn, all int) {
 	}
 }
 
-// postponed lets the talk hear what was postponed, if that is what the timer was for and the conversation may go on.
+// deliverPostponed lets the talk judge what was postponed, if that is what the timer was for. It
+// returns false if the conversation has reached its deadline.
 func (l *Loop) deliverPostponed(c *conn) bool {
 	if c.pieces.deadline.IsZero() || !time.Now().Before(c.pieces.deadline) {
 		return false
@@ -53,6 +57,7 @@ func (l *Loop) deliverPostponed(c *conn) bool {
 	return true
 }
 
+// setDeadline moves the timer of a connection.
 func (l *Loop) setDeadline(c *conn, deadline time.Time) {
 	l.timers.disarm(c)
 	c.deadline = deadline

@@ -9,15 +9,17 @@ import (
 )
 
 const (
-	// A held connection is asked for a sign of life when it has been silent for silence, then every retry, and given up
-	// when none has come for patience in all. Most probes come more seldom than that: it is what finds a dead host.
+	// A held connection is probed by the kernel (tcp(7)) when it was silent for keepAliveIdle, then
+	// every keepAliveInterval, and given up after keepAliveTimeout in all. That is how a dead host
+	// is found: it sends no FIN. Most checks come less often.
 	keepAliveIdle     = 2 * time.Second
 	keepAliveInterval = time.Second
 	keepAliveTimeout  = 5 * time.Second
 )
 
-// keepAlive lets the kernel find out that the host at the other end is gone. Where an option is not known, the probes
-// find out later. It is for a connection that stands: before, it would bound the time to connect.
+// keepAlive turns on the keep-alive of TCP, with the times above. Errors are ignored: on a kernel without an option, the next probe
+// finds the dead host. Call it once the connection is open; before that, TCP_USER_TIMEOUT would
+// bound connecting.
 func keepAlive(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepAliveIdle/time.Second))
@@ -26,7 +28,8 @@ func keepAlive(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(keepAliveTimeout/time.Millisecond))
 }
 
-// sockaddr is an address as the kernel takes it. A zone is not carried over: addresses from the DNS have none.
+// sockaddr converts an address for the kernel. A zone is dropped: addresses in DNS records have
+// none.
 func sockaddr(addr netip.AddrPort) (unix.Sockaddr, int) {
 	ip := addr.Addr().Unmap()
 	if ip.Is4() {
@@ -35,17 +38,19 @@ func sockaddr(addr netip.AddrPort) (unix.Sockaddr, int) {
 	return &unix.SockaddrInet6{Port: int(addr.Port()), Addr: ip.As16()}, unix.AF_INET6
 }
 
-// toItself reports whether a connection to a port of this host, where nobody listens, was given that very port as its
-// own: then it has met itself, which the kernel allows.
+// selfConnected reports whether the two ends of the connection are the same socket. The kernel
+// allows that if nobody listens on a local port and connect happens to choose that very port as the
+// source (simultaneous open, RFC 9293, 3.5).
 func selfConnected(fd int, peer netip.AddrPort) bool {
 	own, err := unix.Getsockname(fd)
 	if err != nil || port(own) != int(peer.Port()) {
 		return false
 	}
-	other, err := unix.Getpeername(fd) // not what was dialled: 0.0.0.0 leads to 127.0.0.1
+	other, err := unix.Getpeername(fd) // not the address that was dialled: 0.0.0.0 leads to 127.0.0.1
 	return err == nil && reflect.DeepEqual(own, other)
 }
 
+// port is the port of an address, 0 for an address of another kind.
 func port(addr unix.Sockaddr) int {
 	switch addr := addr.(type) {
 	case *unix.SockaddrInet4:
@@ -56,8 +61,9 @@ func port(addr unix.Sockaddr) int {
 	return 0
 }
 
-// connect asks the kernel twice. A peer on this host, or in a container of it, answers while the first call is still under
-// way, which then says no more than that it is; the second call says that it is done, and spares waiting for an event.
+// connectTwice calls connect(2) a second time if the first call did not finish. A peer on this host
+// answers while the first call is still under way; the second call then succeeds at once, which
+// saves a wait for an event.
 func connectTwice(fd int, addr unix.Sockaddr) error {
 	if err := unix.Connect(fd, addr); err != unix.EINPROGRESS {
 		return err

@@ -1,12 +1,12 @@
 // Package wire asks many peers over TCP from one goroutine.
 //
-// A goroutine and a [net.Conn] for each question would be the plain way. That takes three times the processor time of a
-// bare connect and close, most of it for stacks, timers and wake-ups (see docs/benchmarks.md). A pool that asks thousands
-// of peers a second feels that, so here one goroutine, the [Loop], holds all conversations, and is woken for many of them
-// at once. It knows nothing of what is said: that is for a [Talk].
+// Its main type is [Loop], an event loop over epoll, for Linux only. The pool starts one, hands it
+// questions, and gets the answers in batches; what is said on a connection is for a [Talk] to know.
+// A goroutine and a [net.Conn] for each question would take three times the processor time of a
+// bare connect and close (docs/benchmarks.md), too much for thousands of peers a second.
 //
-// A connection can be held after its answer. Then the loop tells when the peer's kernel ends it, which a process that
-// dies, however it dies, cannot prevent.
+// A connection can be held after its answer. The loop then reports when the kernel of the peer ends
+// it, which a process that dies cannot prevent, however it dies.
 package wire
 
 import (
@@ -16,44 +16,50 @@ import (
 )
 
 var (
-	// ErrUnsupported is what [Start] returns where there is no implementation: it is for Linux only.
+	// ErrUnsupported is what [Start] returns on systems other than Linux.
 	ErrUnsupported = errors.New("not supported on this system")
-	// ErrClosing is the result of a question that the loop had no time for before it was closed.
+	// ErrClosing is the result of a question that had no answer yet when the loop was closed. It
+	// says nothing about the peer.
 	ErrClosing = errors.New("closing")
-	// ErrPanic is in the result of a question whose talk panicked.
+	// ErrPanic is in the result of a question whose talk panicked. It says nothing about the peer.
 	ErrPanic = errors.New("panic")
 )
 
-// A Talk is what is said on a connection. Its methods are called from the loop, so they must not wait.
+// A Talk says what to send on a connection, and judges what comes back. The loop calls its methods
+// from its goroutine, so they must not wait. One Talk may serve many conversations.
 type Talk interface {
-	// Request is what to send once the connection stands. If it is empty, the connection is all that was asked for.
+	// Request returns what to send once the connection is open. If it is empty, the connection is
+	// all that was asked for.
 	Request(addr netip.AddrPort) []byte
-	// Unsent puts the failure to send all of the request into words.
+	// Unsent returns the result if the request could not be sent completely.
 	Unsent(err error) error
-	// Hear is given all that has been received, each time there is more, and once when no more will come; ended is
-	// then why: io.EOF, an error of the connection, or one of the timer. It says whether the conversation is over, which
-	// it is in any case once it has ended, and with what result. The bytes are only lent.
+	// Hear judges everything received so far. It is called each time there is more, and once when
+	// no more will come; ended is then io.EOF, an error of the connection, or
+	// os.ErrDeadlineExceeded, otherwise nil. It reports whether the conversation is over, and its
+	// result. A conversation that has ended is over in any case. The bytes are only lent: Hear must
+	// not keep them.
 	Hear(received []byte, ended error) (over bool, result error)
-	// Unconnected puts the failure to connect into words.
+	// Unconnected returns the result if the connection could not be opened.
 	Unconnected(addr netip.AddrPort, err error) error
-	// Holds reports whether a peer that gave this good answer lets the connection stand.
+	// Holds reports whether a peer that gave this good answer keeps the connection open.
 	Holds(received []byte) bool
 }
 
-// Question is a peer to ask.
+// A Question is a peer to ask.
 type Question struct {
 	Addr    netip.AddrPort
-	Timeout time.Duration // for the whole conversation
+	Timeout time.Duration // for the whole conversation, from connect to the last byte
 	Talk    Talk
-	Hold    bool // keep the connection after a good answer, if the talk holds
-	Tag     any  // comes back with the answer
+	Hold    bool // hold the connection after a good answer, if the talk allows it
+	Tag     any  // returned with the answer; the loop does not look at it
 }
 
-// Answer is what came of a question, or, if Lost is true, the news that the peer ended a connection that was held.
+// An Answer is the result of a question or, if Lost is true, the news that the peer ended a held
+// connection.
 type Answer struct {
 	Tag  any
-	Err  error
-	Took time.Duration
-	Held *Held // the connection, if it is held
-	Lost bool
+	Err  error         // nil for a good answer
+	Took time.Duration // from the start of connecting to the result
+	Held *Held         // the connection, if it is held
+	Lost bool          // Held has ended; the other results are not set
 }

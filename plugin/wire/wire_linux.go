@@ -11,56 +11,61 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Supported tells whether there is an implementation for this system.
+// Supported reports whether [Start] works on this system.
 const Supported = true
 
 const (
-	// atOnce is how many events are taken from the kernel together: so many that, after the loop was kept from running,
-	// those who have answered meanwhile are heard before the timers are looked at.
+	// eventBatch is how many events are taken from the kernel at once. It is large so that, if the
+	// loop was kept from running, everybody who has answered meanwhile is heard before timers
+	// expire.
 	eventBatch = 4096
-	// receiveSize is the most that is read together.
+	// receiveSize is the size of the buffer for reading, in bytes.
 	receiveSize = 16 << 10
-	// collapsed is how long the loop rests after a panic: one that comes again and again must not keep a processor busy.
+	// panicPause is how long the loop rests after a panic of its own. A panic that comes again and
+	// again must not keep a processor busy.
 	panicPause = 100 * time.Millisecond
-	// grain is how long a timer may be late, so that timers come in batches.
+	// timerSlack is how late a timer may be, so that several expire in one turn.
 	timerSlack = 5 * time.Millisecond
 )
 
-// past is a deadline that is over.
+// past is a deadline that has passed; setting it wakes the goroutine.
 var past = time.Now()
 
-// Loop holds the conversations. Its goroutine owns them; others only leave questions for it.
+// A Loop asks peers and holds connections. One goroutine owns all of them. The methods only leave
+// work for it in the fields under mu, and wake it, so they never wait for the network.
 type Loop struct {
-	report func([]Answer)
-	file   *os.File // the epoll descriptor, in the care of the runtime's own poller
-	raw    syscall.RawConn
-	epoll  int
-	ended  chan struct{}
+	report func([]Answer)  // receives the answers, on the goroutine
+	file   *os.File        // the epoll descriptor, polled by the runtime
+	raw    syscall.RawConn // of file, to wait on it
+	epoll  int             // the same descriptor, for system calls
+	ended  chan struct{}   // closed when the goroutine has ended
 
 	mu        sync.Mutex
-	pending   []Question
-	toHold    []*conn
-	toRelease []*Held
-	closing   bool
-	waiting   bool
+	pending   []Question // from Ask
+	toHold    []*conn    // from Keep
+	toRelease []*Held    // from Release
+	closing   bool       // from Close; never reset
+	waiting   bool       // the goroutine waits, and must be woken
 
-	// The rest is the goroutine's.
-	conns   []*conn // by descriptor
-	opened  int32
+	// Everything below belongs to the goroutine. First the connections by descriptor; nil where
+	// there is none.
+	conns   []*conn
+	opened  int32 // the last serial number given out
 	timers  timers
-	answers []Answer
-	opening []Question // taken, and not opened yet
-	holding []*conn    // taken, and not among conns yet
+	answers []Answer   // not reported yet
+	opening []Question // taken from pending, and not opened yet
+	holding []*conn    // taken from toHold, and not in conns yet
 	events  [eventBatch]unix.EpollEvent
-	buffer  [receiveSize]byte
-	spare   []Question
+	buffer  [receiveSize]byte // what was read last; valid until the next read
+	spare   []Question        // the memory of the last pending slice, to use again
 }
 
-// Held is a connection that is kept. It is released by [Loop.Release], or lost when the peer ends it.
+// A Held is a connection that is held. It ends by [Loop.Release], or when the peer ends it.
 type Held struct{ conn *conn }
 
-// Start starts a loop. It calls tell with answers, from its goroutine: it asks nobody while tell lasts. What tell panics with
-// is survived, as every panic is, but those answers are lost.
+// Start starts a loop. It calls report with the answers from its goroutine, and does nothing else
+// while report runs. A panic in report is survived, like every other panic in the loop, but those
+// answers are lost. The caller must call [Loop.Close].
 func Start(tell func([]Answer)) (*Loop, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
@@ -72,7 +77,7 @@ func Start(tell func([]Answer)) (*Loop, error) {
 	}
 	l := &Loop{report: tell, epoll: fd, file: os.NewFile(uintptr(fd), "epoll"), ended: make(chan struct{})}
 	if l.raw, err = l.file.SyscallConn(); err == nil {
-		err = l.file.SetReadDeadline(time.Time{}) // fails if the runtime cannot poll it
+		err = l.file.SetReadDeadline(time.Time{}) // fails if the runtime cannot poll the descriptor
 	}
 	if err != nil {
 		l.file.Close()
@@ -82,7 +87,8 @@ func Start(tell func([]Answer)) (*Loop, error) {
 	return l, nil
 }
 
-// Ask leaves questions. It does not wait, and does not keep the slice. After [Loop.Close] nothing is answered any more.
+// Ask queues questions. It does not wait, and does not keep the slice. After [Loop.Close] the
+// questions are never answered.
 func (l *Loop) Ask(questions []Question) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -90,7 +96,7 @@ func (l *Loop) Ask(questions []Question) {
 	l.wake()
 }
 
-// Release ends a held connection.
+// Release ends a held connection. There is no answer to it.
 func (l *Loop) Release(h *Held) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -98,8 +104,9 @@ func (l *Loop) Release(h *Held) {
 	l.wake()
 }
 
-// Close ends all conversations, held ones too, and the goroutine. It returns what was not told yet, among it every question
-// that has no answer so far. Until it returns, tell may be called, and must not wait for it.
+// Close ends all conversations, all held connections, and the goroutine. It returns the answers
+// that were not reported yet, including one for each question without a result (ErrClosing). Until
+// Close returns, report may still be called, and must not wait for Close.
 func (l *Loop) Close() []Answer {
 	l.mu.Lock()
 	l.closing = true
@@ -114,7 +121,7 @@ func (l *Loop) Close() []Answer {
 	return rest
 }
 
-// wake ends the goroutine's rest. It needs mu held.
+// wake ends the wait of the goroutine. The caller must hold mu.
 func (l *Loop) wake() {
 	if l.waiting {
 		l.waiting = false
@@ -122,7 +129,7 @@ func (l *Loop) wake() {
 	}
 }
 
-// run is the goroutine.
+// serve is the goroutine. It starts again after a panic, with no connections left.
 func (l *Loop) serve() {
 	defer close(l.ended)
 	defer l.file.Close()
@@ -131,8 +138,8 @@ func (l *Loop) serve() {
 	}
 }
 
-// rounds goes round until the loop is closed. A panic ends that sooner, and every conversation with it, and must not end the
-// program.
+// runTurns runs turns until the loop is closed, and returns true. If a turn panics, every
+// conversation fails, and it returns false.
 func (l *Loop) runTurns() (closed bool) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -144,7 +151,9 @@ func (l *Loop) runTurns() (closed bool) {
 	return true
 }
 
-// turn goes round once: what has happened, what is new, what has lasted too long. It returns true when the loop is closed.
+// turn runs once around: events first, then new work, then timers, then the report. The order
+// matters: an answer that has arrived counts, even if its timer has run out as well. It returns
+// true when the loop is closed.
 func (l *Loop) turn() (closed bool) {
 	n := l.waitEvents()
 	for i := range n {
@@ -177,7 +186,7 @@ func (l *Loop) turn() (closed bool) {
 	return false
 }
 
-// collect takes what others have left.
+// takeQueued takes the work that other goroutines have left.
 func (l *Loop) takeQueued() (parting []*Held, closing bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -188,7 +197,8 @@ func (l *Loop) takeQueued() (parting []*Held, closing bool) {
 	return parting, l.closing
 }
 
-// rest waits until something happens, and returns how many events there are.
+// waitEvents waits until there are events, work or an expired timer, and returns how many events
+// there are. The runtime polls the epoll descriptor for us, so that waiting costs no thread.
 func (l *Loop) waitEvents() (n int) {
 	l.mu.Lock()
 	if len(l.pending)+len(l.toHold)+len(l.toRelease)+len(l.answers) > 0 || l.closing {
@@ -210,13 +220,13 @@ func (l *Loop) waitEvents() (n int) {
 	l.mu.Lock()
 	l.waiting = false
 	l.mu.Unlock()
-	if err != nil { // the deadline; what has come by now has come in time
+	if err != nil { // the deadline passed; events that are there by now are in time
 		n, _ = unix.EpollWait(l.epoll, l.events[:], 0)
 	}
 	return max(n, 0)
 }
 
-// abort ends every connection, and leaves an answer for each question.
+// abort closes every connection, and answers every question with why.
 func (l *Loop) abort(why error) {
 	for _, c := range l.conns {
 		if c == nil {
@@ -231,7 +241,8 @@ func (l *Loop) abort(why error) {
 	l.opening = nil
 }
 
-// collapse ends everything, for the loop to go on with nothing. What was held counts as lost.
+// failAll ends everything after a panic, so that the loop can go on with nothing. Held connections
+// are reported as lost.
 func (l *Loop) failAll(why error) {
 	for _, c := range l.conns {
 		if c != nil && c.held != nil {
@@ -248,13 +259,14 @@ func (l *Loop) failAll(why error) {
 	l.holding, l.timers = nil, nil
 }
 
+// failQuestions answers questions that were never asked.
 func (l *Loop) failQuestions(questions []Question, why error) {
 	for i := range questions {
 		l.answers = append(l.answers, Answer{Tag: questions[i].Tag, Err: why})
 	}
 }
 
-// drop closes the descriptor, which also takes it out of the epoll set.
+// closeConn closes the descriptor. The kernel removes it from the epoll set.
 func (l *Loop) closeConn(c *conn) {
 	if c.fd < 0 {
 		return
@@ -263,7 +275,8 @@ func (l *Loop) closeConn(c *conn) {
 	unix.Close(c.fd)
 }
 
-// watch asks for the events of a connection, once for all: each is told when it comes, and not again.
+// register asks epoll for all events of a connection, once for its whole life. They are
+// edge-triggered: each is reported when it occurs, and not again.
 func (l *Loop) register(c *conn) error {
 	if c.registered {
 		return nil

@@ -4,13 +4,13 @@ package wire
 
 import "net"
 
-// Supported tells whether there is an implementation for this system.
+// Supported reports whether [Start] works on this system.
 const Supported = false
 
-// Loop stands in for the one of Linux: [Start] never returns one.
+// Loop replaces the one of Linux. [Start] never returns one, so its methods are never called.
 type Loop struct{}
 
-// Held stands in for a kept connection, of which there are none.
+// Held replaces a held connection, of which there are none.
 type Held struct{}
 
 // Start returns [ErrUnsupported].
