@@ -40,12 +40,13 @@ func BenchmarkProbeDialogue(b *testing.B) {
 	benchmark(b, "tcp://:1", mailer(nil), polite...)
 }
 
-// polite is what a mail server is asked.
+// polite is a dialogue with a mail server.
 var polite = [][]string{
 	opt("expect_regex", "^220 "), opt("send", `EHLO a\r\n`), opt("expect_regex", "^250 "), opt("send", `QUIT\r\n`), opt("expect", "221"),
 }
 
-// mailer answers to that, inside TLS from the second turn on if there is a configuration for it.
+// mailer plays a mail server. If there is a configuration, it continues in TLS after the second
+// turn.
 func mailer(config *tls.Config) func(net.Conn) {
 	return func(conn net.Conn) {
 		buf, config := make([]byte, 512), config
@@ -77,12 +78,12 @@ func BenchmarkProbeHTTPS(b *testing.B) {
 	benchmark(b, "https://", overTLS(serverConfig(b, nil, "www.example.org"), lean), opt("insecure"))
 }
 
-// BenchmarkProbeHTTP2 is against the server of net/http, whose work is counted too.
+// BenchmarkProbeHTTP2 runs against the server of net/http, whose work is included.
 func BenchmarkProbeHTTP2(b *testing.B) {
 	benchmarkHTTP2(b, opt("insecure"))
 }
 
-// BenchmarkProbeHTTP1OverTLS is the same server without HTTP/2.
+// BenchmarkProbeHTTP1OverTLS runs against the same server without HTTP/2.
 func BenchmarkProbeHTTP1OverTLS(b *testing.B) {
 	benchmarkHTTP2(b, opt("insecure"), opt("alpn", "http/1.1"))
 }
@@ -106,8 +107,8 @@ func BenchmarkProbeHTTPBody(b *testing.B) {
 	benchmark(b, "http://www.example.org/healthz", lean, opt("expect_header", "Content-Length", "^2$"), opt("no_body", "fail"))
 }
 
-// BenchmarkProbeNetHTTP puts the question of BenchmarkProbeHTTP with the client of net/http, its keep-alives off: the
-// way not taken.
+// BenchmarkProbeNetHTTP asks like BenchmarkProbeHTTP, with the client of net/http and without
+// keep-alives: the rejected alternative.
 func BenchmarkProbeNetHTTP(b *testing.B) {
 	p := listen(b, "127.0.0.1", lean)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -125,7 +126,7 @@ func BenchmarkProbeNetHTTP(b *testing.B) {
 	}
 }
 
-// lean answers with as little work as it can, for its allocations are counted too.
+// lean answers with as little work as it can, because its allocations are included.
 func lean(conn net.Conn) {
 	buf := make([]byte, 1024)
 	if _, err := conn.Read(buf); err == nil {

@@ -66,7 +66,7 @@ func TestAccepted(t *testing.T) {
 	}
 }
 
-// again checks that the text of a check makes the same check.
+// again checks that the text of a check makes an equal check.
 func again(t *testing.T, c *check.Check) {
 	t.Helper()
 	url, list := split(t, c.String())
@@ -105,7 +105,7 @@ func split(t *testing.T, text string) (url string, list []check.Option) {
 	return url, list
 }
 
-// everyScheme is what messages list.
+// everyScheme is the list of schemes in error messages.
 const everyScheme = "dns, dot, exec, grpc, grpcs, http, https, icmp, mysql, postgres, redis, rediss, tcp, tls"
 
 func TestRefusedURL(t *testing.T) {
@@ -314,7 +314,7 @@ func TestSecret(t *testing.T) {
 	}
 }
 
-// FuzzNew holds that New never panics, and that the text of a check without secrets makes that check again.
+// FuzzNew: New never panics, and the text of a check without secrets makes an equal check.
 func FuzzNew(f *testing.F) {
 	f.Add("https://www.example.org:8443/healthz?x=1", "status", "200-299,404", "", "body", "all good", "")
 	f.Add("http://[::1]:80//a%2f", "header", "X-Token", "x", "method", "HEAD", "")

@@ -83,7 +83,7 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-// A file that is overwritten in place may bear the time of the version before, and its size.
+// A file that is overwritten in place may have the time and the size of the version before.
 func inPlace(t *testing.T, p *peer, seen chan string) {
 	path, now := filepath.Join(t.TempDir(), "token"), time.Now()
 	var c *check.Check

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Probes from one source, to peers that differ, may share a local port: there are more of them here than ports. Each connection
-// stays until all are there.
+// Probes from one source address to different peers may share a local port: there are more probes
+// here than ports. Each connection stays open until all are.
 func TestFromSharesPorts(t *testing.T) {
 	if !ownNetwork(t) {
 		return

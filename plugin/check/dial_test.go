@@ -53,7 +53,8 @@ func TestFromThatCannotBe(t *testing.T) {
 	}
 }
 
-// What has a source or is inverted is asked by a goroutine. The connection of what is to fail is never kept.
+// A check with a source address, or with invert, is probed by a goroutine. With invert, the
+// connection is never held.
 func TestFromAndInvertAreNoTalk(t *testing.T) {
 	for _, line := range [][]string{opt("from", "127.0.0.1"), opt("invert")} {
 		if mustNew(t, "tcp://:1", line).Talk() != nil {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// A peer that takes no bytes holds up the send, where the buffers of the kernel hold less than all these.
+// A peer that reads nothing blocks the send once the buffers of the kernel are full.
 func TestDialogueNobodyListensTo(t *testing.T) {
 	if !ownNetwork(t) {
 		return

@@ -16,7 +16,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
-// script plays a peer: "> text" is said, byte by byte; "< text" is what must be heard.
+// script plays a peer: it writes "> text" byte by byte, and must read "< text".
 func script(t *testing.T, lines ...string) func(net.Conn) {
 	return func(conn net.Conn) {
 		r := bufio.NewReader(conn)
@@ -60,7 +60,7 @@ func TestDialogue(t *testing.T) {
 	}
 }
 
-// A last line may end with the connection.
+// The last line may end with the connection.
 func TestDialogueAtTheEnd(t *testing.T) {
 	p := listen(t, "127.0.0.1", func(conn net.Conn) { io.WriteString(conn, "no\r\nyes") })
 	if err := probe(mustNew(t, "tcp://:1", opt("expect_regex", "^yes$")), p.addr); err != nil {
@@ -109,7 +109,7 @@ func TestDialogueFails(t *testing.T) {
 	}
 }
 
-// Nothing of what was sent comes back in a reason, however the peer puts it.
+// Nothing that was sent shows up in a reason, however the peer repeats it.
 func TestDialogueKeepsTheSecret(t *testing.T) {
 	for _, tt := range []struct{ send, answer, want string }{
 		{`{"password":"hunter2secret"}\r\n`, "error: bad password hunter2secret\r\n", "an answer that is not shown"},
@@ -127,7 +127,7 @@ func TestDialogueKeepsTheSecret(t *testing.T) {
 	}
 }
 
-// babble says the same until nobody listens.
+// babble repeats a text until the connection is closed.
 func babble(text string) func(net.Conn) {
 	return func(conn net.Conn) {
 		for many := strings.Repeat(text, 1000); ; {
@@ -138,7 +138,7 @@ func babble(text string) func(net.Conn) {
 	}
 }
 
-// A dialogue has an end.
+// The number of steps is bounded.
 func TestDialogueOfManySteps(t *testing.T) {
 	lines := slices.Repeat([][]string{opt("send", "x")}, 64)
 	mustNew(t, "tcp://:1", lines...)
@@ -147,7 +147,7 @@ func TestDialogueOfManySteps(t *testing.T) {
 	}
 }
 
-// A server announces TLS in a line, of which the check may expect any part; or in a single byte.
+// A server announces TLS in a line, any part of which the check may expect, or in a single byte.
 func TestStartTLS(t *testing.T) {
 	ca := newAuthority(t)
 	cert, _ := sign(t, template("mail.example.org"), ca)
@@ -174,7 +174,7 @@ func TestStartTLS(t *testing.T) {
 	}
 }
 
-// once is a connection whose reader is content with what the script needs: it ends when the script is over.
+// once is a connection for a script: it ends when the script is over.
 type once struct {
 	net.Conn
 	read int

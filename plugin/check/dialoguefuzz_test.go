@@ -13,7 +13,7 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// FuzzUnescape holds that what escape writes is what unescape reads, and that it prints.
+// FuzzUnescape: unescape reads what escape has written, and that is printable.
 func FuzzUnescape(f *testing.F) {
 	for _, seed := range []string{"", `a\r\n\t\\\x00\xFFé`, `\`, `\x`, `\x4`, `\xg0`, "\xff", "\ufffd\u202e\x1b"} {
 		f.Add(seed)
@@ -38,14 +38,14 @@ func must(raw []byte, err error) []byte {
 	return raw
 }
 
-// half of a connection: what is said goes nowhere.
+// half is a connection whose written bytes are dropped.
 type half struct {
 	io.Reader
 	io.Writer
 }
 
-// FuzzDialogue lets a peer say anything, in pieces of any size: the result does not turn on the pieces, no more is read
-// than promised, and the reason is fit for a log.
+// FuzzDialogue lets a peer send anything, in pieces of any size. The result does not depend on the
+// pieces, no more is read than promised, and the reason is fit for a log.
 func FuzzDialogue(f *testing.F) {
 	for _, seed := range []string{"", "220 a\r\n250 b\r\n", "250-a\r\n250-b\r\n250 c\r\nbye", "\n\n\n", "a220", strings.Repeat("x", 1<<16), "secret 250", "220 250 secret\r\n", "250 \xff"} {
 		f.Add([]byte(seed), "220", "^250 ", uint16(3))
@@ -87,8 +87,9 @@ func FuzzDialogue(f *testing.F) {
 	})
 }
 
-// beginsTLS has a peer announce TLS by a text, and looks at what TLS is given then: what follows the end of the line, unless
-// TLS follows the text at once. That does not turn on the pieces either.
+// beginsTLS has a peer announce TLS by a text, and checks what the TLS layer reads: what follows
+// the end of the line, unless TLS follows the text at once. That does not depend on the pieces
+// either.
 func beginsTLS(t *testing.T, data, text []byte, size int) {
 	t.Helper()
 	if len(text) == 0 || len(data) >= responseLimit {
@@ -129,8 +130,8 @@ func (p *pieces) Read(to []byte) (int, error) {
 	return n, nil
 }
 
-// FuzzHTTP2 lets a peer say anything in frames, in pieces of any size: no panic, no more bytes read than promised, and a
-// reason that is fit for a log.
+// FuzzHTTP2 lets a peer send any frames, in pieces of any size. There is no panic, no more bytes
+// are read than promised, and the reason is fit for a log.
 func FuzzHTTP2(f *testing.F) {
 	frames := func(write func(*http2.Framer)) []byte {
 		var out bytes.Buffer

@@ -20,8 +20,8 @@ zone "example.org" { type primary; file "DIR/good"; };
 zone "broken.example" { type primary; file "DIR/broken"; };
 `
 
-// A real BIND: a zone that it serves, one that it cannot load and one that it does not have; a set that has no room in a
-// datagram; TLS; and no connection to spare.
+// A real BIND: a zone that it serves, one that it cannot load and one that it does not have; a set
+// too large for a datagram; TLS; and no free connection.
 func TestRealBIND(t *testing.T) {
 	t.Parallel()
 	lookFor(t, "named")

@@ -34,7 +34,7 @@ func listenUDP(tb testing.TB, host string, serve func(query []byte) [][]byte) ne
 	return conn.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
-// reply makes a reply to the query, after a change to it.
+// reply makes a reply to the query, with a change.
 func reply(tb testing.TB, query []byte, change func(*dns.Msg)) []byte {
 	var q dns.Msg
 	if err := q.Unpack(query); err != nil {
@@ -56,7 +56,7 @@ func reply(tb testing.TB, query []byte, change func(*dns.Msg)) []byte {
 	return packed
 }
 
-// strange answers with a record of a type that nobody knows.
+// strange answers with a record of an unknown type.
 func strange(m *dns.Msg) {
 	m.Answer = []dns.RR{&dns.RFC3597{Hdr: dns.RR_Header{Name: "www.example.org.", Rrtype: 65300, Class: 1, Ttl: 300}, Rdata: "00"}}
 }
@@ -85,7 +85,7 @@ var dnsPeers = []struct {
 	{"other case", func(m *dns.Msg) { m.Question[0].Name = "wWw.EXAMPLE.org." }, nil, ""},
 }
 
-// The same verdict over UDP, over TCP, over TCP after a truncated reply, and over TLS.
+// The result is the same over UDP, over TCP, over TCP after a truncated reply, and over TLS.
 func TestDNS(t *testing.T) {
 	a := newAuthority(t)
 	config := serverConfig(t, a, "ns.example.org")
@@ -133,7 +133,7 @@ func streamDNS(tb testing.TB, change func(*dns.Msg)) func(net.Conn) {
 	}
 }
 
-// sharedPort listens on TCP and UDP on one port, where both are free.
+// sharedPort listens on TCP and UDP, on one port that is free for both.
 func sharedPort(t *testing.T, stream func(net.Conn), datagram func([]byte) [][]byte) netip.AddrPort {
 	t.Helper()
 	tcp := listen(t, "127.0.0.1", stream)
@@ -157,7 +157,7 @@ func sharedPort(t *testing.T, stream func(net.Conn), datagram func([]byte) [][]b
 	return tcp.addr
 }
 
-// What is no reply to our question is waited past, as long as there is time and it does not come in a flood.
+// Datagrams that are not the reply are skipped, as long as there is time and they are not too many.
 func TestDNSStrays(t *testing.T) {
 	otherID := func(query []byte) []byte { return reply(t, query, func(m *dns.Msg) { m.Id++ }) }
 	otherName := func(query []byte) []byte {
@@ -221,7 +221,7 @@ func repeated(f func([]byte) []byte, n int) (all []func([]byte) []byte) {
 	return all
 }
 
-// A port that nobody listens on is told by ICMP; over IPv6 it is all the same.
+// A closed port is reported by ICMP. Over IPv6 it is the same.
 func TestDNSWithoutServer(t *testing.T) {
 	c := mustNew(t, "dns:///www.example.org")
 	if got := reason(probe(c, refusing(t))); got != "no response: connection refused" {

@@ -22,13 +22,13 @@ import (
 
 var execAt = netip.MustParseAddrPort("[2001:db8::7]:5432")
 
-// shell is a check by a few lines of shell.
+// shell is a check that runs a shell script.
 func shell(t *testing.T, lines string, args ...string) *check.Check {
 	t.Helper()
 	return mustNew(t, "exec://:5432", append(opt("command", "/bin/sh", "-c", lines, "sh"), args...))
 }
 
-// What programs do, and what becomes of it.
+// What programs do, and the result.
 func TestExec(t *testing.T) {
 	for lines, want := range map[string]string{
 		"exit 0":                                       "",
@@ -54,7 +54,8 @@ func TestExec(t *testing.T) {
 	}
 }
 
-// A program gets nothing of ours but where to ask: no variable, no descriptor, no signal that is held back.
+// A program inherits nothing from the server but the address to ask: no variable, no descriptor, no
+// blocked signal.
 func TestExecInheritsNothing(t *testing.T) {
 	t.Setenv("SECRET_TOKEN", "s3cret")
 	for range 200 {
@@ -88,7 +89,8 @@ func TestExecInheritsNothing(t *testing.T) {
 	}
 }
 
-// inherited is how many descriptors we were started with that are for every child of ours: they are none of a probe's doing.
+// inherited is how many descriptors every child of this process gets from its own parent. Probes
+// are not to blame for them.
 func inherited(t *testing.T) (n int) {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -103,7 +105,7 @@ func inherited(t *testing.T) (n int) {
 	return n
 }
 
-// alive reports whether a process is there, and no corpse.
+// alive reports whether a process exists and is not a zombie.
 func alive(pid int) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -113,8 +115,8 @@ func alive(pid int) bool {
 	return !strings.HasPrefix(state, "Z")
 }
 
-// A program and all it has started are gone after the probe: when it takes too long, when it is done but its children
-// are not, when it does not mind signals, and when the probe is cancelled.
+// After the probe, the program and everything it started is gone: after a time-out, if its children
+// outlive it, if it ignores signals, and if the probe is cancelled.
 func TestExecEndsTheGroup(t *testing.T) {
 	for name, tt := range map[string]struct {
 		lines string
@@ -170,7 +172,7 @@ func TestExecCancelled(t *testing.T) {
 	}
 }
 
-// Somebody who leaves the group and keeps the output open does not hold up the probe.
+// A process that leaves the group and keeps the output open does not delay the probe.
 func TestExecLeaver(t *testing.T) {
 	lookFor(t, "setsid")
 	file := filepath.Join(t.TempDir(), "pid")
@@ -184,7 +186,7 @@ func TestExecLeaver(t *testing.T) {
 	}
 }
 
-// A program that goes into another group itself is ended too. It would be there for longer than any test.
+// A program that moves itself to another group is killed, too. It would run longer than any test.
 func TestExecLeavesTheGroup(t *testing.T) {
 	perl := lookFor(t, "perl")
 	file := filepath.Join(t.TempDir(), "pid")
@@ -203,7 +205,7 @@ func TestExecLeavesTheGroup(t *testing.T) {
 	}
 }
 
-// Who runs as somebody else cannot be ended by us, unless we are root.
+// We cannot kill a process of another user, unless we are root.
 func TestExecSetuid(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "program")
 	if err := errors.Join(os.Chmod(filepath.Dir(filepath.Dir(path)), 0o755), os.Chmod(filepath.Dir(path), 0o755),
@@ -227,7 +229,7 @@ func TestExecSetuid(t *testing.T) {
 	}
 }
 
-// asNobody runs f on a thread of another user, if this is root. It is not used again.
+// If this is root, asNobody runs f on a thread of another user. The thread is not used again.
 func asNobody(t *testing.T, f func()) {
 	t.Helper()
 	const nobody = 65534
@@ -248,7 +250,7 @@ func asNobody(t *testing.T, f func()) {
 	}
 }
 
-// A program that cannot be started any more proves nothing (B49).
+// A program that can no longer be started proves nothing (B49).
 func TestExecMissing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "program")
 	write := func(text string, mode os.FileMode) {
@@ -276,7 +278,7 @@ func TestExecMissing(t *testing.T) {
 	}
 }
 
-// Beyond so many at a time a probe waits for its turn, and proves nothing if that does not come.
+// If too many programs run, a probe waits for a slot, and abstains if it gets none.
 func TestExecBound(t *testing.T) {
 	dir := t.TempDir()
 	c := shell(t, "echo > "+dir+"/$$; while ! [ -e "+dir+"/go ]; do sleep 0.05; done")
@@ -302,7 +304,7 @@ func TestExecBound(t *testing.T) {
 	}
 }
 
-// Who got a place late, and was ended for that, proves nothing either.
+// A probe that got its slot late, and timed out because of that, abstains, too.
 func TestExecLatePlace(t *testing.T) {
 	dir := t.TempDir()
 	c := shell(t, "echo > "+dir+"/$$; exec sleep 1000")
@@ -339,7 +341,7 @@ func TestExecLatePlace(t *testing.T) {
 	}
 }
 
-// pids are those that have left their number in the directory.
+// pids are the processes that have left their number in the directory.
 func pids(t *testing.T, dir string) (all []int) {
 	files, err := os.ReadDir(dir)
 	if err != nil {

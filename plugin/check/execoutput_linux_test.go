@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// What a program wrote is not lost where nobody had the time to read it before the deadline.
+// Output is not lost if it could not be read before the deadline.
 func TestHearLate(t *testing.T) {
 	output, theirs, err := os.Pipe()
 	if err != nil {

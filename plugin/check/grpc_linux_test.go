@@ -9,7 +9,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
-// A real server of grpc-go, in a process of its own: it hangs, it has no connection to spare, it goes on, it dies.
+// A real server of grpc-go in its own process: it hangs, has no free connection, continues, dies.
 func TestRealGRPC(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -20,7 +20,7 @@ func TestRealGRPC(t *testing.T) {
 	s.fails(c, silent)
 }
 
-// The same over TLS, with certificates that hold and that do not.
+// The same over TLS, with valid and invalid certificates.
 func TestRealGRPCS(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -35,7 +35,7 @@ func TestRealGRPCS(t *testing.T) {
 	s.fails(c, "tls handshake: timed out")
 }
 
-// startGRPC makes the server one of grpc-go.
+// startGRPC starts a server of grpc-go.
 func (s *server) startGRPC(environ ...string) {
 	s.Helper()
 	self, err := os.Executable()
@@ -52,7 +52,7 @@ func (s *server) startGRPC(environ ...string) {
 	s.Cleanup(s.end)
 }
 
-// fails has the server hang, and go on; then full of others, and have room again; and then dead.
+// fails lets the server hang and continue, be overrun and free again, and die.
 func (s *server) fails(c *check.Check, deaf string) {
 	s.Helper()
 	s.hangs(c, deaf)

@@ -43,8 +43,9 @@ func serveGRPC(t *testing.T, service grpc_health_v1.HealthServer, options ...grp
 	return l.Addr().(*net.TCPAddr).AddrPort()
 }
 
-// In the environment, grpcServer makes the test binary a server of grpc-go at that address, until it is killed. It takes
-// grpcCrowd connections at a time. With grpcFiles it speaks TLS, with the certificate that stands in that directory by then.
+// With grpcServer in the environment, the test binary is a server of grpc-go at that address until
+// it is killed. It accepts grpcCrowd connections at a time. With grpcFiles it speaks TLS, with the
+// certificate that is in that directory at the time.
 const (
 	grpcServer = "CHECK_TEST_GRPC"
 	grpcFiles  = "CHECK_TEST_GRPC_FILES"
@@ -69,7 +70,7 @@ func serveGRPCAlone() {
 	panic(s.Serve(l))
 }
 
-// healthFunc is a health service of a test's making.
+// healthFunc is a health service written by a test.
 type healthFunc func(ctx context.Context, service string) (grpc_health_v1.HealthCheckResponse_ServingStatus, error)
 
 type healthService struct {
@@ -113,7 +114,7 @@ func TestGRPC(t *testing.T) {
 	}
 }
 
-// Errors of a server, as they go over the wire.
+// Errors of a server, on the wire.
 func TestGRPCErrors(t *testing.T) {
 	c := mustNew(t, "grpc://:1")
 	if got := reason(probe(c, serveGRPC(t, nil))); got != "server has no health service (UNIMPLEMENTED)" {
@@ -149,7 +150,7 @@ func TestGRPCErrors(t *testing.T) {
 	}
 }
 
-// What a server is told: whom we ask for, who we are, and how long we wait.
+// What a server is told: the authority, who we are, and how long we wait.
 func TestGRPCRequest(t *testing.T) {
 	var seen metadata.MD
 	var left time.Duration
@@ -212,7 +213,7 @@ func TestGRPCS(t *testing.T) {
 	}
 }
 
-// Servers of HTTP/2 that are not of gRPC.
+// Servers that speak HTTP/2, but not gRPC.
 func TestGRPCOtherServers(t *testing.T) {
 	for want, handler := range map[string]http.HandlerFunc{
 		"status 404": http.NotFound,
@@ -245,7 +246,7 @@ func TestGRPCOtherServers(t *testing.T) {
 	}
 }
 
-// goodGRPC is what a server that serves says, from the first byte on; last are its trailers.
+// goodGRPC is everything that a healthy server sends; last replaces its trailers.
 func goodGRPC(last ...func(*http2.Framer)) string {
 	var b, block bytes.Buffer
 	framer, encoder := http2.NewFramer(&b, nil), hpack.NewEncoder(&block)
@@ -268,7 +269,7 @@ func goodGRPC(last ...func(*http2.Framer)) string {
 	return b.String()
 }
 
-// Frames that end an answer before its time.
+// Frames that end a response early.
 func TestGRPCFrames(t *testing.T) {
 	for want, last := range map[string]func(*http2.Framer){
 		"incomplete response: server reset the stream: REFUSED_STREAM":                          func(f *http2.Framer) { f.WriteRSTStream(1, http2.ErrCodeRefusedStream) },

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// decodeHead reads a head as a peer would.
+// decodeHead decodes header fields as a peer would.
 func decodeHead(t *testing.T, block []byte) map[string]hpack.HeaderField {
 	t.Helper()
 	fields, err := hpack.NewDecoder(4096, nil).DecodeFull(block)
@@ -29,7 +29,7 @@ func decodeHead(t *testing.T, block []byte) map[string]hpack.HeaderField {
 	return head
 }
 
-// What an operator gave for a header enters no table of any proxy on the way (RFC 7541, 7.1.3).
+// Headers of the operator are never stored in the table of a proxy (RFC 7541, 7.1.3).
 func TestSecretsEnterNoTable(t *testing.T) {
 	u, _ := url.Parse("https://www.example.org/healthz")
 	head := decodeHead(t, encodeFields(requestFields(&http.Request{Host: "www.example.org", URL: u, Header: http.Header{"X-Token": {"s3cret"}, "Authorization": {"Bearer s3cret"}}})))
@@ -40,7 +40,7 @@ func TestSecretsEnterNoTable(t *testing.T) {
 	}
 }
 
-// A request of gRPC says that it can take trailers, by which servers tell it from HTTP/2 through a proxy that drops them.
+// A gRPC request says that it accepts trailers. Servers use that to detect proxies that drop them.
 func TestGRPCTakesTrailers(t *testing.T) {
 	s, err := parseURL("grpc://:1")
 	if err != nil {
@@ -54,8 +54,8 @@ func TestGRPCTakesTrailers(t *testing.T) {
 	}
 }
 
-// A peer that has begun in time may take as long as there is in all, and one that has not is given up when its time is over. The
-// waits are in a bubble, where they take no time.
+// A peer that has started in time may take as long as the probe has; one that has not started fails
+// at the bound. Time is that of a synctest bubble, so the waits take none.
 func TestFirstByteIsTheFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		peer, ours := net.Pipe()

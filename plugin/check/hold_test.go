@@ -14,8 +14,9 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
-// A good probe over TLS leaves its connection to be kept: the peer hears no goodbye, and what keeps a descriptor of it keeps
-// it open. After an answer that is not good, or a peer that says it closes, there is nothing to keep (B53).
+// A good probe over TLS leaves its connection open: the peer gets no close_notify, and a duplicate
+// of the descriptor keeps it open. After a bad answer, or if the peer announces that it closes,
+// nothing is held (B53).
 func TestProbeKeeping(t *testing.T) {
 	cert, _ := sign(t, template("www.example.org"), nil)
 	for name, tt := range map[string]struct {
@@ -62,7 +63,7 @@ func TestProbeKeeping(t *testing.T) {
 	}
 }
 
-// What cannot be kept is refused.
+// What cannot be held is refused.
 func TestHoldIsRefused(t *testing.T) {
 	for _, lines := range [][][]string{
 		{opt("body", "ok")}, {opt("invert")},

@@ -78,10 +78,10 @@ func TestHTTP2(t *testing.T) {
 	}
 }
 
-// h2 plays a peer that speaks HTTP/2, up to a point. It has read the request when it is asked to play.
+// h2 plays a peer that speaks HTTP/2. It has read the request when play is called.
 func h2(t *testing.T, play func(f *http2.Framer)) func(net.Conn) { return h2Then(t, play, hold) }
 
-// h2Then is h2 with something else to do after the play than to wait.
+// h2Then is h2 with another end than to wait.
 func h2Then(t *testing.T, play func(f *http2.Framer), end func(net.Conn)) func(net.Conn) {
 	cert, _ := sign(t, template("www.example.org"), nil)
 	config := &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}}
@@ -111,7 +111,7 @@ func head(f *http2.Framer, end bool, fields ...string) {
 	f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: end})
 }
 
-// forever repeats until the peer of the peer has hung up.
+// forever repeats until the connection is closed.
 func forever(write func() error) {
 	for write() == nil {
 	}
@@ -186,7 +186,8 @@ func TestBadHTTP2Peers(t *testing.T) {
 	}
 }
 
-// A body that ends with the connection, and not with its stream, is cut short: what must not be in it may have been still to come.
+// A body that ends with the connection, and not with its stream, is cut short: what must not occur
+// may be in the rest.
 func TestHTTP2BodyIsCut(t *testing.T) {
 	p := listen(t, "127.0.0.1", h2Then(t, func(f *http2.Framer) {
 		head(f, false, ":status", "200")
@@ -198,7 +199,7 @@ func TestHTTP2BodyIsCut(t *testing.T) {
 	}
 }
 
-// acked answers only to a client that has acknowledged its settings and its ping.
+// acked answers once the client has acknowledged its settings and its ping.
 func acked(f *http2.Framer) {
 	f.WriteSettings()
 	f.WritePing(false, [8]byte{1, 2, 3})
@@ -218,7 +219,7 @@ func acked(f *http2.Framer) {
 	f.WriteData(1, true, []byte("needle"))
 }
 
-// endlessHead is one head that never ends.
+// endlessHead sends header fields that never end.
 func endlessHead(f *http2.Framer) {
 	var block bytes.Buffer
 	hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: ":status", Value: "200"})

@@ -66,7 +66,7 @@ func TestRedirectIsNotFollowed(t *testing.T) {
 	}
 }
 
-// net/http reads the environment once a process, so that only a process of its own shows what it would do with it.
+// net/http reads the environment once per process, so the test needs a process of its own.
 func TestProxiesOfTheEnvironment(t *testing.T) {
 	const inner = "CHECK_TEST_PROXIED"
 	if os.Getenv(inner) != "" {
@@ -92,7 +92,7 @@ func TestProxiesOfTheEnvironment(t *testing.T) {
 	}
 }
 
-// asked returns the request that a check sends to a peer on host.
+// asked returns the request that a peer receives from the check.
 func asked(t *testing.T, host string, c *check.Check) (*http.Request, netip.AddrPort) {
 	t.Helper()
 	requests := make(chan *http.Request, 1)
@@ -149,7 +149,7 @@ func TestHead(t *testing.T) {
 	}
 }
 
-// encodings write a body in the ways that HTTP has for it.
+// encodings are the ways in which HTTP can send a body.
 var encodings = map[string]func(body string) string{
 	"length": func(body string) string {
 		return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
@@ -206,7 +206,7 @@ func TestBody(t *testing.T) {
 	}
 }
 
-// The end of the body, or of what is searched of it, is the end for $ as well.
+// $ matches at the end of the body, and at the end of the part that is searched.
 func TestBodyRegexSeesTheEnd(t *testing.T) {
 	for body, want := range map[string]string{
 		"all ok":                      "",
@@ -293,8 +293,8 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// In a body that is coded in a way that was not asked for nothing is found, and nothing is missed: what must not be there may
-// be (B37).
+// In a body with an unknown coding nothing can be found or missed, so the check fails: what must
+// not occur may be in it (B37).
 func TestBodyInAnotherCoding(t *testing.T) {
 	for coding, want := range map[string]string{
 		"br": `unknown content coding "br"`, "GZIP, gzip": `unknown content coding "gzip, gzip"`,
@@ -313,7 +313,8 @@ func TestBodyInAnotherCoding(t *testing.T) {
 	}
 }
 
-// A peer that says what we told it is not quoted, when that may be a secret: neither by a probe nor by a conversation.
+// A peer that repeats what it was told is not quoted if that may be a secret, neither by a probe
+// nor by a talk.
 func TestHTTPKeepsTheSecret(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(secret, []byte("probe:hunter2secret"), 0o600); err != nil {
@@ -345,8 +346,8 @@ func TestHTTPKeepsTheSecret(t *testing.T) {
 	}
 }
 
-// A secret may come back behind a body, or as the name of its coding. A body that cannot be read has no answer for an expression
-// that would match nothing at all.
+// A secret may come back after a body, or as the name of its coding. A body that cannot be read
+// does not satisfy an expression that matches nothing at all.
 func TestUnreadableBody(t *testing.T) {
 	const ok, hidden = "HTTP/1.1 200 OK\r\n", "hunter2secret"
 	token := opt("header", "X-Token", hidden)

@@ -22,13 +22,13 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
-// inside, in the environment, says that the test runs in a network namespace of its own.
+// inside, in the environment, says that the test runs in its own network namespace.
 const inside = "CHECK_TEST_INSIDE"
 
-// own is what the run inside has for itself: the network, and what is mounted where.
+// own are the namespaces of that run: network and mounts.
 const own = syscall.CLONE_NEWNET | syscall.CLONE_NEWNS
 
-// ownNetwork runs the test again, in a network namespace of its own, and reports whether this is that run.
+// ownNetwork runs the test again in its own network namespace. It reports whether this is that run.
 func ownNetwork(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(inside) != "" {
@@ -71,7 +71,7 @@ func sysctl(t *testing.T, name, value string) {
 	}
 }
 
-// unprivileged runs f on a thread that may not open raw sockets, and is not used again.
+// unprivileged runs f on a thread that may not open raw sockets. The thread is not used again.
 func unprivileged(t *testing.T, f func()) {
 	t.Helper()
 	done := make(chan error)
@@ -96,7 +96,7 @@ const (
 	noGroup    = "1 0"
 )
 
-// Echo over both kinds of socket, over both families, and where there is nobody.
+// Echo over both kinds of socket and both families, and to an address without a host.
 func TestICMP(t *testing.T) {
 	if !ownNetwork(t) {
 		return
@@ -145,7 +145,7 @@ func TestICMP(t *testing.T) {
 	})
 }
 
-// cancelled ends an echo that waits for its reply, by what the kernel counts of them.
+// cancelled cancels a probe that waits for its reply. The counters of the kernel say when it waits.
 func cancelled(t *testing.T, kind string, c *check.Check, addr netip.AddrPort) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -160,7 +160,7 @@ func cancelled(t *testing.T, kind string, c *check.Check, addr netip.AddrPort) {
 	}
 }
 
-// echoes is how many requests for one have come in.
+// echoes is how many echo requests have arrived.
 func echoes(t *testing.T) (n int) {
 	t.Helper()
 	text, err := os.ReadFile("/proc/self/net/snmp")
@@ -180,13 +180,14 @@ func echoes(t *testing.T) (n int) {
 	return n
 }
 
-// echoForgery is a reply that is like the right one, but for something.
+// An echoForgery is a reply that differs from the right one in one thing.
 type echoForgery struct {
 	from   string
 	change func(*icmp.Message, *icmp.Echo)
 }
 
-// A reply from another address, or to another probe, does not count (B43), whatever the kernel lets through.
+// A reply from another address, or to another probe, does not count (B43), whatever the kernel
+// delivers.
 func TestICMPForgeries(t *testing.T) {
 	if !ownNetwork(t) {
 		return
@@ -228,10 +229,11 @@ func TestICMPForgeries(t *testing.T) {
 	}
 }
 
-// endlessly is more often than anybody waits for.
+// endlessly is more often than any test waits for.
 const endlessly = 1 << 62
 
-// answeredByHand probes 192.0.2.1, and answers with forgeries, and then with the right reply if that is wanted.
+// answeredByHand probes 192.0.2.1, answers with forgeries, and then with the right reply if right
+// is true.
 func answeredByHand(t *testing.T, f echoForgery, times int, right bool) string {
 	t.Helper()
 	hear, err := icmp.ListenPacket("ip4:icmp", "192.0.2.1")
@@ -283,7 +285,7 @@ func answeredByHand(t *testing.T, f echoForgery, times int, right bool) string {
 	return got
 }
 
-// Many probes at once, each with its own reply.
+// Many probes at once each get their own reply.
 func TestICMPTogether(t *testing.T) {
 	if !ownNetwork(t) {
 		return

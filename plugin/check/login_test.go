@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// A session that was opened is ended by a word, for the log of a PostgreSQL tells of one that broke off. Where we were only asked
-// who we are there is none to end.
+// A session that was opened is ended by a message, because PostgreSQL logs one that is cut off. If
+// only a proof was asked for, no session is open.
 func TestPostgresGoodbye(t *testing.T) {
 	const welcome, ready, password = "R\x00\x00\x00\x08\x00\x00\x00\x00", "Z\x00\x00\x00\x05I", "R\x00\x00\x00\x08\x00\x00\x00\x03"
 	for answer, want := range map[string]string{welcome + ready: "X\x00\x00\x00\x04", password: ""} {
@@ -30,8 +30,9 @@ func TestPostgresGoodbye(t *testing.T) {
 	}
 }
 
-// What becomes of a login: a server may let us in, and is told that we leave; turn us away; ask for another proof; or have more to
-// say about the one that we gave, as those with a key or a dialogue do (AuthMoreData), and serve all the same.
+// The end of a login: a server may let us in, and is told that we leave; it may refuse us; it may
+// ask for another proof, or for more after the one we gave (AuthMoreData), and is healthy in each
+// case.
 func TestMySQLLogin(t *testing.T) {
 	packet := func(number byte, body string) string { return string([]byte{byte(len(body)), 0, 0, number}) + body }
 	hello := packet(0, "\x0a8\x00"+strings.Repeat("x", 4+8+1)+"\x00\x0a")

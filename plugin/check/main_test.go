@@ -19,12 +19,12 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
-// starve, in the environment, makes the test binary a process that probes without a descriptor to spare. Its value
-// is the URL of the check.
+// starve, in the environment, makes the test binary a process that probes without a free
+// descriptor. Its value is the URL of the check.
 const starve = "CHECK_TEST_STARVE"
 
-// TestMain holds the package to its promise that nothing outlives a probe: after all tests there are as many
-// goroutines and descriptors as before the first.
+// TestMain checks that nothing outlives a probe: after all tests there are as many goroutines and
+// descriptors as before the first.
 func TestMain(m *testing.M) {
 	if os.Getenv(starve) != "" {
 		probeStarved()
@@ -68,8 +68,8 @@ func openDescriptors() int {
 	return len(entries)
 }
 
-// wait polls until the condition holds, for so long that it only ends a hang: the kernel and other processes tell nobody when
-// they have done something.
+// wait polls until the condition holds. The bound only ends a hang: neither the kernel nor another
+// process announces what it has done.
 func wait(condition func() bool) bool {
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if condition() {
@@ -79,7 +79,7 @@ func wait(condition func() bool) bool {
 	return condition()
 }
 
-// A peer is a server of the test's making.
+// A peer is a server written by a test.
 type peer struct {
 	addr netip.AddrPort
 
@@ -128,7 +128,7 @@ func (p *peer) accepted() []net.Conn {
 	return append([]net.Conn(nil), p.conns...)
 }
 
-// answer reads a request and writes text.
+// answer reads a request and writes a text.
 func answer(text string) func(net.Conn) {
 	return func(conn net.Conn) {
 		if readRequest(conn) != nil {
@@ -145,7 +145,7 @@ func readRequest(conn net.Conn) *http.Request {
 	return request
 }
 
-// hold keeps the connection open until the other side, or the end of the test, closes it.
+// hold keeps the connection open until the other side or the end of the test closes it.
 func hold(conn net.Conn) {
 	for buf := make([]byte, 1024); ; {
 		if _, err := conn.Read(buf); err != nil {
@@ -156,7 +156,7 @@ func hold(conn net.Conn) {
 
 const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
-// options writes options in short: a flag, or a name and its values.
+// options writes options in short form: a flag, or a name and its values.
 func options(lines ...[]string) (all []check.Option) {
 	for _, line := range lines {
 		all = append(all, check.Option{Name: line[0], Values: line[1:]})
@@ -175,7 +175,7 @@ func mustNew(tb testing.TB, url string, lines ...[]string) *check.Check {
 	return c
 }
 
-// probe asks within a time that only a stuck probe would need.
+// probe asks with a time-out that only a stuck probe reaches.
 func probe(c *check.Check, addr netip.AddrPort) error { return probeFor(c, addr, 10*time.Second) }
 
 func probeFor(c *check.Check, addr netip.AddrPort, limit time.Duration) error {
@@ -184,7 +184,7 @@ func probeFor(c *check.Check, addr netip.AddrPort, limit time.Duration) error {
 	return c.Probe(ctx, addr)
 }
 
-// reason is the text of an error, "" for a healthy answer.
+// reason is the text of an error, "" for a good answer.
 func reason(err error) string {
 	if err == nil {
 		return ""
@@ -192,7 +192,7 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// lacking skips the test for want of something, which is a failure in CI.
+// lacking skips the test because something is missing. In CI that is a failure.
 func lacking(tb testing.TB, what string) {
 	tb.Helper()
 	if os.Getenv("CI") == "true" {

@@ -18,7 +18,7 @@ func newMariaDB(t *testing.T) *server {
 	return s
 }
 
-// startMariaDB starts it without accounts that are nobody's, which would let us in.
+// startMariaDB starts it without anonymous accounts, which would let us in.
 func (s *server) startMariaDB(args ...string) {
 	s.Helper()
 	s.start("mariadbd", append([]string{"--no-defaults", "--datadir=DIR/data", "--socket=DIR/s", "--pid-file=DIR/pid",
@@ -32,7 +32,7 @@ func (s *server) mariadb(command string) string {
 	return s.run("mariadb", "--no-defaults", "-uroot", "-SDIR/s", "-Ne", command)
 }
 
-// count is a counter of the server's.
+// count reads a counter of the server.
 func (s *server) count(name string) int {
 	s.Helper()
 	_, value, _ := strings.Cut(strings.TrimSpace(s.mariadb("show global status like '"+name+"'")), "\t")
@@ -43,7 +43,7 @@ func (s *server) count(name string) int {
 	return n
 }
 
-// A real MariaDB, in each of the states that it tells of.
+// A real MariaDB in each of its states.
 func TestRealMariaDB(t *testing.T) {
 	t.Parallel()
 	s := newMariaDB(t)
@@ -77,7 +77,7 @@ func TestRealMariaDB(t *testing.T) {
 	s.judgesCertificates(good, s.addr, trusted, func() { s.mariadb("flush ssl") })
 }
 
-// mariadbCounts looks at what a probe does to the counters, as docs/protocols.md has it.
+// mariadbCounts checks what a probe does to the counters, as docs/protocols.md says.
 func (s *server) mariadbCounts() {
 	s.Helper()
 	preauth := s.count("Aborted_connects_preauth")
@@ -111,7 +111,7 @@ func (s *server) mariadbCounts() {
 	s.mariadb("drop user multivalue@'127.0.0.1'")
 }
 
-// greeted opens a connection, and leaves it at the greeting.
+// greeted opens a connection and stops after the greeting.
 func (s *server) greeted() net.Conn {
 	s.Helper()
 	conn := hang(s.T, s)
@@ -121,8 +121,9 @@ func (s *server) greeted() net.Conn {
 	return conn
 }
 
-// A server that knows the name of our host counts handshakes against it that are not ended, and turns the host away after
-// max_connect_errors of them. A mysql check is never the cause of that; a tcp check is (docs/protocols.md).
+// A server that can resolve our host counts unfinished handshakes against it, and blocks it after
+// max_connect_errors of them. A mysql check never causes that; a tcp check does
+// (docs/protocols.md).
 func TestRealMariaDBBlocks(t *testing.T) {
 	for _, name := range []string{"mariadbd", "mariadb-install-db", "mount"} {
 		lookFor(t, name)

@@ -17,14 +17,14 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
-// triedElsewhere are options of several schemes that are no matter of a single probe, and one that takes a network of its
-// own to try.
+// triedElsewhere are options of several schemes that a single probe does not show, and one that
+// needs its own network.
 var triedElsewhere = map[string]string{
 	"hold": "TestProbeKeeping", "host": "TestOwner", "icmp invert good": "TestICMP",
 }
 
-// Each option that schemes of more than one protocol take is tried with each of these schemes: once so that the check is good, and
-// once so that it is not.
+// Each option that several protocols have is tried with each of their schemes, once with a good
+// result and once with a bad one.
 func TestEveryOptionOfEveryScheme(t *testing.T) {
 	m := newMatrix(t)
 	for _, w := range ways(t) {
@@ -53,7 +53,7 @@ func TestEveryOptionOfEveryScheme(t *testing.T) {
 	}
 }
 
-// A matrix is of schemes and options.
+// A matrix is made of schemes and options.
 type matrix struct {
 	*testing.T
 	good, strict          *tls.Config // strict wants a certificate of the client
@@ -86,7 +86,7 @@ func newMatrix(t *testing.T) *matrix {
 	}
 }
 
-// clientPair are options with a certificate of a client, and its key.
+// clientPair are options with a client certificate and its key.
 func clientPair(t *testing.T, by *authority) [][]string {
 	t.Helper()
 	client, _ := sign(t, template("client"), by)
@@ -97,13 +97,13 @@ func clientPair(t *testing.T, by *authority) [][]string {
 	return [][]string{opt("cert", file(t, "CERTIFICATE", client.Certificate...)), opt("key", file(t, "EC PRIVATE KEY", key))}
 }
 
-// try makes a check of the way with an option, and wants what it comes to, a regular expression; "" is good.
+// try probes with an option. The reason must match want, a regular expression; "" is a good answer.
 func (m *matrix) try(w way, option string, c *check.Check, at netip.AddrPort, want string) {
 	m.Helper()
 	m.judge(w, option, c, probe(c, at), want)
 }
 
-// tryFor is try with an hour for the probe: only a bound of its own ends it before the test does.
+// tryFor is try with an hour for the probe, so that only a bound of its own ends it in time.
 func (m *matrix) tryFor(w way, option string, c *check.Check, at netip.AddrPort, want string) {
 	m.Helper()
 	ctx, cancel := context.WithTimeout(m.Context(), time.Hour)
@@ -127,7 +127,7 @@ func (m *matrix) judge(w way, option string, c *check.Check, err error, want str
 	}
 }
 
-// tryEverywhere tries what has nothing to do with TLS.
+// tryEverywhere tries the options that have nothing to do with TLS.
 func (m *matrix) tryEverywhere(w way) {
 	m.Helper()
 	var base [][]string
@@ -161,7 +161,7 @@ func (m *matrix) tryEverywhere(w way) {
 	m.try(w, "from", with(opt("from", "192.0.2.1")), p.addr, "could not ask: from 192.0.2.1 is not an address of this host")
 }
 
-// tryInTime tries the bounds of the parts of a probe (B39).
+// tryInTime tries the bounds of the phases of a probe (B39).
 func (m *matrix) tryInTime(w way) {
 	m.Helper()
 	with := func(lines ...[]string) *check.Check {
@@ -221,6 +221,7 @@ func (m *matrix) tryOverTLS(w way) {
 	}
 }
 
-// clientRefused is how a server that is content with no client like ours ends a connection. The alert may be lost to a reset.
+// clientRefused is how a server ends a connection because it does not accept our client
+// certificate. The alert may be lost to a reset.
 const clientRefused = `(tls handshake|no response|request not sent|connection reset while waiting for the response|step 5, expect "250")(: ` +
 	`(peer sent the tls alert "[a-z ]+"|connection reset))?`

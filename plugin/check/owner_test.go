@@ -10,7 +10,8 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
-// With host owner, the record's name is the Host header, the server name, and whom the certificate must be for.
+// With host owner, the name of the record is the Host header, the server name, and the name in the
+// certificate.
 func TestOwner(t *testing.T) {
 	ca := newAuthority(t)
 	cert, _ := sign(t, template("www.example.org"), ca)

@@ -28,7 +28,7 @@ func reset(conn net.Conn) {
 	conn.Close()
 }
 
-// trickle sends text one byte at a time, far slower than the probe has patience.
+// trickle sends text one byte at a time, far too slowly for the probe.
 func trickle(text string) func(net.Conn) {
 	return func(conn net.Conn) {
 		tick := time.NewTicker(100 * time.Millisecond)
@@ -43,7 +43,7 @@ func trickle(text string) func(net.Conn) {
 	}
 }
 
-// endless sends head, and then more of the same until nobody takes it.
+// endless sends head, and then more again and again until the connection is closed.
 func endless(head, more string) func(net.Conn) {
 	return func(conn net.Conn) {
 		if readRequest(conn) == nil {
@@ -141,8 +141,8 @@ func TestBadPeers(t *testing.T) {
 	}
 }
 
-// patiently wants a failure of the peer whose reason matches. A busy machine may not get as far as the peer lets it in a brief
-// time, so it is given more of that.
+// patiently wants a failure whose reason matches. On a busy machine a probe may not get as far as
+// the peer lets it in a short time, so it is given more.
 func patiently(t *testing.T, limit time.Duration, want string, ask func(time.Duration) error) {
 	t.Helper()
 	whole := regexp.MustCompile("^(?:" + want + ")$")
@@ -158,8 +158,8 @@ func patiently(t *testing.T, limit time.Duration, want string, ask func(time.Dur
 	}
 }
 
-// The peer writes before the client has read all: nothing in the reason may be longer or wilder than promised, even
-// if the operator's text is.
+// The peer writes before it has read everything. The reason is never longer or wilder than
+// promised, even if the text of the operator is.
 func TestReasonsAreShort(t *testing.T) {
 	p := listen(t, "127.0.0.1", answer(ok))
 	c := mustNew(t, "http://", opt("body", strings.Repeat("é\x00", 1000)))
@@ -169,7 +169,8 @@ func TestReasonsAreShort(t *testing.T) {
 	}
 }
 
-// A peer that takes no bytes holds up the request; the buffers of the kernel hold less than this header.
+// A peer that reads nothing blocks the request: the buffers of the kernel hold less than this
+// header.
 func TestPeerThatDoesNotRead(t *testing.T) {
 	release := make(chan struct{})
 	p := listen(t, "127.0.0.1", func(net.Conn) { <-release })
@@ -201,12 +202,13 @@ func TestTCP(t *testing.T) {
 	}
 }
 
-// refusing is an address at which nobody listens.
+// refusing is an address without a listener.
 func refusing(t *testing.T) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(ports.Free(t)))
 }
 
-// full is an address whose queue of connections is full, so that further ones are neither taken nor refused.
+// full is an address whose listen queue is full: further connections are neither accepted nor
+// refused.
 func full(t *testing.T) netip.AddrPort {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {
@@ -249,7 +251,8 @@ func TestDeadlineInThePast(t *testing.T) {
 	}
 }
 
-// TestCancel ends probes that are stuck in each of their phases, in each protocol. An echo has a test of its own.
+// TestCancel cancels probes that are stuck in each phase, for each protocol. ICMP has a test of its
+// own.
 func TestCancel(t *testing.T) {
 	stuck := make(chan struct{}, 1)
 	wait := func(conn net.Conn) {

@@ -15,7 +15,8 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// Over HTTP/2 the answer begins with its head: the settings of a server come at once, whatever is wrong with it.
+// Over HTTP/2 the answer starts with its HEADERS: the SETTINGS of a server come at once, whatever
+// is wrong with it.
 func TestFirstByteOverHTTP2(t *testing.T) {
 	cert, _ := sign(t, template("www.example.org"), nil)
 	config := &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}}
@@ -75,8 +76,8 @@ func TestPhaseOptions(t *testing.T) {
 	}
 }
 
-// Whatever keeps a check from being a conversation, its connection can be held, but for what leaves it in a state that nobody
-// knows (B53).
+// A check that is not a talk can still hold its connection, unless it leaves the connection in an
+// unknown state (B53).
 func TestHoldWithoutTalk(t *testing.T) {
 	p := listen(t, "127.0.0.1", func(conn net.Conn) {
 		bufio.NewReader(conn).ReadString('\n')

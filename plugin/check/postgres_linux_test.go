@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// newCluster makes a PostgreSQL cluster with settings of the test's and the rules of who may log in, one a line.
+// newCluster makes a PostgreSQL cluster with settings, and rules for who may log in, one a line.
 func newCluster(t *testing.T, settings, rules string) *server {
 	s := newServer(t)
 	s.run("initdb", "-D", "DIR/data", "-U", "owner", "-A", "trust", "--no-sync", "--no-instructions", "-E", "UTF8", "--locale", "C")
@@ -31,7 +31,7 @@ func (s *server) sql(command string) string {
 	return s.run("psql", "-X", "-A", "-t", "-h", "DIR", "-p", "PORT", "-U", "owner", "-d", "postgres", "-c", command)
 }
 
-// A real PostgreSQL, in each of the states that it tells of.
+// A real PostgreSQL in each of its states.
 func TestRealPostgres(t *testing.T) {
 	t.Parallel()
 	s := newCluster(t, "max_connections = 3\nsuperuser_reserved_connections = 0\nautovacuum = off\nmax_wal_senders = 0\n",
@@ -69,7 +69,7 @@ func TestRealPostgres(t *testing.T) {
 	s.await(c, `postgres error "57P03": "the database system is (not yet accepting connections|starting up)"`)
 }
 
-// session opens one that lasts until the server ends.
+// session opens a session that lasts until the server ends.
 func (s *server) session() {
 	s.Helper()
 	cmd := s.command("psql", "-X", "-q", "-h", "DIR", "-p", "PORT", "-U", "owner", "-d", "postgres")
@@ -91,7 +91,7 @@ func (s *server) session() {
 	}
 }
 
-// postgresRules are ways to let us in or not, what the server answers first, and what its log has of it.
+// postgresRules are ways to let us in or not, the first answer of the server, and its log.
 var postgresRules = []struct{ rule, answer, logged string }{
 	{"host all all 127.0.0.1/32 reject", "E", `FATAL:  pg_hba.conf rejects connection`},
 	{"host all all 127.0.0.1/32 password", "R\x00\x00\x00\x08\x00\x00\x00\x03", ""},
@@ -100,7 +100,7 @@ var postgresRules = []struct{ rule, answer, logged string }{
 	{"host all all 127.0.0.1/32 trust", "R\x00\x00\x00\x08\x00\x00\x00\x00", `FATAL:  role "multivalue" does not exist`},
 }
 
-// Who may log in, and how, has no bearing on whether the server would serve.
+// Who may log in, and how, has no effect on the result.
 func TestRealPostgresLogin(t *testing.T) {
 	t.Parallel()
 	s := newCluster(t, "", "")
@@ -129,7 +129,7 @@ func TestRealPostgresLogin(t *testing.T) {
 	s.offersTLS()
 }
 
-// rule lets the server go by a rule, and waits until its first answer is the one that follows from it.
+// rule sets a rule, and waits until the first answer of the server follows it.
 func (s *server) rule(rule, answer string) {
 	s.Helper()
 	s.file("data/rules", "local all all trust\n"+rule+"\n")
@@ -150,7 +150,7 @@ func (s *server) rule(rule, answer string) {
 	}
 }
 
-// offersTLS has a server that does not offer TLS yet offer it, and looks whether its certificate is judged.
+// offersTLS turns on TLS in a server without it, and checks that its certificate is judged.
 func (s *server) offersTLS() {
 	s.Helper()
 	trusted := newAuthority(s.T)

@@ -7,10 +7,10 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
-// withTLS is what messages list of the schemes that take options about TLS.
+// withTLS lists, as messages do, the schemes with options of TLS.
 const withTLS = "dot, grpcs, https, mysql, postgres, rediss, tcp, tls"
 
-// The protocols beside tcp and http: what is accepted, its canonical text, and the port.
+// The protocols other than tcp and http: what is accepted, its canonical text, and the port.
 func TestProtocolsAccepted(t *testing.T) {
 	bundle := newAuthority(t).file(t)
 	for _, tt := range []struct {
@@ -64,7 +64,7 @@ func TestProtocolsAccepted(t *testing.T) {
 	}
 }
 
-// What they refuse: with an index about that option, else about the URL.
+// What they refuse: with an index if it is about that option, otherwise about the URL.
 func TestProtocolsRefused(t *testing.T) {
 	for _, tt := range []struct {
 		url   string

@@ -7,15 +7,15 @@ import (
 	"testing"
 )
 
-// A meter counts the bytes that go over connections, both ways, above TCP or UDP.
+// A meter counts the bytes on connections, both ways, above TCP or UDP.
 type meter struct{ bytes atomic.Int64 }
 
-// on is what a peer does, metered.
+// on meters a peer.
 func (m *meter) on(serve func(net.Conn)) func(net.Conn) {
 	return func(conn net.Conn) { serve(metered{conn, m}) }
 }
 
-// report says how many there were for each probe.
+// report reports bytes per probe.
 func (m *meter) report(b *testing.B) {
 	b.ReportMetric(float64(m.bytes.Load())/float64(b.N), "wire-B/op")
 }
@@ -47,8 +47,8 @@ func (l meteredListener) Accept() (net.Conn, error) {
 	return metered{conn, l.meter}, err
 }
 
-// BenchmarkProbe asks in each of the ways that take a connection. The peers do as little as they can, for what they do is
-// measured too; half of a handshake is theirs.
+// BenchmarkProbe asks over a connection in every way. The peers do as little as they can, because
+// their work is included, and so is their half of a handshake.
 func BenchmarkProbe(b *testing.B) {
 	config := serverConfig(b, nil, www)
 	for _, w := range ways(b) {
@@ -79,7 +79,7 @@ func BenchmarkProbeDNS(b *testing.B) {
 	m.report(b)
 }
 
-// BenchmarkProbeICMP has the kernel for a peer.
+// BenchmarkProbeICMP asks the kernel of this host.
 func BenchmarkProbeICMP(b *testing.B) {
 	c, addr := mustNew(b, "icmp:"), netip.MustParseAddrPort("127.0.0.1:0")
 	if err := probe(c, addr); err != nil {

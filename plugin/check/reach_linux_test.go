@@ -8,7 +8,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
-// every is a check of each kind of socket.
+// every is one check for each kind of socket.
 var every = []string{"tcp://:80", "http://:80", "dns:///example.org", "dns:///example.org tcp", "icmp:"}
 
 func everyCheck(t *testing.T, lines ...[]string) (all []*check.Check) {
@@ -22,8 +22,9 @@ func everyCheck(t *testing.T, lines ...[]string) (all []*check.Check) {
 	return all
 }
 
-// A firewall that rejects says so by ICMPv6, which comes as the error that a filter of this host has. It is the peer that
-// is down then, or the peer's firewall (B49). Only the echo over a socket of datagrams hears nothing of it.
+// A firewall that rejects says so by ICMPv6, which arrives as the error of a filter of this host.
+// It means that the peer or its firewall is down (B49). Only the echo over a datagram socket does
+// not see it.
 func TestProhibited(t *testing.T) {
 	if !ownNetwork(t) {
 		return
@@ -67,7 +68,7 @@ func TestProhibited(t *testing.T) {
 	}
 }
 
-// Where this host itself lets nothing out, over IPv4, nothing is proved.
+// If this host itself blocks packets over IPv4, that proves nothing.
 func TestProhibitedHere(t *testing.T) {
 	if !ownNetwork(t) {
 		return
@@ -84,7 +85,8 @@ func TestProhibitedHere(t *testing.T) {
 	}
 }
 
-// A source from which there is no way to the target is a mistake of ours, and no fault of the target's.
+// A source address without a route to the target is a mistake of ours, and not a fault of the
+// target.
 func TestFromAstray(t *testing.T) {
 	if !ownNetwork(t) {
 		return

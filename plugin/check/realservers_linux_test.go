@@ -20,8 +20,9 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
-// A server is a real one, as Debian has it, that a test started on a loopback address, with its children in a group
-// of its own. It runs in the test's directory, as nobody if the test is root, for some refuse root, unless it needs root.
+// A server is a real one from Debian, which a test starts on a loopback address in its own process
+// group. It runs in the directory of the test. If the test is root, it runs as the user nobody,
+// because some servers refuse root, unless it needs root.
 type server struct {
 	*testing.T
 	dir  string
@@ -31,7 +32,7 @@ type server struct {
 	log  lockedText
 }
 
-// lockedText is what a server says, while it says it.
+// lockedText collects the output of a running server.
 type lockedText struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -49,10 +50,10 @@ func (l *lockedText) String() string {
 	return l.text.String()
 }
 
-// places are where Debian keeps programs that no path names.
+// places are where Debian installs programs that are not in PATH.
 var places = []string{"", "/usr/sbin/", "/usr/lib/postgresql/*/bin/"}
 
-// lookFor finds a program, or skips the test, which is a failure in CI.
+// lookFor finds a program, or skips the test. In CI that is a failure.
 func lookFor(t *testing.T, name string) string {
 	t.Helper()
 	for _, place := range places {
@@ -67,7 +68,7 @@ func lookFor(t *testing.T, name string) string {
 	return ""
 }
 
-// newServer makes the place for a server to run in.
+// newServer makes the directory for a server.
 func newServer(t *testing.T) *server {
 	t.Helper()
 	s := &server{T: t, dir: t.TempDir(), addr: refusing(t)}
@@ -103,7 +104,7 @@ func (s *server) command(name string, args ...string) *exec.Cmd {
 
 func port(addr netip.AddrPort) string { return fmt.Sprint(addr.Port()) }
 
-// directory makes one below the server's own.
+// directory makes a directory below that of the server.
 func (s *server) directory(name string) {
 	s.Helper()
 	if err := os.Mkdir(filepath.Join(s.dir, name), 0o755); err != nil {
@@ -111,7 +112,7 @@ func (s *server) directory(name string) {
 	}
 }
 
-// run runs a program to its end, and returns what it says.
+// run runs a program to its end and returns its output.
 func (s *server) run(name string, args ...string) string {
 	s.Helper()
 	cmd := s.command(name, args...)
@@ -131,7 +132,7 @@ func (s *server) file(name, text string) {
 	}
 }
 
-// start starts the server, to run until the test is over or it is ended.
+// start starts the server. It runs until the test is over or end is called.
 func (s *server) start(name string, args ...string) {
 	s.Helper()
 	s.cmd = s.command(name, args...)
@@ -144,7 +145,7 @@ func (s *server) start(name string, args ...string) {
 // signal sends a signal to the first process and all its children.
 func (s *server) signal(sig syscall.Signal) { _ = syscall.Kill(-s.cmd.Process.Pid, sig) }
 
-// end kills the server. The address refuses from then on.
+// end kills the server. From then on, its address refuses connections.
 func (s *server) end() {
 	if s.cmd != nil {
 		s.signal(syscall.SIGKILL)
@@ -153,14 +154,14 @@ func (s *server) end() {
 	}
 }
 
-// await probes until the reason is the one that is wanted, a regular expression over the whole of it. It asks again and again,
-// for a server tells nobody that it has changed its mind.
+// await probes until the whole reason matches want, a regular expression. It has to poll: a server
+// does not announce a new state.
 func (s *server) await(c *check.Check, want string) {
 	s.Helper()
 	s.awaitAt(s.addr, c, want)
 }
 
-// awaitAt is await for another address of the server's.
+// awaitAt is await for another address of the server.
 func (s *server) awaitAt(addr netip.AddrPort, c *check.Check, want string) {
 	s.Helper()
 	whole, got := regexp.MustCompile("^(?:"+want+")$"), ""
@@ -173,10 +174,10 @@ func (s *server) awaitAt(addr netip.AddrPort, c *check.Check, want string) {
 	s.Fatalf("%s: %s, want %s; log:\n%s", c, got, want, log[max(0, len(log)-1000):])
 }
 
-// silent is the reason if a server that hangs lets its kernel accept, and says nothing.
+// silent is the reason if a server hangs: its kernel accepts connections, and it sends nothing.
 const silent = "no response: timed out"
 
-// hangs stops the server for the time of a probe, which is to fail with that reason.
+// hangs stops the server during a probe, which must fail with that reason.
 func (s *server) hangs(c *check.Check, want string) {
 	s.Helper()
 	s.signal(syscall.SIGSTOP)
@@ -190,15 +191,16 @@ func (s *server) hangs(c *check.Check, want string) {
 	}
 }
 
-// A crowd is so many connections to an address, each of which has said a few words.
+// A crowd is a number of connections to an address, each of which sends a few words.
 type crowd struct {
 	addr  netip.AddrPort
 	n     int
 	words string
 }
 
-// overrun holds a crowd, until it is told to let go, by which time a check has come to the reason that is wanted. It takes
-// more of them if it has to: whoever was there before may have been counted still, and one of the crowd turned away.
+// overrun opens a crowd until a check has the wanted reason. The crowd stays until release is
+// called. It may take more connections than the limit: the server may still count earlier ones, and
+// turn one of the crowd away.
 func (s *server) overrun(by crowd, c *check.Check, want string) (release func()) {
 	s.Helper()
 	var held []net.Conn
@@ -228,7 +230,7 @@ func (s *server) overrun(by crowd, c *check.Check, want string) (release func())
 	return release
 }
 
-// certify gives the server a certificate, and the key to it.
+// certify gives the server a certificate and its key.
 func (s *server) certify(by *authority, cert *x509.Certificate) {
 	s.Helper()
 	signed, own := sign(s.T, cert, by)
@@ -249,8 +251,9 @@ func (s *server) certify(by *authority, cert *x509.Certificate) {
 	}
 }
 
-// judgesCertificates gives the server one certificate after the other, each of which it takes up by what renew does, and
-// looks what a check comes to that trusts the authority and asks for db.example.org.
+// judgesCertificates gives the server one certificate after the other; renew makes it use the new
+// one. Each time it looks at the result of a check that trusts the authority and asks for
+// db.example.org.
 func (s *server) judgesCertificates(c *check.Check, addr netip.AddrPort, trusted *authority, renew func()) {
 	s.Helper()
 	good, old, other := template("db.example.org"), expired("db.example.org"), template("other.example.org")
@@ -272,7 +275,7 @@ func (s *server) judgesCertificates(c *check.Check, addr netip.AddrPort, trusted
 	}
 }
 
-// expired is a template that was good until yesterday.
+// expired is a template for a certificate that was valid until yesterday.
 func expired(name string) *x509.Certificate {
 	cert := template(name)
 	cert.NotBefore, cert.NotAfter = time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour)

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A real Redis, in each of the states that it tells of.
+// A real Redis in each of its states.
 func TestRealRedis(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

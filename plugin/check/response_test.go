@@ -14,7 +14,7 @@ import (
 	"unicode/utf8"
 )
 
-// build makes the HTTP half of a check, without the sockets.
+// build makes an httpCheck without sockets.
 func build(tb testing.TB, url string, list ...Option) *httpCheck {
 	tb.Helper()
 	s, err := parseURL(url)
@@ -52,7 +52,7 @@ func TestHostHeader(t *testing.T) {
 	}
 }
 
-// What goes wrong on our side is told from what goes wrong on theirs, for each error that connect has.
+// Local faults are told apart from faults of the peer, for every error of connect.
 func TestConnectFailures(t *testing.T) {
 	for errno, want := range map[syscall.Errno]string{
 		syscall.EMFILE:        "could not ask: too many open files",
@@ -100,8 +100,8 @@ func TestQuote(t *testing.T) {
 	}
 }
 
-// FuzzResponse lets a peer say anything, in pieces of any size, to checks of several kinds: no panic, no more bytes
-// read than promised, and a reason that is fit for a log.
+// FuzzResponse lets a peer send anything, in pieces of any size, to several kinds of check. There
+// is no panic, no more bytes are read than promised, and the reason is fit for a log.
 func FuzzResponse(f *testing.F) {
 	for _, seed := range []string{
 		"", "HTTP/1.1 200 OK\r\n\r\nok", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\nok",
@@ -159,7 +159,7 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A repeat has no end, unless it has nothing to repeat.
+// A repeat repeats its data without end, if it has any.
 type repeat struct {
 	data []byte
 	at   int

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// A version that was written over another, of one length and with one time, is seen: while the file is young, and when it
-// has rested, which takes time by the clock of the file system that nothing tells of.
+// A version that overwrites another one with the same length and time is noticed: while the file is
+// young, and when it has settled. That takes time by the clock of the file system, which nothing
+// announces.
 func TestCredentialRotatedInPlace(t *testing.T) {
 	path, old := filepath.Join(t.TempDir(), "token"), time.Now().Add(-time.Hour)
 	c := &credential{path: path, format: bearerAuthorization}

@@ -11,7 +11,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
-// A way is one in which a scheme asks, in the clear or over TLS, with a peer that answers well.
+// A way is one way to ask of a scheme, in the clear or over TLS, with a peer that answers well.
 type way struct {
 	url   string // in which HOST is whom the certificate is to be for
 	lines [][]string
@@ -25,7 +25,7 @@ type way struct {
 
 const www = "www.example.org"
 
-// ways has each scheme, and each twice that may go over to TLS.
+// ways has every scheme, and those that can start TLS twice.
 func ways(tb testing.TB) []way {
 	reply := func(query []byte) [][]byte {
 		query[2] |= 0x80 // the question, called a reply
@@ -60,13 +60,13 @@ func ways(tb testing.TB) []way {
 	}
 }
 
-// How long what is that asks for TLS.
+// Length of the request for TLS, in bytes.
 const (
 	postgresUpgrade = 8
 	mysqlUpgrade    = 36
 )
 
-// turn says something, hears so many bytes, and says something else.
+// turn writes first, reads n bytes, and writes then.
 func turn(first string, n int, then string) func(net.Conn) {
 	return func(conn net.Conn) {
 		io.WriteString(conn, first)
@@ -76,13 +76,14 @@ func turn(first string, n int, then string) func(net.Conn) {
 	}
 }
 
-// check is one that asks so.
+// check makes a check that asks in this way.
 func (w way) check(tb testing.TB, host string, lines ...[]string) *check.Check {
 	tb.Helper()
 	return mustNew(tb, strings.Replace(w.url, "HOST", host, 1), append(lines, w.lines...)...)
 }
 
-// serve is what a peer does that goes as far as that of the way would, and then does something of its own.
+// serve is a peer that goes as far as TLS, if the way is over TLS, and then does something of its
+// own.
 func (w way) serve(config *tls.Config, inner func(net.Conn)) func(net.Conn) {
 	if !w.tls {
 		return inner
@@ -90,7 +91,7 @@ func (w way) serve(config *tls.Config, inner func(net.Conn)) func(net.Conn) {
 	return w.first(overTLS(config, inner))
 }
 
-// first is what comes in the clear, and then something else than TLS.
+// first is what comes in the clear, followed by next in place of TLS.
 func (w way) first(next func(net.Conn)) func(net.Conn) {
 	return func(conn net.Conn) {
 		if w.clear != nil {
@@ -100,7 +101,7 @@ func (w way) first(next func(net.Conn)) func(net.Conn) {
 	}
 }
 
-// peer answers.
+// peer starts a peer that answers well.
 func (w way) peer(tb testing.TB, config *tls.Config) *peer {
 	tb.Helper()
 	if w.addr.IsValid() {
@@ -109,13 +110,13 @@ func (w way) peer(tb testing.TB, config *tls.Config) *peer {
 	return listen(tb, "127.0.0.1", w.serve(config, w.good))
 }
 
-// scheme is that of the URL.
+// scheme is the scheme of the URL.
 func (w way) scheme() string {
 	scheme, _, _ := strings.Cut(w.url, ":")
 	return scheme
 }
 
-// name is the scheme, and what the way does differently from another of it.
+// name is the scheme, with what tells the way from others of the scheme.
 func (w way) name() string {
 	name := w.scheme()
 	for _, line := range w.lines {

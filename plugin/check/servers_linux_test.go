@@ -17,8 +17,8 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
-// programs are real servers, as Debian has them: how each is started, and what it is told. GOOD, WRONG, OLD and PLAIN are
-// addresses; the files good.pem, wrong.pem and old.pem hold certificates and their keys.
+// programs are real servers from Debian: how to start each, and its configuration. GOOD, WRONG, OLD
+// and PLAIN are addresses; good.pem, wrong.pem and old.pem are certificates with their keys.
 var programs = map[string]struct {
 	args   []string
 	config string
@@ -80,8 +80,8 @@ begin retry
 `},
 }
 
-// A running is one of the programs. It is at good, with a certificate that holds, at wrong with one for another name, at old
-// with one that has expired, and without TLS at open.
+// A running is one of the programs. It listens at good with a valid certificate, at wrong with one
+// for another name, at old with an expired one, and at open without TLS.
 type running struct {
 	*server
 	good, wrong, old, open netip.AddrPort
@@ -89,7 +89,8 @@ type running struct {
 	program                string
 }
 
-// start starts a program with certificates of the authority, and waits until it accepts.
+// start starts a program with certificates of the authority, and waits until it accepts
+// connections.
 func start(t *testing.T, name string, ca *authority) *running {
 	t.Helper()
 	r := &running{server: newServer(t), wrong: refusing(t), old: refusing(t), open: refusing(t), program: name}
@@ -116,7 +117,7 @@ func start(t *testing.T, name string, ca *authority) *running {
 	return r
 }
 
-// begin starts the program, for the first time or again, and waits until it accepts.
+// begin starts the program, the first time or again, and waits until it accepts connections.
 func (r *running) begin() {
 	r.Helper()
 	r.server.start(r.program, programs[r.program].args...)
@@ -136,7 +137,7 @@ func pemOf(t *testing.T, pair tls.Certificate) string {
 
 const unknownAuthority = "tls handshake: certificate signed by an unknown authority"
 
-// Real servers over TLS: what is asked of the certificate, and in both versions of HTTP.
+// Real servers over TLS: what is demanded of the certificate, and both versions of HTTP.
 func TestRealTLSServers(t *testing.T) {
 	ca := newAuthority(t)
 	trust, strange := opt("ca", ca.file(t)), opt("ca", newAuthority(t).file(t))
@@ -210,7 +211,7 @@ func TestRealCredentials(t *testing.T) {
 	}
 }
 
-// A mail server, as far as one goes without sending mail.
+// A mail server, as far as one gets without sending mail.
 func TestRealMailServer(t *testing.T) {
 	ca := newAuthority(t)
 	r := start(t, "exim4", ca)

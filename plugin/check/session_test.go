@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Answers of servers that serve, from the first byte on, for each protocol that is held over one connection.
+// Answers of healthy servers, complete, for each protocol over one connection.
 const (
 	goodRedis    = "+PONG\r\n"
 	goodPostgres = "R\x00\x00\x00\x0c\x00\x00\x00\x05salt"
@@ -20,7 +20,7 @@ const (
 	goodMySQL = goodGreeting + goodLogin
 )
 
-// foreign are the reasons that peers of other kinds are given.
+// foreign are the reasons for peers that speak another protocol.
 type foreign struct{ http, ssh, binary, endless string }
 
 var (
@@ -33,7 +33,8 @@ var (
 		`incomplete response: connection closed`, `reply to another question`}
 )
 
-// protocols are those that are held over one connection, in the clear or in TLS, and how each takes a peer of another kind.
+// protocols are those over one connection, in the clear or in TLS, and how each handles a peer that
+// speaks another protocol.
 var protocols = []struct {
 	way
 	answer func(net.Conn) string // once the question has been heard, if that matters
@@ -55,7 +56,7 @@ var upgrade = [][]string{opt("starttls")}
 
 func text(t string) func(net.Conn) string { return func(net.Conn) string { return t } }
 
-// goodDNS hears a query, and is the reply to it that has no record.
+// goodDNS reads a query and returns a reply without records.
 func goodDNS(conn net.Conn) string {
 	size := make([]byte, 2)
 	if _, err := io.ReadFull(conn, size); err != nil {
@@ -69,7 +70,7 @@ func goodDNS(conn net.Conn) string {
 	return string(size) + string(query)
 }
 
-// say sends text, without waiting for a question, and listens until the other side has enough.
+// say writes text without waiting for a question, then reads until the other side closes.
 func say(text string) func(net.Conn) {
 	return func(conn net.Conn) {
 		io.WriteString(conn, text)
@@ -77,7 +78,7 @@ func say(text string) func(net.Conn) {
 	}
 }
 
-// sayAndEnd sends text and closes its side.
+// sayAndEnd writes text and closes its side.
 func sayAndEnd(text string) func(net.Conn) {
 	return func(conn net.Conn) {
 		fmt.Fprint(conn, text)
@@ -96,7 +97,8 @@ func flood(text string) func(net.Conn) {
 	}
 }
 
-// Hostile peers of every protocol, in the clear and in TLS: the reason is right, and what is read has an end.
+// Hostile peers of every protocol, in the clear and in TLS: the reason is right, and what is read
+// is bounded.
 func TestHostilePeers(t *testing.T) {
 	config := serverConfig(t, nil, www)
 	for _, p := range protocols {

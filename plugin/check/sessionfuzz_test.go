@@ -16,7 +16,7 @@ import (
 	"testing/iotest"
 )
 
-// A quietPeer is a connection to a peer that says what it has to say, whatever it is told.
+// A quietPeer is a connection to a peer that sends the same, whatever it receives.
 type quietPeer struct {
 	net.Conn
 	io.Reader
@@ -26,12 +26,13 @@ func (s quietPeer) Read(p []byte) (int, error) { return s.Reader.Read(p) }
 func (quietPeer) Write(p []byte) (int, error)  { return len(p), nil }
 func (quietPeer) Close() error                 { return nil }
 
-// readLimit is how much is read of a peer that also goes over to TLS: as much again inside, and messages of the handshake, of
-// which crypto/tls bounds the longest at 256 KiB.
+// readLimit is how much is read from a peer that also starts TLS: responseLimit in the clear and
+// again inside, and handshake messages, the longest of which crypto/tls bounds at 256 KiB.
 const readLimit = 2*responseLimit + 256<<10
 
-// fuzzSession lets a peer say anything, once and then over and over, in pieces of any size: no panic, no more bytes read
-// than promised, and a reason that is fit for a log. What is read byte by byte is judged alike.
+// fuzzSession lets a peer send anything, once and then repeatedly, in pieces of any size. There is
+// no panic, no more bytes are read than promised, the reason is fit for a log, and reading byte by
+// byte gives the same verdict.
 func fuzzSession(f *testing.F, limit int, asks ...func(context.Context, *session) error) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, ask := range asks {
@@ -62,7 +63,7 @@ func fuzzSession(f *testing.F, limit int, asks ...func(context.Context, *session
 	})
 }
 
-// insecure is TLS for those that begin in the clear, and alert is how a peer declines it.
+// insecure is TLS for protocols that start in the clear; alert is how a peer declines it.
 var insecure = &tls.Config{InsecureSkipVerify: true}
 
 const alert = "\x15\x03\x03\x00\x02\x02\x28"
@@ -86,7 +87,7 @@ func FuzzGRPC(f *testing.F) {
 	fuzzSession(f, responseLimit, (&grpcCheck{&spec{scheme: &schemes[0]}, grpcRequest("my.Service"), "http"}).ask)
 }
 
-// FuzzServing reads what may be a HealthCheckResponse.
+// FuzzServing decodes arbitrary bytes as a HealthCheckResponse.
 func FuzzServing(f *testing.F) {
 	for _, seed := range []string{"\x08\x01", "\x08\x02\x08\x01", "\x12\x03abc\x08\x01", "\x09aaaaaaaa\x0daaaa", "\x12\xff\xff\xff\xff\x0f", "\x0f", ""} {
 		f.Add([]byte(seed))
@@ -108,8 +109,8 @@ func FuzzServing(f *testing.F) {
 	})
 }
 
-// FuzzDNS lets a name server say anything: a reply that is taken for ours gets a verdict in words fit for a log, and over a
-// stream, in pieces, the same.
+// FuzzDNS lets a name server send anything. A message that is taken for the reply gets a verdict
+// fit for a log, and the same one over a stream, in pieces.
 func FuzzDNS(f *testing.F) {
 	s, err := parseURL("dns:///www.example.org")
 	if err != nil {
@@ -152,7 +153,7 @@ func FuzzDNS(f *testing.F) {
 	})
 }
 
-// A streamServer says what it has to say, under the ID of the query if that is wanted.
+// A streamServer sends its reply, with the ID of the query if that is wanted.
 type streamServer struct {
 	quietPeer
 	reply, query []byte
@@ -178,8 +179,9 @@ func (s *streamServer) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// FuzzEcho lets a host send any packet. One that is taken for the reply gives back what only the request had, and one that
-// differs from a reply in a single bit is none, but for the number that the kernel looks at, and the checksum.
+// FuzzEcho lets a host send any packet. A packet that is taken for the reply contains what only the
+// request had. One that differs from a reply in a single bit is not a reply, except for the number
+// that the kernel compares and the checksum.
 func FuzzEcho(f *testing.F) {
 	const token = "multivalue 0123456789abcdef" // the same in all processes of the fuzzer
 	e4 := echo{addr: netip.MustParseAddr("192.0.2.1"), id: 0x1234, seq: 0x5678, token: token}

@@ -15,7 +15,7 @@ import (
 // ends are the ways in which a conversation can end; nil is none yet.
 var ends = []error{nil, io.EOF, syscall.ECONNRESET, syscall.EPIPE, syscall.ETIMEDOUT, os.ErrDeadlineExceeded}
 
-// silence is a reader that has no more to give for now. Whoever asks it would have to wait.
+// silence is a reader that has no more for now. Reading from it would have to wait.
 type silence struct{ asked bool }
 
 func (s *silence) Read([]byte) (int, error) {
@@ -23,8 +23,8 @@ func (s *silence) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
-// FuzzHear lets a peer say anything, in pieces of any size, and end in every way. A talk comes to the verdict that judge comes
-// to, as early as judge does, and no earlier; it takes at most so much as a probe reads.
+// FuzzHear lets a peer send anything, in pieces of any size, and end in every way. A talk gives the
+// result of judgeResponse, as early as that does and no earlier, and reads no more than a probe.
 func FuzzHear(f *testing.F) {
 	for _, seed := range []string{
 		"", "HTTP/1.1 200 OK\r\n\r\nok", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\nok",
@@ -84,7 +84,7 @@ func agree(t *testing.T, data []byte, got, want error) {
 	}
 }
 
-// Who lets the connection stand, by the last of the responses (RFC 9112, 9.3).
+// Who keeps the connection open, by the last of the responses (RFC 9112, 9.3).
 func TestHolds(t *testing.T) {
 	talk := newTalk(build(t, "http://", Option{"hold", nil}))
 	for response, want := range map[string]bool{
@@ -107,7 +107,7 @@ func TestHolds(t *testing.T) {
 	}
 }
 
-// Which checks are conversations: not those in TLS, or about a body.
+// Which checks are talks: not those in TLS or about a body.
 func TestTalks(t *testing.T) {
 	for _, tt := range []struct {
 		url     string
@@ -128,12 +128,12 @@ func TestTalks(t *testing.T) {
 	}
 }
 
-// recorder is a connection that notes what is sent.
+// recorder is a connection that records what is sent.
 type recorder struct{ bytes.Buffer }
 
 func (*recorder) Read([]byte) (int, error) { return 0, io.EOF }
 
-// A talk sends, byte for byte, what a probe sends.
+// A talk sends exactly the bytes that a probe sends.
 func TestTalkRequest(t *testing.T) {
 	for _, url := range []string{"http://", "http://:8080/a%2Fb?x=1&y", "http://www.example.org/", "http://www.example.org:80/", "http://my_svc.default:8080//",
 		"http://[2001:db8::1]:80/", "http://host.invalid/host.invalid"} {
@@ -156,7 +156,7 @@ func TestTalkRequest(t *testing.T) {
 	}
 }
 
-// buildHeld is build with what New does of hold.
+// buildHeld is build with what New does for hold.
 func buildHeld(t *testing.T, url string, options []Option) *httpCheck {
 	t.Helper()
 	h := build(t, url, options...)
@@ -167,7 +167,7 @@ func buildHeld(t *testing.T, url string, options []Option) *httpCheck {
 	return h
 }
 
-// What fails before there is anything to hear has the words that Probe has for it.
+// A failure before anything is received has the same reason as with Probe.
 func TestWordsOfEnds(t *testing.T) {
 	talk := newTalk(build(t, "http://"))
 	for _, tt := range []struct {

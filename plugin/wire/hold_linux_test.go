@@ -14,7 +14,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
 )
 
-// guests hands the connections that it accepts to the test.
+// guests passes the accepted connections to the test.
 func guests(t *testing.T, greet func(*net.TCPConn)) (netip.AddrPort, chan *net.TCPConn) {
 	t.Helper()
 	all := make(chan *net.TCPConn, 100)
@@ -30,7 +30,7 @@ func guests(t *testing.T, greet func(*net.TCPConn)) (netip.AddrPort, chan *net.T
 
 func silence(*net.TCPConn) {}
 
-// keep asks, and wants the connection held.
+// keep asks, and wants the connection to be held.
 func (d *desk) keep(addr netip.AddrPort, talk wire.Talk) (tag any, held *wire.Held) {
 	d.Helper()
 	tag = new(int)
@@ -42,7 +42,7 @@ func (d *desk) keep(addr netip.AddrPort, talk wire.Talk) (tag any, held *wire.He
 	return tag, a.Held
 }
 
-// turn lets the loop go round, so that what it has to say is said.
+// turn makes the loop run around once, so that it has reported everything.
 func (d *desk) turn(addr netip.AddrPort) {
 	d.Helper()
 	for range 3 {
@@ -52,7 +52,7 @@ func (d *desk) turn(addr netip.AddrPort) {
 	}
 }
 
-// However a peer ends a connection that is held, its loss is told, once.
+// However a peer ends a held connection, the loss is reported once.
 func TestLost(t *testing.T) {
 	quiet := listen(t, "127.0.0.1", linger)
 	greet := func(conn *net.TCPConn) { hear(conn); io.WriteString(conn, "hello") }
@@ -85,7 +85,8 @@ func TestLost(t *testing.T) {
 	}
 }
 
-// A peer that ends the connection together with its answer: the kernel reports that once, and the loss is told all the same.
+// A peer may end the connection together with its answer. The kernel reports that once, and the
+// loss is reported all the same.
 func TestLostWithTheAnswer(t *testing.T) {
 	addr := listen(t, "127.0.0.1", func(conn *net.TCPConn) {
 		hear(conn)
@@ -100,7 +101,7 @@ func TestLostWithTheAnswer(t *testing.T) {
 	}
 }
 
-// What the peer sends is no loss, and a talk that does not hold is not held.
+// Data from the peer is not a loss, and a connection is not held if the talk does not want it.
 func TestHeldThrough(t *testing.T) {
 	addr, peers := guests(t, silence)
 	d := newDesk(t)
@@ -119,7 +120,8 @@ func TestHeldThrough(t *testing.T) {
 	}
 }
 
-// A release ends the connection in an orderly way, also if there is something unread, and nothing more is told of it.
+// A release ends the connection in an orderly way, even if there is unread data, and nothing more
+// is reported of it.
 func TestRelease(t *testing.T) {
 	quiet := listen(t, "127.0.0.1", linger)
 	for _, banner := range []string{"", "220 a banner\r\n"} {
@@ -141,7 +143,7 @@ func TestRelease(t *testing.T) {
 	}
 }
 
-// To release what was lost is harmless, also when its descriptor serves another connection by now.
+// Releasing a lost connection is harmless, even if another connection has its descriptor by then.
 func TestReleaseAfterLost(t *testing.T) {
 	addr, peers := guests(t, silence)
 	d := newDesk(t)
@@ -180,7 +182,7 @@ func waitToDie() {
 	}
 }
 
-// A process that is killed has no say, and its kernel tells.
+// A killed process cannot say anything, but its kernel reports the end.
 func TestKilled(t *testing.T) {
 	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), victim+"=yes")

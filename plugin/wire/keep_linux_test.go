@@ -11,7 +11,8 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
 )
 
-// bring opens a connection as another owner would, has the loop keep it, and lets go of it.
+// bring opens a connection as another owner would, gives it to the loop to keep, and closes its
+// own.
 func (d *desk) bring(peers chan *net.TCPConn, to net.Addr, before func(peer *net.TCPConn)) (tag any, held *wire.Held, peer *net.TCPConn) {
 	d.Helper()
 	conn, err := net.Dial("tcp", to.String())
@@ -29,7 +30,8 @@ func (d *desk) bring(peers chan *net.TCPConn, to net.Addr, before func(peer *net
 	return tag, held, peer
 }
 
-// A connection that was opened elsewhere stands though its owner has closed it, until it is released.
+// A connection that was opened elsewhere stays open after its owner has closed it, until it is
+// released.
 func TestKept(t *testing.T) {
 	addr, peers := guests(t, silence)
 	d := newDesk(t)
@@ -52,7 +54,7 @@ func TestKept(t *testing.T) {
 	}
 }
 
-// Its end is told once, also if it came before the loop had it.
+// Its end is reported once, even if it came before the loop had the connection.
 func TestKeptIsLost(t *testing.T) {
 	for name, end := range map[string]func(*net.TCPConn){
 		"closed": func(conn *net.TCPConn) { conn.Close() },
@@ -77,8 +79,8 @@ func TestKeptIsLost(t *testing.T) {
 	}
 }
 
-// A loop that is closed keeps nothing, and one that closes lets go of what it kept, also of what it has not looked at yet.
-// TestMain counts the descriptors.
+// A closed loop keeps nothing. A loop that is being closed closes what it kept, including what it
+// has not looked at yet. TestMain counts the descriptors.
 func TestKeepAndClose(t *testing.T) {
 	addr, peers := guests(t, silence)
 	for range 20 {

@@ -18,7 +18,8 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
 )
 
-// TestMain wants back, after all tests, every goroutine and every descriptor that they took (B71).
+// TestMain checks that after all tests there are as many goroutines and descriptors as before
+// (B71).
 func TestMain(m *testing.M) {
 	switch {
 	case os.Getenv(starve) != "":
@@ -52,7 +53,7 @@ func openDescriptors() int {
 	return len(entries)
 }
 
-// patience is what only something stuck would need.
+// patience is a time that only something stuck needs.
 const patience = 20 * time.Second
 
 func reached(condition func() bool) bool {
@@ -64,7 +65,7 @@ func reached(condition func() bool) bool {
 	return true
 }
 
-// dialogue is a talk of the tests: it sends a text, and is over when it has received enough.
+// dialogue is a talk for tests: it sends a text, and is over when it has received enough.
 type dialogue struct {
 	request []byte
 	enough  int // bytes
@@ -94,7 +95,7 @@ var (
 	hello      = dialogue{[]byte("hello\n"), 5}
 )
 
-// desk runs a loop, and keeps what it tells, by the tags of the questions.
+// A desk runs a loop, and keeps what it reports by the tags of the questions.
 type desk struct {
 	testing.TB
 	*wire.Loop
@@ -130,14 +131,14 @@ func (d *desk) shut() {
 	}
 }
 
-// of is what was told of a question so far.
+// of is what was reported for a question so far.
 func (d *desk) of(tag any) []wire.Answer {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return append([]wire.Answer(nil), d.answers[tag]...)
 }
 
-// await waits until so much was told of a question, and returns the last of it.
+// await waits for n reports on a question, and returns the last.
 func (d *desk) await(tag any, n int) wire.Answer {
 	d.Helper()
 	if !reached(func() bool { return len(d.of(tag)) >= n }) {
@@ -198,7 +199,7 @@ func listen(t testing.TB, host string, serve func(*net.TCPConn)) netip.AddrPort 
 	return l.Addr().(*net.TCPAddr).AddrPort()
 }
 
-// linger reads until the other side goes.
+// linger reads until the other side closes.
 func linger(conn *net.TCPConn) { _, _ = io.Copy(io.Discard, conn) }
 
 func reset(conn *net.TCPConn) {

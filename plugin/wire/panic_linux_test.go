@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// listening is a talk that sends nothing and hears everything.
+// listening is a talk that sends nothing and accepts everything.
 type listening struct{ Talk }
 
 func (listening) Request(netip.AddrPort) []byte               { return []byte("?") }
@@ -17,8 +17,8 @@ func (listening) Holds([]byte) bool                           { return true }
 func (listening) Unconnected(_ netip.AddrPort, e error) error { return e }
 func (listening) Unsent(e error) error                        { return e }
 
-// A panic in the loop's own bookkeeping ends what is under way, and neither the loop nor the program: each question has its one
-// answer, what was held is lost, and the next questions are answered.
+// A panic in the loop itself ends everything under way, but neither the loop nor the program: each
+// question has its one answer, what was held is lost, and the next questions are answered.
 func TestPanicOfTheLoop(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

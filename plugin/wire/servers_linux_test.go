@@ -15,7 +15,8 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
-// servers are real ones, as Debian has them: how each is started, and what it is told. Each answers /200, /404 and /503.
+// servers are real ones from Debian: how to start each, and its configuration. Each answers /200,
+// /404 and /503.
 var servers = map[string]struct {
 	args   []string
 	config string
@@ -64,7 +65,7 @@ Redirect 503 /503
 `},
 }
 
-// program is a server that runs, with its children in a group of its own.
+// program is a running server, in its own process group.
 type program struct {
 	*testing.T
 	addr netip.AddrPort
@@ -138,7 +139,8 @@ func (p *program) probe(path string, limit time.Duration) error {
 	return p.check(path).Probe(ctx, p.addr)
 }
 
-// Real servers are asked by a probe and by a conversation, with one result; and however they end, whoever is held is told.
+// Real servers give the same result to a probe and to a talk; and however they end, the loss of
+// held connections is reported.
 func TestRealServers(t *testing.T) {
 	for name := range servers {
 		for how, end := range map[string]func(p *program){
@@ -171,7 +173,8 @@ func TestRealServers(t *testing.T) {
 	}
 }
 
-// A server that hangs accepts, by its kernel, and says nothing; what is held of it is not lost.
+// The kernel of a server that hangs accepts connections, and the server sends nothing. A held
+// connection to it is not lost.
 func TestStoppedServer(t *testing.T) {
 	p := serve(t, "nginx")
 	d := newDesk(t)

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A socket that is bound to a port, and connects to it, has met itself. One that has a peer has not, though the peer's
-// port may be its own, at another address.
+// A socket that is bound to a port and connects to it is connected to itself. A socket with a peer
+// is not, though the peer may have the same port at another address.
 func TestToItself(t *testing.T) {
 	for _, tt := range []struct {
 		own, dialled string
@@ -58,13 +58,13 @@ func bound(t *testing.T, addr netip.Addr, port int) (fd int, at unix.Sockaddr) {
 	return fd, at
 }
 
-// standing is a talk about no more than the connection.
+// standing is a talk that only wants the connection.
 type standing struct{ Talk }
 
 func (standing) Request(netip.AddrPort) []byte { return nil }
 func (standing) Holds([]byte) bool             { return true }
 
-// A connection that is held is asked for signs of life, or a host that is gone would never be noticed.
+// A held connection has keep-alive on; otherwise the end of a dead host would never be noticed.
 func TestKeepAlive(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -92,8 +92,8 @@ func TestKeepAlive(t *testing.T) {
 	}
 }
 
-// An event of a connection that had the same descriptor before, which comes late while a child of this process still has it, is
-// not one of the connection that has it now.
+// An event of an earlier connection with the same descriptor, which comes late because a child of
+// this process still has it, does not count for the connection that has the descriptor now.
 func TestEventOfAnother(t *testing.T) {
 	l := &Loop{conns: []*conn{{fd: 0, serial: 8, stage: holding}}}
 	l.handle(0, 7, endEvents)

@@ -25,7 +25,7 @@ import (
 
 const brief = 200 * time.Millisecond
 
-// piecewise sends a text in pieces of so many bytes, each a segment of its own.
+// piecewise sends a text in pieces of that many bytes, each a segment of its own.
 func piecewise(text string, size int) func(*net.TCPConn) {
 	return func(conn *net.TCPConn) {
 		if !hear(conn) {
@@ -49,7 +49,7 @@ func endless(conn *net.TCPConn) {
 	}
 }
 
-// What a conversation comes to, by what the peer does (B33, B48).
+// The result of a conversation, by what the peer does (B33, B48).
 func TestConversations(t *testing.T) {
 	long, hello300 := dialogue{hello.request, 100_000}, dialogue{hello.request, 300}
 	for name, tt := range map[string]struct {
@@ -92,7 +92,7 @@ func TestConversations(t *testing.T) {
 	}
 }
 
-// listener counts how often it hears.
+// listener counts how often it is asked to judge.
 type listener struct {
 	dialogue
 	heard int
@@ -103,8 +103,8 @@ func (l *listener) Hear(received []byte, ended error) (bool, error) {
 	return l.dialogue.Hear(received, ended)
 }
 
-// What comes in very many pieces is not heard with each, for each time all of it is heard from the beginning; it is heard
-// to its end all the same (B39).
+// An answer in very many pieces is not judged with each, because each time it is judged from the
+// start. It is still judged to its end (B39).
 func TestManyPieces(t *testing.T) {
 	const size = 2000
 	talk := &listener{dialogue: dialogue{hello.request, size}}
@@ -119,8 +119,8 @@ func TestManyPieces(t *testing.T) {
 	t.Logf("heard %d times, %s", talk.heard, a.Took)
 }
 
-// A request that is longer than what the kernel takes goes out whole; to a peer that does not read it, it does not, which
-// is told in words of its own, also where the peer says something or goes.
+// A request larger than the buffers of the kernel is sent completely. If the peer does not read it,
+// the reason says so, even if the peer sends something or leaves.
 func TestLargeRequest(t *testing.T) {
 	large := dialogue{bytes.Repeat([]byte("0123456789abcdef"), 1<<20), 5}
 	var got atomic.Int64
@@ -151,7 +151,7 @@ func TestLargeRequest(t *testing.T) {
 	}
 }
 
-// An answer that comes before all of the request is out is not overlooked afterwards.
+// An answer that arrives before the request is sent completely is not overlooked.
 func TestEarlyAnswer(t *testing.T) {
 	large := dialogue{bytes.Repeat([]byte("x"), 16<<20), 5}
 	a := newDesk(t).asked(listen(t, "127.0.0.1", func(conn *net.TCPConn) {
@@ -164,7 +164,7 @@ func TestEarlyAnswer(t *testing.T) {
 	}
 }
 
-// full is an address whose queue of connections is full.
+// full is an address whose listen queue is full.
 func full(t *testing.T) netip.AddrPort {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -190,7 +190,7 @@ func full(t *testing.T) netip.AddrPort {
 	return addr
 }
 
-// refusing is an address at which nobody listens.
+// refusing is an address without a listener.
 func refusing(t testing.TB) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(ports.Free(t)))
 }
@@ -214,7 +214,7 @@ func TestUnconnected(t *testing.T) {
 	}
 }
 
-// To hold must not bound the time to connect (that of the keep-alives is five seconds).
+// Holding must not bound the time to connect, which keep-alive would bound at five seconds.
 func TestHoldLeavesConnectingAlone(t *testing.T) {
 	t.Parallel()
 	const limit = 6 * time.Second
@@ -223,8 +223,8 @@ func TestHoldLeavesConnectingAlone(t *testing.T) {
 	}
 }
 
-// Whoever dials a port of this host where nobody listens may be given that very port, and meet itself. Dialled often enough,
-// that happens.
+// Connecting to a closed port of this host may get that very port as the source, and so connect to
+// itself. Done often enough, that happens.
 func TestMeetsItself(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
@@ -259,7 +259,8 @@ func TestMeetsItself(t *testing.T) {
 	t.Logf("of as many connections beside it, %d met themselves", met)
 }
 
-// meet dials plainly, and counts how often it meets itself: the loop has had about as many occasions.
+// meet dials in the plain way, and counts how often it is connected to itself: the loop has had as
+// many occasions.
 func meet(addr netip.AddrPort, n int) (met int) {
 	for range n {
 		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
@@ -305,7 +306,7 @@ func TestManyPeers(t *testing.T) {
 	}
 }
 
-// starve, in the environment, makes the test binary a process that asks without a descriptor to spare.
+// starve, in the environment, makes the test binary a process that asks without a free descriptor.
 const starve = "WIRE_TEST_STARVE"
 
 func TestNoDescriptor(t *testing.T) {
@@ -369,7 +370,7 @@ func (c clumsy) Hear(b []byte, ended error) (bool, error) {
 	return c.dialogue.Hear(b, ended)
 }
 
-// A panic costs the one answer, and the loop goes on.
+// A panic costs one answer, and the loop continues.
 func TestPanics(t *testing.T) {
 	good := listen(t, "127.0.0.1", says("hello"))
 	silent := listen(t, "127.0.0.1", linger)
@@ -419,8 +420,8 @@ func whim(conn *net.TCPConn) {
 	}
 }
 
-// Each question gets one answer and no more, whatever the peers do and whoever asks, also when the loop is closed amid; and a
-// held connection is lost once at the most (B71).
+// Each question gets exactly one answer, whatever peers and callers do, even if the loop is closed
+// meanwhile; and a held connection is lost at most once (B71).
 func TestEachQuestionHasOneAnswer(t *testing.T) {
 	for round := range 10 {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
@@ -467,14 +468,14 @@ func (d *desk) releaseSome() {
 	}
 }
 
-// told counts the questions that have an answer.
+// told counts the questions with an answer.
 func (d *desk) told() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return len(d.answers)
 }
 
-// accounted wants one answer, which may be followed by a loss of what it holds.
+// accounted wants one answer, which the loss of a held connection may follow.
 func (d *desk) accounted(tag any) {
 	d.Helper()
 	all := d.of(tag)
@@ -487,7 +488,7 @@ func (d *desk) accounted(tag any) {
 	}
 }
 
-// Close with hundreds of conversations in each of their stages (B71).
+// Close with hundreds of conversations in each stage (B71).
 func TestCloseAmid(t *testing.T) {
 	before := openDescriptors()
 	silent, hole := listen(t, "127.0.0.1", linger), full(t)
@@ -523,7 +524,7 @@ func TestCloseAmid(t *testing.T) {
 	}
 }
 
-// Close while tell is stuck until the caller of Close lets it go on, as the pool does.
+// Close while report is blocked until the caller of Close lets it continue, as in the pool.
 func TestCloseWhileTelling(t *testing.T) {
 	addr := listen(t, "127.0.0.1", says("hello"))
 	told := make(chan []wire.Answer)
