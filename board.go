@@ -1,12 +1,11 @@
 package multivalue
 
 import (
-	"encoding/binary"
-	"hash/maphash"
 	"math"
 	"math/bits"
 	"sync/atomic"
 
+	"github.com/coredns-multivalue/multivalue/internal/hash"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
@@ -126,17 +125,10 @@ func (p *part) add(s slot) {
 	p.used++
 }
 
-// boardSeed differs from process to process, so that nobody can choose addresses that collide.
-var boardSeed = maphash.MakeSeed()
-
 // seedOf is a check's share in the hashes of its targets.
-func seedOf(id verdict.Identity) uint64 { return maphash.Comparable(boardSeed, id) }
+func seedOf(id verdict.Identity) uint64 { return hash.Of(id) }
 
 // hashOf is the hash of a target whose check has that seed.
 func hashOf(t *verdict.Target, seed uint64) uint64 {
-	raw := t.Addr.Addr().As16()
-	h := seed ^ binary.BigEndian.Uint64(raw[:8])
-	h = h*0x9e3779b97f4a7c15 ^ binary.BigEndian.Uint64(raw[8:]) ^ uint64(t.Addr.Port())<<48
-	high, low := bits.Mul64(h^seed, 0xd6e8feb86659fd93)
-	return high ^ low
+	return hash.AddrPort(seed, t.Addr.Addr(), t.Addr.Port())
 }

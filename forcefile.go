@@ -12,7 +12,16 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
+
+// forced are the gauges of forced networks and addresses by state, resolved once.
+var forced = [...]prometheus.Gauge{
+	forceUp:    forcedGauge.WithLabelValues("up"),
+	forceDown:  forcedGauge.WithLabelValues("down"),
+	forceDrain: forcedGauge.WithLabelValues("drain"),
+}
 
 const (
 	// maxForceFile is the size of a file of forced states, at most: some hundred thousand addresses.

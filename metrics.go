@@ -1,11 +1,6 @@
 package multivalue
 
 import (
-	"time"
-
-	"github.com/coredns-multivalue/multivalue/plugin/answer"
-	"github.com/coredns-multivalue/multivalue/plugin/verdict"
-
 	"github.com/coredns/coredns/plugin"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -114,19 +109,6 @@ var (
 
 // Resolved once, so that neither a query nor a probe looks up a label.
 var (
-	targets = [...]prometheus.Gauge{
-		verdict.Unknown: targetsGauge.WithLabelValues("unknown"),
-		verdict.Up:      targetsGauge.WithLabelValues("up"),
-		verdict.Down:    targetsGauge.WithLabelValues("down"),
-	}
-	forced = [...]prometheus.Gauge{
-		forceUp:    forcedGauge.WithLabelValues("up"),
-		forceDown:  forcedGauge.WithLabelValues("down"),
-		forceDrain: forcedGauge.WithLabelValues("drain"),
-	}
-	annotationsGood = annotationsGauge.WithLabelValues("good")
-	annotationsBad  = annotationsGauge.WithLabelValues("bad")
-
 	skippedCap     = skippedTotal.WithLabelValues("max_targets") // an address over a cap, served unchecked
 	skippedName    = skippedTotal.WithLabelValues("name")        // an address over the cap of a name, or a name over that of an address, served as unknown
 	skippedBusy    = skippedTotal.WithLabelValues("busy")        // a new target found the pool's inbox full
@@ -137,70 +119,3 @@ var (
 	skippedHold    = skippedTotal.WithLabelValues("hold")        // a connection that was not kept, for there were too many
 	skippedRate    = skippedTotal.WithLabelValues("rate")        // a wait for the bound on probes a second
 )
-
-// checkMetrics are the series of one check. Checks that differ in their pace alone share them.
-type checkMetrics struct {
-	good, bad, abstained prometheus.Counter
-	alarms               prometheus.Counter // nil if the check keeps no connections
-	duration             prometheus.Observer
-	transitions          [4]prometheus.Counter // by the new state
-}
-
-func newCheckMetrics(name string, hold bool) checkMetrics {
-	m := checkMetrics{
-		good:      probesTotal.WithLabelValues(name, "success"),
-		bad:       probesTotal.WithLabelValues(name, "failure"),
-		abstained: probesTotal.WithLabelValues(name, "abstained"),
-		duration:  probeDuration.WithLabelValues(name),
-	}
-	for _, to := range []verdict.State{verdict.Up, verdict.Down} {
-		m.transitions[to] = transitionsTotal.WithLabelValues(name, to.String())
-	}
-	if hold {
-		m.alarms = alarmsTotal.WithLabelValues(name)
-	}
-	return m
-}
-
-func (m *checkMetrics) count(err error, took time.Duration) {
-	if err == nil {
-		m.good.Inc()
-	} else {
-		m.bad.Inc()
-	}
-	m.duration.Observe(took.Seconds())
-}
-
-// label gives each of the checks held the series of its label, and deletes those that only the ones before had.
-func (p *pool) label(held map[verdict.Identity]*pacedCheck) {
-	stale := make(map[string]bool)
-	for _, c := range p.checks {
-		stale[c.labelled] = true
-	}
-	for _, c := range held {
-		if label := c.label(); c.labelled != label {
-			c.labelled, c.checkMetrics = label, newCheckMetrics(label, c.hold)
-		}
-	}
-	for _, c := range held {
-		delete(stale, c.labelled)
-	}
-	for name := range stale {
-		label := prometheus.Labels{"check": name}
-		probesTotal.DeletePartialMatch(label)
-		probeDuration.DeletePartialMatch(label)
-		transitionsTotal.DeletePartialMatch(label)
-		alarmsTotal.DeletePartialMatch(label)
-	}
-}
-
-// answerMetrics are the counters of one zone's answers on one server and view, by outcome.
-type answerMetrics [answer.Outcomes]prometheus.Counter
-
-func newAnswerMetrics(server, zone, view string) *answerMetrics {
-	m := new(answerMetrics)
-	for o := range m {
-		m[o] = answersTotal.WithLabelValues(server, zone, view, answer.Outcome(o).String())
-	}
-	return m
-}

@@ -19,6 +19,12 @@ const (
 	noticePause = 5 * time.Second
 )
 
+// annotationsGood and annotationsBad are the gauges of annotated Services, resolved once.
+var (
+	annotationsGood = annotationsGauge.WithLabelValues("good")
+	annotationsBad  = annotationsGauge.WithLabelValues("bad")
+)
+
 // Kubernetes is what the property annotations needs to know of Kubernetes. Package annotated has it.
 type Kubernetes interface {
 	// Zones returns those of the cluster if the handler is the plugin kubernetes, else nothing, and whether it has been told

@@ -84,17 +84,6 @@ func (s *story) close(e *explainer) {
 	s.step("%s", text)
 }
 
-func were(n int, one, many string) string {
-	return fmt.Sprintf("%d %s", n, plural(n, one, many))
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return one
-	}
-	return many
-}
-
 // why is how a set came to its outcome.
 func (d *decision) why(e *explainer) string {
 	if d.DryRun && !d.Signed && !d.Alone {

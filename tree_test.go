@@ -164,18 +164,19 @@ func TestImports(t *testing.T) {
 		"plugin/check":   {},
 		"plugin/wire":    {},
 		"plugin/status":  {},
-		"plugin/answer":  {"plugin/verdict"},
+		"plugin/answer":  {"internal/hash", "plugin/verdict"},
 		// Of Kubernetes, only what reads annotations knows, and only what links it in depends on that.
 		"plugin/annotation": {"plugin/check"},
 		"plugin/services":   {},
 		"annotated":         {".", "plugin/annotation", "plugin/services"},
-		".":                 {"plugin/verdict", "plugin/check", "plugin/answer", "plugin/wire", "plugin/annotation", "plugin/status"},
+		".":                 {"internal/hash", "plugin/verdict", "plugin/check", "plugin/answer", "plugin/wire", "plugin/annotation", "plugin/status"},
 		"cmd/coredns":       {".", "annotated"},
 		"cmd/demo":          {".", "plugin/verdict"},
 		"cmd/image":         {},
 		"bench/qps":         {"bench/measure"},
 		"bench/probe":       {"bench/measure"},
 		"bench/measure":     {},
+		"internal/hash":     {},
 		"internal/ports":    {}, // for tests alone
 		"test":              {},
 
