@@ -247,21 +247,6 @@ func (g *generation) awaitForced() {
 	}
 }
 
-// closes waits until a channel is closed, or the context ends, and reports whether the channel is.
-func closes(ctx context.Context, c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	case <-ctx.Done():
-	}
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
-}
-
 // forcing is the file by that path of the generation that runs, or nil.
 func (p *pool) forcing(path string) (f *forceFile) {
 	p.life.Lock()

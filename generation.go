@@ -47,11 +47,9 @@ type account struct {
 	max        int // of targets
 	targets    int // that it was the first to ask for; the loop's
 	full       atomic.Bool
-	saidOpen   atomic.Bool // a log line said so since the last sweep
-	saidFull   atomic.Bool // the same of a cap on targets
-	saidSigned atomic.Bool
 
-	saidCrowded bool // the same of a cap on names; the loop's
+	loggedOpen, loggedFull, loggedNames once // log lines that every sweep allows again
+	loggedSigned                        once // one that is written once
 }
 
 // add gives a stanza its account.
@@ -114,9 +112,9 @@ func (c *checkSpec) label() string {
 type pacedCheck struct {
 	checkSpec
 	checkMetrics
-	labelled      string // of its series; empty before it has any
-	live          bool   // a confirmed generation has it
-	saidAbstained bool   // a log line said so since the last sweep
+	labelled string // of its series; empty before it has any
+	live     bool   // a confirmed generation has it
+	abstains once   // a log line says so; every sweep allows it again
 }
 
 // do runs f where nothing else touches the pool's state: on the loop, or here if it does not run. It needs life held.

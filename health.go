@@ -152,11 +152,7 @@ func (p *pool) run(ctx context.Context) {
 	for _, w := range p.line.close() {
 		p.schedule.done(w)
 	}
-	done := make(chan struct{})
-	go func() { probes.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-time.After(stopWithin):
+	if !waitFor(&probes, stopWithin) {
 		log.Warningf("probes still under way %s after the stop", stopWithin)
 	}
 	for len(p.probed) > 0 {
@@ -268,8 +264,7 @@ func (p *pool) settle(r probeResult, now time.Time) {
 	}
 	if errors.Is(r.err, check.ErrAbstain) {
 		w.check.abstained.Inc()
-		if !w.check.saidAbstained {
-			w.check.saidAbstained = true
+		if w.check.abstains.first() {
 			log.Errorf("%s keeps its state: %v (further such probes are only counted for a minute)", w.entry.target, r.err)
 		}
 		p.schedule.add(w, w.started.add(w.check.shorten(w.check.pace.Fast)))

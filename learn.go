@@ -168,12 +168,7 @@ func (l *learner) close() {
 		close(l.quit)
 	}
 	l.starting.Unlock()
-	done := make(chan struct{})
-	go func() { l.work.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-time.After(learnerStop):
-	}
+	waitFor(&l.work, learnerStop)
 	if l.census != nil {
 		l.census.end()
 	}

@@ -215,11 +215,11 @@ func (x *exchange) account(m *dns.Msg, r answer.Report) {
 	a := x.zone.stanza.account
 	if r.Signed {
 		skippedSigned.Inc()
-		if a.saidSigned.CompareAndSwap(false, true) {
+		if a.loggedSigned.first() {
 			x.zone.stanza.pool.say("answers for %s are signed before they come by, and stay whole: see DNSSEC in the manual", x.zone.name)
 		}
 	}
-	if r.Outcome >= answer.Open && a.saidOpen.CompareAndSwap(false, true) {
+	if r.Outcome >= answer.Open && a.loggedOpen.first() {
 		served := r.Kept
 		if r.Enforced < answer.Open { // a dry run
 			served = r.Total

@@ -35,10 +35,10 @@ type parsedStanza struct {
 	except  []string
 	watch   []string // names to learn before the first query
 	preload bool
-	quorum  quorum     // how many checks must pass
-	force   string     // the file of forced states, as the Corefile names it; empty for none
-	cluster *clusterAt // whose annotations are heeded; nil for none
-	show    *showAt    // nil if the stanza does not want the status to be shown
+	quorum  answer.Quorum // how many checks must pass; the zero value is all of them
+	force   string        // the file of forced states, as the Corefile names it; empty for none
+	cluster *clusterAt    // whose annotations are heeded; nil for none
+	show    *showAt       // nil if the stanza does not want the status to be shown
 	pace    verdict.Pace
 	at      string         // file and line where it begins
 	lines   map[string]int // where each property stands

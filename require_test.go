@@ -4,18 +4,19 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
 func TestQuorumOf(t *testing.T) {
 	for _, tt := range []struct {
-		q            quorum
+		q            answer.Quorum
 		checks, want int
 	}{
-		{quorum{}, 3, 3}, {quorum{count: 1}, 3, 1}, {quorum{count: 4}, 3, 4}, {quorum{percent: 50}, 3, 2},
-		{quorum{percent: 1}, 3, 1}, {quorum{percent: 100}, 3, 3}, {quorum{percent: 67}, 3, 3}, {quorum{percent: 34}, 3, 2},
+		{answer.Quorum{Count: 1}, 3, 1}, {answer.Quorum{Count: 4}, 3, 4}, {answer.Quorum{Percent: 50}, 3, 2},
+		{answer.Quorum{Percent: 1}, 3, 1}, {answer.Quorum{Percent: 100}, 3, 3}, {answer.Quorum{Percent: 67}, 3, 3}, {answer.Quorum{Percent: 34}, 3, 2},
 	} {
-		if got := tt.q.of(tt.checks); got != tt.want {
+		if got := tt.q.Of(tt.checks); got != tt.want {
 			t.Errorf("%+v of %d: %d, want %d", tt.q, tt.checks, got, tt.want)
 		}
 	}

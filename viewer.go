@@ -179,10 +179,10 @@ func (w *watch) row() status.Target {
 		t.Needed = w.check.pace.Rise
 	}
 	if w.started != 0 {
-		t.LastProbe = began.Add(time.Duration(w.started))
+		t.LastProbe = w.started.time()
 	}
 	if w.place >= 0 {
-		t.NextProbe = began.Add(time.Duration(w.due))
+		t.NextProbe = w.due.time()
 	}
 	if f := w.account.forced; f != nil {
 		t.Forced = f.orders.Load().of(t.Address.Addr()).String()

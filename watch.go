@@ -115,10 +115,9 @@ func (p *pool) crowded(w want, c *pacedCheck, owner string) bool {
 		return false
 	}
 	skippedName.Inc()
-	if w.account.saidCrowded {
+	if !w.account.loggedNames.first() {
 		return true
 	}
-	w.account.saidCrowded = true
 	if byName {
 		p.say("%s has reached the cap of %d targets for one name: its further addresses are served as unknown (stanza at %s)", owner, maxPerName, w.account.at)
 	} else {
@@ -131,7 +130,7 @@ func (p *pool) crowded(w want, c *pacedCheck, owner string) bool {
 // sayFull tells the log that a cap leaves addresses of a stanza unchecked. It is for the query path, so the line is said once
 // until the next sweep.
 func (p *pool) sayFull(a *account) {
-	if a.saidFull.Load() || !a.saidFull.CompareAndSwap(false, true) {
+	if !a.loggedFull.first() {
 		return
 	}
 	if p.full.Load() {
@@ -143,9 +142,9 @@ func (p *pool) sayFull(a *account) {
 
 // sayAgain lets the log be told anew of what is still so.
 func (a *account) sayAgain() {
-	a.saidOpen.Store(false)
-	a.saidFull.Store(false)
-	a.saidCrowded = false
+	a.loggedOpen.reset()
+	a.loggedFull.reset()
+	a.loggedNames.reset()
 }
 
 // watch adds a target to the board. It is parked: plan schedules it.
@@ -235,7 +234,7 @@ func (p *pool) sweep(now time.Time) {
 		}
 	}
 	for _, c := range p.checks {
-		c.saidAbstained = false
+		c.abstains.reset()
 	}
 	for _, g := range p.generations {
 		for _, a := range g.accounts {
