@@ -10,9 +10,9 @@ import (
 
 // targets are the gauges of watched targets by state, resolved once.
 var targets = [...]prometheus.Gauge{
-	verdict.Unknown: targetsGauge.WithLabelValues("unknown"),
-	verdict.Up:      targetsGauge.WithLabelValues("up"),
-	verdict.Down:    targetsGauge.WithLabelValues("down"),
+	verdict.Unknown: Targets.WithLabelValues("unknown"),
+	verdict.Up:      Targets.WithLabelValues("up"),
+	verdict.Down:    Targets.WithLabelValues("down"),
 }
 
 // checkMetrics are the series of one check. Checks that differ in their pace alone share them.
@@ -25,16 +25,16 @@ type checkMetrics struct {
 
 func newCheckMetrics(name string, hold bool) checkMetrics {
 	m := checkMetrics{
-		good:      probesTotal.WithLabelValues(name, "success"),
-		bad:       probesTotal.WithLabelValues(name, "failure"),
-		abstained: probesTotal.WithLabelValues(name, "abstained"),
-		duration:  probeDuration.WithLabelValues(name),
+		good:      Probes.WithLabelValues(name, "success"),
+		bad:       Probes.WithLabelValues(name, "failure"),
+		abstained: Probes.WithLabelValues(name, "abstained"),
+		duration:  ProbeDuration.WithLabelValues(name),
 	}
 	for _, to := range []verdict.State{verdict.Up, verdict.Down} {
-		m.transitions[to] = transitionsTotal.WithLabelValues(name, to.String())
+		m.transitions[to] = Transitions.WithLabelValues(name, to.String())
 	}
 	if hold {
-		m.alarms = alarmsTotal.WithLabelValues(name)
+		m.alarms = Alarms.WithLabelValues(name)
 	}
 	return m
 }
@@ -64,9 +64,9 @@ func (p *pool) label(held map[verdict.Identity]*pacedCheck) {
 	}
 	for name := range stale {
 		label := prometheus.Labels{"check": name}
-		probesTotal.DeletePartialMatch(label)
-		probeDuration.DeletePartialMatch(label)
-		transitionsTotal.DeletePartialMatch(label)
-		alarmsTotal.DeletePartialMatch(label)
+		Probes.DeletePartialMatch(label)
+		ProbeDuration.DeletePartialMatch(label)
+		Transitions.DeletePartialMatch(label)
+		Alarms.DeletePartialMatch(label)
 	}
 }

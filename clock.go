@@ -5,22 +5,22 @@ import (
 	"time"
 )
 
-// moment is an instant by the monotonic clock, in nanoseconds since the process began: a third of a time.Time, of which a
+// Instant is an instant by the monotonic clock, in nanoseconds since the process began: a third of a time.Time, of which a
 // hundred thousand targets have several each.
-type moment int64
+type Instant int64
 
-// longAgo is before all of them.
-const longAgo moment = math.MinInt64 / 2
+// LongAgo is before all of them.
+const LongAgo Instant = math.MinInt64 / 2
 
-var began = time.Now()
+var Started = time.Now()
 
-func when(t time.Time) moment                   { return moment(t.Sub(began)) }
-func (m moment) add(d time.Duration) moment     { return m + moment(d) }
-func (m moment) sub(other moment) time.Duration { return time.Duration(m - other) }
+func At(t time.Time) Instant                      { return Instant(t.Sub(Started)) }
+func (m Instant) Add(d time.Duration) Instant     { return m + Instant(d) }
+func (m Instant) Sub(other Instant) time.Duration { return time.Duration(m - other) }
 
-// steady is t by the system clock as it would read if nobody had set it since the process began. What is compared with it
+// Steady is t by the system clock as it would read if nobody had set it since the process began. What is compared with it
 // later then stays so far apart.
-func steady(t time.Time) time.Time { return began.Add(t.Sub(began)) }
+func Steady(t time.Time) time.Time { return Started.Add(t.Sub(Started)) }
 
-// time is the instant by the system clock as it would read if nobody had set it since the process began.
-func (m moment) time() time.Time { return began.Add(time.Duration(m)) }
+// Time is the instant by the system clock as it would read if nobody had set it since the process began.
+func (m Instant) Time() time.Time { return Started.Add(time.Duration(m)) }

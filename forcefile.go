@@ -18,9 +18,9 @@ import (
 
 // forced are the gauges of forced networks and addresses by state, resolved once.
 var forced = [...]prometheus.Gauge{
-	forceUp:    forcedGauge.WithLabelValues("up"),
-	forceDown:  forcedGauge.WithLabelValues("down"),
-	forceDrain: forcedGauge.WithLabelValues("drain"),
+	forceUp:    Forced.WithLabelValues("up"),
+	forceDown:  Forced.WithLabelValues("down"),
+	forceDrain: Forced.WithLabelValues("drain"),
 }
 
 const (
@@ -96,7 +96,7 @@ func (f *forceFile) watch(ctx context.Context) {
 
 // look reads the file if it is another one than at the last look, or was changed, or if that is long ago.
 func (f *forceFile) look(now time.Time) {
-	defer survive("reading " + f.path)
+	defer Log("reading " + f.path)
 	info, err := os.Stat(f.path)
 	if err == nil && f.info != nil && now.Before(f.due) && (sameFile(info, f.info) || unsettled(info, now)) {
 		return
@@ -212,7 +212,7 @@ func (f *forceFile) count(sign float64) {
 		}
 	}
 	if f.refused != "" {
-		forceBroken.Add(sign)
+		ForceBroken.Add(sign)
 	}
 }
 
@@ -241,7 +241,7 @@ func (g *generation) awaitForced() {
 	ctx, cancel := context.WithTimeout(context.Background(), forceStart)
 	defer cancel()
 	for path, f := range g.files {
-		if !closes(ctx, f.first) {
+		if !Closed(ctx, f.first) {
 			log.Errorf("force: %s takes longer than %s to read; until it is, what was in force stays", path, forceStart)
 		}
 	}
@@ -290,7 +290,7 @@ func (g *generation) awaitReleased() {
 	defer cancel()
 	for _, f := range g.files {
 		if f.ended != nil {
-			closes(ctx, f.ended)
+			Closed(ctx, f.ended)
 		}
 	}
 }

@@ -14,9 +14,9 @@ func TestForceFileIsAPipe(t *testing.T) {
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
 		watched(p, n, path)
-		elapse(forceTick)
+		Elapse(forceTick)
 		wantInForce(t, "a pipe", "0 0 0 1")
 	})
 }

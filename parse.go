@@ -115,7 +115,7 @@ func (s *parsedStanza) parseBlock(c *caddy.Controller) error {
 		word := c.Val()
 		p, ok := properties[word]
 		if !ok {
-			return c.Errf("unknown property %q%s", word, suggest(word, propertyNames()))
+			return c.Errf("unknown property %q%s", word, Suggest(word, propertyNames()))
 		}
 		if line, again := s.lines[word]; again && !p.repeats {
 			return c.Errf("%s stands twice, first on line %d", word, line)

@@ -24,20 +24,20 @@ func TestQuorumOf(t *testing.T) {
 
 // Three checks, of which each address fails as many as its number says (B45).
 func TestRequire(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		networks := []*fakeNetwork{n, newFakeNetwork(), newFakeNetwork()}
-		s := testStanza("tcp://:80", n, testPace)
+	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
+		networks := []*FakeNetwork{n, NewNetwork(), NewNetwork()}
+		s := testStanza("tcp://:80", n, Pace)
 		for i, url := range []string{"tcp://:81", "tcp://:82"} {
-			s.checks = append(s.checks, testStanza(url, networks[i+1], testPace).checks...)
+			s.checks = append(s.checks, testStanza(url, networks[i+1], Pace).checks...)
 		}
-		s.seal(testPace)
+		s.seal(Pace)
 		begin(p, s)
 		for fails := range 4 {
 			for _, n := range networks[:fails] {
-				n.kill(addr(fails))
+				n.Kill(Addr(fails))
 			}
 		}
-		pass(30*time.Second, s, addr(0), addr(1), addr(2), addr(3))
+		pass(30*time.Second, s, Addr(0), Addr(1), Addr(2), Addr(3))
 		for need, good := range map[int]int{0: 0, 1: 2, 2: 1} {
 			s.need = need
 			for fails := range 4 {
@@ -45,15 +45,15 @@ func TestRequire(t *testing.T) {
 				if fails > good {
 					want = verdict.Down
 				}
-				if got := state(s, addr(fails)); got != want {
+				if got := state(s, Addr(fails)); got != want {
 					t.Errorf("need %d, %d fail: %s, want %s", need, fails, got, want)
 				}
 			}
-			if s.need > 0 && s.Look(owner, addr(9), 0, 30).State() != verdict.Unknown {
+			if s.need > 0 && s.Look(owner, Addr(9), 0, 30).State() != verdict.Unknown {
 				t.Errorf("need %d: what nobody has asked is not unknown", need)
 			}
 		}
-		if allocs := testing.AllocsPerRun(100, func() { s.Look(owner, addr(1), 0, 30) }); allocs != 0 {
+		if allocs := testing.AllocsPerRun(100, func() { s.Look(owner, Addr(1), 0, 30) }); allocs != 0 {
 			t.Errorf("%v allocations", allocs)
 		}
 	})
@@ -61,16 +61,16 @@ func TestRequire(t *testing.T) {
 
 // An address that does not pass yet is asked by every check, those that are not needed among them.
 func TestRequireAsksAll(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		other := newFakeNetwork()
-		s := testStanza("tcp://:80", n, testPace)
-		s.checks = append(s.checks, testStanza("tcp://:81", other, testPace).checks...)
-		s.seal(testPace)
+	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
+		other := NewNetwork()
+		s := testStanza("tcp://:80", n, Pace)
+		s.checks = append(s.checks, testStanza("tcp://:81", other, Pace).checks...)
+		s.seal(Pace)
 		s.need = 1
 		begin(p, s)
-		pass(30*time.Second, s, addr(1))
-		if n.asked(addr(1)) == 0 || other.asked(addr(1)) == 0 {
-			t.Errorf("asked %d and %d times", n.asked(addr(1)), other.asked(addr(1)))
+		pass(30*time.Second, s, Addr(1))
+		if n.Asked(Addr(1)) == 0 || other.Asked(Addr(1)) == 0 {
+			t.Errorf("asked %d and %d times", n.Asked(Addr(1)), other.Asked(Addr(1)))
 		}
 	})
 }

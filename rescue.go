@@ -7,25 +7,25 @@ import (
 	"time"
 )
 
-// survive, deferred, keeps a panic in our background work from taking the DNS server down.
-func survive(what string) {
+// Log, deferred, keeps a panic in our background work from taking the DNS server down.
+func Log(what string) {
 	if r := recover(); r != nil {
-		panics.Inc()
+		Panics.Inc()
 		log.Errorf("%s panicked: %v", what, r)
 	}
 }
 
-// caught, deferred, is survive for work that somebody waits for: the panic is the error that they get.
-func caught(what string, err *error) {
+// Error, deferred, is survive for work that somebody waits for: the panic is the error that they get.
+func Error(what string, err *error) {
 	if r := recover(); r != nil {
-		panics.Inc()
+		Panics.Inc()
 		log.Errorf("%s panicked: %v", what, r)
 		*err = fmt.Errorf("%s failed, see the log", what)
 	}
 }
 
-// waitFor waits until all of a group have ended, but no longer than the duration. It reports whether they have.
-func waitFor(group *sync.WaitGroup, atMost time.Duration) bool {
+// Wait waits until all of a group have ended, but no longer than the duration. It reports whether they have.
+func Wait(group *sync.WaitGroup, atMost time.Duration) bool {
 	done := make(chan struct{})
 	go func() { group.Wait(); close(done) }()
 	select {
@@ -36,8 +36,8 @@ func waitFor(group *sync.WaitGroup, atMost time.Duration) bool {
 	}
 }
 
-// closes waits until a channel is closed, or the context ends, and reports whether the channel is.
-func closes(ctx context.Context, c <-chan struct{}) bool {
+// Closed waits until a channel is closed, or the context ends, and reports whether the channel is.
+func Closed(ctx context.Context, c <-chan struct{}) bool {
 	select {
 	case <-c:
 		return true

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// times is a count with its noun.
-func times(n int, noun string) string {
+// Count is a count with its noun.
+func Count(n int, noun string) string {
 	switch {
 	case n == 1:
 		return "1 " + noun
@@ -17,8 +17,8 @@ func times(n int, noun string) string {
 	}
 }
 
-// suggest asks whether the nearest of the known words was meant, or lists them if none is near.
-func suggest(word string, known []string) string {
+// Suggest asks whether the nearest of the known words was meant, or lists them if none is near.
+func Suggest(word string, known []string) string {
 	best, distance := "", len(word)/3+2
 	for _, k := range known {
 		if d := editDistance(word, k); d < distance {
@@ -51,11 +51,11 @@ func editDistance(a, b string) int {
 	return row[len(b)]
 }
 
-func were(n int, one, many string) string {
-	return fmt.Sprintf("%d %s", n, plural(n, one, many))
+func Counted(n int, one, many string) string {
+	return fmt.Sprintf("%d %s", n, Plural(n, one, many))
 }
 
-func plural(n int, one, many string) string {
+func Plural(n int, one, many string) string {
 	if n == 1 {
 		return one
 	}

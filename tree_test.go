@@ -259,7 +259,7 @@ func TestWallClock(t *testing.T) {
 // The names and helps of our metrics are as Prometheus and CoreDNS want them, and the manual has each.
 func TestMetricNames(t *testing.T) {
 	manual := read(t, "README.md")
-	answersTotal.WithLabelValues("dns://:53", "example.org.", "", "whole")
+	Answers.WithLabelValues("dns://:53", "example.org.", "", "whole")
 	newCheckMetrics("tcp://:80", true)
 	families, err := prometheus.DefaultGatherer.Gather()
 	if err != nil {

@@ -24,7 +24,7 @@ func suggestOption(url, option string) string {
 	if _, elsewhere := check.Takes(option); elsewhere || len(known) == 0 {
 		return ""
 	}
-	return suggest(option, known)
+	return Suggest(option, known)
 }
 
 // parseDuration reads a duration such as 10s or 500ms; a number alone is in seconds, as elsewhere in CoreDNS.

@@ -7,12 +7,9 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/coredns-multivalue/multivalue/plugin/answer"
-
 	"github.com/coredns/coredns/plugin/metrics"
 
 	"github.com/miekg/dns"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // zones finds the stanza for a name: the one with the most specific zone that holds it. A name under except is found
@@ -71,15 +68,4 @@ func (z *zone) metrics(ctx context.Context) *answerMetrics {
 	z.counters.Store(&next)
 	z.first.CompareAndSwap(nil, &served{by, next[by]})
 	return next[by]
-}
-
-// answerMetrics are the counters of one zone's answers on one server and view, by outcome.
-type answerMetrics [answer.Outcomes]prometheus.Counter
-
-func newAnswerMetrics(server, zone, view string) *answerMetrics {
-	m := new(answerMetrics)
-	for o := range m {
-		m[o] = answersTotal.WithLabelValues(server, zone, view, answer.Outcome(o).String())
-	}
-	return m
 }
