@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
@@ -22,7 +23,7 @@ func TestBoard(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				tg := verdict.Target{Identity: id, Addr: netip.AddrPortFrom(Addr(i%5000), 80)}
+				tg := verdict.Target{Identity: id, Addr: netip.AddrPortFrom(pooltest.Addr(i%5000), 80)}
 				if e := b.Find(&tg, Hash(&tg, seeds[id])); e != nil {
 					e.Load(uint32(i))
 				}
@@ -31,7 +32,7 @@ func TestBoard(t *testing.T) {
 	})
 	rng := rand.New(rand.NewPCG(7, 8))
 	for range 60_000 {
-		tg := verdict.Target{Identity: id, Addr: netip.AddrPortFrom(Addr(rng.IntN(5000)), uint16(80+rng.IntN(2)))}
+		tg := verdict.Target{Identity: id, Addr: netip.AddrPortFrom(pooltest.Addr(rng.IntN(5000)), uint16(80+rng.IntN(2)))}
 		if rng.IntN(4) == 0 {
 			tg.Identity = other
 		}

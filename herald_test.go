@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
@@ -20,14 +21,14 @@ func TestLogOfAFlood(t *testing.T) {
 	before := stdlog.Writer()
 	stdlog.SetOutput(&text)
 	defer stdlog.SetOutput(before)
-	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		s := testStanza("tcp://:80", n, verdict.Pace{Interval: 10 * time.Second, Fast: time.Second, Timeout: time.Second, Rise: 2, Fall: 3})
 		begin(p, s)
 		all := addrs(0, 1050)
 		lookAll(s, all)
-		Elapse(time.Minute)
+		pooltest.Elapse(time.Minute)
 		n.Kill(all[:1000]...) // the others answer: it is no isolation
-		Elapse(20 * time.Second)
+		pooltest.Elapse(20 * time.Second)
 		synctest.Wait()
 		lines := strings.Split(strings.TrimSpace(text.String()), "\n")
 		named, summed, sums := 0, 0, 0
@@ -50,7 +51,7 @@ func TestLogOfAFlood(t *testing.T) {
 		}
 		text.Reset()
 		n.Revive(all[7])
-		Elapse(30 * time.Second)
+		pooltest.Elapse(30 * time.Second)
 		if got := strings.TrimSpace(text.String()); strings.Count(got, "\n") != 0 || !strings.Contains(got, "10.0.0.7:80 is up after 2 successes") {
 			t.Errorf("after the flood the log has %s", got)
 		}

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
 
@@ -14,13 +15,13 @@ import (
 )
 
 // inFleet runs a test of a pool that watches so many targets, all of them up.
-func inFleet(t *testing.T, size int, pace verdict.Pace, f func(t *testing.T, s *parsedStanza, n *FakeNetwork, fleet []netip.Addr)) {
-	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
+func inFleet(t *testing.T, size int, pace verdict.Pace, f func(t *testing.T, s *parsedStanza, n *pooltest.FakeNetwork, fleet []netip.Addr)) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		s := testStanza("tcp://:80", n, pace)
 		begin(p, s)
 		var fleet []netip.Addr
 		for i := range size {
-			fleet = append(fleet, Addr(i))
+			fleet = append(fleet, pooltest.Addr(i))
 		}
 		pass(time.Minute, s, fleet...)
 		f(t, s, n, fleet)
@@ -40,7 +41,7 @@ func down(s *parsedStanza, fleet []netip.Addr) int {
 
 // rest lets time pass, and everything settle.
 func rest(d time.Duration) {
-	Elapse(d)
+	pooltest.Elapse(d)
 	synctest.Wait()
 }
 
@@ -49,9 +50,9 @@ var hastyPace = verdict.Pace{Interval: 10 * time.Second, Fast: 2 * time.Second, 
 // While not one of sixteen targets answers, none is taken down; the first answer ends that, and what failed until then
 // counts for nothing (B56).
 func TestIsolation(t *testing.T) {
-	for name, pace := range map[string]verdict.Pace{"fall 3": Pace, "fall 1": hastyPace} {
+	for name, pace := range map[string]verdict.Pace{"fall 3": pooltest.Pace, "fall 1": hastyPace} {
 		t.Run(name, func(t *testing.T) {
-			inFleet(t, isolatedFrom, pace, func(t *testing.T, s *parsedStanza, n *FakeNetwork, fleet []netip.Addr) {
+			inFleet(t, isolatedFrom, pace, func(t *testing.T, s *parsedStanza, n *pooltest.FakeNetwork, fleet []netip.Addr) {
 				const most = isolatedOthers // may fall before anybody can know
 				n.Swallow(fleet...)
 				rest(50 * time.Second)
@@ -79,13 +80,13 @@ func TestIsolation(t *testing.T) {
 
 // In the end all of them may be dead: after a minute, by the manual, they go down, and stay so until one answers (B56).
 func TestIsolationEnds(t *testing.T) {
-	inFleet(t, isolatedFrom, Pace, func(t *testing.T, s *parsedStanza, n *FakeNetwork, fleet []netip.Addr) {
+	inFleet(t, isolatedFrom, pooltest.Pace, func(t *testing.T, s *parsedStanza, n *pooltest.FakeNetwork, fleet []netip.Addr) {
 		n.Kill(fleet...)
 		rest(time.Minute)
 		if got := down(s, fleet); got > isolatedOthers {
 			t.Errorf("%d are down within a minute", got)
 		}
-		rest(Pace.Bound() + Pace.Fast)
+		rest(pooltest.Pace.Bound() + pooltest.Pace.Fast)
 		if got := down(s, fleet); got != len(fleet) {
 			t.Errorf("%d of %d are down", got, len(fleet))
 		}
@@ -102,13 +103,13 @@ func TestIsolationEnds(t *testing.T) {
 
 // It also ends, by the next sweep, when the targets have become too few for it or are gone (B56).
 func TestIsolationEndsWithoutTargets(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
-		s := testStanza("tcp://:80", n, Pace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := testStanza("tcp://:80", n, pooltest.Pace)
 		begin(p, s)
 		fleet := addrs(0, isolatedFrom)
 		pass(time.Minute, s, fleet...)
 		n.Swallow(fleet...)
-		rest(Pace.Bound() + Pace.Fast)
+		rest(pooltest.Pace.Bound() + pooltest.Pace.Fast)
 		if testutil.ToFloat64(Isolated) != 1 {
 			t.Fatal("not isolated")
 		}
@@ -126,11 +127,11 @@ func TestIsolationEndsWithoutTargets(t *testing.T) {
 
 // What really died meanwhile goes down once the network is back (B56).
 func TestIsolationForgivesOnce(t *testing.T) {
-	inFleet(t, isolatedFrom, Pace, func(t *testing.T, s *parsedStanza, n *FakeNetwork, fleet []netip.Addr) {
+	inFleet(t, isolatedFrom, pooltest.Pace, func(t *testing.T, s *parsedStanza, n *pooltest.FakeNetwork, fleet []netip.Addr) {
 		n.Swallow(fleet...)
 		rest(40 * time.Second)
 		n.Set(n.Holes, false, fleet[2:])
-		rest(Pace.Bound() + 3*time.Second)
+		rest(pooltest.Pace.Bound() + 3*time.Second)
 		if got := down(s, fleet[:2]); got != 2 {
 			t.Errorf("%d of 2 dead ones are down", got)
 		}
@@ -144,16 +145,16 @@ func TestIsolationForgivesOnce(t *testing.T) {
 // the moment between their first failure and their last proves nothing (B54, B56).
 func TestManyDieTogether(t *testing.T) {
 	for fall := 1; fall <= 3; fall++ {
-		pace := Pace
+		pace := pooltest.Pace
 		pace.Fall = fall
 		t.Run(fmt.Sprint("fall ", fall), func(t *testing.T) {
-			inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
+			inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 				s := testStanza("tcp://:80", n, pace)
 				s.checks[0].hold = true
 				begin(p, s)
 				var fleet []netip.Addr
 				for i := range 30 {
-					fleet = append(fleet, Addr(i))
+					fleet = append(fleet, pooltest.Addr(i))
 				}
 				pass(time.Minute, s, fleet...)
 				answers := func() (all int) {
@@ -163,7 +164,7 @@ func TestManyDieTogether(t *testing.T) {
 					return all
 				}
 				for before := answers(); answers() == before; { // or by chance nobody has answered for a second, which is silence
-					Elapse(10 * time.Millisecond)
+					pooltest.Elapse(10 * time.Millisecond)
 				}
 				n.Kill(fleet[:6]...)
 				alarm(s, fleet[:6]...)
@@ -179,20 +180,20 @@ func TestManyDieTogether(t *testing.T) {
 // A process that ends loses its connections before its port: the probe that an alarm brings may be accepted by it still, and
 // the next one shows that it is gone (B53).
 func TestAlarmOutlivesAGoodProbe(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
-		s := testStanza("tcp://:80", n, Pace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := testStanza("tcp://:80", n, pooltest.Pace)
 		s.checks[0].hold = true
 		begin(p, s)
-		pass(time.Minute, s, Addr(1))
-		before := n.Asked(Addr(1))
-		alarm(s, Addr(1))
+		pass(time.Minute, s, pooltest.Addr(1))
+		before := n.Asked(pooltest.Addr(1))
+		alarm(s, pooltest.Addr(1))
 		rest(alarmPace / 2)
-		if got := n.Asked(Addr(1)) - before; got != 1 {
+		if got := n.Asked(pooltest.Addr(1)) - before; got != 1 {
 			t.Fatalf("%d probes after the alarm, want one at once", got)
 		}
-		n.Kill(Addr(1))
+		n.Kill(pooltest.Addr(1))
 		rest(time.Second)
-		if got := state(s, Addr(1)); got != verdict.Down {
+		if got := state(s, pooltest.Addr(1)); got != verdict.Down {
 			t.Errorf("%s a second after it is gone", got)
 		}
 	})
@@ -216,9 +217,9 @@ func alarm(s *parsedStanza, addrs ...netip.Addr) {
 // Targets that have never answered go down, though those that are up are asked so seldom that nobody answers meanwhile (B52,
 // B56).
 func TestNewOnesAreDead(t *testing.T) {
-	pace := Pace
+	pace := pooltest.Pace
 	pace.Interval = time.Hour
-	inFleet(t, isolatedFrom, pace, func(t *testing.T, s *parsedStanza, n *FakeNetwork, fleet []netip.Addr) {
+	inFleet(t, isolatedFrom, pace, func(t *testing.T, s *parsedStanza, n *pooltest.FakeNetwork, fleet []netip.Addr) {
 		pass(2*time.Hour, s, fleet...) // from now on, they are asked an hour apart
 		fresh := addrs(100, 110)
 		n.Kill(fresh...)
@@ -232,8 +233,8 @@ func TestNewOnesAreDead(t *testing.T) {
 
 // While none has ever answered, as when the server starts before its network, none is taken down either (B56).
 func TestIsolatedFromTheStart(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
-		s := testStanza("tcp://:80", n, Pace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := testStanza("tcp://:80", n, pooltest.Pace)
 		begin(p, s)
 		fleet := addrs(0, isolatedFrom)
 		n.Swallow(fleet...)
@@ -260,9 +261,9 @@ func TestNotIsolated(t *testing.T) {
 		"few fail":            {isolatedFrom, isolatedOthers},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inFleet(t, tc.size, Pace, func(t *testing.T, s *parsedStanza, n *FakeNetwork, fleet []netip.Addr) {
+			inFleet(t, tc.size, pooltest.Pace, func(t *testing.T, s *parsedStanza, n *pooltest.FakeNetwork, fleet []netip.Addr) {
 				n.Kill(fleet[:tc.dead]...)
-				rest(Pace.Bound() + time.Millisecond)
+				rest(pooltest.Pace.Bound() + time.Millisecond)
 				if got := down(s, fleet); got != tc.dead {
 					t.Errorf("%d of %d dead ones are down", got, tc.dead)
 				}

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -43,10 +44,10 @@ func begin(p *pool, stanzas ...*parsedStanza) *generation {
 }
 
 // inBubble runs a test of a pool in fake time, and ends the pool.
-func inBubble(t *testing.T, f func(t *testing.T, p *pool, n *FakeNetwork)) {
+func inBubble(t *testing.T, f func(t *testing.T, p *pool, n *pooltest.FakeNetwork)) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool()
-		f(t, p, NewNetwork())
+		f(t, p, pooltest.NewNetwork())
 		for _, g := range append([]*generation(nil), p.generations...) {
 			for _, l := range g.learners {
 				l.close()
@@ -98,18 +99,18 @@ func pass(d time.Duration, s *parsedStanza, addrs ...netip.Addr) {
 }
 
 func TestPoolLearnsAndBelieves(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
-		s := testStanza("tcp://:80", n, Pace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := testStanza("tcp://:80", n, pooltest.Pace)
 		begin(p, s)
-		n.Kill(Addr(2))
-		if v := verdictOf(s, Addr(1)); v != (verdict.Verdict{}) {
+		n.Kill(pooltest.Addr(2))
+		if v := verdictOf(s, pooltest.Addr(1)); v != (verdict.Verdict{}) {
 			t.Errorf("before the first probe: %+v", v)
 		}
-		pass(30*time.Second, s, Addr(1), Addr(2))
-		if v := verdictOf(s, Addr(1)); v.State != verdict.Up || v.Reason != "" {
+		pass(30*time.Second, s, pooltest.Addr(1), pooltest.Addr(2))
+		if v := verdictOf(s, pooltest.Addr(1)); v.State != verdict.Up || v.Reason != "" {
 			t.Errorf("alive: %+v", v)
 		}
-		if v := verdictOf(s, Addr(2)); v.State != verdict.Down || v.Reason != "connection refused" {
+		if v := verdictOf(s, pooltest.Addr(2)); v.State != verdict.Down || v.Reason != "connection refused" {
 			t.Errorf("dead: %+v", v)
 		}
 	})
@@ -118,19 +119,19 @@ func TestPoolLearnsAndBelieves(t *testing.T) {
 // A dead address is out within interval + 2 × max(fast, timeout) + timeout, and a revived one back within interval +
 // fast + timeout, wherever in the interval it happens, and whether it refuses or swallows (B51 to B54).
 func TestPoolBound(t *testing.T) {
-	for _, pace := range []verdict.Pace{Pace,
+	for _, pace := range []verdict.Pace{pooltest.Pace,
 		{Interval: 10 * time.Second, Fast: time.Second, Timeout: 5 * time.Second, Rise: 2, Fall: 3},
 		{Interval: time.Second, Fast: time.Second, Timeout: time.Second, Rise: 1, Fall: 1}} {
-		inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
+		inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 			s := testStanza("tcp://:80", n, pace)
 			begin(p, s)
 			var addrs []netip.Addr
 			for i := range 200 {
-				addrs = append(addrs, Addr(i))
+				addrs = append(addrs, pooltest.Addr(i))
 			}
 			var living []netip.Addr // or the pool would think that it is alone
 			for i := range 100 {
-				living = append(living, Addr(1000+i))
+				living = append(living, pooltest.Addr(1000+i))
 			}
 			pass(60*time.Second, s, slices.Concat(addrs, living)...)
 			n.Kill(addrs[:100]...)
@@ -159,13 +160,13 @@ func TestPoolBound(t *testing.T) {
 // While nothing is in doubt, probes of a target come an interval apart, less up to a tenth; targets learned together do
 // not stay together (B65).
 func TestPoolSpreads(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
-		s := testStanza("tcp://:80", n, Pace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := testStanza("tcp://:80", n, pooltest.Pace)
 		begin(p, s)
 		var addrs []netip.Addr
 		for i := range 1000 {
-			addrs = append(addrs, Addr(i))
-			s.Look(owner, Addr(i), 0, 30)
+			addrs = append(addrs, pooltest.Addr(i))
+			s.Look(owner, pooltest.Addr(i), 0, 30)
 		}
 		time.Sleep(40 * time.Second)
 		from := time.Now()
@@ -195,15 +196,15 @@ func TestPoolSpreads(t *testing.T) {
 // Nine of ten targets are black holes. The probes under way stay within their bound, and the living are asked as if
 // the dead were not there (B65, B66).
 func TestPoolDeadDoNotDelayTheLiving(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
-		s := testStanza("tcp://:80", n, Pace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := testStanza("tcp://:80", n, pooltest.Pace)
 		begin(p, s)
 		const total = 4000 // with 2 s each at 10 s, the dead alone want 720 places at once
 		for i := range total {
 			if i%10 > 0 {
-				n.Swallow(Addr(i))
+				n.Swallow(pooltest.Addr(i))
 			}
-			s.Look(owner, Addr(i), 0, 30)
+			s.Look(owner, pooltest.Addr(i), 0, 30)
 			if i%1000 == 999 {
 				synctest.Wait() // the pool's inbox is bounded
 			}
@@ -211,18 +212,18 @@ func TestPoolDeadDoNotDelayTheLiving(t *testing.T) {
 		time.Sleep(3 * time.Minute)
 		synctest.Wait()
 		for i := 0; i < total; i += 10 {
-			times := n.Times(Addr(i))
+			times := n.Times(pooltest.Addr(i))
 			if last := times[len(times)-1]; time.Since(last) > 11*time.Second {
-				t.Fatalf("%s, alive, was last asked %s ago", Addr(i), time.Since(last))
+				t.Fatalf("%s, alive, was last asked %s ago", pooltest.Addr(i), time.Since(last))
 			}
 		}
 		if n.Most > p.schedule.bound {
 			t.Errorf("%d probes at once, want at most %d", n.Most, p.schedule.bound)
 		}
-		n.Set(n.Holes, false, []netip.Addr{Addr(1)})
+		n.Set(n.Holes, false, []netip.Addr{pooltest.Addr(1)})
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if v := verdictOf(s, Addr(1)); v.State != verdict.Up {
+		if v := verdictOf(s, pooltest.Addr(1)); v.State != verdict.Up {
 			t.Errorf("a revived one among the dead is %s after a minute", v.State)
 		}
 	})
@@ -230,20 +231,20 @@ func TestPoolDeadDoNotDelayTheLiving(t *testing.T) {
 
 // One probe serves all the names, stanzas and listeners that share an address and a check (B64, B72).
 func TestPoolSharesTargets(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
-		a, b := testStanza("tcp://:80", n, Pace), testStanza("tcp://:80", n, Pace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		a, b := testStanza("tcp://:80", n, pooltest.Pace), testStanza("tcp://:80", n, pooltest.Pace)
 		begin(p, a, b)
-		other := testStanza("tcp://:80", n, Pace)
+		other := testStanza("tcp://:80", n, pooltest.Pace)
 		begin(p, other)
 		for range 120 {
 			for _, s := range []*parsedStanza{a, b, other} {
 				for range 10 {
-					s.Look(owner, Addr(1), 0, 30)
+					s.Look(owner, pooltest.Addr(1), 0, 30)
 				}
 			}
 			time.Sleep(time.Second)
 		}
-		if got := n.Asked(Addr(1)); got < 12 || got > 15 {
+		if got := n.Asked(pooltest.Addr(1)); got < 12 || got > 15 {
 			t.Errorf("asked %d times in two minutes", got)
 		}
 	})
@@ -251,18 +252,18 @@ func TestPoolSharesTargets(t *testing.T) {
 
 // Of several checks all must pass (B45).
 func TestAllChecksMustPass(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
-		other := NewNetwork()
-		s := testStanza("tcp://:80", n, Pace)
-		s.checks = append(s.checks, testStanza("tcp://:81", other, Pace).checks...)
-		s.seal(Pace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		other := pooltest.NewNetwork()
+		s := testStanza("tcp://:80", n, pooltest.Pace)
+		s.checks = append(s.checks, testStanza("tcp://:81", other, pooltest.Pace).checks...)
+		s.seal(pooltest.Pace)
 		begin(p, s)
-		n.Kill(Addr(2))
-		other.Kill(Addr(3))
-		pass(30*time.Second, s, Addr(1), Addr(2), Addr(3))
+		n.Kill(pooltest.Addr(2))
+		other.Kill(pooltest.Addr(3))
+		pass(30*time.Second, s, pooltest.Addr(1), pooltest.Addr(2), pooltest.Addr(3))
 		for i, want := range map[int]verdict.State{1: verdict.Up, 2: verdict.Down, 3: verdict.Down} {
-			if got := state(s, Addr(i)); got != want {
-				t.Errorf("%s is %s, want %s", Addr(i), got, want)
+			if got := state(s, pooltest.Addr(i)); got != want {
+				t.Errorf("%s is %s, want %s", pooltest.Addr(i), got, want)
 			}
 		}
 	})
@@ -270,32 +271,32 @@ func TestAllChecksMustPass(t *testing.T) {
 
 // Caps: over one, an address is served unchecked and counted; no flood makes room for itself (B61).
 func TestPoolCaps(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
-		s := testStanza("tcp://:80", n, Pace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := testStanza("tcp://:80", n, pooltest.Pace)
 		s.account.max = 10
 		begin(p, s)
 		for i := range 10 {
-			s.Look(owner, Addr(i), 0, 30)
+			s.Look(owner, pooltest.Addr(i), 0, 30)
 		}
 		synctest.Wait()
 		before := testutil.ToFloat64(SkippedMaxTargets)
 		for i := 10; i < 1000; i++ {
-			s.Look(owner, Addr(i), 0, 30)
+			s.Look(owner, pooltest.Addr(i), 0, 30)
 			synctest.Wait()
 		}
-		if v := verdictOf(s, Addr(999)); v.State != verdict.Unchecked {
+		if v := verdictOf(s, pooltest.Addr(999)); v.State != verdict.Unchecked {
 			t.Errorf("over the cap: %+v", v)
 		}
 		if got := testutil.ToFloat64(SkippedMaxTargets) - before; got < 900 {
 			t.Errorf("%v counted", got)
 		}
-		if got := sizeOf(p).watches; got != 10 || n.Asked(Addr(999)) != 0 {
+		if got := sizeOf(p).watches; got != 10 || n.Asked(pooltest.Addr(999)) != 0 {
 			t.Errorf("%d targets, want 10", got)
 		}
-		pass(20*time.Minute, s, Addr(0), Addr(1)) // the other eight are forgotten
-		s.Look(owner, Addr(500), 0, 30)
-		pass(10*time.Second, s, Addr(500))
-		if v := verdictOf(s, Addr(500)); v.State != verdict.Up {
+		pass(20*time.Minute, s, pooltest.Addr(0), pooltest.Addr(1)) // the other eight are forgotten
+		s.Look(owner, pooltest.Addr(500), 0, 30)
+		pass(10*time.Second, s, pooltest.Addr(500))
+		if v := verdictOf(s, pooltest.Addr(500)); v.State != verdict.Up {
 			t.Errorf("there is room again, but %+v", v)
 		}
 	})
@@ -304,24 +305,24 @@ func TestPoolCaps(t *testing.T) {
 // What nobody asks for is probed no longer after a quarter of an hour, or three times the TTL it went out with; and
 // comes back with its last verdict if that is fresh (B62, B63).
 func TestPoolForgets(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
-		s := testStanza("tcp://:80", n, Pace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := testStanza("tcp://:80", n, pooltest.Pace)
 		s.longest = 3600
 		begin(p, s)
-		n.Kill(Addr(1), Addr(2))
-		s.Look(owner, Addr(1), 0, 30)
-		s.Look(owner, Addr(2), 0, 1200)
+		n.Kill(pooltest.Addr(1), pooltest.Addr(2))
+		s.Look(owner, pooltest.Addr(1), 0, 30)
+		s.Look(owner, pooltest.Addr(2), 0, 1200)
 		time.Sleep(18 * time.Minute)
 		synctest.Wait()
-		count := n.Asked(Addr(1))
+		count := n.Asked(pooltest.Addr(1))
 		time.Sleep(10 * time.Minute)
-		if n.Asked(Addr(1)) != count {
+		if n.Asked(pooltest.Addr(1)) != count {
 			t.Error("still asked, long after the last query")
 		}
-		if v := verdictOf(s, Addr(2)); v.State != verdict.Down {
+		if v := verdictOf(s, pooltest.Addr(2)); v.State != verdict.Down {
 			t.Errorf("asked for again within three TTLs, but %+v", v)
 		}
-		if v := verdictOf(s, Addr(1)); v != (verdict.Verdict{}) {
+		if v := verdictOf(s, pooltest.Addr(1)); v != (verdict.Verdict{}) {
 			t.Errorf("forgotten for long, but %+v", v)
 		}
 		if got := sizeOf(p); got.watches > 2 || got.memories > 1 {
@@ -337,18 +338,18 @@ func TestKeepsForADayAtMost(t *testing.T) {
 			t.Errorf("kept for %s with a TTL of %d seconds, want %s", got, ttl, want)
 		}
 	}
-	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
-		pace := Pace
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		pace := pooltest.Pace
 		pace.Interval = time.Hour
 		s := testStanza("tcp://:80", n, pace)
 		s.longest = math.MaxUint32
 		begin(p, s)
-		s.Look(owner, Addr(1), 0, math.MaxUint32)
-		Elapse(23 * time.Hour)
+		s.Look(owner, pooltest.Addr(1), 0, math.MaxUint32)
+		pooltest.Elapse(23 * time.Hour)
 		if got := sizeOf(p).watches; got != 1 {
 			t.Errorf("%d targets after 23 hours", got)
 		}
-		Elapse(time.Hour + 3*time.Minute)
+		pooltest.Elapse(time.Hour + 3*time.Minute)
 		if got := sizeOf(p).watches; got != 0 {
 			t.Errorf("%d targets after a day", got)
 		}
@@ -357,18 +358,18 @@ func TestKeepsForADayAtMost(t *testing.T) {
 
 // A target asked for again soon after it was forgotten is believed what it was.
 func TestPoolRemembers(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
-		pace := Pace
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		pace := pooltest.Pace
 		pace.Interval = 10 * time.Minute
 		s := testStanza("tcp://:80", n, pace)
 		begin(p, s)
-		n.Kill(Addr(1))
-		s.Look(owner, Addr(1), 0, 30)
+		n.Kill(pooltest.Addr(1))
+		s.Look(owner, pooltest.Addr(1), 0, 30)
 		for time.Sleep(time.Second); sizeOf(p).watches > 0; time.Sleep(time.Second) {
 		}
-		s.Look(owner, Addr(1), 0, 30)
+		s.Look(owner, pooltest.Addr(1), 0, 30)
 		synctest.Wait()
-		if v := verdictOf(s, Addr(1)); v.State != verdict.Down || v.Reason != "connection refused" {
+		if v := verdictOf(s, pooltest.Addr(1)); v.State != verdict.Down || v.Reason != "connection refused" {
 			t.Errorf("just forgotten, but %+v", v)
 		}
 	})
@@ -376,23 +377,21 @@ func TestPoolRemembers(t *testing.T) {
 
 // A probe that could not be made proves nothing, is counted, and is tried again (B49).
 func TestPoolAbstains(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
-		s := testStanza("abstaining", n, Pace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := testStanza("abstaining", n, pooltest.Pace)
 		begin(p, s)
-		pass(20*time.Second, s, Addr(1))
+		pass(20*time.Second, s, pooltest.Addr(1))
 		for _, fault := range []func(){
 			func() { n.Broken = fmt.Errorf("%w: too many open files", check.ErrAbstain) },
 			func() { n.Panics = true },
 		} {
-			n.mu.Lock()
-			fault()
-			n.mu.Unlock()
-			before := n.Asked(Addr(1))
-			pass(2*time.Minute, s, Addr(1))
-			if v := verdictOf(s, Addr(1)); v.State != verdict.Up {
+			n.Do(fault)
+			before := n.Asked(pooltest.Addr(1))
+			pass(2*time.Minute, s, pooltest.Addr(1))
+			if v := verdictOf(s, pooltest.Addr(1)); v.State != verdict.Up {
 				t.Errorf("%+v", v)
 			}
-			if got := n.Asked(Addr(1)) - before; got < 20 {
+			if got := n.Asked(pooltest.Addr(1)) - before; got < 20 {
 				t.Errorf("tried %d times in two minutes", got)
 			}
 		}
@@ -404,22 +403,22 @@ func TestPoolAbstains(t *testing.T) {
 
 // A panic of the loop itself loses the verdicts, and nothing else.
 func TestPoolSurvivesItself(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
-		s := testStanza("tcp://:80", n, Pace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := testStanza("tcp://:80", n, pooltest.Pace)
 		begin(p, s)
-		n.Kill(Addr(1))
-		pass(20*time.Second, s, Addr(1), Addr(2))
+		n.Kill(pooltest.Addr(1))
+		pass(20*time.Second, s, pooltest.Addr(1), pooltest.Addr(2))
 		before := testutil.ToFloat64(Panics)
 		p.orders <- func() { panic("a fault in the pool") }
 		synctest.Wait()
-		if v := verdictOf(s, Addr(1)); v.State != verdict.Unknown {
+		if v := verdictOf(s, pooltest.Addr(1)); v.State != verdict.Unknown {
 			t.Errorf("right after: %+v", v)
 		}
 		if got := testutil.ToFloat64(Panics) - before; got != 1 {
 			t.Errorf("%v panics counted", got)
 		}
-		pass(20*time.Second, s, Addr(1), Addr(2))
-		if v := verdictOf(s, Addr(1)); v.State != verdict.Down {
+		pass(20*time.Second, s, pooltest.Addr(1), pooltest.Addr(2))
+		if v := verdictOf(s, pooltest.Addr(1)); v.State != verdict.Down {
 			t.Errorf("a while later: %+v", v)
 		}
 	})
@@ -427,33 +426,33 @@ func TestPoolSurvivesItself(t *testing.T) {
 
 // A result for a target that was removed meanwhile is dropped (S8).
 func TestPoolDropsLateResults(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
-		s, keeper := testStanza("tcp://:80", n, Pace), testStanza("tcp://:81", n, Pace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s, keeper := testStanza("tcp://:80", n, pooltest.Pace), testStanza("tcp://:81", n, pooltest.Pace)
 		g := begin(p, s)
 		begin(p, keeper)
-		n.Swallow(Addr(1))
-		s.Look(owner, Addr(1), 0, 30)
-		for n.Asked(Addr(1)) == 0 {
+		n.Swallow(pooltest.Addr(1))
+		s.Look(owner, pooltest.Addr(1), 0, 30)
+		for n.Asked(pooltest.Addr(1)) == 0 {
 			time.Sleep(100 * time.Millisecond)
 		}
 		p.leave(g)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if got := sizeOf(p).watches; n.Asked(Addr(1)) != 1 || got != 0 || p.schedule.inFlight != [2]int{} {
-			t.Errorf("asked %d times, %d watches, %v in flight", n.Asked(Addr(1)), got, p.schedule.inFlight)
+		if got := sizeOf(p).watches; n.Asked(pooltest.Addr(1)) != 1 || got != 0 || p.schedule.inFlight != [2]int{} {
+			t.Errorf("asked %d times, %d watches, %v in flight", n.Asked(pooltest.Addr(1)), got, p.schedule.inFlight)
 		}
 	})
 }
 
 // A query never waits: with the loop stopped and every channel full, looking still returns (B67).
 func TestLookNeverWaits(t *testing.T) {
-	p, n := newPool(), NewNetwork()
-	s := testStanza("tcp://:80", n, Pace)
+	p, n := newPool(), pooltest.NewNetwork()
+	s := testStanza("tcp://:80", n, pooltest.Pace)
 	g := new(generation)
 	g.add(s, p)
 	before := testutil.ToFloat64(SkippedBusy)
 	for i := range 2 * wantedBuffer {
-		s.Look(owner, Addr(i), 0, 30)
+		s.Look(owner, pooltest.Addr(i), 0, 30)
 		p.say("line %d", i)
 	}
 	if got := testutil.ToFloat64(SkippedBusy) - before; got != wantedBuffer {
@@ -464,8 +463,8 @@ func TestLookNeverWaits(t *testing.T) {
 // Nor does it wait while somebody holds the life cycle's lock, and the loop is stuck amid an order: for what is on the board,
 // for what is not, and through the whole handler (B67).
 func TestLookTakesNoLock(t *testing.T) {
-	p, n := newPool(), NewNetwork()
-	s := forZone(testStanza("tcp://:80", n, Pace), "example.org.")
+	p, n := newPool(), pooltest.NewNetwork()
+	s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
 	h := serving(p, zoneOf(www...), s)
 	for serve(t, h, query("www.example.org.", dns.TypeA)); sizeOf(p).watches < 2; time.Sleep(time.Millisecond) {
 	}
@@ -479,7 +478,7 @@ func TestLookTakesNoLock(t *testing.T) {
 		serve(t, h, query("www.example.org.", dns.TypeA))
 		p.awaits(time.Now())
 		for i := range 2 * wantedBuffer {
-			s.Look(owner, Addr(i), 0, 30)
+			s.Look(owner, pooltest.Addr(i), 0, 30)
 		}
 	}()
 	select {
@@ -514,13 +513,13 @@ func TestScheduleRate(t *testing.T) {
 // Everything that is scheduled carries a monotonic reading, by which Go compares and subtracts times; so a system clock
 // that is set changes no wait (B58).
 func TestSchedulesIgnoreTheWallClock(t *testing.T) {
-	p, n := newPool(), NewNetwork()
+	p, n := newPool(), pooltest.NewNetwork()
 	pace := verdict.Pace{Interval: verdict.MinInterval, Fast: verdict.MinInterval, Timeout: verdict.MinInterval, Rise: 1, Fall: 1}
 	s := testStanza("tcp://:80", n, pace)
 	g := begin(p, s)
 	defer p.leave(g)
-	for began := time.Now(); n.Asked(Addr(1)) < 3; time.Sleep(time.Millisecond) {
-		s.Look(owner, Addr(1), 0, 30)
+	for began := time.Now(); n.Asked(pooltest.Addr(1)) < 3; time.Sleep(time.Millisecond) {
+		s.Look(owner, pooltest.Addr(1), 0, 30)
 		if time.Since(began) > time.Minute {
 			t.Fatal("never asked")
 		}
@@ -543,14 +542,14 @@ func TestSchedulesIgnoreTheWallClock(t *testing.T) {
 
 // A probe whose turn was missed by more than an interval is made once, and counted (B66).
 func TestPoolCountsOverdue(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
-		s := testStanza("tcp://:80", n, Pace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := testStanza("tcp://:80", n, pooltest.Pace)
 		begin(p, s)
 		p.schedule.bound = 512
 		const holes = 3 * 384
 		for i := range holes { // each holds one of the places of the failing for its timeout
-			n.Swallow(Addr(i))
-			s.Look(owner, Addr(i), 0, 30)
+			n.Swallow(pooltest.Addr(i))
+			s.Look(owner, pooltest.Addr(i), 0, 30)
 		}
 		synctest.Wait() // all of them are learned
 		p.orders <- func() {
@@ -565,10 +564,10 @@ func TestPoolCountsOverdue(t *testing.T) {
 			t.Error("no missed turn was counted")
 		}
 		for i := range holes {
-			times := n.Times(Addr(i))
+			times := n.Times(pooltest.Addr(i))
 			for k := 1; k < len(times); k++ {
 				if times[k].Sub(times[k-1]) < time.Second {
-					t.Fatalf("%s was asked twice within %s", Addr(i), times[k].Sub(times[k-1]))
+					t.Fatalf("%s was asked twice within %s", pooltest.Addr(i), times[k].Sub(times[k-1]))
 				}
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
@@ -24,20 +25,20 @@ func TestQuorumOf(t *testing.T) {
 
 // Three checks, of which each address fails as many as its number says (B45).
 func TestRequire(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
-		networks := []*FakeNetwork{n, NewNetwork(), NewNetwork()}
-		s := testStanza("tcp://:80", n, Pace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		networks := []*pooltest.FakeNetwork{n, pooltest.NewNetwork(), pooltest.NewNetwork()}
+		s := testStanza("tcp://:80", n, pooltest.Pace)
 		for i, url := range []string{"tcp://:81", "tcp://:82"} {
-			s.checks = append(s.checks, testStanza(url, networks[i+1], Pace).checks...)
+			s.checks = append(s.checks, testStanza(url, networks[i+1], pooltest.Pace).checks...)
 		}
-		s.seal(Pace)
+		s.seal(pooltest.Pace)
 		begin(p, s)
 		for fails := range 4 {
 			for _, n := range networks[:fails] {
-				n.Kill(Addr(fails))
+				n.Kill(pooltest.Addr(fails))
 			}
 		}
-		pass(30*time.Second, s, Addr(0), Addr(1), Addr(2), Addr(3))
+		pass(30*time.Second, s, pooltest.Addr(0), pooltest.Addr(1), pooltest.Addr(2), pooltest.Addr(3))
 		for need, good := range map[int]int{0: 0, 1: 2, 2: 1} {
 			s.need = need
 			for fails := range 4 {
@@ -45,15 +46,15 @@ func TestRequire(t *testing.T) {
 				if fails > good {
 					want = verdict.Down
 				}
-				if got := state(s, Addr(fails)); got != want {
+				if got := state(s, pooltest.Addr(fails)); got != want {
 					t.Errorf("need %d, %d fail: %s, want %s", need, fails, got, want)
 				}
 			}
-			if s.need > 0 && s.Look(owner, Addr(9), 0, 30).State() != verdict.Unknown {
+			if s.need > 0 && s.Look(owner, pooltest.Addr(9), 0, 30).State() != verdict.Unknown {
 				t.Errorf("need %d: what nobody has asked is not unknown", need)
 			}
 		}
-		if allocs := testing.AllocsPerRun(100, func() { s.Look(owner, Addr(1), 0, 30) }); allocs != 0 {
+		if allocs := testing.AllocsPerRun(100, func() { s.Look(owner, pooltest.Addr(1), 0, 30) }); allocs != 0 {
 			t.Errorf("%v allocations", allocs)
 		}
 	})
@@ -61,16 +62,16 @@ func TestRequire(t *testing.T) {
 
 // An address that does not pass yet is asked by every check, those that are not needed among them.
 func TestRequireAsksAll(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
-		other := NewNetwork()
-		s := testStanza("tcp://:80", n, Pace)
-		s.checks = append(s.checks, testStanza("tcp://:81", other, Pace).checks...)
-		s.seal(Pace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		other := pooltest.NewNetwork()
+		s := testStanza("tcp://:80", n, pooltest.Pace)
+		s.checks = append(s.checks, testStanza("tcp://:81", other, pooltest.Pace).checks...)
+		s.seal(pooltest.Pace)
 		s.need = 1
 		begin(p, s)
-		pass(30*time.Second, s, Addr(1))
-		if n.Asked(Addr(1)) == 0 || other.Asked(Addr(1)) == 0 {
-			t.Errorf("asked %d and %d times", n.Asked(Addr(1)), other.Asked(Addr(1)))
+		pass(30*time.Second, s, pooltest.Addr(1))
+		if n.Asked(pooltest.Addr(1)) == 0 || other.Asked(pooltest.Addr(1)) == 0 {
+			t.Errorf("asked %d and %d times", n.Asked(pooltest.Addr(1)), other.Asked(pooltest.Addr(1)))
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
@@ -28,7 +29,7 @@ func owners(i int) string { return fmt.Sprintf("www%d.example.org.", i/64) }
 func addrs(from, to int) []netip.Addr {
 	var all []netip.Addr
 	for i := from; i < to; i++ {
-		all = append(all, Addr(i))
+		all = append(all, pooltest.Addr(i))
 	}
 	return all
 }
@@ -36,25 +37,25 @@ func addrs(from, to int) []netip.Addr {
 // Of ten thousand targets a fifth are black holes. Every living one is probed within its interval and a tenth, and a hole
 // that comes to life is back within the bound (B66).
 func TestPoolTenThousand(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		p.schedule.bound = 1024
-		s := testStanza("tcp://:80", n, Pace)
+		s := testStanza("tcp://:80", n, pooltest.Pace)
 		begin(p, s)
 		all := addrs(0, 10_000)
 		holes, living := all[:2_000], all[2_000:]
 		n.Swallow(holes...)
 		lookAll(s, all)
-		Elapse(2 * time.Minute)
+		pooltest.Elapse(2 * time.Minute)
 		for _, a := range living {
 			times := n.Times(a)
 			for i := 2; i < len(times); i++ {
-				if gap := times[i].Sub(times[i-1]); gap > Pace.Interval*11/10 {
+				if gap := times[i].Sub(times[i-1]); gap > pooltest.Pace.Interval*11/10 {
 					t.Fatalf("%s, alive, waited %s for a probe", a, gap)
 				}
 			}
 		}
 		n.Set(n.Holes, false, holes)
-		Elapse(Pace.Interval + Pace.Fast + Pace.Timeout)
+		pooltest.Elapse(pooltest.Pace.Interval + pooltest.Pace.Fast + pooltest.Pace.Timeout)
 		for _, a := range holes {
 			if state(s, a) != verdict.Up {
 				t.Fatalf("%s came to life, and is %s", a, state(s, a))
@@ -68,18 +69,16 @@ func TestPoolTenThousand(t *testing.T) {
 
 // Addresses come and go for hours, and nothing of them stays (B61 to B63).
 func TestPoolChurn(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
-		pace := Pace
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		pace := pooltest.Pace
 		pace.Interval = time.Minute
 		s := testStanza("tcp://:80", n, pace)
 		begin(p, s)
 		var early uint64
 		for minute := range 120 {
 			lookAll(s, addrs(minute*100, minute*100+100))
-			Elapse(time.Minute)
-			n.mu.Lock()
-			clear(n.probes) // the test's own notes
-			n.mu.Unlock()
+			pooltest.Elapse(time.Minute)
+			n.Forget() // the test's own notes
 			if minute == 40 {
 				early = heapSize()
 			}
@@ -87,7 +86,7 @@ func TestPoolChurn(t *testing.T) {
 		if late := heapSize(); late > early+early/4 {
 			t.Errorf("%d KiB of heap after 120 minutes, %d after 40", late>>10, early>>10)
 		}
-		Elapse(keepUnasked + 6*sweepEvery)
+		pooltest.Elapse(keepUnasked + 6*sweepEvery)
 		p.life.Lock()
 		defer p.life.Unlock()
 		p.do(func() {
@@ -115,7 +114,7 @@ func BenchmarkLearn(b *testing.B) {
 	for _, n := range []int{1_000, 100_000} {
 		b.Run(fmt.Sprintf("beside %d", n), func(b *testing.B) {
 			p := newPool()
-			s := testStanza("tcp://:80", NewNetwork(), Pace)
+			s := testStanza("tcp://:80", pooltest.NewNetwork(), pooltest.Pace)
 			g := new(generation)
 			g.add(s, p)
 			g.stage = confirmed
@@ -124,7 +123,7 @@ func BenchmarkLearn(b *testing.B) {
 			now := time.Now()
 			p.recast(now)
 			learn := func(i int) *watch {
-				t := verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(Addr(i), 80)}
+				t := verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(pooltest.Addr(i), 80)}
 				p.learn(want{t, t.Identity, s.account, owners(i), 30}, now)
 				return p.watchOf(&t, s.checks[0].seed)
 			}
@@ -147,21 +146,21 @@ func BenchmarkLearn(b *testing.B) {
 
 // Two replicas that start together do not probe together (B65).
 func TestReplicasAreNotInStep(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *FakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		other := newPool()
-		twin := NewNetwork()
-		a, b := testStanza("tcp://:80", n, Pace), testStanza("tcp://:80", twin, Pace)
+		twin := pooltest.NewNetwork()
+		a, b := testStanza("tcp://:80", n, pooltest.Pace), testStanza("tcp://:80", twin, pooltest.Pace)
 		begin(p, a)
 		defer other.leave(begin(other, b))
 		all := addrs(0, 500)
 		lookAll(a, all)
 		lookAll(b, all)
-		Elapse(10 * time.Minute)
+		pooltest.Elapse(10 * time.Minute)
 		close := 0
 		for _, x := range all {
 			mine, theirs := n.Times(x), twin.Times(x)
 			apart := mine[len(mine)-1].Sub(theirs[len(theirs)-1]).Abs()
-			if min(apart, Pace.Interval-apart) < Pace.Interval/20 {
+			if min(apart, pooltest.Pace.Interval-apart) < pooltest.Pace.Interval/20 {
 				close++
 			}
 		}

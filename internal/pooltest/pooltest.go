@@ -1,4 +1,4 @@
-package multivalue
+package pooltest
 
 import (
 	"context"
@@ -103,4 +103,18 @@ func Addr(i int) netip.Addr {
 func Elapse(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
+}
+
+// Do runs f while no probe does, so that it may change the exported fields.
+func (n *FakeNetwork) Do(f func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	f()
+}
+
+// Forget drops the record of probes.
+func (n *FakeNetwork) Forget() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	clear(n.probes)
 }
