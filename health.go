@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/text"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -314,8 +315,8 @@ func (p *pool) transition(w *watch, before verdict.State, v verdict.Verdict, now
 		return
 	}
 	if v.State == verdict.Down {
-		log.Warningf("%s is down after %s of %s: %s", w.entry.Target.Place(), Count(w.check.pace.Fall, "failure"), w.question(), v.Reason)
+		log.Warningf("%s is down after %s of %s: %s", w.entry.Target.Place(), text.Count(w.check.pace.Fall, "failure"), w.question(), v.Reason)
 		return
 	}
-	log.Infof("%s is up after %s of %s", w.entry.Target.Place(), Count(w.check.pace.Rise, "success"), w.question())
+	log.Infof("%s is up after %s of %s", w.entry.Target.Place(), text.Count(w.check.pace.Rise, "success"), w.question())
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/text"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
@@ -115,7 +116,7 @@ func (s *parsedStanza) parseBlock(c *caddy.Controller) error {
 		word := c.Val()
 		p, ok := properties[word]
 		if !ok {
-			return c.Errf("unknown property %q%s", word, Suggest(word, propertyNames()))
+			return c.Errf("unknown property %q%s", word, text.Suggest(word, propertyNames()))
 		}
 		if line, again := s.lines[word]; again && !p.repeats {
 			return c.Errf("%s stands twice, first on line %d", word, line)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/text"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
@@ -383,7 +384,7 @@ func FuzzParse(f *testing.F) {
 
 func TestSuggest(t *testing.T) {
 	for word, want := range map[string]string{"intervall": `: did you mean "interval"?`, "al_down": `: did you mean "all_down"?`, "falll": `: did you mean "fall"?`} {
-		if got := Suggest(word, propertyNames()); got != want {
+		if got := text.Suggest(word, propertyNames()); got != want {
 			t.Errorf("%s%s, want %s", word, got, want)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/text"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -66,11 +67,11 @@ func (p property) count() string {
 	case p.max == 0:
 		return "no value"
 	case p.max < 0:
-		return "at least " + Count(p.min, "value")
+		return "at least " + text.Count(p.min, "value")
 	case p.min == p.max:
-		return Count(p.min, "value")
+		return text.Count(p.min, "value")
 	default:
-		return fmt.Sprintf("%d or %s", p.min, Count(p.max, "value"))
+		return fmt.Sprintf("%d or %s", p.min, text.Count(p.max, "value"))
 	}
 }
 
@@ -132,7 +133,7 @@ func parseAllDown(s *parsedStanza, c *caddy.Controller, args []string) error {
 		}
 		addr, err := netip.ParseAddr(arg)
 		if err != nil || addr.Zone() != "" || addr.Is4In6() || !single(addr) {
-			return c.Errf("all_down %q: want serve, nodata, servfail or addresses%s", arg, Suggest(arg, slices.Sorted(maps.Keys(policies))))
+			return c.Errf("all_down %q: want serve, nodata, servfail or addresses%s", arg, text.Suggest(arg, slices.Sorted(maps.Keys(policies))))
 		}
 		if slices.Contains(p.Instead, addr) {
 			return c.Errf("all_down %s stands twice", addr)
@@ -151,7 +152,7 @@ func parseTypes(s *parsedStanza, c *caddy.Controller, args []string) error {
 	for _, arg := range args {
 		word := strings.ToUpper(arg)
 		if !slices.Contains(names, word) {
-			return c.Errf("types %q: want some of %s%s", arg, strings.Join(names, " "), Suggest(word, names))
+			return c.Errf("types %q: want some of %s%s", arg, strings.Join(names, " "), text.Suggest(word, names))
 		}
 		t := answer.TypesOf(dns.StringToType[word])
 		if s.rule.Types&t != 0 {
@@ -168,7 +169,7 @@ func parseSelect(s *parsedStanza, c *caddy.Controller, args []string) error {
 	case "client":
 		s.rule.Policy.Client = true
 	default:
-		return c.Errf("select %q: want random or client%s", args[0], Suggest(args[0], []string{"random", "client"}))
+		return c.Errf("select %q: want random or client%s", args[0], text.Suggest(args[0], []string{"random", "client"}))
 	}
 	return nil
 }
@@ -284,11 +285,11 @@ func parseTTL(s *parsedStanza, c *caddy.Controller, args []string) error {
 
 func parseWithin(s *parsedStanza, c *caddy.Controller, args []string) error {
 	for _, arg := range args {
-		network, err := Parse(arg)
+		n, err := Parse(arg)
 		if err != nil {
 			return c.Errf("within %v", err)
 		}
-		s.within = append(s.within, network)
+		s.within = append(s.within, n)
 	}
 	return nil
 }
@@ -360,7 +361,7 @@ func splitOptions(url string, words []string) ([]check.Option, error) {
 			return nil, fmt.Errorf("option %s takes all that follows: want it in a block, on a line of its own", option)
 		}
 		if len(words)-1 < n {
-			return nil, fmt.Errorf("option %s takes %s, not %d", option, Count(n, "value"), len(words)-1)
+			return nil, fmt.Errorf("option %s takes %s, not %d", option, text.Count(n, "value"), len(words)-1)
 		}
 		options = append(options, check.Option{Name: option, Values: words[1 : 1+n]})
 		words = words[1+n:]

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/coredns-multivalue/multivalue/internal/text"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
@@ -24,7 +25,7 @@ func parseRequire(s *parsedStanza, c *caddy.Controller, args []string) error {
 	case isShare:
 		return parseCount(c, "the share of require", share, 100, &s.quorum.Percent)
 	case strings.Trim(args[0], "0123456789") != "":
-		return c.Errf("require %q: want all, any, a count or a share%s", args[0], Suggest(args[0], []string{"all", "any"}))
+		return c.Errf("require %q: want all, any, a count or a share%s", args[0], text.Suggest(args[0], []string{"all", "any"}))
 	default:
 		return parseCount(c, "require", args[0], maxQuorum, &s.quorum.Count)
 	}
@@ -37,13 +38,13 @@ func (s *parsedStanza) checkRequired() error {
 		need = s.quorum.Of(need)
 	}
 	if need > len(s.checks) {
-		return s.errorAt("require", "require %d with %s: want at most as many as there are", need, Count(len(s.checks), "check"))
+		return s.errorAt("require", "require %d with %s: want at most as many as there are", need, text.Count(len(s.checks), "check"))
 	}
 	if need == len(s.checks) {
 		return nil
 	}
 	if len(s.checks) > maxQuorum {
-		return s.errorAt("require", "require with %s: want at most %d, unless all must pass", Count(len(s.checks), "check"), maxQuorum)
+		return s.errorAt("require", "require with %s: want at most %d, unless all must pass", text.Count(len(s.checks), "check"), maxQuorum)
 	}
 	s.need = need
 	return nil

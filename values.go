@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/text"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 
 	"github.com/coredns/caddy"
@@ -24,7 +25,7 @@ func suggestOption(url, option string) string {
 	if _, elsewhere := check.Takes(option); elsewhere || len(known) == 0 {
 		return ""
 	}
-	return Suggest(option, known)
+	return text.Suggest(option, known)
 }
 
 // parseDuration reads a duration such as 10s or 500ms; a number alone is in seconds, as elsewhere in CoreDNS.

@@ -1,4 +1,4 @@
-package multivalue
+package text
 
 import (
 	"fmt"
