@@ -286,7 +286,7 @@ func TestWallClock(t *testing.T) {
 
 // The names and helps of our metrics are as Prometheus and CoreDNS want them, and the manual has each.
 func TestMetricNames(t *testing.T) {
-	manual := read(t, "README.md")
+	manual := read(t, "docs/manual.md")
 	metrics.Answers.WithLabelValues("dns://:53", "example.org.", "", "whole")
 	newCheckMetrics("tcp://:80", true)
 	families, err := prometheus.DefaultGatherer.Gather()
@@ -322,7 +322,7 @@ func read(t *testing.T, path string) string {
 
 // The manual has the sections that CoreDNS demands, in its order, and every property of a stanza.
 func TestManual(t *testing.T) {
-	manual := read(t, "README.md")
+	manual := read(t, "docs/manual.md")
 	at := 0
 	for _, section := range []string{"Name", "Description", "Syntax", "Examples", "Metrics", "Ready", "Bugs", "See Also"} {
 		next := strings.Index(manual[at:], "\n## "+section+"\n")
@@ -337,6 +337,9 @@ func TestManual(t *testing.T) {
 	for word, p := range properties {
 		if !strings.Contains(manual, "\n    "+strings.TrimSpace(word+" "+p.usage)+"\n") {
 			t.Errorf("the syntax lacks: %s %s", word, p.usage)
+		}
+		if !strings.Contains(manual, "\n| `"+word+"` | ") || !strings.Contains(manual, "\n* `"+word+"` ") {
+			t.Errorf("%s is not in the table of defaults, or is not described", word)
 		}
 	}
 	if !strings.Contains(read(t, "CHANGELOG.md"), "\n## "+Version+" ") {
