@@ -113,7 +113,7 @@ func (s *Server) targets(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	key := func(t *Target) string { return t.Address.String() + " " + t.Check + " " + t.Pace }
-	list, err := cut(r, shot.targets(f), key)
+	list, err := cut(r, shot.FilterTargets(f), key)
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err.Error())
 		return
@@ -136,7 +136,7 @@ func (s *Server) names(w http.ResponseWriter, r *http.Request) {
 	if shot == nil {
 		return
 	}
-	list, err := cut(r, shot.names(f), func(n *Name) string { return n.Name })
+	list, err := cut(r, shot.FilterNames(f), func(n *Name) string { return n.Name })
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err.Error())
 		return

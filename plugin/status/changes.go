@@ -6,18 +6,18 @@ import (
 	"strconv"
 )
 
-// latest is the number of the last change that there was.
-func (s *Snapshot) latest() uint64 {
+// LastChange is the number of the last change that there was.
+func (s *Snapshot) LastChange() uint64 {
 	if n := len(s.Changes); n > 0 {
 		return max(s.Changed, s.Changes[n-1].Number)
 	}
 	return s.Changed
 }
 
-// since are the changes behind the one of a number, and how many of them are kept no longer. A number that none has had yet
+// ChangesAfter are the changes behind the one of a number, and how many of them are kept no longer. A number that none has had yet
 // is of a process that is gone, and all changes are behind it.
-func (s *Snapshot) since(after uint64) (news []Change, lost uint64) {
-	if after > s.latest() {
+func (s *Snapshot) ChangesAfter(after uint64) (news []Change, lost uint64) {
+	if after > s.LastChange() {
 		after = 0
 	}
 	for i, c := range s.Changes {
@@ -25,7 +25,7 @@ func (s *Snapshot) since(after uint64) (news []Change, lost uint64) {
 			return s.Changes[i:], c.Number - after - 1
 		}
 	}
-	return nil, s.latest() - after
+	return nil, s.LastChange() - after
 }
 
 // changes lists the changes behind a number, the earliest first.
@@ -44,22 +44,13 @@ func (s *Server) changes(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	news, lost := shot.since(after)
-	list := []Change{}
-	f = f.ready()
-	total, next := 0, shot.latest()
-	for i := range news {
-		if !shot.change(&f, &news[i]) {
-			continue
-		}
-		if total++; total <= limit {
-			list = append(list, news[i])
-		}
-	}
-	if total > limit {
+	news, lost := shot.ChangesAfter(after)
+	news = shot.FilterChanges(f, news)
+	list, next := orEmpty(news[:min(len(news), limit)]), shot.LastChange()
+	if len(news) > limit {
 		next = list[limit-1].Number
 	}
-	replyJSON(w, r, map[string]any{"changes": list, "total": total, "next": next, "lost": lost})
+	replyJSON(w, r, map[string]any{"changes": list, "total": len(news), "next": next, "lost": lost})
 }
 
 // numberOf reads the number of a change.

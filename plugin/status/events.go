@@ -73,21 +73,21 @@ func resumed(r *http.Request, shot *Snapshot) (uint64, error) {
 	if text := r.Header.Get("Last-Event-ID"); text != "" {
 		return numberOf("Last-Event-ID", text)
 	}
-	return shot.latest(), nil
+	return shot.LastChange(), nil
 }
 
 // tell writes what is new, and returns the number of the last change that is told. Of changes that are kept no longer it tells
 // how many there were.
 func tell(w http.ResponseWriter, shot *Snapshot, seen uint64) uint64 {
-	news, lost := shot.since(seen)
+	news, lost := shot.ChangesAfter(seen)
 	if lost > 0 {
-		event(w, "lost", shot.latest()-uint64(len(news)), map[string]uint64{"lost": lost})
+		event(w, "lost", shot.LastChange()-uint64(len(news)), map[string]uint64{"lost": lost})
 	}
 	for _, c := range news {
 		event(w, "change", c.Number, c)
 	}
-	event(w, "tick", shot.latest(), map[string]int{"up": shot.Summary.Up, "down": shot.Summary.Down, "unknown": shot.Summary.Unknown})
-	return shot.latest()
+	event(w, "tick", shot.LastChange(), map[string]int{"up": shot.Summary.Up, "down": shot.Summary.Down, "unknown": shot.Summary.Unknown})
+	return shot.LastChange()
 }
 
 // event writes one, with the number of the last change that is told by then. JSON has no line breaks of its own.

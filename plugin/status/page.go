@@ -29,7 +29,7 @@ const (
 
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"ago": ago, "stamp": stamp, "glyph": glyph, "plot": plot, "ms": milliseconds, "lower": lowerTier, "last": lastProbe, "key": key,
-	"meaning": meaningOf, "outcomes": func() []meaning { return outcomes }, "conditions": func() []meaning { return conditions },
+	"meaning": MeaningOf, "outcomes": func() []Meaning { return Outcomes }, "conditions": func() []Meaning { return Conditions },
 	"clock": clock, "question": questionTo,
 }).ParseFS(assets, "assets/*.html"))
 
@@ -83,21 +83,28 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 	if !slices.Contains(sortNames, v.Sort) {
 		v.Sort = sortNames[0]
 	}
-	names := shot.names(v.Filter)
+	names := shot.FilterNames(v.Filter)
 	if v.Sort == sortNames[0] {
-		shot.troubleFirst(names)
+		troubleFirst(shot, names)
 	}
 	v.NamePage = pagerOf(r, "names", len(names), namesAPage)
 	v.Names = s.nameRows(r.Context(), names[v.NamePage.First:v.NamePage.Last])
 	if v.Sort == sortNames[0] {
 		slices.SortStableFunc(v.Names, func(a, b nameRow) int { return cmp.Compare(b.trouble(), a.trouble()) })
 	}
-	all := shot.targets(v.Filter)
+	all := shot.FilterTargets(v.Filter)
 	order(all, v.Sort)
 	v.Page = pagerOf(r, "page", len(all), targetsAPage)
 	v.rows(all[v.Page.First:v.Page.Last])
-	v.Recent = shot.changes(v.Filter, changesAPage)
+	v.Recent = latestFirst(shot.FilterChanges(v.Filter, shot.Changes), changesAPage)
 	show(w, r, http.StatusOK, "page.html", v)
+}
+
+// latestFirst are up to limit changes, the latest first.
+func latestFirst(changes []Change, limit int) []Change {
+	latest := slices.Clone(changes[max(0, len(changes)-limit):])
+	slices.Reverse(latest)
+	return latest
 }
 
 // failure is what a page shows in the place of what it cannot.
@@ -311,7 +318,7 @@ func (row *nameRow) trouble() int {
 
 // troubleFirst puts those names first whose last answer was the worst, or that have a target which is down. The others keep
 // their order.
-func (s *Snapshot) troubleFirst(names []*Name) {
+func troubleFirst(s *Snapshot, names []*Name) {
 	worst := make(map[string]int)
 	for i := range s.Targets {
 		if t := &s.Targets[i]; t.State == "down" {

@@ -185,7 +185,7 @@ func TestChangesSince(t *testing.T) {
 		}
 	}
 	f.shot.Changes = nil // the listener was away meanwhile
-	if news, lost := f.shot.since(6); news != nil || lost != 2 {
+	if news, lost := f.shot.ChangesAfter(6); news != nil || lost != 2 {
 		t.Errorf("%v, %d lost", news, lost)
 	}
 }

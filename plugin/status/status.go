@@ -215,8 +215,8 @@ func (s *Snapshot) change(f *Filter, c *Change) bool {
 	return f.target(&t)
 }
 
-// targets are those that the filter picks.
-func (s *Snapshot) targets(f Filter) []*Target {
+// FilterTargets are those that the filter picks.
+func (s *Snapshot) FilterTargets(f Filter) []*Target {
 	f = f.ready()
 	var picked []*Target
 	for i := range s.Targets {
@@ -227,27 +227,27 @@ func (s *Snapshot) targets(f Filter) []*Target {
 	return picked
 }
 
-// changes are up to limit of those that the filter picks, the latest first.
-func (s *Snapshot) changes(f Filter, limit int) []Change {
+// FilterChanges are those of the changes that the filter picks, in their order.
+func (s *Snapshot) FilterChanges(f Filter, changes []Change) []Change {
 	f = f.ready()
 	var picked []Change
-	for _, c := range slices.Backward(s.Changes) {
-		if len(picked) < limit && s.change(&f, &c) {
-			picked = append(picked, c)
+	for i := range changes {
+		if s.change(&f, &changes[i]) {
+			picked = append(picked, changes[i])
 		}
 	}
 	return picked
 }
 
-// names are those that the filter picks. One by address, state or check picks the names that lead to the targets that it picks.
-func (s *Snapshot) names(f Filter) []*Name {
+// FilterNames are those that the filter picks. One by address, state or check picks the names that lead to the targets that it picks.
+func (s *Snapshot) FilterNames(f Filter) []*Name {
 	f = f.ready()
 	var of map[string]bool
 	if f.Address != "" || f.State != "" || f.Check != "" {
 		of = make(map[string]bool)
 		wide := f
 		wide.Name = "" // one name of a target must not stand for another
-		for _, t := range s.targets(wide) {
+		for _, t := range s.FilterTargets(wide) {
 			for _, name := range t.Names {
 				of[name] = true
 			}

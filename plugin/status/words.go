@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// meaning is a word of the page, and what it means.
-type meaning struct{ Word, Text string }
+// Meaning is a word of the page, and what it means.
+type Meaning struct{ Word, Text string }
 
-// outcomes are what may become of an answer, the worst ones last, and then the one that says nothing.
-var outcomes = []meaning{
+// Outcomes are what may become of an answer, the worst ones last, and then the one that says nothing.
+var Outcomes = []Meaning{
 	{"whole", "nothing is left out for being down; backups and drained ones wait until they are needed"},
 	{"sample", "none is down, but there are more than the limit: each answer has some of them"},
 	{"thin", "those that are down are left out, and enough are up"},
@@ -20,8 +20,8 @@ var outcomes = []meaning{
 	{"none", "nothing was judged, and the answer passes as it is"},
 }
 
-// conditions are what may be believed of an address.
-var conditions = []meaning{
+// Conditions are what may be believed of an address.
+var Conditions = []Meaning{
 	{"up", "the last probes were good, or it is forced up by hand"},
 	{"down", "the last probes failed, or it is forced down by hand"},
 	{"unknown", "not decided yet, and served until it is"},
@@ -29,9 +29,9 @@ var conditions = []meaning{
 	{"drained", "drained by hand: left out as long as others are up, and probed all the same"},
 }
 
-// meaningOf says what an outcome means.
-func meaningOf(outcome string) string {
-	for _, m := range outcomes {
+// MeaningOf says what an outcome means.
+func MeaningOf(outcome string) string {
+	for _, m := range Outcomes {
 		if m.Word == outcome {
 			return m.Text
 		}

@@ -176,7 +176,7 @@ func TestExplainPage(t *testing.T) {
 	}}
 	page := body(t, ask(t, f, "GET", "/explain?name=a.example.org"))
 	last := 0
-	for _, want := range []string{meaningOf("thin"), "a record", "192.0.2.1:5432", "tcp://:5432", "curl -i http://192.0.2.2/", "the first step"} {
+	for _, want := range []string{MeaningOf("thin"), "a record", "192.0.2.1:5432", "tcp://:5432", "curl -i http://192.0.2.2/", "the first step"} {
 		at := strings.Index(page[last:], want)
 		if want == "" || at < 0 {
 			t.Fatalf("the page lacks %q behind the one before it:\n%s", want, page)
