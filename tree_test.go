@@ -168,8 +168,9 @@ func TestImports(t *testing.T) {
 		// Of Kubernetes, only what reads annotations knows, and only what links it in depends on that.
 		"plugin/annotation": {"plugin/check"},
 		"plugin/services":   {},
+		"plugin/status/web": {"plugin/status"},
 		"annotated":         {".", "plugin/annotation", "plugin/services"},
-		".":                 {"plugin/verdict", "plugin/check", "plugin/answer", "plugin/wire", "plugin/annotation", "plugin/status"},
+		".":                 {"plugin/verdict", "plugin/check", "plugin/answer", "plugin/wire", "plugin/annotation", "plugin/status", "plugin/status/web"},
 		"cmd/coredns":       {".", "annotated"},
 		"cmd/demo":          {".", "plugin/verdict"},
 		"cmd/image":         {},
@@ -233,7 +234,7 @@ func TestWallClock(t *testing.T) {
 		"Brief":    "plugin/verdict/brief.go",          // says since when, the same
 		"validity": "plugin/check/reason.go",           // of a certificate
 		"expiry":   "plugin/check/tlscheck.go",         // the same
-		"stamp":    "plugin/status/api.go",             // shows an instant
+		"stamp":    "plugin/status/web/api.go",         // shows an instant
 		"changed":  "plugin/check/credential_linux.go", // of a file
 	}
 	for _, s := range sources(t, false) {

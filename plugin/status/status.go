@@ -1,26 +1,17 @@
-// Package status shows what the pool believes, and why a name answers with the addresses that it does: as a page, as
-// JSON, and as a stream of changes. It shows and never changes anything.
+// Package status holds what the status page shows, as plain data: a Snapshot of the targets, names, checks and latest
+// changes at one moment, and the Explanation of one answer.
 //
-// What is shown comes from a Source, in snapshots that are never changed once they are made. Everything that is asked of
-// this package is bounded: connections, headers, time, the size of an answer. It knows nothing of pools or DNS messages.
+// The plugin fills them in, and plugin/status/web shows them as a page and as JSON; the JSON tags are its public format.
+// A Snapshot is never changed after Sort, so any number of requests may read it at once. The package starts nothing,
+// and it imports no other package of this module.
 package status
 
 import (
 	"cmp"
-	"context"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 )
-
-// Source is where what is shown comes from.
-type Source interface {
-	// Snapshot is how things stood a moment ago. It waits for nobody but the pool, and not beyond the context.
-	Snapshot(ctx context.Context) (*Snapshot, error)
-	// Explain says how the answer to a question comes about, on each server block that has one.
-	Explain(ctx context.Context, q Question) ([]Explanation, error)
-}
 
 // Snapshot is how things stood at one moment.
 type Snapshot struct {
@@ -164,107 +155,31 @@ type Change struct {
 	Reason  string         `json:"reason,omitempty"`
 }
 
-// Filter picks targets and names.
-type Filter struct {
-	Name    string // a part of it
-	Address string // a part of it, or a network
-	State   string // measured or forced
-	Check   string // a part of it
-	network netip.Prefix
-}
-
-// ready prepares the filter.
-func (f Filter) ready() Filter {
-	f.Name, f.State = strings.ToLower(f.Name), strings.ToLower(f.State)
-	if p, err := netip.ParsePrefix(f.Address); err == nil {
-		f.network = p.Masked()
-	}
-	return f
-}
-
-// named reports whether a target has a name that the filter picks.
-func (f *Filter) named(t *Target) bool {
-	return strings.Contains(t.Name, f.Name) || slices.ContainsFunc(t.Names, func(name string) bool { return strings.Contains(name, f.Name) })
-}
-
-// target reports whether a target is one of those picked.
-func (f *Filter) target(t *Target) bool {
-	switch {
-	case f.State != "" && t.State != f.State && (t.Forced == "" || t.Forced != f.State),
-		f.Name != "" && !f.named(t),
-		f.Check != "" && !strings.Contains(t.Check, f.Check):
-		return false
-	case f.network.IsValid():
-		return f.network.Contains(t.Address.Addr())
-	}
-	return f.Address == "" || strings.Contains(t.Address.String(), f.Address)
-}
-
-// change reports whether a change is of a target that the filter may pick, by the names that lead there now, too. By state it
-// picks what came from it or to it.
-func (s *Snapshot) change(f *Filter, c *Change) bool {
-	t := Target{Address: c.Address, Check: c.Check, Name: c.Name, State: c.To}
-	for _, now := range s.At(c.Address) {
-		if now.Check == c.Check {
-			t.Names = now.Names
-		}
-	}
-	if f.State == c.From {
-		t.State = c.From
-	}
-	return f.target(&t)
-}
-
-// FilterTargets are those that the filter picks.
-func (s *Snapshot) FilterTargets(f Filter) []*Target {
-	f = f.ready()
-	var picked []*Target
-	for i := range s.Targets {
-		if t := &s.Targets[i]; f.target(t) {
-			picked = append(picked, t)
-		}
-	}
-	return picked
-}
-
-// FilterChanges are those of the changes that the filter picks, in their order.
-func (s *Snapshot) FilterChanges(f Filter, changes []Change) []Change {
-	f = f.ready()
-	var picked []Change
-	for i := range changes {
-		if s.change(&f, &changes[i]) {
-			picked = append(picked, changes[i])
-		}
-	}
-	return picked
-}
-
-// FilterNames are those that the filter picks. One by address, state or check picks the names that lead to the targets that it picks.
-func (s *Snapshot) FilterNames(f Filter) []*Name {
-	f = f.ready()
-	var of map[string]bool
-	if f.Address != "" || f.State != "" || f.Check != "" {
-		of = make(map[string]bool)
-		wide := f
-		wide.Name = "" // one name of a target must not stand for another
-		for _, t := range s.FilterTargets(wide) {
-			for _, name := range t.Names {
-				of[name] = true
-			}
-		}
-	}
-	var picked []*Name
-	for i := range s.Names {
-		if n := &s.Names[i]; strings.Contains(n.Name, f.Name) && (of == nil || of[n.Name]) {
-			picked = append(picked, n)
-		}
-	}
-	return picked
-}
-
 // Sort puts a snapshot in order, once, before it is shown.
 func (s *Snapshot) Sort() {
 	slices.SortFunc(s.Targets, func(a, b Target) int { return a.Compare(&b) })
 	slices.SortFunc(s.Names, func(a, b Name) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(s.Checks, func(a, b Check) int { return cmp.Or(cmp.Compare(a.Check, b.Check), cmp.Compare(a.Pace, b.Pace)) })
+}
+
+// LastChange is the number of the last change that there was.
+func (s *Snapshot) LastChange() uint64 {
+	if n := len(s.Changes); n > 0 {
+		return max(s.Changed, s.Changes[n-1].Number)
+	}
+	return s.Changed
+}
+
+// ChangesAfter are the changes behind the one of a number, and how many of them are kept no longer. A number that none has had yet
+// is of a process that is gone, and all changes are behind it.
+func (s *Snapshot) ChangesAfter(after uint64) (news []Change, lost uint64) {
+	if after > s.LastChange() {
+		after = 0
+	}
+	for i, c := range s.Changes {
+		if c.Number > after {
+			return s.Changes[i:], c.Number - after - 1
+		}
+	}
+	return nil, s.LastChange() - after
 }

@@ -1,10 +1,6 @@
 package status
 
-import (
-	"fmt"
-	"strings"
-	"time"
-)
+import "fmt"
 
 // Meaning is a word of the page, and what it means.
 type Meaning struct{ Word, Text string }
@@ -38,9 +34,6 @@ func MeaningOf(outcome string) string {
 	}
 	return ""
 }
-
-// clock is an instant for people.
-func clock(t time.Time) string { return strings.NewReplacer("T", " ", "Z", " UTC").Replace(stamp(t)) }
 
 // Return says what brings an address back that is down.
 func (c *Check) Return() string { return "comes back after " + inARow(c.Rise, "good probe") }

@@ -1,4 +1,4 @@
-package status
+package web
 
 import (
 	"encoding/json"
@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/status"
 )
 
 // eventEvery is how often a stream looks for what is new.
@@ -69,7 +71,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 }
 
 // resumed is the number of the last change that whoever asks has seen: a browser that comes again says it.
-func resumed(r *http.Request, shot *Snapshot) (uint64, error) {
+func resumed(r *http.Request, shot *status.Snapshot) (uint64, error) {
 	if text := r.Header.Get("Last-Event-ID"); text != "" {
 		return numberOf("Last-Event-ID", text)
 	}
@@ -78,7 +80,7 @@ func resumed(r *http.Request, shot *Snapshot) (uint64, error) {
 
 // tell writes what is new, and returns the number of the last change that is told. Of changes that are kept no longer it tells
 // how many there were.
-func tell(w http.ResponseWriter, shot *Snapshot, seen uint64) uint64 {
+func tell(w http.ResponseWriter, shot *status.Snapshot, seen uint64) uint64 {
 	news, lost := shot.ChangesAfter(seen)
 	if lost > 0 {
 		event(w, "lost", shot.LastChange()-uint64(len(news)), map[string]uint64{"lost": lost})

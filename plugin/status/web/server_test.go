@@ -1,4 +1,4 @@
-package status
+package web
 
 import (
 	"bufio"
@@ -18,6 +18,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/status"
 )
 
 // start listens on a free port of loopback.
@@ -123,13 +125,13 @@ func TestPlacesForConnections(t *testing.T) {
 // A stream tells of each change once, and of none that was before.
 func TestEvents(t *testing.T) {
 	f := newFarm(1)
-	f.shot.Changes = []Change{{Number: 7, To: "down"}}
+	f.shot.Changes = []status.Change{{Number: 7, To: "down"}}
 	w := httptest.NewRecorder()
 	if seen := tell(w, &f.shot, 7); seen != 7 || !strings.HasPrefix(w.Body.String(), "id: 7\nevent: tick\ndata: {") || strings.Contains(w.Body.String(), "change") {
 		t.Errorf("what was before is news: %s", w.Body.String())
 	}
 	w = httptest.NewRecorder()
-	f.shot.Changes = append(f.shot.Changes, Change{Number: 8, To: "up", Reason: "a\nb"})
+	f.shot.Changes = append(f.shot.Changes, status.Change{Number: 8, To: "up", Reason: "a\nb"})
 	if seen := tell(w, &f.shot, 7); seen != 8 || strings.Count(w.Body.String(), "event: change") != 1 || strings.Count(w.Body.String(), "\n") != 8 {
 		t.Errorf("%d: %s", seen, w.Body.String())
 	}
@@ -139,7 +141,7 @@ func TestEvents(t *testing.T) {
 func TestChangesSince(t *testing.T) {
 	f := newFarm(2)
 	for n := uint64(4); n <= 8; n++ {
-		f.shot.Changes = append(f.shot.Changes, Change{Number: n, Address: f.shot.Targets[n%2].Address, From: "up", To: "down"})
+		f.shot.Changes = append(f.shot.Changes, status.Change{Number: n, Address: f.shot.Targets[n%2].Address, From: "up", To: "down"})
 	}
 	f.shot.Changed = 8
 	for query, want := range map[string]string{
@@ -184,10 +186,6 @@ func TestChangesSince(t *testing.T) {
 			t.Errorf("after %q: %d %q, want %s", id, w.Code, got, want)
 		}
 	}
-	f.shot.Changes = nil // the listener was away meanwhile
-	if news, lost := f.shot.ChangesAfter(6); news != nil || lost != 2 {
-		t.Errorf("%v, %d lost", news, lost)
-	}
 }
 
 // moody is a farm that does not say how things stand, at times.
@@ -196,7 +194,7 @@ type moody struct {
 	silent atomic.Bool
 }
 
-func (m *moody) Snapshot(ctx context.Context) (*Snapshot, error) {
+func (m *moody) Snapshot(ctx context.Context) (*status.Snapshot, error) {
 	if m.silent.Load() {
 		return nil, errors.New("the source does not say")
 	}

@@ -1,4 +1,4 @@
-package status
+package web
 
 import (
 	"net/http"
@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/status"
 )
 
 // A check over HTTP is shown as an order to curl that asks the same, but for what is shown nowhere.
@@ -88,22 +90,11 @@ func TestShell(t *testing.T) {
 	}
 }
 
-func TestWords(t *testing.T) {
-	c := Check{Interval: 10, Fast: 0.5, Rise: 2, Fall: 1}
-	if got := c.Course(); got != "comes back after 2 good probes in a row, one every 0.5 s while it is in doubt, 10 s else; goes down after 1 failure" {
-		t.Error(got)
-	}
-	for want, target := range map[string]Target{
-		"": {State: "up", Needed: 3}, "2 of 3 failures": {State: "up", Streak: 2, Needed: 3}, "1 of 2 good probes": {State: "down", Streak: 1, Needed: 2},
-	} {
-		if got := target.Doubt(); got != want {
-			t.Errorf("%q, want %q", got, want)
-		}
-	}
+func TestLastProbe(t *testing.T) {
 	for probes, want := range map[string]string{
 		"": "", "++": "last 1.7 ms", "--": "2 of 2 failed", "+-": "1 of 2 failed, the last too", "-+": "1 of 2 failed, last 1.7 ms",
 	} {
-		var h History
+		var h status.History
 		for _, sign := range probes {
 			h.Add(1700*time.Microsecond, sign == '-')
 		}
@@ -116,7 +107,7 @@ func TestWords(t *testing.T) {
 // The changes on the page are those that the filter picks, with what was before.
 func TestChangesAreFiltered(t *testing.T) {
 	f := newFarm(1)
-	f.shot.Changes = []Change{
+	f.shot.Changes = []status.Change{
 		{At: noon, Address: netip.MustParseAddrPort("192.0.2.1:80"), Name: "a.example.org.", From: "up", To: "down"},
 		{At: noon, Address: netip.MustParseAddrPort("192.0.2.2:80"), Name: "b.example.org.", From: "unknown", To: "down"},
 	}
@@ -137,15 +128,15 @@ func TestChangesAreFiltered(t *testing.T) {
 func TestLinksToExplanations(t *testing.T) {
 	f := newFarm(0)
 	for name, types := range map[string]string{"a": "", "b": "A AAAA", "c": "SRV", "d": "A HTTPS", "e": "A"} {
-		n := Name{Name: name + ".example.org."}
+		n := status.Name{Name: name + ".example.org."}
 		for kind := range strings.FieldsSeq(types) {
-			n.Answers = append(n.Answers, Last{Type: kind})
+			n.Answers = append(n.Answers, status.Last{Type: kind})
 		}
 		f.shot.Names = append(f.shot.Names, n)
 		for _, host := range []string{"192.0.2.1", "2001:db8::1"} {
 			at := netip.AddrPortFrom(netip.MustParseAddr(host), uint16(name[0]))
-			f.shot.Targets = append(f.shot.Targets, Target{Address: at, Name: n.Name, Names: []string{n.Name}})
-			f.shot.Changes = append(f.shot.Changes, Change{Address: at, Name: n.Name})
+			f.shot.Targets = append(f.shot.Targets, status.Target{Address: at, Name: n.Name, Names: []string{n.Name}})
+			f.shot.Changes = append(f.shot.Changes, status.Change{Address: at, Name: n.Name})
 		}
 	}
 	f.shot.Sort()
@@ -169,14 +160,14 @@ func TestLinksToExplanations(t *testing.T) {
 // Which address was asked stands in the explanation, whatever the scheme is, and the answer stands before the steps.
 func TestExplainPage(t *testing.T) {
 	f := newFarm(1)
-	asked := []Asked{{Address: netip.MustParseAddrPort("192.0.2.1:5432"), Check: "tcp://:5432"}, {Address: netip.MustParseAddrPort("192.0.2.2:80"), Check: "http://:80/"}}
-	f.told = []Explanation{{
+	asked := []status.Asked{{Address: netip.MustParseAddrPort("192.0.2.1:5432"), Check: "tcp://:5432"}, {Address: netip.MustParseAddrPort("192.0.2.2:80"), Check: "http://:80/"}}
+	f.told = []status.Explanation{{
 		Name: "a.example.org.", Type: "A", Outcome: "thin", Steps: []string{"the first step"}, Records: []string{"a record"},
-		Sets: []Set{{Owner: "a.example.org.", Type: "A", Outcome: "thin", Members: []Member{{Member: "192.0.2.1", Checks: asked}}}},
+		Sets: []status.Set{{Owner: "a.example.org.", Type: "A", Outcome: "thin", Members: []status.Member{{Member: "192.0.2.1", Checks: asked}}}},
 	}}
 	page := body(t, ask(t, f, "GET", "/explain?name=a.example.org"))
 	last := 0
-	for _, want := range []string{MeaningOf("thin"), "a record", "192.0.2.1:5432", "tcp://:5432", "curl -i http://192.0.2.2/", "the first step"} {
+	for _, want := range []string{status.MeaningOf("thin"), "a record", "192.0.2.1:5432", "tcp://:5432", "curl -i http://192.0.2.2/", "the first step"} {
 		at := strings.Index(page[last:], want)
 		if want == "" || at < 0 {
 			t.Fatalf("the page lacks %q behind the one before it:\n%s", want, page)

@@ -1,4 +1,9 @@
-package status
+// Package web serves the status page: the page itself, the same as JSON, and a stream of changes. Its main type is the
+// Server, which the plugin starts with Listen for each address that a Corefile names.
+//
+// What it shows comes from a Source. It changes nothing there, and everything that a client can ask of it is bounded:
+// connections, the head of a request, time, the length of an answer.
+package web
 
 import (
 	"context"
@@ -15,6 +20,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/status"
 )
 
 const (
@@ -32,6 +39,14 @@ const (
 	// closeWithin bounds the wait for requests under way at the end.
 	closeWithin = 500 * time.Millisecond
 )
+
+// Source is where what is shown comes from.
+type Source interface {
+	// Snapshot is how things stood a moment ago. It waits for nobody but the pool, and not beyond the context.
+	Snapshot(ctx context.Context) (*status.Snapshot, error)
+	// Explain says how the answer to a question comes about, on each server block that has one.
+	Explain(ctx context.Context, q status.Question) ([]status.Explanation, error)
+}
 
 // Server shows a source on one address, until it is closed.
 type Server struct {

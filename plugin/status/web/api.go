@@ -1,4 +1,4 @@
-package status
+package web
 
 import (
 	"bytes"
@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/status"
 
 	"github.com/miekg/dns"
 )
@@ -83,7 +85,7 @@ func refuse(w http.ResponseWriter, status int, what string) {
 }
 
 // snapshot gets one, or answers that there is none.
-func (s *Server) snapshot(w http.ResponseWriter, r *http.Request) *Snapshot {
+func (s *Server) snapshot(w http.ResponseWriter, r *http.Request) *status.Snapshot {
 	shot, err := s.source.Snapshot(r.Context())
 	if err != nil {
 		w.Header().Set("Retry-After", "1")
@@ -112,7 +114,7 @@ func (s *Server) targets(w http.ResponseWriter, r *http.Request) {
 	if shot == nil {
 		return
 	}
-	key := func(t *Target) string { return t.Address.String() + " " + t.Check + " " + t.Pace }
+	key := func(t *status.Target) string { return t.Address.String() + " " + t.Check + " " + t.Pace }
 	list, err := cut(r, shot.FilterTargets(f), key)
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err.Error())
@@ -122,8 +124,8 @@ func (s *Server) targets(w http.ResponseWriter, r *http.Request) {
 }
 
 // brief are targets with some of their names each, and how many more there are.
-func brief(targets []*Target) []Target {
-	all := make([]Target, len(targets))
+func brief(targets []*status.Target) []status.Target {
+	all := make([]status.Target, len(targets))
 	for i, t := range targets {
 		all[i] = *t
 		all[i].Names, all[i].MoreNames = orEmpty(t.Names[:min(len(t.Names), maxNames)]), max(0, len(t.Names)-maxNames)
@@ -136,7 +138,7 @@ func (s *Server) names(w http.ResponseWriter, r *http.Request) {
 	if shot == nil {
 		return
 	}
-	list, err := cut(r, shot.FilterNames(f), func(n *Name) string { return n.Name })
+	list, err := cut(r, shot.FilterNames(f), func(n *status.Name) string { return n.Name })
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err.Error())
 		return
@@ -170,9 +172,9 @@ func orEmpty[T any](list []T) []T {
 var filterStates = []string{"up", "down", "unknown", "drain"}
 
 // filterOf reads what to pick.
-func filterOf(r *http.Request) (Filter, error) {
+func filterOf(r *http.Request) (status.Filter, error) {
 	q := r.URL.Query()
-	f := Filter{Name: q.Get("name"), Address: q.Get("address"), State: strings.ToLower(q.Get("state")), Check: q.Get("check")}
+	f := status.Filter{Name: q.Get("name"), Address: q.Get("address"), State: strings.ToLower(q.Get("state")), Check: q.Get("check")}
 	if f.State != "" && !slices.Contains(filterStates, f.State) {
 		return f, fmt.Errorf("state %q: want one of %s", q.Get("state"), strings.Join(filterStates, ", "))
 	}
@@ -183,7 +185,7 @@ func filterOf(r *http.Request) (Filter, error) {
 }
 
 // picked gets a snapshot, and reads what to pick of it. It is nil if either fails, and the client is told then.
-func (s *Server) picked(w http.ResponseWriter, r *http.Request) (*Snapshot, Filter) {
+func (s *Server) picked(w http.ResponseWriter, r *http.Request) (*status.Snapshot, status.Filter) {
 	f, err := filterOf(r)
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err.Error())
@@ -193,9 +195,9 @@ func (s *Server) picked(w http.ResponseWriter, r *http.Request) (*Snapshot, Filt
 }
 
 // questionOf reads what to explain.
-func questionOf(r *http.Request) (Question, error) {
+func questionOf(r *http.Request) (status.Question, error) {
 	v := r.URL.Query()
-	q := Question{Name: strings.ToLower(dns.Fqdn(v.Get("name"))), Type: strings.ToUpper(v.Get("type")), DNSSEC: v.Get("do") == "1"}
+	q := status.Question{Name: strings.ToLower(dns.Fqdn(v.Get("name"))), Type: strings.ToUpper(v.Get("type")), DNSSEC: v.Get("do") == "1"}
 	if _, ok := dns.IsDomainName(q.Name); !ok || v.Get("name") == "" {
 		return q, fmt.Errorf("name %q is no domain name: want one such as www.example.org", v.Get("name"))
 	}

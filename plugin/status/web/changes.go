@@ -1,32 +1,10 @@
-package status
+package web
 
 import (
 	"fmt"
 	"net/http"
 	"strconv"
 )
-
-// LastChange is the number of the last change that there was.
-func (s *Snapshot) LastChange() uint64 {
-	if n := len(s.Changes); n > 0 {
-		return max(s.Changed, s.Changes[n-1].Number)
-	}
-	return s.Changed
-}
-
-// ChangesAfter are the changes behind the one of a number, and how many of them are kept no longer. A number that none has had yet
-// is of a process that is gone, and all changes are behind it.
-func (s *Snapshot) ChangesAfter(after uint64) (news []Change, lost uint64) {
-	if after > s.LastChange() {
-		after = 0
-	}
-	for i, c := range s.Changes {
-		if c.Number > after {
-			return s.Changes[i:], c.Number - after - 1
-		}
-	}
-	return nil, s.LastChange() - after
-}
 
 // changes lists the changes behind a number, the earliest first.
 func (s *Server) changes(w http.ResponseWriter, r *http.Request) {

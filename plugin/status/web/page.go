@@ -1,4 +1,4 @@
-package status
+package web
 
 import (
 	"bytes"
@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/status"
 )
 
 const (
@@ -29,14 +31,14 @@ const (
 
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"ago": ago, "stamp": stamp, "glyph": glyph, "plot": plot, "ms": milliseconds, "lower": lowerTier, "last": lastProbe, "key": key,
-	"meaning": MeaningOf, "outcomes": func() []Meaning { return Outcomes }, "conditions": func() []Meaning { return Conditions },
+	"meaning": status.MeaningOf, "outcomes": func() []status.Meaning { return status.Outcomes }, "conditions": func() []status.Meaning { return status.Conditions },
 	"clock": clock, "question": questionTo,
 }).ParseFS(assets, "assets/*.html"))
 
 // view is what the page shows.
 type view struct {
-	*Snapshot
-	Filter   Filter
+	*status.Snapshot
+	Filter   status.Filter
 	Sort     string
 	Sorts    []string
 	States   []string
@@ -44,22 +46,22 @@ type view struct {
 	Targets  []targetRow
 	NamePage pager
 	Page     pager
-	Rules    []*Check // of the targets on this page
-	Recent   []Change // the latest first
+	Rules    []*status.Check // of the targets on this page
+	Recent   []status.Change // the latest first
 }
 
 // nameRow is an answer for a name, as it would go out now, or what the last one came to if that is not known.
 type nameRow struct {
 	Name, Type string
-	Last       *Last
-	Now        []Explanation
+	Last       *status.Last
+	Now        []status.Explanation
 }
 
 // targetRow is a target as a row.
 type targetRow struct {
-	*Target
+	*status.Target
 	ID   string
-	Rule *Check // nil if its check is about to leave
+	Rule *status.Check // nil if its check is about to leave
 }
 
 // pager leads to the pages before and behind.
@@ -101,7 +103,7 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 }
 
 // latestFirst are up to limit changes, the latest first.
-func latestFirst(changes []Change, limit int) []Change {
+func latestFirst(changes []status.Change, limit int) []status.Change {
 	latest := slices.Clone(changes[max(0, len(changes)-limit):])
 	slices.Reverse(latest)
 	return latest
@@ -109,7 +111,7 @@ func latestFirst(changes []Change, limit int) []Change {
 
 // failure is what a page shows in the place of what it cannot.
 type failure struct {
-	Summary
+	status.Summary
 	Error string
 	Again bool // it may be there a moment later
 }
@@ -120,7 +122,7 @@ func fail(w http.ResponseWriter, r *http.Request, status int, err error) {
 }
 
 // pageSnapshot gets one, or shows that there is none.
-func (s *Server) pageSnapshot(w http.ResponseWriter, r *http.Request) *Snapshot {
+func (s *Server) pageSnapshot(w http.ResponseWriter, r *http.Request) *status.Snapshot {
 	shot, err := s.source.Snapshot(r.Context())
 	if err != nil {
 		w.Header().Set("Retry-After", "1")
@@ -150,8 +152,8 @@ func (row targetRow) Some() []string {
 func (row targetRow) Others() int { return max(0, len(row.Names)-namesARow) }
 
 // rows adds targets to the page, and the checks that they have.
-func (v *view) rows(targets []*Target) {
-	rules := make(map[string]*Check, len(v.Checks))
+func (v *view) rows(targets []*status.Target) {
+	rules := make(map[string]*status.Check, len(v.Checks))
 	for i := range v.Checks {
 		c := &v.Checks[i]
 		rules[c.Check+" "+c.Pace] = c
@@ -167,14 +169,14 @@ func (v *view) rows(targets []*Target) {
 
 // explainView is what the page about one answer shows.
 type explainView struct {
-	*Snapshot
-	Question Question
+	*status.Snapshot
+	Question status.Question
 	Client   string
 	Types    []string
 	Error    string
 	Asked    bool
 	Live     bool // it is worth to be asked again
-	All      []Explanation
+	All      []status.Explanation
 }
 
 // explainPage shows how one answer comes about.
@@ -212,7 +214,7 @@ func show(w http.ResponseWriter, r *http.Request, status int, name string, v any
 }
 
 // nameRows explains the answers for a page of names, a few at a time.
-func (s *Server) nameRows(ctx context.Context, names []*Name) []nameRow {
+func (s *Server) nameRows(ctx context.Context, names []*status.Name) []nameRow {
 	var rows []nameRow
 	for _, n := range names {
 		for i := range n.Answers {
@@ -236,7 +238,7 @@ func (s *Server) nameRows(ctx context.Context, names []*Name) []nameRow {
 		}
 		work.Go(func() {
 			defer func() { <-places }()
-			rows[i].Now, _ = s.explained(ctx, Question{Name: rows[i].Name, Type: rows[i].Type}) // what is not known is said to be so
+			rows[i].Now, _ = s.explained(ctx, status.Question{Name: rows[i].Name, Type: rows[i].Type}) // what is not known is said to be so
 		})
 	}
 	work.Wait()
@@ -245,10 +247,10 @@ func (s *Server) nameRows(ctx context.Context, names []*Name) []nameRow {
 
 // explained asks the source for no longer than explainWithin. A plugin below may not heed its context: then it is left
 // behind, for a page that does not come is of no use to anybody.
-func (s *Server) explained(ctx context.Context, q Question) ([]Explanation, error) {
+func (s *Server) explained(ctx context.Context, q status.Question) ([]status.Explanation, error) {
 	ctx, cancel := context.WithTimeout(ctx, explainWithin)
 	type result struct {
-		all []Explanation
+		all []status.Explanation
 		err error
 	}
 	done := make(chan result, 1)
@@ -269,20 +271,20 @@ var errLate = errors.New("the plugins below did not say in time")
 
 // judged reports whether an answer has a set that was judged.
 func (row *nameRow) judged() bool {
-	return slices.ContainsFunc(row.Now, func(e Explanation) bool { return len(e.Sets) > 0 })
+	return slices.ContainsFunc(row.Now, func(e status.Explanation) bool { return len(e.Sets) > 0 })
 }
 
 // sortNames are the orders of targets. The first is the default.
 var sortNames = []string{"state", "address", "name", "since", "latency"}
 
 // order puts targets in one of those orders. They come in that of their addresses, which is kept between equals.
-func order(all []*Target, by string) {
-	slow := func(t *Target) float64 { p, _ := t.Probes.Last(); return p.Seconds }
-	orders := map[string]func(a, b *Target) int{
-		"state":   func(a, b *Target) int { return cmp.Compare(rank(a), rank(b)) },
-		"name":    func(a, b *Target) int { return cmp.Compare(a.Name, b.Name) },
-		"since":   func(a, b *Target) int { return b.Since.Compare(a.Since) },
-		"latency": func(a, b *Target) int { return cmp.Compare(slow(b), slow(a)) },
+func order(all []*status.Target, by string) {
+	slow := func(t *status.Target) float64 { p, _ := t.Probes.Last(); return p.Seconds }
+	orders := map[string]func(a, b *status.Target) int{
+		"state":   func(a, b *status.Target) int { return cmp.Compare(rank(a), rank(b)) },
+		"name":    func(a, b *status.Target) int { return cmp.Compare(a.Name, b.Name) },
+		"since":   func(a, b *status.Target) int { return b.Since.Compare(a.Since) },
+		"latency": func(a, b *status.Target) int { return cmp.Compare(slow(b), slow(a)) },
 	}
 	if compare := orders[by]; compare != nil {
 		slices.SortStableFunc(all, compare)
@@ -290,7 +292,7 @@ func order(all []*Target, by string) {
 }
 
 // rank says how much a target needs a look: the down before the forced, the doubtful and the unknown, and the good last.
-func rank(t *Target) int {
+func rank(t *status.Target) int {
 	switch {
 	case t.State == "down":
 		return 0
@@ -318,7 +320,7 @@ func (row *nameRow) trouble() int {
 
 // troubleFirst puts those names first whose last answer was the worst, or that have a target which is down. The others keep
 // their order.
-func troubleFirst(s *Snapshot, names []*Name) {
+func troubleFirst(s *status.Snapshot, names []*status.Name) {
 	worst := make(map[string]int)
 	for i := range s.Targets {
 		if t := &s.Targets[i]; t.State == "down" {
@@ -332,7 +334,7 @@ func troubleFirst(s *Snapshot, names []*Name) {
 			worst[n.Name] = max(worst[n.Name], 1+slices.Index(troubles, a.Outcome))
 		}
 	}
-	slices.SortStableFunc(names, func(a, b *Name) int { return cmp.Compare(worst[b.Name], worst[a.Name]) })
+	slices.SortStableFunc(names, func(a, b *status.Name) int { return cmp.Compare(worst[b.Name], worst[a.Name]) })
 }
 
 // key is a word that stands for others on the page.

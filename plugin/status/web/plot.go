@@ -1,9 +1,12 @@
-package status
+package web
 
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/status"
 )
 
 // bar is a probe in a plot. One that failed is as high as the plot, and hollow.
@@ -25,9 +28,9 @@ const (
 )
 
 // plot draws how long the last probes took, the slowest that was good for the scale.
-func plot(h History) drawing {
+func plot(h status.History) drawing {
 	probes := h.Probes()
-	d := drawing{Width: HistoryLength * barPitch, Height: plotHeight}
+	d := drawing{Width: status.HistoryLength * barPitch, Height: plotHeight}
 	var good []float64
 	for _, p := range probes {
 		if !p.Failed {
@@ -40,7 +43,7 @@ func plot(h History) drawing {
 		slowest = max(slowest, good[len(good)-1])
 	}
 	for i, p := range probes {
-		b := bar{X: (HistoryLength - len(probes) + i) * barPitch, Height: plotHeight - 1, Failed: p.Failed}
+		b := bar{X: (status.HistoryLength - len(probes) + i) * barPitch, Height: plotHeight - 1, Failed: p.Failed}
 		if !p.Failed {
 			b.Height = max(1, int(p.Seconds/slowest*(plotHeight-1)+0.5))
 		}
@@ -94,6 +97,9 @@ func ago(now, t time.Time) string {
 	return fmt.Sprintf("%d d %02d h", s/86400, s/3600%24)
 }
 
+// clock is an instant for people.
+func clock(t time.Time) string { return strings.NewReplacer("T", " ", "Z", " UTC").Replace(stamp(t)) }
+
 // glyph is a sign for a state, for those who do not see colours.
 func glyph(state string) string {
 	if sign, ok := glyphs[state]; ok {
@@ -113,7 +119,7 @@ func lowerTier(tier string) string {
 }
 
 // lastProbe is how many of the last probes failed, if any did, and what the latest one took.
-func lastProbe(h History) string {
+func lastProbe(h status.History) string {
 	p, ok := h.Last()
 	failed, all := 0, h.Probes()
 	for _, p := range all {
