@@ -15,8 +15,8 @@ type Filter struct {
 	network netip.Prefix
 }
 
-// ready prepares the filter.
-func (f Filter) ready() Filter {
+// normalized prepares the filter.
+func (f Filter) normalized() Filter {
 	f.Name, f.State = strings.ToLower(f.Name), strings.ToLower(f.State)
 	if p, err := netip.ParsePrefix(f.Address); err == nil {
 		f.network = p.Masked()
@@ -24,16 +24,16 @@ func (f Filter) ready() Filter {
 	return f
 }
 
-// named reports whether a target has a name that the filter picks.
-func (f *Filter) named(t *Target) bool {
+// matchesName reports whether a target has a name that the filter picks.
+func (f *Filter) matchesName(t *Target) bool {
 	return strings.Contains(t.Name, f.Name) || slices.ContainsFunc(t.Names, func(name string) bool { return strings.Contains(name, f.Name) })
 }
 
-// target reports whether a target is one of those picked.
-func (f *Filter) target(t *Target) bool {
+// matches reports whether a target is one of those picked.
+func (f *Filter) matches(t *Target) bool {
 	switch {
 	case f.State != "" && t.State != f.State && (t.Forced == "" || t.Forced != f.State),
-		f.Name != "" && !f.named(t),
+		f.Name != "" && !f.matchesName(t),
 		f.Check != "" && !strings.Contains(t.Check, f.Check):
 		return false
 	case f.network.IsValid():
@@ -42,9 +42,9 @@ func (f *Filter) target(t *Target) bool {
 	return f.Address == "" || strings.Contains(t.Address.String(), f.Address)
 }
 
-// change reports whether a change is of a target that the filter may pick, by the names that lead there now, too. By state it
+// matchesChange reports whether a change is of a target that the filter may pick, by the names that lead there now, too. By state it
 // picks what came from it or to it.
-func (s *Snapshot) change(f *Filter, c *Change) bool {
+func (s *Snapshot) matchesChange(f *Filter, c *Change) bool {
 	t := Target{Address: c.Address, Check: c.Check, Name: c.Name, State: c.To}
 	for _, now := range s.At(c.Address) {
 		if now.Check == c.Check {
@@ -54,15 +54,15 @@ func (s *Snapshot) change(f *Filter, c *Change) bool {
 	if f.State == c.From {
 		t.State = c.From
 	}
-	return f.target(&t)
+	return f.matches(&t)
 }
 
 // FilterTargets are those that the filter picks.
 func (s *Snapshot) FilterTargets(f Filter) []*Target {
-	f = f.ready()
+	f = f.normalized()
 	var picked []*Target
 	for i := range s.Targets {
-		if t := &s.Targets[i]; f.target(t) {
+		if t := &s.Targets[i]; f.matches(t) {
 			picked = append(picked, t)
 		}
 	}
@@ -71,10 +71,10 @@ func (s *Snapshot) FilterTargets(f Filter) []*Target {
 
 // FilterChanges are those of the changes that the filter picks, in their order.
 func (s *Snapshot) FilterChanges(f Filter, changes []Change) []Change {
-	f = f.ready()
+	f = f.normalized()
 	var picked []Change
 	for i := range changes {
-		if s.change(&f, &changes[i]) {
+		if s.matchesChange(&f, &changes[i]) {
 			picked = append(picked, changes[i])
 		}
 	}
@@ -83,7 +83,7 @@ func (s *Snapshot) FilterChanges(f Filter, changes []Change) []Change {
 
 // FilterNames are those that the filter picks. One by address, state or check picks the names that lead to the targets that it picks.
 func (s *Snapshot) FilterNames(f Filter) []*Name {
-	f = f.ready()
+	f = f.normalized()
 	var of map[string]bool
 	if f.Address != "" || f.State != "" || f.Check != "" {
 		of = make(map[string]bool)

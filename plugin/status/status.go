@@ -95,9 +95,9 @@ func (s *Snapshot) At(addr netip.AddrPort) []Target {
 	return s.Targets[first:end]
 }
 
-// TypeOf is the type to ask a name for, to see what becomes of an address that it leads to: that of the address, unless the name
+// QueryType is the type to ask a name for, to see what becomes of an address that it leads to: that of the address, unless the name
 // was only asked for records that name hosts, or hint at addresses.
-func (s *Snapshot) TypeOf(name string, at netip.AddrPort) string {
+func (s *Snapshot) QueryType(name string, at netip.AddrPort) string {
 	family := "AAAA"
 	if at.Addr().Unmap().Is4() {
 		family = "A"

@@ -2,11 +2,11 @@ package status
 
 import "fmt"
 
-// Meaning is a word of the page, and what it means.
-type Meaning struct{ Word, Text string }
+// Term is a word of the page, and what it means.
+type Term struct{ Value, Meaning string }
 
 // Outcomes are what may become of an answer, the worst ones last, and then the one that says nothing.
-var Outcomes = []Meaning{
+var Outcomes = []Term{
 	{"whole", "nothing is left out for being down; backups and drained ones wait until they are needed"},
 	{"sample", "none is down, but there are more than the limit: each answer has some of them"},
 	{"thin", "those that are down are left out, and enough are up"},
@@ -16,8 +16,8 @@ var Outcomes = []Meaning{
 	{"none", "nothing was judged, and the answer passes as it is"},
 }
 
-// Conditions are what may be believed of an address.
-var Conditions = []Meaning{
+// States are what may be believed of an address.
+var States = []Term{
 	{"up", "the last probes were good, or it is forced up by hand"},
 	{"down", "the last probes failed, or it is forced down by hand"},
 	{"unknown", "not decided yet, and served until it is"},
@@ -28,19 +28,19 @@ var Conditions = []Meaning{
 // MeaningOf says what an outcome means.
 func MeaningOf(outcome string) string {
 	for _, m := range Outcomes {
-		if m.Word == outcome {
-			return m.Text
+		if m.Value == outcome {
+			return m.Meaning
 		}
 	}
 	return ""
 }
 
-// Return says what brings an address back that is down.
-func (c *Check) Return() string { return "comes back after " + inARow(c.Rise, "good probe") }
+// Recovery says what brings an address back that is down.
+func (c *Check) Recovery() string { return "comes back after " + inARow(c.Rise, "good probe") }
 
-// Course says what changes the state of an address, and how fast.
-func (c *Check) Course() string {
-	return fmt.Sprintf("%s, one every %g s while it is in doubt, %g s else; goes down after %s", c.Return(), c.Fast, c.Interval, inARow(c.Fall, "failure"))
+// Thresholds says what changes the state of an address, and how fast.
+func (c *Check) Thresholds() string {
+	return fmt.Sprintf("%s, one every %g s while it is in doubt, %g s else; goes down after %s", c.Recovery(), c.Fast, c.Interval, inARow(c.Fall, "failure"))
 }
 
 func inARow(n int, noun string) string {
@@ -50,8 +50,8 @@ func inARow(n int, noun string) string {
 	return fmt.Sprintf("%d %ss in a row", n, noun)
 }
 
-// Doubt says how far a target is from another state, and nothing if nothing speaks against the one it has.
-func (t *Target) Doubt() string {
+// Progress says how far a target is from another state, and nothing if nothing speaks against the one it has.
+func (t *Target) Progress() string {
 	switch {
 	case t.Streak == 0:
 		return ""

@@ -29,19 +29,19 @@ const (
 	maxNames = 16
 )
 
-// quiet drops what net/http has to say about clients: nobody may fill the log by talking nonsense to us.
-var quiet = log.New(io.Discard, "", 0)
+// discardLog drops what net/http has to say about clients: nobody may fill the log by talking nonsense to us.
+var discardLog = log.New(io.Discard, "", 0)
 
 // stamp is an instant as it is shown.
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// reply sends a body. One that is no refusal has a tag, and is not sent to a client that has it already.
-func reply(w http.ResponseWriter, r *http.Request, status int, media string, body []byte) {
+// writeBody sends a body. One that is no refusal has a tag, and is not sent to a client that has it already.
+func writeBody(w http.ResponseWriter, r *http.Request, status int, media string, body []byte) {
 	if status == http.StatusOK {
 		sum := sha256.Sum256(body)
 		tag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
 		w.Header().Set("ETag", tag)
-		if has(r.Header.Values("If-None-Match"), tag) {
+		if matchesETag(r.Header.Values("If-None-Match"), tag) {
 			w.WriteHeader(http.StatusNotModified)
 			return
 		}
@@ -54,9 +54,9 @@ func reply(w http.ResponseWriter, r *http.Request, status int, media string, bod
 	}
 }
 
-// has reports whether a list of tags has one. A proxy that packs the body may have made it a weak one, which is as good here
+// matchesETag reports whether a list of tags has one. A proxy that packs the body may have made it a weak one, which is as good here
 // (RFC 9110, section 13.1.2); a star stands for any.
-func has(lists []string, tag string) bool {
+func matchesETag(lists []string, tag string) bool {
 	for _, one := range strings.Split(strings.Join(lists, ","), ",") {
 		if one = strings.TrimSpace(one); one == "*" || strings.TrimPrefix(one, "W/") == tag {
 			return true
@@ -65,103 +65,103 @@ func has(lists []string, tag string) bool {
 	return false
 }
 
-func replyJSON(w http.ResponseWriter, r *http.Request, v any) {
+func writeJSON(w http.ResponseWriter, r *http.Request, v any) {
 	var body bytes.Buffer
 	encoder := json.NewEncoder(&body)
 	encoder.SetIndent("", "  ")
 	if err := encoder.Encode(v); err != nil {
-		refuse(w, http.StatusInternalServerError, err.Error())
+		writeError(w, http.StatusInternalServerError, err.Error())
 		return
 	}
-	reply(w, r, http.StatusOK, "application/json", body.Bytes())
+	writeBody(w, r, http.StatusOK, "application/json", body.Bytes())
 }
 
-// refuse says what is wrong, as JSON.
-func refuse(w http.ResponseWriter, status int, what string) {
+// writeError says what is wrong, as JSON.
+func writeError(w http.ResponseWriter, status int, what string) {
 	body, _ := json.Marshal(map[string]string{"error": what})
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = w.Write(append(body, '\n'))
 }
 
-// snapshot gets one, or answers that there is none.
-func (s *Server) snapshot(w http.ResponseWriter, r *http.Request) *status.Snapshot {
-	shot, err := s.source.Snapshot(r.Context())
+// loadSnapshot gets one, or answers that there is none.
+func (s *Server) loadSnapshot(w http.ResponseWriter, r *http.Request) *status.Snapshot {
+	snap, err := s.source.Snapshot(r.Context())
 	if err != nil {
 		w.Header().Set("Retry-After", "1")
-		refuse(w, http.StatusServiceUnavailable, err.Error())
+		writeError(w, http.StatusServiceUnavailable, err.Error())
 		return nil
 	}
-	return shot
+	return snap
 }
 
-func (s *Server) summary(w http.ResponseWriter, r *http.Request) {
-	if shot := s.snapshot(w, r); shot != nil {
-		sum := shot.Summary
-		sum.Stanzas = orEmpty(sum.Stanzas)
-		replyJSON(w, r, sum)
+func (s *Server) serveSummary(w http.ResponseWriter, r *http.Request) {
+	if snap := s.loadSnapshot(w, r); snap != nil {
+		sum := snap.Summary
+		sum.Stanzas = nonNil(sum.Stanzas)
+		writeJSON(w, r, sum)
 	}
 }
 
-func (s *Server) checks(w http.ResponseWriter, r *http.Request) {
-	if shot := s.snapshot(w, r); shot != nil {
-		replyJSON(w, r, map[string]any{"checks": orEmpty(shot.Checks)})
+func (s *Server) serveChecks(w http.ResponseWriter, r *http.Request) {
+	if snap := s.loadSnapshot(w, r); snap != nil {
+		writeJSON(w, r, map[string]any{"checks": nonNil(snap.Checks)})
 	}
 }
 
-func (s *Server) targets(w http.ResponseWriter, r *http.Request) {
-	shot, f := s.picked(w, r)
-	if shot == nil {
+func (s *Server) serveTargets(w http.ResponseWriter, r *http.Request) {
+	snap, f := s.filteredSnapshot(w, r)
+	if snap == nil {
 		return
 	}
 	key := func(t *status.Target) string { return t.Address.String() + " " + t.Check + " " + t.Pace }
-	list, err := cut(r, shot.FilterTargets(f), key)
+	list, err := paginate(r, snap.FilterTargets(f), key)
 	if err != nil {
-		refuse(w, http.StatusBadRequest, err.Error())
+		writeError(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	replyJSON(w, r, map[string]any{"targets": brief(list.items), "total": list.total, "next": list.next})
+	writeJSON(w, r, map[string]any{"targets": limitNames(list.items), "total": list.total, "next": list.next})
 }
 
-// brief are targets with some of their names each, and how many more there are.
-func brief(targets []*status.Target) []status.Target {
+// limitNames are targets with some of their names each, and how many more there are.
+func limitNames(targets []*status.Target) []status.Target {
 	all := make([]status.Target, len(targets))
 	for i, t := range targets {
 		all[i] = *t
-		all[i].Names, all[i].MoreNames = orEmpty(t.Names[:min(len(t.Names), maxNames)]), max(0, len(t.Names)-maxNames)
+		all[i].Names, all[i].MoreNames = nonNil(t.Names[:min(len(t.Names), maxNames)]), max(0, len(t.Names)-maxNames)
 	}
 	return all
 }
 
-func (s *Server) names(w http.ResponseWriter, r *http.Request) {
-	shot, f := s.picked(w, r)
-	if shot == nil {
+func (s *Server) serveNames(w http.ResponseWriter, r *http.Request) {
+	snap, f := s.filteredSnapshot(w, r)
+	if snap == nil {
 		return
 	}
-	list, err := cut(r, shot.FilterNames(f), func(n *status.Name) string { return n.Name })
+	list, err := paginate(r, snap.FilterNames(f), func(n *status.Name) string { return n.Name })
 	if err != nil {
-		refuse(w, http.StatusBadRequest, err.Error())
+		writeError(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	replyJSON(w, r, map[string]any{"names": orEmpty(list.items), "total": list.total, "next": list.next})
+	writeJSON(w, r, map[string]any{"names": nonNil(list.items), "total": list.total, "next": list.next})
 }
 
-func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
-	q, err := questionOf(r)
+func (s *Server) serveExplain(w http.ResponseWriter, r *http.Request) {
+	q, err := parseQuestion(r)
 	if err != nil {
-		refuse(w, http.StatusBadRequest, err.Error())
+		writeError(w, http.StatusBadRequest, err.Error())
 		return
 	}
 	all, err := s.source.Explain(r.Context(), q)
 	if err != nil {
-		refuse(w, http.StatusServiceUnavailable, err.Error())
+		writeError(w, http.StatusServiceUnavailable, err.Error())
 		return
 	}
-	replyJSON(w, r, map[string]any{"explanations": orEmpty(all)})
+	writeJSON(w, r, map[string]any{"explanations": nonNil(all)})
 }
 
-// orEmpty is a list that JSON shows as one though it is empty.
-func orEmpty[T any](list []T) []T {
+// nonNil is a list that JSON shows as one though it is empty.
+func nonNil[T any](list []T) []T {
 	if list == nil {
 		return []T{}
 	}
@@ -171,8 +171,8 @@ func orEmpty[T any](list []T) []T {
 // filterStates are what one can filter by: measured, or forced.
 var filterStates = []string{"up", "down", "unknown", "drain"}
 
-// filterOf reads what to pick.
-func filterOf(r *http.Request) (status.Filter, error) {
+// parseFilter reads what to pick.
+func parseFilter(r *http.Request) (status.Filter, error) {
 	q := r.URL.Query()
 	f := status.Filter{Name: q.Get("name"), Address: q.Get("address"), State: strings.ToLower(q.Get("state")), Check: q.Get("check")}
 	if f.State != "" && !slices.Contains(filterStates, f.State) {
@@ -184,18 +184,18 @@ func filterOf(r *http.Request) (status.Filter, error) {
 	return f, nil
 }
 
-// picked gets a snapshot, and reads what to pick of it. It is nil if either fails, and the client is told then.
-func (s *Server) picked(w http.ResponseWriter, r *http.Request) (*status.Snapshot, status.Filter) {
-	f, err := filterOf(r)
+// filteredSnapshot gets a snapshot, and reads what to pick of it. It is nil if either fails, and the client is told then.
+func (s *Server) filteredSnapshot(w http.ResponseWriter, r *http.Request) (*status.Snapshot, status.Filter) {
+	f, err := parseFilter(r)
 	if err != nil {
-		refuse(w, http.StatusBadRequest, err.Error())
+		writeError(w, http.StatusBadRequest, err.Error())
 		return nil, f
 	}
-	return s.snapshot(w, r), f
+	return s.loadSnapshot(w, r), f
 }
 
-// questionOf reads what to explain.
-func questionOf(r *http.Request) (status.Question, error) {
+// parseQuestion reads what to explain.
+func parseQuestion(r *http.Request) (status.Question, error) {
 	v := r.URL.Query()
 	q := status.Question{Name: strings.ToLower(dns.Fqdn(v.Get("name"))), Type: strings.ToUpper(v.Get("type")), DNSSEC: v.Get("do") == "1"}
 	if _, ok := dns.IsDomainName(q.Name); !ok || v.Get("name") == "" {
@@ -221,15 +221,15 @@ func questionOf(r *http.Request) (status.Question, error) {
 	return q, nil
 }
 
-// part is a page of a list.
-type part[T any] struct {
+// listPage is a page of a list.
+type listPage[T any] struct {
 	items []T
 	total int
 	next  string // the cursor to go on from; empty at the end
 }
 
-// limitOf is how many items a page has.
-func limitOf(v url.Values) (int, error) {
+// parseLimit is how many items a page has.
+func parseLimit(v url.Values) (int, error) {
 	text := v.Get("limit")
 	if text == "" {
 		return defaultLimit, nil
@@ -241,30 +241,30 @@ func limitOf(v url.Values) (int, error) {
 	return limit, nil
 }
 
-// cut takes the page that a request asks for: up to limit items behind the one that after names. The order is that of the
+// paginate takes the page that a request asks for: up to limit items behind the one that after names. The order is that of the
 // list, and an item that is gone by the next request leaves its place to the one behind it.
-func cut[T any](r *http.Request, all []T, key func(T) string) (p part[T], err error) {
+func paginate[T any](r *http.Request, all []T, key func(T) string) (p listPage[T], err error) {
 	v := r.URL.Query()
-	limit, err := limitOf(v)
+	limit, err := parseLimit(v)
 	if err != nil {
 		return p, err
 	}
 	start := 0
 	if text := v.Get("after"); text != "" {
-		if start, err = find(all, key, text); err != nil {
+		if start, err = pageStart(all, key, text); err != nil {
 			return p, err
 		}
 	}
 	end := min(len(all), start+limit)
-	p = part[T]{items: all[start:end], total: len(all)}
+	p = listPage[T]{items: all[start:end], total: len(all)}
 	if end < len(all) {
 		p.next = fmt.Sprintf("%d.%s", end, base64.RawURLEncoding.EncodeToString([]byte(key(all[end-1]))))
 	}
 	return p, nil
 }
 
-// find is where a page begins. A cursor is the key of the last item of the page before, and where it stood.
-func find[T any](all []T, key func(T) string, cursor string) (int, error) {
+// pageStart is where a page begins. A cursor is the key of the last item of the page before, and where it stood.
+func pageStart[T any](all []T, key func(T) string, cursor string) (int, error) {
 	place, encoded, _ := strings.Cut(cursor, ".")
 	at, err := strconv.Atoi(place)
 	last, err2 := base64.RawURLEncoding.DecodeString(encoded)

@@ -20,23 +20,23 @@ import (
 
 const (
 	// namesAPage, targetsAPage and changesAPage are how many rows a page has: so few that it is quick to read, and to make.
-	namesAPage   = 20
-	targetsAPage = 50
-	changesAPage = 10
-	// explainWithin bounds how long a page waits for the plugins below to say what a name has now, explainAtOnce how many of
+	namesPerPage   = 20
+	targetsPerPage = 50
+	changesPerPage = 10
+	// explainTimeout bounds how long a page waits for the plugins below to say what a name has now, explainAtOnce how many of
 	// its names are asked for at a time.
-	explainWithin = 2 * time.Second
-	explainAtOnce = 8
+	explainTimeout = 2 * time.Second
+	maxExplains    = 8
 )
 
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
-	"ago": ago, "stamp": stamp, "glyph": glyph, "plot": plot, "ms": milliseconds, "lower": lowerTier, "last": lastProbe, "key": key,
-	"meaning": status.MeaningOf, "outcomes": func() []status.Meaning { return status.Outcomes }, "conditions": func() []status.Meaning { return status.Conditions },
-	"clock": clock, "question": questionTo,
+	"ago": formatAge, "stamp": stamp, "glyph": stateGlyph, "plot": newPlot, "ms": milliseconds, "lower": tierNote, "last": probeSummary, "key": rowID,
+	"meaning": status.MeaningOf, "outcomes": func() []status.Term { return status.Outcomes }, "states": func() []status.Term { return status.States },
+	"clock": formatClock, "command": curlFor,
 }).ParseFS(assets, "assets/*.html"))
 
-// view is what the page shows.
-type view struct {
+// pageView is what the page shows.
+type pageView struct {
 	*status.Snapshot
 	Filter   status.Filter
 	Sort     string
@@ -67,39 +67,39 @@ type targetRow struct {
 // pager leads to the pages before and behind.
 type pager struct {
 	First, Last, Total int
-	Before, Behind     string // addresses; empty at the ends
+	Previous, Next     string // addresses; empty at the ends
 }
 
-// page shows the names, the targets and the latest changes.
-func (s *Server) page(w http.ResponseWriter, r *http.Request) {
-	filter, err := filterOf(r)
+// servePage shows the names, the targets and the latest changes.
+func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
+	filter, err := parseFilter(r)
 	if err != nil {
-		fail(w, r, http.StatusBadRequest, err)
+		showError(w, r, http.StatusBadRequest, err)
 		return
 	}
-	shot := s.pageSnapshot(w, r)
-	if shot == nil {
+	snap := s.loadPageSnapshot(w, r)
+	if snap == nil {
 		return
 	}
-	v := view{Snapshot: shot, Filter: filter, Sort: r.URL.Query().Get("sort"), Sorts: sortNames, States: filterStates}
-	if !slices.Contains(sortNames, v.Sort) {
-		v.Sort = sortNames[0]
+	v := pageView{Snapshot: snap, Filter: filter, Sort: r.URL.Query().Get("sort"), Sorts: sortOrders, States: filterStates}
+	if !slices.Contains(sortOrders, v.Sort) {
+		v.Sort = sortOrders[0]
 	}
-	names := shot.FilterNames(v.Filter)
-	if v.Sort == sortNames[0] {
-		troubleFirst(shot, names)
+	names := snap.FilterNames(v.Filter)
+	if v.Sort == sortOrders[0] {
+		sortBySeverity(snap, names)
 	}
-	v.NamePage = pagerOf(r, "names", len(names), namesAPage)
+	v.NamePage = newPager(r, "names", len(names), namesPerPage)
 	v.Names = s.nameRows(r.Context(), names[v.NamePage.First:v.NamePage.Last])
-	if v.Sort == sortNames[0] {
-		slices.SortStableFunc(v.Names, func(a, b nameRow) int { return cmp.Compare(b.trouble(), a.trouble()) })
+	if v.Sort == sortOrders[0] {
+		slices.SortStableFunc(v.Names, func(a, b nameRow) int { return cmp.Compare(b.severity(), a.severity()) })
 	}
-	all := shot.FilterTargets(v.Filter)
-	order(all, v.Sort)
-	v.Page = pagerOf(r, "page", len(all), targetsAPage)
-	v.rows(all[v.Page.First:v.Page.Last])
-	v.Recent = latestFirst(shot.FilterChanges(v.Filter, shot.Changes), changesAPage)
-	show(w, r, http.StatusOK, "page.html", v)
+	all := snap.FilterTargets(v.Filter)
+	sortTargets(all, v.Sort)
+	v.Page = newPager(r, "page", len(all), targetsPerPage)
+	v.addTargets(all[v.Page.First:v.Page.Last])
+	v.Recent = latestFirst(snap.FilterChanges(v.Filter, snap.Changes), changesPerPage)
+	renderPage(w, r, http.StatusOK, "page.html", v)
 }
 
 // latestFirst are up to limit changes, the latest first.
@@ -109,38 +109,38 @@ func latestFirst(changes []status.Change, limit int) []status.Change {
 	return latest
 }
 
-// failure is what a page shows in the place of what it cannot.
-type failure struct {
+// errorView is what a page shows in the place of what it cannot.
+type errorView struct {
 	status.Summary
 	Error string
-	Again bool // it may be there a moment later
+	Retry bool // it may be there a moment later
 }
 
-// fail says what is wrong, as a page.
-func fail(w http.ResponseWriter, r *http.Request, status int, err error) {
-	show(w, r, status, "failure.html", failure{Error: err.Error(), Again: status == http.StatusServiceUnavailable})
+// showError says what is wrong, as a page.
+func showError(w http.ResponseWriter, r *http.Request, status int, err error) {
+	renderPage(w, r, status, "failure.html", errorView{Error: err.Error(), Retry: status == http.StatusServiceUnavailable})
 }
 
-// pageSnapshot gets one, or shows that there is none.
-func (s *Server) pageSnapshot(w http.ResponseWriter, r *http.Request) *status.Snapshot {
-	shot, err := s.source.Snapshot(r.Context())
+// loadPageSnapshot gets one, or shows that there is none.
+func (s *Server) loadPageSnapshot(w http.ResponseWriter, r *http.Request) *status.Snapshot {
+	snap, err := s.source.Snapshot(r.Context())
 	if err != nil {
 		w.Header().Set("Retry-After", "1")
-		fail(w, r, http.StatusServiceUnavailable, err)
+		showError(w, r, http.StatusServiceUnavailable, err)
 		return nil
 	}
-	return shot
+	return snap
 }
 
-// namesARow is how many names the row of a target has.
-const namesARow = 3
+// namesPerRow is how many names the row of a target has.
+const namesPerRow = 3
 
-// Some are the names of a row, the one that the target was learned by first. Those of whom it is known that they lead elsewhere
+// LinkedNames are the names of a row, the one that the target was learned by first. Those of whom it is known that they lead elsewhere
 // by now are none.
-func (row targetRow) Some() []string {
-	some := slices.Clone(row.Names[:min(len(row.Names), namesARow)])
+func (row targetRow) LinkedNames() []string {
+	some := slices.Clone(row.Names[:min(len(row.Names), namesPerRow)])
 	if _, known := slices.BinarySearch(row.Names, row.Name); known && !slices.Contains(some, row.Name) {
-		some = append([]string{row.Name}, some[:namesARow-1]...)
+		some = append([]string{row.Name}, some[:namesPerRow-1]...)
 	}
 	if len(some) == 0 {
 		return []string{row.Name}
@@ -148,11 +148,11 @@ func (row targetRow) Some() []string {
 	return some
 }
 
-// Others is how many more there are.
-func (row targetRow) Others() int { return max(0, len(row.Names)-namesARow) }
+// HiddenNames is how many more there are.
+func (row targetRow) HiddenNames() int { return max(0, len(row.Names)-namesPerRow) }
 
-// rows adds targets to the page, and the checks that they have.
-func (v *view) rows(targets []*status.Target) {
+// addTargets adds targets to the page, and the checks that they have.
+func (v *pageView) addTargets(targets []*status.Target) {
 	rules := make(map[string]*status.Check, len(v.Checks))
 	for i := range v.Checks {
 		c := &v.Checks[i]
@@ -160,7 +160,7 @@ func (v *view) rows(targets []*status.Target) {
 	}
 	for _, t := range targets {
 		rule := rules[t.Check+" "+t.Pace]
-		v.Targets = append(v.Targets, targetRow{t, key(t.Address.String(), t.Check, t.Pace), rule})
+		v.Targets = append(v.Targets, targetRow{t, rowID(t.Address.String(), t.Check, t.Pace), rule})
 		if rule != nil && !slices.Contains(v.Rules, rule) {
 			v.Rules = append(v.Rules, rule)
 		}
@@ -170,28 +170,28 @@ func (v *view) rows(targets []*status.Target) {
 // explainView is what the page about one answer shows.
 type explainView struct {
 	*status.Snapshot
-	Question status.Question
-	Client   string
-	Types    []string
-	Error    string
-	Asked    bool
-	Live     bool // it is worth to be asked again
-	All      []status.Explanation
+	Question     status.Question
+	Client       string
+	Types        []string
+	Error        string
+	Asked        bool
+	Live         bool // it is worth to be asked again
+	Explanations []status.Explanation
 }
 
-// explainPage shows how one answer comes about.
-func (s *Server) explainPage(w http.ResponseWriter, r *http.Request) {
-	shot := s.pageSnapshot(w, r)
-	if shot == nil {
+// serveExplainPage shows how one answer comes about.
+func (s *Server) serveExplainPage(w http.ResponseWriter, r *http.Request) {
+	snap := s.loadPageSnapshot(w, r)
+	if snap == nil {
 		return
 	}
 	status := http.StatusOK
-	v := explainView{Snapshot: shot, Client: r.URL.Query().Get("client"), Types: []string{"A", "AAAA", "HTTPS", "SVCB", "SRV", "MX"}}
+	v := explainView{Snapshot: snap, Client: r.URL.Query().Get("client"), Types: []string{"A", "AAAA", "HTTPS", "SVCB", "SRV", "MX"}}
 	v.Asked = r.URL.Query().Get("name") != ""
 	if v.Asked {
 		var err error
-		if v.Question, err = questionOf(r); err == nil {
-			v.All, err = s.explained(r.Context(), v.Question)
+		if v.Question, err = parseQuestion(r); err == nil {
+			v.Explanations, err = s.explainInTime(r.Context(), v.Question)
 		} else {
 			status = http.StatusBadRequest
 		}
@@ -200,17 +200,17 @@ func (s *Server) explainPage(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	v.Live = v.Asked && status == http.StatusOK
-	show(w, r, status, "explain.html", v)
+	renderPage(w, r, status, "explain.html", v)
 }
 
-// show sends a page.
-func show(w http.ResponseWriter, r *http.Request, status int, name string, v any) {
+// renderPage sends a page.
+func renderPage(w http.ResponseWriter, r *http.Request, status int, name string, v any) {
 	var body bytes.Buffer
 	if err := pages.ExecuteTemplate(&body, name, v); err != nil {
-		refuse(w, http.StatusInternalServerError, err.Error())
+		writeError(w, http.StatusInternalServerError, err.Error())
 		return
 	}
-	reply(w, r, status, "text/html; charset=utf-8", body.Bytes())
+	writeBody(w, r, status, "text/html; charset=utf-8", body.Bytes())
 }
 
 // nameRows explains the answers for a page of names, a few at a time.
@@ -224,10 +224,10 @@ func (s *Server) nameRows(ctx context.Context, names []*status.Name) []nameRow {
 			rows = append(rows, nameRow{Name: n.Name, Type: "A"}, nameRow{Name: n.Name, Type: "AAAA"})
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, explainWithin)
+	ctx, cancel := context.WithTimeout(ctx, explainTimeout)
 	defer cancel()
 	var work sync.WaitGroup
-	places := make(chan struct{}, explainAtOnce)
+	places := make(chan struct{}, maxExplains)
 	for i := range rows {
 		select {
 		case places <- struct{}{}:
@@ -238,17 +238,17 @@ func (s *Server) nameRows(ctx context.Context, names []*status.Name) []nameRow {
 		}
 		work.Go(func() {
 			defer func() { <-places }()
-			rows[i].Now, _ = s.explained(ctx, status.Question{Name: rows[i].Name, Type: rows[i].Type}) // what is not known is said to be so
+			rows[i].Now, _ = s.explainInTime(ctx, status.Question{Name: rows[i].Name, Type: rows[i].Type}) // what is not known is said to be so
 		})
 	}
 	work.Wait()
-	return slices.DeleteFunc(rows, func(row nameRow) bool { return row.Last == nil && !row.judged() })
+	return slices.DeleteFunc(rows, func(row nameRow) bool { return row.Last == nil && !row.hasSets() })
 }
 
-// explained asks the source for no longer than explainWithin. A plugin below may not heed its context: then it is left
+// explainInTime asks the source for no longer than explainWithin. A plugin below may not heed its context: then it is left
 // behind, for a page that does not come is of no use to anybody.
-func (s *Server) explained(ctx context.Context, q status.Question) ([]status.Explanation, error) {
-	ctx, cancel := context.WithTimeout(ctx, explainWithin)
+func (s *Server) explainInTime(ctx context.Context, q status.Question) ([]status.Explanation, error) {
+	ctx, cancel := context.WithTimeout(ctx, explainTimeout)
 	type result struct {
 		all []status.Explanation
 		err error
@@ -269,19 +269,19 @@ func (s *Server) explained(ctx context.Context, q status.Question) ([]status.Exp
 
 var errLate = errors.New("the plugins below did not say in time")
 
-// judged reports whether an answer has a set that was judged.
-func (row *nameRow) judged() bool {
+// hasSets reports whether an answer has a set that was judged.
+func (row *nameRow) hasSets() bool {
 	return slices.ContainsFunc(row.Now, func(e status.Explanation) bool { return len(e.Sets) > 0 })
 }
 
-// sortNames are the orders of targets. The first is the default.
-var sortNames = []string{"state", "address", "name", "since", "latency"}
+// sortOrders are the orders of targets. The first is the default.
+var sortOrders = []string{"state", "address", "name", "since", "latency"}
 
-// order puts targets in one of those orders. They come in that of their addresses, which is kept between equals.
-func order(all []*status.Target, by string) {
+// sortTargets puts targets in one of those orders. They come in that of their addresses, which is kept between equals.
+func sortTargets(all []*status.Target, by string) {
 	slow := func(t *status.Target) float64 { p, _ := t.Probes.Last(); return p.Seconds }
 	orders := map[string]func(a, b *status.Target) int{
-		"state":   func(a, b *status.Target) int { return cmp.Compare(rank(a), rank(b)) },
+		"state":   func(a, b *status.Target) int { return cmp.Compare(urgency(a), urgency(b)) },
 		"name":    func(a, b *status.Target) int { return cmp.Compare(a.Name, b.Name) },
 		"since":   func(a, b *status.Target) int { return b.Since.Compare(a.Since) },
 		"latency": func(a, b *status.Target) int { return cmp.Compare(slow(b), slow(a)) },
@@ -291,8 +291,8 @@ func order(all []*status.Target, by string) {
 	}
 }
 
-// rank says how much a target needs a look: the down before the forced, the doubtful and the unknown, and the good last.
-func rank(t *status.Target) int {
+// urgency says how much a target needs a look: the down before the forced, the doubtful and the unknown, and the good last.
+func urgency(t *status.Target) int {
 	switch {
 	case t.State == "down":
 		return 0
@@ -306,21 +306,21 @@ func rank(t *status.Target) int {
 	return 4
 }
 
-// troubles are the outcomes that are worth a look, the worst one last.
-var troubles = []string{"thin", "backup", "open", "closed"}
+// severityOrder are the outcomes that are worth a look, the worst one last.
+var severityOrder = []string{"thin", "backup", "open", "closed"}
 
-// trouble says how bad an answer is, as it would go out now.
-func (row *nameRow) trouble() int {
+// severity says how bad an answer is, as it would go out now.
+func (row *nameRow) severity() int {
 	worst := -1
 	for _, e := range row.Now {
-		worst = max(worst, slices.Index(troubles, e.Outcome))
+		worst = max(worst, slices.Index(severityOrder, e.Outcome))
 	}
 	return worst
 }
 
-// troubleFirst puts those names first whose last answer was the worst, or that have a target which is down. The others keep
+// sortBySeverity puts those names first whose last answer was the worst, or that have a target which is down. The others keep
 // their order.
-func troubleFirst(s *status.Snapshot, names []*status.Name) {
+func sortBySeverity(s *status.Snapshot, names []*status.Name) {
 	worst := make(map[string]int)
 	for i := range s.Targets {
 		if t := &s.Targets[i]; t.State == "down" {
@@ -331,21 +331,21 @@ func troubleFirst(s *status.Snapshot, names []*status.Name) {
 	}
 	for _, n := range names {
 		for _, a := range n.Answers {
-			worst[n.Name] = max(worst[n.Name], 1+slices.Index(troubles, a.Outcome))
+			worst[n.Name] = max(worst[n.Name], 1+slices.Index(severityOrder, a.Outcome))
 		}
 	}
 	slices.SortStableFunc(names, func(a, b *status.Name) int { return cmp.Compare(worst[b.Name], worst[a.Name]) })
 }
 
-// key is a word that stands for others on the page.
-func key(words ...string) string {
+// rowID is a word that stands for others on the page.
+func rowID(words ...string) string {
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%q", words)
 	return fmt.Sprintf("k%016x", h.Sum64())
 }
 
-// pagerOf cuts total rows into pages, and finds the one that the request is about.
-func pagerOf(r *http.Request, parameter string, total, size int) pager {
+// newPager cuts total rows into pages, and finds the one that the request is about.
+func newPager(r *http.Request, parameter string, total, size int) pager {
 	n, _ := strconv.Atoi(r.URL.Query().Get(parameter))
 	n = min(max(1, n), max(1, (total+size-1)/size))
 	p := pager{First: (n - 1) * size, Last: min(total, n*size), Total: total}
@@ -355,10 +355,10 @@ func pagerOf(r *http.Request, parameter string, total, size int) pager {
 		return (&url.URL{Path: "/", RawQuery: q.Encode()}).String()
 	}
 	if n > 1 {
-		p.Before = to(n - 1)
+		p.Previous = to(n - 1)
 	}
 	if p.Last < total {
-		p.Behind = to(n + 1)
+		p.Next = to(n + 1)
 	}
 	return p
 }

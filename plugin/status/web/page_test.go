@@ -17,19 +17,19 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 )
 
-// farm is a source with as many targets as a test wants.
-type farm struct {
-	shot status.Snapshot
-	told []status.Explanation
-	err  error
-	wait bool          // until nobody wants to know any more
-	slow chan struct{} // if not nil, an explanation comes when it is closed
+// testSource is a source with as many targets as a test wants.
+type testSource struct {
+	snap         status.Snapshot
+	explanations []status.Explanation
+	err          error
+	wait         bool          // until nobody wants to know any more
+	slow         chan struct{} // if not nil, an explanation comes when it is closed
 }
 
 var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
 
-func newFarm(n int) *farm {
-	f := &farm{shot: status.Snapshot{Taken: noon}}
+func newTestSource(n int) *testSource {
+	f := &testSource{snap: status.Snapshot{Taken: noon}}
 	for i := range n {
 		t := status.Target{
 			Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 80),
@@ -40,16 +40,16 @@ func newFarm(n int) *farm {
 		if i%10 == 3 {
 			t.State, t.Reason = "down", "connection refused"
 		}
-		f.shot.Targets = append(f.shot.Targets, t)
+		f.snap.Targets = append(f.snap.Targets, t)
 		if i%4 == 0 {
-			f.shot.Names = append(f.shot.Names, status.Name{Name: t.Name, Answers: []status.Last{{Type: "A", Outcome: "thin", Kept: 3, Total: 4}}})
+			f.snap.Names = append(f.snap.Names, status.Name{Name: t.Name, Answers: []status.Last{{Type: "A", Outcome: "thin", Kept: 3, Total: 4}}})
 		}
 	}
-	f.shot.Sort()
+	f.snap.Sort()
 	return f
 }
 
-func (f *farm) Snapshot(ctx context.Context) (*status.Snapshot, error) {
+func (f *testSource) Snapshot(ctx context.Context) (*status.Snapshot, error) {
 	if f.wait {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -57,18 +57,18 @@ func (f *farm) Snapshot(ctx context.Context) (*status.Snapshot, error) {
 	if f.err != nil {
 		return nil, f.err
 	}
-	return &f.shot, nil
+	return &f.snap, nil
 }
 
-func (f *farm) Explain(context.Context, status.Question) ([]status.Explanation, error) {
+func (f *testSource) Explain(context.Context, status.Question) ([]status.Explanation, error) {
 	if f.slow != nil {
 		<-f.slow
 	}
-	return f.told, f.err
+	return f.explanations, f.err
 }
 
 // ask asks a server that is not on the network.
-func ask(t *testing.T, f *farm, method, url string, headers ...string) *http.Response {
+func ask(t *testing.T, f *testSource, method, url string, headers ...string) *http.Response {
 	t.Helper()
 	r := httptest.NewRequest(method, url, nil)
 	r.Host = "localhost:9253"
@@ -95,7 +95,7 @@ func body(t *testing.T, r *http.Response) string {
 // Pages of any size, put together, are the whole list, also while targets come and go in between.
 func TestPaging(t *testing.T) {
 	for _, limit := range []int{1, 7, 100, 1000} {
-		f := newFarm(203)
+		f := newTestSource(203)
 		var got []string
 		after := ""
 		for n := 0; ; n++ {
@@ -115,10 +115,10 @@ func TestPaging(t *testing.T) {
 				break
 			}
 			if n == 0 { // one that was shown goes, so that all others move up
-				f.shot.Targets = slices.Delete(f.shot.Targets, 0, 1)
+				f.snap.Targets = slices.Delete(f.snap.Targets, 0, 1)
 			}
 		}
-		want := newFarm(203).shot.Targets
+		want := newTestSource(203).snap.Targets
 		if len(got) != len(want) {
 			t.Errorf("limit %d: %d targets, want %d", limit, len(got), len(want))
 		}
@@ -131,8 +131,8 @@ func TestPaging(t *testing.T) {
 }
 
 func TestFilters(t *testing.T) {
-	f := newFarm(100)
-	f.shot.Targets[5].Forced = "drain"
+	f := newTestSource(100)
+	f.snap.Targets[5].Forced = "drain"
 	for query, want := range map[string]int{
 		"": 100, "state=down": 10, "state=drain": 1, "name=n7.": 4, "name=N7.": 4, "address=10.0.0.8/29": 8, "address=0.0.9": 11, "check=tcp": 0, "state=down&address=10.0.0.0/28": 2,
 	} {
@@ -146,7 +146,7 @@ func TestFilters(t *testing.T) {
 }
 
 func TestNonsenseIsRefused(t *testing.T) {
-	f := newFarm(10)
+	f := newTestSource(10)
 	for url, want := range map[string]int{
 		"/v1/targets?limit=0": 400, "/v1/targets?limit=1001": 400, "/v1/targets?limit=x": 400, "/v1/targets?after=x": 400, "/v1/targets?after=0.": 400, "/v1/names?after=1.%23": 400, "/v1/changes?after=-1": 400, "/v1/changes?after=x": 400, "/v1/changes?limit=0": 400,
 		"/v1/targets?state=bogus": 400, "/v1/names?state=unchecked": 400, "/v1/changes?state=x": 400, "/v1/targets?address=192.0.2.0/33": 400, "/v1/names?address=/": 400, "/v1/targets?state=DOWN": 200,
@@ -178,7 +178,7 @@ func TestNonsenseIsRefused(t *testing.T) {
 
 // The form has every filter that is in force, so that another one may join them.
 func TestFormKeepsFilters(t *testing.T) {
-	page := body(t, ask(t, newFarm(10), "GET", "/?name=n1&address=10.0&state=down&check=http:&sort=name"))
+	page := body(t, ask(t, newTestSource(10), "GET", "/?name=n1&address=10.0&state=down&check=http:&sort=name"))
 	for _, want := range []string{`name="name" value="n1"`, `name="address" value="10.0"`, "<option selected>down</option>", `name="check" value="http:"`, "<option selected>name</option>"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the form lacks %s", want)
@@ -189,11 +189,11 @@ func TestFormKeepsFilters(t *testing.T) {
 // A list without items is one all the same, as the OpenAPI file has it: before anything runs there are no others.
 func TestEmptyLists(t *testing.T) {
 	for _, path := range []string{"/v1/summary", "/v1/targets", "/v1/names", "/v1/checks", "/v1/changes", "/v1/explain?name=www.example.org"} {
-		if text := body(t, ask(t, &farm{shot: status.Snapshot{Taken: noon}}, "GET", path)); strings.Contains(text, "null") || !strings.Contains(text, "[]") {
+		if text := body(t, ask(t, &testSource{snap: status.Snapshot{Taken: noon}}, "GET", path)); strings.Contains(text, "null") || !strings.Contains(text, "[]") {
 			t.Errorf("%s: %s", path, text)
 		}
 	}
-	f := &farm{shot: status.Snapshot{Taken: noon, Targets: []status.Target{{Name: "www.example.org."}}}}
+	f := &testSource{snap: status.Snapshot{Taken: noon, Targets: []status.Target{{Name: "www.example.org."}}}}
 	if text := body(t, ask(t, f, "GET", "/v1/targets")); strings.Contains(text, "null") {
 		t.Errorf("a target without names: %s", text)
 	}
@@ -201,7 +201,7 @@ func TestEmptyLists(t *testing.T) {
 
 // Whoever looks with a browser while there is no snapshot gets a page that says so, and tries again.
 func TestPageWithoutASnapshot(t *testing.T) {
-	f := newFarm(1)
+	f := newTestSource(1)
 	f.err = errors.New("the pool did not say in time")
 	for _, url := range []string{"/", "/explain", "/explain?name=www.example.org"} {
 		r := ask(t, f, "GET", url)
@@ -219,11 +219,11 @@ func TestPageWithoutASnapshot(t *testing.T) {
 
 func TestReadOnly(t *testing.T) {
 	for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"} {
-		if got := ask(t, newFarm(1), method, "/v1/targets"); got.StatusCode != http.StatusMethodNotAllowed || got.Header.Get("Allow") != "GET, HEAD" {
+		if got := ask(t, newTestSource(1), method, "/v1/targets"); got.StatusCode != http.StatusMethodNotAllowed || got.Header.Get("Allow") != "GET, HEAD" {
 			t.Errorf("%s: %d", method, got.StatusCode)
 		}
 	}
-	if got := ask(t, newFarm(1), "HEAD", "/v1/targets"); got.StatusCode != http.StatusOK || body(t, got) != "" || got.ContentLength <= 0 {
+	if got := ask(t, newTestSource(1), "HEAD", "/v1/targets"); got.StatusCode != http.StatusOK || body(t, got) != "" || got.ContentLength <= 0 {
 		t.Errorf("HEAD: %d, %d bytes", got.StatusCode, got.ContentLength)
 	}
 }
@@ -242,15 +242,15 @@ func TestHosts(t *testing.T) {
 		"dns.example.:9253":      {"dns.example": true, "DNS.example.": true, "x.dns.example": false},
 		"[fe80::1%eth0]:9253":    {"[fe80::1]": true, "[fe80::2]": false},
 	} {
-		s := newServer(address, newFarm(1))
+		s := newServer(address, newTestSource(1))
 		for host, want := range hosts {
-			if got := s.meant(host); got != want {
+			if got := s.acceptsHost(host); got != want {
 				t.Errorf("on %s, %q is meant for us: %t", address, host, got)
 			}
 		}
 	}
 	for _, url := range []string{"/", "/status.js", "/v1/targets", "/events"} {
-		if got := ask(t, newFarm(1), "GET", url, "Host", "evil.example:9253"); got.StatusCode != http.StatusMisdirectedRequest || strings.Contains(body(t, got), "10.0.0.0") {
+		if got := ask(t, newTestSource(1), "GET", url, "Host", "evil.example:9253"); got.StatusCode != http.StatusMisdirectedRequest || strings.Contains(body(t, got), "10.0.0.0") {
 			t.Errorf("%s by a strange name: %d", url, got.StatusCode)
 		}
 	}
@@ -268,7 +268,7 @@ func TestOtherSites(t *testing.T) {
 			if url == "/events" {
 				method = "HEAD"
 			}
-			if got := ask(t, newFarm(1), method, url, "Sec-Fetch-Site", words[0], "Sec-Fetch-Mode", words[1], "Sec-Fetch-Dest", words[2]); got.StatusCode != want {
+			if got := ask(t, newTestSource(1), method, url, "Sec-Fetch-Site", words[0], "Sec-Fetch-Mode", words[1], "Sec-Fetch-Dest", words[2]); got.StatusCode != want {
 				t.Errorf("%s from %q: %d, want %d", url, headers, got.StatusCode, want)
 			}
 		}
@@ -278,9 +278,9 @@ func TestOtherSites(t *testing.T) {
 // Every answer tells browsers what they may do with it, also one that refuses.
 func TestHeaders(t *testing.T) {
 	for _, url := range []string{"/", "/explain", "/status.js", "/v1/targets", "/v1/targets?limit=0", "/nothing"} {
-		got := ask(t, newFarm(1), "GET", url).Header
+		got := ask(t, newTestSource(1), "GET", url).Header
 		for name, want := range map[string]string{
-			"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
+			"Content-Security-Policy": contentSecurityPolicy, "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
 			"Cross-Origin-Resource-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin", "Cache-Control": "no-cache",
 		} {
 			if got.Get(name) != want {
@@ -291,7 +291,7 @@ func TestHeaders(t *testing.T) {
 }
 
 func TestETag(t *testing.T) {
-	f := newFarm(10)
+	f := newTestSource(10)
 	for _, url := range []string{"/", "/v1/targets", "/v1/names", "/v1/summary", "/openapi.json", "/status.css"} {
 		first := ask(t, f, "GET", url)
 		tag := first.Header.Get("ETag")
@@ -310,7 +310,7 @@ func TestETag(t *testing.T) {
 			t.Errorf("%s: a refusal has a tag", url)
 		}
 	}
-	f.shot.Targets[0].State = "down"
+	f.snap.Targets[0].State = "down"
 	if again := ask(t, f, "GET", "/v1/targets", "If-None-Match", tag); again.StatusCode != http.StatusOK {
 		t.Errorf("after a change: %d", again.StatusCode)
 	}
@@ -318,12 +318,12 @@ func TestETag(t *testing.T) {
 
 // What others choose is text on the page, and nothing else.
 func TestHostileText(t *testing.T) {
-	f := newFarm(1)
+	f := newTestSource(1)
 	const evil = `"><script>alert(1)</script><img src=x onerror=alert(1)>'` + "`${1}`"
-	f.shot.Targets[0].Name, f.shot.Targets[0].Reason, f.shot.Targets[0].Check = evil, evil, evil
-	f.shot.Names[0].Name = evil
-	f.shot.Changes = []status.Change{{Number: 1, Address: f.shot.Targets[0].Address, Check: evil, To: "down", Reason: evil}}
-	f.shot.Summary.Stanzas = []status.Stanza{{At: evil, DryRun: true}}
+	f.snap.Targets[0].Name, f.snap.Targets[0].Reason, f.snap.Targets[0].Check = evil, evil, evil
+	f.snap.Names[0].Name = evil
+	f.snap.Changes = []status.Change{{Number: 1, Address: f.snap.Targets[0].Address, Check: evil, To: "down", Reason: evil}}
+	f.snap.Summary.Stanzas = []status.Stanza{{At: evil, DryRun: true}}
 	for _, url := range []string{"/", "/?name=%22%3E%3Cscript%3Ealert(1)%3C/script%3E", "/explain?name=%22%3E%3Cscript%3Ealert(1)%3C/script%3E&client=%3Cimg%20src=x%3E"} {
 		r := ask(t, f, "GET", url)
 		if page := body(t, r); strings.Contains(page, "<script>alert") || strings.Contains(page, "<img") {
@@ -343,9 +343,9 @@ func TestHostileText(t *testing.T) {
 
 // A page of ten thousand targets has no more rows than one of a hundred, and leads to the others, in every order.
 func TestLargePage(t *testing.T) {
-	f := newFarm(10_000)
+	f := newTestSource(10_000)
 	page := body(t, ask(t, f, "GET", "/?page=3&sort=latency"))
-	if rows := strings.Count(page, "data-state="); rows != targetsAPage || len(page) > 300_000 {
+	if rows := strings.Count(page, "data-state="); rows != targetsPerPage || len(page) > 300_000 {
 		t.Errorf("%d rows, %d bytes", rows, len(page))
 	}
 	for _, want := range []string{"101–150 of 10000", "page=2&amp;sort=latency", "page=4&amp;sort=latency", "1–20 of 2500"} {
@@ -354,8 +354,8 @@ func TestLargePage(t *testing.T) {
 		}
 	}
 	first := body(t, ask(t, f, "GET", "/"))
-	if n := strings.Count(first, `class="down"`); n != targetsAPage {
-		t.Errorf("%d of the first %d rows are down, want all: trouble comes first", n, targetsAPage)
+	if n := strings.Count(first, `class="down"`); n != targetsPerPage {
+		t.Errorf("%d of the first %d rows are down, want all: trouble comes first", n, targetsPerPage)
 	}
 }
 
@@ -366,7 +366,7 @@ func TestPlot(t *testing.T) {
 	}
 	h.Add(-time.Second, false)
 	h.Add(24*time.Hour, true)
-	d := plot(h)
+	d := newPlot(h)
 	if len(d.Bars) != status.HistoryLength || !strings.Contains(d.Text, "16 failed") {
 		t.Errorf("%d bars: %s", len(d.Bars), d.Text)
 	}
@@ -392,7 +392,7 @@ func TestSplit(t *testing.T) {
 func BenchmarkPage(b *testing.B) {
 	for _, n := range []int{100, 10_000, 100_000} {
 		b.Run(fmt.Sprintf("%d targets", n), func(b *testing.B) {
-			s := newServer("localhost:9253", newFarm(n))
+			s := newServer("localhost:9253", newTestSource(n))
 			r := httptest.NewRequest("GET", "/", nil)
 			r.Host = "localhost"
 			for b.Loop() {
@@ -416,7 +416,7 @@ func TestPlace(t *testing.T) {
 
 // Where the plugins below never answer, the page comes all the same, and says so.
 func TestPageWithoutAnswers(t *testing.T) {
-	f := newFarm(40)
+	f := newTestSource(40)
 	f.slow = make(chan struct{})
 	defer close(f.slow)
 	began := time.Now()

@@ -15,8 +15,8 @@ type bar struct {
 	Failed       bool
 }
 
-// drawing is a plot of the last probes, in units of an SVG.
-type drawing struct {
+// plotData is a plot of the last probes, in units of an SVG.
+type plotData struct {
 	Width, Height int
 	Bars          []bar
 	Text          string // what it shows
@@ -27,10 +27,10 @@ const (
 	plotHeight = 18
 )
 
-// plot draws how long the last probes took, the slowest that was good for the scale.
-func plot(h status.History) drawing {
+// newPlot draws how long the last probes took, the slowest that was good for the scale.
+func newPlot(h status.History) plotData {
 	probes := h.Probes()
-	d := drawing{Width: status.HistoryLength * barPitch, Height: plotHeight}
+	d := plotData{Width: status.HistoryLength * barPitch, Height: plotHeight}
 	var good []float64
 	for _, p := range probes {
 		if !p.Failed {
@@ -53,11 +53,11 @@ func plot(h status.History) drawing {
 		}
 		d.Bars = append(d.Bars, b)
 	}
-	d.Text = caption(len(probes), good)
+	d.Text = plotCaption(len(probes), good)
 	return d
 }
 
-func caption(probes int, good []float64) string {
+func plotCaption(probes int, good []float64) string {
 	switch {
 	case probes == 0:
 		return "no probe yet"
@@ -79,8 +79,8 @@ func milliseconds(seconds float64) string {
 	}
 }
 
-// ago is how long before now something was, in the two largest units; or how long after it.
-func ago(now, t time.Time) string {
+// formatAge is how long before now something was, in the two largest units; or how long after it.
+func formatAge(now, t time.Time) string {
 	d := now.Sub(t)
 	if d < 0 {
 		d = -d
@@ -97,29 +97,31 @@ func ago(now, t time.Time) string {
 	return fmt.Sprintf("%d d %02d h", s/86400, s/3600%24)
 }
 
-// clock is an instant for people.
-func clock(t time.Time) string { return strings.NewReplacer("T", " ", "Z", " UTC").Replace(stamp(t)) }
+// formatClock is an instant for people.
+func formatClock(t time.Time) string {
+	return strings.NewReplacer("T", " ", "Z", " UTC").Replace(stamp(t))
+}
 
-// glyph is a sign for a state, for those who do not see colours.
-func glyph(state string) string {
-	if sign, ok := glyphs[state]; ok {
+// stateGlyph is a sign for a state, for those who do not see colours.
+func stateGlyph(state string) string {
+	if sign, ok := stateGlyphs[state]; ok {
 		return sign
 	}
 	return "·"
 }
 
-var glyphs = map[string]string{"up": "●", "down": "✕", "unknown": "○", "unchecked": "–", "drain": "◐", "drained": "◐"}
+var stateGlyphs = map[string]string{"up": "●", "down": "✕", "unknown": "○", "unchecked": "–", "drain": "◐", "drained": "◐"}
 
-// lowerTier is what is worth saying of a tier: nothing of the first.
-func lowerTier(tier string) string {
+// tierNote is what is worth saying of a tier: nothing of the first.
+func tierNote(tier string) string {
 	if tier == "primary" || tier == "unfit" {
 		return ""
 	}
 	return tier
 }
 
-// lastProbe is how many of the last probes failed, if any did, and what the latest one took.
-func lastProbe(h status.History) string {
+// probeSummary is how many of the last probes failed, if any did, and what the latest one took.
+func probeSummary(h status.History) string {
 	p, ok := h.Last()
 	failed, all := 0, h.Probes()
 	for _, p := range all {

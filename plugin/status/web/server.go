@@ -32,12 +32,12 @@ const (
 	maxHeader = 8 << 10
 	// maxQuery bounds what follows the question mark.
 	maxQuery = 2 << 10
-	// readWithin and writeWithin bound a request and its answer. Streams write again and again, each within the latter.
-	readWithin  = 5 * time.Second
-	writeWithin = 10 * time.Second
-	idleFor     = 30 * time.Second
-	// closeWithin bounds the wait for requests under way at the end.
-	closeWithin = 500 * time.Millisecond
+	// readTimeout and writeWithin bound a request and its answer. Streams write again and again, each within the latter.
+	readTimeout  = 5 * time.Second
+	writeTimeout = 10 * time.Second
+	idleTimeout  = 30 * time.Second
+	// closeTimeout bounds the wait for requests under way at the end.
+	closeTimeout = 500 * time.Millisecond
 )
 
 // Source is where what is shown comes from.
@@ -53,7 +53,7 @@ type Server struct {
 	source  Source
 	address string
 	host    string // that a request may name besides loopback, in lower case; empty if any may
-	any     bool   // it is a socket of this machine's file system, to which no browser is led astray
+	anyHost bool   // it is a socket of this machine's file system, to which no browser is led astray
 	http    http.Server
 	streams chan struct{} // a place each
 	quit    chan struct{}
@@ -105,26 +105,26 @@ func Listen(address string, source Source) (*Server, error) {
 		return nil, err
 	}
 	s := newServer(address, source)
-	go s.serve(listener)
+	go s.acceptLoop(listener)
 	return s, nil
 }
 
-// serve returns when the server is closed.
-func (s *Server) serve(listener net.Listener) {
+// acceptLoop returns when the server is closed.
+func (s *Server) acceptLoop(listener net.Listener) {
 	defer close(s.ended)
-	_ = s.http.Serve(&bounded{Listener: listener, places: make(chan struct{}, maxConns), quit: s.quit})
+	_ = s.http.Serve(&limitedListener{Listener: listener, slots: make(chan struct{}, maxConns), quit: s.quit})
 }
 
 func newServer(address string, source Source) *Server {
 	s := &Server{source: source, address: address, streams: make(chan struct{}, maxStreams), quit: make(chan struct{}), ended: make(chan struct{})}
 	if host, _, err := net.SplitHostPort(address); err == nil {
-		s.host = plainHost(host)
+		s.host = canonicalHost(host)
 	}
-	s.any = strings.HasPrefix(address, "unix:")
+	s.anyHost = strings.HasPrefix(address, "unix:")
 	s.http = http.Server{
-		Handler: s.guard(s.routes()), MaxHeaderBytes: maxHeader,
-		ReadTimeout: readWithin, WriteTimeout: writeWithin, IdleTimeout: idleFor,
-		ErrorLog: quiet,
+		Handler: s.checkRequest(s.routes()), MaxHeaderBytes: maxHeader,
+		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		ErrorLog: discardLog,
 	}
 	s.http.Protocols = new(http.Protocols)
 	s.http.Protocols.SetHTTP1(true)
@@ -160,7 +160,7 @@ func listen(network, where string) (net.Listener, error) {
 // may be called twice.
 func (s *Server) Close() {
 	s.closing.Do(func() { close(s.quit) })
-	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	if s.http.Shutdown(ctx) != nil {
 		s.http.Close()
@@ -168,35 +168,35 @@ func (s *Server) Close() {
 	<-s.ended
 }
 
-// bounded is a listener that accepts only so many connections at a time.
-type bounded struct {
+// limitedListener is a listener that accepts only so many connections at a time.
+type limitedListener struct {
 	net.Listener
-	places chan struct{}
-	quit   <-chan struct{}
+	slots chan struct{}
+	quit  <-chan struct{}
 }
 
-func (b *bounded) Accept() (net.Conn, error) {
+func (b *limitedListener) Accept() (net.Conn, error) {
 	select {
-	case b.places <- struct{}{}:
+	case b.slots <- struct{}{}:
 	case <-b.quit:
 		return nil, net.ErrClosed
 	}
 	conn, err := b.Listener.Accept()
 	if err != nil {
-		<-b.places
+		<-b.slots
 		return nil, err
 	}
-	return &placed{Conn: conn, leave: sync.OnceFunc(func() { <-b.places })}, nil
+	return &limitedConn{Conn: conn, release: sync.OnceFunc(func() { <-b.slots })}, nil
 }
 
-type placed struct {
+type limitedConn struct {
 	net.Conn
-	leave func()
+	release func()
 }
 
-func (p *placed) Close() error {
+func (p *limitedConn) Close() error {
 	err := p.Conn.Close()
-	p.leave()
+	p.release()
 	return err
 }
 
@@ -205,15 +205,15 @@ var assets embed.FS
 
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", s.page)
-	mux.HandleFunc("GET /explain", s.explainPage)
-	mux.HandleFunc("GET /events", s.events)
-	mux.HandleFunc("GET /v1/summary", s.summary)
-	mux.HandleFunc("GET /v1/targets", s.targets)
-	mux.HandleFunc("GET /v1/names", s.names)
-	mux.HandleFunc("GET /v1/checks", s.checks)
-	mux.HandleFunc("GET /v1/changes", s.changes)
-	mux.HandleFunc("GET /v1/explain", s.explain)
+	mux.HandleFunc("GET /{$}", s.servePage)
+	mux.HandleFunc("GET /explain", s.serveExplainPage)
+	mux.HandleFunc("GET /events", s.serveEvents)
+	mux.HandleFunc("GET /v1/summary", s.serveSummary)
+	mux.HandleFunc("GET /v1/targets", s.serveTargets)
+	mux.HandleFunc("GET /v1/names", s.serveNames)
+	mux.HandleFunc("GET /v1/checks", s.serveChecks)
+	mux.HandleFunc("GET /v1/changes", s.serveChanges)
+	mux.HandleFunc("GET /v1/explain", s.serveExplain)
 	for path, media := range map[string]string{
 		"status.css": "text/css; charset=utf-8", "status.js": "text/javascript; charset=utf-8", "openapi.json": "application/json", "icon.svg": "image/svg+xml",
 	} {
@@ -221,19 +221,19 @@ func (s *Server) routes() http.Handler {
 		if err != nil {
 			panic(err) // it is compiled in
 		}
-		mux.HandleFunc("GET /"+path, func(w http.ResponseWriter, r *http.Request) { reply(w, r, http.StatusOK, media, body) })
+		mux.HandleFunc("GET /"+path, func(w http.ResponseWriter, r *http.Request) { writeBody(w, r, http.StatusOK, media, body) })
 	}
 	return mux
 }
 
-// policy is what a browser may do with what it is shown: use our script, our style and our answers, and nothing else.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+// contentSecurityPolicy is what a browser may do with what it is shown: use our script, our style and our answers, and nothing else.
+const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// guard lets through what only reads, and was meant for this server.
-func (s *Server) guard(next http.Handler) http.Handler {
+// checkRequest lets through what only reads, and was meant for this server.
+func (s *Server) checkRequest(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", policy)
+		h.Set("Content-Security-Policy", contentSecurityPolicy)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("X-Frame-Options", "DENY")
 		h.Set("Referrer-Policy", "no-referrer")
@@ -241,24 +241,24 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cache-Control", "no-cache")
 		switch {
-		case !s.meant(r.Host):
-			refuse(w, http.StatusMisdirectedRequest, "this host name is not mine: ask for localhost, or for the address in the Corefile")
-		case foreign(r.Header):
-			refuse(w, http.StatusForbidden, "a page of somebody else's asks for this: want a link, or a request of your own")
+		case !s.acceptsHost(r.Host):
+			writeError(w, http.StatusMisdirectedRequest, "this host name is not mine: ask for localhost, or for the address in the Corefile")
+		case crossSite(r.Header):
+			writeError(w, http.StatusForbidden, "a page of somebody else's asks for this: want a link, or a request of your own")
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			h.Set("Allow", "GET, HEAD")
-			refuse(w, http.StatusMethodNotAllowed, "this is to be read only: want GET or HEAD")
+			writeError(w, http.StatusMethodNotAllowed, "this is to be read only: want GET or HEAD")
 		case len(r.URL.RawQuery) > maxQuery:
-			refuse(w, http.StatusRequestURITooLong, "the query is too long")
+			writeError(w, http.StatusRequestURITooLong, "the query is too long")
 		default:
 			next.ServeHTTP(w, r)
 		}
 	})
 }
 
-// foreign reports whether another site has a browser ask, which says so (Fetch Metadata). A link may lead here from anywhere;
+// crossSite reports whether another site has a browser ask, which says so (Fetch Metadata). A link may lead here from anywhere;
 // but an answer costs something, and how long it takes tells something, though that site cannot read it.
-func foreign(h http.Header) bool {
+func crossSite(h http.Header) bool {
 	switch h.Get("Sec-Fetch-Site") {
 	case "", "none", "same-origin":
 		return false
@@ -266,8 +266,8 @@ func foreign(h http.Header) bool {
 	return h.Get("Sec-Fetch-Mode") != "navigate" || h.Get("Sec-Fetch-Dest") != "document"
 }
 
-// plainHost is a host in the form in which two of them are compared.
-func plainHost(host string) string {
+// canonicalHost is a host in the form in which two of them are compared.
+func canonicalHost(host string) string {
 	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return addr.WithZone("").String()
@@ -275,16 +275,16 @@ func plainHost(host string) string {
 	return host
 }
 
-// meant reports whether a request that names this host was meant for us. A page of somebody else's whose name is made to
+// acceptsHost reports whether a request that names this host was meant for us. A page of somebody else's whose name is made to
 // lead to our address (DNS rebinding) names its own host.
-func (s *Server) meant(host string) bool {
-	if s.any {
+func (s *Server) acceptsHost(host string) bool {
+	if s.anyHost {
 		return true
 	}
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
-	host = plainHost(host)
+	host = canonicalHost(host)
 	if host == "localhost" || host != "" && host == s.host {
 		return true
 	}

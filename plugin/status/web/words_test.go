@@ -20,27 +20,27 @@ func TestQuestion(t *testing.T) {
 	for _, c := range []struct {
 		check string
 		at    netip.AddrPort
-		want  question
+		want  curlCommand
 	}{
-		{"http://:8080/healthz", v4, question{"curl -i http://192.0.2.1:8080/healthz", ""}},
-		{"http://:8080/a?b=1&c=2 status 200", v4, question{"curl -i 'http://192.0.2.1:8080/a?b=1&c=2'", "status 200"}},
-		{"https:/// insecure", v6, question{"curl -i -k 'https://[2001:db8::1]/'", "insecure"}},
-		{"http://192.0.2.9:8080/x", v4, question{"curl -i --connect-to ::192.0.2.1:8080 http://192.0.2.9:8080/x", ""}},
-		{"https://:443/ server_name 192.0.2.9", v4, question{"curl -i -H 'Host: 192.0.2.1:8080' --connect-to ::192.0.2.1:8080 https://192.0.2.9:8080/", "server_name 192.0.2.9"}},
-		{"http:///a[1-3]?x={a,b}", v4, question{"curl -i -g 'http://192.0.2.1:8080/a[1-3]?x={a,b}'", ""}},
-		{"https://:443/ insecure cert ~root/a:b key =k", v4, question{`curl -i -k --cert '~root/a\:b' --key '=k' https://192.0.2.1:8080/`, "insecure cert ~root/a:b key =k"}},
-		{"https://www.example.org/", v6, question{"curl -i --connect-to '::[2001:db8::1]:443' https://www.example.org/", ""}},
-		{"https://www.example.org/", v4, question{"curl -i --connect-to ::192.0.2.1:8080 https://www.example.org:8080/", ""}},
-		{"http://:8080/ host owner", v4, question{"curl -i --connect-to ::192.0.2.1:8080 http://name.example.org:8080/", "host owner"}},
-		{"http://:8080/$(id)", v4, question{"curl -i 'http://192.0.2.1:8080/$(id)'", ""}},
-		{"http://:8080/ method HEAD", v4, question{"curl -i -I http://192.0.2.1:8080/", "method HEAD"}},
-		{"http://:8080/ method OPTIONS from 192.0.2.9 from 2001:db8::9", v4, question{"curl -i -X OPTIONS --interface 192.0.2.9 http://192.0.2.1:8080/", "method OPTIONS from 192.0.2.9 from 2001:db8::9"}},
-		{"http://:8080/ header X-A … basic_auth /etc/probe body \"insecure bearer x\"", v4, question{"curl -i http://192.0.2.1:8080/", "header X-A … basic_auth /etc/probe body \"insecure bearer x\"; the command does without header X-A, basic_auth /etc/probe"}},
-		{"https:/// server_name sni.example", v6, question{"curl -i -H 'Host: [2001:db8::1]' --connect-to '::[2001:db8::1]:443' https://sni.example/", "server_name sni.example"}},
-		{"https://www.example.org:8443/ server_name sni.example ca \"/a b\" cert c key k alpn h2", v4, question{"curl -i --cacert '/a b' --cert c --key k --http2 -H 'Host: www.example.org:8080' --connect-to ::192.0.2.1:8080 https://sni.example:8080/", "server_name sni.example ca \"/a b\" cert c key k alpn h2"}},
-		{"tcp://:5432", v4, question{"", "tcp://:5432"}},
+		{"http://:8080/healthz", v4, curlCommand{"curl -i http://192.0.2.1:8080/healthz", ""}},
+		{"http://:8080/a?b=1&c=2 status 200", v4, curlCommand{"curl -i 'http://192.0.2.1:8080/a?b=1&c=2'", "status 200"}},
+		{"https:/// insecure", v6, curlCommand{"curl -i -k 'https://[2001:db8::1]/'", "insecure"}},
+		{"http://192.0.2.9:8080/x", v4, curlCommand{"curl -i --connect-to ::192.0.2.1:8080 http://192.0.2.9:8080/x", ""}},
+		{"https://:443/ server_name 192.0.2.9", v4, curlCommand{"curl -i -H 'Host: 192.0.2.1:8080' --connect-to ::192.0.2.1:8080 https://192.0.2.9:8080/", "server_name 192.0.2.9"}},
+		{"http:///a[1-3]?x={a,b}", v4, curlCommand{"curl -i -g 'http://192.0.2.1:8080/a[1-3]?x={a,b}'", ""}},
+		{"https://:443/ insecure cert ~root/a:b key =k", v4, curlCommand{`curl -i -k --cert '~root/a\:b' --key '=k' https://192.0.2.1:8080/`, "insecure cert ~root/a:b key =k"}},
+		{"https://www.example.org/", v6, curlCommand{"curl -i --connect-to '::[2001:db8::1]:443' https://www.example.org/", ""}},
+		{"https://www.example.org/", v4, curlCommand{"curl -i --connect-to ::192.0.2.1:8080 https://www.example.org:8080/", ""}},
+		{"http://:8080/ host owner", v4, curlCommand{"curl -i --connect-to ::192.0.2.1:8080 http://name.example.org:8080/", "host owner"}},
+		{"http://:8080/$(id)", v4, curlCommand{"curl -i 'http://192.0.2.1:8080/$(id)'", ""}},
+		{"http://:8080/ method HEAD", v4, curlCommand{"curl -i -I http://192.0.2.1:8080/", "method HEAD"}},
+		{"http://:8080/ method OPTIONS from 192.0.2.9 from 2001:db8::9", v4, curlCommand{"curl -i -X OPTIONS --interface 192.0.2.9 http://192.0.2.1:8080/", "method OPTIONS from 192.0.2.9 from 2001:db8::9"}},
+		{"http://:8080/ header X-A … basic_auth /etc/probe body \"insecure bearer x\"", v4, curlCommand{"curl -i http://192.0.2.1:8080/", "header X-A … basic_auth /etc/probe body \"insecure bearer x\"; the command does without header X-A, basic_auth /etc/probe"}},
+		{"https:/// server_name sni.example", v6, curlCommand{"curl -i -H 'Host: [2001:db8::1]' --connect-to '::[2001:db8::1]:443' https://sni.example/", "server_name sni.example"}},
+		{"https://www.example.org:8443/ server_name sni.example ca \"/a b\" cert c key k alpn h2", v4, curlCommand{"curl -i --cacert '/a b' --cert c --key k --http2 -H 'Host: www.example.org:8080' --connect-to ::192.0.2.1:8080 https://sni.example:8080/", "server_name sni.example ca \"/a b\" cert c key k alpn h2"}},
+		{"tcp://:5432", v4, curlCommand{"", "tcp://:5432"}},
 	} {
-		if got := questionTo(c.check, c.at, "name.example.org."); got != c.want {
+		if got := curlFor(c.check, c.at, "name.example.org."); got != c.want {
 			t.Errorf("%s: %+v, want %+v", c.check, got, c.want)
 		}
 	}
@@ -68,14 +68,14 @@ func TestCurlAsks(t *testing.T) {
 		"https:/// server_name a.example insecure alpn http/1.1":              "GET 127.0.0.1" + port + " a.example /",
 		"https:/// host owner insecure":                                       "GET name.example.org" + port + " name.example.org /",
 	} {
-		q := questionTo(check, at, "name.example.org.")
-		out, err := exec.Command("sh", "-c", q.Text).CombinedOutput()
+		q := curlFor(check, at, "name.example.org.")
+		out, err := exec.Command("sh", "-c", q.Command).CombinedOutput()
 		if err != nil {
-			t.Errorf("%s: %s: %v\n%s", check, q.Text, err, out)
+			t.Errorf("%s: %s: %v\n%s", check, q.Command, err, out)
 			continue
 		}
 		if got := <-asked; got != want {
-			t.Errorf("%s: %s asks %q, want %q", check, q.Text, got, want)
+			t.Errorf("%s: %s asks %q, want %q", check, q.Command, got, want)
 		}
 	}
 }
@@ -83,7 +83,7 @@ func TestCurlAsks(t *testing.T) {
 // A word comes out of a shell as it went in.
 func TestShell(t *testing.T) {
 	for _, word := range []string{"http://192.0.2.1/", "a b", "it's", "$(echo no)", "`echo no`", `a\b"c`, "a;b&c|d<e", "*", "''"} {
-		out, err := exec.Command("sh", "-c", "printf %s "+shell(word)).Output()
+		out, err := exec.Command("sh", "-c", "printf %s "+shellQuote(word)).Output()
 		if err != nil || string(out) != word {
 			t.Errorf("%q comes out as %q, %v", word, out, err)
 		}
@@ -98,7 +98,7 @@ func TestLastProbe(t *testing.T) {
 		for _, sign := range probes {
 			h.Add(1700*time.Microsecond, sign == '-')
 		}
-		if got := lastProbe(h); got != want {
+		if got := probeSummary(h); got != want {
 			t.Errorf("%s: %q, want %q", probes, got, want)
 		}
 	}
@@ -106,8 +106,8 @@ func TestLastProbe(t *testing.T) {
 
 // The changes on the page are those that the filter picks, with what was before.
 func TestChangesAreFiltered(t *testing.T) {
-	f := newFarm(1)
-	f.shot.Changes = []status.Change{
+	f := newTestSource(1)
+	f.snap.Changes = []status.Change{
 		{At: noon, Address: netip.MustParseAddrPort("192.0.2.1:80"), Name: "a.example.org.", From: "up", To: "down"},
 		{At: noon, Address: netip.MustParseAddrPort("192.0.2.2:80"), Name: "b.example.org.", From: "unknown", To: "down"},
 	}
@@ -126,20 +126,20 @@ func TestChangesAreFiltered(t *testing.T) {
 
 // A row, and a change, lead to the explanation of the answer that the address is in.
 func TestLinksToExplanations(t *testing.T) {
-	f := newFarm(0)
+	f := newTestSource(0)
 	for name, types := range map[string]string{"a": "", "b": "A AAAA", "c": "SRV", "d": "A HTTPS", "e": "A"} {
 		n := status.Name{Name: name + ".example.org."}
 		for kind := range strings.FieldsSeq(types) {
 			n.Answers = append(n.Answers, status.Last{Type: kind})
 		}
-		f.shot.Names = append(f.shot.Names, n)
+		f.snap.Names = append(f.snap.Names, n)
 		for _, host := range []string{"192.0.2.1", "2001:db8::1"} {
 			at := netip.AddrPortFrom(netip.MustParseAddr(host), uint16(name[0]))
-			f.shot.Targets = append(f.shot.Targets, status.Target{Address: at, Name: n.Name, Names: []string{n.Name}})
-			f.shot.Changes = append(f.shot.Changes, status.Change{Address: at, Name: n.Name})
+			f.snap.Targets = append(f.snap.Targets, status.Target{Address: at, Name: n.Name, Names: []string{n.Name}})
+			f.snap.Changes = append(f.snap.Changes, status.Change{Address: at, Name: n.Name})
 		}
 	}
-	f.shot.Sort()
+	f.snap.Sort()
 	for where, want := range map[string]string{
 		"a 192.0.2.1": "A", "a 2001:db8::1": "AAAA", "b 192.0.2.1": "A", "b 2001:db8::1": "AAAA", "c 192.0.2.1": "SRV", "c 2001:db8::1": "SRV",
 		"d 192.0.2.1": "A", "d 2001:db8::1": "HTTPS", "e 2001:db8::1": "AAAA",
@@ -159,9 +159,9 @@ func TestLinksToExplanations(t *testing.T) {
 
 // Which address was asked stands in the explanation, whatever the scheme is, and the answer stands before the steps.
 func TestExplainPage(t *testing.T) {
-	f := newFarm(1)
+	f := newTestSource(1)
 	asked := []status.Asked{{Address: netip.MustParseAddrPort("192.0.2.1:5432"), Check: "tcp://:5432"}, {Address: netip.MustParseAddrPort("192.0.2.2:80"), Check: "http://:80/"}}
-	f.told = []status.Explanation{{
+	f.explanations = []status.Explanation{{
 		Name: "a.example.org.", Type: "A", Outcome: "thin", Steps: []string{"the first step"}, Records: []string{"a record"},
 		Sets: []status.Set{{Owner: "a.example.org.", Type: "A", Outcome: "thin", Members: []status.Member{{Member: "192.0.2.1", Checks: asked}}}},
 	}}
