@@ -31,17 +31,17 @@ import (
 var log = clog.NewWithPlugin("multivalue")
 
 const (
-	// settle is the least time from one change that is handed over to the next. However much is edited in a cluster, the
+	// deliverPause is the least time from one change that is handed over to the next. However much is edited in a cluster, the
 	// one who takes it is left in peace for as long.
-	settle = time.Second
-	// remind is how often the owners are told of what is still wrong: Events are kept for an hour by default.
-	remind = 30 * time.Minute
+	deliverPause = time.Second
+	// reminderInterval is how often the owners are told of what is still wrong: Events are kept for an hour by default.
+	reminderInterval = 30 * time.Minute
 )
 
 // Cluster is a way to a cluster's API.
 type Cluster struct {
 	key      string // of the annotation
-	most     int    // the length of a text, in bytes
+	maxText  int    // the length of a text, in bytes
 	services metadata.Getter
 	events   typed.EventsGetter
 }
@@ -49,7 +49,7 @@ type Cluster struct {
 // Open prepares the way to the API, and asks nothing of it yet: by the file, and the context in it, that are named, else as
 // the Pod that the process runs in. A text of the annotation that has more than most bytes is cut, and still has more.
 func Open(key string, most int, kubeconfig, kubecontext string) (*Cluster, error) {
-	config, err := configOf(kubeconfig, kubecontext)
+	config, err := loadConfig(kubeconfig, kubecontext)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func Open(key string, most int, kubeconfig, kubecontext string) (*Cluster, error
 	return &Cluster{key, most, services.Resource(corev1.SchemeGroupVersion.WithResource("services")), events}, nil
 }
 
-func configOf(kubeconfig, kubecontext string) (*rest.Config, error) {
+func loadConfig(kubeconfig, kubecontext string) (*rest.Config, error) {
 	if kubeconfig == "" {
 		config, err := rest.InClusterConfig()
 		if errors.Is(err, rest.ErrNotInCluster) {
@@ -86,27 +86,27 @@ func configOf(kubeconfig, kubecontext string) (*rest.Config, error) {
 func (c *Cluster) Follow(ctx context.Context, take func(texts map[string]string) (wrong map[string]string)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s := newStore(c.key, c.most)
+	s := newStore(c.key, c.maxText)
 	r := newReporter(c.events, c.key)
 	parts := []func(context.Context){
 		c.reflector(s).RunWithContext,
-		func(ctx context.Context) { feed(ctx, s, r, take) },
-		r.run,
+		func(ctx context.Context) { deliver(ctx, s, r, take) },
+		r.writeQueued,
 	}
 	failures := make([]error, len(parts))
 	var running sync.WaitGroup
 	for i, part := range parts {
 		running.Go(func() {
 			defer cancel()
-			failures[i] = guard(ctx, part)
+			failures[i] = recoverPanic(ctx, part)
 		})
 	}
 	running.Wait()
 	return errors.Join(failures...)
 }
 
-// guard turns a panic into an error: what watches Services must not take DNS down.
-func guard(ctx context.Context, part func(context.Context)) (err error) {
+// recoverPanic turns a panic into an error: what watches Services must not take DNS down.
+func recoverPanic(ctx context.Context, part func(context.Context)) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("panic: %v", r)
@@ -123,12 +123,12 @@ func (c *Cluster) reflector(s *store) *cache.Reflector {
 	lists := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 			all, err := c.services.List(ctx, options)
-			o.listed(err)
+			o.noteList(err)
 			return all, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			w, err := c.services.Watch(ctx, options)
-			o.watched(err, options.SendInitialEvents != nil)
+			o.noteWatch(err, options.SendInitialEvents != nil)
 			return w, err
 		},
 	}
@@ -137,35 +137,35 @@ func (c *Cluster) reflector(s *store) *cache.Reflector {
 }
 
 // outage knows whether the log says that Services cannot be watched. The reflector asks one thing after the other.
-type outage struct{ said bool }
+type outage struct{ logged bool }
 
-// listed takes note of how a list went. One that did leads to a watch, which is what counts.
-func (o *outage) listed(err error) {
-	if err == nil || errors.Is(err, context.Canceled) || o.said {
+// noteList takes note of how a list went. One that did leads to a watch, which is what counts.
+func (o *outage) noteList(err error) {
+	if err == nil || errors.Is(err, context.Canceled) || o.logged {
 		return
 	}
 	log.Warningf("annotations: Services cannot be watched, and what is known of them stays: %v", err)
-	o.said = true
+	o.logged = true
 }
 
-// watched takes note of how a watch went. Of one that was to begin with a list, an API that does not know of that says that it
+// noteWatch takes note of how a watch went. Of one that was to begin with a list, an API that does not know of that says that it
 // is invalid, and the reflector lists and watches instead.
-func (o *outage) watched(err error, lists bool) {
+func (o *outage) noteWatch(err error, lists bool) {
 	if lists && (apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)) {
 		return
 	}
-	o.listed(err)
-	if err == nil && o.said {
+	o.noteList(err)
+	if err == nil && o.logged {
 		log.Info("annotations: Services are watched again")
-		o.said = false
+		o.logged = false
 	}
 }
 
-// feed hands over what the store has whenever that changes, but not too often, and passes on what is wrong with it.
-func feed(ctx context.Context, s *store, r *reporter, take func(map[string]string) map[string]string) {
-	reminder := time.NewTicker(remind)
+// deliver hands over what the store has whenever that changes, but not too often, and passes on what is wrong with it.
+func deliver(ctx context.Context, s *store, r *reporter, take func(map[string]string) map[string]string) {
+	reminder := time.NewTicker(reminderInterval)
 	defer reminder.Stop()
-	told := make(map[string]complaint) // what the owners know, by Service
+	told := make(map[string]problem) // what the owners know, by Service
 	for {
 		select {
 		case <-ctx.Done():
@@ -174,32 +174,32 @@ func feed(ctx context.Context, s *store, r *reporter, take func(map[string]strin
 		case <-reminder.C:
 			clear(told)
 		}
-		all := s.all()
-		wrong := take(textsOf(all))
-		tell(all, wrong, told, r.add)
+		all := s.snapshot()
+		wrong := take(annotationTexts(all))
+		reportNew(all, wrong, told, r.enqueue)
 		select {
 		case <-ctx.Done():
-		case <-time.After(settle):
+		case <-time.After(deliverPause):
 		}
 	}
 }
 
-// tell passes on what the owners do not know yet.
-func tell(all map[string]service, wrong map[string]string, told map[string]complaint, add func(complaint) bool) {
+// reportNew passes on what the owners do not know yet.
+func reportNew(all map[string]service, wrong map[string]string, told map[string]problem, add func(problem) bool) {
 	for id := range told {
 		if _, still := wrong[id]; !still {
 			delete(told, id)
 		}
 	}
 	for id, message := range wrong {
-		c := complaint{all[id], message}
+		c := problem{all[id], message}
 		if told[id] != c && add(c) {
 			told[id] = c
 		}
 	}
 }
 
-func textsOf(all map[string]service) map[string]string {
+func annotationTexts(all map[string]service) map[string]string {
 	texts := make(map[string]string, len(all))
 	for id, s := range all {
 		texts[id] = s.text

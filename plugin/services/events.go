@@ -30,8 +30,8 @@ const (
 	maxMessage = 1024
 )
 
-// complaint is what is wrong with the annotation of a Service.
-type complaint struct {
+// problem is what is wrong with the annotation of a Service.
+type problem struct {
 	service
 	message string
 }
@@ -40,7 +40,7 @@ type complaint struct {
 type reporter struct {
 	key    string
 	events typed.EventsGetter
-	queue  chan complaint
+	queue  chan problem
 	pace   flowcontrol.RateLimiter
 
 	// The rest is run's.
@@ -49,12 +49,12 @@ type reporter struct {
 }
 
 func newReporter(events typed.EventsGetter, key string) *reporter {
-	return &reporter{key: key, events: events, queue: make(chan complaint, eventQueue), forbidden: make(map[string]time.Time),
+	return &reporter{key: key, events: events, queue: make(chan problem, eventQueue), forbidden: make(map[string]time.Time),
 		pace: flowcontrol.NewTokenBucketRateLimiter(eventRate, eventBurst)}
 }
 
-// add takes up a complaint, if there is room for it.
-func (r *reporter) add(c complaint) bool {
+// enqueue takes up a complaint, if there is room for it.
+func (r *reporter) enqueue(c problem) bool {
 	select {
 	case r.queue <- c:
 		return true
@@ -63,14 +63,14 @@ func (r *reporter) add(c complaint) bool {
 	}
 }
 
-func (r *reporter) run(ctx context.Context) {
+func (r *reporter) writeQueued(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case c := <-r.queue:
 			if !r.muted(c.namespace) && r.pace.Wait(ctx) == nil {
-				r.heed(c, r.write(ctx, c))
+				r.noteResult(c, r.writeEvent(ctx, c))
 			}
 		}
 	}
@@ -83,8 +83,8 @@ func (r *reporter) muted(namespace string) bool {
 	return forbidden && time.Since(since) < muteTime
 }
 
-// heed takes note of how it went. A Service that is gone has nobody to tell.
-func (r *reporter) heed(c complaint, err error) {
+// noteResult takes note of how it went. A Service that is gone has nobody to tell.
+func (r *reporter) noteResult(c problem, err error) {
 	switch {
 	case err == nil:
 		r.failed = false
@@ -93,7 +93,7 @@ func (r *reporter) heed(c complaint, err error) {
 	case apierrors.IsForbidden(err):
 		if _, said := r.forbidden[c.namespace]; !said {
 			log.Warningf("annotations: Events cannot be written in namespace %s, so that owners there are told nothing, and what is wrong is only counted (tried again at each reminder, every %s; logged once): %v; the first is Service %s: %s",
-				c.namespace, remind, err, c.name, c.message)
+				c.namespace, reminderInterval, err, c.name, c.message)
 		}
 		r.forbidden[c.namespace] = time.Now()
 	case !r.failed:
@@ -102,12 +102,12 @@ func (r *reporter) heed(c complaint, err error) {
 	}
 }
 
-// write creates the Event. The same complaint makes the same name, whoever has it: so replicas, and one that starts anew,
+// writeEvent creates the Event. The same complaint makes the same name, whoever has it: so replicas, and one that starts anew,
 // only say that it still holds.
-func (r *reporter) write(ctx context.Context, c complaint) error {
+func (r *reporter) writeEvent(ctx context.Context, c problem) error {
 	ctx, cancel := context.WithTimeout(ctx, eventTimeout)
 	defer cancel()
-	event := r.event(c, metav1.Now())
+	event := r.newEvent(c, metav1.Now())
 	events := r.events.Events(c.namespace)
 	_, err := events.Create(ctx, event, metav1.CreateOptions{})
 	if !apierrors.IsAlreadyExists(err) {
@@ -120,7 +120,7 @@ func (r *reporter) write(ctx context.Context, c complaint) error {
 	return err
 }
 
-func (r *reporter) event(c complaint, now metav1.Time) *corev1.Event {
+func (r *reporter) newEvent(c problem, now metav1.Time) *corev1.Event {
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%s %q", c.uid, c.message)
 	message := fmt.Sprintf("annotation %s is not heeded: %s", r.key, c.message)

@@ -94,7 +94,7 @@ func TestStore(t *testing.T) {
 	step := func(what string, err error, tells bool, want ...string) {
 		t.Helper()
 		var got []string
-		for id, service := range s.all() {
+		for id, service := range s.snapshot() {
 			got = append(got, id+"="+service.text)
 		}
 		slices.Sort(got)
@@ -130,7 +130,7 @@ func TestStoreCutsTexts(t *testing.T) {
 		if err := s.Update(object("a", text)); err != nil {
 			t.Fatal(err)
 		}
-		kept := s.all()["a.shop"].text
+		kept := s.snapshot()["a.shop"].text
 		if len(kept) != want || kept != text[:want] {
 			t.Errorf("of %d bytes %d are kept, want %d", n, len(kept), want)
 		}
@@ -144,10 +144,10 @@ func TestStoreCutsTexts(t *testing.T) {
 // wrong again; what finds the queue full is told the next time.
 func TestTell(t *testing.T) {
 	all := map[string]service{"a.shop": {"shop", "a", "1", "x"}, "b.shop": {"shop", "b", "2", "y"}}
-	told := make(map[string]complaint)
+	told := make(map[string]problem)
 	var got []string
 	room := true
-	add := func(c complaint) bool {
+	add := func(c problem) bool {
 		if room {
 			got = append(got, fmt.Sprintf("%s %s: %s", c.name, c.uid, c.message))
 		}
@@ -156,7 +156,7 @@ func TestTell(t *testing.T) {
 	step := func(what string, wrong map[string]string, want ...string) {
 		t.Helper()
 		got = nil
-		tell(all, wrong, told, add)
+		reportNew(all, wrong, told, add)
 		slices.Sort(got)
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: %q, want %q", what, got, want)
@@ -185,7 +185,7 @@ func TestFeed(t *testing.T) {
 		var running sync.WaitGroup
 		ctx, cancel := context.WithCancel(t.Context())
 		running.Go(func() {
-			feed(ctx, s, r, func(texts map[string]string) map[string]string {
+			deliver(ctx, s, r, func(texts map[string]string) map[string]string {
 				takes.Add(1)
 				last.Store(texts["a.shop"])
 				return map[string]string{"a.shop": "bad"}
@@ -195,13 +195,13 @@ func TestFeed(t *testing.T) {
 			_ = s.Update(object("a", fmt.Sprint(i)))
 			time.Sleep(50 * time.Millisecond)
 		}
-		time.Sleep(settle)
+		time.Sleep(deliverPause)
 		synctest.Wait()
 		if n := takes.Load(); n < 5 || n > 7 || last.Load() != "99" {
 			t.Errorf("handed over %d times in five seconds, and %v is the last", n, last.Load())
 		}
 		before := len(r.queue)
-		time.Sleep(remind - 10*time.Second)
+		time.Sleep(reminderInterval - 10*time.Second)
 		synctest.Wait()
 		if got := len(r.queue); got != before {
 			t.Errorf("%d complaints though nothing changed", got-before)
@@ -223,14 +223,14 @@ func TestHeed(t *testing.T) {
 	terminating := apierrors.NewForbidden(events, "a", errors.New("namespace is being terminated"))
 	terminating.ErrStatus.Details.Causes = append(terminating.ErrStatus.Details.Causes, metav1.StatusCause{Type: corev1.NamespaceTerminatingCause})
 	for _, err := range []error{terminating, apierrors.NewNotFound(events, "a")} {
-		if r.heed(complaint{}, err); r.muted("") || r.failed {
+		if r.noteResult(problem{}, err); r.muted("") || r.failed {
 			t.Errorf("%v: muted %t, failed %t", err, r.muted(""), r.failed)
 		}
 	}
-	if r.heed(complaint{}, errors.New("connection refused")); !r.failed || r.muted("") {
+	if r.noteResult(problem{}, errors.New("connection refused")); !r.failed || r.muted("") {
 		t.Error("a failure is taken for none, or for good")
 	}
-	if r.heed(complaint{}, nil); r.failed {
+	if r.noteResult(problem{}, nil); r.failed {
 		t.Error("a success is none")
 	}
 }
@@ -266,11 +266,11 @@ func TestEventsAreForbidden(t *testing.T) {
 		r := newReporter(p, key)
 		var running sync.WaitGroup
 		ctx, cancel := context.WithCancel(t.Context())
-		running.Go(func() { r.run(ctx) })
+		running.Go(func() { r.writeQueued(ctx) })
 		step := func(what string, want ...string) {
 			t.Helper()
 			for _, namespace := range []string{"shut", "shut", "open"} {
-				r.add(complaint{service{namespace: namespace, name: "a"}, "bad"})
+				r.enqueue(problem{service{namespace: namespace, name: "a"}, "bad"})
 			}
 			time.Sleep(10 * time.Second)
 			synctest.Wait()
@@ -284,13 +284,13 @@ func TestEventsAreForbidden(t *testing.T) {
 		}
 		step("at first", "shut", "open")
 		step("soon after", "open")
-		time.Sleep(remind)
+		time.Sleep(reminderInterval)
 		step("at a reminder", "shut", "open")
 		if n := strings.Count(said(), "Events cannot be written in namespace shut"); n != 1 || strings.Contains(said(), "namespace open") {
 			t.Errorf("the log says so %d times:\n%s", n, said())
 		}
 		p.closed.Delete("shut")
-		time.Sleep(remind)
+		time.Sleep(reminderInterval)
 		step("with the right", "shut", "shut", "open")
 		cancel()
 		running.Wait()
@@ -317,13 +317,13 @@ func TestEventsAreBounded(t *testing.T) {
 		r := newReporter(c, key)
 		taken := 0
 		for i := range 2 * eventQueue {
-			if r.add(complaint{message: fmt.Sprint(i)}) {
+			if r.enqueue(problem{message: fmt.Sprint(i)}) {
 				taken++
 			}
 		}
 		var running sync.WaitGroup
 		ctx, cancel := context.WithCancel(t.Context())
-		running.Go(func() { r.run(ctx) })
+		running.Go(func() { r.writeQueued(ctx) })
 		time.Sleep(30*time.Second + time.Millisecond)
 		synctest.Wait()
 		if got := c.Load(); taken != eventQueue || got < eventBurst+29 || got > eventBurst+31 {
@@ -337,14 +337,14 @@ func TestEventsAreBounded(t *testing.T) {
 // An Event is one that the API takes, and the same complaint makes the same one.
 func TestEvent(t *testing.T) {
 	r := newReporter(nil, key)
-	c := complaint{service{"shop", strings.Repeat("a", 63), "1", "x"}, strings.Repeat("m", 2000)}
-	e := r.event(c, metav1.Now())
+	c := problem{service{"shop", strings.Repeat("a", 63), "1", "x"}, strings.Repeat("m", 2000)}
+	e := r.newEvent(c, metav1.Now())
 	if faults := validation.NameIsDNSSubdomain(e.Name, false); len(faults) > 0 || len(e.Message) > 1024 || e.Namespace != "shop" {
 		t.Errorf("%v, %d bytes, in %s", faults, len(e.Message), e.Namespace)
 	}
 	other := c
 	other.message = "other"
-	if r.event(c, metav1.Now()).Name != e.Name || r.event(other, metav1.Now()).Name == e.Name {
+	if r.newEvent(c, metav1.Now()).Name != e.Name || r.newEvent(other, metav1.Now()).Name == e.Name {
 		t.Error("the name does not go by the complaint")
 	}
 }

@@ -21,7 +21,7 @@ type service struct {
 // that nobody takes the half of it for all there are.
 type store struct {
 	key     string
-	most    int           // of a text that is longer, in bytes, one more is kept
+	maxText int           // of a text that is longer, in bytes, one more is kept
 	changed chan struct{} // has something in it when there is news; never blocks the writer
 
 	mu     sync.Mutex
@@ -32,11 +32,11 @@ type store struct {
 var _ cache.ReflectorStore = (*store)(nil)
 
 func newStore(key string, most int) *store {
-	return &store{key: key, most: most, changed: make(chan struct{}, 1), known: make(map[string]service)}
+	return &store{key: key, maxText: most, changed: make(chan struct{}, 1), known: make(map[string]service)}
 }
 
-// all is what the store has now. Nobody changes it.
-func (s *store) all() map[string]service {
+// snapshot is what the store has now. Nobody changes it.
+func (s *store) snapshot() map[string]service {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.known)
@@ -49,7 +49,7 @@ func (s *store) Add(obj any) error { return s.Update(obj) }
 func (s *store) Update(obj any) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	id, now, bears := s.read(obj)
+	id, now, bears := s.readService(obj)
 	if before, bore := s.known[id]; bears == bore && before == now {
 		return nil
 	}
@@ -58,7 +58,7 @@ func (s *store) Update(obj any) error {
 	} else {
 		delete(s.known, id)
 	}
-	s.signal()
+	s.notify()
 	return nil
 }
 
@@ -66,10 +66,10 @@ func (s *store) Update(obj any) error {
 func (s *store) Delete(obj any) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	id, _, _ := s.read(obj)
+	id, _, _ := s.readService(obj)
 	if _, bore := s.known[id]; bore {
 		delete(s.known, id)
-		s.signal()
+		s.notify()
 	}
 	return nil
 }
@@ -80,7 +80,7 @@ func (s *store) Replace(list []any, _ string) error {
 	defer s.mu.Unlock()
 	next := make(map[string]service)
 	for _, obj := range list {
-		if id, now, bears := s.read(obj); bears {
+		if id, now, bears := s.readService(obj); bears {
 			next[id] = now
 		}
 	}
@@ -88,15 +88,15 @@ func (s *store) Replace(list []any, _ string) error {
 		return nil
 	}
 	s.synced, s.known = true, next
-	s.signal()
+	s.notify()
 	return nil
 }
 
 // Resync is part of what a reflector wants.
 func (s *store) Resync() error { return nil }
 
-// read takes from a Service what matters, and reports whether it has the annotation.
-func (s *store) read(obj any) (id string, now service, bears bool) {
+// readService takes from a Service what matters, and reports whether it has the annotation.
+func (s *store) readService(obj any) (id string, now service, bears bool) {
 	m, ok := obj.(metav1.Object)
 	if !ok {
 		return "", service{}, false
@@ -106,13 +106,13 @@ func (s *store) read(obj any) (id string, now service, bears bool) {
 	if !bears {
 		return id, service{}, false
 	}
-	if len(text) > s.most {
-		text = strings.Clone(text[:s.most+1]) // it may have 256 KiB
+	if len(text) > s.maxText {
+		text = strings.Clone(text[:s.maxText+1]) // it may have 256 KiB
 	}
 	return id, service{m.GetNamespace(), m.GetName(), m.GetUID(), text}, true
 }
 
-func (s *store) signal() {
+func (s *store) notify() {
 	select {
 	case s.changed <- struct{}{}:
 	default:

@@ -29,7 +29,7 @@ func (v Verdict) Brief() Brief {
 		since = min(uint64(max(0, v.Since.UnixMilli())), 1<<sinceBits-1)
 	}
 	holds := min(uint64(max(0, v.Holds.Seconds())), 1<<holdsBits-1)
-	return join(v.State, since, holds)
+	return pack(v.State, since, holds)
 }
 
 // State is the state.

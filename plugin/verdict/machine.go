@@ -22,13 +22,13 @@ func Resume(v Verdict) Machine { return Machine{state: v.State, since: v.Since, 
 // how long to wait, from the start of that probe, before the next.
 func (m *Machine) Step(p Pace, outcome error, now time.Time) (Verdict, time.Duration) {
 	if outcome == nil {
-		m.succeed(p, now)
+		m.addSuccess(p, now)
 	} else {
 		m.reason = outcome.Error()
-		m.fail(p, now)
+		m.addFailure(p, now)
 	}
-	wait := m.wait(p)
-	return Verdict{State: m.state, Since: m.since, Reason: m.reason, Holds: m.holds(p, wait)}, wait
+	wait := m.nextWait(p)
+	return Verdict{State: m.state, Since: m.since, Reason: m.reason, Holds: m.holdTime(p, wait)}, wait
 }
 
 // State is the state that the outcomes so far have led to.
@@ -57,7 +57,7 @@ func (m *Machine) Streak() int {
 	return m.failures
 }
 
-func (m *Machine) succeed(p Pace, now time.Time) {
+func (m *Machine) addSuccess(p Pace, now time.Time) {
 	m.successes++
 	switch {
 	case m.state == Unknown, m.state == Down && m.successes >= p.Rise:
@@ -67,7 +67,7 @@ func (m *Machine) succeed(p Pace, now time.Time) {
 	}
 }
 
-func (m *Machine) fail(p Pace, now time.Time) {
+func (m *Machine) addFailure(p Pace, now time.Time) {
 	m.successes = 0
 	if m.state == Down {
 		return
@@ -78,17 +78,17 @@ func (m *Machine) fail(p Pace, now time.Time) {
 	}
 }
 
-// wait is the interval while nothing speaks against the state, else the fast one.
-func (m *Machine) wait(p Pace) time.Duration {
+// nextWait is the interval while nothing speaks against the state, else the fast one.
+func (m *Machine) nextWait(p Pace) time.Duration {
 	if m.state == Unknown || m.Streak() > 0 {
 		return p.Fast
 	}
 	return p.Interval
 }
 
-// holds is the least time before the state could change: the next wait, and a fast one for each further result that
+// holdTime is the least time before the state could change: the next wait, and a fast one for each further result that
 // is needed, each as short as jitter makes it, and each result at once.
-func (m *Machine) holds(p Pace, wait time.Duration) time.Duration {
+func (m *Machine) holdTime(p Pace, wait time.Duration) time.Duration {
 	further := 0
 	switch m.state {
 	case Up:

@@ -22,24 +22,24 @@ func Quorum(all []Brief, need int) Brief {
 	}
 	switch state {
 	case Up:
-		return join(state, ranked(same, Brief.since, rank), ranked(same, Brief.holds, len(same)-1-rank))
+		return pack(state, valueAtRank(same, Brief.sinceKey, rank), valueAtRank(same, Brief.holdsKey, len(same)-1-rank))
 	case Down:
-		return join(state, ranked(same, Brief.since, len(same)-1-rank), ranked(same, Brief.holds, rank))
+		return pack(state, valueAtRank(same, Brief.sinceKey, len(same)-1-rank), valueAtRank(same, Brief.holdsKey, rank))
 	default:
 		return same[0] // unchecked holds for ever, and unknown not at all
 	}
 }
 
-// ranked is the value that has so many smaller ones before it.
-func ranked(all []Brief, of func(Brief) uint64, rank int) uint64 {
+// valueAtRank is the value that has so many smaller ones before it.
+func valueAtRank(all []Brief, of func(Brief) uint64, rank int) uint64 {
 	slices.SortFunc(all, func(a, b Brief) int { return cmp.Compare(of(a), of(b)) })
 	return of(all[rank])
 }
 
-func (b Brief) since() uint64 { return b.Since() }
-func (b Brief) holds() uint64 { return uint64(b.Holds()) }
+func (b Brief) sinceKey() uint64 { return b.Since() }
+func (b Brief) holdsKey() uint64 { return uint64(b.Holds()) }
 
-// join packs a state, the milliseconds since 1970 when it began, and the seconds that it holds.
-func join(state State, since, holds uint64) Brief {
+// pack packs a state, the milliseconds since 1970 when it began, and the seconds that it holds.
+func pack(state State, since, holds uint64) Brief {
 	return Brief(uint64(state)<<stateShift | holds<<sinceBits | since)
 }

@@ -61,7 +61,7 @@ func counted(all []Brief, need int) Brief {
 	case count(in(Unchecked)) >= need:
 		return BriefUnchecked
 	case count(in(Unchecked, Up)) >= need:
-		return join(Up,
+		return pack(Up,
 			first(func(at uint64) bool {
 				return count(func(b Brief) bool { return b.State() == Unchecked || b.State() == Up && b.Since() <= at }) >= need
 			}),
@@ -71,7 +71,7 @@ func counted(all []Brief, need int) Brief {
 	case count(in(Unchecked, Up, Unknown)) >= need:
 		return 0
 	}
-	return join(Down,
+	return pack(Down,
 		first(func(at uint64) bool {
 			return count(func(b Brief) bool { return b.State() != Down || b.Since() > at }) < need
 		}),
