@@ -18,8 +18,7 @@ import (
 )
 
 // annotated is what the annotations of Services change in a stanza: for the names of some Services another stanza stands
-// in its place, which differs from it in the check alone. That one has a rule of its own, so that what a rule remembers of
-// where verdicts stand ends with the annotation.
+// in its place, which differs from it in the check alone.
 type annotated struct {
 	stanza *stanza
 	block  *block
@@ -157,7 +156,7 @@ func (a *annotated) publish(next map[string]*stanza) bool {
 func (s *stanza) with(spec checkSpec) *stanza {
 	other := *s
 	other.checks, other.need, other.annotated = []checkSpec{spec}, 0, nil
-	other.rule.Health, other.rule.Recall = &other, new(answer.Recall)
+	other.rule.Health = &other
 	return &other
 }
 

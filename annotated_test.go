@@ -508,9 +508,9 @@ func TestAnnotationsAreBoundedOverReloads(t *testing.T) {
 	})
 }
 
-// A query that recalled where verdicts stand under one annotation is answered by the other as soon as that is there, also
-// if another Service keeps the first, and with it the targets.
-func TestAnnotationIsNotRecalled(t *testing.T) {
+// A query is answered by an edited annotation as soon as that is in force, also if another Service keeps the first one,
+// and with it the targets.
+func TestAnnotationAppliesAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
 		q, c := questioned{}, newEdited()
 		s, b, _ := followed(t, p, q, c)

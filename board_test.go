@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
@@ -63,42 +62,4 @@ func TestBoard(t *testing.T) {
 	if most > 4*len(want)/boardShards {
 		t.Errorf("one part has %d of %d entries", most, len(want))
 	}
-}
-
-// A seat that a query remembers is empty once its target is forgotten, or the pool starts anew: nobody believes an old
-// verdict of it.
-func TestSeats(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		s := testStanza("tcp://:80", n, testPace)
-		begin(p, s)
-		for what, end := range map[string]func(){
-			"forgotten": func() { elapse(keepUnasked + 3*sweepEvery) },
-			"reset":     func() { p.do(p.reset) },
-		} {
-			if seat := s.Seat(addr(1)); seat != nil {
-				t.Fatal("a seat of an address that nobody watches")
-			}
-			pass(time.Minute, s, addr(1))
-			seat := s.Seat(addr(1))
-			if v, there := seat.Verdict(30); !there || v.State() != verdict.Up {
-				t.Errorf("before it is %s: %s, %t", what, v.State(), there)
-			}
-			end()
-			if v, there := seat.Verdict(30); there {
-				t.Errorf("%s, and still %s", what, v.State())
-			}
-		}
-		two := testStanza("tcp://:80", n, testPace)
-		two.checks = append(two.checks, two.checks[0])
-		forced := testStanza("tcp://:80", n, testPace)
-		forced.forced = new(forceFile)
-		narrow := testStanza("tcp://:80", n, testPace)
-		narrow.within = networks{newNetwork(netip.MustParsePrefix("192.0.2.0/24"))}
-		pass(time.Minute, s, addr(1))
-		for _, other := range []*parsedStanza{two, forced, narrow} {
-			if other.pool = p; other.Seat(addr(1)) != nil {
-				t.Error("a seat of an address that the entry alone does not decide about")
-			}
-		}
-	})
 }

@@ -39,9 +39,6 @@ func TestOwnersApart(t *testing.T) {
 		if got := sizeOf(p).watches; got != 3 {
 			t.Errorf("%d targets for 3 names", got)
 		}
-		if s.Seat(addr(1)) != nil {
-			t.Error("an address has one seat for all names")
-		}
 		if allocs := testing.AllocsPerRun(100, func() { look(wwwName) }); allocs != 0 {
 			t.Errorf("%v allocations", allocs)
 		}

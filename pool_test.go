@@ -576,7 +576,6 @@ func TestLookTakesNoLock(t *testing.T) {
 		p.awaits(time.Now())
 		for i := range 2 * wantedBuffer {
 			s.Look(owner, addr(i), 0, 30)
-			s.Seat(addr(i))
 		}
 	}()
 	select {

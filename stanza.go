@@ -75,33 +75,9 @@ func (c *checkSpec) target(owner string, addr netip.Addr, port uint16) (verdict.
 // nowhere reports whether nobody says where to ask.
 func (c *checkSpec) nowhere(t verdict.Target) bool { return t.Addr.Port() == 0 && !c.portNamed }
 
-// seat is where the verdict on an address stands.
-type seat struct {
-	*entry
-	longest uint32 // the highest TTL that it can go out with
-}
-
-// Verdict is what Look says of the address, while the entry is on the board.
-func (s seat) Verdict(ttl uint32) (v verdict.Brief, there bool) { return s.look(min(ttl, s.longest)) }
-
-// Seat returns the entry of an address, if nothing but the one check decides about it, whosever record
-// it is in.
-func (s *stanza) Seat(addr netip.Addr) answer.Seat {
-	c := &s.checks[0]
-	if len(s.checks) > 1 || c.forOwner != nil || s.forced != nil || !s.within.allow(addr) {
-		return nil
-	}
-	t := verdict.Target{Identity: c.identity, Addr: netip.AddrPortFrom(addr, c.port)}
-	if e := s.pool.board.find(&t, hashOf(&t, c.seed)); e != nil {
-		return seat{e, s.longest}
-	}
-	return nil
-}
-
 // seal fills in what follows from the rest, once all of that is known.
 func (s *stanza) seal(pace verdict.Pace) {
 	s.rule.Health = s
-	s.rule.Recall = new(answer.Recall)
 	s.account.checks = s.checks
 	s.account.within = s.within
 	s.account.warms = s.rule.Policy.Warmup > 0

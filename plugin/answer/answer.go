@@ -28,7 +28,6 @@ type Rule struct {
 	Types  Types
 	Policy Policy
 	Health Health
-	Recall *Recall // of this rule alone; nil to look up every address each time
 	// Observe is told how each set was decided. It is nil for queries, which have nobody to tell.
 	Observe func(Decision)
 }
@@ -191,10 +190,7 @@ type choice struct {
 
 // judgeAddresses looks up the addresses of a set, and chooses among them.
 func (room *scratch) judgeAddresses(s *set) choice {
-	all, known := room.recalled(s)
-	if !known {
-		all = room.addresses(room.out.Answer, s)
-	}
+	all := room.addresses(room.out.Answer, s)
 	c := choice{outcome: Whole, all: all, served: all, total: len(all), ttl: math.MaxUint32}
 	p := &s.rule.Policy
 	if len(all) == 1 && p.AllDown == Serve {
@@ -204,13 +200,8 @@ func (room *scratch) judgeAddresses(s *set) choice {
 	ttl := uint32(math.MaxUint32)
 	for i := range all {
 		a := &all[i]
-		if !known {
-			a.verdict = s.rule.Health.Look(s.owner, a.addr, 0, a.ttl)
-		}
+		a.verdict = s.rule.Health.Look(s.owner, a.addr, 0, a.ttl)
 		ttl = min(ttl, a.ttl)
-	}
-	if !known {
-		room.remember(s, all)
 	}
 	c.served, c.outcome = p.choose(all, room.draw)
 	c.ttl = p.TTL.bound(c.served)
