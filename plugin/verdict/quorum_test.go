@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A quorum is what counting says: its state, the first moment when it could be another, and the moment since when it is
-// what it is (B45).
+// A quorum agrees with a slow count: on its state, on the first moment when it could change, and on the moment since when
+// it has held (B45).
 func TestQuorum(t *testing.T) {
 	rng := rand.New(rand.NewPCG(4, 5))
 	for range 20_000 {
@@ -38,7 +38,7 @@ func TestQuorum(t *testing.T) {
 	}
 }
 
-// counted is Quorum, slowly.
+// counted computes Quorum the slow way, by counting.
 func counted(all []Brief, need int) Brief {
 	count := func(is func(Brief) bool) (n int) {
 		for _, b := range all {
