@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// logged has the log kept for a test. What it returns is what the log says by then.
+// logged captures the log during a test. The function it returns gives the log so far.
 func logged(t *testing.T) func() string {
 	t.Helper()
 	var kept guarded
@@ -77,7 +77,7 @@ func object(name, text string) *metav1.PartialObjectMetadata {
 	return m
 }
 
-// news reports whether there is any.
+// news reports whether a change was signalled.
 func news(s *store) bool {
 	select {
 	case <-s.changed:
@@ -87,8 +87,8 @@ func news(s *store) bool {
 	}
 }
 
-// The store has what the annotations are, and tells of changes of those alone; the first list is news even if it is empty,
-// for it says that there is nothing.
+// The store holds the annotations and signals their changes, and no others. The first list is a change even if it is empty:
+// it says that there is nothing.
 func TestStore(t *testing.T) {
 	s := newStore(key, most)
 	step := func(what string, err error, tells bool, want ...string) {
@@ -122,7 +122,7 @@ func TestStore(t *testing.T) {
 	step("another of that name", s.Update(other), true, "d.shop=z")
 }
 
-// A text that is longer than it may be is cut, and is still too long; none of the rest is kept.
+// A text that is too long is cut, and is still too long. None of the rest stays in memory.
 func TestStoreCutsTexts(t *testing.T) {
 	s := newStore(key, most)
 	for n, want := range map[int]int{most: most, most + 1: most + 1, 256 << 10: most + 1} {
@@ -140,8 +140,8 @@ func TestStoreCutsTexts(t *testing.T) {
 	}
 }
 
-// An owner is told once of what is wrong, and again of what is wrong otherwise, or for another Service of that name, or
-// wrong again; what finds the queue full is told the next time.
+// A problem is reported once. It is reported again if its message changes, if the Service is another one of the same name, or
+// if it was solved in between. A problem that finds the queue full is reported the next time.
 func TestTell(t *testing.T) {
 	all := map[string]service{"a.shop": {"shop", "a", "1", "x"}, "b.shop": {"shop", "b", "2", "y"}}
 	told := make(map[string]problem)
@@ -175,8 +175,8 @@ func TestTell(t *testing.T) {
 	step("room", map[string]string{"a.shop": "worse", "b.shop": "bad"}, "a 3: worse")
 }
 
-// However often the annotations change, they are handed over once a second at most, and the last of them always; owners are
-// reminded of what stays wrong.
+// However often annotations change, they are delivered at most once a second, and the last change always is. Owners are reminded
+// of problems that remain.
 func TestFeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // where a sleep takes no time
 		s, r := newStore(key, most), newReporter(nil, key)
@@ -216,7 +216,7 @@ func TestFeed(t *testing.T) {
 	})
 }
 
-// Where Events are forbidden no more are tried for a while, and elsewhere they go on; other failures do not end them.
+// A namespace where Events are forbidden is muted for a while. Other namespaces are not, and other failures mute nothing.
 func TestHeed(t *testing.T) {
 	r := newReporter(nil, key)
 	events := corev1.Resource("events")
@@ -235,7 +235,7 @@ func TestHeed(t *testing.T) {
 	}
 }
 
-// partly takes Events in namespaces other than those that are closed, and tells of each that it is asked to take.
+// partly accepts Events except in the closed namespaces, and records each request.
 type partly struct {
 	typed.EventInterface
 	namespace string
@@ -256,8 +256,8 @@ func (p partly) Create(_ context.Context, e *corev1.Event, _ metav1.CreateOption
 	return e, nil
 }
 
-// A namespace where Events are forbidden is left alone until the next reminder, and the log says so of that one, once; others
-// are told meanwhile, and so is it when the right is there.
+// In a namespace where Events are forbidden none is tried until the next reminder, and that is logged once. Other namespaces get
+// their Events meanwhile, and so does that one when it has the permission.
 func TestEventsAreForbidden(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		said := logged(t)
@@ -286,7 +286,7 @@ func TestEventsAreForbidden(t *testing.T) {
 		step("soon after", "open")
 		time.Sleep(reminderInterval)
 		step("at a reminder", "shut", "open")
-		if n := strings.Count(said(), "Events cannot be written in namespace shut"); n != 1 || strings.Contains(said(), "namespace open") {
+		if n := strings.Count(said(), "cannot write Events in namespace shut"); n != 1 || strings.Contains(said(), "namespace open") {
 			t.Errorf("the log says so %d times:\n%s", n, said())
 		}
 		p.closed.Delete("shut")
@@ -297,7 +297,7 @@ func TestEventsAreForbidden(t *testing.T) {
 	})
 }
 
-// counted takes Events, and counts them.
+// counted accepts Events and counts them.
 type counted struct {
 	typed.EventInterface
 	*atomic.Int64
@@ -310,7 +310,7 @@ func (c counted) Create(_ context.Context, e *corev1.Event, _ metav1.CreateOptio
 	return e, nil
 }
 
-// However much is wrong, Events go out at a bounded rate, and no more wait than there is room for.
+// However many problems there are, Events are written at a limited rate, and no more wait than the queue holds.
 func TestEventsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := counted{Int64: new(atomic.Int64)}
@@ -334,7 +334,7 @@ func TestEventsAreBounded(t *testing.T) {
 	})
 }
 
-// An Event is one that the API takes, and the same complaint makes the same one.
+// An Event is one that the API accepts, and the same problem makes the same Event.
 func TestEvent(t *testing.T) {
 	r := newReporter(nil, key)
 	c := problem{service{"shop", strings.Repeat("a", 63), "1", "x"}, strings.Repeat("m", 2000)}
@@ -349,7 +349,7 @@ func TestEvent(t *testing.T) {
 	}
 }
 
-// kubeconfig is a file for a server at an address.
+// kubeconfig writes a kubeconfig file for the API at an address.
 func kubeconfig(t *testing.T, at string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "kubeconfig")
@@ -361,7 +361,7 @@ users: [{name: it, user: {token: secret}}], clusters: [{name: it, cluster: {serv
 	return path
 }
 
-// An API that says nothing, or hangs up, is waited for, and the end of the context ends all of it.
+// An API that is silent or closes its connections is waited for. The end of the context ends everything.
 func TestFollowEnds(t *testing.T) {
 	for _, silent := range []bool{true, false} {
 		api, err := net.Listen("tcp", "127.0.0.1:0")
@@ -402,7 +402,7 @@ func TestFollowEnds(t *testing.T) {
 	}
 }
 
-// lister is an API that lists Services, and answers a watch as a test wants.
+// lister is an API that lists Services and answers watches as the test says.
 func lister(t *testing.T, watch func(w http.ResponseWriter, streams bool)) *httptest.Server {
 	t.Helper()
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -420,14 +420,14 @@ func lister(t *testing.T, watch func(w http.ResponseWriter, streams bool)) *http
 	return api
 }
 
-// refuse answers a request with a Status.
+// refuse answers a request with an error status.
 func refuse(w http.ResponseWriter, code int, reason metav1.StatusReason) {
 	w.Header().Set("Fails", "yes")
 	w.WriteHeader(code)
 	fmt.Fprintf(w, `{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": %q, "message": "no", "code": %d}`, reason, code)
 }
 
-// followed follows an API until what it waits for is there.
+// followed runs Follow until the condition holds.
 func followed(t *testing.T, api *httptest.Server, until func() bool) {
 	t.Helper()
 	c, err := Open(key, most, kubeconfig(t, api.Listener.Addr().String()), "it")
@@ -451,7 +451,7 @@ func followed(t *testing.T, api *httptest.Server, until func() bool) {
 	running.Wait()
 }
 
-// An API that cannot begin a watch with a list is listed first, and nothing is wrong.
+// An API that cannot begin a watch with a list is listed first, and that is not logged as a failure.
 func TestFollowWithoutStreamedLists(t *testing.T) {
 	for code, reason := range map[int]metav1.StatusReason{422: metav1.StatusReasonInvalid, 400: metav1.StatusReasonBadRequest} {
 		said := logged(t)
@@ -469,20 +469,20 @@ func TestFollowWithoutStreamedLists(t *testing.T) {
 	}
 }
 
-// Who may list and not watch is told so once, and nothing else until a watch is there.
+// If Services may be listed but not watched, that is logged once, and the end is not logged before a watch works.
 func TestFollowWithoutWatch(t *testing.T) {
 	said := logged(t)
 	var tries atomic.Int64
 	followed(t, lister(t, func(w http.ResponseWriter, streams bool) {
 		if tries.Add(1) <= 5 {
 			refuse(w, http.StatusForbidden, metav1.StatusReasonForbidden)
-		} else if n, again := strings.Count(said(), "Services cannot be watched"), strings.Count(said(), "watched again"); n != 1 || again != 0 {
+		} else if n, again := strings.Count(said(), "cannot watch Services"), strings.Count(said(), "watching Services again"); n != 1 || again != 0 {
 			t.Errorf("it is said %d times, and %d times that it is over", n, again)
 		}
-	}), func() bool { return tries.Load() > 5 && strings.Contains(said(), "watched again") })
+	}), func() bool { return tries.Load() > 5 && strings.Contains(said(), "watching Services again") })
 }
 
-// A panic, also inside client-go, ends what follows, and not the process (T39).
+// A panic, also inside client-go, ends Follow and not the process (T39).
 func TestFollowSurvives(t *testing.T) {
 	c := &Cluster{key: key} // with no way to Services, to ask for them panics
 	if err := c.Follow(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "panic: ") {
@@ -490,7 +490,7 @@ func TestFollowSurvives(t *testing.T) {
 	}
 }
 
-// A way that cannot be right is refused before anything is asked.
+// Open refuses a wrong configuration without sending a request.
 func TestOpenRefuses(t *testing.T) {
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
 	for _, c := range []struct{ file, context, want string }{
