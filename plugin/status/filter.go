@@ -6,16 +6,17 @@ import (
 	"strings"
 )
 
-// Filter picks targets and names.
+// Filter picks targets, names and changes. An empty field picks everything, and all fields must match. Names and states
+// match in any case.
 type Filter struct {
-	Name    string // a part of it
-	Address string // a part of it, or a network
-	State   string // measured or forced
-	Check   string // a part of it
-	network netip.Prefix
+	Name    string       // a part of the name
+	Address string       // a part of the address with its port, or a network such as 192.0.2.0/24
+	State   string       // the measured state, or the forced one
+	Check   string       // a part of the text of the check
+	network netip.Prefix // Address, if it is a network
 }
 
-// normalized prepares the filter.
+// normalized returns the filter in the form that the methods below need.
 func (f Filter) normalized() Filter {
 	f.Name, f.State = strings.ToLower(f.Name), strings.ToLower(f.State)
 	if p, err := netip.ParsePrefix(f.Address); err == nil {
@@ -24,12 +25,12 @@ func (f Filter) normalized() Filter {
 	return f
 }
 
-// matchesName reports whether a target has a name that the filter picks.
+// matchesName reports whether any name of a target matches: the one it was learned by, or one that leads to it now.
 func (f *Filter) matchesName(t *Target) bool {
 	return strings.Contains(t.Name, f.Name) || slices.ContainsFunc(t.Names, func(name string) bool { return strings.Contains(name, f.Name) })
 }
 
-// matches reports whether a target is one of those picked.
+// matches reports whether a target matches.
 func (f *Filter) matches(t *Target) bool {
 	switch {
 	case f.State != "" && t.State != f.State && (t.Forced == "" || t.Forced != f.State),
@@ -42,8 +43,8 @@ func (f *Filter) matches(t *Target) bool {
 	return f.Address == "" || strings.Contains(t.Address.String(), f.Address)
 }
 
-// matchesChange reports whether a change is of a target that the filter may pick, by the names that lead there now, too. By state it
-// picks what came from it or to it.
+// matchesChange reports whether a change matches. By name it also matches the names that lead to the target now, which the
+// change does not have. By state it matches the state before the change and the one after.
 func (s *Snapshot) matchesChange(f *Filter, c *Change) bool {
 	t := Target{Address: c.Address, Check: c.Check, Name: c.Name, State: c.To}
 	for _, now := range s.At(c.Address) {
@@ -57,7 +58,8 @@ func (s *Snapshot) matchesChange(f *Filter, c *Change) bool {
 	return f.matches(&t)
 }
 
-// FilterTargets are those that the filter picks.
+// FilterTargets returns the targets that match, in the order of the snapshot. They belong to the snapshot: do not change
+// them.
 func (s *Snapshot) FilterTargets(f Filter) []*Target {
 	f = f.normalized()
 	var picked []*Target
@@ -69,7 +71,7 @@ func (s *Snapshot) FilterTargets(f Filter) []*Target {
 	return picked
 }
 
-// FilterChanges are those of the changes that the filter picks, in their order.
+// FilterChanges returns those of the changes that match, in their order. The changes are of this snapshot or older.
 func (s *Snapshot) FilterChanges(f Filter, changes []Change) []Change {
 	f = f.normalized()
 	var picked []Change
@@ -81,23 +83,24 @@ func (s *Snapshot) FilterChanges(f Filter, changes []Change) []Change {
 	return picked
 }
 
-// FilterNames are those that the filter picks. One by address, state or check picks the names that lead to the targets that it picks.
+// FilterNames returns the names that match, in the order of the snapshot. A filter by address, state or check picks the
+// names that lead to a target which matches those.
 func (s *Snapshot) FilterNames(f Filter) []*Name {
 	f = f.normalized()
-	var of map[string]bool
+	var leading map[string]bool // names that lead to a matching target; nil if all do
 	if f.Address != "" || f.State != "" || f.Check != "" {
-		of = make(map[string]bool)
+		leading = make(map[string]bool)
 		wide := f
-		wide.Name = "" // one name of a target must not stand for another
+		wide.Name = "" // the name is matched below: a target may match by another of its names
 		for _, t := range s.FilterTargets(wide) {
 			for _, name := range t.Names {
-				of[name] = true
+				leading[name] = true
 			}
 		}
 	}
 	var picked []*Name
 	for i := range s.Names {
-		if n := &s.Names[i]; strings.Contains(n.Name, f.Name) && (of == nil || of[n.Name]) {
+		if n := &s.Names[i]; strings.Contains(n.Name, f.Name) && (leading == nil || leading[n.Name]) {
 			picked = append(picked, n)
 		}
 	}

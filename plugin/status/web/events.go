@@ -10,25 +10,26 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 )
 
-// tickInterval is how often a stream looks for what is new.
+// tickInterval is the time between two ticks of a stream.
 const tickInterval = time.Second
 
-// streamDuration is how long a stream lasts, and streamSpread what is added by chance. Browsers come again, and those who were
-// turned away have their turn.
+// streamDuration is how long a stream lasts, and streamJitter the greatest random time that is added. Browsers reconnect by
+// themselves, and clients that were refused get their turn. The jitter keeps browsers from reconnecting all at once.
 const (
 	streamDuration = 5 * time.Minute
 	streamJitter   = time.Minute
 )
 
-// serveEvents is a stream of server-sent events: a tick for each look, with the summary's counts, and before it a change for each
-// target that went down or came up since the last one, or since the one that Last-Event-ID has. A look that fails has no tick: what is shown then is old.
+// serveEvents answers /events with a stream of server-sent events. Each tickInterval it sends the counts of the summary as a
+// tick, and before it one change for each target whose state changed since the tick before, or since the event in the header
+// Last-Event-ID. If the source fails there is no tick, so a client without ticks knows that what it shows is old.
 func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 	select {
 	case s.streams <- struct{}{}:
 		defer func() { <-s.streams }()
-	default:
+	default: // refused at once, so that a browser says so and tries again later
 		w.Header().Set("Retry-After", "10")
-		writeError(w, http.StatusServiceUnavailable, fmt.Sprintf("%d others follow what changes, and there is no room for more", maxStreams))
+		writeError(w, http.StatusServiceUnavailable, fmt.Sprintf("too many streams: the limit is %d, retry later", maxStreams))
 		return
 	}
 	snap := s.loadSnapshot(w, r)
@@ -41,17 +42,19 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := http.NewResponseController(w)
-	_ = out.SetReadDeadline(time.Time{}) // else the end of readWithin would end the stream
+	_ = out.SetReadDeadline(time.Time{}) // otherwise readTimeout would end the stream
 	w.Header().Set("Content-Type", "text/event-stream")
-	if r.Method == http.MethodHead {
+	if r.Method == http.MethodHead { // the headers are all
 		return
 	}
 	ticker := time.NewTicker(tickInterval)
 	defer ticker.Stop()
 	over := time.NewTimer(streamDuration + rand.N(streamJitter))
 	defer over.Stop()
+	// The first tick is sent at once, with what the client has missed.
 	for {
 		if snap != nil {
+			// Each write has its own deadline. A client that stops reading fails the flush, and frees its place.
 			_ = out.SetWriteDeadline(time.Now().Add(writeTimeout))
 			if seen = writeEvents(w, snap, seen); out.Flush() != nil {
 				return
@@ -59,18 +62,19 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 		}
 		select {
 		case <-ticker.C:
-		case <-s.quit:
+		case <-s.quit: // a proper end of the response, not a cut connection
 			return
-		case <-over.C:
+		case <-over.C: // the client reconnects, if it still wants to know
 			return
 		case <-r.Context().Done():
 			return
 		}
-		snap, _ = s.source.Snapshot(r.Context()) // nil if the source does not say
+		snap, _ = s.source.Snapshot(r.Context()) // nil if the source fails
 	}
 }
 
-// lastSeen is the number of the last change that whoever asks has seen: a browser that comes again says it.
+// lastSeen returns the number of the last change that the client knows. A browser that reconnects sends it; a new client
+// gets only changes from now on.
 func lastSeen(r *http.Request, snap *status.Snapshot) (uint64, error) {
 	if text := r.Header.Get("Last-Event-ID"); text != "" {
 		return parseChangeNumber("Last-Event-ID", text)
@@ -78,8 +82,8 @@ func lastSeen(r *http.Request, snap *status.Snapshot) (uint64, error) {
 	return snap.LastChange(), nil
 }
 
-// writeEvents writes what is new, and returns the number of the last change that is told. Of changes that are kept no longer it tells
-// how many there were.
+// writeEvents writes the changes after the one that was seen last, and a tick. It returns the number of the last change written.
+// If some of the changes are no longer kept, it writes how many as the event lost.
 func writeEvents(w http.ResponseWriter, snap *status.Snapshot, seen uint64) uint64 {
 	news, lost := snap.ChangesAfter(seen)
 	if lost > 0 {
@@ -92,7 +96,7 @@ func writeEvents(w http.ResponseWriter, snap *status.Snapshot, seen uint64) uint
 	return snap.LastChange()
 }
 
-// writeEvent writes one, with the number of the last change that is told by then. JSON has no line breaks of its own.
+// writeEvent writes one event, with the number of the last change up to it as id. The data is one line: JSON escapes line breaks.
 func writeEvent(w http.ResponseWriter, kind string, id uint64, v any) {
 	if data, err := json.Marshal(v); err == nil {
 		fmt.Fprintf(w, "id: %d\nevent: %s\ndata: %s\n\n", id, kind, data)

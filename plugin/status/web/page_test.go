@@ -161,8 +161,8 @@ func TestNonsenseIsRefused(t *testing.T) {
 		}
 	}
 	for url, want := range map[string]string{
-		"/v1/targets?state=bogus": `{"error":"state \"bogus\": want one of up, down, unknown, drain"}`, "/v1/explain?name=a.example&do=true": `do \"true\": want 1`,
-		"/?state=bogus": "state &#34;bogus&#34;: want one of up, down, unknown, drain.</p>", "/explain?name=a.example&do=true": "do &#34;true&#34;: want 1",
+		"/v1/targets?state=bogus": `{"error":"invalid state \"bogus\": use one of up, down, unknown, drain"}`, "/v1/explain?name=a.example&do=true": `invalid do \"true\": use 1`,
+		"/?state=bogus": "invalid state &#34;bogus&#34;: use one of up, down, unknown, drain.</p>", "/explain?name=a.example&do=true": "invalid do &#34;true&#34;: use 1",
 	} {
 		if got := body(t, ask(t, f, "GET", url)); !strings.Contains(got, want) {
 			t.Errorf("%s lacks %q: %s", url, want, got)
@@ -422,7 +422,7 @@ func TestPageWithoutAnswers(t *testing.T) {
 	began := time.Now()
 	response := ask(t, f, "GET", "/")
 	body, _ := io.ReadAll(response.Body)
-	if response.StatusCode != http.StatusOK || !strings.Contains(string(body), "did not say in time") {
+	if response.StatusCode != http.StatusOK || !strings.Contains(string(body), "did not answer in time") {
 		t.Errorf("%s: %s", response.Status, body)
 	}
 	t.Logf("it took %s", time.Since(began))

@@ -9,25 +9,28 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 )
 
-// bar is a probe in a plot. One that failed is as high as the plot, and hollow.
+// bar is one probe in a plot. A failed probe is a hollow bar of full height, so it is told apart without colour.
 type bar struct {
-	X, Y, Height int
-	Failed       bool
+	X, Y, Height int  // Y counts from the top, as in SVG
+	Failed       bool // hollow
 }
 
-// plotData is a plot of the last probes, in units of an SVG.
+// plotData is a plot of the last probes, in user units of an SVG.
 type plotData struct {
 	Width, Height int
 	Bars          []bar
-	Text          string // what it shows
+	Text          string // the same in words, for screen readers
 }
 
+// The size of a plot: barPitch is the distance from one bar to the next. Rows of the table are about as high as plotHeight, so
+// a plot makes none higher.
 const (
 	barPitch   = 4
 	plotHeight = 18
 )
 
-// newPlot draws how long the last probes took, the slowest that was good for the scale.
+// newPlot draws how long the last probes took. The slowest successful one sets the scale; failed ones, which mostly took the
+// whole timeout, would hide the others.
 func newPlot(h status.History) plotData {
 	probes := h.Probes()
 	d := plotData{Width: status.HistoryLength * barPitch, Height: plotHeight}
@@ -37,18 +40,19 @@ func newPlot(h status.History) plotData {
 			good = append(good, p.Seconds)
 		}
 	}
-	slices.Sort(good)
-	slowest := 0.001 // so that what is quick looks quick
+	slices.Sort(good) // for the slowest and the median
+	slowest := 0.001  // at least 1 ms, so that fast probes look fast
 	if len(good) > 0 {
 		slowest = max(slowest, good[len(good)-1])
 	}
 	for i, p := range probes {
+		// The latest probe is always at the right edge, so that rows can be compared.
 		b := bar{X: (status.HistoryLength - len(probes) + i) * barPitch, Height: plotHeight - 1, Failed: p.Failed}
 		if !p.Failed {
 			b.Height = max(1, int(p.Seconds/slowest*(plotHeight-1)+0.5))
 		}
 		b.Y = plotHeight - b.Height
-		if b.Failed {
+		if b.Failed { // a hollow bar has a line around it, half of which lies outside
 			b.Y, b.Height = 1, plotHeight-2
 		}
 		d.Bars = append(d.Bars, b)
@@ -57,6 +61,7 @@ func newPlot(h status.History) plotData {
 	return d
 }
 
+// plotCaption says in words what a plot shows.
 func plotCaption(probes int, good []float64) string {
 	switch {
 	case probes == 0:
@@ -67,7 +72,7 @@ func plotCaption(probes int, good []float64) string {
 	return fmt.Sprintf("last %d probes: %d failed, median %s, slowest %s", probes, probes-len(good), milliseconds(good[len(good)/2]), milliseconds(good[len(good)-1]))
 }
 
-// milliseconds is how long something took.
+// milliseconds formats a duration with two to three digits.
 func milliseconds(seconds float64) string {
 	switch ms := seconds * 1000; {
 	case ms < 1:
@@ -79,13 +84,13 @@ func milliseconds(seconds float64) string {
 	}
 }
 
-// formatAge is how long before now something was, in the two largest units; or how long after it.
+// formatAge formats the time between now and t in its two largest units, whichever is earlier.
 func formatAge(now, t time.Time) string {
 	d := now.Sub(t)
-	if d < 0 {
+	if d < 0 { // t is in the future, as the next probe is
 		d = -d
 	}
-	s := int(d.Seconds())
+	s := int(d.Seconds()) // rounded down: "59 s" until a full minute has passed
 	switch {
 	case s < 60:
 		return fmt.Sprintf("%d s", s)
@@ -97,12 +102,12 @@ func formatAge(now, t time.Time) string {
 	return fmt.Sprintf("%d d %02d h", s/86400, s/3600%24)
 }
 
-// formatClock is an instant for people.
+// formatClock formats a time for people. It is always UTC: servers and browsers are in different zones.
 func formatClock(t time.Time) string {
 	return strings.NewReplacer("T", " ", "Z", " UTC").Replace(stamp(t))
 }
 
-// stateGlyph is a sign for a state, for those who do not see colours.
+// stateGlyph returns a sign for a state, for people who cannot tell the colours apart.
 func stateGlyph(state string) string {
 	if sign, ok := stateGlyphs[state]; ok {
 		return sign
@@ -110,9 +115,10 @@ func stateGlyph(state string) string {
 	return "·"
 }
 
+// stateGlyphs has the states of an address, and the forced state drain.
 var stateGlyphs = map[string]string{"up": "●", "down": "✕", "unknown": "○", "unchecked": "–", "drain": "◐", "drained": "◐"}
 
-// tierNote is what is worth saying of a tier: nothing of the first.
+// tierNote returns the tier if it says more than the state: backup or drained.
 func tierNote(tier string) string {
 	if tier == "primary" || tier == "unfit" {
 		return ""
@@ -120,7 +126,7 @@ func tierNote(tier string) string {
 	return tier
 }
 
-// probeSummary is how many of the last probes failed, if any did, and what the latest one took.
+// probeSummary says in words how many of the last probes failed, and how long the latest one took.
 func probeSummary(h status.History) string {
 	p, ok := h.Last()
 	failed, all := 0, h.Probes()
@@ -135,10 +141,10 @@ func probeSummary(h status.History) string {
 		return ""
 	case failed == 0:
 		return text
-	case failed == len(all):
+	case failed == len(all): // then no time is worth showing
 		return fmt.Sprintf("%d of %d failed", failed, len(all))
 	case p.Failed:
-		text = "the last too"
+		text = "including the last"
 	}
 	return fmt.Sprintf("%d of %d failed, %s", failed, len(all), text)
 }

@@ -1,8 +1,11 @@
-// Package web serves the status page: the page itself, the same as JSON, and a stream of changes. Its main type is the
-// Server, which the plugin starts with Listen for each address that a Corefile names.
+// Package web serves the status page: the page itself, the same data as JSON, and a stream of changes. Its main type is the
+// Server, which the plugin starts with Listen for each address in the property status of a Corefile.
 //
-// What it shows comes from a Source. It changes nothing there, and everything that a client can ask of it is bounded:
-// connections, the head of a request, time, the length of an answer.
+// The data comes from a Source, as snapshots. The server is read-only, and it limits everything that a client can use up:
+// connections, the size of a request, the time to send and to read, and the length of a page.
+//
+// There is no login: whoever can connect can read. Browsers can connect to loopback for any web site, so the server refuses
+// requests that other sites make (DNS rebinding, cross-site requests).
 package web
 
 import (
@@ -25,61 +28,67 @@ import (
 )
 
 const (
-	// maxConns bounds the connections of a server, maxStreams those of them that follow changes.
+	// maxConns is how many connections a server has at a time; more wait in the queue of the kernel. maxStreams is how many
+	// of them can be streams: streams last for minutes, and must leave room for pages.
 	maxConns   = 64
 	maxStreams = 16
-	// maxHeader bounds the head of a request, in bytes; net/http allows 4 KiB more.
+	// maxHeader bounds the request line and headers, in bytes. net/http allows 4 KiB more before it refuses.
 	maxHeader = 8 << 10
-	// maxQuery bounds what follows the question mark.
+	// maxQuery bounds the query string, in bytes. The links of a page repeat it, so it also bounds the page.
 	maxQuery = 2 << 10
-	// readTimeout and writeWithin bound a request and its answer. Streams write again and again, each within the latter.
+	// readTimeout bounds reading a request, writeTimeout writing a response. A stream has writeTimeout for each write.
+	// idleTimeout is how long a connection without a request is kept.
 	readTimeout  = 5 * time.Second
 	writeTimeout = 10 * time.Second
 	idleTimeout  = 30 * time.Second
-	// closeTimeout bounds the wait for requests under way at the end.
+	// closeTimeout bounds how long Close waits for requests in flight, since a reload waits for Close.
 	closeTimeout = 500 * time.Millisecond
 )
 
-// Source is where what is shown comes from.
+// Source provides the data. Its methods are called from many goroutines at once, and their errors are shown to people.
 type Source interface {
-	// Snapshot is how things stood a moment ago. It waits for nobody but the pool, and not beyond the context.
+	// Snapshot returns a recent snapshot. Others may have the same one, so nobody may change it. It must return when the
+	// context ends. It is called for each page and each tick, so it should keep a snapshot for a moment.
 	Snapshot(ctx context.Context) (*status.Snapshot, error)
-	// Explain says how the answer to a question comes about, on each server block that has one.
+	// Explain returns how each server block that covers the name would answer the question now; nothing if none does. It must
+	// not count as a query. It asks other plugins, and may therefore outlast the context.
 	Explain(ctx context.Context, q status.Question) ([]status.Explanation, error)
 }
 
-// Server shows a source on one address, until it is closed.
+// Server serves a source on one address until it is closed. Create it with Listen.
 type Server struct {
 	source  Source
-	address string
-	host    string // that a request may name besides loopback, in lower case; empty if any may
-	anyHost bool   // it is a socket of this machine's file system, to which no browser is led astray
+	address string // as given to Listen
+	host    string // the host that requests may name besides loopback, canonical; empty if any address may
+	anyHost bool   // requests may name any host: a browser cannot be led to a Unix socket
 	http    http.Server
-	streams chan struct{} // a place each
-	quit    chan struct{}
-	closing sync.Once
-	ended   chan struct{}
+	streams chan struct{} // holds one value for each open stream
+	quit    chan struct{} // closed by Close: streams and waiting connections end
+	closing sync.Once     // guards quit
+	ended   chan struct{} // closed when no connection is accepted any more
 }
 
-// Split takes an address apart, which is HOST:PORT or unix:PATH.
+// Split parses an address, HOST:PORT or unix:PATH, into a network and an address as net.Listen takes them. The parser of the
+// Corefile calls it, so that an invalid address is found there. Names of hosts are not resolved.
 func Split(address string) (network, where string, err error) {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		if path == "" || path[0] == '@' { // an abstract one has no permissions
-			return "", "", fmt.Errorf("%q names no socket in the file system: want unix:PATH", address)
+		if path == "" || path[0] == '@' { // an abstract socket has no permissions, so any user could connect
+			return "", "", fmt.Errorf("%q is not a socket in the file system: use unix:PATH", address)
 		}
 		return "unix", path, nil
 	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return "", "", fmt.Errorf("%q is no address: want HOST:PORT, such as localhost:9253, or unix:PATH", address)
+		return "", "", fmt.Errorf("%q is not a valid address: use HOST:PORT, such as localhost:9253, or unix:PATH", address)
 	}
 	if n, err := net.LookupPort("tcp", port); err != nil || n == 0 {
-		return "", "", fmt.Errorf("%q has no port: want one from 1 to 65535, as in %s", address, net.JoinHostPort(host, "9253"))
+		return "", "", fmt.Errorf("%q has no valid port: use one from 1 to 65535, as in %s", address, net.JoinHostPort(host, "9253"))
 	}
 	return "tcp", address, nil
 }
 
-// Place is where an address leads: two that lead to one place cannot both be listened on.
+// Place returns a canonical form of an address. Two addresses with the same one cannot both be listened on; the plugin then
+// shares one server between them.
 func Place(address string) string {
 	network, where, err := Split(address)
 	switch {
@@ -94,7 +103,7 @@ func Place(address string) string {
 	return address
 }
 
-// Listen starts a server on an address that Split takes.
+// Listen starts a server on an address that Split accepts. Its goroutine runs until Close.
 func Listen(address string, source Source) (*Server, error) {
 	network, where, err := Split(address)
 	if err != nil {
@@ -109,12 +118,13 @@ func Listen(address string, source Source) (*Server, error) {
 	return s, nil
 }
 
-// acceptLoop returns when the server is closed.
+// acceptLoop accepts connections until the server is closed.
 func (s *Server) acceptLoop(listener net.Listener) {
 	defer close(s.ended)
 	_ = s.http.Serve(&limitedListener{Listener: listener, slots: make(chan struct{}, maxConns), quit: s.quit})
 }
 
+// newServer returns a server that does not listen yet.
 func newServer(address string, source Source) *Server {
 	s := &Server{source: source, address: address, streams: make(chan struct{}, maxStreams), quit: make(chan struct{}), ended: make(chan struct{})}
 	if host, _, err := net.SplitHostPort(address); err == nil {
@@ -126,12 +136,14 @@ func newServer(address string, source Source) *Server {
 		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: discardLog,
 	}
+	// HTTP/1 alone: over HTTP/2 one connection could carry any number of requests at once.
 	s.http.Protocols = new(http.Protocols)
 	s.http.Protocols.SetHTTP1(true)
 	return s
 }
 
-// listen listens. A socket that another process has left behind goes; one that somebody still listens on does not.
+// listen opens the listener. A Unix socket that a dead process left behind is replaced: nothing accepts a connection to it. A
+// socket in use is an error, and so is a file that is no socket, which is never removed.
 func listen(network, where string) (net.Listener, error) {
 	l, err := net.Listen(network, where)
 	if network != "unix" {
@@ -149,15 +161,16 @@ func listen(network, where string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(where, 0o660); err != nil {
+	if err := os.Chmod(where, 0o660); err != nil { // user and group may connect, whatever the umask is
 		l.Close()
 		return nil, err
 	}
 	return l, nil
 }
 
-// Close ends the server, and returns when nothing of it is left, but for a handler that waits for its source in vain. It
-// may be called twice.
+// Close stops the server. It ends streams at once, and waits up to closeTimeout for other requests before it cuts their
+// connections. When it returns the address is free. A handler whose source hangs may still run, with nobody to answer.
+// Close may be called more than once.
 func (s *Server) Close() {
 	s.closing.Do(func() { close(s.quit) })
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
@@ -168,13 +181,14 @@ func (s *Server) Close() {
 	<-s.ended
 }
 
-// limitedListener is a listener that accepts only so many connections at a time.
+// limitedListener accepts no more connections at a time than slots has room for.
 type limitedListener struct {
 	net.Listener
-	slots chan struct{}
-	quit  <-chan struct{}
+	slots chan struct{}   // holds one value for each open connection
+	quit  <-chan struct{} // closed when Accept must not wait any longer
 }
 
+// Accept waits for a free slot, then for a connection.
 func (b *limitedListener) Accept() (net.Conn, error) {
 	select {
 	case b.slots <- struct{}{}:
@@ -189,20 +203,26 @@ func (b *limitedListener) Accept() (net.Conn, error) {
 	return &limitedConn{Conn: conn, release: sync.OnceFunc(func() { <-b.slots })}, nil
 }
 
+// limitedConn is a connection that frees its slot when it is closed. net/http may close it twice.
 type limitedConn struct {
 	net.Conn
 	release func()
 }
 
+// Close closes the connection and frees its slot.
 func (p *limitedConn) Close() error {
 	err := p.Conn.Close()
 	p.release()
 	return err
 }
 
+// assets are the templates, the style, the script, the icon and the OpenAPI file. All are served as they are, except for the
+// templates: nothing is loaded from elsewhere.
+//
 //go:embed assets
 var assets embed.FS
 
+// routes maps paths to handlers. A path below /v1/ is an interface: its fields may be added to, but keep their meaning.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", s.servePage)
@@ -219,17 +239,20 @@ func (s *Server) routes() http.Handler {
 	} {
 		body, err := assets.ReadFile("assets/" + path)
 		if err != nil {
-			panic(err) // it is compiled in
+			panic(err) // the file is compiled in, so only a wrong build can miss it
 		}
 		mux.HandleFunc("GET /"+path, func(w http.ResponseWriter, r *http.Request) { writeBody(w, r, http.StatusOK, media, body) })
 	}
 	return mux
 }
 
-// contentSecurityPolicy is what a browser may do with what it is shown: use our script, our style and our answers, and nothing else.
+// contentSecurityPolicy limits what a browser does with a page (Content Security Policy Level 3): it loads scripts, styles and
+// data from this server alone, runs no inline script, and shows the page in no frame. A second guard behind the escaping of
+// the templates: names of domains and reasons of failures come from strangers.
 const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// checkRequest lets through what only reads, and was meant for this server.
+// checkRequest sets the headers that every response has, and refuses requests that are not GET or HEAD, were not meant for this
+// server, or are too long. It comes before every handler.
 func (s *Server) checkRequest(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -242,22 +265,23 @@ func (s *Server) checkRequest(next http.Handler) http.Handler {
 		h.Set("Cache-Control", "no-cache")
 		switch {
 		case !s.acceptsHost(r.Host):
-			writeError(w, http.StatusMisdirectedRequest, "this host name is not mine: ask for localhost, or for the address in the Corefile")
+			writeError(w, http.StatusMisdirectedRequest, "unknown host in the request: use localhost, or the address in the Corefile")
 		case crossSite(r.Header):
-			writeError(w, http.StatusForbidden, "a page of somebody else's asks for this: want a link, or a request of your own")
+			writeError(w, http.StatusForbidden, "cross-site request refused: open a link to this page, or send the request yourself")
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			h.Set("Allow", "GET, HEAD")
-			writeError(w, http.StatusMethodNotAllowed, "this is to be read only: want GET or HEAD")
+			writeError(w, http.StatusMethodNotAllowed, "read-only: use GET or HEAD")
 		case len(r.URL.RawQuery) > maxQuery:
-			writeError(w, http.StatusRequestURITooLong, "the query is too long")
+			writeError(w, http.StatusRequestURITooLong, fmt.Sprintf("query string too long: use at most %d bytes", maxQuery))
 		default:
 			next.ServeHTTP(w, r)
 		}
 	})
 }
 
-// crossSite reports whether another site has a browser ask, which says so (Fetch Metadata). A link may lead here from anywhere;
-// but an answer costs something, and how long it takes tells something, though that site cannot read it.
+// crossSite reports whether a browser sends the request for another web site, other than by a link. Browsers say so in the
+// headers of Fetch Metadata (W3C); other clients send none, and are let through. The other site could not read the response,
+// but it could measure how long that takes, and make this server work.
 func crossSite(h http.Header) bool {
 	switch h.Get("Sec-Fetch-Site") {
 	case "", "none", "same-origin":
@@ -266,7 +290,7 @@ func crossSite(h http.Header) bool {
 	return h.Get("Sec-Fetch-Mode") != "navigate" || h.Get("Sec-Fetch-Dest") != "document"
 }
 
-// canonicalHost is a host in the form in which two of them are compared.
+// canonicalHost returns a host in a form in which equal hosts are equal strings: lower case, without brackets, final dot or zone.
 func canonicalHost(host string) string {
 	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
 	if addr, err := netip.ParseAddr(host); err == nil {
@@ -275,8 +299,9 @@ func canonicalHost(host string) string {
 	return host
 }
 
-// acceptsHost reports whether a request that names this host was meant for us. A page of somebody else's whose name is made to
-// lead to our address (DNS rebinding) names its own host.
+// acceptsHost reports whether a request with this Host header was meant for this server. With DNS rebinding a web site makes
+// its own name resolve to the address of this server; its pages could then read the responses as their own. Such requests
+// name the host of that site, and are refused here.
 func (s *Server) acceptsHost(host string) bool {
 	if s.anyHost {
 		return true
@@ -292,7 +317,7 @@ func (s *Server) acceptsHost(host string) bool {
 	if err != nil {
 		return false
 	}
-	// A literal cannot be rebound. Where we listen on all addresses, any of them is ours.
+	// An address cannot be rebound, only a name. A server that listens on all addresses accepts any of them.
 	unspecified, err := netip.ParseAddr(s.host)
 	return addr.IsLoopback() || s.host == "" || err == nil && unspecified.IsUnspecified()
 }

@@ -35,7 +35,7 @@ func TestQuestion(t *testing.T) {
 		{"http://:8080/$(id)", v4, curlCommand{"curl -i 'http://192.0.2.1:8080/$(id)'", ""}},
 		{"http://:8080/ method HEAD", v4, curlCommand{"curl -i -I http://192.0.2.1:8080/", "method HEAD"}},
 		{"http://:8080/ method OPTIONS from 192.0.2.9 from 2001:db8::9", v4, curlCommand{"curl -i -X OPTIONS --interface 192.0.2.9 http://192.0.2.1:8080/", "method OPTIONS from 192.0.2.9 from 2001:db8::9"}},
-		{"http://:8080/ header X-A … basic_auth /etc/probe body \"insecure bearer x\"", v4, curlCommand{"curl -i http://192.0.2.1:8080/", "header X-A … basic_auth /etc/probe body \"insecure bearer x\"; the command does without header X-A, basic_auth /etc/probe"}},
+		{"http://:8080/ header X-A … basic_auth /etc/probe body \"insecure bearer x\"", v4, curlCommand{"curl -i http://192.0.2.1:8080/", "header X-A … basic_auth /etc/probe body \"insecure bearer x\"; the command leaves out header X-A, basic_auth /etc/probe"}},
 		{"https:/// server_name sni.example", v6, curlCommand{"curl -i -H 'Host: [2001:db8::1]' --connect-to '::[2001:db8::1]:443' https://sni.example/", "server_name sni.example"}},
 		{"https://www.example.org:8443/ server_name sni.example ca \"/a b\" cert c key k alpn h2", v4, curlCommand{"curl -i --cacert '/a b' --cert c --key k --http2 -H 'Host: www.example.org:8080' --connect-to ::192.0.2.1:8080 https://sni.example:8080/", "server_name sni.example ca \"/a b\" cert c key k alpn h2"}},
 		{"tcp://:5432", v4, curlCommand{"", "tcp://:5432"}},
@@ -92,7 +92,7 @@ func TestShell(t *testing.T) {
 
 func TestLastProbe(t *testing.T) {
 	for probes, want := range map[string]string{
-		"": "", "++": "last 1.7 ms", "--": "2 of 2 failed", "+-": "1 of 2 failed, the last too", "-+": "1 of 2 failed, last 1.7 ms",
+		"": "", "++": "last 1.7 ms", "--": "2 of 2 failed", "+-": "1 of 2 failed, including the last", "-+": "1 of 2 failed, last 1.7 ms",
 	} {
 		var h status.History
 		for _, sign := range probes {
@@ -167,7 +167,7 @@ func TestExplainPage(t *testing.T) {
 	}}
 	page := body(t, ask(t, f, "GET", "/explain?name=a.example.org"))
 	last := 0
-	for _, want := range []string{status.MeaningOf("thin"), "a record", "192.0.2.1:5432", "tcp://:5432", "curl -i http://192.0.2.2/", "the first step"} {
+	for _, want := range []string{status.OutcomeTerm("thin").Meaning, "a record", "192.0.2.1:5432", "tcp://:5432", "curl -i http://192.0.2.2/", "the first step"} {
 		at := strings.Index(page[last:], want)
 		if want == "" || at < 0 {
 			t.Fatalf("the page lacks %q behind the one before it:\n%s", want, page)
