@@ -21,7 +21,7 @@ const maxShown = 2048
 // Explain says how the answer to a question comes about on each server block that judges it. It asks the plugins below as a
 // query would, and lets the same code decide; but it only reads the board, so that nobody is watched for being looked at.
 func (v *viewer) Explain(ctx context.Context, q status.Question) (all []status.Explanation, err error) {
-	defer caught("explaining "+q.Name, &err)
+	defer Error("explaining "+q.Name, &err)
 	blocks := v.pool.blocks.Load()
 	if blocks == nil {
 		return nil, errors.New("no server of this Corefile runs yet")
@@ -201,7 +201,7 @@ func (e *explainer) show(d *decision) {
 				break
 			}
 			e.room -= len(targets)
-			x.targets, x.within = append(x.targets, targets...), x.within || d.stanza.within.allow(at.Addr())
+			x.targets, x.within = append(x.targets, targets...), x.within || d.stanza.within.Allows(at.Addr())
 		}
 		d.shown, e.targets = append(d.shown, x), append(e.targets, x.targets...)
 	}
@@ -294,7 +294,7 @@ type peeking struct{ *stanza }
 // Look is the stanza's, without a note that somebody asked.
 func (p peeking) Look(owner string, addr netip.Addr, port uint16, _ uint32) verdict.Brief {
 	said := verdict.BriefUnchecked
-	if p.within.allow(addr) {
+	if p.within.Allows(addr) {
 		said = p.together(owner, addr, port)
 	}
 	if p.forced != nil {
@@ -326,7 +326,7 @@ func (s *stanza) target(i int, owner string, at netip.AddrPort) seeded {
 
 // targets are what the stanza asks of it.
 func (s *stanza) targets(owner string, at netip.AddrPort) []seeded {
-	if !s.within.allow(at.Addr()) {
+	if !s.within.Allows(at.Addr()) {
 		return nil
 	}
 	var all []seeded
@@ -340,9 +340,9 @@ func (s *stanza) targets(owner string, at netip.AddrPort) []seeded {
 
 // peek is what ask says of a target, without a note.
 func (s *stanza) peek(t seeded) verdict.Brief {
-	if e := s.pool.board.find(&t.Target, hashOf(&t.Target, t.seed)); e != nil {
-		if raw := e.verdict.Load(); raw != gone {
-			return verdict.Brief(raw)
+	if e := s.pool.board.Find(&t.Target, Hash(&t.Target, t.seed)); e != nil {
+		if v, there := e.Peek(); there {
+			return v
 		}
 	}
 	if t.check.nowhere(t.Target) || s.account.full.Load() || s.pool.full.Load() {

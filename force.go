@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/text"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/coredns/caddy"
@@ -111,7 +112,7 @@ func readOrder(networks map[netip.Prefix]forcedAt, number int, words []string) e
 	word := words[0]
 	state, ok := forceWords[word]
 	if !ok {
-		return fmt.Errorf("unknown state %q%s", clip(word), suggest(clip(word), slices.Sorted(maps.Keys(forceWords))))
+		return fmt.Errorf("unknown state %q%s", clip(word), text.Suggest(clip(word), slices.Sorted(maps.Keys(forceWords))))
 	}
 	if len(words) == 1 {
 		return fmt.Errorf("%s is said of no address: want %s ADDRESS|NETWORK..., such as %s 192.0.2.1", word, word, word)
@@ -155,7 +156,7 @@ func parseForced(text string) (netip.Prefix, error) {
 	if _, err := netip.ParsePrefix(text); err != nil {
 		return netip.Prefix{}, fmt.Errorf("%q is neither an address nor a network: want one such as 192.0.2.1 or 2001:db8::/32", text)
 	}
-	n, err := parseNetwork(text)
+	n, err := Parse(text)
 	if err != nil {
 		return netip.Prefix{}, err
 	}

@@ -12,7 +12,16 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
+
+// forced are the gauges of forced networks and addresses by state, resolved once.
+var forced = [...]prometheus.Gauge{
+	forceUp:    Forced.WithLabelValues("up"),
+	forceDown:  Forced.WithLabelValues("down"),
+	forceDrain: Forced.WithLabelValues("drain"),
+}
 
 const (
 	// maxForceFile is the size of a file of forced states, at most: some hundred thousand addresses.
@@ -87,7 +96,7 @@ func (f *forceFile) watch(ctx context.Context) {
 
 // look reads the file if it is another one than at the last look, or was changed, or if that is long ago.
 func (f *forceFile) look(now time.Time) {
-	defer survive("reading " + f.path)
+	defer Log("reading " + f.path)
 	info, err := os.Stat(f.path)
 	if err == nil && f.info != nil && now.Before(f.due) && (sameFile(info, f.info) || unsettled(info, now)) {
 		return
@@ -203,7 +212,7 @@ func (f *forceFile) count(sign float64) {
 		}
 	}
 	if f.refused != "" {
-		forceBroken.Add(sign)
+		ForceBroken.Add(sign)
 	}
 }
 
@@ -232,24 +241,9 @@ func (g *generation) awaitForced() {
 	ctx, cancel := context.WithTimeout(context.Background(), forceStart)
 	defer cancel()
 	for path, f := range g.files {
-		if !closes(ctx, f.first) {
+		if !Closed(ctx, f.first) {
 			log.Errorf("force: %s takes longer than %s to read; until it is, what was in force stays", path, forceStart)
 		}
-	}
-}
-
-// closes waits until a channel is closed, or the context ends, and reports whether the channel is.
-func closes(ctx context.Context, c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	case <-ctx.Done():
-	}
-	select {
-	case <-c:
-		return true
-	default:
-		return false
 	}
 }
 
@@ -296,7 +290,7 @@ func (g *generation) awaitReleased() {
 	defer cancel()
 	for _, f := range g.files {
 		if f.ended != nil {
-			closes(ctx, f.ended)
+			Closed(ctx, f.ended)
 		}
 	}
 }

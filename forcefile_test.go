@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
@@ -20,8 +21,8 @@ import (
 )
 
 // forcing is a generation with one stanza, which has joined, and whose first reading is over.
-func forcing(p *pool, n *fakeNetwork, path string) (*parsedStanza, *generation) {
-	s, g := testStanza("tcp://:80", n, testPace), new(generation)
+func forcing(p *pool, n *pooltest.FakeNetwork, path string) (*parsedStanza, *generation) {
+	s, g := testStanza("tcp://:80", n, pooltest.Pace), new(generation)
 	s.forced = g.force(path, p)
 	g.add(s, p)
 	g.awaitForced()
@@ -30,7 +31,7 @@ func forcing(p *pool, n *fakeNetwork, path string) (*parsedStanza, *generation) 
 }
 
 // watched is forcing, with the generation confirmed, and the first look of the watcher over.
-func watched(p *pool, n *fakeNetwork, path string) (*parsedStanza, *generation) {
+func watched(p *pool, n *pooltest.FakeNetwork, path string) (*parsedStanza, *generation) {
 	s, g := forcing(p, n, path)
 	p.confirm(g)
 	synctest.Wait()
@@ -61,7 +62,7 @@ func touch(t *testing.T, path string, second int64) {
 func states(s *parsedStanza, numbers ...int) string {
 	var words []string
 	for _, i := range numbers {
-		v := s.Look(owner, addr(i), 0, 30)
+		v := s.Look(owner, pooltest.Addr(i), 0, 30)
 		word := v.State().String()
 		if v.Drained() {
 			word = "drained"
@@ -75,14 +76,14 @@ func states(s *parsedStanza, numbers ...int) string {
 func ordered(s *parsedStanza, numbers ...int) string {
 	var words []string
 	for _, i := range numbers {
-		words = append(words, [...]string{"none", "up", "down", "drain"}[s.forced.orders.Load().of(addr(i))])
+		words = append(words, [...]string{"none", "up", "down", "drain"}[s.forced.orders.Load().of(pooltest.Addr(i))])
 	}
 	return strings.Join(words, " ")
 }
 
 // inForce is what the metrics show: what is forced up, down and drained, and the broken files.
 func inForce() string {
-	return fmt.Sprint(testutil.ToFloat64(forced[forceUp]), testutil.ToFloat64(forced[forceDown]), testutil.ToFloat64(forced[forceDrain]), testutil.ToFloat64(forceBroken))
+	return fmt.Sprint(testutil.ToFloat64(forced[forceUp]), testutil.ToFloat64(forced[forceDown]), testutil.ToFloat64(forced[forceDrain]), testutil.ToFloat64(ForceBroken))
 }
 
 func wantInForce(t *testing.T, when, want string) {
@@ -95,24 +96,24 @@ func wantInForce(t *testing.T, when, want string) {
 // Forced states stand before what is measured, which goes on beneath them (B55).
 func TestForced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		edit(t, path, "up 10.0.0.1\ndown 10.0.0.2\ndrain 10.0.0.3")
 		s, _ := watched(p, n, path)
-		n.kill(addr(1))
+		n.Kill(pooltest.Addr(1))
 		if got := states(s, 1, 2, 3, 4); got != "up down drained unknown" {
 			t.Errorf("at first: %s", got)
 		}
-		pass(30*time.Second, s, addr(1), addr(2), addr(3), addr(4))
+		pass(30*time.Second, s, pooltest.Addr(1), pooltest.Addr(2), pooltest.Addr(3), pooltest.Addr(4))
 		if got := states(s, 1, 2, 3, 4); got != "up down drained up" {
 			t.Errorf("after the first verdicts: %s", got)
 		}
-		n.kill(addr(3))
-		pass(30*time.Second, s, addr(1), addr(2), addr(3))
+		n.Kill(pooltest.Addr(3))
+		pass(30*time.Second, s, pooltest.Addr(1), pooltest.Addr(2), pooltest.Addr(3))
 		if got := states(s, 3); got != "down" {
 			t.Errorf("drained, and measured down: %s", got)
 		}
 		edit(t, path, "# nothing")
-		elapse(forceTick)
+		pooltest.Elapse(forceTick)
 		if got := states(s, 1, 2, 3, 4); got != "down up down up" {
 			t.Errorf("measured beneath: %s", got)
 		}
@@ -123,11 +124,11 @@ func TestForced(t *testing.T) {
 // decides about one whose addresses are all forced down (B9, B55).
 func TestForcedAnswers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		edit(t, path, "down 192.0.2.1 10.0.0.0/8\nup 10.0.0.2")
 		s, g := forcing(p, n, path)
 		forZone(s, "example.org.")
-		s.within = networks{newNetwork(netip.MustParsePrefix("10.0.0.0/8"))}
+		s.within = List{New(netip.MustParsePrefix("10.0.0.0/8"))}
 		s.rule.Policy = answer.Policy{Limit: 8, MinUp: answer.Quorum{Count: 1}, AllDown: answer.NoData}
 		g.learners = append(g.learners, newBlock([]*parsedStanza{s}).learner)
 		p.confirm(g)
@@ -149,8 +150,8 @@ func TestForcedAnswers(t *testing.T) {
 		if got := ask("gone.example.org.") + " " + ask("lone.example.org."); got != "10.0.0.3 192.0.2.1 10.0.0.3" {
 			t.Errorf("with all_down serve, %q", got)
 		}
-		elapse(30 * time.Second)
-		if n.asked(netip.MustParseAddr("192.0.2.1")) != 0 || n.asked(addr(1)) == 0 {
+		pooltest.Elapse(30 * time.Second)
+		if n.Asked(netip.MustParseAddr("192.0.2.1")) != 0 || n.Asked(pooltest.Addr(1)) == 0 {
 			t.Error("what is forced is not probed, or what lies outside within is")
 		}
 	})
@@ -171,7 +172,7 @@ func TestForceFileIsWatched(t *testing.T) {
 		}
 		move("..data_tmp", "..data")
 	}
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		s, _ := watched(p, n, path)
 		for _, step := range []struct {
 			what   string
@@ -191,7 +192,7 @@ func TestForceFileIsWatched(t *testing.T) {
 			{"it is broken", func() { edit(t, path, "up 10.0.0.1\ndwon 10.0.0.2") }, "drain drain", "0 0 1 1"},
 			{"it is broken in another way", func() { edit(t, path, "up 10.0.0.1\ndown 10.0.0.2/8") }, "drain drain", "0 0 1 1"},
 			{"it is as it was before", func() { edit(t, path, "drain 10.0.0.0/8") }, "drain drain", "0 0 1 0"},
-			{"it is broken, and then deleted", func() { edit(t, path, "x"); elapse(forceTick); os.Remove(path) }, "none none", "0 0 0 0"},
+			{"it is broken, and then deleted", func() { edit(t, path, "x"); pooltest.Elapse(forceTick); os.Remove(path) }, "none none", "0 0 0 0"},
 			{"it is a directory", func() { os.Mkdir(path, 0o700) }, "none none", "0 0 0 1"},
 			{"it is a link into a directory that is itself one, as in Kubernetes", func() {
 				os.Remove(path)
@@ -209,7 +210,7 @@ func TestForceFileIsWatched(t *testing.T) {
 			{"it is empty", func() { edit(t, path, "") }, "none none", "0 0 0 0"},
 		} {
 			step.change()
-			elapse(forceTick)
+			pooltest.Elapse(forceTick)
 			if got := ordered(s, 1, 2); got != step.want {
 				t.Errorf("%s: %s, want %s", step.what, got, step.want)
 			}
@@ -222,19 +223,19 @@ func TestForceFileIsWatched(t *testing.T) {
 // A file that was changed a moment ago is left until the next look: it may be written still (B55).
 func TestForceFileSettles(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		edit(t, path, "down 10.0.0.1")
 		s, _ := watched(p, n, path)
-		elapse(10*forceTick - forceSettle/2)
+		pooltest.Elapse(10*forceTick - forceSettle/2)
 		edit(t, path, "")
 		if err := os.Chtimes(path, time.Time{}, time.Now()); err != nil {
 			t.Fatal(err)
 		}
-		elapse(forceSettle)
+		pooltest.Elapse(forceSettle)
 		if got := ordered(s, 1); got != "down" {
 			t.Errorf("at once: %s", got)
 		}
-		elapse(forceTick)
+		pooltest.Elapse(forceTick)
 		if got := ordered(s, 1); got != "none" {
 			t.Errorf("a second later: %s", got)
 		}
@@ -244,16 +245,16 @@ func TestForceFileSettles(t *testing.T) {
 // What looks unchanged is read again every half a minute, and no sooner (B55).
 func TestForceFileIsReread(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		edit(t, path, "down 10.0.0.1")
 		s, _ := watched(p, n, path)
 		edit(t, path, "down 10.0.0.2")
 		touch(t, path, edits-1)
-		elapse(forceReread - 2*forceTick)
+		pooltest.Elapse(forceReread - 2*forceTick)
 		if got := ordered(s, 1, 2); got != "down none" {
 			t.Errorf("it was read though nothing seems to have changed: %s", got)
 		}
-		elapse(3 * forceTick)
+		pooltest.Elapse(3 * forceTick)
 		if got := ordered(s, 1, 2); got != "none down" {
 			t.Errorf("after half a minute: %s", got)
 		}
@@ -280,15 +281,15 @@ func saidOfForce(f func()) string {
 func TestForceFileIsSaidOnce(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "forced")
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		var g *generation
 		got := saidOfForce(func() {
 			_, g = watched(p, n, path)
 			for _, text := range []string{"down 10.0.0.1 10.0.0.2\nup 10.0.0.3", "dwon 10.0.0.1", "dwon 10.0.0.2", "drain 10.0.0.0/8"} {
 				edit(t, path, text)
-				elapse(forceTick)
+				pooltest.Elapse(forceTick)
 				touch(t, path, 0)
-				elapse(2 * forceReread)
+				pooltest.Elapse(2 * forceReread)
 			}
 			_, next := forcing(p, n, path)
 			p.leave(g)
@@ -296,9 +297,9 @@ func TestForceFileIsSaidOnce(t *testing.T) {
 			synctest.Wait()
 			os.Remove(path)
 			os.Mkdir(path, 0o700)
-			elapse(5 * forceTick)
+			pooltest.Elapse(5 * forceTick)
 			os.Remove(path)
-			elapse(2 * forceReread)
+			pooltest.Elapse(2 * forceReread)
 		})
 		want := `[INFO] there is no DIR/forced, so that nothing is forced by it
 [INFO] DIR/forced has 1 up, 2 down, 0 drain
@@ -317,7 +318,7 @@ func TestForceFileIsSaidOnce(t *testing.T) {
 // A broken file at the start forces nothing, and is watched until it is mended (B55).
 func TestForceBrokenAtTheStart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		edit(t, path, "down 10.0.0.1\nsideways 10.0.0.2")
 		s, _ := watched(p, n, path)
 		if got := ordered(s, 1, 2); got != "none none" {
@@ -325,7 +326,7 @@ func TestForceBrokenAtTheStart(t *testing.T) {
 		}
 		wantInForce(t, "broken", "0 0 0 1")
 		edit(t, path, "down 10.0.0.1 10.0.0.2")
-		elapse(forceTick)
+		pooltest.Elapse(forceTick)
 		if got := ordered(s, 1, 2); got != "down down" {
 			t.Errorf("mended: %s", got)
 		}
@@ -336,11 +337,11 @@ func TestForceBrokenAtTheStart(t *testing.T) {
 // old instance had is shown once, and its watchers end (B55, B69).
 func TestForceOverReloads(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		edit(t, path, "down 10.0.0.1")
 		_, g := watched(p, n, path)
 		edit(t, path, "down 10.0.0.1\nbroken")
-		elapse(forceTick)
+		pooltest.Elapse(forceTick)
 		for i := range 4 {
 			s, next := forcing(p, n, path)
 			if got := ordered(s, 1); got != "down" {
@@ -355,12 +356,12 @@ func TestForceOverReloads(t *testing.T) {
 				wantInForce(t, "with both", "0 1 0 1")
 				p.leave(g)
 			}
-			elapse(forceTick)
+			pooltest.Elapse(forceTick)
 			wantInForce(t, "after it", "0 1 0 1")
 			g = next
 		}
 		edit(t, path, "drain 10.0.0.1")
-		elapse(forceTick)
+		pooltest.Elapse(forceTick)
 		wantInForce(t, "mended", "0 0 1 0")
 		p.leave(g)
 		wantInForce(t, "stopped", "0 0 0 0")
@@ -376,16 +377,16 @@ func TestForceOverReloads(t *testing.T) {
 func TestForceOfAFailedReload(t *testing.T) {
 	dir := t.TempDir()
 	path, other := filepath.Join(dir, "forced"), filepath.Join(dir, "other")
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		edit(t, path, "down 10.0.0.1")
 		edit(t, other, "down 10.0.0.2")
 		s, _ := watched(p, n, path)
 		for range 5 {
 			failed, next := forcing(p, n, other)
 			next.force(path, p)
-			elapse(forceTick)
+			pooltest.Elapse(forceTick)
 			edit(t, other, "up 10.0.0.2")
-			elapse(forceTick)
+			pooltest.Elapse(forceTick)
 			if got := ordered(failed, 2); got != "down" {
 				t.Errorf("a candidate watches its file: %s", got)
 			}
@@ -394,7 +395,7 @@ func TestForceOfAFailedReload(t *testing.T) {
 		}
 		wantInForce(t, "after the failures", "0 1 0 0")
 		edit(t, path, "up 10.0.0.1")
-		elapse(forceTick)
+		pooltest.Elapse(forceTick)
 		if got := ordered(s, 1); got != "up" {
 			t.Errorf("the old instance watches no more: %s", got)
 		}
@@ -407,12 +408,12 @@ func TestForceOfAFailedReload(t *testing.T) {
 // Watching begins with the first query that a new generation has to learn from, as probing does (B55).
 func TestForceIsConfirmedByAQuery(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		begin(p, testStanza("tcp://:81", n, testPace))
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		begin(p, testStanza("tcp://:81", n, pooltest.Pace))
 		s, _ := forcing(p, n, path)
 		edit(t, path, "drain 10.0.0.1")
-		s.Look(owner, addr(1), 0, 30)
-		elapse(forceTick)
+		s.Look(owner, pooltest.Addr(1), 0, 30)
+		pooltest.Elapse(forceTick)
 		if got := ordered(s, 1); got != "drain" {
 			t.Errorf("%s", got)
 		}
@@ -447,17 +448,17 @@ func TestForceFileHangs(t *testing.T) {
 
 // A file that could not be read before the start was over is in force as soon as it is.
 func TestForceFileIsLate(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		f := &forceFile{path: filepath.Join(t.TempDir(), "forced"), first: make(chan struct{})}
 		f.orders.Store(new(orders))
 		edit(t, f.path, "down 10.0.0.1")
 		g := &generation{files: map[string]*forceFile{f.path: f}}
-		s := testStanza("tcp://:80", n, testPace)
+		s := testStanza("tcp://:80", n, pooltest.Pace)
 		s.forced = f
 		g.add(s, p)
 		p.join(g)
 		p.confirm(g)
-		elapse(time.Minute)
+		pooltest.Elapse(time.Minute)
 		if got := ordered(s, 1); got != "none" {
 			t.Errorf("while the first reading hangs: %s", got)
 		}
@@ -501,11 +502,11 @@ func TestForcedLookAllocatesNothing(t *testing.T) {
 	s.forced = new(forceFile)
 	s.forced.orders.Store(o)
 	for i := range 8 {
-		if allocs := testing.AllocsPerRun(1000, func() { s.Look(owner, addr(i), 0, 30) }); allocs != 0 {
+		if allocs := testing.AllocsPerRun(1000, func() { s.Look(owner, pooltest.Addr(i), 0, 30) }); allocs != 0 {
 			t.Errorf("%v allocations", allocs)
 		}
 	}
-	if s.Look(owner, addr(3), 0, 30).State() != verdict.Up || s.Look(owner, addr(4), 0, 30).State() != verdict.Down {
+	if s.Look(owner, pooltest.Addr(3), 0, 30).State() != verdict.Up || s.Look(owner, pooltest.Addr(4), 0, 30).State() != verdict.Down {
 		t.Error("it is not forced")
 	}
 }

@@ -3,6 +3,7 @@
 package multivalue
 
 import (
+	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -14,9 +15,9 @@ func TestForceFileIsAPipe(t *testing.T) {
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		watched(p, n, path)
-		elapse(forceTick)
+		pooltest.Elapse(forceTick)
 		wantInForce(t, "a pipe", "0 0 0 1")
 	})
 }

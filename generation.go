@@ -38,7 +38,7 @@ type account struct {
 	generation *generation
 	at         string // file and line of the stanza
 	zones      string // of the stanza; tells it from others with the same checks
-	within     networks
+	within     List
 	checks     []checkSpec
 	annotated  *annotated // nil if the stanza heeds no annotations
 	forced     *forceFile // nil if the stanza names none
@@ -47,11 +47,9 @@ type account struct {
 	max        int // of targets
 	targets    int // that it was the first to ask for; the loop's
 	full       atomic.Bool
-	saidOpen   atomic.Bool // a log line said so since the last sweep
-	saidFull   atomic.Bool // the same of a cap on targets
-	saidSigned atomic.Bool
 
-	saidCrowded bool // the same of a cap on names; the loop's
+	loggedOpen, loggedFull, loggedNames Line // log lines that every sweep allows again
+	loggedSigned                        Line // one that is written once
 }
 
 // add gives a stanza its account.
@@ -99,7 +97,7 @@ func specOf(c *check.Check) checkSpec {
 func (c *checkSpec) setPace(pace verdict.Pace) {
 	c.pace = pace
 	c.identity = verdict.Identify(c.name+" "+pace.String(), c.secret)
-	c.seed = seedOf(c.identity)
+	c.seed = Seed(c.identity)
 }
 
 // label is the check in metrics. All that annotations say have one, so that the owners of Services make no series.
@@ -114,9 +112,9 @@ func (c *checkSpec) label() string {
 type pacedCheck struct {
 	checkSpec
 	checkMetrics
-	labelled      string // of its series; empty before it has any
-	live          bool   // a confirmed generation has it
-	saidAbstained bool   // a log line said so since the last sweep
+	labelled string // of its series; empty before it has any
+	live     bool   // a confirmed generation has it
+	abstains Line   // a log line says so; every sweep allows it again
 }
 
 // do runs f where nothing else touches the pool's state: on the loop, or here if it does not run. It needs life held.
@@ -258,7 +256,7 @@ func (p *pool) clearMetrics() {
 		w.removed = true // a result of its last probe may be read by the next start
 		targets[w.machine.State()].Dec()
 	}
-	p.watches = make(map[*entry]*watch)
+	p.watches = make(map[*Entry]*watch)
 	clear(p.names)
 	p.isolation.end()
 	p.label(nil)
@@ -303,7 +301,7 @@ func (p *pool) confirmed(g *generation, now time.Time) {
 func (g *generation) accountOf(w *watch) *account {
 	var first *account
 	for _, a := range g.accounts {
-		if !a.covers(w.check.identity, w.entry.target.Addr.Addr(), w.owner) {
+		if !a.covers(w.check.identity, w.entry.Target.Addr.Addr(), w.owner) {
 			continue
 		}
 		if a.zones == w.account.zones {
@@ -322,7 +320,7 @@ func (a *account) covers(id verdict.Identity, addr netip.Addr, owner string) boo
 	if other := a.annotated.of(owner); other != nil {
 		checks = other.checks
 	}
-	return slices.ContainsFunc(checks, func(c checkSpec) bool { return c.identity == id }) && a.within.allow(addr)
+	return slices.ContainsFunc(checks, func(c checkSpec) bool { return c.identity == id }) && a.within.Allows(addr)
 }
 
 // all lists the checks of a stanza, with those of annotations.
@@ -336,6 +334,6 @@ func (a *account) all() []checkSpec {
 // covered reports whether any stanza of any generation covers the target of a watch.
 func (p *pool) covered(w *watch) bool {
 	return slices.ContainsFunc(p.generations, func(g *generation) bool {
-		return slices.ContainsFunc(g.accounts, func(a *account) bool { return a.covers(w.check.identity, w.entry.target.Addr.Addr(), w.owner) })
+		return slices.ContainsFunc(g.accounts, func(a *account) bool { return a.covers(w.check.identity, w.entry.Target.Addr.Addr(), w.owner) })
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/text"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -50,7 +51,7 @@ type prober interface {
 // belongs to the schedule, or to the one probe it was handed to, and comes back as its result: so no field needs a
 // lock, and no target is probed twice at once.
 type pool struct {
-	board   board
+	board   Table
 	most    int         // targets that are watched in all
 	full    atomic.Bool // no room for more targets
 	running atomic.Bool
@@ -76,7 +77,7 @@ type pool struct {
 	// The rest belongs to the loop while it runs, else to whoever holds life.
 	generations []*generation
 	checks      map[verdict.Identity]*pacedCheck
-	watches     map[*entry]*watch
+	watches     map[*Entry]*watch
 	memories    map[verdict.Target]memory // by the check without its pace
 	names       map[string]int            // targets, by the name that they were first asked for
 	owners      map[verdict.Target]int    // targets of checks with host owner, by check and address
@@ -102,9 +103,9 @@ func newPool() *pool {
 		probed:    make(chan probeResult, bound),
 		line:      line{heard: make(chan []wire.Answer, 64), mostly: max(descriptors()/2-bound, 0)},
 		schedule:  schedule{bound: bound},
-		isolation: isolation{answered: longAgo, regained: longAgo},
+		isolation: isolation{answered: LongAgo, regained: LongAgo},
 		checks:    make(map[verdict.Identity]*pacedCheck),
-		watches:   make(map[*entry]*watch),
+		watches:   make(map[*Entry]*watch),
 		memories:  make(map[verdict.Target]memory),
 		names:     make(map[string]int),
 		owners:    make(map[verdict.Target]int),
@@ -119,14 +120,14 @@ func newPool() *pool {
 // miss hands a target to the pool, if there is room for it.
 func (p *pool) miss(t verdict.Target, c *checkSpec, a *account, owner string, ttl uint32) verdict.Brief {
 	if a.full.Load() || p.full.Load() {
-		skippedCap.Inc()
+		SkippedMaxTargets.Inc()
 		p.sayFull(a)
 		return verdict.BriefUnchecked
 	}
 	select {
 	case p.wanted <- want{t, c.identity, a, owner, ttl}:
 	default: // the next query repeats it
-		skippedBusy.Inc()
+		SkippedBusy.Inc()
 	}
 	return 0
 }
@@ -152,11 +153,7 @@ func (p *pool) run(ctx context.Context) {
 	for _, w := range p.line.close() {
 		p.schedule.done(w)
 	}
-	done := make(chan struct{})
-	go func() { probes.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-time.After(stopWithin):
+	if !Wait(&probes, stopWithin) {
 		log.Warningf("probes still under way %s after the stop", stopWithin)
 	}
 	for len(p.probed) > 0 {
@@ -172,7 +169,7 @@ func (p *pool) run(ctx context.Context) {
 func (p *pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 	defer func() {
 		if r := recover(); r != nil {
-			panics.Inc()
+			Panics.Inc()
 			log.Errorf("the pool panicked, and starts anew with every target unknown: %v", r)
 		}
 	}()
@@ -211,7 +208,7 @@ func (p *pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 
 // pause is how long the loop may rest. It tells queries the time before.
 func (p *pool) pause(now time.Time) time.Duration {
-	p.clock.Store(uint64(steady(now).UnixMilli()))
+	p.clock.Store(uint64(Steady(now).UnixMilli()))
 	wait := min(p.schedule.wait(now), p.nextSweep.Sub(now), p.herald.wait(now))
 	if p.warming {
 		wait = min(wait, time.Second)
@@ -221,17 +218,17 @@ func (p *pool) pause(now time.Time) time.Duration {
 
 // start hands a watch to a probe: to the line if it can ask that, else to a goroutine.
 func (p *pool) start(ctx context.Context, probes *sync.WaitGroup, w *watch, now time.Time) {
-	late := when(now).sub(w.due)
+	late := At(now).Sub(w.due)
 	if late > w.check.pace.Interval {
-		skippedOverdue.Inc() // it missed a whole turn, which is not made up for
+		SkippedOverdue.Inc() // it missed a whole turn, which is not made up for
 	}
-	probeLag.Observe(max(0, late.Seconds()))
-	w.started = when(now)
+	ProbeLag.Observe(max(0, late.Seconds()))
+	w.started = At(now)
 	if p.line.asks(w, now) {
 		p.line.add(w)
 		return
 	}
-	question, timeout, addr := w.asker(), w.check.pace.Timeout, w.entry.target.Addr
+	question, timeout, addr := w.asker(), w.check.pace.Timeout, w.entry.Target.Addr
 	kept := p.line.keeps(w, now)
 	if kept != nil {
 		question = kept
@@ -250,7 +247,7 @@ func (p *pool) start(ctx context.Context, probes *sync.WaitGroup, w *watch, now 
 func ask(ctx context.Context, question prober, timeout time.Duration, addr netip.AddrPort) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			panics.Inc()
+			Panics.Inc()
 			err = fmt.Errorf("%w: the check panicked: %v", check.ErrAbstain, r)
 		}
 	}()
@@ -268,22 +265,21 @@ func (p *pool) settle(r probeResult, now time.Time) {
 	}
 	if errors.Is(r.err, check.ErrAbstain) {
 		w.check.abstained.Inc()
-		if !w.check.saidAbstained {
-			w.check.saidAbstained = true
-			log.Errorf("%s keeps its state: %v (further such probes are only counted for a minute)", w.entry.target, r.err)
+		if w.check.abstains.First() {
+			log.Errorf("%s keeps its state: %v (further such probes are only counted for a minute)", w.entry.Target, r.err)
 		}
-		p.schedule.add(w, w.started.add(w.check.shorten(w.check.pace.Fast)))
+		p.schedule.add(w, w.started.Add(w.check.shorten(w.check.pace.Fast)))
 		return
 	}
 	w.check.count(r.err, r.took)
 	w.remember(p.recording, r)
 	w.failing = r.err != nil
 	if p.isolation.withholds(w, r.err != nil, len(p.watches), now) {
-		p.schedule.add(w, w.started.add(w.check.shorten(w.check.pace.Fast)))
+		p.schedule.add(w, w.started.Add(w.check.shorten(w.check.pace.Fast)))
 		return
 	}
 	before := w.machine.State()
-	v, wait := w.machine.Step(w.check.pace, r.err, steady(now))
+	v, wait := w.machine.Step(w.check.pace, r.err, Steady(now))
 	if v.State != before {
 		p.transition(w, before, v, now)
 	}
@@ -299,9 +295,9 @@ func (p *pool) settle(r probeResult, now time.Time) {
 		wait = between(0, wait)
 		v.Holds = min(v.Holds, wait)
 	}
-	w.entry.show(v)
+	w.entry.Store(v)
 	p.isolation.count(w, before)
-	p.schedule.add(w, w.started.add(wait))
+	p.schedule.add(w, w.started.Add(wait))
 }
 
 // transition counts a change of state, and logs it: nothing else about probes enters the log. That a new target answers
@@ -311,7 +307,7 @@ func (p *pool) transition(w *watch, before verdict.State, v verdict.Verdict, now
 	targets[v.State].Inc()
 	w.check.transitions[v.State].Inc()
 	if before == verdict.Unknown && v.State == verdict.Up {
-		log.Debugf("%s is up, says its first %s", w.entry.target.Place(), w.question())
+		log.Debugf("%s is up, says its first %s", w.entry.Target.Place(), w.question())
 		return
 	}
 	p.keepChange(w, before, v, now)
@@ -319,8 +315,8 @@ func (p *pool) transition(w *watch, before verdict.State, v verdict.Verdict, now
 		return
 	}
 	if v.State == verdict.Down {
-		log.Warningf("%s is down after %s of %s: %s", w.entry.target.Place(), times(w.check.pace.Fall, "failure"), w.question(), v.Reason)
+		log.Warningf("%s is down after %s of %s: %s", w.entry.Target.Place(), text.Count(w.check.pace.Fall, "failure"), w.question(), v.Reason)
 		return
 	}
-	log.Infof("%s is up after %s of %s", w.entry.target.Place(), times(w.check.pace.Rise, "success"), w.question())
+	log.Infof("%s is up after %s of %s", w.entry.Target.Place(), text.Count(w.check.pace.Rise, "success"), w.question())
 }

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
@@ -20,14 +21,14 @@ func TestLogOfAFlood(t *testing.T) {
 	before := stdlog.Writer()
 	stdlog.SetOutput(&text)
 	defer stdlog.SetOutput(before)
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		s := testStanza("tcp://:80", n, verdict.Pace{Interval: 10 * time.Second, Fast: time.Second, Timeout: time.Second, Rise: 2, Fall: 3})
 		begin(p, s)
 		all := addrs(0, 1050)
 		lookAll(s, all)
-		elapse(time.Minute)
-		n.kill(all[:1000]...) // the others answer: it is no isolation
-		elapse(20 * time.Second)
+		pooltest.Elapse(time.Minute)
+		n.Kill(all[:1000]...) // the others answer: it is no isolation
+		pooltest.Elapse(20 * time.Second)
 		synctest.Wait()
 		lines := strings.Split(strings.TrimSpace(text.String()), "\n")
 		named, summed, sums := 0, 0, 0
@@ -49,8 +50,8 @@ func TestLogOfAFlood(t *testing.T) {
 			t.Errorf("%d lines by name, %d with the sums of %d", named, sums, summed)
 		}
 		text.Reset()
-		n.revive(all[7])
-		elapse(30 * time.Second)
+		n.Revive(all[7])
+		pooltest.Elapse(30 * time.Second)
 		if got := strings.TrimSpace(text.String()); strings.Count(got, "\n") != 0 || !strings.Contains(got, "10.0.0.7:80 is up after 2 successes") {
 			t.Errorf("after the flood the log has %s", got)
 		}

@@ -18,10 +18,10 @@ const (
 // isolation tells whether the silence of all targets is more likely our own: then the network between us and them is lost,
 // and no target is taken down for it.
 type isolation struct {
-	answered moment    // when a target last did
+	answered Instant   // when a target last did
 	since    time.Time // when the first step was withheld; zero while none is
 	spent    bool      // the time is over, until a target answers
-	regained moment    // when an answer last ended it
+	regained Instant   // when an answer last ended it
 	doubted  [3]int    // targets, by the doubt about them
 	fallen   int       // targets that were up and have gone down since one answered
 }
@@ -54,17 +54,17 @@ func (i *isolation) withholds(w *watch, failed bool, watched int, now time.Time)
 	if !w.machine.Falls(w.check.pace) || !i.alone(w, watched, now) {
 		return false
 	}
-	skippedAlone.Inc()
+	SkippedIsolated.Inc()
 	return true
 }
 
 // alone reports whether nobody answers.
 func (i *isolation) alone(w *watch, watched int, now time.Time) bool {
 	others := i.silent()
-	if w.doubt == fallSilent || w.doubt == everSilent && i.answered == longAgo {
+	if w.doubt == fallSilent || w.doubt == everSilent && i.answered == LongAgo {
 		others-- // for it is one of them
 	}
-	silence := when(now).sub(i.answered)
+	silence := At(now).Sub(i.answered)
 	if watched < isolatedFrom || others < isolatedOthers || i.answered >= w.doubted || i.spent {
 		return false
 	}
@@ -73,7 +73,7 @@ func (i *isolation) alone(w *watch, watched int, now time.Time) bool {
 	}
 	if i.since.IsZero() {
 		i.since = now
-		isolatedGauge.Set(1)
+		Isolated.Set(1)
 		log.Warningf("none of %d targets answers: nothing is taken down for %s at the most, since our own network may be lost", watched, isolatedFor)
 	}
 	i.expire(now)
@@ -92,7 +92,7 @@ func (i *isolation) expire(now time.Time) {
 
 // silent is how many targets are failing. That those fail which have never answered proves nothing, unless none ever has.
 func (i *isolation) silent() int {
-	if i.answered == longAgo {
+	if i.answered == LongAgo {
 		return i.doubted[everSilent] + i.doubted[fallSilent] + i.fallen
 	}
 	return i.doubted[fallSilent] + i.fallen
@@ -100,9 +100,9 @@ func (i *isolation) silent() int {
 
 // hear is called when a target answers.
 func (i *isolation) hear(now time.Time) {
-	i.answered, i.spent, i.fallen = when(now), false, 0
+	i.answered, i.spent, i.fallen = At(now), false, 0
 	if !i.since.IsZero() {
-		i.regained = when(now)
+		i.regained = At(now)
 		log.Infof("targets answer again after %.1f seconds: what failed since is forgotten", now.Sub(i.since).Seconds())
 		i.end()
 	}
@@ -110,13 +110,13 @@ func (i *isolation) hear(now time.Time) {
 
 func (i *isolation) end() {
 	i.since = time.Time{}
-	isolatedGauge.Set(0)
+	Isolated.Set(0)
 }
 
 // count keeps the accounts after a result of a target, which may have taken it down.
 func (i *isolation) count(w *watch, before verdict.State) {
 	now := w.machine.State()
-	if now == verdict.Down && (before == verdict.Up || before == verdict.Unknown && i.answered == longAgo) {
+	if now == verdict.Down && (before == verdict.Up || before == verdict.Unknown && i.answered == LongAgo) {
 		i.fallen++
 	}
 	switch {

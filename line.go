@@ -37,8 +37,8 @@ type line struct {
 type holding struct {
 	conn    *wire.Held
 	alarmed bool
-	lives   bool   // a probe since the alarm was good
-	at      moment // of the last alarm
+	lives   bool    // a probe since the alarm was good
+	at      Instant // of the last alarm
 }
 
 // refuseHold refuses the option hold where there is no loop, which alone can keep connections.
@@ -77,7 +77,7 @@ func (l *line) runs(now time.Time) bool {
 // add puts a question into the batch.
 func (l *line) add(w *watch) {
 	l.batch = append(l.batch, wire.Question{
-		Addr: w.entry.target.Addr, Timeout: w.check.pace.Timeout, Talk: w.check.talk, Hold: l.holds(w), Tag: w,
+		Addr: w.entry.Target.Addr, Timeout: w.check.pace.Timeout, Talk: w.check.talk, Hold: l.holds(w), Tag: w,
 	})
 }
 
@@ -87,11 +87,11 @@ func (l *line) holds(w *watch) bool {
 		return false
 	}
 	if w.hold == nil {
-		w.hold = &holding{at: longAgo}
+		w.hold = &holding{at: LongAgo}
 	}
 	room := w.hold.conn != nil || l.held < l.mostly
 	if !room {
-		skippedHold.Inc()
+		SkippedHold.Inc()
 	}
 	return room
 }
@@ -149,7 +149,7 @@ func (l *line) close() []*watch {
 	last := make(chan []wire.Answer, 1)
 	go func(loop *wire.Loop) { last <- loop.Close() }(l.loop)
 	l.loop, l.held = nil, 0
-	heldConnections.Set(0)
+	HeldConnections.Set(0)
 	ended := asked(l.rest)
 	l.rest = nil
 	for {
@@ -202,7 +202,7 @@ func (p *pool) hear(a wire.Answer, now time.Time) {
 // outcome is the result of a probe. What went wrong with us says nothing about the target.
 func outcome(err error) error {
 	if errors.Is(err, wire.ErrPanic) {
-		panics.Inc()
+		Panics.Inc()
 		return fmt.Errorf("%w: %w", check.ErrAbstain, err)
 	}
 	return err
@@ -216,7 +216,7 @@ func (p *pool) keep(w *watch, conn *wire.Held) {
 		p.line.loop.Release(conn)
 	}
 	if full {
-		skippedHold.Inc()
+		SkippedHold.Inc()
 	}
 	if w.removed || full {
 		return
@@ -224,7 +224,7 @@ func (p *pool) keep(w *watch, conn *wire.Held) {
 	p.release(w)
 	w.hold.conn = conn
 	p.line.held++
-	heldConnections.Inc()
+	HeldConnections.Inc()
 }
 
 // release ends the connection that is kept to a target, if there is one.
@@ -235,7 +235,7 @@ func (p *pool) release(w *watch) {
 	if p.line.loop != nil {
 		p.line.loop.Release(w.hold.conn)
 		p.line.held--
-		heldConnections.Dec()
+		HeldConnections.Dec()
 	}
 	w.hold.conn = nil
 }
@@ -249,15 +249,15 @@ func (p *pool) lost(w *watch, conn *wire.Held, now time.Time) {
 	}
 	w.hold.conn = nil
 	p.line.held--
-	heldConnections.Dec()
-	if w.removed || !w.machine.State().Fit() || when(now).sub(w.hold.at) < w.check.pace.Interval {
+	HeldConnections.Dec()
+	if w.removed || !w.machine.State().Fit() || At(now).Sub(w.hold.at) < w.check.pace.Interval {
 		return
 	}
 	w.check.alarms.Inc()
-	w.hold.alarmed, w.hold.lives, w.hold.at = true, false, when(now)
+	w.hold.alarmed, w.hold.lives, w.hold.at = true, false, At(now)
 	if w.place >= 0 {
 		p.schedule.remove(w)
-		p.schedule.add(w, when(now))
+		p.schedule.add(w, At(now))
 	}
 }
 

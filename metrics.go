@@ -1,11 +1,6 @@
 package multivalue
 
 import (
-	"time"
-
-	"github.com/coredns-multivalue/multivalue/plugin/answer"
-	"github.com/coredns-multivalue/multivalue/plugin/verdict"
-
 	"github.com/coredns/coredns/plugin"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,19 +11,19 @@ import (
 const subsystem = "multivalue"
 
 var (
-	targetsGauge = promauto.NewGaugeVec(prometheus.GaugeOpts{
+	Targets = promauto.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: plugin.Namespace,
 		Subsystem: subsystem,
 		Name:      "targets",
 		Help:      "The number of watched targets by state.",
 	}, []string{"state"})
-	probesTotal = promauto.NewCounterVec(prometheus.CounterOpts{
+	Probes = promauto.NewCounterVec(prometheus.CounterOpts{
 		Namespace: plugin.Namespace,
 		Subsystem: subsystem,
 		Name:      "probes_total",
 		Help:      "The count of probes by check and result.",
 	}, []string{"check", "result"})
-	probeDuration = promauto.NewHistogramVec(prometheus.HistogramOpts{
+	ProbeDuration = promauto.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace:                   plugin.Namespace,
 		Subsystem:                   subsystem,
 		Name:                        "probe_duration_seconds",
@@ -36,13 +31,13 @@ var (
 		NativeHistogramBucketFactor: plugin.NativeHistogramBucketFactor,
 		Help:                        "The time that a probe took.",
 	}, []string{"check"})
-	transitionsTotal = promauto.NewCounterVec(prometheus.CounterOpts{
+	Transitions = promauto.NewCounterVec(prometheus.CounterOpts{
 		Namespace: plugin.Namespace,
 		Subsystem: subsystem,
 		Name:      "transitions_total",
 		Help:      "The count of changes of a target's state by check and new state.",
 	}, []string{"check", "to"})
-	answersTotal = promauto.NewCounterVec(prometheus.CounterOpts{
+	Answers = promauto.NewCounterVec(prometheus.CounterOpts{
 		Namespace: plugin.Namespace,
 		Subsystem: subsystem,
 		Name:      "answers_total",
@@ -54,13 +49,13 @@ var (
 		Name:      "skipped_total",
 		Help:      "The count of what was left undone, by reason.",
 	}, []string{"reason"})
-	probesInFlight = promauto.NewGauge(prometheus.GaugeOpts{
+	ProbesInFlight = promauto.NewGauge(prometheus.GaugeOpts{
 		Namespace: plugin.Namespace,
 		Subsystem: subsystem,
 		Name:      "probes_in_flight",
 		Help:      "The number of probes under way.",
 	})
-	probeLag = promauto.NewHistogram(prometheus.HistogramOpts{
+	ProbeLag = promauto.NewHistogram(prometheus.HistogramOpts{
 		Namespace:                   plugin.Namespace,
 		Subsystem:                   subsystem,
 		Name:                        "probe_lag_seconds",
@@ -68,43 +63,43 @@ var (
 		NativeHistogramBucketFactor: plugin.NativeHistogramBucketFactor,
 		Help:                        "The time from when a probe was due to when it started.",
 	})
-	heldConnections = promauto.NewGauge(prometheus.GaugeOpts{
+	HeldConnections = promauto.NewGauge(prometheus.GaugeOpts{
 		Namespace: plugin.Namespace,
 		Subsystem: subsystem,
 		Name:      "held_connections",
 		Help:      "The number of connections that are kept to targets by checks with hold.",
 	})
-	alarmsTotal = promauto.NewCounterVec(prometheus.CounterOpts{
+	Alarms = promauto.NewCounterVec(prometheus.CounterOpts{
 		Namespace: plugin.Namespace,
 		Subsystem: subsystem,
 		Name:      "alarms_total",
 		Help:      "The count of kept connections that a peer ended and that led to a probe at once, by check.",
 	}, []string{"check"})
-	isolatedGauge = promauto.NewGauge(prometheus.GaugeOpts{
+	Isolated = promauto.NewGauge(prometheus.GaugeOpts{
 		Namespace: plugin.Namespace,
 		Subsystem: subsystem,
 		Name:      "isolated",
 		Help:      "Whether no target answers, so that none is taken down for a while.",
 	})
-	forcedGauge = promauto.NewGaugeVec(prometheus.GaugeOpts{
+	Forced = promauto.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: plugin.Namespace,
 		Subsystem: subsystem,
 		Name:      "forced",
 		Help:      "The number of addresses and networks that files have forced into a state.",
 	}, []string{"state"})
-	forceBroken = promauto.NewGauge(prometheus.GaugeOpts{
+	ForceBroken = promauto.NewGauge(prometheus.GaugeOpts{
 		Namespace: plugin.Namespace,
 		Subsystem: subsystem,
 		Name:      "force_broken",
 		Help:      "The number of files of forced states whose latest content was refused.",
 	})
-	annotationsGauge = promauto.NewGaugeVec(prometheus.GaugeOpts{
+	Annotations = promauto.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: plugin.Namespace,
 		Subsystem: subsystem,
 		Name:      "annotations",
 		Help:      "The number of Services whose annotation names a check, by whether it could be heeded.",
 	}, []string{"state"})
-	panics = promauto.NewCounter(prometheus.CounterOpts{
+	Panics = promauto.NewCounter(prometheus.CounterOpts{
 		Namespace: plugin.Namespace,
 		Subsystem: subsystem,
 		Name:      "panics_total",
@@ -114,93 +109,13 @@ var (
 
 // Resolved once, so that neither a query nor a probe looks up a label.
 var (
-	targets = [...]prometheus.Gauge{
-		verdict.Unknown: targetsGauge.WithLabelValues("unknown"),
-		verdict.Up:      targetsGauge.WithLabelValues("up"),
-		verdict.Down:    targetsGauge.WithLabelValues("down"),
-	}
-	forced = [...]prometheus.Gauge{
-		forceUp:    forcedGauge.WithLabelValues("up"),
-		forceDown:  forcedGauge.WithLabelValues("down"),
-		forceDrain: forcedGauge.WithLabelValues("drain"),
-	}
-	annotationsGood = annotationsGauge.WithLabelValues("good")
-	annotationsBad  = annotationsGauge.WithLabelValues("bad")
-
-	skippedCap     = skippedTotal.WithLabelValues("max_targets") // an address over a cap, served unchecked
-	skippedName    = skippedTotal.WithLabelValues("name")        // an address over the cap of a name, or a name over that of an address, served as unknown
-	skippedBusy    = skippedTotal.WithLabelValues("busy")        // a new target found the pool's inbox full
-	skippedSigned  = skippedTotal.WithLabelValues("dnssec")      // a signed set, served whole
-	skippedPacked  = skippedTotal.WithLabelValues("packed")      // an answer that another plugin had packed already
-	skippedOverdue = skippedTotal.WithLabelValues("overdue")     // a probe's turn, missed by more than an interval
-	skippedAlone   = skippedTotal.WithLabelValues("isolated")    // a target that would have gone down while nobody answered
-	skippedHold    = skippedTotal.WithLabelValues("hold")        // a connection that was not kept, for there were too many
-	skippedRate    = skippedTotal.WithLabelValues("rate")        // a wait for the bound on probes a second
+	SkippedMaxTargets = skippedTotal.WithLabelValues("max_targets") // an address over a cap, served unchecked
+	SkippedName       = skippedTotal.WithLabelValues("name")        // an address over the cap of a name, or a name over that of an address, served as unknown
+	SkippedBusy       = skippedTotal.WithLabelValues("busy")        // a new target found the pool's inbox full
+	SkippedSigned     = skippedTotal.WithLabelValues("dnssec")      // a signed set, served whole
+	SkippedPacked     = skippedTotal.WithLabelValues("packed")      // an answer that another plugin had packed already
+	SkippedOverdue    = skippedTotal.WithLabelValues("overdue")     // a probe's turn, missed by more than an interval
+	SkippedIsolated   = skippedTotal.WithLabelValues("isolated")    // a target that would have gone down while nobody answered
+	SkippedHold       = skippedTotal.WithLabelValues("hold")        // a connection that was not kept, for there were too many
+	SkippedRate       = skippedTotal.WithLabelValues("rate")        // a wait for the bound on probes a second
 )
-
-// checkMetrics are the series of one check. Checks that differ in their pace alone share them.
-type checkMetrics struct {
-	good, bad, abstained prometheus.Counter
-	alarms               prometheus.Counter // nil if the check keeps no connections
-	duration             prometheus.Observer
-	transitions          [4]prometheus.Counter // by the new state
-}
-
-func newCheckMetrics(name string, hold bool) checkMetrics {
-	m := checkMetrics{
-		good:      probesTotal.WithLabelValues(name, "success"),
-		bad:       probesTotal.WithLabelValues(name, "failure"),
-		abstained: probesTotal.WithLabelValues(name, "abstained"),
-		duration:  probeDuration.WithLabelValues(name),
-	}
-	for _, to := range []verdict.State{verdict.Up, verdict.Down} {
-		m.transitions[to] = transitionsTotal.WithLabelValues(name, to.String())
-	}
-	if hold {
-		m.alarms = alarmsTotal.WithLabelValues(name)
-	}
-	return m
-}
-
-func (m *checkMetrics) count(err error, took time.Duration) {
-	if err == nil {
-		m.good.Inc()
-	} else {
-		m.bad.Inc()
-	}
-	m.duration.Observe(took.Seconds())
-}
-
-// label gives each of the checks held the series of its label, and deletes those that only the ones before had.
-func (p *pool) label(held map[verdict.Identity]*pacedCheck) {
-	stale := make(map[string]bool)
-	for _, c := range p.checks {
-		stale[c.labelled] = true
-	}
-	for _, c := range held {
-		if label := c.label(); c.labelled != label {
-			c.labelled, c.checkMetrics = label, newCheckMetrics(label, c.hold)
-		}
-	}
-	for _, c := range held {
-		delete(stale, c.labelled)
-	}
-	for name := range stale {
-		label := prometheus.Labels{"check": name}
-		probesTotal.DeletePartialMatch(label)
-		probeDuration.DeletePartialMatch(label)
-		transitionsTotal.DeletePartialMatch(label)
-		alarmsTotal.DeletePartialMatch(label)
-	}
-}
-
-// answerMetrics are the counters of one zone's answers on one server and view, by outcome.
-type answerMetrics [answer.Outcomes]prometheus.Counter
-
-func newAnswerMetrics(server, zone, view string) *answerMetrics {
-	m := new(answerMetrics)
-	for o := range m {
-		m[o] = answersTotal.WithLabelValues(server, zone, view, answer.Outcome(o).String())
-	}
-	return m
-}

@@ -197,7 +197,7 @@ func answers(m, r *dns.Msg) bool {
 
 // Write passes on a message that another plugin has packed. It cannot be judged.
 func (x *exchange) Write(b []byte) (int, error) {
-	skippedPacked.Inc()
+	SkippedPacked.Inc()
 	return x.ResponseWriter.Write(b)
 }
 
@@ -214,12 +214,12 @@ func (x *exchange) account(m *dns.Msg, r answer.Report) {
 	}
 	a := x.zone.stanza.account
 	if r.Signed {
-		skippedSigned.Inc()
-		if a.saidSigned.CompareAndSwap(false, true) {
+		SkippedSigned.Inc()
+		if a.loggedSigned.First() {
 			x.zone.stanza.pool.say("answers for %s are signed before they come by, and stay whole: see DNSSEC in the manual", x.zone.name)
 		}
 	}
-	if r.Outcome >= answer.Open && a.saidOpen.CompareAndSwap(false, true) {
+	if r.Outcome >= answer.Open && a.loggedOpen.First() {
 		served := r.Kept
 		if r.Enforced < answer.Open { // a dry run
 			served = r.Total

@@ -19,6 +19,12 @@ const (
 	noticePause = 5 * time.Second
 )
 
+// annotationsGood and annotationsBad are the gauges of annotated Services, resolved once.
+var (
+	annotationsGood = Annotations.WithLabelValues("good")
+	annotationsBad  = Annotations.WithLabelValues("bad")
+)
+
 // Kubernetes is what the property annotations needs to know of Kubernetes. Package annotated has it.
 type Kubernetes interface {
 	// Zones returns those of the cluster if the handler is the plugin kubernetes, else nothing, and whether it has been told
@@ -224,7 +230,7 @@ func (n *notices) follow(ctx context.Context) {
 }
 
 func (n *notices) followOnce(ctx context.Context) {
-	defer survive("following annotations")
+	defer Log("following annotations")
 	if err := n.cluster.Follow(ctx, n.take); err != nil {
 		panic(err)
 	}
@@ -250,7 +256,7 @@ func (g *generation) awaitUnnoticed() {
 	ctx, cancel := context.WithTimeout(context.Background(), noticeStop)
 	defer cancel()
 	for _, n := range g.notices {
-		if n.ended != nil && !closes(ctx, n.ended) {
+		if n.ended != nil && !Closed(ctx, n.ended) {
 			log.Warningf("annotations are still followed %s after the stop", noticeStop)
 		}
 	}

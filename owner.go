@@ -2,9 +2,9 @@ package multivalue
 
 import (
 	"context"
-	"hash/maphash"
 	"net/netip"
 
+	"github.com/coredns-multivalue/multivalue/internal/hash"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
@@ -17,7 +17,7 @@ func (c *checkSpec) of(owner string) (verdict.Identity, uint64) {
 	if c.forOwner == nil {
 		return c.identity, c.seed
 	}
-	h := hashName(owner)
+	h := hash.Name(owner)
 	return c.identity.Of(h), c.seed ^ h
 }
 
@@ -32,7 +32,7 @@ func (c *checkSpec) seedOf(owner string) uint64 {
 func (c *checkSpec) sibling(t verdict.Target, owner string) verdict.Target {
 	id := c.bare
 	if c.forOwner != nil {
-		id = id.Of(hashName(owner))
+		id = id.Of(hash.Name(owner))
 	}
 	return verdict.Target{Identity: id, Addr: t.Addr}
 }
@@ -69,34 +69,11 @@ func (w *watch) question() string {
 	return w.check.name + ", for " + w.owner
 }
 
-// hashName is a hash of a name without regard to letter case, for queries may have any. It allocates nothing.
-func hashName(name string) uint64 {
-	var h maphash.Hash
-	h.SetSeed(boardSeed)
-	var room [64]byte
-	for len(name) > 0 {
-		n := copy(room[:], name)
-		for i, b := range room[:n] {
-			room[i] = lower(b)
-		}
-		h.Write(room[:n])
-		name = name[n:]
-	}
-	return h.Sum64()
-}
-
 // lowerName is a name in lower case, as names are compared: that of ASCII (RFC 4343).
 func lowerName(name string) string {
 	all := []byte(name)
 	for i, b := range all {
-		all[i] = lower(b)
+		all[i] = hash.Lower(b)
 	}
 	return string(all)
-}
-
-func lower(b byte) byte {
-	if b >= 'A' && b <= 'Z' {
-		return b | 0x20
-	}
-	return b
 }

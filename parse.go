@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/text"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
@@ -35,10 +36,10 @@ type parsedStanza struct {
 	except  []string
 	watch   []string // names to learn before the first query
 	preload bool
-	quorum  quorum     // how many checks must pass
-	force   string     // the file of forced states, as the Corefile names it; empty for none
-	cluster *clusterAt // whose annotations are heeded; nil for none
-	show    *showAt    // nil if the stanza does not want the status to be shown
+	quorum  answer.Quorum // how many checks must pass; the zero value is all of them
+	force   string        // the file of forced states, as the Corefile names it; empty for none
+	cluster *clusterAt    // whose annotations are heeded; nil for none
+	show    *showAt       // nil if the stanza does not want the status to be shown
 	pace    verdict.Pace
 	at      string         // file and line where it begins
 	lines   map[string]int // where each property stands
@@ -115,7 +116,7 @@ func (s *parsedStanza) parseBlock(c *caddy.Controller) error {
 		word := c.Val()
 		p, ok := properties[word]
 		if !ok {
-			return c.Errf("unknown property %q%s", word, suggest(word, propertyNames()))
+			return c.Errf("unknown property %q%s", word, text.Suggest(word, propertyNames()))
 		}
 		if line, again := s.lines[word]; again && !p.repeats {
 			return c.Errf("%s stands twice, first on line %d", word, line)

@@ -104,7 +104,7 @@ func (x *list) plan(there bool, now time.Time) {
 
 // refresh reads a zone, if that has changed, and hands its addresses to the pool. It reports whether the zone is there.
 func (l *learner) refresh(x *list) bool {
-	defer survive("preloading " + x.zone)
+	defer Log("preloading " + x.zone)
 	records, serial, ok := x.read()
 	if !ok {
 		return false // what is gone from here is forgotten like any other

@@ -10,7 +10,7 @@ import (
 // disowned reports whether the stanza that asked for a target asks it something else by now. Another stanza that has the same
 // check learns the target anew by its next query, with what is remembered.
 func (p *pool) disowned(w *watch) bool {
-	return slices.Contains(p.generations, w.account.generation) && !w.account.covers(w.check.identity, w.entry.target.Addr.Addr(), w.owner)
+	return slices.Contains(p.generations, w.account.generation) && !w.account.covers(w.check.identity, w.entry.Target.Addr.Addr(), w.owner)
 }
 
 // recast makes the checks those of the generations: it ends the ones that nobody has any more, adds the new ones, and
@@ -98,16 +98,16 @@ func (p *pool) adopt(old map[verdict.Identity]*pacedCheck, kin map[verdict.Ident
 		}
 		for _, w := range kin[spec.bare] {
 			id, seed := spec.of(w.owner)
-			t := verdict.Target{Identity: id, Addr: w.entry.target.Addr}
+			t := verdict.Target{Identity: id, Addr: w.entry.Target.Addr}
 			if p.watchOf(&t, seed) != nil || a.targets >= a.max || a.zones != w.account.zones || !a.covers(spec.identity, t.Addr.Addr(), w.owner) {
 				continue
 			}
 			heir := p.watch(t, p.checks[spec.identity], a, w.owner, now)
 			targets[heir.machine.State()].Dec()
 			heir.machine = verdict.Resume(w.verdict())
-			heir.entry.show(w.verdict())
+			heir.entry.Store(w.verdict())
 			targets[heir.machine.State()].Inc()
-			heir.entry.note(w.entry.ttl.Load())
+			heir.entry.Touch(w.entry.TTL())
 		}
 	}
 }

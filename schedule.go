@@ -2,7 +2,6 @@ package multivalue
 
 import (
 	"container/heap"
-	"math"
 	"time"
 )
 
@@ -26,23 +25,6 @@ const (
 	never = time.Hour
 )
 
-// moment is an instant by the monotonic clock, in nanoseconds since the process began: a third of a time.Time, of which a
-// hundred thousand targets have several each.
-type moment int64
-
-// longAgo is before all of them.
-const longAgo moment = math.MinInt64 / 2
-
-var began = time.Now()
-
-func when(t time.Time) moment                   { return moment(t.Sub(began)) }
-func (m moment) add(d time.Duration) moment     { return m + moment(d) }
-func (m moment) sub(other moment) time.Duration { return time.Duration(m - other) }
-
-// steady is t by the system clock as it would read if nobody had set it since the process began. What is compared with it
-// later then stays so far apart.
-func steady(t time.Time) time.Time { return began.Add(t.Sub(began)) }
-
 // lane is which of two queues a watch waits in.
 type lane uint8
 
@@ -60,7 +42,7 @@ type schedule struct {
 }
 
 // add plans the next probe of a watch.
-func (s *schedule) add(w *watch, due moment) {
+func (s *schedule) add(w *watch, due Instant) {
 	w.due = due
 	w.lane = living
 	if w.failing {
@@ -80,7 +62,7 @@ func (s *schedule) remove(w *watch) {
 // done gives back what the probe of a watch held.
 func (s *schedule) done(w *watch) {
 	s.inFlight[w.lane]--
-	probesInFlight.Dec()
+	ProbesInFlight.Dec()
 	w.place = parked
 }
 
@@ -92,7 +74,7 @@ func (s *schedule) dispatch(now time.Time, start func(*watch)) {
 			return
 		}
 		if now.Before(s.opens) {
-			skippedRate.Inc()
+			SkippedRate.Inc()
 			return
 		}
 		if idle := now.Add(-maxBurst); s.opens.Before(idle) {
@@ -102,7 +84,7 @@ func (s *schedule) dispatch(now time.Time, start func(*watch)) {
 		w := heap.Pop(&s.queues[l]).(*watch)
 		w.place = probing
 		s.inFlight[l]++
-		probesInFlight.Inc()
+		ProbesInFlight.Inc()
 		start(w)
 	}
 }
@@ -124,7 +106,7 @@ func (s *schedule) next(now time.Time, early bool) (next lane, ok bool) {
 
 // isDue reports whether a probe may start, which it may do early where others start as well.
 func (w *watch) isDue(now time.Time, early bool) bool {
-	ahead := w.due.sub(when(now))
+	ahead := w.due.Sub(At(now))
 	return ahead <= 0 || early && ahead <= w.check.early()
 }
 
@@ -143,7 +125,7 @@ func (s *schedule) wait(now time.Time) time.Duration {
 	wait := never
 	for l := living; l <= failing; l++ {
 		if q := s.queues[l]; len(q) > 0 && s.room(l) {
-			wait = min(wait, q[0].due.sub(when(now)))
+			wait = min(wait, q[0].due.Sub(At(now)))
 		}
 	}
 	return max(wait, s.opens.Sub(now), 0)

@@ -13,7 +13,7 @@ type stanza struct {
 	rule   answer.Rule // its Health is the stanza
 	checks []checkSpec // all must pass, unless need says how many
 	need   int         // 0 for all; else less than there are
-	within networks
+	within List
 	forced *forceFile // nil if the stanza names none
 	// annotated is nil if the stanza heeds no annotations.
 	annotated *annotated
@@ -26,7 +26,7 @@ type stanza struct {
 // that is forced. The pool is asked in any case: looking is watching.
 func (s *stanza) Look(owner string, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
 	worst := verdict.BriefUnchecked
-	if s.within.allow(addr) {
+	if s.within.Allows(addr) {
 		worst = s.judge(owner, addr, port, min(ttl, s.longest))
 	}
 	if s.forced != nil {
@@ -50,8 +50,8 @@ func (s *stanza) judge(owner string, addr netip.Addr, port uint16, ttl uint32) v
 // ask is what one check says.
 func (s *stanza) ask(c *checkSpec, owner string, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
 	t, seed := c.target(owner, addr, port)
-	if e := s.pool.board.find(&t, hashOf(&t, seed)); e != nil {
-		if v, there := e.look(ttl); there {
+	if e := s.pool.board.Find(&t, Hash(&t, seed)); e != nil {
+		if v, there := e.Load(ttl); there {
 			return v
 		}
 	}

@@ -164,19 +164,20 @@ func TestImports(t *testing.T) {
 		"plugin/check":   {},
 		"plugin/wire":    {},
 		"plugin/status":  {},
-		"plugin/answer":  {"plugin/verdict"},
+		"plugin/answer":  {"internal/hash", "plugin/verdict"},
 		// Of Kubernetes, only what reads annotations knows, and only what links it in depends on that.
 		"plugin/annotation": {"plugin/check"},
 		"plugin/services":   {},
 		"plugin/status/web": {"plugin/status"},
 		"annotated":         {".", "plugin/annotation", "plugin/services"},
-		".":                 {"plugin/verdict", "plugin/check", "plugin/answer", "plugin/wire", "plugin/annotation", "plugin/status", "plugin/status/web"},
+		".":                 {"internal/hash", "plugin/verdict", "plugin/check", "plugin/answer", "plugin/wire", "plugin/annotation", "plugin/status", "plugin/status/web"},
 		"cmd/coredns":       {".", "annotated"},
 		"cmd/demo":          {".", "plugin/verdict"},
 		"cmd/image":         {},
 		"bench/qps":         {"bench/measure"},
 		"bench/probe":       {"bench/measure"},
 		"bench/measure":     {},
+		"internal/hash":     {},
 		"internal/ports":    {}, // for tests alone
 		"test":              {},
 
@@ -259,7 +260,7 @@ func TestWallClock(t *testing.T) {
 // The names and helps of our metrics are as Prometheus and CoreDNS want them, and the manual has each.
 func TestMetricNames(t *testing.T) {
 	manual := read(t, "README.md")
-	answersTotal.WithLabelValues("dns://:53", "example.org.", "", "whole")
+	Answers.WithLabelValues("dns://:53", "example.org.", "", "whole")
 	newCheckMetrics("tcp://:80", true)
 	families, err := prometheus.DefaultGatherer.Gather()
 	if err != nil {

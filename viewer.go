@@ -60,7 +60,7 @@ func (v *viewer) Snapshot(ctx context.Context) (*status.Snapshot, error) {
 	if spoilt := v.spoilt.Swap(false); v.last != nil && !spoilt && began.Before(v.stale) {
 		return v.last, nil
 	}
-	shot := &status.Snapshot{Taken: steady(began), Summary: v.origin()}
+	shot := &status.Snapshot{Taken: Steady(began), Summary: v.origin()}
 	if v.pool.running.Load() {
 		if err := v.fill(ctx, shot); err != nil {
 			return nil, err
@@ -87,7 +87,7 @@ func (v *viewer) forget() {
 // origin says which process is shown. Without a name of the host it is known by its start alone.
 func (v *viewer) origin() status.Summary {
 	host, _ := os.Hostname()
-	return status.Summary{Host: host, Started: began}
+	return status.Summary{Host: host, Started: Started}
 }
 
 // fill takes a snapshot, a part of the board at a time.
@@ -97,7 +97,7 @@ func (v *viewer) fill(ctx context.Context, shot *status.Snapshot) error {
 		return err
 	}
 	shot.Targets = make([]status.Target, 0, room+room/16+rowsATurn)
-	for shard := 0; shard < boardShards; {
+	for shard := 0; shard < Shards; {
 		err := v.pool.consult(ctx, func() { shard = v.pool.rows(shard, shot) })
 		if err != nil {
 			return err
@@ -142,7 +142,7 @@ func (p *pool) consult(ctx context.Context, f func()) error {
 	defer cancel()
 	done := make(chan struct{})
 	select {
-	case p.orders <- func() { defer close(done); defer survive("the status"); f() }:
+	case p.orders <- func() { defer close(done); defer Log("the status"); f() }:
 		<-done
 		return nil
 	case <-ctx.Done():
@@ -152,17 +152,13 @@ func (p *pool) consult(ctx context.Context, f func()) error {
 
 // rows adds targets to a snapshot, from a part of the board on, and returns with which part to go on.
 func (p *pool) rows(shard int, shot *status.Snapshot) int {
-	for n := 0; shard < boardShards && n < rowsATurn; shard++ {
-		part := p.board[shard].Load()
-		if part == nil {
-			continue
-		}
-		for _, s := range part.slots {
-			if w := p.watches[s.entry]; s.entry != nil && w != nil {
+	for n := 0; shard < Shards && n < rowsATurn; shard++ {
+		p.board.Each(shard, func(e *Entry) {
+			if w := p.watches[e]; w != nil {
 				shot.Targets = append(shot.Targets, w.row())
 				n++
 			}
-		}
+		})
 	}
 	return shard
 }
@@ -171,7 +167,7 @@ func (p *pool) rows(shard int, shot *status.Snapshot) int {
 func (w *watch) row() status.Target {
 	v := w.machine.Verdict(0)
 	t := status.Target{
-		Address: w.entry.target.Addr, Check: w.check.name, Pace: w.check.text(), Name: w.owner,
+		Address: w.entry.Target.Addr, Check: w.check.name, Pace: w.check.text(), Name: w.owner,
 		State: v.State.String(), Since: v.Since, Reason: v.Reason,
 		Streak: w.machine.Streak(), Needed: w.check.pace.Fall, Probing: w.place == probing, Held: w.hold != nil && w.hold.conn != nil,
 	}
@@ -179,10 +175,10 @@ func (w *watch) row() status.Target {
 		t.Needed = w.check.pace.Rise
 	}
 	if w.started != 0 {
-		t.LastProbe = began.Add(time.Duration(w.started))
+		t.LastProbe = w.started.Time()
 	}
 	if w.place >= 0 {
-		t.NextProbe = began.Add(time.Duration(w.due))
+		t.NextProbe = w.due.Time()
 	}
 	if f := w.account.forced; f != nil {
 		t.Forced = f.orders.Load().of(t.Address.Addr()).String()
@@ -243,7 +239,7 @@ func (p *pool) keepChange(w *watch, before verdict.State, v verdict.Verdict, now
 		p.changes = slices.Delete(p.changes, 0, keptChanges/2)
 	}
 	p.changes = append(p.changes, status.Change{
-		Number: p.changed, At: steady(now), Address: w.entry.target.Addr, Check: w.check.name, Name: w.owner,
+		Number: p.changed, At: Steady(now), Address: w.entry.Target.Addr, Check: w.check.name, Name: w.owner,
 		From: before.String(), To: v.State.String(), Reason: v.Reason,
 	})
 }

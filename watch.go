@@ -23,12 +23,12 @@ type watch struct {
 	check   *pacedCheck
 	account *account
 	owner   string // in lower case
-	entry   *entry
+	entry   *Entry
 	machine verdict.Machine
-	doubted moment          // when the first of the failures that count began
-	asked   moment          // last seen asked for, by a sweep
-	started moment          // of the last probe
-	due     moment          // of the next
+	doubted Instant         // when the first of the failures that count began
+	asked   Instant         // last seen asked for, by a sweep
+	started Instant         // of the last probe
+	due     Instant         // of the next
 	hold    *holding        // if the check keeps connections
 	history *status.History // of its probes; nil while nobody can look
 	place   int32           // in its queue, or probing or parked
@@ -41,8 +41,8 @@ type watch struct {
 
 // verdict is what is believed of the target.
 func (w *watch) verdict() verdict.Verdict {
-	holds := verdict.Brief(w.entry.verdict.Load()).Holds()
-	return w.machine.Verdict(time.Duration(holds) * time.Second)
+	brief, _ := w.entry.Peek()
+	return w.machine.Verdict(time.Duration(brief.Holds()) * time.Second)
 }
 
 const (
@@ -104,7 +104,7 @@ func (p *pool) learn(w want, now time.Time) {
 		return
 	}
 	watch := p.watch(w.target, check, w.account, owner, now)
-	watch.entry.note(w.ttl)
+	watch.entry.Touch(w.ttl)
 	watch.plan(p, now)
 }
 
@@ -114,11 +114,10 @@ func (p *pool) crowded(w want, c *pacedCheck, owner string) bool {
 	if !byName && p.owners[c.owned(w.target)] < maxOwners {
 		return false
 	}
-	skippedName.Inc()
-	if w.account.saidCrowded {
+	SkippedName.Inc()
+	if !w.account.loggedNames.First() {
 		return true
 	}
-	w.account.saidCrowded = true
 	if byName {
 		p.say("%s has reached the cap of %d targets for one name: its further addresses are served as unknown (stanza at %s)", owner, maxPerName, w.account.at)
 	} else {
@@ -131,7 +130,7 @@ func (p *pool) crowded(w want, c *pacedCheck, owner string) bool {
 // sayFull tells the log that a cap leaves addresses of a stanza unchecked. It is for the query path, so the line is said once
 // until the next sweep.
 func (p *pool) sayFull(a *account) {
-	if a.saidFull.Load() || !a.saidFull.CompareAndSwap(false, true) {
+	if !a.loggedFull.First() {
 		return
 	}
 	if p.full.Load() {
@@ -143,18 +142,18 @@ func (p *pool) sayFull(a *account) {
 
 // sayAgain lets the log be told anew of what is still so.
 func (a *account) sayAgain() {
-	a.saidOpen.Store(false)
-	a.saidFull.Store(false)
-	a.saidCrowded = false
+	a.loggedOpen.Reset()
+	a.loggedFull.Reset()
+	a.loggedNames.Reset()
 }
 
 // watch adds a target to the board. It is parked: plan schedules it.
 func (p *pool) watch(t verdict.Target, check *pacedCheck, a *account, owner string, now time.Time) *watch {
-	w := &watch{check: check, account: a, owner: owner, entry: &entry{target: t}, asked: when(now), place: parked}
-	w.entry.asked.Store(true)
+	w := &watch{check: check, account: a, owner: owner, entry: &Entry{Target: t}, asked: At(now), place: parked}
+	w.entry.Touch(0)
 	if m, ok := p.memories[check.sibling(t, owner)]; ok && now.Before(m.until) {
 		w.machine = verdict.Resume(m.verdict)
-		w.entry.show(m.verdict)
+		w.entry.Store(m.verdict)
 	}
 	a.targets++
 	p.names[owner]++
@@ -163,13 +162,13 @@ func (p *pool) watch(t verdict.Target, check *pacedCheck, a *account, owner stri
 	}
 	p.watches[w.entry] = w
 	targets[w.machine.State()].Inc()
-	p.board.put(w.entry, hashOf(&t, check.seedOf(owner)))
+	p.board.Insert(w.entry, Hash(&t, check.seedOf(owner)))
 	return w
 }
 
 // watchOf is the watch of a target, or nil. The board finds its entry.
 func (p *pool) watchOf(t *verdict.Target, seed uint64) *watch {
-	return p.watches[p.board.find(t, hashOf(t, seed))]
+	return p.watches[p.board.Find(t, Hash(t, seed))]
 }
 
 // unname takes a watch off the accounts of its name.
@@ -180,7 +179,7 @@ func (p *pool) unname(w *watch) {
 	if w.check.forOwner == nil {
 		return
 	}
-	t := w.check.owned(w.entry.target)
+	t := w.check.owned(w.entry.Target)
 	if p.owners[t]--; p.owners[t] <= 0 {
 		delete(p.owners, t)
 	}
@@ -194,13 +193,13 @@ func (w *watch) plan(p *pool, now time.Time) {
 		w.settled = true
 	}
 	w.failing = w.machine.State() == verdict.Down
-	p.schedule.add(w, when(now).add(between(0, wait)))
+	p.schedule.add(w, At(now).Add(between(0, wait)))
 }
 
 // forget ends a watch. Its verdict is remembered for two intervals, for when it is asked for again.
 func (p *pool) forget(w *watch, now time.Time) {
 	if w.machine.State() != verdict.Unknown && len(p.memories) < p.most {
-		p.memories[w.check.sibling(w.entry.target, w.owner)] = memory{w.verdict(), now.Add(2 * w.check.pace.Interval)}
+		p.memories[w.check.sibling(w.entry.Target, w.owner)] = memory{w.verdict(), now.Add(2 * w.check.pace.Interval)}
 	}
 	w.removed = true
 	p.release(w)
@@ -208,7 +207,7 @@ func (p *pool) forget(w *watch, now time.Time) {
 	p.schedule.remove(w)
 	delete(p.watches, w.entry)
 	targets[w.machine.State()].Dec()
-	p.board.drop(w.entry, hashOf(&w.entry.target, w.check.seedOf(w.owner)))
+	p.board.Remove(w.entry, Hash(&w.entry.Target, w.check.seedOf(w.owner)))
 	w.account.targets--
 	p.unname(w)
 	w.account.full.Store(false)
@@ -223,9 +222,9 @@ func (p *pool) sweep(now time.Time) {
 		seen.sweep()
 	}
 	for _, w := range p.watches {
-		if w.entry.asked.Swap(false) {
-			w.asked = when(now)
-		} else if when(now).sub(w.asked) > keep(w.entry.ttl.Load()) {
+		if w.entry.TakeAsked() {
+			w.asked = At(now)
+		} else if At(now).Sub(w.asked) > keep(w.entry.TTL()) {
 			p.forget(w, now)
 		}
 	}
@@ -235,7 +234,7 @@ func (p *pool) sweep(now time.Time) {
 		}
 	}
 	for _, c := range p.checks {
-		c.saidAbstained = false
+		c.abstains.Reset()
 	}
 	for _, g := range p.generations {
 		for _, a := range g.accounts {
@@ -259,7 +258,7 @@ func (p *pool) reset() {
 		w.account.targets--
 		targets[w.machine.State()].Dec()
 	}
-	p.board.clear()
+	p.board.Clear()
 	p.full.Store(false)
 	for _, g := range p.generations {
 		for _, a := range g.accounts {
@@ -269,7 +268,7 @@ func (p *pool) reset() {
 	clear(p.names)
 	clear(p.owners)
 	p.schedule.queues = [2]queue{}
-	p.watches = make(map[*entry]*watch)
+	p.watches = make(map[*Entry]*watch)
 	p.memories = make(map[verdict.Target]memory)
 }
 

@@ -7,11 +7,11 @@ import (
 	"slices"
 )
 
-// networks are where a stanza may probe. The zero value allows every address but the special ones.
-type networks []network
+// List are where a stanza may probe. The zero value allows every address but the special ones.
+type List []Network
 
-// network is a prefix that within names, with the bits of an IPv4 one at hand: every address of an answer is compared.
-type network struct {
+// Network is a prefix that within names, with the bits of an IPv4 one at hand: every address of an answer is compared.
+type Network struct {
 	netip.Prefix
 	special bool // it lies inside a special range, and so was meant
 	four    bool // it is of IPv4; base and mask say which
@@ -19,17 +19,17 @@ type network struct {
 	mask    uint32
 }
 
-func newNetwork(p netip.Prefix) network {
-	n := network{Prefix: p}
-	n.special = slices.ContainsFunc(special, func(s netip.Prefix) bool { return holds(s, p) })
+func New(p netip.Prefix) Network {
+	n := Network{Prefix: p}
+	n.special = slices.ContainsFunc(special, func(s netip.Prefix) bool { return Contains(s, p) })
 	if p.Addr().Is4() {
 		n.four, n.base, n.mask = true, bits4(p.Addr()), ^uint32(0)<<(32-p.Bits())
 	}
 	return n
 }
 
-// holds reports whether a network lies in another.
-func holds(outer, inner netip.Prefix) bool {
+// Contains reports whether a network lies in another.
+func Contains(outer, inner netip.Prefix) bool {
 	return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
 }
 
@@ -38,9 +38,9 @@ func bits4(addr netip.Addr) uint32 {
 	return binary.BigEndian.Uint32(four[:])
 }
 
-// allow reports whether an address may be probed: it lies in one of the networks, if there are any; and if it is special,
+// Allows reports whether an address may be probed: it lies in one of the networks, if there are any; and if it is special,
 // then in one that lies inside a special range itself, so that 0.0.0.0/0 never means the server's own loopback.
-func (n networks) allow(addr netip.Addr) bool {
+func (n List) Allows(addr netip.Addr) bool {
 	if addr.Is4() {
 		return n.allow4(bits4(addr), addr)
 	}
@@ -56,7 +56,7 @@ func (n networks) allow(addr netip.Addr) bool {
 	return inside && (ordinary(addr) || !isSpecial(addr))
 }
 
-func (n networks) allow4(bits uint32, addr netip.Addr) bool {
+func (n List) allow4(bits uint32, addr netip.Addr) bool {
 	inside := len(n) == 0
 	for i := range n {
 		if w := &n[i]; w.four && bits&w.mask == w.base {
@@ -123,17 +123,17 @@ func isSpecial(addr netip.Addr) bool {
 	return slices.ContainsFunc(special, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// parseNetwork reads a network. An address alone is refused, since nobody can tell whether its length was forgotten.
-func parseNetwork(text string) (network, error) {
+// Parse reads a network. An address alone is refused, since nobody can tell whether its length was forgotten.
+func Parse(text string) (Network, error) {
 	if addr, err := netip.ParseAddr(text); err == nil {
-		return network{}, fmt.Errorf("%q is an address: want a network, such as %s/%d", text, addr, addr.BitLen())
+		return Network{}, fmt.Errorf("%q is an address: want a network, such as %s/%d", text, addr, addr.BitLen())
 	}
 	p, err := netip.ParsePrefix(text)
 	if err != nil {
-		return network{}, fmt.Errorf("%q is no network: want an address and a length, such as 192.0.2.0/24 or 2001:db8::/32", text)
+		return Network{}, fmt.Errorf("%q is no network: want an address and a length, such as 192.0.2.0/24 or 2001:db8::/32", text)
 	}
 	if p != p.Masked() {
-		return network{}, fmt.Errorf("%q has bits set behind its length: want %s", text, p.Masked())
+		return Network{}, fmt.Errorf("%q has bits set behind its length: want %s", text, p.Masked())
 	}
-	return newNetwork(p), nil
+	return New(p), nil
 }

@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/bits"
 
+	"github.com/coredns-multivalue/multivalue/internal/hash"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/miekg/dns"
@@ -46,7 +47,7 @@ func (g *glue) build(sc *scratch) {
 	clear(g.heads)
 	for i := len(g.extra) - 1; i >= 0; i-- { // backwards, so that each list is in the order of the section
 		if _, ok := Address(g.extra[i]); ok && g.extra[i].Header().Class == dns.ClassINET {
-			slot := hashName(g.extra[i].Header().Name) & (len(g.heads) - 1)
+			slot := int(hash.Name(g.extra[i].Header().Name)) & (len(g.heads) - 1)
 			g.links[i], g.heads[slot] = g.heads[slot], int32(i+1)
 			g.bounds[i] = math.MaxUint32
 		}
@@ -55,7 +56,7 @@ func (g *glue) build(sc *scratch) {
 
 // firstOf is the place of the first address of a host, -1 if there is none; after is that of the next.
 func (g *glue) firstOf(host string) int {
-	return g.matchFrom(int(g.heads[hashName(host)&(len(g.heads)-1)])-1, host)
+	return g.matchFrom(int(g.heads[int(hash.Name(host))&(len(g.heads)-1)])-1, host)
 }
 
 func (g *glue) nextOf(i int, host string) int { return g.matchFrom(int(g.links[i])-1, host) }
@@ -81,15 +82,6 @@ func (g *glue) recordVerdict(i int, v verdict.Brief, bound uint32) {
 	if !v.State().Fit() || v.Drained() || g.extra[i].Header().Ttl > bound {
 		g.outdated = true
 	}
-}
-
-// hashName hashes a name without regard to case.
-func hashName(name string) int {
-	h := hashSeed
-	for i := range len(name) {
-		h = (h ^ uint64(name[i]|0x20)) * 0x100000001b3
-	}
-	return int((h ^ h>>32) >> 1)
 }
 
 // What a record of the additional section is to those of the answer.

@@ -53,7 +53,7 @@ func (sc *scratch) observe(s *set, c *choice, record dns.RR) {
 	}
 	d := Decision{
 		Owner: s.owner, Type: s.rrtype, Outcome: c.outcome, Alone: c.single, DryRun: s.rule.Policy.DryRun,
-		Limit: p.Limit, Primaries: n.primaries, Need: min(limit, max(1, p.MinUp.outOf(n.primaries))), TTL: c.ttl, Served: len(c.served),
+		Limit: p.Limit, Primaries: n.primaries, Need: p.need(n.primaries, limit), TTL: c.ttl, Served: len(c.served),
 	}
 	for i := range c.all {
 		a := &c.all[i]

@@ -64,7 +64,7 @@ type Weight struct {
 	Weight  int // 1 to 65535
 }
 
-// Quorum is a count, or a share of the addresses in a set.
+// Quorum is a count, or a share: of the addresses in a set (min_up), or of the checks in a stanza (require).
 type Quorum struct {
 	Count   int // used if Percent is 0
 	Percent int // rounded up
@@ -78,12 +78,17 @@ func (q Quorum) String() string {
 	return fmt.Sprint(q.Count)
 }
 
-// outOf is how many out of n.
-func (q Quorum) outOf(n int) int {
+// Of is how many out of n. A share is rounded up; a count may be more than n.
+func (q Quorum) Of(n int) int {
 	if q.Percent > 0 {
 		return (n*q.Percent + 99) / 100
 	}
-	return min(q.Count, n)
+	return q.Count
+}
+
+// need is how many of the primaries have to be fit, or the answer is filled up with others.
+func (p *Policy) need(primaries, limit int) int {
+	return min(limit, max(1, min(primaries, p.MinUp.Of(primaries))))
 }
 
 // TTL bounds the TTL of judged sets, in seconds. It never raises one.
@@ -137,7 +142,7 @@ func (p *Policy) choose(all []candidate, draw *Draw) ([]candidate, Outcome) {
 	if n.upTo[drained] == 0 && p.AllDown != Serve {
 		return nil, Closed
 	}
-	need := min(limit, max(1, p.MinUp.outOf(n.primaries)))
+	need := p.need(n.primaries, limit)
 	fit := n.upTo[primary]
 	if fit < need {
 		return p.fillUp(all, n, need, limit, draw)

@@ -1,13 +1,12 @@
 package answer
 
 import (
-	"encoding/binary"
 	"math/bits"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strings"
 
+	"github.com/coredns-multivalue/multivalue/internal/hash"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/miekg/dns"
@@ -167,7 +166,7 @@ func (sc *scratch) distinctMany(all []candidate) []candidate {
 	mask := len(table) - 1
 	kept := all[:0]
 	for i := range all {
-		slot := hashAddr(all[i].addr) & mask
+		slot := int(hash.AddrPort(addressKey, all[i].addr, 0)) & mask
 		for table[slot] != 0 && kept[table[slot]-1].addr != all[i].addr {
 			slot = (slot + 1) & mask
 		}
@@ -179,14 +178,8 @@ func (sc *scratch) distinctMany(all []candidate) []candidate {
 	return kept
 }
 
-// hashSeed differs from process to process, so that nobody can choose addresses that collide.
-var hashSeed = rand.Uint64() | 1
-
-func hashAddr(addr netip.Addr) int {
-	raw := addr.As16()
-	x := binary.BigEndian.Uint64(raw[:8])*hashSeed ^ binary.BigEndian.Uint64(raw[8:])
-	return int(x * hashSeed >> 33)
-}
+// addressKey keys the hashes of addresses in the table of distinct.
+var addressKey = hash.Of("addresses of a set")
 
 // Address is the address that a record holds, if it holds one.
 func Address(rr dns.RR) (addr netip.Addr, ok bool) {

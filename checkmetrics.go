@@ -1,0 +1,72 @@
+package multivalue
+
+import (
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// targets are the gauges of watched targets by state, resolved once.
+var targets = [...]prometheus.Gauge{
+	verdict.Unknown: Targets.WithLabelValues("unknown"),
+	verdict.Up:      Targets.WithLabelValues("up"),
+	verdict.Down:    Targets.WithLabelValues("down"),
+}
+
+// checkMetrics are the series of one check. Checks that differ in their pace alone share them.
+type checkMetrics struct {
+	good, bad, abstained prometheus.Counter
+	alarms               prometheus.Counter // nil if the check keeps no connections
+	duration             prometheus.Observer
+	transitions          [4]prometheus.Counter // by the new state
+}
+
+func newCheckMetrics(name string, hold bool) checkMetrics {
+	m := checkMetrics{
+		good:      Probes.WithLabelValues(name, "success"),
+		bad:       Probes.WithLabelValues(name, "failure"),
+		abstained: Probes.WithLabelValues(name, "abstained"),
+		duration:  ProbeDuration.WithLabelValues(name),
+	}
+	for _, to := range []verdict.State{verdict.Up, verdict.Down} {
+		m.transitions[to] = Transitions.WithLabelValues(name, to.String())
+	}
+	if hold {
+		m.alarms = Alarms.WithLabelValues(name)
+	}
+	return m
+}
+
+func (m *checkMetrics) count(err error, took time.Duration) {
+	if err == nil {
+		m.good.Inc()
+	} else {
+		m.bad.Inc()
+	}
+	m.duration.Observe(took.Seconds())
+}
+
+// label gives each of the checks held the series of its label, and deletes those that only the ones before had.
+func (p *pool) label(held map[verdict.Identity]*pacedCheck) {
+	stale := make(map[string]bool)
+	for _, c := range p.checks {
+		stale[c.labelled] = true
+	}
+	for _, c := range held {
+		if label := c.label(); c.labelled != label {
+			c.labelled, c.checkMetrics = label, newCheckMetrics(label, c.hold)
+		}
+	}
+	for _, c := range held {
+		delete(stale, c.labelled)
+	}
+	for name := range stale {
+		label := prometheus.Labels{"check": name}
+		Probes.DeletePartialMatch(label)
+		ProbeDuration.DeletePartialMatch(label)
+		Transitions.DeletePartialMatch(label)
+		Alarms.DeletePartialMatch(label)
+	}
+}
