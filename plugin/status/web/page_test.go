@@ -17,12 +17,12 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 )
 
-// testSource is a source with as many targets as a test wants.
+// testSource is a source with as many targets as a test needs.
 type testSource struct {
 	snap         status.Snapshot
 	explanations []status.Explanation
 	err          error
-	wait         bool          // until nobody wants to know any more
+	wait         bool          // until the context ends
 	slow         chan struct{} // if not nil, an explanation comes when it is closed
 }
 
@@ -67,7 +67,7 @@ func (f *testSource) Explain(context.Context, status.Question) ([]status.Explana
 	return f.explanations, f.err
 }
 
-// ask asks a server that is not on the network.
+// ask sends a request to a handler, without a network.
 func ask(t *testing.T, f *testSource, method, url string, headers ...string) *http.Response {
 	t.Helper()
 	r := httptest.NewRequest(method, url, nil)
@@ -92,7 +92,7 @@ func body(t *testing.T, r *http.Response) string {
 	return string(text)
 }
 
-// Pages of any size, put together, are the whole list, also while targets come and go in between.
+// Pages of any size together make the whole list, also if targets come and go between requests.
 func TestPaging(t *testing.T) {
 	for _, limit := range []int{1, 7, 100, 1000} {
 		f := newTestSource(203)
@@ -176,7 +176,7 @@ func TestNonsenseIsRefused(t *testing.T) {
 	}
 }
 
-// The form has every filter that is in force, so that another one may join them.
+// The form repeats every filter in use, so that a user can add another one.
 func TestFormKeepsFilters(t *testing.T) {
 	page := body(t, ask(t, newTestSource(10), "GET", "/?name=n1&address=10.0&state=down&check=http:&sort=name"))
 	for _, want := range []string{`name="name" value="n1"`, `name="address" value="10.0"`, "<option selected>down</option>", `name="check" value="http:"`, "<option selected>name</option>"} {
@@ -186,7 +186,7 @@ func TestFormKeepsFilters(t *testing.T) {
 	}
 }
 
-// A list without items is one all the same, as the OpenAPI file has it: before anything runs there are no others.
+// An empty list is a list and not null, as the OpenAPI file says. Before anything runs all lists are empty.
 func TestEmptyLists(t *testing.T) {
 	for _, path := range []string{"/v1/summary", "/v1/targets", "/v1/names", "/v1/checks", "/v1/changes", "/v1/explain?name=www.example.org"} {
 		if text := body(t, ask(t, &testSource{snap: status.Snapshot{Taken: noon}}, "GET", path)); strings.Contains(text, "null") || !strings.Contains(text, "[]") {
@@ -199,7 +199,7 @@ func TestEmptyLists(t *testing.T) {
 	}
 }
 
-// Whoever looks with a browser while there is no snapshot gets a page that says so, and tries again.
+// Without a snapshot a browser gets a page that says so and reloads itself.
 func TestPageWithoutASnapshot(t *testing.T) {
 	f := newTestSource(1)
 	f.err = errors.New("the pool did not say in time")
@@ -228,7 +228,7 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
-// A name that is made to lead to our address is not ours.
+// A request with the name of another site, which was made to resolve to our address, is refused.
 func TestHosts(t *testing.T) {
 	for address, hosts := range map[string]map[string]bool{
 		"localhost:9253":    {"localhost:9253": true, "LOCALHOST": true, "localhost.:9253": true, "127.0.0.1:9253": true, "127.0.0.2": true, "[::1]:9253": true, "evil.example": false, "evil.example:9253": false, "localhost.evil.example": false, "192.0.2.1": false, "": false, "0.0.0.0": false},
@@ -256,7 +256,7 @@ func TestHosts(t *testing.T) {
 	}
 }
 
-// Another site may lead its readers here, and have their browsers ask for nothing else.
+// Another site may link to a page, and its scripts and images may request nothing.
 func TestOtherSites(t *testing.T) {
 	for _, url := range []string{"/", "/explain?name=www.example.org", "/v1/explain?name=www.example.org", "/v1/targets", "/events", "/status.js"} {
 		for headers, want := range map[string]int{
@@ -275,7 +275,7 @@ func TestOtherSites(t *testing.T) {
 	}
 }
 
-// Every answer tells browsers what they may do with it, also one that refuses.
+// Every response limits what browsers do with it, and an error does, too.
 func TestHeaders(t *testing.T) {
 	for _, url := range []string{"/", "/explain", "/status.js", "/v1/targets", "/v1/targets?limit=0", "/nothing"} {
 		got := ask(t, newTestSource(1), "GET", url).Header
@@ -316,7 +316,7 @@ func TestETag(t *testing.T) {
 	}
 }
 
-// What others choose is text on the page, and nothing else.
+// Names and reasons that strangers choose are text on the page, and never markup.
 func TestHostileText(t *testing.T) {
 	f := newTestSource(1)
 	const evil = `"><script>alert(1)</script><img src=x onerror=alert(1)>'` + "`${1}`"
@@ -341,7 +341,7 @@ func TestHostileText(t *testing.T) {
 	}
 }
 
-// A page of ten thousand targets has no more rows than one of a hundred, and leads to the others, in every order.
+// A page of ten thousand targets has no more rows than one of a hundred, and links to the other pages, in every order.
 func TestLargePage(t *testing.T) {
 	f := newTestSource(10_000)
 	page := body(t, ask(t, f, "GET", "/?page=3&sort=latency"))
@@ -388,7 +388,7 @@ func TestSplit(t *testing.T) {
 	}
 }
 
-// BenchmarkPage makes the first page of many targets, without what the plugins below take.
+// BenchmarkPage renders the first page of many targets. It leaves out the time of the plugins below.
 func BenchmarkPage(b *testing.B) {
 	for _, n := range []int{100, 10_000, 100_000} {
 		b.Run(fmt.Sprintf("%d targets", n), func(b *testing.B) {
@@ -402,7 +402,7 @@ func BenchmarkPage(b *testing.B) {
 	}
 }
 
-// Addresses that lead to one place are known for that.
+// Addresses that cannot both be listened on have the same canonical form.
 func TestPlace(t *testing.T) {
 	for _, same := range [][2]string{{"127.0.0.1:9253", "127.0.0.1:9253"}, {"unix:/run/x", "unix:/run/../run/x"}, {"[::1]:9253", "[0:0::1]:9253"}} {
 		if Place(same[0]) != Place(same[1]) {
@@ -414,7 +414,7 @@ func TestPlace(t *testing.T) {
 	}
 }
 
-// Where the plugins below never answer, the page comes all the same, and says so.
+// If the plugins below never answer, the page comes up all the same, and says so.
 func TestPageWithoutAnswers(t *testing.T) {
 	f := newTestSource(40)
 	f.slow = make(chan struct{})

@@ -39,7 +39,7 @@ func start(t *testing.T, f *testSource) (*Server, string) {
 	return s, address
 }
 
-// Connections beyond the bound wait, and streams beyond theirs are told so.
+// A stream beyond the limit is refused, and so is a header that is too large. Other requests are answered meanwhile.
 func TestBounds(t *testing.T) {
 	_, address := start(t, newTestSource(1))
 	client := &http.Client{Transport: &http.Transport{}}
@@ -73,8 +73,8 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// Whoever comes when all places are taken waits for one that is given back. Those who have one are answered meanwhile, so that
-// it is not for want of time that the other is not.
+// A connection beyond the limit waits until another one is closed. The connections before it are answered meanwhile, so it is
+// not just slow.
 func TestPlacesForConnections(t *testing.T) {
 	s, address := start(t, newTestSource(1))
 	ask := func(conn net.Conn) {
@@ -122,7 +122,7 @@ func TestPlacesForConnections(t *testing.T) {
 	s.Close()
 }
 
-// A stream tells of each change once, and of none that was before.
+// A stream sends each change once, and none from before it began.
 func TestEvents(t *testing.T) {
 	f := newTestSource(1)
 	f.snap.Changes = []status.Change{{Number: 7, To: "down"}}
@@ -137,7 +137,7 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// A stream goes on behind the last event that a browser has seen, and tells of how many changes are gone. So does the list.
+// A stream continues after the last event that a browser received, and says how many changes are lost. So does the list.
 func TestChangesSince(t *testing.T) {
 	f := newTestSource(2)
 	for n := uint64(4); n <= 8; n++ {
@@ -171,7 +171,7 @@ func TestChangesSince(t *testing.T) {
 	}
 	for id, want := range map[string]string{"": "8 tick", "6": "7 change 8 change 8 tick", "1": "3 lost 4 change 5 change 6 change 7 change 8 change 8 tick", "8": "8 tick", "77": "3 lost 4 change 5 change 6 change 7 change 8 change 8 tick", "x": ""} {
 		ctx, cancel := context.WithCancel(t.Context())
-		cancel() // it ends after its first look
+		cancel() // it ends after the first tick
 		r := httptest.NewRequest("GET", "/events", nil).WithContext(ctx)
 		r.Header.Set("Last-Event-ID", id)
 		w := httptest.NewRecorder()
@@ -188,7 +188,7 @@ func TestChangesSince(t *testing.T) {
 	}
 }
 
-// flakySource is a testSource that does not say how things stand, at times.
+// flakySource is a testSource that fails while it is silent.
 type flakySource struct {
 	*testSource
 	silent atomic.Bool
@@ -201,7 +201,7 @@ func (m *flakySource) Snapshot(ctx context.Context) (*status.Snapshot, error) {
 	return m.testSource.Snapshot(ctx)
 }
 
-// A stream has a tick for each look that tells how things stand, and none for one that fails.
+// A stream has a tick for each snapshot, and none if the source fails.
 func TestNoTickWithoutALook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &flakySource{testSource: newTestSource(1)}
@@ -229,7 +229,7 @@ func TestNoTickWithoutALook(t *testing.T) {
 	})
 }
 
-// Close does not wait for a source that does not answer.
+// Close does not wait for a source that hangs.
 func TestCloseWhileWaiting(t *testing.T) {
 	f := newTestSource(1)
 	f.wait = true
@@ -242,7 +242,7 @@ func TestCloseWhileWaiting(t *testing.T) {
 		}
 		done <- err
 	}()
-	time.Sleep(10 * time.Millisecond) // mostly enough for it to be under way; if not, there is less to close
+	time.Sleep(10 * time.Millisecond) // usually enough for the request to be in flight; if not, there is less to close
 	s.Close()
 	<-done
 }

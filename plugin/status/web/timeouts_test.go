@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// pipes is a listener whose connections stay in the process, so that time in a bubble passes for them.
+// pipes is a listener whose connections stay in the process, so that the fake time of synctest applies to them.
 type pipes struct {
 	incoming chan net.Conn
 	closed   chan struct{}
@@ -32,7 +32,7 @@ func (p *pipes) Close() error { p.close(); return nil }
 
 func (p *pipes) Addr() net.Addr { return new(net.UnixAddr) }
 
-// piped is the server's end of a connection. It tells of its end.
+// piped is the server's end of a connection. It signals when it is closed.
 type piped struct {
 	net.Conn
 	ended chan struct{}
@@ -41,7 +41,7 @@ type piped struct {
 
 func (c *piped) Close() error { c.end(); return c.Conn.Close() }
 
-// inBubble serves a source to a client, in fake time. The client's end has to be closed by itself.
+// inBubble serves a source to a client in fake time.
 func inBubble(t *testing.T, f *testSource, run func(t *testing.T, s *Server, client net.Conn, ended <-chan struct{})) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &pipes{incoming: make(chan net.Conn), closed: make(chan struct{})}
@@ -60,7 +60,7 @@ func inBubble(t *testing.T, f *testSource, run func(t *testing.T, s *Server, cli
 
 const head = " HTTP/1.1\r\nHost: localhost\r\n"
 
-// Whoever is slow loses the connection: to send the head of a request, to read an answer, to follow a stream, or to ask again.
+// A slow client loses its connection, whether it is slow to send a request, to read a response or a stream, or to ask again.
 func TestSlowClients(t *testing.T) {
 	read := func(t *testing.T, client net.Conn) *bufio.Reader {
 		in := bufio.NewReader(client)
@@ -106,7 +106,7 @@ func TestSlowClients(t *testing.T) {
 	}
 }
 
-// A stream outlasts the bounds of a request, and ends by itself in some minutes.
+// A stream outlasts the timeouts of a request, and ends by itself after some minutes.
 func TestStreamLasts(t *testing.T) {
 	inBubble(t, newTestSource(1), func(t *testing.T, _ *Server, client net.Conn, _ <-chan struct{}) {
 		began := time.Now()
@@ -121,7 +121,7 @@ func TestStreamLasts(t *testing.T) {
 	})
 }
 
-// A server that closes ends its streams properly, and at once.
+// Close ends streams properly, and at once.
 func TestCloseEndsStreams(t *testing.T) {
 	inBubble(t, newTestSource(1), func(t *testing.T, s *Server, client net.Conn, _ <-chan struct{}) {
 		var closer sync.WaitGroup
@@ -140,7 +140,7 @@ func TestCloseEndsStreams(t *testing.T) {
 	})
 }
 
-// follow reads a stream to its end, which is an error if the connection is just cut off.
+// follow reads a stream to its end. A connection that is just cut is an error.
 func follow(t *testing.T, client net.Conn) (string, error) {
 	t.Helper()
 	if _, err := io.WriteString(client, "GET /events"+head+"\r\n"); err != nil {

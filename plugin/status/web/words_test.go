@@ -14,7 +14,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 )
 
-// A check over HTTP is shown as an order to curl that asks the same, but for what is shown nowhere.
+// A check over HTTP is shown as a curl command that asks the same, without values that are never shown.
 func TestQuestion(t *testing.T) {
 	v4, v6 := netip.MustParseAddrPort("192.0.2.1:8080"), netip.MustParseAddrPort("[2001:db8::1]:443")
 	for _, c := range []struct {
@@ -46,7 +46,7 @@ func TestQuestion(t *testing.T) {
 	}
 }
 
-// What curl asks by the order is what the check asks: the method, the path, whom for, by which server name, and where.
+// The command makes curl ask what the check asks: the method, the path, the host, the TLS server name and the address.
 func TestCurlAsks(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil {
 		if os.Getenv("CI") == "true" {
@@ -80,7 +80,7 @@ func TestCurlAsks(t *testing.T) {
 	}
 }
 
-// A word comes out of a shell as it went in.
+// A quoted word comes out of a shell unchanged.
 func TestShell(t *testing.T) {
 	for _, word := range []string{"http://192.0.2.1/", "a b", "it's", "$(echo no)", "`echo no`", `a\b"c`, "a;b&c|d<e", "*", "''"} {
 		out, err := exec.Command("sh", "-c", "printf %s "+shellQuote(word)).Output()
@@ -104,7 +104,7 @@ func TestLastProbe(t *testing.T) {
 	}
 }
 
-// The changes on the page are those that the filter picks, with what was before.
+// The page shows the changes that match the filter, by the state before and after.
 func TestChangesAreFiltered(t *testing.T) {
 	f := newTestSource(1)
 	f.snap.Changes = []status.Change{
@@ -124,7 +124,7 @@ func TestChangesAreFiltered(t *testing.T) {
 	}
 }
 
-// A row, and a change, lead to the explanation of the answer that the address is in.
+// A row and a change link to the explanation of the answer that contains the address.
 func TestLinksToExplanations(t *testing.T) {
 	f := newTestSource(0)
 	for name, types := range map[string]string{"a": "", "b": "A AAAA", "c": "SRV", "d": "A HTTPS", "e": "A"} {
@@ -157,7 +157,7 @@ func TestLinksToExplanations(t *testing.T) {
 	}
 }
 
-// Which address was asked stands in the explanation, whatever the scheme is, and the answer stands before the steps.
+// The explanation shows which address was probed, whatever the scheme, and the answer before the steps.
 func TestExplainPage(t *testing.T) {
 	f := newTestSource(1)
 	asked := []status.Asked{{Address: netip.MustParseAddrPort("192.0.2.1:5432"), Check: "tcp://:5432"}, {Address: netip.MustParseAddrPort("192.0.2.2:80"), Check: "http://:80/"}}
