@@ -262,7 +262,7 @@ func TestWallClock(t *testing.T) {
 		"Brief":    "plugin/verdict/brief.go",          // says since when, the same
 		"validity": "plugin/check/reason.go",           // of a certificate
 		"expiry":   "plugin/check/tlscheck.go",         // the same
-		"stamp":    "plugin/status/api.go",             // shows an instant
+		"stamp":    "plugin/status/web/api.go",         // shows an instant
 		"changed":  "plugin/check/credential_linux.go", // of a file
 	}
 	for _, s := range sources(t, false) {

@@ -1,4 +1,4 @@
-package status
+package web
 
 import (
 	"bufio"
@@ -18,10 +18,12 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/status"
 )
 
 // start listens on a free port of loopback.
-func start(t *testing.T, f *farm) (*Server, string) {
+func start(t *testing.T, f *testSource) (*Server, string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -37,9 +39,9 @@ func start(t *testing.T, f *farm) (*Server, string) {
 	return s, address
 }
 
-// Connections beyond the bound wait, and streams beyond theirs are told so.
+// A stream beyond the limit is refused, and so is a header that is too large. Other requests are answered meanwhile.
 func TestBounds(t *testing.T) {
-	_, address := start(t, newFarm(1))
+	_, address := start(t, newTestSource(1))
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
 	for range maxStreams {
@@ -71,10 +73,10 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// Whoever comes when all places are taken waits for one that is given back. Those who have one are answered meanwhile, so that
-// it is not for want of time that the other is not.
+// A connection beyond the limit waits until another one is closed. The connections before it are answered meanwhile, so it is
+// not just slow.
 func TestPlacesForConnections(t *testing.T) {
-	s, address := start(t, newFarm(1))
+	s, address := start(t, newTestSource(1))
 	ask := func(conn net.Conn) {
 		fmt.Fprint(conn, "GET /v1/summary HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	}
@@ -120,28 +122,28 @@ func TestPlacesForConnections(t *testing.T) {
 	s.Close()
 }
 
-// A stream tells of each change once, and of none that was before.
+// A stream sends each change once, and none from before it began.
 func TestEvents(t *testing.T) {
-	f := newFarm(1)
-	f.shot.Changes = []Change{{Number: 7, To: "down"}}
+	f := newTestSource(1)
+	f.snap.Changes = []status.Change{{Number: 7, To: "down"}}
 	w := httptest.NewRecorder()
-	if seen := tell(w, &f.shot, 7); seen != 7 || !strings.HasPrefix(w.Body.String(), "id: 7\nevent: tick\ndata: {") || strings.Contains(w.Body.String(), "change") {
+	if seen := writeEvents(w, &f.snap, 7); seen != 7 || !strings.HasPrefix(w.Body.String(), "id: 7\nevent: tick\ndata: {") || strings.Contains(w.Body.String(), "change") {
 		t.Errorf("what was before is news: %s", w.Body.String())
 	}
 	w = httptest.NewRecorder()
-	f.shot.Changes = append(f.shot.Changes, Change{Number: 8, To: "up", Reason: "a\nb"})
-	if seen := tell(w, &f.shot, 7); seen != 8 || strings.Count(w.Body.String(), "event: change") != 1 || strings.Count(w.Body.String(), "\n") != 8 {
+	f.snap.Changes = append(f.snap.Changes, status.Change{Number: 8, To: "up", Reason: "a\nb"})
+	if seen := writeEvents(w, &f.snap, 7); seen != 8 || strings.Count(w.Body.String(), "event: change") != 1 || strings.Count(w.Body.String(), "\n") != 8 {
 		t.Errorf("%d: %s", seen, w.Body.String())
 	}
 }
 
-// A stream goes on behind the last event that a browser has seen, and tells of how many changes are gone. So does the list.
+// A stream continues after the last event that a browser received, and says how many changes are lost. So does the list.
 func TestChangesSince(t *testing.T) {
-	f := newFarm(2)
+	f := newTestSource(2)
 	for n := uint64(4); n <= 8; n++ {
-		f.shot.Changes = append(f.shot.Changes, Change{Number: n, Address: f.shot.Targets[n%2].Address, From: "up", To: "down"})
+		f.snap.Changes = append(f.snap.Changes, status.Change{Number: n, Address: f.snap.Targets[n%2].Address, From: "up", To: "down"})
 	}
-	f.shot.Changed = 8
+	f.snap.Changed = 8
 	for query, want := range map[string]string{
 		"": "[4 5 6 7 8] of 5, next 8, lost 3", "?after=0": "[4 5 6 7 8] of 5, next 8, lost 3", "?after=2": "[4 5 6 7 8] of 5, next 8, lost 1", "?after=3": "[4 5 6 7 8] of 5, next 8, lost 0",
 		"?after=6": "[7 8] of 2, next 8, lost 0", "?after=8": "[] of 0, next 8, lost 0", "?after=900": "[4 5 6 7 8] of 5, next 8, lost 3",
@@ -169,11 +171,11 @@ func TestChangesSince(t *testing.T) {
 	}
 	for id, want := range map[string]string{"": "8 tick", "6": "7 change 8 change 8 tick", "1": "3 lost 4 change 5 change 6 change 7 change 8 change 8 tick", "8": "8 tick", "77": "3 lost 4 change 5 change 6 change 7 change 8 change 8 tick", "x": ""} {
 		ctx, cancel := context.WithCancel(t.Context())
-		cancel() // it ends after its first look
+		cancel() // it ends after the first tick
 		r := httptest.NewRequest("GET", "/events", nil).WithContext(ctx)
 		r.Header.Set("Last-Event-ID", id)
 		w := httptest.NewRecorder()
-		newServer("localhost:9253", f).events(w, r)
+		newServer("localhost:9253", f).serveEvents(w, r)
 		var got []string
 		for line := range strings.Lines(w.Body.String()) {
 			if key, value, _ := strings.Cut(strings.TrimSpace(line), ": "); key == "id" || key == "event" {
@@ -184,45 +186,41 @@ func TestChangesSince(t *testing.T) {
 			t.Errorf("after %q: %d %q, want %s", id, w.Code, got, want)
 		}
 	}
-	f.shot.Changes = nil // the listener was away meanwhile
-	if news, lost := f.shot.since(6); news != nil || lost != 2 {
-		t.Errorf("%v, %d lost", news, lost)
-	}
 }
 
-// moody is a farm that does not say how things stand, at times.
-type moody struct {
-	*farm
+// flakySource is a testSource that fails while it is silent.
+type flakySource struct {
+	*testSource
 	silent atomic.Bool
 }
 
-func (m *moody) Snapshot(ctx context.Context) (*Snapshot, error) {
+func (m *flakySource) Snapshot(ctx context.Context) (*status.Snapshot, error) {
 	if m.silent.Load() {
 		return nil, errors.New("the source does not say")
 	}
-	return m.farm.Snapshot(ctx)
+	return m.testSource.Snapshot(ctx)
 }
 
-// A stream has a tick for each look that tells how things stand, and none for one that fails.
+// A stream has a tick for each snapshot, and none if the source fails.
 func TestNoTickWithoutALook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &moody{farm: newFarm(1)}
+		f := &flakySource{testSource: newTestSource(1)}
 		ctx, cancel := context.WithCancel(t.Context())
 		w := httptest.NewRecorder()
 		var stream sync.WaitGroup
 		stream.Go(func() {
-			newServer("localhost:9253", f).events(w, httptest.NewRequest("GET", "/events", nil).WithContext(ctx))
+			newServer("localhost:9253", f).serveEvents(w, httptest.NewRequest("GET", "/events", nil).WithContext(ctx))
 		})
 		ticks := func() int { synctest.Wait(); return strings.Count(w.Body.String(), "event: tick\n") }
-		time.Sleep(3*eventEvery + eventEvery/2)
+		time.Sleep(3*tickInterval + tickInterval/2)
 		before := ticks()
 		f.silent.Store(true)
-		time.Sleep(3 * eventEvery)
+		time.Sleep(3 * tickInterval)
 		if during := ticks(); before != 4 || during != before {
 			t.Errorf("%d ticks, and %d more while the source does not say", before, during-before)
 		}
 		f.silent.Store(false)
-		time.Sleep(2 * eventEvery)
+		time.Sleep(2 * tickInterval)
 		if after := ticks(); after != before+2 {
 			t.Errorf("%d ticks when it says again", after-before)
 		}
@@ -231,9 +229,9 @@ func TestNoTickWithoutALook(t *testing.T) {
 	})
 }
 
-// Close does not wait for a source that does not answer.
+// Close does not wait for a source that hangs.
 func TestCloseWhileWaiting(t *testing.T) {
-	f := newFarm(1)
+	f := newTestSource(1)
 	f.wait = true
 	s, address := start(t, f)
 	done := make(chan error)
@@ -244,7 +242,7 @@ func TestCloseWhileWaiting(t *testing.T) {
 		}
 		done <- err
 	}()
-	time.Sleep(10 * time.Millisecond) // mostly enough for it to be under way; if not, there is less to close
+	time.Sleep(10 * time.Millisecond) // usually enough for the request to be in flight; if not, there is less to close
 	s.Close()
 	<-done
 }
@@ -255,12 +253,12 @@ func TestUnixSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen("unix:"+path, newFarm(1)); err == nil {
+	if _, err := Listen("unix:"+path, newTestSource(1)); err == nil {
 		t.Fatal("a socket that somebody listens on was taken away")
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
 	l.Close()
-	s, err := Listen("unix:"+path, newFarm(1))
+	s, err := Listen("unix:"+path, newTestSource(1))
 	if err != nil {
 		t.Fatalf("what a dead process left: %v", err)
 	}
@@ -283,7 +281,7 @@ func TestUnixSocket(t *testing.T) {
 	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen("unix:"+file, newFarm(1)); err == nil {
+	if _, err := Listen("unix:"+file, newTestSource(1)); err == nil {
 		t.Error("a file was taken for a socket")
 	}
 	if text, _ := os.ReadFile(file); string(text) != "x" {

@@ -1,4 +1,4 @@
-package status
+package web
 
 import (
 	"bufio"
@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// pipes is a listener whose connections stay in the process, so that time in a bubble passes for them.
+// pipes is a listener whose connections stay in the process, so that the fake time of synctest applies to them.
 type pipes struct {
 	incoming chan net.Conn
 	closed   chan struct{}
@@ -32,7 +32,7 @@ func (p *pipes) Close() error { p.close(); return nil }
 
 func (p *pipes) Addr() net.Addr { return new(net.UnixAddr) }
 
-// piped is the server's end of a connection. It tells of its end.
+// piped is the server's end of a connection. It signals when it is closed.
 type piped struct {
 	net.Conn
 	ended chan struct{}
@@ -41,13 +41,13 @@ type piped struct {
 
 func (c *piped) Close() error { c.end(); return c.Conn.Close() }
 
-// inBubble serves a source to a client, in fake time. The client's end has to be closed by itself.
-func inBubble(t *testing.T, f *farm, run func(t *testing.T, s *Server, client net.Conn, ended <-chan struct{})) {
+// inBubble serves a source to a client in fake time.
+func inBubble(t *testing.T, f *testSource, run func(t *testing.T, s *Server, client net.Conn, ended <-chan struct{})) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &pipes{incoming: make(chan net.Conn), closed: make(chan struct{})}
 		p.close = sync.OnceFunc(func() { close(p.closed) })
 		s := newServer("localhost:9253", f)
-		go s.serve(p)
+		go s.acceptLoop(p)
 		client, server := net.Pipe()
 		c := &piped{Conn: server, ended: make(chan struct{})}
 		c.end = sync.OnceFunc(func() { close(c.ended) })
@@ -60,7 +60,7 @@ func inBubble(t *testing.T, f *farm, run func(t *testing.T, s *Server, client ne
 
 const head = " HTTP/1.1\r\nHost: localhost\r\n"
 
-// Whoever is slow loses the connection: to send the head of a request, to read an answer, to follow a stream, or to ask again.
+// A slow client loses its connection, whether it is slow to send a request, to read a response or a stream, or to ask again.
 func TestSlowClients(t *testing.T) {
 	read := func(t *testing.T, client net.Conn) *bufio.Reader {
 		in := bufio.NewReader(client)
@@ -78,14 +78,14 @@ func TestSlowClients(t *testing.T) {
 		then    func(t *testing.T, client net.Conn)
 		within  time.Duration
 	}{
-		"sends no head":        {"GET /v1/summary" + head, nil, readWithin},
-		"reads no answer":      {"GET /v1/summary" + head + "\r\n", nil, writeWithin},
-		"asks nothing more":    {"GET /v1/summary" + head + "\r\n", func(t *testing.T, client net.Conn) { read(t, client) }, idleFor},
-		"follows no more":      {"GET /events" + head + "\r\n", func(t *testing.T, client net.Conn) { read(t, client) }, writeWithin},
-		"sends half of a body": {"GET /v1/summary" + head + "Content-Length: 9\r\n\r\nhalf", func(t *testing.T, client net.Conn) { read(t, client) }, readWithin},
+		"sends no head":        {"GET /v1/summary" + head, nil, readTimeout},
+		"reads no answer":      {"GET /v1/summary" + head + "\r\n", nil, writeTimeout},
+		"asks nothing more":    {"GET /v1/summary" + head + "\r\n", func(t *testing.T, client net.Conn) { read(t, client) }, idleTimeout},
+		"follows no more":      {"GET /events" + head + "\r\n", func(t *testing.T, client net.Conn) { read(t, client) }, writeTimeout},
+		"sends half of a body": {"GET /v1/summary" + head + "Content-Length: 9\r\n\r\nhalf", func(t *testing.T, client net.Conn) { read(t, client) }, readTimeout},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, newFarm(1), func(t *testing.T, _ *Server, client net.Conn, ended <-chan struct{}) {
+			inBubble(t, newTestSource(1), func(t *testing.T, _ *Server, client net.Conn, ended <-chan struct{}) {
 				began := time.Now()
 				if _, err := io.WriteString(client, c.request); err != nil {
 					t.Fatal(err)
@@ -106,31 +106,31 @@ func TestSlowClients(t *testing.T) {
 	}
 }
 
-// A stream outlasts the bounds of a request, and ends by itself in some minutes.
+// A stream outlasts the timeouts of a request, and ends by itself after some minutes.
 func TestStreamLasts(t *testing.T) {
-	inBubble(t, newFarm(1), func(t *testing.T, _ *Server, client net.Conn, _ <-chan struct{}) {
+	inBubble(t, newTestSource(1), func(t *testing.T, _ *Server, client net.Conn, _ <-chan struct{}) {
 		began := time.Now()
 		text, err := follow(t, client)
 		took := time.Since(began)
-		if err != nil || took < streamFor || took > streamFor+streamSpread+time.Second {
+		if err != nil || took < streamDuration || took > streamDuration+streamJitter+time.Second {
 			t.Errorf("a stream ends after %s: %v", took, err)
 		}
-		if ticks := strings.Count(text, "event: tick"); ticks < int(streamFor/eventEvery)-1 {
+		if ticks := strings.Count(text, "event: tick"); ticks < int(streamDuration/tickInterval)-1 {
 			t.Errorf("%d ticks", ticks)
 		}
 	})
 }
 
-// A server that closes ends its streams properly, and at once.
+// Close ends streams properly, and at once.
 func TestCloseEndsStreams(t *testing.T) {
-	inBubble(t, newFarm(1), func(t *testing.T, s *Server, client net.Conn, _ <-chan struct{}) {
+	inBubble(t, newTestSource(1), func(t *testing.T, s *Server, client net.Conn, _ <-chan struct{}) {
 		var closer sync.WaitGroup
 		defer closer.Wait()
 		closer.Go(func() {
-			time.Sleep(10*eventEvery + eventEvery/2)
+			time.Sleep(10*tickInterval + tickInterval/2)
 			began := time.Now()
 			s.Close()
-			if took := time.Since(began); took >= closeWithin {
+			if took := time.Since(began); took >= closeTimeout {
 				t.Errorf("to close takes %s with a stream open", took)
 			}
 		})
@@ -140,7 +140,7 @@ func TestCloseEndsStreams(t *testing.T) {
 	})
 }
 
-// follow reads a stream to its end, which is an error if the connection is just cut off.
+// follow reads a stream to its end. A connection that is just cut is an error.
 func follow(t *testing.T, client net.Conn) (string, error) {
 	t.Helper()
 	if _, err := io.WriteString(client, "GET /events"+head+"\r\n"); err != nil {
