@@ -300,7 +300,7 @@ func (p peeking) Look(owner string, addr netip.Addr, port uint16, _ uint32) verd
 		said = p.together(owner, addr, port)
 	}
 	if p.forced != nil {
-		return p.forced.orders.Load().of(addr).on(said)
+		return p.forced.For(addr).Apply(said)
 	}
 	return said
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/coredns-multivalue/multivalue/internal/logonce"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/force"
 	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -20,9 +21,9 @@ import (
 // so that the pool never forgets what both of them check.
 type generation struct {
 	accounts []*account
-	learners []*learner // of its blocks
-	sites    []site     // of all server blocks
-	files    map[string]*forceFile
+	learners []*learner   // of its blocks
+	sites    []site       // of all server blocks
+	files    *force.Files // of forced states; nil if it names none
 	notices  map[clusterAt]*notices
 	shows    []showAt // where the status is to be shown
 	stage    stage
@@ -43,8 +44,8 @@ type account struct {
 	zones      string // of the stanza; tells it from others with the same checks
 	within     network.List
 	checks     []checkSpec
-	annotated  *annotated // nil if the stanza heeds no annotations
-	forced     *forceFile // nil if the stanza names none
+	annotated  *annotated  // nil if the stanza heeds no annotations
+	forced     *force.File // nil if the stanza names none
 	dry        bool
 	warms      bool
 	max        int // of targets
@@ -221,7 +222,9 @@ func (p *pool) leave(g *generation) {
 	last := false
 	p.do(func() {
 		g.stage = left
-		p.unforce(g)
+		if g.files != nil {
+			g.files.Release()
+		}
 		p.unnotice(g)
 		p.generations = slices.DeleteFunc(p.generations, func(x *generation) bool { return x == g })
 		if last = len(p.generations) == 0; !last {
@@ -229,7 +232,9 @@ func (p *pool) leave(g *generation) {
 		}
 	})
 	closed := p.tidy() // beside what else ends
-	g.awaitReleased()
+	if g.files != nil {
+		g.files.AwaitReleased()
+	}
 	if last && p.stop != nil {
 		p.stop()
 		p.stop = nil
@@ -288,7 +293,9 @@ func (p *pool) confirmed(g *generation, now time.Time) {
 	p.generations = slices.DeleteFunc(p.generations, func(x *generation) bool { return x == g || x.stage == candidate })
 	p.generations = append(p.generations, g)
 	p.recast(now)
-	p.enforce(g)
+	if g.files != nil {
+		g.files.Watch()
+	}
 	p.notice(g)
 	for _, w := range p.watches {
 		if a := g.accountOf(w); a != nil {

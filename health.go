@@ -13,6 +13,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/internal/rescue"
 	"github.com/coredns-multivalue/multivalue/internal/text"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/force"
 	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
@@ -67,6 +68,7 @@ type pool struct {
 	probed  chan probeResult // never blocks a probe: it has room for all in flight
 	line    line
 
+	forced     force.Watcher
 	kubernetes Kubernetes // nil where that is not linked; set before anything starts
 
 	sightings atomic.Pointer[sightings] // names that queries asked for; nil while nobody can look
@@ -85,7 +87,6 @@ type pool struct {
 	memories    map[verdict.Target]memory // by the check without its pace
 	names       map[string]int            // targets, by the name that they were first asked for
 	owners      map[verdict.Target]int    // targets of checks with host owner, by check and address
-	forced      map[string]*forceFile     // that are watched, by their paths
 	notices     map[clusterAt]*notices    // that are followed
 	warming     bool                      // a stanza has use for the clock
 	schedule    schedule
@@ -113,7 +114,6 @@ func newPool() *pool {
 		memories:  make(map[verdict.Target]memory),
 		names:     make(map[string]int),
 		owners:    make(map[verdict.Target]int),
-		forced:    make(map[string]*forceFile),
 		notices:   make(map[clusterAt]*notices),
 		desks:     make(map[string]*desk),
 	}

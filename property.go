@@ -315,6 +315,14 @@ func parseDryRun(s *parsedStanza, _ *caddy.Controller, _ []string) error {
 	return nil
 }
 
+// parseForce takes note of the file. What is in it is no part of the Corefile: a mistake there stops no server.
+func parseForce(s *parsedStanza, c *caddy.Controller, args []string) error {
+	if s.force = args[0]; s.force == "" {
+		return c.Errf("force names no file: want the path of one")
+	}
+	return nil
+}
+
 // parseCheck reads a check: its URL and options on the line, and more options, one a line, in a block.
 func parseCheck(s *parsedStanza, c *caddy.Controller, args []string) error {
 	options, err := splitOptions(args[0], args[1:])

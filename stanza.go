@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/force"
 	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -16,7 +17,7 @@ type stanza struct {
 	checks []checkSpec // all must pass, unless need says how many
 	need   int         // 0 for all; else less than there are
 	within network.List
-	forced *forceFile // nil if the stanza names none
+	forced *force.File // nil if the stanza names none
 	// annotated is nil if the stanza heeds no annotations.
 	annotated *annotated
 	account   *account
@@ -32,7 +33,7 @@ func (s *stanza) Look(owner string, addr netip.Addr, port uint16, ttl uint32) ve
 		worst = s.judge(owner, addr, port, min(ttl, s.longest))
 	}
 	if s.forced != nil {
-		return s.forced.orders.Load().of(addr).on(worst)
+		return s.forced.For(addr).Apply(worst)
 	}
 	return worst
 }

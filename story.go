@@ -211,7 +211,7 @@ func (d *decision) member(i int, known map[verdict.Target]status.Target) status.
 		m.Member = strings.TrimSpace(strings.ReplaceAll(strings.TrimPrefix(c.Record.String(), c.Record.Header().String()), "\t", " "))
 	}
 	if d.stanza.forced != nil && c.Addr.IsValid() {
-		m.Forced = d.stanza.forced.orders.Load().of(c.Addr).String()
+		m.Forced = d.stanza.forced.For(c.Addr).String()
 	}
 	for _, t := range x.targets {
 		m.Checks = append(m.Checks, t.asked(known))

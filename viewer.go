@@ -184,7 +184,7 @@ func (w *watch) row() status.Target {
 		t.NextProbe = w.due.Time()
 	}
 	if f := w.account.forced; f != nil {
-		t.Forced = f.orders.Load().of(t.Address.Addr()).String()
+		t.Forced = f.For(t.Address.Addr()).String()
 	}
 	if w.history != nil {
 		t.Probes = *w.history
@@ -200,9 +200,7 @@ func (p *pool) sum(shot *status.Snapshot) {
 	s := &shot.Summary
 	s.Running, s.Full, s.IsolatedSince = true, p.full.Load(), p.isolation.since
 	s.InFlight, s.Held = p.schedule.inFlight[living]+p.schedule.inFlight[failing], p.line.held
-	for _, f := range p.forced {
-		f.add(&s.Forced)
-	}
+	s.Forced = status.Forced(p.forced.Totals())
 	for _, g := range p.generations {
 		if g.stage != confirmed {
 			continue
@@ -219,17 +217,6 @@ func (p *pool) sum(shot *status.Snapshot) {
 		})
 	}
 	shot.Changes, shot.Changed = slices.Clone(p.changes), p.changed
-}
-
-// add adds what a file has in force.
-func (f *forceFile) add(sum *status.Forced) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	count := f.orders.Load().count
-	sum.Up, sum.Down, sum.Drain = sum.Up+count[forceUp], sum.Down+count[forceDown], sum.Drain+count[forceDrain]
-	if f.refused != "" {
-		sum.Broken++
-	}
 }
 
 // keepChange keeps a change of a target's state for the status.

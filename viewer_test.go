@@ -18,6 +18,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/internal/clock"
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/force"
 	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -390,24 +391,23 @@ func peekAndLook(t *testing.T, second func(*checkSpec)) {
 	s.checks = append(s.checks, two.checks[0])
 	s.account.checks = s.checks
 	s.pool.recast(time.Now())
-	s.forced = &forceFile{}
 	random := rand.New(rand.NewPCG(1, 2))
-	states := []verdict.State{verdict.Unknown, verdict.Up, verdict.Down}
+	measured := []verdict.State{verdict.Unknown, verdict.Up, verdict.Down}
 	for n := range 500 {
 		at := pooltest.Addr(random.IntN(12))
 		if n%7 == 0 {
 			at = netip.MustParseAddr("192.0.2.1") // outside
 		}
 		word := []string{"", "up 10.0.0.0/8", "down 10.0.0.0/9", "drain 10.0.0.0/8"}[random.IntN(4)]
-		orders, err := parseOrders([]byte(word))
+		states, err := force.Parse([]byte(word))
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.forced.orders.Store(orders)
+		s.forced = force.Static(states)
 		s.account.full.Store(random.IntN(2) == 0)
 		s.need = random.IntN(2)
 		if e := s.pool.board.Find(&verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(at, 80)}, table.Hash(&verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(at, 80)}, s.checks[0].seed)); e != nil {
-			e.Store(verdict.Verdict{State: states[random.IntN(3)], Holds: time.Minute})
+			e.Store(verdict.Verdict{State: measured[random.IntN(3)], Holds: time.Minute})
 			e.TakeAsked()
 			if (peeking{&s.stanza}).Look(owner, at, 0, 30); e.TakeAsked() {
 				t.Fatal("a look at the status counts as a query")
