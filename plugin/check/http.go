@@ -77,7 +77,7 @@ func buildHTTP(s *spec) (*httpCheck, error) {
 		return nil, s.optionError("method", errHead)
 	}
 	if s.http.auth != nil && s.http.header["Authorization"] != nil {
-		return nil, s.optionError("header", errors.New("Authorization is also set by basic_auth or bearer: keep one of the two"))
+		return nil, s.optionError("header", errors.New("the Authorization header is also set by basic_auth or bearer: keep one of the two"))
 	}
 	if s.http.statuses == nil {
 		s.http.statuses = statuses{{200, 399}}
