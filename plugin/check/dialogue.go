@@ -88,6 +88,7 @@ func (d *dialogue) expectLine(regex *regexp.Regexp) error {
 			continue
 		}
 		searched = len(d.received)
+		// The line may have more to it, so nothing is decided before its end.
 		err := d.readMore()
 		if err == io.EOF && begin < len(d.received) && regex.Match(withoutCR(d.received[begin:])) {
 			d.consume(len(d.received))
@@ -128,6 +129,7 @@ func (d *dialogue) readMore() error {
 // encoded, and it may be a secret. Then only a reply code is shown.
 func (d *dialogue) missing(err error) error {
 	reason := describe(err)
+	// The last line is the one that explains most: servers send details before a final reply.
 	text := bytes.TrimRight(d.received, "\r\n")
 	last := text[bytes.LastIndexByte(text, '\n')+1:]
 	switch {

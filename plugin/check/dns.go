@@ -247,7 +247,6 @@ func isReply(reply, query []byte) bool {
 		return false
 	}
 	switch binary.BigEndian.Uint16(reply[4:]) {
-	// A server that could not parse the query may leave the question out.
 	case 0:
 		return reply[3]&0xf != dns.RcodeSuccess
 	case 1:

@@ -44,8 +44,9 @@ func escaped(rest string) (b byte, n int, ok bool) {
 	return b, 1, ok
 }
 
-// escape encodes raw so that unescape restores it, in the only spelling that is used in canonical
-// texts: printable characters as they are, everything else escaped.
+// escape encodes raw so that unescape restores it: printable characters as they are, everything
+// else escaped. There is only one spelling for each text, so the canonical texts of two checks can
+// be compared.
 func escape(raw []byte) string {
 	var text strings.Builder
 	for len(raw) > 0 {

@@ -74,6 +74,7 @@ func buildGRPC(s *spec, scheme string) (*grpcCheck, error) {
 func grpcRequest(service string) []byte {
 	var body []byte
 	if service != "" {
+		// The tag of a field is its number, shifted by three bits, and its wire type.
 		const nameAsField1 = 1<<3 | protoBytes
 		body = append(binary.AppendUvarint([]byte{nameAsField1}, uint64(len(service))), service...)
 	}
@@ -211,6 +212,7 @@ const (
 // servingStatus decodes a HealthCheckResponse, whose field 1 is the status. The rules are those of
 // every protobuf: a missing field is 0, the last of several counts, and unknown fields are skipped.
 func servingStatus(framed []byte) (status uint64, ok bool) {
+	// A compressed message is refused: the request did not offer any compression.
 	if len(framed) < 5 || framed[0] != 0 || int64(binary.BigEndian.Uint32(framed[1:])) != int64(len(framed)-5) {
 		return 0, false
 	}

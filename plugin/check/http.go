@@ -179,6 +179,7 @@ func (h *httpCheck) requestFor(addr netip.AddrPort) (*http.Request, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrAbstain, err)
 	}
+	// The header of the template is shared by all probes.
 	request.Header = request.Header.Clone()
 	request.Header.Set("Authorization", value)
 	return &request, nil
@@ -293,6 +294,7 @@ func (h *httpCheck) readHead(br *bufio.Reader, src *limitedReader) (*http.Respon
 	if _, err := br.Peek(1); err != nil {
 		return nil, responseFailure(err)
 	}
+	// ReadResponse reads into the buffer that these bytes are in, so they are copied.
 	var start [quoteLimit]byte
 	seen, _ := br.Peek(min(br.Buffered(), len(start)))
 	n := copy(start[:], seen)

@@ -15,7 +15,8 @@ var httpOptions = []string{
 	"body", "body_regex", "no_body", "no_body_regex",
 }
 
-// httpSettings are the values of the options of http and https.
+// httpSettings are the values of the options of http and https. Their zero value asks with GET, and
+// leaves the good statuses to buildHTTP.
 type httpSettings struct {
 	method   string        // "" for GET
 	header   http.Header   // what the operator wrote, by canonical name

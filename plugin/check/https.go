@@ -37,7 +37,8 @@ func newHTTPS(s *spec) (prober, error) {
 	return h, nil
 }
 
-// offeredProtocols are the versions of HTTP to offer in the handshake. A check that needs HTTP/1.1 offers nothing else.
+// offeredProtocols are the versions of HTTP to offer in the handshake, the preferred one first. A
+// check that needs HTTP/1.1 offers nothing else.
 func (h *httpCheck) offeredProtocols() []string {
 	if h.needsHTTP1() != "" {
 		return []string{protoHTTP1}

@@ -152,6 +152,7 @@ func newEcho(addr netip.Addr) echo {
 // request encodes the request. The checksum of ICMPv6 covers the addresses (RFC 4443, 2.3), so it
 // is left to the kernel, which knows them.
 func (e echo) request() ([]byte, error) {
+	// The unprivileged socket overwrites the identifier with its own.
 	m := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: e.id, Seq: e.seq, Data: []byte(e.token)}}
 	if !e.addr.Is4() {
 		m.Type = ipv6.ICMPTypeEchoRequest

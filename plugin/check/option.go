@@ -164,7 +164,6 @@ func (s *settings) addOption(index int, in Option, at *scheme) error {
 	case !o.many && s.has(o.name):
 		return fmt.Errorf("duplicate option %s: keep one", o.name)
 	}
-	// Everything general is right; now the parser of this option decides.
 	shown, hidden, err := o.set(s, in.Values)
 	if err != nil {
 		return fmt.Errorf("option %s: %w", o.name, err)

@@ -38,7 +38,9 @@ var (
 	// postgresTerminate is a Terminate.
 	postgresTerminate = []byte{'X', 0, 0, 0, 4}
 
-	// postgresStartup is a StartupMessage. The database exists in every cluster from the start.
+	// postgresStartup is a StartupMessage. The database exists in every cluster from the start. The
+	// application name shows up in pg_stat_activity and, if log_line_prefix asks for it, in the
+	// log.
 	postgresStartup = startupMessage("user", databaseUser, "database", "postgres", "application_name", userAgent)
 )
 

@@ -172,6 +172,7 @@ func tlsFailure(err error, name string) error {
 	fault := certificateFault(err, name)
 	switch {
 	case fault != "":
+	// The first bytes of the peer are no TLS record.
 	case errors.As(err, &record):
 		fault = "peer does not speak tls"
 	default:
@@ -197,7 +198,9 @@ func certificateLabel(cert, peers *x509.Certificate) string {
 	return "certificate of the issuer " + quote(cmp.Or(cert.Subject.CommonName, cert.Subject.String()))
 }
 
-// certificateNames are the names a certificate is valid for: the first, and how many more.
+// certificateNames are the names a certificate is valid for: the first, and how many more. The
+// common name is not one of them: since RFC 6125 it is ignored if there are others, and crypto/x509
+// always ignores it.
 func certificateNames(cert *x509.Certificate) string {
 	all := slices.Clone(cert.DNSNames) // crypto/tls shares certificates between connections
 	for _, ip := range cert.IPAddresses {

@@ -53,7 +53,7 @@ const (
 	redisRole = "*1\r\n$4\r\nROLE\r\n"
 )
 
-// ask sends both commands at once. The server answers them in order.
+// ask sends both commands at once, and the server answers them in order. That saves a round trip.
 func (r redisCheck) ask(_ context.Context, x *session) error {
 	request := redisPing
 	if r.role != "" {

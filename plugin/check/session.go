@@ -25,7 +25,7 @@ type session struct {
 	reading net.Conn // the connection that src reads, with its bound of the first byte
 
 	// Bounds of phases; 0 for none.
-	handshakeTimeout, firstByteTimeout time.Duration // may take no longer than this, 0 for no bound of its own
+	handshakeTimeout, firstByteTimeout time.Duration
 }
 
 // A protocol is what one check says and hears over a session. ask returns nil if the answer was
@@ -102,6 +102,7 @@ func (x *session) line() (string, error) {
 	if errors.Is(err, bufio.ErrBufferFull) {
 		return "", malformed(text)
 	}
+	// Some servers end lines with LF alone.
 	return strings.TrimRight(string(text), "\r\n"), x.failure(err)
 }
 

@@ -11,7 +11,8 @@ import (
 var stepOptions = []string{"send", "expect", "expect_regex", "starttls"}
 
 const (
-	// stepLimit is how many steps a dialogue may have.
+	// stepLimit is how many steps a dialogue may have. It only keeps a mistake in generated
+	// configuration from growing without bound.
 	stepLimit = 64
 	// textLimit is the longest text of a step, in bytes.
 	textLimit = 4096

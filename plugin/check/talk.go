@@ -12,7 +12,8 @@ import (
 // wire. It must give the same result as [Check.Probe]; tests compare the two. It has no state, so
 // any number of conversations may use one Talk.
 type Talk struct {
-	http                  *httpCheck // nil for tcp, where nothing is said
+	http *httpCheck // nil for tcp, where nothing is said
+	// The request, before and after the value of the Host header, which depends on the address.
 	beforeHost, afterHost []byte
 }
 

@@ -117,6 +117,7 @@ func (s *spec) clientCertificate() ([]tls.Certificate, error) {
 	case !hasCert:
 		return nil, s.optionError("key", errors.New("needs the option cert FILE"))
 	}
+	// This also checks that the two belong together.
 	pair, err := tls.X509KeyPair(s.tls.cert, s.tls.key)
 	if err != nil {
 		return nil, s.optionError("cert", err)
@@ -127,6 +128,7 @@ func (s *spec) clientCertificate() ([]tls.Certificate, error) {
 // handshake performs a TLS handshake over conn, for no longer than limit, unless limit is 0.
 // Sessions are never resumed, so each handshake shows the certificate.
 func handshake(ctx context.Context, conn net.Conn, config *tls.Config, limit time.Duration) (*tls.Conn, error) {
+	// The handshake is bounded by ctx as well, whichever ends first.
 	if limit > 0 {
 		bounded, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()

@@ -133,7 +133,8 @@ func firstToExpire(state tls.ConnectionState) (last *x509.Certificate) {
 
 const (
 	day = 24 * time.Hour
-	// maxExpires is the longest validity that can be demanded.
+	// maxExpires is the longest validity that can be demanded. No public authority issues
+	// certificates for that long, so a longer time is a mistake.
 	maxExpires = 3650 * day
 )
 

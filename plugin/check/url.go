@@ -47,6 +47,7 @@ func parseURL(raw string) (*spec, error) {
 // credentialsError refuses credentials in a URL, and says where they belong. It must not quote
 // them.
 func credentialsError(raw string) error {
+	// The URL may be so malformed that url.Parse has found no scheme.
 	scheme, _, _ := strings.Cut(strings.ToLower(raw), ":")
 	advice := "remove them, the check needs none"
 	if scheme == "http" || scheme == "https" {
@@ -94,6 +95,7 @@ func parsePort(text string, s *scheme) (uint16, error) {
 		return s.port, nil
 	}
 	port, err := strconv.ParseUint(text, 10, 16)
+	// Port 0 means "any port" to the kernel, and cannot be connected to.
 	if err != nil || port == 0 {
 		return 0, fmt.Errorf("invalid port %s: use 1 to 65535", quote(text))
 	}
