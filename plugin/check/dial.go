@@ -67,9 +67,9 @@ func (d *dialer) source(peer netip.Addr) (netip.Addr, error) {
 	return of, nil
 }
 
-// dial connects to addr over TCP. The caller must call hangUp when done; after that neither
+// dial connects to addr over TCP. The caller must call closeConn when done; after that neither
 // connection nor goroutine is left.
-func (d *dialer) dial(ctx context.Context, addr netip.AddrPort) (conn net.Conn, hangUp func(), err error) {
+func (d *dialer) dial(ctx context.Context, addr netip.AddrPort) (conn net.Conn, closeConn func(), err error) {
 	return d.dialOver(ctx, "tcp", addr)
 }
 
@@ -78,7 +78,7 @@ func (d *dialer) dial(ctx context.Context, addr netip.AddrPort) (conn net.Conn, 
 // When ctx ends, the connection is closed, and every pending read and write fails at once. A
 // deadline on the connection would not do: crypto/tls sets a deadline of its own for its last
 // message, and that would replace ours.
-func (d *dialer) dialOver(ctx context.Context, network string, addr netip.AddrPort) (conn net.Conn, hangUp func(), err error) {
+func (d *dialer) dialOver(ctx context.Context, network string, addr netip.AddrPort) (conn net.Conn, closeConn func(), err error) {
 	source, err := d.source(addr.Addr())
 	if err != nil {
 		return nil, nil, err

@@ -186,11 +186,11 @@ var (
 // probe asks over UDP, and over TCP if the reply is truncated. Datagrams that are not the reply are
 // skipped, because they may be late replies to earlier probes, or forged.
 func (d *dnsCheck) probe(ctx context.Context, addr netip.AddrPort) error {
-	conn, hangUp, err := d.dialer.dialOver(ctx, "udp", addr)
+	conn, closeConn, err := d.dialer.dialOver(ctx, "udp", addr)
 	if err != nil {
 		return err
 	}
-	defer hangUp()
+	defer closeConn()
 	query := d.queryWithID()
 	if _, err := conn.Write(query); err != nil {
 		return datagramFailure(addr.Addr(), err)

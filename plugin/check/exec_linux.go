@@ -91,7 +91,7 @@ func (r runner) execute(ctx context.Context, addr netip.AddrPort) (timedOut bool
 	}
 	defer output.Close()
 	cmd := exec.Command(r.command[0], execArgs(r.command, addr)...)
-	// The working directory of the server may be on a file system that somebody wants to unmount.
+	// The program must not depend on where the server was started.
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = "/", execEnviron(addr), theirs, theirs
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	// Our copy of the write end is closed below, so that reading ends when the last process of the

@@ -127,18 +127,18 @@ func (h *httpCheck) probeHolding(ctx context.Context, addr netip.AddrPort, keep 
 	if err != nil {
 		return err
 	}
-	conn, hangUp, err := h.spec.dialer.dial(ctx, addr)
+	conn, closeConn, err := h.spec.dialer.dial(ctx, addr)
 	if err != nil {
 		return err
 	}
-	defer hangUp()
+	defer closeConn()
 	client, stays, err := h.askOver(ctx, conn, request)
 	if stays && err == nil && h.spec.hold {
 		keep(conn.(*net.TCPConn))
 		return nil
 	}
 	if client != nil {
-		client.Close() // sends close_notify; hangUp follows
+		client.Close() // sends close_notify; closeConn follows
 	}
 	return err
 }

@@ -199,8 +199,7 @@ func certificateLabel(cert, peers *x509.Certificate) string {
 }
 
 // certificateNames are the names a certificate is valid for: the first, and how many more. The
-// common name is not one of them: since RFC 6125 it is ignored if there are others, and crypto/x509
-// always ignores it.
+// common name is not among them, because crypto/x509 ignores it.
 func certificateNames(cert *x509.Certificate) string {
 	all := slices.Clone(cert.DNSNames) // crypto/tls shares certificates between connections
 	for _, ip := range cert.IPAddresses {

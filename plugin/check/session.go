@@ -38,15 +38,15 @@ type protocol interface {
 // lets p ask.
 func (s *spec) overSession(config *tls.Config, p protocol) prober {
 	return proberFunc(func(ctx context.Context, addr netip.AddrPort) error {
-		conn, hangUp, err := s.dialer.dial(ctx, addr)
+		conn, closeConn, err := s.dialer.dial(ctx, addr)
 		if err != nil {
 			return err
 		}
-		defer hangUp()
+		defer closeConn()
 		in := readers.Get().(*bufio.Reader)
 		defer readers.Put(in)
 		x := &session{conn: conn, peer: addr, in: in, handshakeTimeout: s.tls.handshakeTimeout, firstByteTimeout: s.firstByteTimeout}
-		defer func() { x.conn.Close() }() // sends close_notify in TLS; hangUp follows
+		defer func() { x.conn.Close() }() // sends close_notify in TLS; closeConn follows
 		x.listen()
 		if config != nil {
 			if err := x.startTLS(ctx, config); err != nil {

@@ -56,11 +56,11 @@ type tcpCheck struct {
 // probe connects and runs the steps. Unless a reset is wanted, it ends with a FIN, so that a server
 // that accepts and reads sees an orderly end and has no error to log.
 func (c *tcpCheck) probe(ctx context.Context, addr netip.AddrPort) error {
-	conn, hangUp, err := c.spec.dialer.dial(ctx, addr)
+	conn, closeConn, err := c.spec.dialer.dial(ctx, addr)
 	if err != nil {
 		return err
 	}
-	defer hangUp()
+	defer closeConn()
 	if len(c.spec.steps) > 0 {
 		err = c.runDialogue(ctx, conn)
 	}
@@ -71,11 +71,11 @@ func (c *tcpCheck) probe(ctx context.Context, addr netip.AddrPort) error {
 // probeHolding connects and leaves the connection to keep. It is only used for a check without
 // steps.
 func (c *tcpCheck) probeHolding(ctx context.Context, addr netip.AddrPort, keep func(*net.TCPConn)) error {
-	conn, hangUp, err := c.spec.dialer.dial(ctx, addr)
+	conn, closeConn, err := c.spec.dialer.dial(ctx, addr)
 	if err != nil {
 		return err
 	}
-	defer hangUp()
+	defer closeConn()
 	keep(conn.(*net.TCPConn))
 	return nil
 }

@@ -24,19 +24,19 @@ func newTLS(s *spec) (prober, error) {
 	if err != nil {
 		return nil, err
 	}
-	return proberFunc(func(ctx context.Context, addr netip.AddrPort) error { return s.shakeHands(ctx, addr, config) }), nil
+	return proberFunc(func(ctx context.Context, addr netip.AddrPort) error { return s.probeHandshake(ctx, addr, config) }), nil
 }
 
-// shakeHands succeeds if the peer has also accepted our side of the handshake. In TLS 1.3 that
+// probeHandshake succeeds if the peer has also accepted our side of the handshake. In TLS 1.3 that
 // shows only afterwards: a server that rejects the certificate of the client says so when the
 // handshake is over for the client (RFC 8446, 4.4.2.4). Therefore the probe sends close_notify and
 // reads what the peer answers. In TLS 1.2 the last message of the handshake comes from the peer.
-func (s *spec) shakeHands(ctx context.Context, addr netip.AddrPort, config *tls.Config) error {
-	conn, hangUp, err := s.dialer.dial(ctx, addr)
+func (s *spec) probeHandshake(ctx context.Context, addr netip.AddrPort, config *tls.Config) error {
+	conn, closeConn, err := s.dialer.dial(ctx, addr)
 	if err != nil {
 		return err
 	}
-	defer hangUp()
+	defer closeConn()
 	var asked bool
 	client, err := handshake(ctx, conn, recordRequest(config, &asked), s.tls.handshakeTimeout)
 	if err != nil {
@@ -77,8 +77,7 @@ func recordRequest(config *tls.Config, asked *bool) *tls.Config {
 
 // rejected reports whether the peer closed the connection because it rejects us: by an alert. The
 // alert may be lost to a reset, but a reset from a peer that requested no certificate is only its
-// way to hang up. A peer that closes in another way, or says something, or nothing, has no
-// objection.
+// way to close. A peer that closes in another way, or says something, or nothing, has no objection.
 func rejected(err error, asked bool) bool {
 	var op *net.OpError
 	alert := errors.As(err, &op) && op.Op == "remote error"

@@ -30,8 +30,8 @@ func guests(t *testing.T, greet func(*net.TCPConn)) (netip.AddrPort, chan *net.T
 
 func silence(*net.TCPConn) {}
 
-// keep asks, and wants the connection to be held.
-func (d *desk) keep(addr netip.AddrPort, talk wire.Talk) (tag any, held *wire.Held) {
+// askHold asks, and wants the connection to be held.
+func (d *recorder) askHold(addr netip.AddrPort, talk wire.Talk) (tag any, held *wire.Held) {
 	d.Helper()
 	tag = new(int)
 	d.Ask([]wire.Question{{Addr: addr, Timeout: patience, Talk: talk, Hold: true, Tag: tag}})
@@ -42,11 +42,11 @@ func (d *desk) keep(addr netip.AddrPort, talk wire.Talk) (tag any, held *wire.He
 	return tag, a.Held
 }
 
-// turn makes the loop run around once, so that it has reported everything.
-func (d *desk) turn(addr netip.AddrPort) {
+// runTurn makes the loop run around once, so that it has reported everything.
+func (d *recorder) runTurn(addr netip.AddrPort) {
 	d.Helper()
 	for range 3 {
-		if a := d.asked(addr, connection, patience, false); a.Err != nil {
+		if a := d.askOne(addr, connection, patience, false); a.Err != nil {
 			d.Fatal(a.Err)
 		}
 	}
@@ -63,15 +63,15 @@ func TestLost(t *testing.T) {
 		"last words":  func(conn *net.TCPConn) { io.WriteString(conn, "timeout"); conn.Close() },
 	} {
 		for _, talk := range []dialogue{connection, hello} {
-			d := newDesk(t)
+			d := newRecorder(t)
 			welcome := silence
 			if talk.enough > 0 {
 				welcome = greet
 			}
 			addr, peers := guests(t, welcome)
-			tag, held := d.keep(addr, talk)
-			d.turn(quiet)
-			if n := len(d.of(tag)); n != 1 {
+			tag, held := d.askHold(addr, talk)
+			d.runTurn(quiet)
+			if n := len(d.reports(tag)); n != 1 {
 				t.Fatalf("%s: %d answers before the end", name, n)
 			}
 			end(<-peers)
@@ -79,7 +79,7 @@ func TestLost(t *testing.T) {
 				t.Errorf("%s: %+v", name, a)
 			}
 			d.Release(held)
-			d.turn(quiet)
+			d.runTurn(quiet)
 			d.await(tag, 2)
 		}
 	}
@@ -92,30 +92,30 @@ func TestLostWithTheAnswer(t *testing.T) {
 		hear(conn)
 		io.WriteString(conn, "hello")
 	})
-	d := newDesk(t)
+	d := newRecorder(t)
 	for range 200 {
 		tag := new(int)
 		d.Ask([]wire.Question{{Addr: addr, Timeout: patience, Talk: hello, Hold: true, Tag: tag}})
 		d.await(tag, 2)
-		d.accounted(tag)
+		d.checkAnswers(tag)
 	}
 }
 
 // Data from the peer is not a loss, and a connection is not held if the talk does not want it.
 func TestHeldThrough(t *testing.T) {
 	addr, peers := guests(t, silence)
-	d := newDesk(t)
-	tag, _ := d.keep(addr, connection)
+	d := newRecorder(t)
+	tag, _ := d.askHold(addr, connection)
 	peer := <-peers
 	for range 10 {
 		io.WriteString(peer, "a banner")
-		d.turn(listen(t, "127.0.0.1", linger))
+		d.runTurn(listen(t, "127.0.0.1", linger))
 	}
 	d.await(tag, 1)
-	if a := d.asked(listen(t, "127.0.0.1", says("hello, bye")), hello, patience, true); a.Err != nil || a.Held != nil {
+	if a := d.askOne(listen(t, "127.0.0.1", says("hello, bye")), hello, patience, true); a.Err != nil || a.Held != nil {
 		t.Errorf("a peer that said bye: %+v", a)
 	}
-	if a := d.asked(listen(t, "127.0.0.1", says("hello")), hello, patience, false); a.Err != nil || a.Held != nil {
+	if a := d.askOne(listen(t, "127.0.0.1", says("hello")), hello, patience, false); a.Err != nil || a.Held != nil {
 		t.Errorf("not asked to hold: %+v", a)
 	}
 }
@@ -126,11 +126,11 @@ func TestRelease(t *testing.T) {
 	quiet := listen(t, "127.0.0.1", linger)
 	for _, banner := range []string{"", "220 a banner\r\n"} {
 		addr, peers := guests(t, silence)
-		d := newDesk(t)
-		tag, held := d.keep(addr, connection)
+		d := newRecorder(t)
+		tag, held := d.askHold(addr, connection)
 		peer := <-peers
 		io.WriteString(peer, banner)
-		d.turn(quiet)
+		d.runTurn(quiet)
 		d.Release(held)
 		d.Release(held)
 		peer.SetReadDeadline(time.Now().Add(patience))
@@ -138,7 +138,7 @@ func TestRelease(t *testing.T) {
 			t.Errorf("banner %q: the peer reads %d bytes, %v", banner, n, err)
 		}
 		peer.Close()
-		d.turn(quiet)
+		d.runTurn(quiet)
 		d.await(tag, 1)
 	}
 }
@@ -146,19 +146,19 @@ func TestRelease(t *testing.T) {
 // Releasing a lost connection is harmless, even if another connection has its descriptor by then.
 func TestReleaseAfterLost(t *testing.T) {
 	addr, peers := guests(t, silence)
-	d := newDesk(t)
+	d := newRecorder(t)
 	var lost []*wire.Held
 	for range 20 {
-		tag, held := d.keep(addr, connection)
+		tag, held := d.askHold(addr, connection)
 		(<-peers).Close()
 		d.await(tag, 2)
 		lost = append(lost, held)
 	}
-	tag, _ := d.keep(addr, connection) // with one of those descriptors
+	tag, _ := d.askHold(addr, connection) // with one of those descriptors
 	for _, held := range lost {
 		d.Release(held)
 	}
-	d.turn(listen(t, "127.0.0.1", linger))
+	d.runTurn(listen(t, "127.0.0.1", linger))
 	d.await(tag, 1)
 	(<-peers).Close()
 	if a := d.await(tag, 2); !a.Lost {
@@ -201,10 +201,10 @@ func TestKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := newDesk(t)
+	d := newRecorder(t)
 	var tags []any
 	for range 100 {
-		tag, _ := d.keep(addr, connection)
+		tag, _ := d.askHold(addr, connection)
 		tags = append(tags, tag)
 	}
 	child.Process.Kill()

@@ -11,9 +11,9 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
 )
 
-// bring opens a connection as another owner would, gives it to the loop to keep, and closes its
+// handOver opens a connection as another owner would, gives it to the loop to keep, and closes its
 // own.
-func (d *desk) bring(peers chan *net.TCPConn, to net.Addr, before func(peer *net.TCPConn)) (tag any, held *wire.Held, peer *net.TCPConn) {
+func (d *recorder) handOver(peers chan *net.TCPConn, to net.Addr, before func(peer *net.TCPConn)) (tag any, held *wire.Held, peer *net.TCPConn) {
 	d.Helper()
 	conn, err := net.Dial("tcp", to.String())
 	if err != nil {
@@ -34,9 +34,9 @@ func (d *desk) bring(peers chan *net.TCPConn, to net.Addr, before func(peer *net
 // released.
 func TestKept(t *testing.T) {
 	addr, peers := guests(t, silence)
-	d := newDesk(t)
-	tag, held, peer := d.bring(peers, net.TCPAddrFromAddrPort(addr), silence)
-	d.turn(listen(t, "127.0.0.1", linger))
+	d := newRecorder(t)
+	tag, held, peer := d.handOver(peers, net.TCPAddrFromAddrPort(addr), silence)
+	d.runTurn(listen(t, "127.0.0.1", linger))
 	_ = peer.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 	if _, err := peer.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the peer reads %v, want nothing", err)
@@ -48,8 +48,8 @@ func TestKept(t *testing.T) {
 	if n, err := peer.Read(make([]byte, 1)); n != 0 || err != io.EOF {
 		t.Errorf("after the release the peer reads %d bytes, %v", n, err)
 	}
-	d.turn(listen(t, "127.0.0.1", linger))
-	if all := d.of(tag); len(all) > 0 {
+	d.runTurn(listen(t, "127.0.0.1", linger))
+	if all := d.reports(tag); len(all) > 0 {
 		t.Errorf("%+v", all)
 	}
 }
@@ -61,19 +61,19 @@ func TestKeptIsLost(t *testing.T) {
 		"reset":  reset,
 	} {
 		addr, peers := guests(t, silence)
-		d := newDesk(t)
+		d := newRecorder(t)
 		for _, early := range []bool{false, true} {
 			before, after := silence, end
 			if early {
 				before, after = end, silence
 			}
-			tag, held, peer := d.bring(peers, net.TCPAddrFromAddrPort(addr), before)
+			tag, held, peer := d.handOver(peers, net.TCPAddrFromAddrPort(addr), before)
 			after(peer)
 			if a := d.await(tag, 1); !a.Lost || a.Held != held {
 				t.Errorf("%s: %+v", name, a)
 			}
 			d.Release(held)
-			d.turn(listen(t, "127.0.0.1", linger))
+			d.runTurn(listen(t, "127.0.0.1", linger))
 			d.await(tag, 1)
 		}
 	}
@@ -84,9 +84,9 @@ func TestKeptIsLost(t *testing.T) {
 func TestKeepAndClose(t *testing.T) {
 	addr, peers := guests(t, silence)
 	for range 20 {
-		d := newDesk(t)
-		_, _, peer := d.bring(peers, net.TCPAddrFromAddrPort(addr), silence)
-		d.shut()
+		d := newRecorder(t)
+		_, _, peer := d.handOver(peers, net.TCPAddrFromAddrPort(addr), silence)
+		d.close()
 		_ = peer.SetReadDeadline(time.Now().Add(patience))
 		if _, err := peer.Read(make([]byte, 1)); err != io.EOF {
 			t.Fatalf("the peer reads %v", err)

@@ -95,8 +95,8 @@ var (
 	hello      = dialogue{[]byte("hello\n"), 5}
 )
 
-// A desk runs a loop, and keeps what it reports by the tags of the questions.
-type desk struct {
+// A recorder runs a loop, and keeps what it reports by the tags of the questions.
+type recorder struct {
 	testing.TB
 	*wire.Loop
 	mu      sync.Mutex
@@ -104,18 +104,18 @@ type desk struct {
 	closed  bool
 }
 
-func newDesk(t testing.TB) *desk {
+func newRecorder(t testing.TB) *recorder {
 	t.Helper()
-	d := &desk{TB: t, answers: make(map[any][]wire.Answer)}
+	d := &recorder{TB: t, answers: make(map[any][]wire.Answer)}
 	var err error
-	if d.Loop, err = wire.Start(d.note); err != nil {
+	if d.Loop, err = wire.Start(d.record); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(d.shut)
+	t.Cleanup(d.close)
 	return d
 }
 
-func (d *desk) note(answers []wire.Answer) {
+func (d *recorder) record(answers []wire.Answer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, a := range answers {
@@ -123,36 +123,36 @@ func (d *desk) note(answers []wire.Answer) {
 	}
 }
 
-// shut closes the loop.
-func (d *desk) shut() {
+// close closes the loop.
+func (d *recorder) close() {
 	if !d.closed {
 		d.closed = true
-		d.note(d.Close())
+		d.record(d.Close())
 	}
 }
 
-// of is what was reported for a question so far.
-func (d *desk) of(tag any) []wire.Answer {
+// reports are the answers to a question so far.
+func (d *recorder) reports(tag any) []wire.Answer {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return append([]wire.Answer(nil), d.answers[tag]...)
 }
 
 // await waits for n reports on a question, and returns the last.
-func (d *desk) await(tag any, n int) wire.Answer {
+func (d *recorder) await(tag any, n int) wire.Answer {
 	d.Helper()
-	if !reached(func() bool { return len(d.of(tag)) >= n }) {
-		d.Fatalf("%v: %d answers, want %d", tag, len(d.of(tag)), n)
+	if !reached(func() bool { return len(d.reports(tag)) >= n }) {
+		d.Fatalf("%v: %d answers, want %d", tag, len(d.reports(tag)), n)
 	}
-	all := d.of(tag)
+	all := d.reports(tag)
 	if len(all) > n {
 		d.Fatalf("%v: %d answers, want %d: %v", tag, len(all), n, all)
 	}
 	return all[n-1]
 }
 
-// asked asks one question, and waits for its answer.
-func (d *desk) asked(addr netip.AddrPort, talk wire.Talk, timeout time.Duration, hold bool) wire.Answer {
+// askOne asks one question, and waits for its answer.
+func (d *recorder) askOne(addr netip.AddrPort, talk wire.Talk, timeout time.Duration, hold bool) wire.Answer {
 	d.Helper()
 	tag := new(int)
 	d.Ask([]wire.Question{{Addr: addr, Timeout: timeout, Talk: talk, Hold: hold, Tag: tag}})

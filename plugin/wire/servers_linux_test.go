@@ -153,16 +153,16 @@ func TestRealServers(t *testing.T) {
 			}
 			t.Run(name+"/"+how, func(t *testing.T) {
 				p := serve(t, name)
-				d := newDesk(t)
+				d := newRecorder(t)
 				for path, want := range map[string]string{"/200": "<nil>", "/404": "status 404", "/503": "status 503"} {
 					byProbe := fmt.Sprint(p.probe(path, patience))
-					byTalk := fmt.Sprint(d.asked(p.addr, p.check(path).Talk(), patience, false).Err)
+					byTalk := fmt.Sprint(d.askOne(p.addr, p.check(path).Talk(), patience, false).Err)
 					if byProbe != want || byTalk != want {
 						t.Errorf("%s: %s, and by a talk %s, want %s", path, byProbe, byTalk, want)
 					}
 				}
-				tag, held := d.keep(p.addr, p.check("/200", check.Option{Name: "hold"}).Talk())
-				d.turn(p.addr)
+				tag, held := d.askHold(p.addr, p.check("/200", check.Option{Name: "hold"}).Talk())
+				d.runTurn(p.addr)
 				d.await(tag, 1)
 				end(p)
 				if a := d.await(tag, 2); !a.Lost || a.Held != held {
@@ -177,20 +177,20 @@ func TestRealServers(t *testing.T) {
 // connection to it is not lost.
 func TestStoppedServer(t *testing.T) {
 	p := serve(t, "nginx")
-	d := newDesk(t)
-	tag, _ := d.keep(p.addr, p.check("/200", check.Option{Name: "hold"}).Talk())
+	d := newRecorder(t)
+	tag, _ := d.askHold(p.addr, p.check("/200", check.Option{Name: "hold"}).Talk())
 	p.signal(syscall.SIGSTOP)
 	const want = "no response: timed out"
 	var byTalk, byProbe string
 	for limit := brief; limit < patience && (byTalk != want || byProbe != want); limit *= 2 { // a busy machine may take long to connect
-		byTalk, byProbe = fmt.Sprint(d.asked(p.addr, p.check("/200").Talk(), limit, false).Err), fmt.Sprint(p.probe("/200", limit))
+		byTalk, byProbe = fmt.Sprint(d.askOne(p.addr, p.check("/200").Talk(), limit, false).Err), fmt.Sprint(p.probe("/200", limit))
 	}
 	if byTalk != want || byProbe != want {
 		t.Errorf("%s, by Probe %s, want %s", byTalk, byProbe, want)
 	}
 	d.await(tag, 1)
 	p.signal(syscall.SIGCONT)
-	if a := d.asked(p.addr, p.check("/200").Talk(), patience, false); a.Err != nil {
+	if a := d.askOne(p.addr, p.check("/200").Talk(), patience, false); a.Err != nil {
 		t.Errorf("afterwards: %v", a.Err)
 	}
 }

@@ -80,7 +80,7 @@ func TestConversations(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for _, host := range []string{"127.0.0.1", "::1"} {
-				a := newDesk(t).asked(listen(t, host, tt.serve), tt.talk, tt.limit, false)
+				a := newRecorder(t).askOne(listen(t, host, tt.serve), tt.talk, tt.limit, false)
 				if !is(a.Err, tt.want...) || a.Held != nil || a.Lost {
 					t.Errorf("%s: %+v, want %v", host, a, tt.want)
 				}
@@ -108,7 +108,7 @@ func (l *listener) Hear(received []byte, ended error) (bool, error) {
 func TestManyPieces(t *testing.T) {
 	const size = 2000
 	talk := &listener{dialogue: dialogue{hello.request, size}}
-	a := newDesk(t).asked(listen(t, "127.0.0.1", piecewise(strings.Repeat("x", size), 1)), talk, patience, false)
+	a := newRecorder(t).askOne(listen(t, "127.0.0.1", piecewise(strings.Repeat("x", size), 1)), talk, patience, false)
 	if a.Err != nil {
 		t.Error(a.Err)
 	}
@@ -124,7 +124,7 @@ func TestManyPieces(t *testing.T) {
 func TestLargeRequest(t *testing.T) {
 	large := dialogue{bytes.Repeat([]byte("0123456789abcdef"), 1<<20), 5}
 	var got atomic.Int64
-	a := newDesk(t).asked(listen(t, "127.0.0.1", func(conn *net.TCPConn) {
+	a := newRecorder(t).askOne(listen(t, "127.0.0.1", func(conn *net.TCPConn) {
 		n, _ := io.Copy(io.Discard, io.LimitReader(conn, int64(len(large.request))))
 		got.Store(n)
 		io.WriteString(conn, "hello")
@@ -143,7 +143,7 @@ func TestLargeRequest(t *testing.T) {
 		"deaf and talkative": {func(c *net.TCPConn) { io.WriteString(c, "hello"); <-release }, []error{os.ErrDeadlineExceeded}},
 		"gone":               {reset, []error{syscall.ECONNRESET, syscall.EPIPE}},
 	} {
-		a := newDesk(t).asked(listen(t, "127.0.0.1", tt.serve), large, brief, false)
+		a := newRecorder(t).askOne(listen(t, "127.0.0.1", tt.serve), large, brief, false)
 		early := name == "gone" && strings.HasPrefix(fmt.Sprint(a.Err), "connect: ") // it may be gone before the loop looks
 		if !is(a.Err, tt.want...) || !early && !strings.HasPrefix(a.Err.Error(), "send: ") {
 			t.Errorf("%s: %v", name, a.Err)
@@ -154,7 +154,7 @@ func TestLargeRequest(t *testing.T) {
 // An answer that arrives before the request is sent completely is not overlooked.
 func TestEarlyAnswer(t *testing.T) {
 	large := dialogue{bytes.Repeat([]byte("x"), 16<<20), 5}
-	a := newDesk(t).asked(listen(t, "127.0.0.1", func(conn *net.TCPConn) {
+	a := newRecorder(t).askOne(listen(t, "127.0.0.1", func(conn *net.TCPConn) {
 		io.WriteString(conn, "hello")
 		time.Sleep(50 * time.Millisecond) // it is there while the request is stuck
 		linger(conn)
@@ -196,20 +196,20 @@ func refusing(t testing.TB) netip.AddrPort {
 }
 
 func TestUnconnected(t *testing.T) {
-	d := newDesk(t)
+	d := newRecorder(t)
 	for _, talk := range []wire.Talk{connection, hello} {
-		if a := d.asked(refusing(t), talk, patience, true); !is(a.Err, syscall.ECONNREFUSED) || a.Held != nil {
+		if a := d.askOne(refusing(t), talk, patience, true); !is(a.Err, syscall.ECONNREFUSED) || a.Held != nil {
 			t.Errorf("refused: %+v", a)
 		}
-		a := d.asked(full(t), talk, brief, false)
+		a := d.askOne(full(t), talk, brief, false)
 		if !is(a.Err, os.ErrDeadlineExceeded) || !strings.HasPrefix(a.Err.Error(), "connect: ") || a.Took < brief {
 			t.Errorf("black hole: %+v", a)
 		}
 	}
-	if a := d.asked(netip.MustParseAddrPort("255.255.255.255:9"), connection, patience, false); a.Err == nil {
+	if a := d.askOne(netip.MustParseAddrPort("255.255.255.255:9"), connection, patience, false); a.Err == nil {
 		t.Error("the broadcast address answers")
 	}
-	if a := d.asked(netip.AddrPort{}, connection, patience, false); a.Err == nil {
+	if a := d.askOne(netip.AddrPort{}, connection, patience, false); a.Err == nil {
 		t.Error("no address at all answers")
 	}
 }
@@ -218,7 +218,7 @@ func TestUnconnected(t *testing.T) {
 func TestHoldLeavesConnectingAlone(t *testing.T) {
 	t.Parallel()
 	const limit = 6 * time.Second
-	if a := newDesk(t).asked(full(t), connection, limit, true); !is(a.Err, os.ErrDeadlineExceeded) || a.Took < limit {
+	if a := newRecorder(t).askOne(full(t), connection, limit, true); !is(a.Err, os.ErrDeadlineExceeded) || a.Took < limit {
 		t.Errorf("%v after %s", a.Err, a.Took)
 	}
 }
@@ -237,7 +237,7 @@ func TestMeetsItself(t *testing.T) {
 	if _, err := fmt.Sscan(string(text), &low, &high); err != nil {
 		t.Fatal(err)
 	}
-	d := newDesk(t)
+	d := newRecorder(t)
 	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), low+(high-low)/4*2) // connect prefers the ports that are even so
 	met := 0
 	for round := 0; met < 5 && round < 60; round++ {
@@ -247,10 +247,10 @@ func TestMeetsItself(t *testing.T) {
 			questions = append(questions, wire.Question{Addr: addr, Timeout: patience, Talk: connection, Tag: round})
 		}
 		d.Ask(questions)
-		if !reached(func() bool { return len(d.of(round)) == len(questions) }) {
+		if !reached(func() bool { return len(d.reports(round)) == len(questions) }) {
 			t.Fatal("questions without an answer")
 		}
-		for _, a := range d.of(round) {
+		for _, a := range d.reports(round) {
 			if a.Err == nil {
 				t.Fatalf("%s met itself, and called it a peer", addr)
 			}
@@ -284,7 +284,7 @@ func TestManyPeers(t *testing.T) {
 		}
 	})
 	dead := refusing(t)
-	d := newDesk(t)
+	d := newRecorder(t)
 	var questions []wire.Question
 	for i := range peers {
 		q := wire.Question{Addr: addr, Timeout: time.Minute, Talk: hello, Tag: i}
@@ -377,7 +377,7 @@ func TestPanics(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)
 	deaf := listen(t, "127.0.0.1", func(*net.TCPConn) { <-release })
-	d := newDesk(t)
+	d := newRecorder(t)
 	large := dialogue{make([]byte, 16<<20), 5}
 	for i, tt := range []struct {
 		addr netip.AddrPort
@@ -388,11 +388,11 @@ func TestPanics(t *testing.T) {
 		{refusing(t), clumsy{hello, "Unconnected"}}, {full(t), clumsy{hello, "Unconnected"}}, {deaf, clumsy{large, "Unsent"}},
 		{good, nil},
 	} {
-		if a := d.asked(tt.addr, tt.talk, brief, true); !is(a.Err, wire.ErrPanic) || a.Held != nil {
+		if a := d.askOne(tt.addr, tt.talk, brief, true); !is(a.Err, wire.ErrPanic) || a.Held != nil {
 			t.Errorf("%d: %+v", i, a)
 		}
 	}
-	if a := d.asked(good, hello, patience, false); a.Err != nil {
+	if a := d.askOne(good, hello, patience, false); a.Err != nil {
 		t.Errorf("afterwards: %v", a.Err)
 	}
 }
@@ -426,7 +426,7 @@ func TestEachQuestionHasOneAnswer(t *testing.T) {
 	for round := range 10 {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
 			addrs := []netip.AddrPort{listen(t, "127.0.0.1", whim), listen(t, "::1", whim), refusing(t)}
-			d := newDesk(t)
+			d := newRecorder(t)
 			var asked atomic.Int64
 			var all sync.WaitGroup
 			for range 8 {
@@ -445,18 +445,18 @@ func TestEachQuestionHasOneAnswer(t *testing.T) {
 			}
 			all.Wait()
 			if round%2 == 0 {
-				reached(func() bool { return d.told() == int(asked.Load()) })
+				reached(func() bool { return d.answered() == int(asked.Load()) })
 			}
-			d.shut()
+			d.close()
 			for tag := int64(1); tag <= asked.Load(); tag++ {
-				d.accounted(tag)
+				d.checkAnswers(tag)
 			}
 		})
 	}
 }
 
 // releaseSome releases half of the connections that are held.
-func (d *desk) releaseSome() {
+func (d *recorder) releaseSome() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, all := range d.answers {
@@ -468,17 +468,17 @@ func (d *desk) releaseSome() {
 	}
 }
 
-// told counts the questions with an answer.
-func (d *desk) told() int {
+// answered counts the questions with an answer.
+func (d *recorder) answered() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return len(d.answers)
 }
 
-// accounted wants one answer, which the loss of a held connection may follow.
-func (d *desk) accounted(tag any) {
+// checkAnswers wants one answer, which the loss of a held connection may follow.
+func (d *recorder) checkAnswers(tag any) {
 	d.Helper()
-	all := d.of(tag)
+	all := d.reports(tag)
 	ok := len(all) == 1 && !all[0].Lost
 	if len(all) == 2 {
 		ok = all[0].Held != nil && !all[0].Lost && all[1].Lost && all[1].Held == all[0].Held
@@ -492,7 +492,7 @@ func (d *desk) accounted(tag any) {
 func TestCloseAmid(t *testing.T) {
 	before := openDescriptors()
 	silent, hole := listen(t, "127.0.0.1", linger), full(t)
-	d := newDesk(t)
+	d := newRecorder(t)
 	var questions []wire.Question
 	for i := range 600 {
 		questions = append(questions, wire.Question{Addr: []netip.AddrPort{silent, hole, silent}[i%3], Timeout: time.Minute,
@@ -504,7 +504,7 @@ func TestCloseAmid(t *testing.T) {
 	}
 	d.Ask([]wire.Question{{Addr: silent, Timeout: time.Minute, Talk: hello, Tag: 600}})
 	began := time.Now()
-	d.shut()
+	d.close()
 	if took := time.Since(began); took > 30*time.Second { // half of what the last one may take
 		t.Errorf("it took %s", took)
 	}
@@ -518,7 +518,7 @@ func TestCloseAmid(t *testing.T) {
 		t.Errorf("closed twice, it repeats %d answers", len(rest))
 	}
 	d.Ask(questions)
-	d.Release(d.of(2)[0].Held)
+	d.Release(d.reports(2)[0].Held)
 	if !reached(func() bool { return openDescriptors() < before+200 }) { // the listener's ends, and those that fill the hole
 		t.Errorf("%d descriptors are open, %d were", openDescriptors(), before)
 	}
