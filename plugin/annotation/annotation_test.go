@@ -62,7 +62,7 @@ func TestAnnotationRefuses(t *testing.T) {
 		"http://:8080@evil.example/":               "invalid port",
 		"http://:8080/?a=b":                        "query",
 		"http://:8080/#a":                          "query",
-		"http://:8080/%zz":                         "malformed",
+		"http://:8080/%zz":                         "invalid url",
 		"http://:8080/ä":                           "percent-encoded",
 		"http://:8080/ body ok":                    "status",
 		"http://:8080/ body_regex .*":              "status",
