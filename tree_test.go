@@ -177,6 +177,7 @@ func TestImports(t *testing.T) {
 		"bench/probe":       {"bench/measure"},
 		"bench/measure":     {},
 		"internal/ports":    {}, // for tests alone
+		"internal/signals":  {}, // the same
 		"test":              {},
 
 		"test/kube/node/pod": {},

@@ -10,9 +10,9 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/coredns-multivalue/multivalue"
+	"github.com/coredns-multivalue/multivalue/internal/signals"
 )
 
 // built is the complete program, built once for all tests that want it.
@@ -47,7 +47,8 @@ type process struct {
 	ended  chan struct{}
 }
 
-// run starts the program with the Corefile, under a limit of descriptors, if that is not 0, and waits until it answers.
+// run starts the program with the Corefile, under a limit of descriptors, if that is not 0, and waits until it answers
+// queries and signals.
 // In the Corefile, LISTEN is the port to listen on.
 func (s *scene) run(t *testing.T, corefile string, descriptors int) *process {
 	t.Helper()
@@ -55,9 +56,9 @@ func (s *scene) run(t *testing.T, corefile string, descriptors int) *process {
 	addr := net.JoinHostPort("127.0.0.1", port)
 	p := &process{server: &server{scene: s, addr: addr, tcp: addr}, ended: make(chan struct{})}
 	p.edit(strings.ReplaceAll(corefile, "LISTEN", port))
-	p.cmd = exec.Command(program(t), "-conf", filepath.Join(s.dir, "Corefile"))
+	p.cmd = signals.Command(program(t), "-conf", filepath.Join(s.dir, "Corefile"))
 	if descriptors > 0 {
-		p.cmd = exec.Command("sh", "-c", fmt.Sprintf("ulimit -n %d; exec \"$@\"", descriptors), "sh", p.cmd.Path, "-conf", filepath.Join(s.dir, "Corefile"))
+		p.cmd = signals.Command("sh", "-c", fmt.Sprintf("ulimit -n %d; exec \"$@\"", descriptors), "sh", program(t), "-conf", filepath.Join(s.dir, "Corefile"))
 	}
 	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
 	if err := p.cmd.Start(); err != nil {
@@ -72,6 +73,7 @@ func (s *scene) run(t *testing.T, corefile string, descriptors int) *process {
 		<-p.ended
 	})
 	p.logs("CoreDNS-")
+	p.eventually(func() bool { return signals.Trapped(p.cmd.Process.Pid) }, func() string { return "the program asks for no signals" })
 	return p
 }
 
@@ -217,10 +219,8 @@ func TestFailedFirstUseIsForgotten(t *testing.T) {
 	with := strings.Replace(listening, "CALM", "QUICK", 1)
 	p := s.run(t, without, 0)
 	p.edit(strings.Replace(with, "LISTEN", busyPort(t), 1))
-	p.eventually(func() bool { // a signal is lost on a program that has just begun: it listens for them in a goroutine
-		p.signal(syscall.SIGUSR1)
-		return reached(time.Second, func() bool { return strings.Contains(p.output.since(0), "[ERROR] SIGUSR1") })
-	}, func() string { return "no reload fails:\n" + p.output.since(0) })
+	p.signal(syscall.SIGUSR1)
+	p.logs("[ERROR] SIGUSR1")
 	p.edit(with)
 	p.signal(syscall.SIGUSR1)
 	p.comesTo("www.example.org A", "11")
