@@ -3,6 +3,7 @@ package check_test
 import (
 	"context"
 	"errors"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -229,7 +230,7 @@ func TestICMPForgeries(t *testing.T) {
 }
 
 // endlessly is more often than anybody waits for.
-const endlessly = 1 << 62
+const endlessly = math.MaxInt
 
 // answeredByHand probes 192.0.2.1, and answers with forgeries, and then with the right reply if that is wanted.
 func answeredByHand(t *testing.T, f echoForgery, times int, right bool) string {

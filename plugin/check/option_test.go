@@ -152,6 +152,7 @@ func (m *matrix) tryEverywhere(w way) {
 	if w.scheme() == "exec" {
 		return
 	}
+	ports.Need(m, "127.0.0.2")
 	m.try(w, "from", with(opt("from", "127.0.0.2")), p.addr, "")
 	if all := p.accepted(); len(all) > 0 {
 		if host, _, _ := net.SplitHostPort(all[len(all)-1].RemoteAddr().String()); host != "127.0.0.2" {

@@ -180,7 +180,7 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 
 func TestTCP(t *testing.T) {
 	c := mustNew(t, "tcp://:1")
-	for _, host := range []string{"127.0.0.1", "::1"} {
+	for _, host := range []string{"127.0.0.1", ports.IPv6(t)} {
 		end := make(chan error, 1)
 		p := listen(t, host, func(conn net.Conn) {
 			_, err := conn.Read(make([]byte, 1))
