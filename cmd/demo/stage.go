@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	_ "github.com/coredns-multivalue/multivalue" // the plugin
@@ -62,6 +63,7 @@ func (s *stage) shareAddress(because error) (err error) {
 	if s.webs, err = startAll(0, "127.0.0.1", "127.0.0.1"); err != nil {
 		return err
 	}
+	slices.SortFunc(s.webs, func(a, b *web) int { return a.at.Compare(b.at) }) // as their records are shown
 	s.setting = byPort(s.webs)
 	s.remark = fmt.Sprintf("The web servers cannot have an address each (%v):\n"+
 		"macOS and the BSDs have no loopback address but 127.0.0.1. So they share it, and SRV records name their ports.\n", because)
