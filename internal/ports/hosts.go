@@ -13,7 +13,7 @@ func Need(t testing.TB, hosts ...string) {
 	t.Helper()
 	for _, host := range hosts {
 		if err := lacking(host); err != nil {
-			report(t.Fatalf, t.Skipf, "this machine cannot listen on %s, which the test needs: %v", host, err)
+			orFail(t, t.Skipf)("this machine cannot listen on %s, which the test needs: %v", host, err)
 		}
 	}
 }
@@ -26,7 +26,7 @@ func IPv6(t testing.TB) string {
 	if err == nil {
 		return "::1"
 	}
-	report(t.Fatalf, t.Logf, "this machine has no IPv6, so the test uses 127.0.0.1 in its place: %v", err)
+	orFail(t, t.Logf)("this machine has no IPv6, so the test uses 127.0.0.1 in its place: %v", err)
 	return "127.0.0.1"
 }
 
@@ -39,9 +39,10 @@ func lacking(host string) error {
 	return l.Close()
 }
 
-func report(inCI, elsewhere func(string, ...any), format string, args ...any) {
+// orFail is what to do where something is lacking: in CI, fail.
+func orFail(t testing.TB, do func(string, ...any)) func(string, ...any) {
 	if os.Getenv("CI") == "true" {
-		elsewhere = inCI
+		return t.Fatalf
 	}
-	elsewhere(format, args...)
+	return do
 }
