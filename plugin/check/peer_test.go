@@ -147,7 +147,7 @@ func patiently(t *testing.T, limit time.Duration, want string, ask func(time.Dur
 	t.Helper()
 	whole := regexp.MustCompile("^(?:" + want + ")$")
 	got := ask(limit)
-	for ; limit < 8*brief && !whole.MatchString(reason(got)); got = ask(limit) {
+	for ; limit < patient && !whole.MatchString(reason(got)); got = ask(limit) {
 		limit *= 2
 	}
 	if !whole.MatchString(reason(got)) {

@@ -63,7 +63,7 @@ func TestTalkIsAsProbe(t *testing.T) {
 		var want, got error
 		for limit := tt.limit; ; limit *= 2 { // on a busy machine one may get further than the other
 			want, got = probeFor(tt.c, tt.addr, limit), converse(t, tt.c, tt.addr, limit)
-			if reason(got) == reason(want) || limit >= 8*brief {
+			if reason(got) == reason(want) || limit >= patient {
 				break
 			}
 		}
