@@ -158,10 +158,12 @@ func (m *matrix) tryEverywhere(w way) {
 		source = "127.0.0.1"
 	}
 	m.try(w, "from", with(opt("from", source)), p.addr, "")
-	if all := p.accepted(); len(all) > 0 {
-		if host, _, _ := net.SplitHostPort(all[len(all)-1].RemoteAddr().String()); host != source {
-			m.Errorf("%s came from %s", with(opt("from", source)), host)
-		}
+	came := func(conn net.Conn) bool {
+		host, _, _ := net.SplitHostPort(conn.RemoteAddr().String())
+		return host == source
+	}
+	if len(p.accepted()) > 0 && !wait(func() bool { return slices.ContainsFunc(p.accepted(), came) }) { // tcp ends before that
+		m.Errorf("%s: no connection came from there", with(opt("from", source)))
 	}
 	m.try(w, "from", with(opt("from", "192.0.2.1")), p.addr, "could not ask: from 192.0.2.1 is no address of this host")
 }
