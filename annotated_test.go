@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/coredns/coredns/plugin"
@@ -81,11 +83,11 @@ func (c clusters) Cluster(kubeconfig, _ string) (Cluster, error) {
 }
 
 // questioned tells which check asked an address. Each text has a network of its own.
-type questioned map[string]*fakeNetwork
+type questioned map[string]*pooltest.FakeNetwork
 
-func (q questioned) of(text string) *fakeNetwork {
+func (q questioned) of(text string) *pooltest.FakeNetwork {
 	if q[text] == nil {
-		q[text] = newFakeNetwork()
+		q[text] = pooltest.NewNetwork()
 	}
 	return q[text]
 }
@@ -94,7 +96,7 @@ func (q questioned) of(text string) *fakeNetwork {
 func (q questioned) asked(a netip.Addr) map[string]int {
 	all := make(map[string]int)
 	for text, n := range q {
-		if times := n.asked(a); times > 0 {
+		if times := n.Asked(a); times > 0 {
 			all[text] = times
 		}
 	}
@@ -113,9 +115,9 @@ func heeding(t testing.TB, p *pool, q questioned, c Cluster, pace verdict.Pace) 
 	if err := g.heed(s, p); err != nil {
 		t.Fatal(err)
 	}
-	s.annotated.specOf = func(c *check.Check) checkSpec {
-		spec := specOf(c)
-		spec.prober, spec.talk = q.of(spec.name), nil
+	s.annotated.specOf = func(c *check.Check) CheckSpec {
+		spec := NewCheckSpec(c)
+		spec.prober, spec.talk = q.of(spec.Name), nil
 		return spec
 	}
 	b := newBlock([]*parsedStanza{s})
@@ -136,7 +138,7 @@ func starts(t testing.TB, p *pool, g *generation, b *block, stanzas ...*parsedSt
 // followed is a running server that heeds the annotations of c.
 func followed(t *testing.T, p *pool, q questioned, c Cluster) (*parsedStanza, *block, *generation) {
 	t.Helper()
-	s, b, g := heeding(t, p, q, c, testPace)
+	s, b, g := heeding(t, p, q, c, pooltest.Pace)
 	starts(t, p, g, b, s)
 	p.confirm(g)
 	return s, b, g
@@ -152,7 +154,7 @@ func during(d time.Duration, s *parsedStanza, q questioned, name string, a netip
 	before := q.asked(a)
 	for end := time.Now().Add(d); time.Now().Before(end); {
 		look(s, name, a)
-		elapse(time.Second)
+		pooltest.Elapse(time.Second)
 	}
 	now := q.asked(a)
 	maps.DeleteFunc(now, func(text string, n int) bool { return n == before[text] })
@@ -166,7 +168,7 @@ const (
 
 // Which Service a name belongs to.
 func TestServiceOfAName(t *testing.T) {
-	a := newAnnotated(forZone(testStanza("tcp://:80", nil, testPace), "."))
+	a := newAnnotated(forZone(testStanza("tcp://:80", nil, pooltest.Pace), "."))
 	a.settle(nil, []string{"local", "cluster.local", "svc.example.org."})
 	for name, want := range map[string]string{
 		"cart.shop.svc.cluster.local.":             "cart.shop",
@@ -197,12 +199,12 @@ func TestServiceOfAName(t *testing.T) {
 // An annotation says how the addresses of its Service are asked, and of what is below it; an edit goes over to the other
 // check, and its end back to the stanza's own, at once and without a reload. Others are asked as before (B81).
 func TestAnnotationIsHeeded(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		q, c := questioned{}, newEdited()
 		s, _, _ := followed(t, p, q, c)
 		want := func(when, name string, a int, want string) {
 			t.Helper()
-			if got := during(time.Minute, s, q, name, addr(a)); got != want {
+			if got := during(time.Minute, s, q, name, pooltest.Addr(a)); got != want {
 				t.Errorf("%s, %s is asked by %s, want %s", when, name, got, want)
 			}
 		}
@@ -213,14 +215,14 @@ func TestAnnotationIsHeeded(t *testing.T) {
 		want("with an annotation", cartName, 1, "http://:8080/healthz")
 		want("with an annotation", "_http._TCP.Cart.shop.svc.cluster.local.", 2, "http://:8080/healthz")
 		want("with an annotation", "till.shop.svc.cluster.local.", 3, ownCheck)
-		q.of("http://:8080/healthz").kill(addr(1))
-		during(30*time.Second, s, q, cartName, addr(1))
-		if got := look(s, cartName, addr(1)); got != verdict.Down {
+		q.of("http://:8080/healthz").Kill(pooltest.Addr(1))
+		during(30*time.Second, s, q, cartName, pooltest.Addr(1))
+		if got := look(s, cartName, pooltest.Addr(1)); got != verdict.Down {
 			t.Errorf("a dead address is %s", got)
 		}
 		c.say("cart.shop", "http://:8080/live status 204")
 		want("after an edit", cartName, 1, "http://:8080/live status 204")
-		if got := look(s, cartName, addr(1)); got != verdict.Up {
+		if got := look(s, cartName, pooltest.Addr(1)); got != verdict.Up {
 			t.Errorf("what answers the new question is %s", got)
 		}
 		c.say()
@@ -234,21 +236,21 @@ func TestAnnotationIsHeeded(t *testing.T) {
 // A target that the new check does not ask for is probed no more from the very moment of the change, whoever else has the
 // old one.
 func TestAnnotationEndsAtOnce(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		q, c := questioned{}, newEdited()
 		s, _, _ := followed(t, p, q, c)
 		c.say("cart.shop", "http://:1/", "till.shop", "http://:1/")
-		during(time.Minute, s, q, cartName, addr(1))
-		during(time.Minute, s, q, "till.shop.svc.cluster.local.", addr(2))
+		during(time.Minute, s, q, cartName, pooltest.Addr(1))
+		during(time.Minute, s, q, "till.shop.svc.cluster.local.", pooltest.Addr(2))
 		underWay := s.ruleOf(cartName) // as a query has it that is under way
 		c.say("cart.shop", "http://:2/", "till.shop", "http://:1/")
-		underWay.Health.Look(cartName, addr(1), 0, 30)
-		before, kept := q.of("http://:1/").asked(addr(1)), q.of("http://:1/").asked(addr(2))
-		elapse(time.Minute)
-		if got := q.of("http://:1/").asked(addr(1)); got != before || before == 0 {
+		underWay.Health.Look(cartName, pooltest.Addr(1), 0, 30)
+		before, kept := q.of("http://:1/").Asked(pooltest.Addr(1)), q.of("http://:1/").Asked(pooltest.Addr(2))
+		pooltest.Elapse(time.Minute)
+		if got := q.of("http://:1/").Asked(pooltest.Addr(1)); got != before || before == 0 {
 			t.Errorf("asked %d times before the edit, and %d times since", before, got-before)
 		}
-		if got := q.of("http://:1/").asked(addr(2)); got == kept {
+		if got := q.of("http://:1/").Asked(pooltest.Addr(2)); got == kept {
 			t.Error("the other Service's address is asked no more")
 		}
 		if got := sizeOf(p); got.watches != 1 || got.checks != 3 {
@@ -259,24 +261,24 @@ func TestAnnotationEndsAtOnce(t *testing.T) {
 
 // It ends at once also where a stanza for other names has the same check, which could ask the address, but does not.
 func TestAnnotationEndsBesideAnotherStanza(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		q, c := questioned{}, newEdited()
-		s, b, g := heeding(t, p, q, c, testPace)
-		other := forZone(testStanza("http://:1/", q.of("http://:1/"), testPace), "example.org.")
+		s, b, g := heeding(t, p, q, c, pooltest.Pace)
+		other := forZone(testStanza("http://:1/", q.of("http://:1/"), pooltest.Pace), "example.org.")
 		g.add(other, p)
 		starts(t, p, g, b, s)
 		p.confirm(g)
 		c.say("cart.shop", "http://:1/")
-		during(time.Minute, s, q, cartName, addr(1))
+		during(time.Minute, s, q, cartName, pooltest.Addr(1))
 		c.say("cart.shop", "http://:2/")
-		before := q.of("http://:1/").asked(addr(1))
-		elapse(10 * time.Minute)
-		if got := q.of("http://:1/").asked(addr(1)); got != before || before == 0 {
+		before := q.of("http://:1/").Asked(pooltest.Addr(1))
+		pooltest.Elapse(10 * time.Minute)
+		if got := q.of("http://:1/").Asked(pooltest.Addr(1)); got != before || before == 0 {
 			t.Errorf("asked %d times before the edit, and %d times since", before, got-before)
 		}
-		other.Look("www.example.org.", addr(1), 0, 30)
-		elapse(time.Minute)
-		if got := q.of("http://:1/").asked(addr(1)); got == before {
+		other.Look("www.example.org.", pooltest.Addr(1), 0, 30)
+		pooltest.Elapse(time.Minute)
+		if got := q.of("http://:1/").Asked(pooltest.Addr(1)); got == before {
 			t.Error("the other stanza's query does not teach it")
 		}
 	})
@@ -285,26 +287,26 @@ func TestAnnotationEndsBesideAnotherStanza(t *testing.T) {
 // Services that say the same share targets with each other, and with the Corefile if that says so too; and all that is
 // only said by owners has one series.
 func TestAnnotationsShare(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		q, c := questioned{}, newEdited()
 		s, _, _ := followed(t, p, q, c)
 		c.say("a.shop", "http://:1/", "b.shop", " HTTP://:1/ ", "c.shop", "http://:2/", "d.shop", "tcp://:80")
 		for _, service := range []string{"a", "b", "d", "e"} {
-			during(time.Minute, s, q, service+".shop.svc.cluster.local.", addr(1))
+			during(time.Minute, s, q, service+".shop.svc.cluster.local.", pooltest.Addr(1))
 		}
 		if got := sizeOf(p); got.watches != 2 || got.checks != 3 {
 			t.Errorf("%+v, want two watches and three checks", got)
 		}
 		for label, want := range map[string]bool{"annotation": true, "tcp://:80": true, "http://:1/": false, "http://:2/": false} {
-			if got := probesTotal.DeleteLabelValues(label, "success"); got != want {
+			if got := metrics.Probes.DeleteLabelValues(label, "success"); got != want {
 				t.Errorf("there are series of %s: %t, want %t", label, got, want)
 			}
 		}
 		c.say()
-		if probesTotal.DeleteLabelValues("annotation", "failure") {
+		if metrics.Probes.DeleteLabelValues("annotation", "failure") {
 			t.Error("the series of annotations outlive them")
 		}
-		if !probesTotal.DeleteLabelValues("tcp://:80", "failure") {
+		if !metrics.Probes.DeleteLabelValues("tcp://:80", "failure") {
 			t.Error("the Corefile's series has gone with the annotation that said the same")
 		}
 	})
@@ -312,17 +314,17 @@ func TestAnnotationsShare(t *testing.T) {
 
 // What was annotated alone, and then stands in the Corefile, has the Corefile's series from then on.
 func TestAnnotationMovesIntoTheCorefile(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		q, c := questioned{}, newEdited()
 		s, _, g := followed(t, p, q, c)
 		c.say("cart.shop", "http://:1/")
-		during(time.Minute, s, q, cartName, addr(1))
-		own := testStanza("http://:1/", q.of("http://:1/"), testPace)
+		during(time.Minute, s, q, cartName, pooltest.Addr(1))
+		own := testStanza("http://:1/", q.of("http://:1/"), pooltest.Pace)
 		next := candidateOf(p, own)
 		p.confirm(next)
 		p.leave(g)
-		pass(time.Minute, own, addr(1))
-		if probesTotal.DeleteLabelValues("annotation", "failure") || testutil.ToFloat64(probesTotal.WithLabelValues("http://:1/", "success")) < 2 {
+		pass(time.Minute, own, pooltest.Addr(1))
+		if metrics.Probes.DeleteLabelValues("annotation", "failure") || testutil.ToFloat64(metrics.Probes.WithLabelValues("http://:1/", "success")) < 2 {
 			t.Error("the series are still those of annotations")
 		}
 	})
@@ -330,7 +332,7 @@ func TestAnnotationMovesIntoTheCorefile(t *testing.T) {
 
 // One that is wrong is reported, and changes nothing: what was in force stays, or the stanza's own check (B81).
 func TestAnnotationIsWrong(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		q, c := questioned{}, newEdited()
 		s, _, g := followed(t, p, q, c)
 		counts := func(when string, good, bad float64) {
@@ -344,7 +346,7 @@ func TestAnnotationIsWrong(t *testing.T) {
 			t.Errorf("%q is wrong", wrong)
 		}
 		counts("one that is wrong", 0, 1)
-		if got := during(time.Minute, s, q, cartName, addr(1)); got != ownCheck {
+		if got := during(time.Minute, s, q, cartName, pooltest.Addr(1)); got != ownCheck {
 			t.Errorf("asked by %s", got)
 		}
 		c.say("cart.shop", "http://:1/")
@@ -372,14 +374,14 @@ func TestAnnotationOfOthers(t *testing.T) {
 		"_http._tcp.cart.shop.svc.cluster.local.": true, ".": true,
 		"other.svc.cluster.local.": false, "till.shop.svc.cluster.local.": false, "example.org.": false, "pod.cluster.local.": false,
 	} {
-		s := forZone(testStanza("tcp://:80", nil, testPace), zone)
+		s := forZone(testStanza("tcp://:80", nil, pooltest.Pace), zone)
 		a := newAnnotated(s)
 		a.settle(newBlock([]*parsedStanza{s}), []string{"cluster.local."})
 		if got := a.judges("cart.shop"); got != want {
 			t.Errorf("a stanza for %s judges Service cart of shop: %t, want %t", zone, got, want)
 		}
 	}
-	s := forZone(testStanza("tcp://:80", nil, testPace), "cluster.local.")
+	s := forZone(testStanza("tcp://:80", nil, pooltest.Pace), "cluster.local.")
 	s.except = []string{"shop.svc.cluster.local."}
 	a := newAnnotated(s)
 	a.settle(newBlock([]*parsedStanza{s}), []string{"cluster.local."})
@@ -403,13 +405,13 @@ func manyAnnotations() (words []string) {
 
 // askedBy is the check that is in force for a Service.
 func askedBy(s *parsedStanza, service string) string {
-	return s.ruleOf(service + ".svc.cluster.local.").Health.(*stanza).checks[0].name
+	return s.ruleOf(service + ".svc.cluster.local.").Health.(*stanza).checks[0].Name
 }
 
 // A stanza takes a number of different checks; what is in force makes no room for what is new, and an edit for which there is
 // none changes nothing (B81).
 func TestAnnotationsAreBounded(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		q, c := questioned{}, newEdited()
 		s, _, _ := followed(t, p, q, c)
 		words := manyAnnotations()
@@ -443,7 +445,7 @@ func TestAnnotationsAreBounded(t *testing.T) {
 
 // Edits at once, of which one leaves what the other waits for, are all heeded, in whichever order they come.
 func TestAnnotationsMakeRoom(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		q, c := questioned{}, newEdited()
 		s, _, _ := followed(t, p, q, c)
 		words := append(manyAnnotations(), "a.third", "tcp://:1000")
@@ -457,7 +459,7 @@ func TestAnnotationsMakeRoom(t *testing.T) {
 
 // The Services of one namespace have no more than half of the checks, and others have the rest.
 func TestAnnotationsOfANamespaceAreBounded(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		q, c := questioned{}, newEdited()
 		s, _, _ := followed(t, p, q, c)
 		var words []string
@@ -480,7 +482,7 @@ func TestAnnotationsOfANamespaceAreBounded(t *testing.T) {
 // A reload, of which nobody knows yet what is in its tables, goes on with what is in force: nothing that was refused takes its
 // place, and what an edit could not change stays (B81).
 func TestAnnotationsAreBoundedOverReloads(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		q, c := questioned{}, newEdited()
 		_, _, g := followed(t, p, q, c)
 		words := append(manyAnnotations(), "b.third", "tcp://:1000")
@@ -489,7 +491,7 @@ func TestAnnotationsAreBoundedOverReloads(t *testing.T) {
 		words[len(words)-3] = "tcp://:2"
 		c.say(words...)
 		for i := range 2 {
-			fresh, b, next := heeding(t, p, q, newEdited(), testPace)
+			fresh, b, next := heeding(t, p, q, newEdited(), pooltest.Pace)
 			starts(t, p, next, b, fresh)
 			p.confirm(next)
 			g.learners[0].close()
@@ -508,10 +510,10 @@ func TestAnnotationsAreBoundedOverReloads(t *testing.T) {
 	})
 }
 
-// A query that recalled where verdicts stand under one annotation is answered by the other as soon as that is there, also
-// if another Service keeps the first, and with it the targets.
-func TestAnnotationIsNotRecalled(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+// A query is answered by an edited annotation as soon as that is in force, also if another Service keeps the first one,
+// and with it the targets.
+func TestAnnotationAppliesAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		q, c := questioned{}, newEdited()
 		s, b, _ := followed(t, p, q, c)
 		s.rule.Policy.MinUp.Count = 1
@@ -521,21 +523,21 @@ func TestAnnotationIsNotRecalled(t *testing.T) {
 		answer := func() string {
 			for range 40 {
 				serve(t, h, query(cartName, dns.TypeA))
-				elapse(time.Second)
+				pooltest.Elapse(time.Second)
 			}
 			m, _ := serve(t, h, query(cartName, dns.TypeA))
 			return addressesOf(m)
 		}
 		const till = "till.shop.svc.cluster.local."
 		c.say("till.shop", "http://:1/")
-		during(time.Minute, s, q, till, addr(1))
-		during(time.Minute, s, q, till, addr(2))
+		during(time.Minute, s, q, till, pooltest.Addr(1))
+		during(time.Minute, s, q, till, pooltest.Addr(2))
 		c.say("cart.shop", "http://:1/", "till.shop", "http://:1/")
-		q.of("http://:1/").kill(addr(1))
+		q.of("http://:1/").Kill(pooltest.Addr(1))
 		if got := answer(); got != "10.0.0.2" {
 			t.Errorf("by the first annotation the answer is %s", got)
 		}
-		q.of("http://:2/").kill(addr(2))
+		q.of("http://:2/").Kill(pooltest.Addr(2))
 		for range 3 {
 			c.say("cart.shop", "http://:2/", "till.shop", "http://:1/")
 			if got := answer(); got != "10.0.0.1" {
@@ -546,7 +548,7 @@ func TestAnnotationIsNotRecalled(t *testing.T) {
 				t.Errorf("by the first annotation again the answer is %s", got)
 			}
 		}
-		q.of(ownCheck).kill(addr(2))
+		q.of(ownCheck).Kill(pooltest.Addr(2))
 		c.say()
 		if got := answer(); got != "10.0.0.1" {
 			t.Errorf("by the stanza's own check the answer is %s", got)
@@ -557,13 +559,13 @@ func TestAnnotationIsNotRecalled(t *testing.T) {
 // A reload keeps what the annotations say and what is believed, also at another pace, before it has heard of the cluster
 // again; and one that fails leaves nothing, and follows nothing (B69, B70).
 func TestAnnotationsOverReloads(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		q, c := questioned{}, newEdited()
 		s, _, g := followed(t, p, q, c)
 		c.say("cart.shop", "http://:1/")
-		q.of("http://:1/").kill(addr(1))
-		during(time.Minute, s, q, cartName, addr(1))
-		pace := testPace
+		q.of("http://:1/").Kill(pooltest.Addr(1))
+		during(time.Minute, s, q, cartName, pooltest.Addr(1))
+		pace := pooltest.Pace
 		for i := range 4 {
 			pace.Interval += time.Duration(i%2) * time.Second
 			failed, fb, fg := heeding(t, p, q, newEdited(), pace)
@@ -574,21 +576,21 @@ func TestAnnotationsOverReloads(t *testing.T) {
 			silent := newEdited() // whose API says nothing any more
 			fresh, b, next := heeding(t, p, q, silent, pace)
 			starts(t, p, next, b, fresh)
-			if got := look(fresh, cartName, addr(1)); got != verdict.Down {
+			if got := look(fresh, cartName, pooltest.Addr(1)); got != verdict.Down {
 				t.Fatalf("reload %d, before it is over: %s", i, got)
 			}
 			p.confirm(next)
-			elapse(0)
+			pooltest.Elapse(0)
 			if good := testutil.ToFloat64(annotationsGood); good != 1 {
 				t.Errorf("reload %d, with both: %v good annotations", i, good)
 			}
 			g.learners[0].close()
 			p.leave(g)
 			g.awaitUnnoticed()
-			if got := during(time.Minute, fresh, q, cartName, addr(1)); got != "http://:1/" {
+			if got := during(time.Minute, fresh, q, cartName, pooltest.Addr(1)); got != "http://:1/" {
 				t.Fatalf("after reload %d asked by %s", i, got)
 			}
-			if got := look(fresh, cartName, addr(1)); got != verdict.Down {
+			if got := look(fresh, cartName, pooltest.Addr(1)); got != verdict.Down {
 				t.Fatalf("after reload %d: %s", i, got)
 			}
 			if c.begun != 1 || c.over != 1 || silent.begun != 1 || silent.over != 0 {
@@ -604,16 +606,16 @@ func TestAnnotationsOverReloads(t *testing.T) {
 
 // A panic in what follows a cluster leaves what is in force, and it is tried again (T39).
 func TestAnnotationsSurvive(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		q, c := questioned{}, newEdited()
 		c.panics = true
-		before := testutil.ToFloat64(panics)
+		before := testutil.ToFloat64(metrics.Panics)
 		s, _, _ := followed(t, p, q, c)
-		elapse(noticePause / 2)
-		if got := during(time.Minute, s, q, cartName, addr(1)); got != ownCheck {
+		pooltest.Elapse(noticePause / 2)
+		if got := during(time.Minute, s, q, cartName, pooltest.Addr(1)); got != ownCheck {
 			t.Errorf("asked by %s", got)
 		}
-		if got := testutil.ToFloat64(panics) - before; got < 5 || got > 14 || c.begun < 5 {
+		if got := testutil.ToFloat64(metrics.Panics) - before; got < 5 || got > 14 || c.begun < 5 {
 			t.Errorf("%v panics in a minute, after %d starts", got, c.begun)
 		}
 	})
@@ -622,7 +624,7 @@ func TestAnnotationsSurvive(t *testing.T) {
 // A set is judged by an annotation without an allocation.
 func TestAnnotatedRuleAllocatesNothing(t *testing.T) {
 	p := newPool()
-	s, b, g := heeding(t, p, questioned{}, newEdited(), testPace)
+	s, b, g := heeding(t, p, questioned{}, newEdited(), pooltest.Pace)
 	starts(t, p, g, b, s)
 	g.notices[*s.cluster].take(map[string]string{"cart.shop": "http://:1/"})
 	name := "_http._tcp." + cartName

@@ -8,30 +8,32 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/pooltest"
+	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/loadbalance"
 	"github.com/coredns/coredns/plugin/test"
 
-	"github.com/coredns/caddy"
-	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/miekg/dns"
 )
 
 // upBoard makes a stanza and a pool, which does not run, whose board says that n addresses are up.
 func upBoard(n int) *parsedStanza {
 	p := newPool()
-	s := forZone(testStanza("tcp://:80", newFakeNetwork(), testPace), "example.org.")
+	s := forZone(testStanza("tcp://:80", pooltest.NewNetwork(), pooltest.Pace), "example.org.")
 	s.rule.Policy.Limit, s.rule.Policy.MinUp.Count, s.rule.Policy.TTL.Min = 8, 1, 30
-	s.within = networks{newNetwork(netip.MustParsePrefix("10.0.0.0/8"))}
+	s.within = network.List{network.New(netip.MustParsePrefix("10.0.0.0/8"))}
 	g := new(generation)
 	g.add(s, p)
 	p.join(g)
 	for i := range n {
-		t := verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(addr(i), 80)}
-		w := p.watch(t, p.checks[t.Identity], s.account, owner, time.Now())
-		w.entry.show(verdict.Verdict{State: verdict.Up, Holds: 13 * time.Second})
+		t := verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(pooltest.Addr(i), 80)}
+		w := p.addMonitor(t, p.checks[t.Identity], s.account, owner, time.Now())
+		w.entry.Store(verdict.Verdict{State: verdict.Up, Holds: 13 * time.Second})
 	}
 	return s
 }
@@ -43,7 +45,7 @@ func BenchmarkLook(b *testing.B) {
 			s := upBoard(n)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				if s.Look(owner, addr(i%n), 0, 30).State() != verdict.Up {
+				if s.Look(owner, pooltest.Addr(i%n), 0, 30).State() != verdict.Up {
 					b.Fatal("not on the board")
 				}
 			}
@@ -55,17 +57,17 @@ func BenchmarkLook(b *testing.B) {
 // must pass.
 func BenchmarkLookOwner(b *testing.B) {
 	s := upBoard(8)
-	s.checks[0].forOwner = func(string) prober { return nil }
+	s.checks[0].forOwner = func(string) Prober { return nil }
 	for i := range 8 {
-		id, _ := s.checks[0].of(owner)
-		t := verdict.Target{Identity: id, Addr: netip.AddrPortFrom(addr(i), 80)}
+		id, _ := s.checks[0].identityFor(owner)
+		t := verdict.Target{Identity: id, Addr: netip.AddrPortFrom(pooltest.Addr(i), 80)}
 		c := s.pool.checks[s.checks[0].identity]
 		c.forOwner = s.checks[0].forOwner
-		s.pool.watch(t, c, s.account, owner, time.Now()).entry.show(verdict.Verdict{State: verdict.Up, Holds: time.Second})
+		s.pool.addMonitor(t, c, s.account, owner, time.Now()).entry.Store(verdict.Verdict{State: verdict.Up, Holds: time.Second})
 	}
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		if s.Look(owner, addr(i%8), 0, 30).State() != verdict.Up {
+		if s.Look(owner, pooltest.Addr(i%8), 0, 30).State() != verdict.Up {
 			b.Fatal("not on the board")
 		}
 	}
@@ -76,7 +78,7 @@ func BenchmarkLookRequire(b *testing.B) {
 	s.checks, s.need = append(s.checks, s.checks[0], s.checks[0]), 2
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		if s.Look(owner, addr(i%8), 0, 30).State() != verdict.Up {
+		if s.Look(owner, pooltest.Addr(i%8), 0, 30).State() != verdict.Up {
 			b.Fatal("not on the board")
 		}
 	}
@@ -84,7 +86,7 @@ func BenchmarkLookRequire(b *testing.B) {
 
 // BenchmarkRuleOf is finding the rule of a set where there are no annotations to heed, and where there are.
 func BenchmarkRuleOf(b *testing.B) {
-	heeds, block, g := heeding(b, newPool(), questioned{}, newEdited(), testPace)
+	heeds, block, g := heeding(b, newPool(), questioned{}, newEdited(), pooltest.Pace)
 	starts(b, heeds.pool, g, block, heeds)
 	g.notices[*heeds.cluster].take(map[string]string{"cart.shop": "http://:1/"})
 	for name, s := range map[string]*parsedStanza{"plain": upBoard(1), "heeds": heeds} {
@@ -100,7 +102,7 @@ func BenchmarkRuleOf(b *testing.B) {
 // Looking allocates nothing.
 func TestLookAllocatesNothing(t *testing.T) {
 	s := upBoard(8)
-	if allocs := testing.AllocsPerRun(1000, func() { s.Look(owner, addr(3), 0, 30) }); allocs != 0 {
+	if allocs := testing.AllocsPerRun(1000, func() { s.Look(owner, pooltest.Addr(3), 0, 30) }); allocs != 0 {
 		t.Errorf("%v allocations", allocs)
 	}
 }
@@ -131,7 +133,7 @@ func BenchmarkServeDNS(b *testing.B) {
 	reply.SetReply(query("www.example.org.", dns.TypeA))
 	for i := range 8 {
 		reply.Answer = append(reply.Answer, &dns.A{
-			Hdr: dns.RR_Header{Name: "www.example.org.", Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 30}, A: net.IP(addr(i).AsSlice())})
+			Hdr: dns.RR_Header{Name: "www.example.org.", Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 30}, A: net.IP(pooltest.Addr(i).AsSlice())})
 	}
 	inner := plugin.HandlerFunc(func(_ context.Context, w dns.ResponseWriter, _ *dns.Msg) (int, error) {
 		m := *reply

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/coredns-multivalue/multivalue/plugin/status"
+	"github.com/coredns-multivalue/multivalue/plugin/status/web"
 
 	"github.com/coredns/caddy"
 )
@@ -21,7 +21,7 @@ type showAt struct{ address, at string }
 // desk is a listener that shows the status. The generations that want it share it, so that a reload which keeps the line
 // keeps the listener too, and one that fails changes nothing.
 type desk struct {
-	server  *status.Server
+	server  *web.Server
 	address string // as the Corefile that opened it has it
 	of      map[*generation]bool
 }
@@ -32,7 +32,7 @@ func parseStatus(s *parsedStanza, c *caddy.Controller, args []string) error {
 	if len(args) > 0 {
 		show.address = args[0]
 	}
-	if _, _, err := status.Split(show.address); err != nil {
+	if _, _, err := web.Split(show.address); err != nil {
 		return c.Errf("status %v", err)
 	}
 	s.show = &show
@@ -43,10 +43,10 @@ func parseStatus(s *parsedStanza, c *caddy.Controller, args []string) error {
 // that fails here nothing stays.
 func (p *pool) open(g *generation) error {
 	for _, show := range g.shows {
-		place := status.Place(show.address)
+		place := web.Place(show.address)
 		d := p.desks[place]
 		if d == nil {
-			server, err := status.Listen(show.address, p.viewer)
+			server, err := web.Listen(show.address, p.viewer)
 			if err != nil {
 				err = p.occupied(show, err)
 				p.tidy()()
@@ -105,7 +105,7 @@ func (p *pool) record(on bool) {
 	}
 	p.do(func() {
 		p.recording, p.changes = on, nil
-		for _, w := range p.watches {
+		for _, w := range p.monitors {
 			w.history = nil
 		}
 	})

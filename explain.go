@@ -8,7 +8,9 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/coredns-multivalue/multivalue/internal/rescue"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
@@ -21,7 +23,7 @@ const maxShown = 2048
 // Explain says how the answer to a question comes about on each server block that judges it. It asks the plugins below as a
 // query would, and lets the same code decide; but it only reads the board, so that nobody is watched for being looked at.
 func (v *viewer) Explain(ctx context.Context, q status.Question) (all []status.Explanation, err error) {
-	defer caught("explaining "+q.Name, &err)
+	defer rescue.Error("explaining "+q.Name, &err)
 	blocks := v.pool.blocks.Load()
 	if blocks == nil {
 		return nil, errors.New("no server of this Corefile runs yet")
@@ -50,7 +52,7 @@ func (v *viewer) explain(ctx context.Context, b *block, z *zone, q status.Questi
 		s.step("%s exempts it from what is judged, so that its answers pass as they are", z.name)
 		return s.Explanation, nil
 	}
-	s.Stanza = z.stanza.account.at
+	s.Stanza = z.stanza.account.At
 	s.step("the stanza at %s judges it: it is in its zone, %s", s.Stanza, z.name)
 	if !z.stanza.rule.Types.Has(dns.StringToType[q.Type]) {
 		s.step("this type is not judged; it passes as it is")
@@ -82,7 +84,7 @@ func (v *viewer) watched(ctx context.Context, e *explainer, s *story) error {
 	for targets := range slices.Chunk(e.targets, rowsATurn) {
 		err := v.pool.consult(ctx, func() {
 			for _, t := range targets {
-				if w := v.pool.watchOf(&t.Target, t.seed); w != nil {
+				if w := v.pool.find(&t.Target, t.seed); w != nil {
 					known[t.Target] = w.row()
 				}
 			}
@@ -129,7 +131,7 @@ type shown struct {
 type seeded struct {
 	verdict.Target
 	seed  uint64
-	check *checkSpec
+	check *CheckSpec
 }
 
 func newExplainer(b *block, z *zone, said *said, q status.Question) *explainer {
@@ -201,7 +203,7 @@ func (e *explainer) show(d *decision) {
 				break
 			}
 			e.room -= len(targets)
-			x.targets, x.within = append(x.targets, targets...), x.within || d.stanza.within.allow(at.Addr())
+			x.targets, x.within = append(x.targets, targets...), x.within || d.stanza.within.Allows(at.Addr())
 		}
 		d.shown, e.targets = append(d.shown, x), append(e.targets, x.targets...)
 	}
@@ -294,11 +296,11 @@ type peeking struct{ *stanza }
 // Look is the stanza's, without a note that somebody asked.
 func (p peeking) Look(owner string, addr netip.Addr, port uint16, _ uint32) verdict.Brief {
 	said := verdict.BriefUnchecked
-	if p.within.allow(addr) {
+	if p.within.Allows(addr) {
 		said = p.together(owner, addr, port)
 	}
 	if p.forced != nil {
-		return p.forced.orders.Load().of(addr).on(said)
+		return p.forced.For(addr).Apply(said)
 	}
 	return said
 }
@@ -326,7 +328,7 @@ func (s *stanza) target(i int, owner string, at netip.AddrPort) seeded {
 
 // targets are what the stanza asks of it.
 func (s *stanza) targets(owner string, at netip.AddrPort) []seeded {
-	if !s.within.allow(at.Addr()) {
+	if !s.within.Allows(at.Addr()) {
 		return nil
 	}
 	var all []seeded
@@ -340,9 +342,9 @@ func (s *stanza) targets(owner string, at netip.AddrPort) []seeded {
 
 // peek is what ask says of a target, without a note.
 func (s *stanza) peek(t seeded) verdict.Brief {
-	if e := s.pool.board.find(&t.Target, hashOf(&t.Target, t.seed)); e != nil {
-		if raw := e.verdict.Load(); raw != gone {
-			return verdict.Brief(raw)
+	if e := s.pool.table.Find(&t.Target, table.Hash(&t.Target, t.seed)); e != nil {
+		if v, there := e.Peek(); there {
+			return v
 		}
 	}
 	if t.check.nowhere(t.Target) || s.account.full.Load() || s.pool.full.Load() {

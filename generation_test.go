@@ -5,6 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/pooltest"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
+	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -24,54 +27,54 @@ func state(s *parsedStanza, a netip.Addr) verdict.State { return s.Look(owner, a
 
 // A reload with the same check keeps verdicts and streaks, and asks no sooner for it (B69).
 func TestReloadKeepsVerdicts(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		old := testStanza("tcp://:80", n, testPace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		old := testStanza("tcp://:80", n, pooltest.Pace)
 		g := begin(p, old)
-		n.kill(addr(1))
-		pass(time.Minute, old, addr(1), addr(2))
-		before := n.asked(addr(1)) + n.asked(addr(2))
+		n.Kill(pooltest.Addr(1))
+		pass(time.Minute, old, pooltest.Addr(1), pooltest.Addr(2))
+		before := n.Asked(pooltest.Addr(1)) + n.Asked(pooltest.Addr(2))
 		for range 20 {
-			fresh := testStanza("tcp://:80", n, testPace)
+			fresh := testStanza("tcp://:80", n, pooltest.Pace)
 			next := candidateOf(p, fresh)
-			if state(fresh, addr(1)) != verdict.Down || state(fresh, addr(2)) != verdict.Up {
-				t.Fatalf("in the new generation: %s and %s", state(fresh, addr(1)), state(fresh, addr(2)))
+			if state(fresh, pooltest.Addr(1)) != verdict.Down || state(fresh, pooltest.Addr(2)) != verdict.Up {
+				t.Fatalf("in the new generation: %s and %s", state(fresh, pooltest.Addr(1)), state(fresh, pooltest.Addr(2)))
 			}
 			p.leave(g)
 			p.confirm(next)
-			pass(time.Second, fresh, addr(1), addr(2))
-			if state(fresh, addr(1)) != verdict.Down || state(fresh, addr(2)) != verdict.Up {
-				t.Fatalf("after the reload: %s and %s", state(fresh, addr(1)), state(fresh, addr(2)))
+			pass(time.Second, fresh, pooltest.Addr(1), pooltest.Addr(2))
+			if state(fresh, pooltest.Addr(1)) != verdict.Down || state(fresh, pooltest.Addr(2)) != verdict.Up {
+				t.Fatalf("after the reload: %s and %s", state(fresh, pooltest.Addr(1)), state(fresh, pooltest.Addr(2)))
 			}
 			g = next
 		}
-		if got := n.asked(addr(1)) + n.asked(addr(2)) - before; got > 6 {
+		if got := n.Asked(pooltest.Addr(1)) + n.Asked(pooltest.Addr(2)) - before; got > 6 {
 			t.Errorf("%d probes in 20 seconds with 20 reloads", got)
 		}
-		if got, want := sizeOf(p), (size{generations: 1, checks: 1, watches: 2}); got != want || g.accounts[0].targets != 2 {
-			t.Errorf("%+v, want %+v; %d targets on the account", got, want, g.accounts[0].targets)
+		if got, want := sizeOf(p), (size{generations: 1, checks: 1, watches: 2}); got != want || g.groups[0].targets != 2 {
+			t.Errorf("%+v, want %+v; %d targets on the account", got, want, g.groups[0].targets)
 		}
 	})
 }
 
 // The same check at a new pace starts from what was believed, before the new servers answer a single query (B69).
 func TestReloadWithAnotherPace(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		old := testStanza("tcp://:80", n, testPace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		old := testStanza("tcp://:80", n, pooltest.Pace)
 		g := begin(p, old)
-		n.kill(addr(1))
-		pass(time.Minute, old, addr(1), addr(2))
-		pace := testPace
+		n.Kill(pooltest.Addr(1))
+		pass(time.Minute, old, pooltest.Addr(1), pooltest.Addr(2))
+		pace := pooltest.Pace
 		pace.Interval = 30 * time.Second
 		fresh := testStanza("tcp://:80", n, pace)
 		next := candidateOf(p, fresh)
-		if v := verdictOf(fresh, addr(1)); v.State != verdict.Down || v.Reason != "connection refused" {
+		if v := verdictOf(fresh, pooltest.Addr(1)); v.State != verdict.Down || v.Reason != "connection refused" {
 			t.Errorf("before the start is over: %+v", v)
 		}
 		p.leave(g)
 		p.confirm(next)
-		n.revive(addr(1))
-		pass(time.Minute, fresh, addr(1), addr(2))
-		if state(fresh, addr(1)) != verdict.Up {
+		n.Revive(pooltest.Addr(1))
+		pass(time.Minute, fresh, pooltest.Addr(1), pooltest.Addr(2))
+		if state(fresh, pooltest.Addr(1)) != verdict.Up {
 			t.Error("the new pace does not probe")
 		}
 		if got := sizeOf(p).watches; got != 2 {
@@ -82,25 +85,25 @@ func TestReloadWithAnotherPace(t *testing.T) {
 
 // A start that fails leaves nothing behind, and nothing of it was probed (B70).
 func TestReloadFails(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		old := testStanza("tcp://:80", n, testPace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		old := testStanza("tcp://:80", n, pooltest.Pace)
 		begin(p, old)
-		pass(30*time.Second, old, addr(1))
-		other := newFakeNetwork()
-		pace := testPace
+		pass(30*time.Second, old, pooltest.Addr(1))
+		other := pooltest.NewNetwork()
+		pace := pooltest.Pace
 		pace.Interval = 5 * time.Second
 		for range 10 {
-			candidateOf(p, testStanza("tcp://:81", other, testPace), testStanza("tcp://:80", other, pace))
-			elapse(20 * time.Second)
+			candidateOf(p, testStanza("tcp://:81", other, pooltest.Pace), testStanza("tcp://:80", other, pace))
+			pooltest.Elapse(20 * time.Second)
 			p.abandon()
 		}
-		if got := other.asked(addr(1)); got != 0 {
+		if got := other.Asked(pooltest.Addr(1)); got != 0 {
 			t.Errorf("%d probes for starts that failed", got)
 		}
-		pass(30*time.Second, old, addr(1))
-		n.kill(addr(1))
-		pass(30*time.Second, old, addr(1))
-		if state(old, addr(1)) != verdict.Down {
+		pass(30*time.Second, old, pooltest.Addr(1))
+		n.Kill(pooltest.Addr(1))
+		pass(30*time.Second, old, pooltest.Addr(1))
+		if state(old, pooltest.Addr(1)) != verdict.Down {
 			t.Error("the old instance probes no more")
 		}
 		if got, want := sizeOf(p), (size{generations: 1, checks: 1, watches: 1}); got.generations != want.generations || got.checks != want.checks || got.watches != want.watches {
@@ -111,24 +114,24 @@ func TestReloadFails(t *testing.T) {
 
 // A check that a reload removes is asked no more, at once, and its series are gone (B69, B73).
 func TestReloadRemovesCheck(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		harmful := newFakeNetwork()
-		old := testStanza("tcp://:81/harmful", harmful, testPace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		harmful := pooltest.NewNetwork()
+		old := testStanza("tcp://:81/harmful", harmful, pooltest.Pace)
 		g := begin(p, old)
-		pass(30*time.Second, old, addr(1))
-		if got := testutil.ToFloat64(probesTotal.WithLabelValues("tcp://:81/harmful", "success")); got < 2 {
+		pass(30*time.Second, old, pooltest.Addr(1))
+		if got := testutil.ToFloat64(metrics.Probes.WithLabelValues("tcp://:81/harmful", "success")); got < 2 {
 			t.Errorf("%v successes counted", got)
 		}
-		fresh := testStanza("tcp://:80", n, testPace)
+		fresh := testStanza("tcp://:80", n, pooltest.Pace)
 		next := candidateOf(p, fresh)
 		p.leave(g)
 		p.confirm(next)
-		before := harmful.asked(addr(1))
-		pass(time.Minute, fresh, addr(1))
-		if got := harmful.asked(addr(1)); got != before {
+		before := harmful.Asked(pooltest.Addr(1))
+		pass(time.Minute, fresh, pooltest.Addr(1))
+		if got := harmful.Asked(pooltest.Addr(1)); got != before {
 			t.Errorf("asked %d times more", got-before)
 		}
-		if probesTotal.DeleteLabelValues("tcp://:81/harmful", "success") {
+		if metrics.Probes.DeleteLabelValues("tcp://:81/harmful", "success") {
 			t.Error("the series of the removed check is still there")
 		}
 	})
@@ -137,20 +140,20 @@ func TestReloadRemovesCheck(t *testing.T) {
 // Queries may reach a new generation before it is confirmed, while the old one's servers stop: that confirms it. Those
 // that reach the old one after it left change nothing.
 func TestQueryConfirms(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		old := testStanza("tcp://:81", n, testPace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		old := testStanza("tcp://:81", n, pooltest.Pace)
 		g := begin(p, old)
-		fresh := testStanza("tcp://:80", n, testPace)
+		fresh := testStanza("tcp://:80", n, pooltest.Pace)
 		next := candidateOf(p, fresh)
-		pass(20*time.Second, fresh, addr(1))
-		if state(fresh, addr(1)) != verdict.Up || next.stage != confirmed {
-			t.Errorf("the new one is %d, and believes %s", next.stage, state(fresh, addr(1)))
+		pass(20*time.Second, fresh, pooltest.Addr(1))
+		if state(fresh, pooltest.Addr(1)) != verdict.Up || next.stage != confirmed {
+			t.Errorf("the new one is %d, and believes %s", next.stage, state(fresh, pooltest.Addr(1)))
 		}
 		p.abandon() // of something else
 		p.leave(g)
-		pass(20*time.Second, old, addr(2))
-		if g.stage != left || sizeOf(p).generations != 1 || n.asked(addr(2)) != 0 {
-			t.Errorf("the old one is %d, and asked %d times", g.stage, n.asked(addr(2)))
+		pass(20*time.Second, old, pooltest.Addr(2))
+		if g.stage != left || sizeOf(p).generations != 1 || n.Asked(pooltest.Addr(2)) != 0 {
+			t.Errorf("the old one is %d, and asked %d times", g.stage, n.Asked(pooltest.Addr(2)))
 		}
 	})
 }
@@ -158,11 +161,11 @@ func TestQueryConfirms(t *testing.T) {
 // A start that fails while nothing of ours runs is told to nobody. The next one that succeeds clears it away, so that
 // the pool stops when that one leaves (B70).
 func TestFailedFirstStart(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		candidateOf(p, testStanza("tcp://:80", n, testPace))
-		s := testStanza("tcp://:80", n, testPace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		candidateOf(p, testStanza("tcp://:80", n, pooltest.Pace))
+		s := testStanza("tcp://:80", n, pooltest.Pace)
 		g := begin(p, s)
-		pass(20*time.Second, s, addr(1))
+		pass(20*time.Second, s, pooltest.Addr(1))
 		p.leave(g)
 		if p.running.Load() || sizeOf(p).generations != 0 {
 			t.Errorf("running: %t, %+v", p.running.Load(), sizeOf(p))
@@ -172,45 +175,45 @@ func TestFailedFirstStart(t *testing.T) {
 
 // A generation that a failure elsewhere took away comes back by its first query.
 func TestAbandonedByMistake(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		begin(p, testStanza("tcp://:81", n, testPace))
-		fresh := testStanza("tcp://:80", n, testPace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		begin(p, testStanza("tcp://:81", n, pooltest.Pace))
+		fresh := testStanza("tcp://:80", n, pooltest.Pace)
 		candidateOf(p, fresh)
 		p.abandon()
-		pass(20*time.Second, fresh, addr(1))
-		if state(fresh, addr(1)) != verdict.Up {
-			t.Errorf("%s", state(fresh, addr(1)))
+		pass(20*time.Second, fresh, pooltest.Addr(1))
+		if state(fresh, pooltest.Addr(1)) != verdict.Up {
+			t.Errorf("%s", state(fresh, pooltest.Addr(1)))
 		}
 	})
 }
 
 // The last to leave stops the pool, with every probe that is under way; it can start again, and knows nothing (B71).
 func TestPoolStopsAndStarts(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		for range 3 {
-			s := testStanza("tcp://:80", n, testPace)
+			s := testStanza("tcp://:80", n, pooltest.Pace)
 			g := begin(p, s)
-			if state(s, addr(1)) != verdict.Unknown {
-				t.Fatalf("a new start believes %s", state(s, addr(1)))
+			if state(s, pooltest.Addr(1)) != verdict.Unknown {
+				t.Fatalf("a new start believes %s", state(s, pooltest.Addr(1)))
 			}
-			n.kill(addr(1))
+			n.Kill(pooltest.Addr(1))
 			for i := 2; i < 1000; i++ {
 				if i%2 == 0 {
-					n.swallow(addr(i))
+					n.Swallow(pooltest.Addr(i))
 				}
-				s.Look(owner, addr(i), 0, 30)
+				s.Look(owner, pooltest.Addr(i), 0, 30)
 			}
-			pass(30*time.Second, s, addr(1))
+			pass(30*time.Second, s, pooltest.Addr(1))
 			began := time.Now()
 			p.leave(g)
 			p.leave(g)
 			if took := time.Since(began); took > 2*time.Second {
 				t.Errorf("the stop took %s", took)
 			}
-			if p.running.Load() || n.under != 0 {
-				t.Errorf("running: %t; %d probes under way", p.running.Load(), n.under)
+			if p.running.Load() || n.Under != 0 {
+				t.Errorf("running: %t; %d probes under way", p.running.Load(), n.Under)
 			}
-			if state(s, addr(1)) != verdict.Down {
+			if state(s, pooltest.Addr(1)) != verdict.Down {
 				t.Error("queries on the way lose the verdicts")
 			}
 			p.confirm(g)
@@ -223,17 +226,17 @@ func TestPoolStopsAndStarts(t *testing.T) {
 
 // Caps and shares of targets follow the generation that stands for them.
 func TestAccountsFollow(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		old := testStanza("tcp://:80", n, testPace)
-		old.account.max = 3
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		old := testStanza("tcp://:80", n, pooltest.Pace)
+		old.account.Max = 3
 		g := begin(p, old)
-		pass(10*time.Second, old, addr(1), addr(2), addr(3), addr(4))
-		fresh := testStanza("tcp://:80", n, testPace)
-		fresh.account.max = 4
+		pass(10*time.Second, old, pooltest.Addr(1), pooltest.Addr(2), pooltest.Addr(3), pooltest.Addr(4))
+		fresh := testStanza("tcp://:80", n, pooltest.Pace)
+		fresh.account.Max = 4
 		next := candidateOf(p, fresh)
 		p.leave(g)
 		p.confirm(next)
-		pass(10*time.Second, fresh, addr(4), addr(5))
+		pass(10*time.Second, fresh, pooltest.Addr(4), pooltest.Addr(5))
 		if got := sizeOf(p).watches; got != 4 || fresh.account.targets != 4 || !fresh.account.full.Load() {
 			t.Errorf("%d watches, %d on the account", got, fresh.account.targets)
 		}
@@ -243,27 +246,27 @@ func TestAccountsFollow(t *testing.T) {
 // A network that a reload takes out of within is probed no more, at once; and no stanza takes over the targets of another
 // because they have the same check (B60, B69).
 func TestReloadNarrowsWithin(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		old := testStanza("tcp://:80", n, testPace)
-		old.account.zones = "a.example.org."
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		old := testStanza("tcp://:80", n, pooltest.Pace)
+		old.account.Zones = "a.example.org."
 		g := begin(p, old)
-		inside, outside := addr(1), netip.MustParseAddr("192.0.2.1")
+		inside, outside := pooltest.Addr(1), netip.MustParseAddr("192.0.2.1")
 		pass(30*time.Second, old, inside, outside)
-		fresh := testStanza("tcp://:80", n, testPace)
-		fresh.account.zones = "a.example.org."
-		fresh.within = networks{newNetwork(netip.MustParsePrefix("10.0.0.0/8"))}
-		fresh.seal(testPace)
-		pace := testPace
+		fresh := testStanza("tcp://:80", n, pooltest.Pace)
+		fresh.account.Zones = "a.example.org."
+		fresh.within = network.List{network.New(netip.MustParsePrefix("10.0.0.0/8"))}
+		fresh.seal(pooltest.Pace)
+		pace := pooltest.Pace
 		pace.Interval = time.Second
 		pace.Fast, pace.Timeout = time.Second, time.Second
 		other := testStanza("tcp://:80", n, pace)
-		other.account.zones = "b.example.org."
+		other.account.Zones = "b.example.org."
 		next := candidateOf(p, fresh, other)
 		p.leave(g)
 		p.confirm(next)
-		before := n.asked(outside)
+		before := n.Asked(outside)
 		pass(time.Minute, fresh, inside, outside)
-		if got := n.asked(outside); got != before {
+		if got := n.Asked(outside); got != before {
 			t.Errorf("asked %d times more outside within", got-before)
 		}
 		if other.account.targets != 0 || fresh.account.targets != 1 || sizeOf(p).watches != 1 {
@@ -274,16 +277,16 @@ func TestReloadNarrowsWithin(t *testing.T) {
 
 // What stanzas share stays on the account of the one that asked for it, over reloads (B61).
 func TestAccountsStayApart(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		stanzas := func() (a, b *parsedStanza) {
-			a, b = testStanza("tcp://:80", n, testPace), testStanza("tcp://:80", n, testPace)
-			a.account.zones, b.account.zones = "a.example.org.", "b.example.org."
+			a, b = testStanza("tcp://:80", n, pooltest.Pace), testStanza("tcp://:80", n, pooltest.Pace)
+			a.account.Zones, b.account.Zones = "a.example.org.", "b.example.org."
 			return a, b
 		}
 		a, b := stanzas()
 		g := begin(p, a, b)
-		pass(5*time.Second, a, addr(1))
-		pass(5*time.Second, b, addr(2), addr(3))
+		pass(5*time.Second, a, pooltest.Addr(1))
+		pass(5*time.Second, b, pooltest.Addr(2), pooltest.Addr(3))
 		a, b = stanzas()
 		next := candidateOf(p, a, b)
 		p.leave(g)
@@ -296,13 +299,13 @@ func TestAccountsStayApart(t *testing.T) {
 
 // When the last one leaves, no series of its checks stays (B73).
 func TestStopClearsMetrics(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		before := testutil.ToFloat64(targets[verdict.Up])
-		s := testStanza("tcp://:80/last", n, testPace)
+		s := testStanza("tcp://:80/last", n, pooltest.Pace)
 		g := begin(p, s)
-		pass(20*time.Second, s, addr(1))
+		pass(20*time.Second, s, pooltest.Addr(1))
 		p.leave(g)
-		if probesTotal.DeleteLabelValues("tcp://:80/last", "success") {
+		if metrics.Probes.DeleteLabelValues("tcp://:80/last", "success") {
 			t.Error("the series of the check is still there")
 		}
 		if got := testutil.ToFloat64(targets[verdict.Up]); got != before {
@@ -314,31 +317,31 @@ func TestStopClearsMetrics(t *testing.T) {
 // A probe that a stop cuts off comes back to the next start, which it does not concern: its target is neither counted nor
 // asked again (B63, B71).
 func TestResultAfterStop(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		var before [len(targets)]float64
 		for i, gauge := range targets {
 			if gauge != nil {
 				before[i] = testutil.ToFloat64(gauge)
 			}
 		}
-		flight := testutil.ToFloat64(probesInFlight)
-		s := testStanza("tcp://:80", n, testPace)
+		flight := testutil.ToFloat64(metrics.ProbesInFlight)
+		s := testStanza("tcp://:80", n, pooltest.Pace)
 		g := begin(p, s)
-		n.swallow(addr(1))
-		s.Look(owner, addr(1), 0, 30)
-		for n.asked(addr(1)) == 0 {
-			elapse(100 * time.Millisecond)
+		n.Swallow(pooltest.Addr(1))
+		s.Look(owner, pooltest.Addr(1), 0, 30)
+		for n.Asked(pooltest.Addr(1)) == 0 {
+			pooltest.Elapse(100 * time.Millisecond)
 		}
 		p.leave(g)
-		if got := testutil.ToFloat64(probesInFlight); got != flight {
+		if got := testutil.ToFloat64(metrics.ProbesInFlight); got != flight {
 			t.Errorf("%v probes are under way after the stop, %v were before", got, flight)
 		}
-		asked := n.asked(addr(1))
-		n.set(n.holes, false, []netip.Addr{addr(1)})
-		again := testStanza("tcp://:80", n, testPace)
+		asked := n.Asked(pooltest.Addr(1))
+		n.Set(n.Holes, false, []netip.Addr{pooltest.Addr(1)})
+		again := testStanza("tcp://:80", n, pooltest.Pace)
 		g = begin(p, again)
-		pass(time.Minute, again, addr(2))
-		if got := n.asked(addr(1)); got != asked {
+		pass(time.Minute, again, pooltest.Addr(2))
+		if got := n.Asked(pooltest.Addr(1)); got != asked {
 			t.Errorf("asked %d times more after the stop", got-asked)
 		}
 		p.leave(g)

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
@@ -20,14 +21,14 @@ func TestLogOfAFlood(t *testing.T) {
 	before := stdlog.Writer()
 	stdlog.SetOutput(&text)
 	defer stdlog.SetOutput(before)
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		s := testStanza("tcp://:80", n, verdict.Pace{Interval: 10 * time.Second, Fast: time.Second, Timeout: time.Second, Rise: 2, Fall: 3})
 		begin(p, s)
 		all := addrs(0, 1050)
 		lookAll(s, all)
-		elapse(time.Minute)
-		n.kill(all[:1000]...) // the others answer: it is no isolation
-		elapse(20 * time.Second)
+		pooltest.Elapse(time.Minute)
+		n.Kill(all[:1000]...) // the others answer: it is no isolation
+		pooltest.Elapse(20 * time.Second)
 		synctest.Wait()
 		lines := strings.Split(strings.TrimSpace(text.String()), "\n")
 		named, summed, sums := 0, 0, 0
@@ -49,8 +50,8 @@ func TestLogOfAFlood(t *testing.T) {
 			t.Errorf("%d lines by name, %d with the sums of %d", named, sums, summed)
 		}
 		text.Reset()
-		n.revive(all[7])
-		elapse(30 * time.Second)
+		n.Revive(all[7])
+		pooltest.Elapse(30 * time.Second)
 		if got := strings.TrimSpace(text.String()); strings.Count(got, "\n") != 0 || !strings.Contains(got, "10.0.0.7:80 is up after 2 successes") {
 			t.Errorf("after the flood the log has %s", got)
 		}
@@ -59,8 +60,8 @@ func TestLogOfAFlood(t *testing.T) {
 
 // What a summary says is bounded, and adds up.
 func TestSummary(t *testing.T) {
-	down := func(check, reason string) sumOf { return sumOf{check, verdict.Down, reason} }
-	got := summary(map[sumOf]int{
+	down := func(check, reason string) transitionKey { return transitionKey{check, verdict.Down, reason} }
+	got := summary(map[transitionKey]int{
 		down("tcp://:1", "timed out"): 5, down("tcp://:1", "connection refused"): 30, down("tcp://:1", "status 500"): 2, down("tcp://:1", "reset"): 1, down("tcp://:1", "x"): 1,
 		{check: "tcp://:2", to: verdict.Up}: 7, down("tcp://:2", "timed out"): 4,
 	})
@@ -68,16 +69,16 @@ func TestSummary(t *testing.T) {
 	if got != want {
 		t.Errorf("%s\nwant %s", got, want)
 	}
-	var h herald
+	var h transitionLog
 	now := time.Now()
-	for i := range 10 * sumsKept {
-		h.mayTell(down("tcp://:1", strconv.Itoa(i)), now)
+	for i := range 10 * maxSums {
+		h.allow(down("tcp://:1", strconv.Itoa(i)), now)
 	}
 	total := 0
 	for _, n := range h.sums {
 		total += n
 	}
-	if len(h.sums) > sumsKept+1 || total != 10*sumsKept-linesASecond || h.wait(now) != time.Second {
+	if len(h.sums) > maxSums+1 || total != 10*maxSums-linesASecond || h.wait(now) != time.Second {
 		t.Errorf("%d sums of %d, wait %s", len(h.sums), total, h.wait(now))
 	}
 }

@@ -2,7 +2,6 @@ package multivalue
 
 import (
 	"context"
-	"fmt"
 	"net"
 
 	"github.com/coredns/coredns/core/dnsserver"
@@ -54,21 +53,4 @@ func (o *origin) on(ctx context.Context) context.Context {
 		ctx = context.WithValue(ctx, dnsserver.ViewKey{}, o.view)
 	}
 	return ctx
-}
-
-// survive, deferred, keeps a panic in our background work from taking the DNS server down.
-func survive(what string) {
-	if r := recover(); r != nil {
-		panics.Inc()
-		log.Errorf("%s panicked: %v", what, r)
-	}
-}
-
-// caught, deferred, is survive for work that somebody waits for: the panic is the error that they get.
-func caught(what string, err *error) {
-	if r := recover(); r != nil {
-		panics.Inc()
-		log.Errorf("%s panicked: %v", what, r)
-		*err = fmt.Errorf("%s failed, see the log", what)
-	}
 }

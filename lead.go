@@ -1,12 +1,11 @@
 package multivalue
 
 import (
-	"encoding/binary"
-	"math/bits"
 	"net/netip"
 	"slices"
 	"strings"
 
+	"github.com/coredns-multivalue/multivalue/internal/hash"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 
@@ -62,22 +61,18 @@ func eachLead(m *dns.Msg, take func(owner, host string, port uint16, addr netip.
 
 // leadsPrint tells apart answers that lead elsewhere. The order of the records and the case of names do not matter.
 func leadsPrint(m *dns.Msg) (print uint64) {
-	last, named := "", oddSighting
+	last, named := "", uint64(0)
 	eachLead(m, func(owner, host string, port uint16, addr netip.Addr) {
 		if owner != last {
-			last, named = owner, nameHash(oddSighting, owner)
+			last, named = owner, hash.Name(owner)
 		}
-		raw := addr.As16()
-		h := mixed(named, binary.BigEndian.Uint64(raw[:8]))
-		h = mixed(h, binary.BigEndian.Uint64(raw[8:])^uint64(port))
-		print += nameHash(h, host)
+		h := hash.AddrPort(named, addr, port)
+		if host != "" {
+			h = hash.Mix(h, hash.Name(host))
+		}
+		print += h
 	})
 	return print
-}
-
-func mixed(h, x uint64) uint64 {
-	high, low := bits.Mul64(h^x^0x9e3779b97f4a7c15, 0xff51afd7ed558ccd)
-	return high ^ low
 }
 
 // leadsOf takes down where an answer leads.
@@ -177,7 +172,7 @@ func (l *linker) follow(b *block, name string, had *leads, at *lead) {
 		for _, t := range s.targets(at.owner, netip.AddrPortFrom(addr, at.port)) {
 			same := l.shot.At(t.Addr)
 			for i := range same {
-				if same[i].Check == t.check.name && same[i].Pace == t.check.text() && l.links < maxLinks {
+				if same[i].Check == t.check.Name && same[i].Pace == t.check.PaceText() && l.links < maxLinks {
 					same[i].Names = append(same[i].Names, name)
 					l.links++
 				}

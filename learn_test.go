@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/network"
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/file"
@@ -73,13 +75,13 @@ var service = []dns.RR{
 func hostsOf(addrs ...int) []dns.RR {
 	rrs := slices.Clone(service)
 	for i, n := range addrs {
-		rrs = append(rrs, test.A(fmt.Sprintf("%c.example.org. 30 IN A %s", 'a'+i, addr(n))))
+		rrs = append(rrs, test.A(fmt.Sprintf("%c.example.org. 30 IN A %s", 'a'+i, pooltest.Addr(n))))
 	}
 	return rrs
 }
 
-func srvStanza(n *fakeNetwork) *parsedStanza {
-	s := forZone(testStanza("tcp://", n, testPace), "example.org.")
+func srvStanza(n *pooltest.FakeNetwork) *parsedStanza {
+	s := forZone(testStanza("tcp://", n, pooltest.Pace), "example.org.")
 	s.checks[0].port = 0
 	s.rule.Types = answer.TypesOf(dns.TypeSRV)
 	s.rule.Policy.MinUp.Count = 1
@@ -100,17 +102,17 @@ func keepAsking(t *testing.T, h plugin.Handler, d time.Duration, name string, qt
 	var m *dns.Msg
 	for end := time.Now().Add(d); time.Now().Before(end); {
 		m, _ = serve(t, h, query(name, qtype))
-		elapse(time.Second)
+		pooltest.Elapse(time.Second)
 	}
 	return m
 }
 
 // Hosts without glue are asked of the plugins below, and asked again as their TTL runs out (B15, B16, T27).
 func TestLearnsHosts(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		z := changingZone(hostsOf(1, 2)...)
 		h := serving(p, z, srvStanza(n))
-		n.kill(addr(1))
+		n.Kill(pooltest.Addr(1))
 		if m, _ := serve(t, h, query("_x._tcp.example.org.", dns.TypeSRV)); len(m.Answer) != 2 {
 			t.Errorf("before anything is known: %s", targetsOf(m))
 		}
@@ -136,7 +138,7 @@ func TestLearnsHosts(t *testing.T) {
 // An SRV record's own port is asked, unless the check has one (B15).
 func TestPortOfTheRecord(t *testing.T) {
 	for named, want := range map[bool]string{false: "10.0.0.1:8001 10.0.0.2:8002", true: "10.0.0.1:99 10.0.0.2:99"} {
-		inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 			s := srvStanza(n)
 			if s.checks[0].portNamed = named; named {
 				s.checks[0].port = 99
@@ -147,8 +149,8 @@ func TestPortOfTheRecord(t *testing.T) {
 			p.life.Lock()
 			defer p.life.Unlock()
 			p.do(func() {
-				for e := range p.watches {
-					got = append(got, e.target.Addr.String())
+				for e := range p.monitors {
+					got = append(got, e.Target.Addr.String())
 				}
 			})
 			if slices.Sort(got); strings.Join(got, " ") != want {
@@ -160,24 +162,24 @@ func TestPortOfTheRecord(t *testing.T) {
 
 // A check without a port has nothing to ask where the record names none: the address is served, and not probed.
 func TestNoPortAnywhere(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		s := srvStanza(n)
 		s.rule.Types = answer.DefaultTypes
 		h := serving(p, zoneOf(www...), s)
 		m := keepAsking(t, h, 30*time.Second, "www.example.org.", dns.TypeA)
-		if addressesOf(m) != "10.0.0.1 10.0.0.2" || n.asked(addr(1)) != 0 || sizeOf(p).watches != 0 {
-			t.Errorf("answer %s, %d probes, %d watches", addressesOf(m), n.asked(addr(1)), sizeOf(p).watches)
+		if addressesOf(m) != "10.0.0.1 10.0.0.2" || n.Asked(pooltest.Addr(1)) != 0 || sizeOf(p).watches != 0 {
+			t.Errorf("answer %s, %d probes, %d watches", addressesOf(m), n.Asked(pooltest.Addr(1)), sizeOf(p).watches)
 		}
 	})
 }
 
 // The start of authority is learned from the denial for the owner, and renewed as it ages (B31).
 func TestSOAIsRenewed(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
 		s.rule.Policy.AllDown = answer.NoData
 		h := serving(p, zoneOf(www...), s)
-		n.kill(addr(1), addr(2))
+		n.Kill(pooltest.Addr(1), pooltest.Addr(2))
 		if m := keepAsking(t, h, 30*time.Second, "www.example.org.", dns.TypeA); len(m.Ns) != 1 {
 			t.Fatalf("no denial:\n%s", m)
 		}
@@ -200,17 +202,17 @@ func TestSOAIsRenewed(t *testing.T) {
 
 // A reload keeps what was learned, and asks for it again (B69).
 func TestReloadKeepsLessons(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		z := changingZone(hostsOf(1, 2)...)
 		h := serving(p, z, srvStanza(n))
-		n.kill(addr(1))
+		n.Kill(pooltest.Addr(1))
 		keepAsking(t, h, 30*time.Second, "_x._tcp.example.org.", dns.TypeSRV)
 		b := newBlock([]*parsedStanza{srvStanza(n)})
 		b.learner.adopt(p.before(""))
 		if got := len(b.learner.lessons()); got != 4 {
 			t.Fatalf("%d lessons were adopted, want 4", got)
 		}
-		if r, _ := b.learner.find(question{"b.example.org.", dns.TypeA}); r == nil || len(r.addrs) != 1 || r.addrs[0] != addr(2) {
+		if r, _ := b.learner.find(question{"b.example.org.", dns.TypeA}); r == nil || len(r.addrs) != 1 || r.addrs[0] != pooltest.Addr(2) {
 			t.Errorf("known of b: %v", r)
 		}
 		h.block.learner.close()
@@ -218,7 +220,7 @@ func TestReloadKeepsLessons(t *testing.T) {
 		var next plugin.Handler = z
 		b.learner.next.Store(&next)
 		p.wake(&generation{stage: confirmed, learners: []*learner{b.learner}})
-		elapse(2 * time.Second)
+		pooltest.Elapse(2 * time.Second)
 		if got := z.count("b.example.org.", dns.TypeA) - before; got != 1 {
 			t.Errorf("b was asked for %d times after the reload, want once", got)
 		}
@@ -237,11 +239,11 @@ func TestReloadKeepsLessons(t *testing.T) {
 // The addresses at the end of an alias into somebody else's zone count only where within says what may be probed (B60).
 func TestForeignHosts(t *testing.T) {
 	for confined, want := range map[bool]int{false: 0, true: 1} {
-		inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+		inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 			s := srvStanza(n)
 			if confined {
-				s.within = networks{newNetwork(netip.MustParsePrefix("10.0.0.0/8"))}
-				s.seal(testPace)
+				s.within = network.List{network.New(netip.MustParsePrefix("10.0.0.0/8"))}
+				s.seal(pooltest.Pace)
 			}
 			var z plugin.Handler = plugin.HandlerFunc(func(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
 				if q := r.Question[0]; q.Name != "a.example.org." || q.Qtype != dns.TypeA {
@@ -254,8 +256,8 @@ func TestForeignHosts(t *testing.T) {
 			})
 			h := serving(p, z, s)
 			keepAsking(t, h, 30*time.Second, "_x._tcp.example.org.", dns.TypeSRV)
-			if got := min(1, n.asked(addr(66))); got != want {
-				t.Errorf("within %t: the foreign address was asked %d times", confined, n.asked(addr(66)))
+			if got := min(1, n.Asked(pooltest.Addr(66))); got != want {
+				t.Errorf("within %t: the foreign address was asked %d times", confined, n.Asked(pooltest.Addr(66)))
 			}
 		})
 	}
@@ -263,14 +265,14 @@ func TestForeignHosts(t *testing.T) {
 
 // Watching works beside a policy that lets clients choose, of which there is none here, and brings in no question of its own.
 func TestWatchBesideSelectClient(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
 		s.rule.Policy = answer.Policy{Limit: 1, MinUp: answer.Quorum{Count: 1}, Client: true, AllDown: answer.NoData}
 		s.watch = []string{"www.example.org."}
 		h := serving(p, zoneOf(www...), s)
-		elapse(30 * time.Second)
-		if n.asked(addr(1)) == 0 || n.asked(addr(2)) == 0 {
-			t.Errorf("asked %d and %d times", n.asked(addr(1)), n.asked(addr(2)))
+		pooltest.Elapse(30 * time.Second)
+		if n.Asked(pooltest.Addr(1)) == 0 || n.Asked(pooltest.Addr(2)) == 0 {
+			t.Errorf("asked %d and %d times", n.Asked(pooltest.Addr(1)), n.Asked(pooltest.Addr(2)))
 		}
 		if got := len(h.block.learner.lessons()); got != 4 {
 			t.Errorf("%d lessons, want the 4 types of the watched name alone", got)
@@ -280,14 +282,14 @@ func TestWatchBesideSelectClient(t *testing.T) {
 
 // A question that fails is asked again only when somebody still wants to know.
 func TestFailedQuestionsRest(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		z := changingZone(hostsOf(1, 2)...)
 		h := serving(p, z, srvStanza(n))
 		z.fail(true)
 		q := question{"a.example.org.", dns.TypeA}
 		h.block.learner.want(q)
 		h.block.learner.start(nil)
-		elapse(5 * time.Minute)
+		pooltest.Elapse(5 * time.Minute)
 		if got := z.count("a.example.org.", dns.TypeA); got != 1 {
 			t.Errorf("asked %d times for one query", got)
 		}
@@ -295,7 +297,7 @@ func TestFailedQuestionsRest(t *testing.T) {
 			if _, found := h.block.learner.find(q); !found {
 				h.block.learner.want(q)
 			}
-			elapse(time.Second)
+			pooltest.Elapse(time.Second)
 		}
 		if got := z.count("a.example.org.", dns.TypeA); got < 9 || got > 14 {
 			t.Errorf("asked %d times in a minute of queries, want one in five seconds", got)
@@ -305,7 +307,7 @@ func TestFailedQuestionsRest(t *testing.T) {
 
 // What nobody asks for any longer is forgotten, and there is a cap on all of it (B61).
 func TestLearnerForgets(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		z := changingZone(hostsOf(1, 2)...)
 		h := serving(p, z, srvStanza(n))
 		l := h.block.learner
@@ -314,21 +316,21 @@ func TestLearnerForgets(t *testing.T) {
 			t.Errorf("%d lessons, want 4: two hosts, two families", got)
 		}
 		before := z.count("a.example.org.", dns.TypeA)
-		elapse(keepLesson - time.Minute)
+		pooltest.Elapse(keepLesson - time.Minute)
 		if got := z.count("a.example.org.", dns.TypeA) - before; got > 1 {
 			t.Errorf("asked %d times while nobody wanted to know", got)
 		}
-		elapse(2 * time.Minute)
+		pooltest.Elapse(2 * time.Minute)
 		if got := len(l.lessons()); got != 0 {
 			t.Errorf("%d lessons after a while", got)
 		}
 		for i := range maxLessons + 100 {
 			l.want(question{fmt.Sprintf("h%d.example.org.", i), dns.TypeA})
 			if i%50 == 0 {
-				elapse(time.Second)
+				pooltest.Elapse(time.Second)
 			}
 		}
-		elapse(time.Minute)
+		pooltest.Elapse(time.Minute)
 		if got := len(l.lessons()); got != maxLessons {
 			t.Errorf("%d lessons, want %d", got, maxLessons)
 		}
@@ -337,12 +339,12 @@ func TestLearnerForgets(t *testing.T) {
 
 // A plugin below that panics costs an answer, and nothing else.
 func TestLearnerSurvives(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		z := changingZone(hostsOf(1, 2)...)
 		h := serving(p, z, srvStanza(n))
 		var broken plugin.Handler = plugin.HandlerFunc(func(context.Context, dns.ResponseWriter, *dns.Msg) (int, error) { panic("a fault") })
 		working := h.block.learner.next.Swap(&broken)
-		n.kill(addr(1))
+		n.Kill(pooltest.Addr(1))
 		if m := keepAsking(t, h, 20*time.Second, "_x._tcp.example.org.", dns.TypeSRV); len(m.Answer) != 2 {
 			t.Errorf("while nothing can be learned: %s", targetsOf(m))
 		}
@@ -355,27 +357,27 @@ func TestLearnerSurvives(t *testing.T) {
 
 // Watched names are judged before the first query, and stay known without one (B59, B62, B68).
 func TestWatch(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
 		s.rule.Policy.MinUp.Count = 1
 		s.watch = []string{"www.example.org."}
-		n.kill(addr(1))
+		n.Kill(pooltest.Addr(1))
 		h := serving(p, zoneOf(www...), s)
 		if !p.awaits(time.Now()) {
 			t.Error("ready before anything is known")
 		}
 		// Its verdict takes three failures, two fast intervals apart, each of which may be a tenth shorter: 3.6 s at the least.
 		const early = 3500 * time.Millisecond
-		elapse(early)
+		pooltest.Elapse(early)
 		if !p.awaits(time.Now()) {
 			t.Error("ready before the dead one has a verdict")
 		}
-		elapse(censusTakes - early + time.Millisecond)
+		pooltest.Elapse(censusTakes - early + time.Millisecond)
 		if p.awaits(time.Now()) {
 			t.Error("not ready after five seconds")
 		}
 		for _, d := range []time.Duration{10 * time.Second, 2 * time.Hour} {
-			elapse(d)
+			pooltest.Elapse(d)
 			if m, _ := serve(t, h, query("www.example.org.", dns.TypeA)); addressesOf(m) != "10.0.0.2" {
 				t.Errorf("after %s without a query: %s", d, addressesOf(m))
 			}
@@ -386,16 +388,16 @@ func TestWatch(t *testing.T) {
 // A server that was ready stays so through a reload that watches more names, and none of the probes for those has an answer
 // (B68).
 func TestReadinessDoesNotFlicker(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		n.swallow(addr(1), addr(2))
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		n.Swallow(pooltest.Addr(1), pooltest.Addr(2))
 		watching := func(names ...string) *parsedStanza {
-			s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+			s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
 			s.watch = names
 			return s
 		}
 		serving(p, zoneOf(hostsOf(3)...), watching("a.example.org."))
 		for p.awaits(time.Now()) {
-			elapse(10 * time.Millisecond)
+			pooltest.Elapse(10 * time.Millisecond)
 		}
 		before := p.generations[0]
 		serving(p, zoneOf(append(hostsOf(3), www...)...), watching("a.example.org.", "www.example.org."))
@@ -403,20 +405,20 @@ func TestReadinessDoesNotFlicker(t *testing.T) {
 			if p.awaits(time.Now()) {
 				t.Fatal("not ready after a reload")
 			}
-			elapse(100 * time.Millisecond)
+			pooltest.Elapse(100 * time.Millisecond)
 		}
 		if before != nil {
 			before.end(p)
 		}
-		if p.awaits(time.Now()) || n.asked(addr(1)) == 0 {
-			t.Errorf("not ready once the old servers are gone, with %d probes of the new name", n.asked(addr(1)))
+		if p.awaits(time.Now()) || n.Asked(pooltest.Addr(1)) == 0 {
+			t.Errorf("not ready once the old servers are gone, with %d probes of the new name", n.Asked(pooltest.Addr(1)))
 		}
 	})
 }
 
 // The learner has eight questions under way, by the manual, and asks the others when those are answered.
 func TestQuestionsAtATime(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		h := serving(p, zoneOf(), srvStanza(n))
 		var under, most, all atomic.Int32
 		turn := make(chan struct{})
@@ -435,12 +437,12 @@ func TestQuestionsAtATime(t *testing.T) {
 		for i := range 40 {
 			l.want(question{fmt.Sprintf("h%d.example.org.", i), dns.TypeA})
 		}
-		elapse(10 * time.Second) // each is given up after three, and holds its place
+		pooltest.Elapse(10 * time.Second) // each is given up after three, and holds its place
 		if got := under.Load(); got != 8 || all.Load() != 8 {
 			t.Errorf("%d of 40 questions are under way, want 8", got)
 		}
 		close(turn)
-		elapse(10 * time.Second)
+		pooltest.Elapse(10 * time.Second)
 		if most.Load() != 8 || all.Load() != 40 {
 			t.Errorf("%d of 40 questions were asked, up to %d at a time, want 8", all.Load(), most.Load())
 		}
@@ -449,18 +451,18 @@ func TestQuestionsAtATime(t *testing.T) {
 
 // Readiness comes with the last first verdict, and waits for no name that does not exist (B68).
 func TestCensus(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
 		s.watch = []string{"www.example.org.", "none.example.org."}
 		serving(p, zoneOf(www...), s)
 		began := time.Now()
 		for p.awaits(time.Now()) {
-			elapse(10 * time.Millisecond)
+			pooltest.Elapse(10 * time.Millisecond)
 		}
-		if took := time.Since(began); took > testPace.Fast+200*time.Millisecond {
-			t.Errorf("ready after %s, though every address answered within %s", took, testPace.Fast)
+		if took := time.Since(began); took > pooltest.Pace.Fast+200*time.Millisecond {
+			t.Errorf("ready after %s, though every address answered within %s", took, pooltest.Pace.Fast)
 		}
-		if n.asked(addr(1)) == 0 || n.asked(addr(2)) == 0 {
+		if n.Asked(pooltest.Addr(1)) == 0 || n.Asked(pooltest.Addr(2)) == 0 {
 			t.Error("ready, and an address was never asked")
 		}
 	})
@@ -480,8 +482,8 @@ func zoneFile(t *testing.T, serial int, records string) file.File {
 // A zone that is preloaded is read again when its serial has changed; only what the stanza would judge is learned, no
 // glue and no signed set, and it stays watched without a query (B59, B62).
 func TestPreload(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		s := forZone(testStanza("tcp://:80", n, testPace), "www.example.org.")
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "www.example.org.")
 		s.preload = true
 		b := newBlock([]*parsedStanza{s})
 		f := zoneFile(t, 1, "www.example.org. 30 IN A 10.0.0.1\nwww.example.org. 30 IN A 10.0.0.2\n"+
@@ -495,24 +497,24 @@ func TestPreload(t *testing.T) {
 		g := begin(p, s)
 		g.learners = append(g.learners, b.learner)
 		p.wake(g)
-		elapse(2 * time.Hour)
+		pooltest.Elapse(2 * time.Hour)
 		for i, want := range map[int]bool{1: true, 2: true, 4: false, 5: false, 11: false, 12: false, 7: false, 8: false, 9: false} {
-			if got := n.asked(addr(i)) > 700; got != want {
-				t.Errorf("%s was asked %d times in two hours", addr(i), n.asked(addr(i)))
+			if got := n.Asked(pooltest.Addr(i)) > 700; got != want {
+				t.Errorf("%s was asked %d times in two hours", pooltest.Addr(i), n.Asked(pooltest.Addr(i)))
 			}
 		}
 		old, edited := f.Z["example.org."], zoneFile(t, 2, "www.example.org. 30 IN A 10.0.0.3\nwww.example.org. 30 IN A 10.0.0.2").Z["example.org."]
 		old.Lock() // as file does when it reads a zone again
 		old.Apex, old.Tree = edited.Apex, edited.Tree
 		old.Unlock()
-		elapse(preloadEvery + 10*time.Second)
-		if n.asked(addr(3)) == 0 {
+		pooltest.Elapse(preloadEvery + 10*time.Second)
+		if n.Asked(pooltest.Addr(3)) == 0 {
 			t.Error("the new address was not asked")
 		}
-		elapse(time.Hour)
-		before := n.asked(addr(1))
-		elapse(time.Hour)
-		if got := n.asked(addr(1)) - before; got != 0 {
+		pooltest.Elapse(time.Hour)
+		before := n.Asked(pooltest.Addr(1))
+		pooltest.Elapse(time.Hour)
+		if got := n.Asked(pooltest.Addr(1)) - before; got != 0 {
 			t.Errorf("an address that left the zone was asked %d times", got)
 		}
 	})
@@ -520,14 +522,14 @@ func TestPreload(t *testing.T) {
 
 // A zone with more addresses than the pool's inbox takes is learned to the last one in one go, at the pool's speed.
 func TestPreloadOfALargeZone(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
 		s.preload = true
 		b := newBlock([]*parsedStanza{s})
-		const size = 4 * wantedBuffer
+		const size = 4 * maxRequests
 		var text strings.Builder
 		for i := range size {
-			fmt.Fprintf(&text, "www%d.example.org. 30 IN A %s\n", i/64, addr(i))
+			fmt.Fprintf(&text, "www%d.example.org. 30 IN A %s\n", i/64, pooltest.Addr(i))
 		}
 		if err := b.learner.list([]*parsedStanza{s}, []plugin.Handler{zoneFile(t, 1, text.String())}); err != nil {
 			t.Fatal(err)
@@ -535,12 +537,12 @@ func TestPreloadOfALargeZone(t *testing.T) {
 		g := begin(p, s)
 		g.learners = append(g.learners, b.learner)
 		p.wake(g)
-		elapse(preloadEvery / 2)
+		pooltest.Elapse(preloadEvery / 2)
 		p.life.Lock()
 		defer p.life.Unlock()
 		p.do(func() {
-			if len(p.watches) != size {
-				t.Errorf("%d of %d addresses are watched", len(p.watches), size)
+			if len(p.monitors) != size {
+				t.Errorf("%d of %d addresses are watched", len(p.monitors), size)
 			}
 		})
 	})
@@ -548,11 +550,11 @@ func TestPreloadOfALargeZone(t *testing.T) {
 
 // While the pool's inbox is full, preloading rests, and it ends when its learner does.
 func TestPreloadRests(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		s := testStanza("tcp://:80", n, testPace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := testStanza("tcp://:80", n, pooltest.Pace)
 		s.pool = p // which does not run, and so reads nothing
 		for range preloadStep {
-			p.wanted <- want{}
+			p.requests <- targetRequest{}
 		}
 		x, quit, rested := &list{stanza: &s.stanza}, make(chan struct{}), make(chan bool, 1)
 		for _, tc := range []struct {
@@ -561,10 +563,10 @@ func TestPreloadRests(t *testing.T) {
 			want bool
 		}{
 			{"the learner ends", func() { close(quit) }, false},
-			{"there is room", func() { <-p.wanted }, true},
+			{"there is room", func() { <-p.requests }, true},
 		} {
 			go func() { rested <- x.rest(quit) }()
-			elapse(time.Second)
+			pooltest.Elapse(time.Second)
 			if len(rested) != 0 {
 				t.Fatalf("it went on before %s", tc.what)
 			}
@@ -574,16 +576,16 @@ func TestPreloadRests(t *testing.T) {
 			}
 			quit = make(chan struct{})
 		}
-		for len(p.wanted) > 0 {
-			<-p.wanted
+		for len(p.requests) > 0 {
+			<-p.requests
 		}
 	})
 }
 
 // A zone of serial 0 is read, and one that nobody lists is tried again less and less often, and keeps no other waiting.
 func TestPreloadOfOddZones(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
 		s.zones = append(s.zones, "example.net.")
 		s.preload = true
 		b := newBlock([]*parsedStanza{s})
@@ -595,8 +597,8 @@ func TestPreloadOfOddZones(t *testing.T) {
 		g := begin(p, s)
 		g.learners = append(g.learners, b.learner)
 		p.wake(g)
-		elapse(time.Hour)
-		if n.asked(addr(1)) == 0 {
+		pooltest.Elapse(time.Hour)
+		if n.Asked(pooltest.Addr(1)) == 0 {
 			t.Error("the zone with the serial 0 was not read")
 		}
 		if *asked.missed < 60 || *asked.missed > 80 {
@@ -620,7 +622,7 @@ func (c countedLister) Transfer(zone string, serial uint32) (<-chan []dns.RR, er
 
 // Hosts of which nothing can be learned do not keep those behind them from being judged.
 func TestFailingHostsStarveNobody(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		var set []dns.RR
 		for i := range 2 * maxWants {
 			set = append(set, test.SRV(fmt.Sprintf("_x._tcp.example.org. 30 IN SRV 1 1 8000 fails%d.example.org.", i)))
@@ -634,7 +636,7 @@ func TestFailingHostsStarveNobody(t *testing.T) {
 			return zoneOf(rrs...).ServeDNS(ctx, w, r)
 		})
 		h := serving(p, z, srvStanza(n))
-		n.kill(addr(1))
+		n.Kill(pooltest.Addr(1))
 		m := keepAsking(t, h, 2*time.Minute, "_x._tcp.example.org.", dns.TypeSRV)
 		if strings.Contains(targetsOf(m), " a.example.org.") || len(m.Answer) != 2*maxWants+1 {
 			t.Errorf("%d records, want all but that of a: %s", len(m.Answer), targetsOf(m))
@@ -644,27 +646,27 @@ func TestFailingHostsStarveNobody(t *testing.T) {
 
 // One name brings in only so many targets, however its addresses change (B61).
 func TestCapOfAName(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		s := testStanza("tcp://:80", n, testPace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := testStanza("tcp://:80", n, pooltest.Pace)
 		begin(p, s)
 		for i := range maxPerName + 200 {
-			s.Look("WWW.example.org.", addr(i), 0, 30)
+			s.Look("WWW.example.org.", pooltest.Addr(i), 0, 30)
 			if i%1000 == 0 {
-				elapse(time.Second)
+				pooltest.Elapse(time.Second)
 			}
 		}
-		elapse(time.Second)
+		pooltest.Elapse(time.Second)
 		if got := sizeOf(p).watches; got != maxPerName {
 			t.Errorf("%d targets, want %d", got, maxPerName)
 		}
-		s.Look("other.example.org.", addr(maxPerName+500), 0, 30)
-		elapse(time.Second)
+		s.Look("other.example.org.", pooltest.Addr(maxPerName+500), 0, 30)
+		pooltest.Elapse(time.Second)
 		if got := sizeOf(p).watches; got != maxPerName+1 {
 			t.Errorf("%d targets with another name, want %d", got, maxPerName+1)
 		}
-		elapse(time.Hour)
-		s.Look(owner, addr(1), 0, 30)
-		elapse(time.Second)
+		pooltest.Elapse(time.Hour)
+		s.Look(owner, pooltest.Addr(1), 0, 30)
+		pooltest.Elapse(time.Second)
 		if got := sizeOf(p).watches; got != 1 {
 			t.Errorf("%d targets after the others were forgotten, want 1", got)
 		}
@@ -673,31 +675,31 @@ func TestCapOfAName(t *testing.T) {
 
 // A revived address comes into samples little by little (warmup).
 func TestWarmupByThePoolsClock(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		var rrs []dns.RR
 		for i := range 4 {
-			rrs = append(rrs, test.A(fmt.Sprintf("www.example.org. 30 IN A %s", addr(i))))
+			rrs = append(rrs, test.A(fmt.Sprintf("www.example.org. 30 IN A %s", pooltest.Addr(i))))
 		}
-		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+		s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
 		s.rule.Policy = answer.Policy{Limit: 1, MinUp: answer.Quorum{Count: 1}, Warmup: 10 * time.Minute}
-		s.seal(testPace)
+		s.seal(pooltest.Pace)
 		h := serving(p, zoneOf(rrs...), s)
 		share := func() float64 {
 			hits := 0
 			for range 2000 {
-				if m, _ := serve(t, h, query("www.example.org.", dns.TypeA)); addressesOf(m) == addr(0).String() {
+				if m, _ := serve(t, h, query("www.example.org.", dns.TypeA)); addressesOf(m) == pooltest.Addr(0).String() {
 					hits++
 				}
 			}
 			return float64(hits) / 2000
 		}
 		keepAsking(t, h, 11*time.Minute, "www.example.org.", dns.TypeA)
-		n.kill(addr(0))
+		n.Kill(pooltest.Addr(0))
 		keepAsking(t, h, time.Minute, "www.example.org.", dns.TypeA)
 		if got := share(); got != 0 {
 			t.Errorf("share %.3f while dead", got)
 		}
-		n.revive(addr(0))
+		n.Revive(pooltest.Addr(0))
 		keepAsking(t, h, 30*time.Second, "www.example.org.", dns.TypeA)
 		early := share()
 		keepAsking(t, h, 5*time.Minute, "www.example.org.", dns.TypeA)
@@ -713,13 +715,13 @@ func TestWarmupByThePoolsClock(t *testing.T) {
 
 // The clock that queries read is never more than a second behind while something warms up, however seldom the pool probes.
 func TestClockOfThePool(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		s := testStanza("tcp://:80", n, testPace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := testStanza("tcp://:80", n, pooltest.Pace)
 		s.rule.Policy.Warmup = time.Minute
-		s.seal(testPace)
+		s.seal(pooltest.Pace)
 		begin(p, s)
 		for range 20 {
-			elapse(1700 * time.Millisecond)
+			pooltest.Elapse(1700 * time.Millisecond)
 			if late := time.Since(time.UnixMilli(int64(p.clock.Load()))); late > time.Second {
 				t.Fatalf("the clock is %s behind", late)
 			}
@@ -752,14 +754,14 @@ func exchangeOf(t *testing.T, h plugin.Handler, ip string, r *dns.Msg) (*dns.OPT
 }
 
 // manyStanza answers with 64 addresses, of which each client gets eight of its own.
-func manyStanza(t *testing.T, p *pool, n *fakeNetwork) plugin.Handler {
+func manyStanza(t *testing.T, p *pool, n *pooltest.FakeNetwork) plugin.Handler {
 	var rrs []dns.RR
 	for i := range 64 {
-		rrs = append(rrs, test.A(fmt.Sprintf("www.example.org. 30 IN A %s", addr(i))))
+		rrs = append(rrs, test.A(fmt.Sprintf("www.example.org. 30 IN A %s", pooltest.Addr(i))))
 	}
-	s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+	s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
 	s.rule.Policy = answer.Policy{Limit: 8, MinUp: answer.Quorum{Count: 1}, Client: true}
-	s.seal(testPace)
+	s.seal(pooltest.Pace)
 	h := serving(p, zoneOf(rrs...), s)
 	keepAsking(t, h, 15*time.Second, "www.example.org.", dns.TypeA)
 	return h
@@ -768,7 +770,7 @@ func manyStanza(t *testing.T, p *pool, n *fakeNetwork) plugin.Handler {
 // A client's network keeps its addresses; the client subnet goes before the sender, and the answer says how much of it was
 // used (B5, B6).
 func TestSelectClient(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		h := manyStanza(t, p, n)
 		subnet := func(ip string, bits uint8) *dns.EDNS0_SUBNET {
 			a := netip.MustParseAddr(ip)
@@ -837,8 +839,8 @@ func TestScopeOfTheUpstream(t *testing.T) {
 // (B32, B57).
 func TestExtendedErrorOfAnAlias(t *testing.T) {
 	for dry, want := range map[bool]bool{true: false, false: true} {
-		inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-			alias, end := forZone(testStanza("tcp://:80", n, testPace), "shop.example.org."), forZone(testStanza("tcp://:80", n, testPace), "www.example.org.")
+		inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+			alias, end := forZone(testStanza("tcp://:80", n, pooltest.Pace), "shop.example.org."), forZone(testStanza("tcp://:80", n, pooltest.Pace), "www.example.org.")
 			alias.rule.Policy.DryRun, end.rule.Policy.DryRun = !dry, dry
 			h := serving(p, plugin.HandlerFunc(func(_ context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
 				m := new(dns.Msg)
@@ -846,7 +848,7 @@ func TestExtendedErrorOfAnAlias(t *testing.T) {
 				m.Answer = append([]dns.RR{test.CNAME("shop.example.org. 30 IN CNAME www.example.org.")}, www...)
 				return dns.RcodeSuccess, w.WriteMsg(m)
 			}), alias, end)
-			n.kill(addr(1), addr(2))
+			n.Kill(pooltest.Addr(1), pooltest.Addr(2))
 			keepAsking(t, h, 30*time.Second, "shop.example.org.", dns.TypeA)
 			if opt, _ := exchangeOf(t, h, "203.0.113.1", withEDNS(query("shop.example.org.", dns.TypeA))); (opt != nil) != want {
 				t.Errorf("the alias's target a dry run: %t, OPT %v", dry, opt)
@@ -858,14 +860,14 @@ func TestExtendedErrorOfAnAlias(t *testing.T) {
 // An EDNS client is told when health was disregarded, or emptied the answer; nobody else is (B32).
 func TestExtendedErrors(t *testing.T) {
 	for policy, want := range map[answer.AllDown]string{answer.Serve: textOpen, answer.NoData: textClosed} {
-		inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-			s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+		inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+			s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
 			s.rule.Policy.AllDown = policy
 			h := serving(p, zoneOf(www...), s)
 			if opt, _ := exchangeOf(t, h, "203.0.113.1", withEDNS(query("www.example.org.", dns.TypeA))); opt != nil {
 				t.Errorf("while all is well: %s", opt)
 			}
-			n.kill(addr(1), addr(2))
+			n.Kill(pooltest.Addr(1), pooltest.Addr(2))
 			keepAsking(t, h, 30*time.Second, "www.example.org.", dns.TypeA)
 			opt, m := exchangeOf(t, h, "203.0.113.1", withEDNS(query("www.example.org.", dns.TypeA)))
 			if opt == nil || len(opt.Option) != 1 {

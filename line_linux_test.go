@@ -11,9 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/clock"
 	"github.com/coredns-multivalue/multivalue/internal/ports"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
+	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
 
@@ -124,11 +127,11 @@ func realStanza(t *testing.T, url string, pace verdict.Pace, hold bool) *parsedS
 		t.Fatal(err)
 	}
 	s := &parsedStanza{pace: pace}
-	s.within = networks{newNetwork(netip.MustParsePrefix("127.0.0.0/8"))}
-	s.account = &account{max: defaultTargets}
-	s.checks = []checkSpec{{prober: c, talk: c.Talk(), name: c.String(), bare: verdict.Identify(c.String(), 0), port: c.Port(), hold: hold}}
+	s.within = network.List{network.New(netip.MustParsePrefix("127.0.0.0/8"))}
+	s.account = &Group{Max: defaultTargets}
+	s.checks = []CheckSpec{{prober: c, talk: c.Talk(), Name: c.String(), withoutPace: verdict.Identify(c.String(), 0), port: c.Port(), hold: hold}}
 	s.rule.Types = answer.DefaultTypes
-	s.checks[0].setPace(pace)
+	s.checks[0].SetPace(pace)
 	s.seal(pace)
 	return s
 }
@@ -144,8 +147,8 @@ type holdPool struct {
 
 func newHoldPool(t *testing.T, url string, pace verdict.Pace, mostly int) *holdPool {
 	t.Helper()
-	p := &holdPool{newPool(), t, realStanza(t, url, pace, true), nil, testutil.ToFloat64(probesInFlight)}
-	p.line.mostly = mostly
+	p := &holdPool{newPool(), t, realStanza(t, url, pace, true), nil, testutil.ToFloat64(metrics.ProbesInFlight)}
+	p.prober.maxHeld = mostly
 	p.generation = begin(p.pool, p.stanza)
 	t.Cleanup(p.end)
 	return p
@@ -156,10 +159,10 @@ func (p *holdPool) end() {
 	for len(p.generations) > 0 {
 		p.leave(p.generations[0])
 	}
-	if held := testutil.ToFloat64(heldConnections); held != 0 {
+	if held := testutil.ToFloat64(metrics.HeldConnections); held != 0 {
 		p.Errorf("%v connections are held after the stop, by the metric", held)
 	}
-	if flight := testutil.ToFloat64(probesInFlight) - p.flight; flight != 0 {
+	if flight := testutil.ToFloat64(metrics.ProbesInFlight) - p.flight; flight != 0 {
 		p.Errorf("%v probes are under way after the stop, by the metric", flight)
 	}
 }
@@ -169,12 +172,12 @@ func (p *holdPool) state(h *host) verdict.State {
 }
 
 // on does something with a watch, on the pool's loop.
-func (p *holdPool) on(h *host, f func(w *watch)) {
+func (p *holdPool) on(h *host, f func(w *monitor)) {
 	p.life.Lock()
 	defer p.life.Unlock()
 	p.do(func() {
 		c := &p.stanza.checks[0]
-		if w := p.watchOf(&verdict.Target{Identity: c.identity, Addr: h.addr}, c.seed); w != nil {
+		if w := p.find(&verdict.Target{Identity: c.identity, Addr: h.addr}, c.seed); w != nil {
 			f(w)
 		}
 	})
@@ -186,7 +189,7 @@ func (p *holdPool) holds(hosts ...*host) {
 	for _, h := range hosts {
 		eventually(p.T, "held", func() (ok bool) {
 			if p.state(h) == verdict.Up {
-				p.on(h, func(w *watch) { ok = w.hold != nil && w.hold.conn != nil && w.place >= 0 && w.settled })
+				p.on(h, func(w *monitor) { ok = w.held != nil && w.held.conn != nil && w.position >= 0 && w.settled })
 			}
 			return ok
 		})
@@ -195,9 +198,9 @@ func (p *holdPool) holds(hosts ...*host) {
 
 // probeNow makes the host due.
 func (p *holdPool) probeNow(h *host) {
-	p.on(h, func(w *watch) {
+	p.on(h, func(w *monitor) {
 		p.schedule.remove(w)
-		p.schedule.add(w, when(time.Now()))
+		p.schedule.add(w, clock.At(time.Now()))
 	})
 }
 
@@ -206,7 +209,7 @@ func (p *holdPool) probeFirst(h *host) {
 	p.Helper()
 	eventually(p.T, "watched", func() (ok bool) {
 		p.state(h)
-		p.on(h, func(*watch) { ok = true })
+		p.on(h, func(*monitor) { ok = true })
 		return ok
 	})
 	p.probeNow(h)
@@ -214,9 +217,9 @@ func (p *holdPool) probeFirst(h *host) {
 
 // later puts the next probe of a host off by a whole interval, so that only an alarm can bring one.
 func (p *holdPool) later(h *host) {
-	p.on(h, func(w *watch) {
+	p.on(h, func(w *monitor) {
 		p.schedule.remove(w)
-		p.schedule.add(w, when(time.Now()).add(w.check.pace.Interval))
+		p.schedule.add(w, clock.At(time.Now()).Add(w.check.pace.Interval))
 	})
 }
 
@@ -232,13 +235,13 @@ func TestAlarm(t *testing.T) {
 		p.probeFirst(h)
 		p.holds(h)
 		p.later(h)
-		before := testutil.ToFloat64(alarmsTotal)
+		before := testutil.ToFloat64(metrics.Alarms)
 		h.kill()
 		eventually(t, "down", func() bool { return p.state(h) == verdict.Down })
-		if got := testutil.ToFloat64(alarmsTotal) - before; got != 1 {
+		if got := testutil.ToFloat64(metrics.Alarms) - before; got != 1 {
 			t.Errorf("%s: %v alarms", scheme, got)
 		}
-		if got := testutil.ToFloat64(heldConnections); got != 0 {
+		if got := testutil.ToFloat64(metrics.HeldConnections); got != 0 {
 			t.Errorf("%s: %v connections held", scheme, got)
 		}
 		p.end()
@@ -265,7 +268,7 @@ func TestDownIsNotHeld(t *testing.T) {
 	ill.Store(true)
 	p.probeNow(h)
 	eventually(t, "down", func() bool { return p.state(h) == verdict.Down })
-	eventually(t, "let go", func() bool { return h.visitors() == 0 && testutil.ToFloat64(heldConnections) == 0 })
+	eventually(t, "let go", func() bool { return h.visitors() == 0 && testutil.ToFloat64(metrics.HeldConnections) == 0 })
 }
 
 // An alarm that comes while a probe is under way is followed by another: what that one hears may be older than the death.
@@ -294,7 +297,7 @@ func TestAlarmAmidAProbe(t *testing.T) {
 	h.Close()
 	first.Close()
 	eventually(t, "alarm", func() (alarmed bool) {
-		p.on(h, func(w *watch) { alarmed = w.hold.alarmed })
+		p.on(h, func(w *monitor) { alarmed = w.held.alarmed })
 		return alarmed
 	})
 	answer <- true
@@ -333,7 +336,7 @@ func TestHoldBound(t *testing.T) {
 	}
 	pace := verdict.Pace{Interval: 200 * time.Millisecond, Fast: 100 * time.Millisecond, Timeout: 200 * time.Millisecond, Rise: 2, Fall: 3}
 	pace.Fall = 1000 // a slow machine is no matter here
-	before := testutil.ToFloat64(skippedHold)
+	before := testutil.ToFloat64(metrics.SkippedHold)
 	p := newHoldPool(t, url("tcp", first), pace, 5)
 	probed := func() bool {
 		for _, h := range hosts {
@@ -345,7 +348,7 @@ func TestHoldBound(t *testing.T) {
 		return true
 	}
 	eventually(t, "all probed", func() bool {
-		if held := testutil.ToFloat64(heldConnections); held > 5 {
+		if held := testutil.ToFloat64(metrics.HeldConnections); held > 5 {
 			t.Fatalf("%v are held", held)
 		}
 		done := true
@@ -354,21 +357,21 @@ func TestHoldBound(t *testing.T) {
 		}
 		return done && probed()
 	})
-	if held := testutil.ToFloat64(heldConnections); held != 5 {
+	if held := testutil.ToFloat64(metrics.HeldConnections); held != 5 {
 		t.Errorf("%v are held", held)
 	}
-	if testutil.ToFloat64(skippedHold) == before {
+	if testutil.ToFloat64(metrics.SkippedHold) == before {
 		t.Error("the others are not counted")
 	}
 	// Room becomes free, and somebody else gets it.
 	p.life.Lock()
 	p.do(func() {
-		for _, w := range p.watches {
-			p.release(w)
+		for _, w := range p.monitors {
+			p.dropConn(w)
 		}
 	})
 	p.life.Unlock()
-	eventually(t, "held again", func() bool { return testutil.ToFloat64(heldConnections) == 5 })
+	eventually(t, "held again", func() bool { return testutil.ToFloat64(metrics.HeldConnections) == 5 })
 }
 
 // Of the descriptors that the process may have, by the manual, probes take a quarter, and what is kept and what is probed are
@@ -390,9 +393,9 @@ func TestShareOfDescriptors(t *testing.T) {
 		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: tc.descriptors, Max: before.Max}); err != nil {
 			t.Fatal(err)
 		}
-		if p := newPool(); p.schedule.bound != tc.probes || p.line.mostly != tc.keeps || cap(p.probed) != tc.probes {
+		if p := newPool(); p.schedule.bound != tc.probes || p.prober.maxHeld != tc.keeps || cap(p.probed) != tc.probes {
 			t.Errorf("with %d descriptors %d probes may be under way and %d connections kept, want %d and %d",
-				tc.descriptors, p.schedule.bound, p.line.mostly, tc.probes, tc.keeps)
+				tc.descriptors, p.schedule.bound, p.prober.maxHeld, tc.probes, tc.keeps)
 		}
 	}
 }
@@ -401,7 +404,7 @@ func TestShareOfDescriptors(t *testing.T) {
 func TestHoldEnds(t *testing.T) {
 	for name, end := range map[string]func(p *holdPool, h *host){
 		"stop":   func(p *holdPool, _ *host) { p.end() },
-		"forget": func(p *holdPool, h *host) { p.on(h, func(w *watch) { p.forget(w, time.Now()) }) },
+		"forget": func(p *holdPool, h *host) { p.on(h, func(w *monitor) { p.forget(w, time.Now()) }) },
 		"reset":  func(p *holdPool, _ *host) { p.life.Lock(); p.do(p.reset); p.life.Unlock() },
 		"a reload without hold": func(p *holdPool, h *host) {
 			next := begin(p.pool, realStanza(p.T, url("tcp", h), slowPace, false))
@@ -419,7 +422,7 @@ func TestHoldEnds(t *testing.T) {
 			p.holds(h)
 			end(p, h)
 			eventually(t, "let go", func() bool { return h.visitors() == 0 })
-			if held := testutil.ToFloat64(heldConnections); held != 0 {
+			if held := testutil.ToFloat64(metrics.HeldConnections); held != 0 {
 				t.Errorf("%v connections held, by the metric", held)
 			}
 		})
@@ -434,8 +437,8 @@ func TestReloadKeepsHolding(t *testing.T) {
 	p.later(h)
 	begin(p.pool, realStanza(t, url("tcp", h), slowPace, true))
 	p.leave(p.generation)
-	if h.accepted.Load() > 2 || testutil.ToFloat64(heldConnections) != 1 {
-		t.Errorf("%d connections made, %v held", h.accepted.Load(), testutil.ToFloat64(heldConnections))
+	if h.accepted.Load() > 2 || testutil.ToFloat64(metrics.HeldConnections) != 1 {
+		t.Errorf("%d connections made, %v held", h.accepted.Load(), testutil.ToFloat64(metrics.HeldConnections))
 	}
 	h.kill()
 	eventually(t, "down", func() bool { return p.state(h) == verdict.Down })
@@ -460,7 +463,7 @@ func TestStopAmidLosses(t *testing.T) {
 			h.kill()
 		}
 		p.end() // which would take for ever, or until the end of a probe that nobody answers
-		if c.saidAbstained {
+		if !c.abstains.First() {
 			t.Error("it tells of its own cancelled probes")
 		}
 	}
@@ -474,7 +477,7 @@ func TestStopCutsConversations(t *testing.T) {
 	eventually(t, "asked", func() bool { return h.accepted.Load() > 0 })
 	c := p.checks[p.stanza.checks[0].identity]
 	p.end()
-	if c.saidAbstained {
+	if !c.abstains.First() {
 		t.Error("it tells of its own cancelled probe")
 	}
 }
@@ -484,22 +487,22 @@ func TestPanicAmidAnswers(t *testing.T) {
 	h := newHost(t, 1, 0, polite)
 	p := newHoldPool(t, url("tcp", h), slowPace, 10)
 	p.holds(h)
-	before := testutil.ToFloat64(panics)
+	before := testutil.ToFloat64(metrics.Panics)
 	p.life.Lock()
 	p.do(func() {
-		p.schedule.inFlight[living] += 3
-		probesInFlight.Add(3)
+		p.schedule.inFlight[healthy] += 3
+		metrics.ProbesInFlight.Add(3)
 	})
 	p.life.Unlock()
-	faulty := new(watch) // without a check
-	p.line.heard <- []wire.Answer{{Tag: faulty, Err: errors.New("x")}, {Tag: faulty, Err: errors.New("x")}, {Tag: &watch{removed: true}}}
+	faulty := new(monitor) // without a check
+	p.prober.results <- []wire.Answer{{Tag: faulty, Err: errors.New("x")}, {Tag: faulty, Err: errors.New("x")}, {Tag: &monitor{removed: true}}}
 	eventually(t, "all places given back", func() (ok bool) {
 		p.life.Lock()
 		defer p.life.Unlock()
 		p.do(func() { ok = p.schedule.inFlight == [2]int{} })
 		return ok
 	})
-	if got := testutil.ToFloat64(panics) - before; got != 2 {
+	if got := testutil.ToFloat64(metrics.Panics) - before; got != 2 {
 		t.Errorf("%v panics, want 2", got)
 	}
 	eventually(t, "probed anew", func() bool { return p.state(h) == verdict.Up })
@@ -508,12 +511,12 @@ func TestPanicAmidAnswers(t *testing.T) {
 // A talk that panics abstains, and the target is asked again.
 func TestPanicOfATalk(t *testing.T) {
 	h := newHost(t, 1, 0, polite)
-	p := &holdPool{newPool(), t, realStanza(t, url("tcp", h), slowPace, false), nil, testutil.ToFloat64(probesInFlight)}
+	p := &holdPool{newPool(), t, realStanza(t, url("tcp", h), slowPace, false), nil, testutil.ToFloat64(metrics.ProbesInFlight)}
 	p.stanza.checks[0].talk = panicking{}
 	p.generation = begin(p.pool, p.stanza)
 	defer p.end()
-	before := testutil.ToFloat64(panics)
-	eventually(t, "asked again", func() bool { return p.state(h) == verdict.Unknown && testutil.ToFloat64(panics) >= before+3 })
+	before := testutil.ToFloat64(metrics.Panics)
+	eventually(t, "asked again", func() bool { return p.state(h) == verdict.Unknown && testutil.ToFloat64(metrics.Panics) >= before+3 })
 }
 
 type panicking struct{ wire.Talk }

@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -24,7 +25,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// This is a model of what an answer may be, written from the rules (docs/behaviours.md, README.md) and not from the code.
+// This is a model of what an answer may be, written from the rules (docs/behaviours.md, docs/manual.md) and not from the code.
 // Random sequences of what can happen run against the model and against the plugin, in fake time. The model sees the
 // backends live and die, and the probes that reach them. Where the rules leave open what is believed of a target, as
 // between its fifteenth and its seventeenth minute without a query, it keeps all that may be.
@@ -120,7 +121,7 @@ func (c modelCorefile) String() string {
 }
 
 var (
-	modelPaces = []verdict.Pace{testPace, testPace,
+	modelPaces = []verdict.Pace{pooltest.Pace, pooltest.Pace,
 		{Interval: 5 * time.Second, Fast: time.Second, Timeout: 3 * time.Second, Rise: 1, Fall: 2},
 		{Interval: time.Minute, Fast: 4 * time.Second, Timeout: 2 * time.Second, Rise: 3, Fall: 4},
 		{Interval: 2 * time.Second, Fast: 2 * time.Second, Timeout: time.Second, Rise: 2, Fall: 1}}
@@ -131,7 +132,7 @@ var (
 
 // modelStart is the Corefile that every sequence begins with.
 func modelStart() modelCorefile {
-	a := modelStanza{zone: "a.example.org", checks: []string{"tcp://:80"}, pace: testPace, limit: 8, minUp: "1", allDown: "serve", ttl: [2]uint32{0, 30}}
+	a := modelStanza{zone: "a.example.org", checks: []string{"tcp://:80"}, pace: pooltest.Pace, limit: 8, minUp: "1", allDown: "serve", ttl: [2]uint32{0, 30}}
 	b := a
 	b.zone = "b.example.org"
 	return modelCorefile{a, b}
@@ -388,7 +389,7 @@ func (p modelProber) Probe(ctx context.Context, a netip.AddrPort) error {
 	var err error
 	switch how {
 	case "refuses":
-		err = errDead
+		err = pooltest.ErrRefused
 	case "swallows":
 		<-ctx.Done()
 		if err = ctx.Err(); errors.Is(err, context.Canceled) {
@@ -1015,7 +1016,7 @@ func (r *modelRun) do(s modelStep) error {
 		return r.query(r.say(s, modelSets[s.n%len(modelSets)]))
 	case "wait":
 		r.say(s, dns.Question{})
-		elapse(s.wait)
+		pooltest.Elapse(s.wait)
 	case "reload":
 		r.reload(s)
 	case "failed reload":
@@ -1079,10 +1080,10 @@ func (r *modelRun) reload(s modelStep) {
 	case 1:
 		r.p.confirm(next.g)
 		r.runs(old.corefile, next.corefile)
-		elapse(time.Second)
+		pooltest.Elapse(time.Second)
 		r.end(old)
 	case 2:
-		elapse(time.Second)
+		pooltest.Elapse(time.Second)
 		r.end(old)
 		r.p.confirm(next.g)
 	case 3:
@@ -1103,7 +1104,7 @@ func (r *modelRun) fail(s modelStep) {
 	heirs := r.targets
 	r.targets = before
 	r.mu.Unlock()
-	elapse(time.Duration(s.n % 5e3 * 1e6))
+	pooltest.Elapse(time.Duration(s.n % 5e3 * 1e6))
 	r.p.abandon()
 	for _, l := range next.g.learners {
 		l.close()
@@ -1118,7 +1119,7 @@ func (r *modelRun) fail(s modelStep) {
 // runModel runs a sequence, and returns what went wrong, with all that happened before.
 func runModel(t *testing.T, steps []modelStep) (err error) {
 	before := fmt.Sprint(modelZone)
-	inBubble(t, func(t *testing.T, p *pool, _ *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, _ *pooltest.FakeNetwork) {
 		r := &modelRun{model: newModel(), t: t, p: p, next: zoneOf(modelZone...)}
 		r.server = r.load(modelStart())
 		r.runs(r.server.corefile)

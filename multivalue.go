@@ -22,6 +22,7 @@ import (
 	"sync/atomic"
 
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/metadata"
@@ -197,7 +198,7 @@ func answers(m, r *dns.Msg) bool {
 
 // Write passes on a message that another plugin has packed. It cannot be judged.
 func (x *exchange) Write(b []byte) (int, error) {
-	skippedPacked.Inc()
+	metrics.SkippedPacked.Inc()
 	return x.ResponseWriter.Write(b)
 }
 
@@ -214,17 +215,17 @@ func (x *exchange) account(m *dns.Msg, r answer.Report) {
 	}
 	a := x.zone.stanza.account
 	if r.Signed {
-		skippedSigned.Inc()
-		if a.saidSigned.CompareAndSwap(false, true) {
-			x.zone.stanza.pool.say("answers for %s are signed before they come by, and stay whole: see DNSSEC in the manual", x.zone.name)
+		metrics.SkippedSigned.Inc()
+		if a.loggedSigned.First() {
+			x.zone.stanza.pool.Warn("answers for %s are signed before they come by, and stay whole: see DNSSEC in the manual", x.zone.name)
 		}
 	}
-	if r.Outcome >= answer.Open && a.saidOpen.CompareAndSwap(false, true) {
+	if r.Outcome >= answer.Open && a.loggedOpen.First() {
 		served := r.Kept
 		if r.Enforced < answer.Open { // a dry run
 			served = r.Total
 		}
-		x.zone.stanza.pool.say("%s: too few of %d addresses are up, serving %d of them (all_down, min_up and dry_run of zone %s decide)",
+		x.zone.stanza.pool.Warn("%s: too few of %d addresses are up, serving %d of them (all_down, min_up and dry_run of zone %s decide)",
 			x.request.Question[0].Name, r.Total, served, x.zone.name)
 	}
 }

@@ -9,7 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
+	"github.com/coredns-multivalue/multivalue/plugin/network"
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/metadata"
@@ -89,15 +92,15 @@ func addressesOf(m *dns.Msg) string {
 }
 
 func TestServeDNS(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
 		s.rule.Policy = answer.Policy{Limit: 8, MinUp: answer.Quorum{Count: 1}}
 		h := serving(p, zoneOf(www...), s)
-		n.kill(addr(1))
+		n.Kill(pooltest.Addr(1))
 		if m, _ := serve(t, h, query("www.example.org.", dns.TypeA)); addressesOf(m) != "10.0.0.1 10.0.0.2" {
 			t.Errorf("before the first probe: %s", addressesOf(m))
 		}
-		elapse(30 * time.Second)
+		pooltest.Elapse(30 * time.Second)
 		for _, name := range []string{"www.example.org.", "wWw.eXAMPLE.org."} {
 			if m, _ := serve(t, h, query(name, dns.TypeA)); addressesOf(m) != "10.0.0.2" {
 				t.Errorf("%s with one dead: %s", name, addressesOf(m))
@@ -108,13 +111,13 @@ func TestServeDNS(t *testing.T) {
 
 // SERVFAIL is left to the server: nothing is written, and the code says so (B9, T14).
 func TestServeDNSAllDown(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
 		s.rule.Policy.AllDown = answer.ServFail
 		h := serving(p, zoneOf(www...), s)
-		n.kill(addr(1), addr(2))
+		n.Kill(pooltest.Addr(1), pooltest.Addr(2))
 		serve(t, h, query("www.example.org.", dns.TypeA))
-		elapse(30 * time.Second)
+		pooltest.Elapse(30 * time.Second)
 		if m, code := serve(t, h, query("www.example.org.", dns.TypeA)); m != nil || code != dns.RcodeServerFailure {
 			t.Errorf("code %d, reply %v", code, m)
 		}
@@ -123,13 +126,13 @@ func TestServeDNSAllDown(t *testing.T) {
 
 // NODATA has the SOA that the plugins below gave, asked for ahead of need and never while a query waits (B31, T12).
 func TestServeDNSNoData(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
 		s.rule.Policy.AllDown = answer.NoData
 		h := serving(p, zoneOf(www...), s)
-		n.kill(addr(1), addr(2))
+		n.Kill(pooltest.Addr(1), pooltest.Addr(2))
 		serve(t, h, query("www.example.org.", dns.TypeA))
-		elapse(30 * time.Second)
+		pooltest.Elapse(30 * time.Second)
 		m, code := serve(t, h, query("www.example.org.", dns.TypeA))
 		if code != dns.RcodeSuccess || len(m.Answer) != 0 || len(m.Ns) != 1 || m.Rcode != dns.RcodeSuccess {
 			t.Fatalf("code %d, reply\n%s", code, m)
@@ -144,7 +147,7 @@ func TestServeDNSNoData(t *testing.T) {
 
 // What is none of ours gets its own writer (B19, T7, T14).
 func TestServeDNSPasses(t *testing.T) {
-	b := newBlock([]*parsedStanza{forZone(testStanza("tcp://:80", newFakeNetwork(), testPace), "example.org.")})
+	b := newBlock([]*parsedStanza{forZone(testStanza("tcp://:80", pooltest.NewNetwork(), pooltest.Pace), "example.org.")})
 	b.zones["static.example.org."] = &zone{name: "static.example.org."}
 	odd := map[string]*dns.Msg{
 		"outside":     query("www.example.com.", dns.TypeA),
@@ -180,7 +183,7 @@ func TestServeDNSPasses(t *testing.T) {
 
 // Codes, errors and odd replies of the plugins below pass unchanged (F9).
 func TestServeDNSErrors(t *testing.T) {
-	s := forZone(testStanza("tcp://:80", newFakeNetwork(), testPace), "example.org.")
+	s := forZone(testStanza("tcp://:80", pooltest.NewNetwork(), pooltest.Pace), "example.org.")
 	s.pool = newPool()
 	b := newBlock([]*parsedStanza{s})
 	broken := errors.New("broken")
@@ -205,9 +208,9 @@ func TestServeDNSErrors(t *testing.T) {
 				t.Errorf("writing %v: %v", m, err)
 			}
 		}
-		before := testutil.ToFloat64(skippedPacked)
+		before := testutil.ToFloat64(metrics.SkippedPacked)
 		_, _ = w.Write([]byte("packed"))
-		if testutil.ToFloat64(skippedPacked) != before+1 {
+		if testutil.ToFloat64(metrics.SkippedPacked) != before+1 {
 			t.Error("a packed answer was not counted")
 		}
 		return dns.RcodeSuccess, nil
@@ -221,8 +224,8 @@ func TestServeDNSErrors(t *testing.T) {
 // A look-up that a plugin below makes through the whole chain is left whole, and the answer is judged and counted once
 // (B27, T26).
 func TestServeDNSNested(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
 		s.rule.Policy.MinUp = answer.Quorum{Percent: 50}
 		s.rule.Policy.Limit = 3
 		var h Multivalue
@@ -243,10 +246,10 @@ func TestServeDNSNested(t *testing.T) {
 			m.Answer = append([]dns.RR{test.CNAME("alias.example.org. 30 IN CNAME www.example.org.")}, target.Msg.Answer...)
 			return dns.RcodeSuccess, w.WriteMsg(m)
 		}), s)
-		n.kill(addr(1))
+		n.Kill(pooltest.Addr(1))
 		serve(t, h, query("alias.example.org.", dns.TypeA))
-		elapse(30 * time.Second)
-		counter := answersTotal.WithLabelValues("", "example.org.", "", "thin")
+		pooltest.Elapse(30 * time.Second)
+		counter := metrics.Answers.WithLabelValues("", "example.org.", "", "thin")
 		before := testutil.ToFloat64(counter)
 		m, _ := serve(t, h, query("alias.example.org.", dns.TypeA))
 		if addressesOf(m) != "10.0.0.2" || m.Answer[0].Header().Rrtype != dns.TypeCNAME {
@@ -260,11 +263,11 @@ func TestServeDNSNested(t *testing.T) {
 
 // Metadata tells, after the answer went out, what became of it (B77).
 func TestMetadata(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		h := serving(p, zoneOf(www...), forZone(testStanza("tcp://:80", n, testPace), "example.org."))
-		n.kill(addr(1))
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		h := serving(p, zoneOf(www...), forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org."))
+		n.Kill(pooltest.Addr(1))
 		serve(t, h, query("www.example.org.", dns.TypeA))
-		elapse(30 * time.Second)
+		pooltest.Elapse(30 * time.Second)
 		r := query("www.example.org.", dns.TypeA)
 		w := &test.ResponseWriter{}
 		collector := metadata.Metadata{Zones: []string{"."}, Providers: []metadata.Provider{h}, Next: h}
@@ -366,7 +369,7 @@ func TestNeighbours(t *testing.T) {
 			t.Errorf("select client in %v: error %v, want %q", tc.order, err, tc.want)
 		}
 	}
-	stanzas[0].within = networks{newNetwork(netip.MustParsePrefix("192.0.2.0/24"))}
+	stanzas[0].within = network.List{network.New(netip.MustParsePrefix("192.0.2.0/24"))}
 	if err := needWithin(stanzas, []plugin.Handler{named("forward")}); err != nil {
 		t.Errorf("with within: %v", err)
 	}
@@ -374,13 +377,13 @@ func TestNeighbours(t *testing.T) {
 
 // An alias that leads out of the stanza's zones is judged only where within says what may be probed (B60).
 func TestAliasOutOfTheZone(t *testing.T) {
-	s := forZone(testStanza("tcp://:80", newFakeNetwork(), testPace), "example.org.")
+	s := forZone(testStanza("tcp://:80", pooltest.NewNetwork(), pooltest.Pace), "example.org.")
 	b := newBlock([]*parsedStanza{s})
 	x := &exchange{block: b, zone: b.zones["example.org."], request: query("www.example.org.", dns.TypeA)}
 	if x.Rule("cdn.example.com.") != nil || x.Rule("lb.example.org.") == nil {
 		t.Error("without within, a target out of the zones is judged, or one inside is not")
 	}
-	s.within = networks{newNetwork(netip.MustParsePrefix("192.0.2.0/24"))}
+	s.within = network.List{network.New(netip.MustParsePrefix("192.0.2.0/24"))}
 	if x.Rule("cdn.example.com.") == nil {
 		t.Error("with within, it is not judged")
 	}
@@ -389,7 +392,7 @@ func TestAliasOutOfTheZone(t *testing.T) {
 // A host out of the zones, which somebody else owns, counts for the records that name it only where within says what may be
 // probed; an exempt one never does (B60).
 func TestHostOutOfTheZone(t *testing.T) {
-	s := forZone(testStanza("tcp://:80", newFakeNetwork(), testPace), "example.org.")
+	s := forZone(testStanza("tcp://:80", pooltest.NewNetwork(), pooltest.Pace), "example.org.")
 	s.except = []string{"static.example.org."}
 	s.zones = []string{"_x._tcp.example.org."}
 	b := newBlock([]*parsedStanza{s})
@@ -399,7 +402,7 @@ func TestHostOutOfTheZone(t *testing.T) {
 	if follows("cdn.example.com.") || !follows("lb.example.org.") || follows("a.static.example.org.") {
 		t.Error("without within, a host out of the zones is followed, or one inside is not, or an exempt one is")
 	}
-	s.within = networks{newNetwork(netip.MustParsePrefix("192.0.2.0/24"))}
+	s.within = network.List{network.New(netip.MustParsePrefix("192.0.2.0/24"))}
 	if !follows("cdn.example.com.") || follows("static.example.org.") {
 		t.Error("with within, a host out of the zones is not followed, or an exempt one is")
 	}

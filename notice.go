@@ -6,8 +6,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/rescue"
 	"github.com/coredns-multivalue/multivalue/plugin/annotation"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 
 	"github.com/coredns/coredns/plugin"
 )
@@ -17,6 +19,12 @@ const (
 	// a panic.
 	noticeStop  = 500 * time.Millisecond
 	noticePause = 5 * time.Second
+)
+
+// annotationsGood and annotationsBad are the gauges of annotated Services, resolved once.
+var (
+	annotationsGood = metrics.Annotations.WithLabelValues("good")
+	annotationsBad  = metrics.Annotations.WithLabelValues("bad")
 )
 
 // Kubernetes is what the property annotations needs to know of Kubernetes. Package annotated has it.
@@ -155,7 +163,7 @@ func (n *notices) apply() map[string]string {
 		}
 		n.show(n.shown, tally{len(judged) - len(wrong), len(wrong)})
 		if changed && slices.Contains(n.pool.generations, n.generation) {
-			n.pool.recast(time.Now())
+			n.pool.reconcile(time.Now())
 		}
 	})
 	return wrong
@@ -168,7 +176,7 @@ func (n *notices) hold(known map[string]notice, tables []map[string]*stanza) {
 		var names []string
 		for _, table := range tables {
 			if s := table[service]; s != nil {
-				names = append(names, s.checks[0].name)
+				names = append(names, s.checks[0].Name)
 			}
 		}
 		next[service] = notice.hold(names)
@@ -224,7 +232,7 @@ func (n *notices) follow(ctx context.Context) {
 }
 
 func (n *notices) followOnce(ctx context.Context) {
-	defer survive("following annotations")
+	defer rescue.Log("following annotations")
 	if err := n.cluster.Follow(ctx, n.take); err != nil {
 		panic(err)
 	}
@@ -250,7 +258,7 @@ func (g *generation) awaitUnnoticed() {
 	ctx, cancel := context.WithTimeout(context.Background(), noticeStop)
 	defer cancel()
 	for _, n := range g.notices {
-		if n.ended != nil && !closes(ctx, n.ended) {
+		if n.ended != nil && !rescue.Closed(ctx, n.ended) {
 			log.Warningf("annotations are still followed %s after the stop", noticeStop)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/text"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
@@ -35,10 +36,10 @@ type parsedStanza struct {
 	except  []string
 	watch   []string // names to learn before the first query
 	preload bool
-	quorum  quorum     // how many checks must pass
-	force   string     // the file of forced states, as the Corefile names it; empty for none
-	cluster *clusterAt // whose annotations are heeded; nil for none
-	show    *showAt    // nil if the stanza does not want the status to be shown
+	quorum  answer.Quorum // how many checks must pass; the zero value is all of them
+	force   string        // the file of forced states, as the Corefile names it; empty for none
+	cluster *clusterAt    // whose annotations are heeded; nil for none
+	show    *showAt       // nil if the stanza does not want the status to be shown
 	pace    verdict.Pace
 	at      string         // file and line where it begins
 	lines   map[string]int // where each property stands
@@ -75,7 +76,7 @@ func parseStanza(c *caddy.Controller) (*parsedStanza, error) {
 		lines: make(map[string]int),
 		pace:  verdict.Pace{Interval: defaultInterval, Rise: defaultRise, Fall: defaultFall},
 	}
-	s.account = &account{max: defaultTargets}
+	s.account = &Group{Max: defaultTargets}
 	s.rule.Types = answer.DefaultTypes
 	s.rule.Policy = answer.Policy{Limit: defaultLimit, MinUp: answer.Quorum{Count: 1}, TTL: answer.TTL{Min: defaultMinTTL}}
 	if err := s.parseZones(c); err != nil {
@@ -115,7 +116,7 @@ func (s *parsedStanza) parseBlock(c *caddy.Controller) error {
 		word := c.Val()
 		p, ok := properties[word]
 		if !ok {
-			return c.Errf("unknown property %q%s", word, suggest(word, propertyNames()))
+			return c.Errf("unknown property %q%s", word, text.Suggest(word, propertyNames()))
 		}
 		if line, again := s.lines[word]; again && !p.repeats {
 			return c.Errf("%s stands twice, first on line %d", word, line)
@@ -170,11 +171,11 @@ func (s *parsedStanza) complete() error {
 		return err
 	}
 	for i := range s.checks {
-		s.checks[i].setPace(s.pace)
+		s.checks[i].SetPace(s.pace)
 	}
 	s.seal(s.pace)
-	s.account.zones = strings.Join(s.zones, " ")
-	s.account.at, s.account.dry = s.at, s.rule.Policy.DryRun
+	s.account.Zones = strings.Join(s.zones, " ")
+	s.account.At, s.account.DryRun = s.at, s.rule.Policy.DryRun
 	return nil
 }
 
@@ -199,11 +200,11 @@ func (s *parsedStanza) checkPorts() error {
 			s.rule.Types &^= ownerless
 		}
 		if c.forOwner != nil && s.rule.Types&ownerless != 0 {
-			return s.errorAt("types", "check %s asks for the owner of a record, which is no host's name for SRV, MX and SVCB: want other types, or a host in the url", c.name)
+			return s.errorAt("types", "check %s asks for the owner of a record, which is no host's name for SRV, MX and SVCB: want other types, or a host in the url", c.Name)
 		}
 		if c.port == 0 && !c.portNamed && s.rule.Types != answer.TypesOf(dns.TypeSRV) {
-			url, _, _ := strings.Cut(c.name, " ")
-			return s.errorAt("check", "check %s names no port, and only SRV records do: want one, as in %s:80, or types SRV alone", c.name, url)
+			url, _, _ := strings.Cut(c.Name, " ")
+			return s.errorAt("check", "check %s names no port, and only SRV records do: want one, as in %s:80, or types SRV alone", c.Name, url)
 		}
 	}
 	return nil

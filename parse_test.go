@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/text"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
@@ -43,8 +44,8 @@ func TestParseDefaults(t *testing.T) {
 	if got, want := s.checks[0].identity.String(), "http://:80/ every 10s/2s timeout 2s rise 2 fall 3"; got != want {
 		t.Errorf("the check is %q, want %q", got, want)
 	}
-	if strings.Join(s.zones, " ") != "example.org." || s.account.max != 65536 || s.checks[0].port != 80 {
-		t.Errorf("zones %v, max_targets %d, port %d", s.zones, s.account.max, s.checks[0].port)
+	if strings.Join(s.zones, " ") != "example.org." || s.account.Max != 65536 || s.checks[0].port != 80 {
+		t.Errorf("zones %v, max_targets %d, port %d", s.zones, s.account.Max, s.checks[0].port)
 	}
 }
 
@@ -113,7 +114,7 @@ dns://Example.ORG:5353 10.0.0.0/24 {
 	}
 	var checks []string
 	for _, c := range first.checks {
-		checks = append(checks, c.name)
+		checks = append(checks, c.Name)
 	}
 	want := `https://www.example.org:8443/healthz?deep=1 status 200-299,404 body "all is well"|tcp://:22|http://:8080/live method HEAD header X-Probe …`
 	if got := strings.Join(checks, "|"); got != want {
@@ -131,8 +132,8 @@ dns://Example.ORG:5353 10.0.0.0/24 {
 	if first.force != "states/forced" || second.force != "" {
 		t.Errorf("force %q and %q", first.force, second.force)
 	}
-	if len(first.within) != 3 || first.account.max != 100 || strings.Join(first.except, " ") != "static.www.example.org." {
-		t.Errorf("within %v, max_targets %d, except %v", first.within, first.account.max, first.except)
+	if len(first.within) != 3 || first.account.Max != 100 || strings.Join(first.except, " ") != "static.www.example.org." {
+		t.Errorf("within %v, max_targets %d, except %v", first.within, first.account.Max, first.except)
 	}
 }
 
@@ -155,7 +156,7 @@ func TestParseRequire(t *testing.T) {
 		if got := stanzas[0].need; got != want {
 			t.Errorf("%q: %d of 2, want %d", text, got, want)
 		}
-		if got := stanzas[0].checks[1].name; got != `tcp://:81 expect "220 A\\\\" send … expect_regex "^250 "` {
+		if got := stanzas[0].checks[1].Name; got != `tcp://:81 expect "220 A\\\\" send … expect_regex "^250 "` {
 			t.Errorf("%s", got)
 		}
 	}
@@ -179,7 +180,7 @@ func TestParseErrors(t *testing.T) {
 		{"types SRV A\ncheck tcp://", "Corefile:4", "names no port"},
 		{"check http://user:hush@example.org/", "Corefile:3", "credentials"},
 		{"check http://:80 stauts 200", "Corefile:3", `unknown option "stauts": did you mean "status"?`},
-		{"check http://:80 xyzzy 200", "Corefile:3", `unknown option "xyzzy": want one of `},
+		{"check http://:80 xyzzy 200", "Corefile:3", `unknown option "xyzzy": use one of `},
 		{"check tcp://:80\nall_down serve nodata", "Corefile:4", "all_down serve does not go with other values: want one of serve, nodata and servfail alone, or addresses"},
 		{"check tcp://:80\nall_down 192.0.2.1 servfail", "Corefile:4", "all_down servfail does not go with other values"},
 		{"check http://:80 status", "Corefile:3", "option status takes 1 value, not 0"},
@@ -206,15 +207,15 @@ func TestParseErrors(t *testing.T) {
 		{"check tls://db.example.org:5432 expires never", "Corefile:3", "is no duration: write one such as"},
 		{"check tcp://:80 from here", "Corefile:3", "is not the address of a host"},
 		{"check tcp://:80\nintervall 10s", "Corefile:4", `unknown property "intervall": did you mean "interval"?`},
-		{"check tcp://:80\nqqqqqqqqqq 1", "Corefile:4", "want one of all_down, annotations, backup, check, dry_run"},
+		{"check tcp://:80\nqqqqqqqqqq 1", "Corefile:4", "use one of all_down, annotations, backup, check, dry_run"},
 		{"check tcp://:80\ninterval", "Corefile:4", "interval takes 1 or 2 values, not 0 values: want interval DURATION [FAST]"},
 		{"check tcp://:80\ninterval 0s", "Corefile:4", "interval 0s: want a duration from 100ms to 24h0m0s"},
 		{"check tcp://:80\ninterval -1s", "Corefile:4", "interval -1s: want a duration"},
 		{"check tcp://:80\ninterval soon", "Corefile:4", `"soon" is no duration: want one such as 10s or 500ms`},
 		{"check tcp://:80\ninterval 1s 2s", "Corefile:4", "the fast interval 2s: want a duration from 100ms to 1s"},
 		{"check tcp://:80\ninterval 1s\ninterval 2s", "Corefile:5", "interval stands twice, first on line 4"},
-		{"check tcp://:80\ntimeout 11s", "Corefile:4", "timeout 11s is over the interval of 10s"},
-		{"check tcp://:80\ntimeout 5s\ninterval 4s", "Corefile:4", "timeout 5s is over the interval of 4s"},
+		{"check tcp://:80\ntimeout 11s", "Corefile:4", "invalid timeout 11s: it must not exceed the interval of 10s"},
+		{"check tcp://:80\ntimeout 5s\ninterval 4s", "Corefile:4", "invalid timeout 5s: it must not exceed the interval of 4s"},
 		{"check tcp://:80\ntimeout 0s", "Corefile:4", "timeout 0s: want"},
 		{"check tcp://:80\nrise 0", "Corefile:4", `rise "0": want a count from 1 to 65535`},
 		{"check tcp://:80\nfall -3", "Corefile:4", `fall "-3": want a count from 1 to 65535`},
@@ -235,9 +236,9 @@ func TestParseErrors(t *testing.T) {
 		{"check tcp://:80\nselect cleint", "Corefile:4", `did you mean "client"?`},
 		{"check tcp://:80\nweight 0 192.0.2.0/24", "Corefile:4", `weight "0": want a count from 1 to 65535`},
 		{"check tcp://:80\nweight 3", "Corefile:4", "weight takes at least 2 values"},
-		{"check tcp://:80\nweight 3 192.0.2.1", "Corefile:4", "weight \"192.0.2.1\" is an address: want a network"},
+		{"check tcp://:80\nweight 3 192.0.2.1", "Corefile:4", "weight \"192.0.2.1\" is an address, not a network"},
 		{"check tcp://:80\nweight 3 192.0.2.0/24\nweight 4 192.0.2.0/24", "Corefile:5", "weight of 192.0.2.0/24 stands twice"},
-		{"check tcp://:80\nbackup 192.0.2.1/24", "Corefile:4", "want 192.0.2.0/24"},
+		{"check tcp://:80\nbackup 192.0.2.1/24", "Corefile:4", "use 192.0.2.0/24"},
 		{"check tcp://:80\nwarmup 0s", "Corefile:4", "warmup 0s: want a duration from 1s to 1h0m0s"},
 		{"check tcp://:80\nwatch www.example.com", "Corefile:4", "watch www.example.com. lies outside what this stanza judges"},
 		{"check tcp://:80\nexcept www.example.org\nwatch a.www.example.org", "Corefile:5", "lies outside what this stanza judges"},
@@ -255,18 +256,18 @@ func TestParseErrors(t *testing.T) {
 		{"check tcp://:80\nttl 0s", "Corefile:4", "ttl 0s: want a duration from 1s"},
 		{"check tcp://:80\nttl 30 60", "Corefile:4", "the second value, the least, is at most the first"},
 		{"check tcp://:80\nttl off 30", "Corefile:4", "ttl off takes nothing behind it"},
-		{"check tcp://:80\nwithin 192.0.2.1", "Corefile:4", "is an address: want a network, such as 192.0.2.1/32"},
+		{"check tcp://:80\nwithin 192.0.2.1", "Corefile:4", "is an address, not a network: add a length, such as 192.0.2.1/32"},
 		{"check tcp://:80\nwithin 2001:db8::1", "Corefile:4", "such as 2001:db8::1/128"},
-		{"check tcp://:80\nwithin here", "Corefile:4", `"here" is no network`},
-		{"check tcp://:80\nwithin 192.0.2.1/24", "Corefile:4", "want 192.0.2.0/24"},
+		{"check tcp://:80\nwithin here", "Corefile:4", `invalid network "here"`},
+		{"check tcp://:80\nwithin 192.0.2.1/24", "Corefile:4", "use 192.0.2.0/24"},
 		{"check tcp://:80\nexcept www.example.com", "Corefile:4", "except www.example.com. lies outside the zones example.org."},
 		{"check tcp://:80\nexcept www.example.org www.example.org", "Corefile:4", "www.example.org. stands in two places, here and at Corefile:4"},
 		{"check tcp://:80\nmax_targets 0", "Corefile:4", "max_targets"},
 		{"check tcp://:80\nmax_targets 99999999", "Corefile:4", "want a count from 1 to 262144"},
 		{"check tcp://:80\ndry_run yes", "Corefile:4", "dry_run takes no value, not 1 values: want dry_run"},
-		{"check tcp://:80\nstatus localhost", "Corefile:4", "status \"localhost\" is no address: want HOST:PORT, such as localhost:9253, or unix:PATH"},
-		{"check tcp://:80\nstatus localhost:0", "Corefile:4", "status \"localhost:0\" has no port: want one from 1 to 65535, as in localhost:9253"},
-		{"check tcp://:80\nstatus unix:", "Corefile:4", "names no socket in the file system: want unix:PATH"},
+		{"check tcp://:80\nstatus localhost", "Corefile:4", "status \"localhost\" is not a valid address: use HOST:PORT, such as localhost:9253, or unix:PATH"},
+		{"check tcp://:80\nstatus localhost:0", "Corefile:4", "status \"localhost:0\" has no valid port: use one from 1 to 65535, as in localhost:9253"},
+		{"check tcp://:80\nstatus unix:", "Corefile:4", "is not a socket in the file system: use unix:PATH"},
 		{"check tcp://:80\nstatus a:1 b:2", "Corefile:4", "status takes 0 or 1 value, not 2 values: want status [ADDRESS]"},
 		{"check tcp://:80\nstatus\nstatus", "Corefile:5", "status stands twice, first on line 4"},
 		{"check tcp://:80\nforce", "Corefile:4", "force takes 1 value, not 0 values: want force FILE"},
@@ -346,7 +347,7 @@ func TestZones(t *testing.T) {
 		if z := b.zones.find(name); z != nil && z.stanza == nil {
 			got = "exempt"
 		} else if z != nil {
-			got = z.stanza.checks[0].name
+			got = z.stanza.checks[0].Name
 		}
 		if got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
@@ -374,71 +375,16 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		for _, s := range stanzas {
-			if len(s.checks) == 0 || s.pace.Check() != nil || len(s.zones) == 0 || s.rule.Health == nil || s.account.max < 1 {
+			if len(s.checks) == 0 || s.pace.Check() != nil || len(s.zones) == 0 || s.rule.Health == nil || s.account.Max < 1 {
 				t.Errorf("accepted, but incomplete: %+v", s)
 			}
 		}
 	})
 }
 
-// Special ranges are probed only if a network inside them is named (B60).
-func TestWithin(t *testing.T) {
-	for _, tc := range []struct{ within, allowed, refused string }{
-		{"", "192.0.2.1 10.0.0.1 172.16.0.1 192.168.1.1 100.64.0.1 2001:db8::1 fd00::1 2600::1 64:ff9b::808:808 2002:808:808::1 ::ffff:8.8.8.8",
-			"127.0.0.1 127.255.255.255 0.0.0.0 0.1.2.3 169.254.169.254 224.0.0.1 239.1.1.1 255.255.255.255 " +
-				":: ::1 fe80::1 ff02::1 fd00:ec2::254 fd20:ce::254 ::ffff:127.0.0.1 ::ffff:169.254.169.254 ::127.0.0.1 " +
-				"64:ff9b::7f00:1 64:ff9b::a9fe:a9fe 64:ff9b:1::7f00:1 2002:7f00:1::1 2002:a9fe:a9fe::"},
-		{"0.0.0.0/0 ::/0", "192.0.2.1 2001:db8::1", "127.0.0.1 169.254.169.254 ::1 fe80::1 ::ffff:127.0.0.1 2002:7f00:1::1"},
-		{"192.0.2.0/24", "192.0.2.1 192.0.2.255", "192.0.3.1 127.0.0.1 2001:db8::1 ::ffff:192.0.2.1"},
-		{"127.0.0.0/8", "127.0.0.1 127.9.9.9", "192.0.2.1 ::1 ::ffff:127.0.0.1"},
-		{"127.0.0.8/29 192.0.2.0/24", "127.0.0.8 127.0.0.15 192.0.2.1", "127.0.0.1"},
-		{"::1/128", "::1", "127.0.0.1 2001:db8::1"},
-		{"::ffff:127.0.0.0/104", "::ffff:127.0.0.1", "127.0.0.1"},
-		{"0.0.0.0/1", "10.0.0.1", "127.0.0.1 0.0.0.0"},
-		{"169.254.169.254/32", "169.254.169.254", "169.254.169.253"},
-	} {
-		var n networks
-		for _, text := range strings.Fields(tc.within) {
-			p, err := parseNetwork(text)
-			if err != nil {
-				t.Fatal(err)
-			}
-			n = append(n, p)
-		}
-		for want, list := range map[bool]string{true: tc.allowed, false: tc.refused} {
-			for _, a := range strings.Fields(list) {
-				if got := n.allow(netip.MustParseAddr(a)); got != want {
-					t.Errorf("within %q: %s is allowed: %t", tc.within, a, got)
-				}
-			}
-		}
-	}
-}
-
-// ordinary never calls a special address ordinary.
-func TestOrdinary(t *testing.T) {
-	for _, p := range special {
-		first, last := p.Addr(), p.Addr().As16()
-		bits := p.Bits()
-		if p.Addr().Is4() {
-			bits += 96
-		}
-		for i := bits; i < 128; i++ {
-			last[i/8] |= 0x80 >> (i % 8)
-		}
-		end := netip.AddrFrom16(last)
-		if p.Addr().Is4() {
-			end = end.Unmap()
-		}
-		if ordinary(first) || ordinary(end) {
-			t.Errorf("%s: ordinary(%s) is %t, ordinary(%s) is %t", p, first, ordinary(first), end, ordinary(end))
-		}
-	}
-}
-
 func TestSuggest(t *testing.T) {
 	for word, want := range map[string]string{"intervall": `: did you mean "interval"?`, "al_down": `: did you mean "all_down"?`, "falll": `: did you mean "fall"?`} {
-		if got := suggest(word, propertyNames()); got != want {
+		if got := text.Suggest(word, propertyNames()); got != want {
 			t.Errorf("%s%s, want %s", word, got, want)
 		}
 	}

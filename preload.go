@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/rescue"
+
 	"github.com/coredns/coredns/plugin"
 
 	"github.com/miekg/dns"
@@ -15,7 +17,7 @@ const (
 	preloadEvery = time.Minute
 	preloadRetry = time.Second
 	// preloadStep is how many addresses are handed to the pool at a time, preloadRest the pause between.
-	preloadStep = wantedBuffer / 4
+	preloadStep = maxRequests / 4
 	preloadRest = 5 * time.Millisecond
 )
 
@@ -104,7 +106,7 @@ func (x *list) plan(there bool, now time.Time) {
 
 // refresh reads a zone, if that has changed, and hands its addresses to the pool. It reports whether the zone is there.
 func (l *learner) refresh(x *list) bool {
-	defer survive("preloading " + x.zone)
+	defer rescue.Log("preloading " + x.zone)
 	records, serial, ok := x.read()
 	if !ok {
 		return false // what is gone from here is forgotten like any other
@@ -133,7 +135,7 @@ func (x *list) rest(quit <-chan struct{}) bool {
 			return false
 		case <-time.After(preloadRest):
 		}
-		if len(x.stanza.pool.wanted) < preloadStep {
+		if len(x.stanza.pool.requests) < preloadStep {
 			return true
 		}
 	}

@@ -10,8 +10,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/text"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
 
@@ -66,11 +68,11 @@ func (p property) count() string {
 	case p.max == 0:
 		return "no value"
 	case p.max < 0:
-		return "at least " + times(p.min, "value")
+		return "at least " + text.Count(p.min, "value")
 	case p.min == p.max:
-		return times(p.min, "value")
+		return text.Count(p.min, "value")
 	default:
-		return fmt.Sprintf("%d or %s", p.min, times(p.max, "value"))
+		return fmt.Sprintf("%d or %s", p.min, text.Count(p.max, "value"))
 	}
 }
 
@@ -132,7 +134,7 @@ func parseAllDown(s *parsedStanza, c *caddy.Controller, args []string) error {
 		}
 		addr, err := netip.ParseAddr(arg)
 		if err != nil || addr.Zone() != "" || addr.Is4In6() || !single(addr) {
-			return c.Errf("all_down %q: want serve, nodata, servfail or addresses%s", arg, suggest(arg, slices.Sorted(maps.Keys(policies))))
+			return c.Errf("all_down %q: want serve, nodata, servfail or addresses%s", arg, text.Suggest(arg, slices.Sorted(maps.Keys(policies))))
 		}
 		if slices.Contains(p.Instead, addr) {
 			return c.Errf("all_down %s stands twice", addr)
@@ -151,7 +153,7 @@ func parseTypes(s *parsedStanza, c *caddy.Controller, args []string) error {
 	for _, arg := range args {
 		word := strings.ToUpper(arg)
 		if !slices.Contains(names, word) {
-			return c.Errf("types %q: want some of %s%s", arg, strings.Join(names, " "), suggest(word, names))
+			return c.Errf("types %q: want some of %s%s", arg, strings.Join(names, " "), text.Suggest(word, names))
 		}
 		t := answer.TypesOf(dns.StringToType[word])
 		if s.rule.Types&t != 0 {
@@ -168,7 +170,7 @@ func parseSelect(s *parsedStanza, c *caddy.Controller, args []string) error {
 	case "client":
 		s.rule.Policy.Client = true
 	default:
-		return c.Errf("select %q: want random or client%s", args[0], suggest(args[0], []string{"random", "client"}))
+		return c.Errf("select %q: want random or client%s", args[0], text.Suggest(args[0], []string{"random", "client"}))
 	}
 	return nil
 }
@@ -179,14 +181,14 @@ func parseWeight(s *parsedStanza, c *caddy.Controller, args []string) error {
 		return err
 	}
 	for _, arg := range args[1:] {
-		n, err := parseNetwork(arg)
+		n, err := network.Parse(arg)
 		if err != nil {
 			return c.Errf("weight %v", err)
 		}
 		if i := slices.IndexFunc(s.rule.Policy.Weights, func(w answer.Weight) bool { return w.Network == n.Prefix }); i >= 0 {
 			return c.Errf("weight of %s stands twice", n.Prefix)
 		}
-		if i := slices.IndexFunc(s.rule.Policy.Weights, func(w answer.Weight) bool { return holds(w.Network, n.Prefix) }); i >= 0 {
+		if i := slices.IndexFunc(s.rule.Policy.Weights, func(w answer.Weight) bool { return network.Contains(w.Network, n.Prefix) }); i >= 0 {
 			return c.Errf("weight of %s never counts, since %s before it holds it: want the narrower network first", n.Prefix, s.rule.Policy.Weights[i].Network)
 		}
 		s.rule.Policy.Weights = append(s.rule.Policy.Weights, answer.Weight{Network: n.Prefix, Weight: weight})
@@ -201,7 +203,7 @@ func single(addr netip.Addr) bool {
 
 func parseBackup(s *parsedStanza, c *caddy.Controller, args []string) error {
 	for _, arg := range args {
-		n, err := parseNetwork(arg)
+		n, err := network.Parse(arg)
 		if err != nil {
 			return c.Errf("backup %v", err)
 		}
@@ -284,11 +286,11 @@ func parseTTL(s *parsedStanza, c *caddy.Controller, args []string) error {
 
 func parseWithin(s *parsedStanza, c *caddy.Controller, args []string) error {
 	for _, arg := range args {
-		network, err := parseNetwork(arg)
+		n, err := network.Parse(arg)
 		if err != nil {
 			return c.Errf("within %v", err)
 		}
-		s.within = append(s.within, network)
+		s.within = append(s.within, n)
 	}
 	return nil
 }
@@ -305,11 +307,19 @@ func parseExcept(s *parsedStanza, c *caddy.Controller, args []string) error {
 }
 
 func parseMaxTargets(s *parsedStanza, c *caddy.Controller, args []string) error {
-	return parseCount(c, "max_targets", args[0], maxTargets, &s.account.max)
+	return parseCount(c, "max_targets", args[0], maxTargets, &s.account.Max)
 }
 
 func parseDryRun(s *parsedStanza, _ *caddy.Controller, _ []string) error {
 	s.rule.Policy.DryRun = true
+	return nil
+}
+
+// parseForce takes note of the file. What is in it is no part of the Corefile: a mistake there stops no server.
+func parseForce(s *parsedStanza, c *caddy.Controller, args []string) error {
+	if s.force = args[0]; s.force == "" {
+		return c.Errf("force names no file: want the path of one")
+	}
 	return nil
 }
 
@@ -339,9 +349,9 @@ func parseCheck(s *parsedStanza, c *caddy.Controller, args []string) error {
 	if err != nil {
 		return fmt.Errorf("%s:%d - Error during parsing: check: %w", c.File(), line, err) // the URL may hold a password
 	}
-	spec := specOf(question)
-	if slices.ContainsFunc(s.checks, func(other checkSpec) bool { return other.bare == spec.bare }) {
-		return c.Errf("check %s stands twice in this stanza", spec.name)
+	spec := NewCheckSpec(question)
+	if slices.ContainsFunc(s.checks, func(other CheckSpec) bool { return other.withoutPace == spec.withoutPace }) {
+		return c.Errf("check %s stands twice in this stanza", spec.Name)
 	}
 	s.checks = append(s.checks, spec)
 	return nil
@@ -360,7 +370,7 @@ func splitOptions(url string, words []string) ([]check.Option, error) {
 			return nil, fmt.Errorf("option %s takes all that follows: want it in a block, on a line of its own", option)
 		}
 		if len(words)-1 < n {
-			return nil, fmt.Errorf("option %s takes %s, not %d", option, times(n, "value"), len(words)-1)
+			return nil, fmt.Errorf("option %s takes %s, not %d", option, text.Count(n, "value"), len(words)-1)
 		}
 		options = append(options, check.Option{Name: option, Values: words[1 : 1+n]})
 		words = words[1+n:]

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/coredns-multivalue/multivalue/internal/text"
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/coredns/caddy"
@@ -13,50 +15,36 @@ import (
 // query.
 const maxQuorum = 16
 
-// quorum is how many of the checks an address has to pass. Its zero value is all of them.
-type quorum struct {
-	count, percent int
-}
-
-// of is the quorum of so many checks; a share is rounded up.
-func (q quorum) of(checks int) int {
-	switch {
-	case q.percent > 0:
-		return (checks*q.percent + 99) / 100
-	case q.count > 0:
-		return q.count
-	default:
-		return checks
-	}
-}
-
 func parseRequire(s *parsedStanza, c *caddy.Controller, args []string) error {
 	switch share, isShare := strings.CutSuffix(args[0], "%"); {
 	case args[0] == "all":
 		return nil
 	case args[0] == "any":
-		s.quorum.count = 1
+		s.quorum.Count = 1
 		return nil
 	case isShare:
-		return parseCount(c, "the share of require", share, 100, &s.quorum.percent)
+		return parseCount(c, "the share of require", share, 100, &s.quorum.Percent)
 	case strings.Trim(args[0], "0123456789") != "":
-		return c.Errf("require %q: want all, any, a count or a share%s", args[0], suggest(args[0], []string{"all", "any"}))
+		return c.Errf("require %q: want all, any, a count or a share%s", args[0], text.Suggest(args[0], []string{"all", "any"}))
 	default:
-		return parseCount(c, "require", args[0], maxQuorum, &s.quorum.count)
+		return parseCount(c, "require", args[0], maxQuorum, &s.quorum.Count)
 	}
 }
 
 // checkRequired looks for a quorum that no address could meet.
 func (s *parsedStanza) checkRequired() error {
-	need := s.quorum.of(len(s.checks))
+	need := len(s.checks)
+	if s.quorum != (answer.Quorum{}) {
+		need = s.quorum.Of(need)
+	}
 	if need > len(s.checks) {
-		return s.errorAt("require", "require %d with %s: want at most as many as there are", need, times(len(s.checks), "check"))
+		return s.errorAt("require", "require %d with %s: want at most as many as there are", need, text.Count(len(s.checks), "check"))
 	}
 	if need == len(s.checks) {
 		return nil
 	}
 	if len(s.checks) > maxQuorum {
-		return s.errorAt("require", "require with %s: want at most %d, unless all must pass", times(len(s.checks), "check"), maxQuorum)
+		return s.errorAt("require", "require with %s: want at most %d, unless all must pass", text.Count(len(s.checks), "check"), maxQuorum)
 	}
 	s.need = need
 	return nil

@@ -2,8 +2,10 @@ package multivalue
 
 import (
 	"container/heap"
-	"math"
 	"time"
+
+	"github.com/coredns-multivalue/multivalue/internal/clock"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 )
 
 const (
@@ -26,28 +28,11 @@ const (
 	never = time.Hour
 )
 
-// moment is an instant by the monotonic clock, in nanoseconds since the process began: a third of a time.Time, of which a
-// hundred thousand targets have several each.
-type moment int64
-
-// longAgo is before all of them.
-const longAgo moment = math.MinInt64 / 2
-
-var began = time.Now()
-
-func when(t time.Time) moment                   { return moment(t.Sub(began)) }
-func (m moment) add(d time.Duration) moment     { return m + moment(d) }
-func (m moment) sub(other moment) time.Duration { return time.Duration(m - other) }
-
-// steady is t by the system clock as it would read if nobody had set it since the process began. What is compared with it
-// later then stays so far apart.
-func steady(t time.Time) time.Time { return began.Add(t.Sub(began)) }
-
 // lane is which of two queues a watch waits in.
 type lane uint8
 
 const (
-	living lane = iota // its last probe succeeded, or it has had none
+	healthy lane = iota // its last probe succeeded, or it has had none
 	failing
 )
 
@@ -60,9 +45,9 @@ type schedule struct {
 }
 
 // add plans the next probe of a watch.
-func (s *schedule) add(w *watch, due moment) {
+func (s *schedule) add(w *monitor, due clock.Instant) {
 	w.due = due
-	w.lane = living
+	w.lane = healthy
 	if w.failing {
 		w.lane = failing
 	}
@@ -70,39 +55,39 @@ func (s *schedule) add(w *watch, due moment) {
 }
 
 // remove takes a watch out, if it is in.
-func (s *schedule) remove(w *watch) {
-	if w.place >= 0 {
-		heap.Remove(&s.queues[w.lane], int(w.place))
-		w.place = parked
+func (s *schedule) remove(w *monitor) {
+	if w.position >= 0 {
+		heap.Remove(&s.queues[w.lane], int(w.position))
+		w.position = parked
 	}
 }
 
 // done gives back what the probe of a watch held.
-func (s *schedule) done(w *watch) {
+func (s *schedule) done(w *monitor) {
 	s.inFlight[w.lane]--
-	probesInFlight.Dec()
-	w.place = parked
+	metrics.ProbesInFlight.Dec()
+	w.position = parked
 }
 
 // dispatch starts what is due, as far as the bounds allow.
-func (s *schedule) dispatch(now time.Time, start func(*watch)) {
+func (s *schedule) dispatch(now time.Time, start func(*monitor)) {
 	for started := 0; ; started++ {
 		l, ok := s.next(now, started > 0 && started < gatherMost)
 		if !ok {
 			return
 		}
 		if now.Before(s.opens) {
-			skippedRate.Inc()
+			metrics.SkippedRate.Inc()
 			return
 		}
 		if idle := now.Add(-maxBurst); s.opens.Before(idle) {
 			s.opens = idle
 		}
 		s.opens = s.opens.Add(time.Second / maxRate)
-		w := heap.Pop(&s.queues[l]).(*watch)
-		w.place = probing
+		w := heap.Pop(&s.queues[l]).(*monitor)
+		w.position = probing
 		s.inFlight[l]++
-		probesInFlight.Inc()
+		metrics.ProbesInFlight.Inc()
 		start(w)
 	}
 }
@@ -110,7 +95,7 @@ func (s *schedule) dispatch(now time.Time, start func(*watch)) {
 // next is the lane that has room and whose first watch has been due for longest. The rooms keep the dead from delaying
 // the living; the order keeps the living from using up the rate.
 func (s *schedule) next(now time.Time, early bool) (next lane, ok bool) {
-	for l := living; l <= failing; l++ {
+	for l := healthy; l <= failing; l++ {
 		q := s.queues[l]
 		if len(q) == 0 || !q[0].isDue(now, early) || !s.room(l) {
 			continue
@@ -123,9 +108,9 @@ func (s *schedule) next(now time.Time, early bool) (next lane, ok bool) {
 }
 
 // isDue reports whether a probe may start, which it may do early where others start as well.
-func (w *watch) isDue(now time.Time, early bool) bool {
-	ahead := w.due.sub(when(now))
-	return ahead <= 0 || early && ahead <= w.check.early()
+func (w *monitor) isDue(now time.Time, early bool) bool {
+	ahead := w.due.Sub(clock.At(now))
+	return ahead <= 0 || early && ahead <= w.check.earliness()
 }
 
 // room reports whether a probe of that lane may start. Three quarters of the places may be taken by targets that failed
@@ -133,36 +118,36 @@ func (w *watch) isDue(now time.Time, early bool) bool {
 // eighth is never taken by the living, so that the dead are noticed when they return.
 func (s *schedule) room(l lane) bool {
 	if l == failing {
-		return s.inFlight[failing] < s.bound*3/4 && s.inFlight[living]+s.inFlight[failing] < s.bound
+		return s.inFlight[failing] < s.bound*3/4 && s.inFlight[healthy]+s.inFlight[failing] < s.bound
 	}
-	return s.inFlight[living]+max(s.inFlight[failing], s.bound/8) < s.bound
+	return s.inFlight[healthy]+max(s.inFlight[failing], s.bound/8) < s.bound
 }
 
 // wait is how long nothing can be started, unless a probe ends before.
 func (s *schedule) wait(now time.Time) time.Duration {
 	wait := never
-	for l := living; l <= failing; l++ {
+	for l := healthy; l <= failing; l++ {
 		if q := s.queues[l]; len(q) > 0 && s.room(l) {
-			wait = min(wait, q[0].due.sub(when(now)))
+			wait = min(wait, q[0].due.Sub(clock.At(now)))
 		}
 	}
 	return max(wait, s.opens.Sub(now), 0)
 }
 
 // queue is a heap of watches, the first due on top.
-type queue []*watch
+type queue []*monitor
 
 func (q queue) Len() int           { return len(q) }
 func (q queue) Less(i, j int) bool { return q[i].due < q[j].due }
 func (q queue) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
-	q[i].place, q[j].place = int32(i), int32(j)
+	q[i].position, q[j].position = int32(i), int32(j)
 }
 
 // Push is for container/heap.
 func (q *queue) Push(x any) {
-	w := x.(*watch)
-	w.place = int32(len(*q))
+	w := x.(*monitor)
+	w.position = int32(len(*q))
 	*q = append(*q, w)
 }
 

@@ -1,10 +1,10 @@
 package multivalue
 
 import (
-	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 
+	"github.com/coredns-multivalue/multivalue/internal/hash"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 
 	"github.com/miekg/dns"
@@ -92,21 +92,8 @@ func (s *sightings) sweep() {
 	}
 }
 
-// oddSighting differs from process to process, so that nobody can choose names that collide.
-var oddSighting = rand.Uint64()
-
 // sightingHash hashes a question without regard to case.
-func sightingHash(q *dns.Question) uint64 {
-	return nameHash(oddSighting^uint64(q.Qtype), q.Name)
-}
-
-// nameHash goes on from a hash with a name, without regard to case.
-func nameHash(h uint64, name string) uint64 {
-	for i := range len(name) {
-		h = (h ^ uint64(name[i]|0x20)) * 0x100000001b3
-	}
-	return h ^ h>>29
-}
+func sightingHash(q *dns.Question) uint64 { return hash.Mix(hash.Name(q.Name), uint64(q.Qtype)) }
 
 // relead forgets where names led: other server blocks may stand in the places of those that noted it.
 func (s *sightings) relead() {

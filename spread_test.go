@@ -7,7 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/clock"
+	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 )
 
 // Every wait is between nine tenths of its interval and the whole, and no two need be the same: of what is up at the slow
@@ -17,19 +20,19 @@ func TestEveryWaitIsJittered(t *testing.T) {
 		broken error
 		pace   time.Duration
 	}{
-		"up":      {nil, testPace.Interval},
-		"abstain": {fmt.Errorf("%w: too many open files", check.ErrAbstain), testPace.Fast},
+		"up":      {nil, pooltest.Pace.Interval},
+		"abstain": {fmt.Errorf("%w: too many open files", check.ErrAbstain), pooltest.Pace.Fast},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-				n.broken = tc.broken
-				s := testStanza("tcp://:80", n, testPace)
+			inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+				n.Broken = tc.broken
+				s := testStanza("tcp://:80", n, pooltest.Pace)
 				begin(p, s)
 				few := addrs(0, 10) // so few that hardly one is asked early for the sake of another
 				lookAll(s, few)
-				elapse(50 * tc.pace)
+				pooltest.Elapse(50 * tc.pace)
 				for _, a := range few {
-					gaps := gapsOf(n.times(a)[2:]) // the first wait of a whole interval is drawn apart
+					gaps := gapsOf(n.Times(a)[2:]) // the first wait of a whole interval is drawn apart
 					low, high := slices.Min(gaps), slices.Max(gaps)
 					if low < tc.pace*9/10 || high > tc.pace {
 						t.Errorf("%s: waits from %s to %s, want from nine tenths of %s up to that", a, low, high, tc.pace)
@@ -65,26 +68,26 @@ func busiest(from time.Time, times []time.Time) (most int, last time.Duration) {
 // A thousand targets that are learned at one instant are first asked at as many instants of a fast interval, and when a
 // reload changes their pace, of a whole one (B65).
 func TestFirstProbesAreSpread(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		old := testStanza("tcp://:80", n, testPace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		old := testStanza("tcp://:80", n, pooltest.Pace)
 		g := begin(p, old)
 		all := addrs(0, 1000)
 		began := time.Now()
 		lookAll(old, all)
-		elapse(testPace.Fast + time.Second)
+		pooltest.Elapse(pooltest.Pace.Fast + time.Second)
 		most, last := busiest(began, firstAfter(n, began, all))
-		if most > 100 || last > testPace.Fast { // fifty would be even
+		if most > 100 || last > pooltest.Pace.Fast { // fifty would be even
 			t.Errorf("%d first probes in a tenth of a second, and the last after %s", most, last)
 		}
 		pass(time.Minute, old, all...)
-		pace := testPace
+		pace := pooltest.Pace
 		pace.Interval = 20 * time.Second
 		fresh := testStanza("tcp://:80", n, pace)
 		next := candidateOf(p, fresh)
 		p.leave(g)
 		began = time.Now()
 		p.confirm(next)
-		elapse(pace.Interval + time.Second)
+		pooltest.Elapse(pace.Interval + time.Second)
 		most, last = busiest(began, firstAfter(n, began, all))
 		if most > 25 || last > pace.Interval { // five would be even
 			t.Errorf("after a reload %d first probes in a tenth of a second, and the last after %s", most, last)
@@ -93,9 +96,9 @@ func TestFirstProbesAreSpread(t *testing.T) {
 }
 
 // firstAfter lists when each of the addresses was first asked after an instant.
-func firstAfter(n *fakeNetwork, began time.Time, all []netip.Addr) (first []time.Time) {
+func firstAfter(n *pooltest.FakeNetwork, began time.Time, all []netip.Addr) (first []time.Time) {
 	for _, a := range all {
-		times := n.times(a)
+		times := n.Times(a)
 		first = append(first, times[slices.IndexFunc(times, func(at time.Time) bool { return at.After(began) })])
 	}
 	return first
@@ -108,7 +111,7 @@ func TestPlacesOfTheLanes(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	fill := func(s *schedule, count int, fails bool, due time.Time) {
 		for range count {
-			s.add(&watch{check: &pacedCheck{}, failing: fails}, when(due))
+			s.add(&monitor{check: &checkState{}, failing: fails}, clock.At(due))
 		}
 	}
 	for name, tc := range map[string]struct{ living, failing, wantLiving, wantFailing int }{
@@ -122,13 +125,13 @@ func TestPlacesOfTheLanes(t *testing.T) {
 		fill(&s, tc.living, false, now)
 		fill(&s, tc.failing, true, now.Add(time.Millisecond))
 		for at := now; at.Before(now.Add(time.Second)); at = at.Add(time.Millisecond) {
-			s.dispatch(at, func(*watch) {}) // whose probes go on and on
+			s.dispatch(at, func(*monitor) {}) // whose probes go on and on
 		}
 		if want := [2]int{tc.wantLiving, tc.wantFailing}; s.inFlight != want {
 			t.Errorf("%s: %v are under way, want %v", name, s.inFlight, want)
 		}
-		for range s.inFlight[living] + s.inFlight[failing] {
-			probesInFlight.Dec()
+		for range s.inFlight[healthy] + s.inFlight[failing] {
+			metrics.ProbesInFlight.Dec()
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/coredns-multivalue/multivalue/internal/text"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -32,7 +33,7 @@ func (s *story) hear(said *said) bool {
 		return false
 	}
 	s.Rcode = dns.RcodeToString[said.msg.Rcode]
-	s.step("the zone's plugins answer %s with %s", s.Rcode, times(len(said.msg.Answer), "record"))
+	s.step("the zone's plugins answer %s with %s", s.Rcode, text.Count(len(said.msg.Answer), "record"))
 	for _, name := range slices.Sorted(maps.Keys(said.elsewhere)) {
 		x := said.elsewhere[name]
 		s.step("the server block %s judges %s %s; ask for that name", x.block, name, dns.TypeToString[x.qtype])
@@ -77,22 +78,11 @@ func (s *story) close(e *explainer) {
 			s.Records = append(s.Records, strings.ReplaceAll(rr.String(), "\t", " "))
 		}
 	}
-	text := were(len(s.Records), "record is", "records are") + " served"
+	words := text.Counted(len(s.Records), "record is", "records are") + " served"
 	if len(e.elsewhere) > 0 {
-		text += ", and what the other server block leaves"
+		words += ", and what the other server block leaves"
 	}
-	s.step("%s", text)
-}
-
-func were(n int, one, many string) string {
-	return fmt.Sprintf("%d %s", n, plural(n, one, many))
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return one
-	}
-	return many
+	s.step("%s", words)
 }
 
 // why is how a set came to its outcome.
@@ -118,16 +108,16 @@ func (d *decision) reason(e *explainer) string {
 	case answer.Sample:
 		return fmt.Sprintf("%s, and the limit is %d: %s", n.text(), d.Limit, d.drawn(e))
 	case answer.Thinned:
-		text := fmt.Sprintf("%s, and the %s left out", n.text(), plural(n.primaries-n.fit, "other is", "others are"))
+		words := fmt.Sprintf("%s, and the %s left out", n.text(), text.Plural(n.primaries-n.fit, "other is", "others are"))
 		if d.Limit > 0 && n.fit > d.Limit {
-			text += fmt.Sprintf("; the limit is %d: %s", d.Limit, d.drawn(e))
+			words += fmt.Sprintf("; the limit is %d: %s", d.Limit, d.drawn(e))
 		}
-		return text + n.spare()
+		return words + n.spare()
 	case answer.Backup:
-		return fmt.Sprintf("%s, and %s wanted (min_up): %s", n.text(), were(d.Need, "is", "are"), d.fillers())
+		return fmt.Sprintf("%s, and %s wanted (min_up): %s", n.text(), text.Counted(d.Need, "is", "are"), d.fillers())
 	case answer.Open:
 		n.fit, n.primaries = n.fit+n.backups+n.drained, total
-		return fmt.Sprintf("%s, and %s wanted (min_up, all_down serve): health is disregarded", n.text(), were(d.Need, "is", "are"))
+		return fmt.Sprintf("%s, and %s wanted (min_up, all_down serve): health is disregarded", n.text(), text.Counted(d.Need, "is", "are"))
 	case answer.Closed:
 		return fmt.Sprintf("none of %d is up, and all_down says %s", total, allDown(d.stanza.rule.Policy))
 	}
@@ -146,19 +136,19 @@ func (n numbers) text() string {
 	if n.unsure {
 		word = "not down"
 	}
-	return fmt.Sprintf("%d of %d %s %s", n.fit, n.primaries, plural(n.fit, "is", "are"), word)
+	return fmt.Sprintf("%d of %d %s %s", n.fit, n.primaries, text.Plural(n.fit, "is", "are"), word)
 }
 
 // spare says what is kept back.
 func (n numbers) spare() string {
-	text := ""
+	words := ""
 	if n.backups > 0 {
-		text += fmt.Sprintf("; %s not needed", were(n.backups, "backup is", "backups are"))
+		words += fmt.Sprintf("; %s not needed", text.Counted(n.backups, "backup is", "backups are"))
 	}
 	if n.drained > 0 {
-		text += fmt.Sprintf("; %s not needed", were(n.drained, "drained one is", "drained ones are"))
+		words += fmt.Sprintf("; %s not needed", text.Counted(n.drained, "drained one is", "drained ones are"))
 	}
-	return text
+	return words
 }
 
 func (d *decision) count() numbers {
@@ -221,7 +211,7 @@ func (d *decision) member(i int, known map[verdict.Target]status.Target) status.
 		m.Member = strings.TrimSpace(strings.ReplaceAll(strings.TrimPrefix(c.Record.String(), c.Record.Header().String()), "\t", " "))
 	}
 	if d.stanza.forced != nil && c.Addr.IsValid() {
-		m.Forced = d.stanza.forced.orders.Load().of(c.Addr).String()
+		m.Forced = d.stanza.forced.For(c.Addr).String()
 	}
 	for _, t := range x.targets {
 		m.Checks = append(m.Checks, t.asked(known))
@@ -230,14 +220,14 @@ func (d *decision) member(i int, known map[verdict.Target]status.Target) status.
 		m.State = peeking{d.stanza}.Look(d.Owner, c.Addr, 0, 0).State().String()
 	}
 	if m.Why = d.fate(c, &m); x.more > 0 {
-		m.Why += fmt.Sprintf("; and %s not listed", were(x.more, "more address is", "more addresses are"))
+		m.Why += fmt.Sprintf("; and %s not listed", text.Counted(x.more, "more address is", "more addresses are"))
 	}
 	return m
 }
 
 // asked tells what one check says.
 func (t *seeded) asked(known map[verdict.Target]status.Target) status.Asked {
-	a := status.Asked{Check: t.check.name, Address: t.Addr, State: verdict.Unknown.String()}
+	a := status.Asked{Check: t.check.Name, Address: t.Addr, State: verdict.Unknown.String()}
 	if w, ok := known[t.Target]; ok {
 		a.Watched, a.State, a.Since, a.Reason, a.Streak, a.Needed = true, w.State, w.Since, w.Reason, w.Streak, w.Needed
 	}

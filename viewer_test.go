@@ -15,7 +15,11 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/coredns-multivalue/multivalue/internal/clock"
+	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/force"
+	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
@@ -28,24 +32,24 @@ import (
 
 // A snapshot has every target once, while others come and go, and no turn of the loop shows many more than it may (B75).
 func TestSnapshot(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		s := testStanza("tcp://:80", n, testPace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := testStanza("tcp://:80", n, pooltest.Pace)
 		begin(p, s)
 		p.life.Lock()
 		p.record(true)
 		p.life.Unlock()
-		n.kill(addr(7))
+		n.Kill(pooltest.Addr(7))
 		lookAll(s, addrs(0, 10_000))
-		elapse(time.Minute)
+		pooltest.Elapse(time.Minute)
 		shot, err := p.viewer.Snapshot(context.Background())
 		if err != nil || len(shot.Targets) != 10_000 || shot.Summary.Down != 1 || shot.Summary.Up != 9_999 || shot.Summary.Names != 157 || !shot.Summary.Running {
 			t.Fatalf("%d targets, %+v, %v", len(shot.Targets), shot.Summary, err)
 		}
 		dead := shot.Targets[7]
-		if dead.Address.Addr() != addr(7) || dead.State != "down" || dead.Reason != errDead.Error() || dead.Name != owners(7) || dead.Since.IsZero() || len(dead.Probes.Probes()) < 4 {
+		if dead.Address.Addr() != pooltest.Addr(7) || dead.State != "down" || dead.Reason != pooltest.ErrRefused.Error() || dead.Name != owners(7) || dead.Since.IsZero() || len(dead.Probes.Probes()) < 4 {
 			t.Errorf("%+v", dead)
 		}
-		if dead.Pace != testPace.String() || dead.Check != "tcp://:80" || !dead.NextProbe.After(shot.Taken) || dead.LastProbe.After(shot.Taken) {
+		if dead.Pace != pooltest.Pace.String() || dead.Check != "tcp://:80" || !dead.NextProbe.After(shot.Taken) || dead.LastProbe.After(shot.Taken) {
 			t.Errorf("%+v", dead)
 		}
 		if len(shot.Changes) == 0 || shot.Changes[len(shot.Changes)-1].Number < uint64(len(shot.Changes)) {
@@ -54,11 +58,11 @@ func TestSnapshot(t *testing.T) {
 		if c := shot.Changes[0]; c.From != "unknown" || c.To != "down" || c.Name != owners(7) {
 			t.Errorf("%+v", c)
 		}
-		if shot.Summary.Started != began || shot.Summary.Host == "" {
+		if shot.Summary.Started != clock.Started || shot.Summary.Host == "" {
 			t.Errorf("the status of %q, since %s", shot.Summary.Host, shot.Summary.Started)
 		}
 		most := 0
-		for shard := 0; shard < boardShards; {
+		for shard := 0; shard < table.Shards; {
 			turn := new(status.Snapshot)
 			_ = p.consult(context.Background(), func() { shard = p.rows(shard, turn) })
 			most = max(most, len(turn.Targets))
@@ -70,12 +74,12 @@ func TestSnapshot(t *testing.T) {
 		if again != shot {
 			t.Error("a snapshot that has just been taken was taken again")
 		}
-		elapse(time.Second)
+		pooltest.Elapse(time.Second)
 		if again, _ = p.viewer.Snapshot(context.Background()); again == shot {
 			t.Error("an old snapshot is shown")
 		}
-		n.kill(addrs(100, 3000)...)
-		elapse(time.Minute)
+		n.Kill(addrs(100, 3000)...)
+		pooltest.Elapse(time.Minute)
 		shot, _ = p.viewer.Snapshot(context.Background())
 		first, last := shot.Changes[0].Number, shot.Changes[len(shot.Changes)-1].Number
 		if len(shot.Changes) > keptChanges || last != 2901 || shot.Changed != last || last-first != uint64(len(shot.Changes)-1) {
@@ -86,20 +90,20 @@ func TestSnapshot(t *testing.T) {
 
 // Nothing is kept for the status while nobody can look, and what was is dropped.
 func TestNothingIsKeptForNobody(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
 		h := serving(p, zoneOf(www...), s)
 		ask := func() {
 			w := dnstest.NewRecorder(&test.ResponseWriter{})
 			_, _ = h.ServeDNS(context.Background(), w, query(owner, dns.TypeA))
 			synctest.Wait()
-			elapse(30 * time.Second)
+			pooltest.Elapse(30 * time.Second)
 		}
 		kept := func() (n int) {
 			p.life.Lock()
 			defer p.life.Unlock()
 			p.do(func() {
-				for _, w := range p.watches {
+				for _, w := range p.monitors {
 					if w.history != nil {
 						n++
 					}
@@ -135,7 +139,7 @@ func TestSightings(t *testing.T) {
 	r := answer.Report{Outcome: answer.Thinned, Kept: 3, Total: 70_000}
 	eight := new(dns.Msg)
 	for i := range 8 {
-		eight.Answer = append(eight.Answer, test.A(fmt.Sprintf("%s 300 IN A %s", q.Name, addr(i))))
+		eight.Answer = append(eight.Answer, test.A(fmt.Sprintf("%s 300 IN A %s", q.Name, pooltest.Addr(i))))
 	}
 	turned := eight.Copy()
 	slices.Reverse(turned.Answer)
@@ -237,7 +241,7 @@ func TestLeads(t *testing.T) {
 	}
 	m := new(dns.Msg)
 	for i := range maxLeads + 1 {
-		if m.Answer = append(m.Answer, &dns.A{Hdr: dns.RR_Header{Name: "a."}, A: addr(i).AsSlice()}); i == maxLeads-1 && len(leadsOf(m, 0).all[0].addrs) != maxLeads {
+		if m.Answer = append(m.Answer, &dns.A{Hdr: dns.RR_Header{Name: "a."}, A: pooltest.Addr(i).AsSlice()}); i == maxLeads-1 && len(leadsOf(m, 0).all[0].addrs) != maxLeads {
 			t.Errorf("of %d addresses some are not taken down", maxLeads)
 		}
 	}
@@ -249,8 +253,8 @@ func TestLeads(t *testing.T) {
 // A snapshot tells of each target which names lead to it, also one that was not the first, over an alias or a host, and no
 // longer one that leads elsewhere by now.
 func TestLinks(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
 		s.rule.Types |= answer.TypesOf(dns.TypeSRV)
 		zone := map[string][]string{
 			"www":  {"www.example.org. 30 IN A 10.0.0.1", "www.example.org. 30 IN A 10.0.0.2"},
@@ -277,7 +281,7 @@ func TestLinks(t *testing.T) {
 		p.life.Unlock()
 		ask := func(name string, qtype uint16) {
 			_, _ = h.ServeDNS(context.Background(), dnstest.NewRecorder(&test.ResponseWriter{}), query(name+".example.org.", qtype))
-			elapse(5 * time.Second)
+			pooltest.Elapse(5 * time.Second)
 		}
 		links := func() (text string) {
 			shot, err := p.viewer.Snapshot(context.Background())
@@ -306,12 +310,12 @@ func TestLinks(t *testing.T) {
 
 // Changes are counted while nobody can look, so that whoever can again is told how many are lost.
 func TestChangesAreCounted(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		s := testStanza("tcp://:80", n, testPace)
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := testStanza("tcp://:80", n, pooltest.Pace)
 		begin(p, s)
-		pass(20*time.Second, s, addr(1), addr(2))
-		n.kill(addr(1))
-		pass(time.Minute, s, addr(1), addr(2))
+		pass(20*time.Second, s, pooltest.Addr(1), pooltest.Addr(2))
+		n.Kill(pooltest.Addr(1))
+		pass(time.Minute, s, pooltest.Addr(1), pooltest.Addr(2))
 		p.life.Lock()
 		p.record(true)
 		p.life.Unlock()
@@ -327,7 +331,7 @@ func TestRelead(t *testing.T) {
 	s := new(sightings)
 	q := &dns.Question{Name: "www.example.org.", Qtype: dns.TypeA}
 	m := new(dns.Msg)
-	m.Answer = append(m.Answer, &dns.A{Hdr: dns.RR_Header{Name: q.Name}, A: addr(1).AsSlice()})
+	m.Answer = append(m.Answer, &dns.A{Hdr: dns.RR_Header{Name: q.Name}, A: pooltest.Addr(1).AsSlice()})
 	s.note(q, answer.Report{Total: 1}, m, 1)
 	led := func() (n int) {
 		for i := range s {
@@ -370,49 +374,48 @@ func TestSightingsInParallel(t *testing.T) {
 // What an explanation believes of an address is what a query does, in every state and with every order; but an explanation
 // leaves nothing to be watched, and notes nothing.
 func TestPeekingIsLooking(t *testing.T) {
-	for name, second := range map[string]func(*checkSpec){
-		"a port":   func(*checkSpec) {},
-		"no ports": func(c *checkSpec) { c.port, c.portNamed = 0, true },
-		"nowhere":  func(c *checkSpec) { c.port = 0 },
-		"an owner": func(c *checkSpec) { c.forOwner = func(string) prober { return nil } },
+	for name, second := range map[string]func(*CheckSpec){
+		"a port":   func(*CheckSpec) {},
+		"no ports": func(c *CheckSpec) { c.port, c.portNamed = 0, true },
+		"nowhere":  func(c *CheckSpec) { c.port = 0 },
+		"an owner": func(c *CheckSpec) { c.forOwner = func(string) Prober { return nil } },
 	} {
 		t.Run(name, func(t *testing.T) { peekAndLook(t, second) })
 	}
 }
 
-func peekAndLook(t *testing.T, second func(*checkSpec)) {
+func peekAndLook(t *testing.T, second func(*CheckSpec)) {
 	s := upBoard(8)
-	two := testStanza("tcp://:81", newFakeNetwork(), testPace)
+	two := testStanza("tcp://:81", pooltest.NewNetwork(), pooltest.Pace)
 	second(&two.checks[0])
 	s.checks = append(s.checks, two.checks[0])
 	s.account.checks = s.checks
-	s.pool.recast(time.Now())
-	s.forced = &forceFile{}
+	s.pool.reconcile(time.Now())
 	random := rand.New(rand.NewPCG(1, 2))
-	states := []verdict.State{verdict.Unknown, verdict.Up, verdict.Down}
+	measured := []verdict.State{verdict.Unknown, verdict.Up, verdict.Down}
 	for n := range 500 {
-		at := addr(random.IntN(12))
+		at := pooltest.Addr(random.IntN(12))
 		if n%7 == 0 {
 			at = netip.MustParseAddr("192.0.2.1") // outside
 		}
 		word := []string{"", "up 10.0.0.0/8", "down 10.0.0.0/9", "drain 10.0.0.0/8"}[random.IntN(4)]
-		orders, err := parseOrders([]byte(word))
+		states, err := force.Parse([]byte(word))
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.forced.orders.Store(orders)
+		s.forced = force.Static(states)
 		s.account.full.Store(random.IntN(2) == 0)
 		s.need = random.IntN(2)
-		if e := s.pool.board.find(&verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(at, 80)}, hashOf(&verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(at, 80)}, s.checks[0].seed)); e != nil {
-			e.show(verdict.Verdict{State: states[random.IntN(3)], Holds: time.Minute})
-			e.asked.Store(false)
-			if (peeking{&s.stanza}).Look(owner, at, 0, 30); e.asked.Load() {
+		if e := s.pool.table.Find(&verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(at, 80)}, table.Hash(&verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(at, 80)}, s.checks[0].seed)); e != nil {
+			e.Store(verdict.Verdict{State: measured[random.IntN(3)], Holds: time.Minute})
+			e.TakeAsked()
+			if (peeking{&s.stanza}).Look(owner, at, 0, 30); e.TakeAsked() {
 				t.Fatal("a look at the status counts as a query")
 			}
 		}
-		waiting := len(s.pool.wanted)
+		waiting := len(s.pool.requests)
 		got := peeking{&s.stanza}.Look(owner, at, 0, 30)
-		if len(s.pool.wanted) != waiting {
+		if len(s.pool.requests) != waiting {
 			t.Fatal("a look at the status has an address watched")
 		}
 		if want := s.stanza.Look(owner, at, 0, 30); got != want {
@@ -437,13 +440,13 @@ func TestStory(t *testing.T) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		s := forZone(testStanza("tcp://:80", n, testPace), "example.org.")
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
 		serving(p, zoneOf(www...), s)
 		lookAll(s, addrs(0, 20))
-		elapse(time.Minute)
-		n.kill(addrs(0, 20)...)
-		elapse(20 * time.Second)
+		pooltest.Elapse(time.Minute)
+		n.Kill(addrs(0, 20)...)
+		pooltest.Elapse(20 * time.Second)
 		all, err := p.viewer.Explain(context.Background(), status.Question{Name: owner, Type: "A"})
 		if err != nil || len(all) != 1 || !strings.Contains(fmt.Sprint(all[0].Steps), "no target answers just now") {
 			t.Errorf("%+v, %v", all, err)
@@ -457,10 +460,10 @@ func TestStory(t *testing.T) {
 
 // A panic below is an error to whoever looks, not an answer in which nothing is wrong.
 func TestExplainTellsOfAPanic(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		serving(p, plugin.HandlerFunc(func(context.Context, dns.ResponseWriter, *dns.Msg) (int, error) {
 			panic("below")
-		}), forZone(testStanza("tcp://:80", n, testPace), "example.org."))
+		}), forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org."))
 		all, err := p.viewer.Explain(context.Background(), status.Question{Name: owner, Type: "A"})
 		if err == nil || len(all) != 0 || strings.Contains(err.Error(), "below") {
 			t.Errorf("%+v, %v", all, err)
@@ -471,15 +474,15 @@ func TestExplainTellsOfAPanic(t *testing.T) {
 // However many addresses each of however many records leads to, an explanation stays small, and says what it leaves out.
 func TestExplainIsBounded(t *testing.T) {
 	const records, addresses = 600, 800
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
-		s := forZone(testStanza("tcp://:0", n, testPace), "example.org.")
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		s := forZone(testStanza("tcp://:0", n, pooltest.Pace), "example.org.")
 		s.rule.Types |= answer.TypesOf(dns.TypeSRV)
 		m := new(dns.Msg)
 		for i := range records {
 			m.Answer = append(m.Answer, test.SRV(fmt.Sprintf("%s 300 IN SRV 1 1 %d host.example.org.", owner, i+1)))
 		}
 		for i := range addresses {
-			m.Extra = append(m.Extra, test.A(fmt.Sprintf("host.example.org. 300 IN A %s", addr(i))))
+			m.Extra = append(m.Extra, test.A(fmt.Sprintf("host.example.org. 300 IN A %s", pooltest.Addr(i))))
 		}
 		serving(p, plugin.HandlerFunc(func(_ context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
 			return dns.RcodeSuccess, w.WriteMsg(m.Copy().SetReply(r))
@@ -512,7 +515,7 @@ func TestExplainIsBounded(t *testing.T) {
 // However many want to know the same, the plugins below are asked once; of all that is asked, so much at a time as may be; and
 // nobody waits for ever, though a plugin does not heed its context.
 func TestExplainAsksLittle(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *pool, n *fakeNetwork) {
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		var asked, busy atomic.Int64
 		release := make(chan struct{})
 		answers := zoneOf(www...)
@@ -522,7 +525,7 @@ func TestExplainAsksLittle(t *testing.T) {
 			<-release
 			busy.Add(-1)
 			return answers.ServeDNS(ctx, w, r)
-		}), forZone(testStanza("tcp://:80", n, testPace), "example.org."))
+		}), forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org."))
 		var failed atomic.Int64
 		var all sync.WaitGroup
 		explain := func(name string) {
@@ -550,7 +553,7 @@ func TestExplainAsksLittle(t *testing.T) {
 			t.Errorf("%d gave up after %v", failed.Load(), waited)
 		}
 		close(release)
-		elapse(time.Minute)
+		pooltest.Elapse(time.Minute)
 		for range 2 {
 			explain(owner)
 			all.Wait()
@@ -567,7 +570,7 @@ func BenchmarkTurn(b *testing.B) {
 	shot := new(status.Snapshot)
 	shard := 0
 	for b.Loop() {
-		if shard >= boardShards {
+		if shard >= table.Shards {
 			shard, shot.Targets = 0, shot.Targets[:0]
 		}
 		shard = s.pool.rows(shard, shot)
@@ -581,7 +584,7 @@ func BenchmarkSighting(b *testing.B) {
 	r := answer.Report{Outcome: answer.Thinned, Kept: 3, Total: 4}
 	m := new(dns.Msg)
 	for i := range 4 {
-		m.Answer = append(m.Answer, test.A(fmt.Sprintf("%s 300 IN A %s", q.Name, addr(i))))
+		m.Answer = append(m.Answer, test.A(fmt.Sprintf("%s 300 IN A %s", q.Name, pooltest.Addr(i))))
 	}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -600,13 +603,13 @@ func BenchmarkLink(b *testing.B) {
 				q := &dns.Question{Name: fmt.Sprintf("n%d.example.org.", i), Qtype: dns.TypeA}
 				m := new(dns.Msg)
 				for k := range 4 {
-					m.Answer = append(m.Answer, test.A(fmt.Sprintf("%s 300 IN A %s", q.Name, addr((4*i+k)%n))))
+					m.Answer = append(m.Answer, test.A(fmt.Sprintf("%s 300 IN A %s", q.Name, pooltest.Addr((4*i+k)%n))))
 				}
 				seen.note(q, answer.Report{}, m, 0)
 			}
 			s.pool.sightings.Store(seen)
 			shot := new(status.Snapshot)
-			for shard := 0; shard < boardShards; {
+			for shard := 0; shard < table.Shards; {
 				shard = s.pool.rows(shard, shot)
 			}
 			shot.Sort()

@@ -104,8 +104,8 @@ func TestStatusFollows(t *testing.T) {
 		t.Errorf("%+v", page)
 	}
 	_, html := s.get(base + "/")
-	for _, want := range []string{`class="down"`, "connection refused", "www.example.org.", ">thin<", "1 of 2 is up, and the other is left out",
-		"comes back after 2 good probes in a row", "<code>curl -i http://127.0.0.12:" + s.port + "/"} {
+	for _, want := range []string{`class="down"`, "connection refused", "www.example.org.", ">filtered<", "1 of 2 is up, and the other is left out",
+		"up again after 2 successful probes in a row", "<code>curl -i http://127.0.0.12:" + s.port + "/"} {
 		if !strings.Contains(html, want) {
 			t.Errorf("the page lacks %q:\n%s", want, html)
 		}
@@ -192,7 +192,7 @@ func TestStatusOfSharedAddresses(t *testing.T) {
 		}
 	}
 	if _, list, _ := strings.Cut(page, `id="changes"`); !strings.Contains(list, ">127.0.0.12:") {
-		t.Errorf("the change is not one of what the filter picks: %s", list)
+		t.Errorf("the filter leaves out the change: %s", list)
 	}
 }
 

@@ -31,7 +31,7 @@ func TestCheckout(t *testing.T) {
 	const stanza = "cluster.local:0 {\n    bind 127.0.0.1\n    multivalue {\n        check tcp://:80\n        within 10.0.0.0/8\n        annotations\n    }\n}\n"
 	for line, want := range map[string]string{
 		line:            "Corefile:6 - Error during parsing: annotations: this CoreDNS was built without what reads them",
-		withAnnotations: "Corefile:6 - Error during parsing: annotations: this is no Pod of a cluster: name a kubeconfig file",
+		withAnnotations: "Corefile:6 - Error during parsing: annotations: not running in a Pod of a cluster: name a kubeconfig file",
 	} {
 		withLine(t, filepath.Join(source, "plugin.cfg"), filepath.Join(dir, "plugin.cfg"), line)
 		run(t, dir, "go", "generate", "coredns.go")

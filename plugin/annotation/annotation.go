@@ -1,11 +1,12 @@
-// Package annotation knows what may stand in the annotation by which the owner of a Service names its check.
+// Package annotation parses the annotation by which the owner of a Kubernetes Service names the check of its endpoints. Its
+// one function, Parse, is called by the plugin for each text that plugin/services reports.
 //
-// The text is taken apart, and the check made anew of the parts that an owner may choose: scheme, port, path and
-// statuses. What cannot be said in these parts cannot come through, whatever else package check learns to do.
+// The text comes from people who may not edit the Corefile, so it must not reach everything that a check can do. Parse takes
+// the text apart and builds a new check from the parts that an owner may choose: scheme, port, path and statuses. Nothing
+// else can get through, whatever package check learns in the future.
 package annotation
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -14,29 +15,34 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
-// Key is the annotation.
+// Key is the name of the annotation.
 const Key = "coredns-multivalue.github.io/check"
 
-// MaxText is the length of an annotation, in bytes, at most: it stands in logs, and an annotation may have 256 KiB.
+// MaxText is the greatest length of the text, in bytes. Kubernetes allows 256 KiB for all annotations of an object, and this
+// one is stored, compared and logged.
 const MaxText = 512
 
-// schemes are those that an owner may choose, as far as package check knows them.
+// schemes are the schemes that an owner may choose. check.New refuses those that it does not know. Add one only if its check
+// asks nothing but the address and port: exec, which runs a program on the DNS server, must never be here.
 var schemes = []string{"grpc", "http", "https", "tcp"}
 
-// usage is what an error holds up as right.
-const usage = "want SCHEME://:PORT[/PATH] [status LIST], such as http://:8080/healthz status 200-299"
+// usage ends each error with what would be right.
+const usage = "use SCHEME://:PORT[/PATH] [status LIST], such as http://:8080/healthz status 200-299"
 
-// Parse makes the check that an annotation asks for. An https check does not verify the certificate, as Kubernetes's own
-// probes do not: an owner can name neither the host nor the authority that it would be verified by.
+// Parse returns the check that an annotation asks for.
 //
-// An error repeats no more of the text than a character or a status that is wrong: it may hold a password where none belongs.
+// An https check does not verify the certificate, like the probes of Kubernetes: an owner can name neither the host nor the
+// authority to verify it by.
+//
+// Errors are shown in Events and in the log, and the text may hold a password that does not belong there. An error therefore
+// quotes no more of it than one wrong character or status.
 func Parse(text string) (*check.Check, error) {
 	if len(text) > MaxText {
-		return nil, fmt.Errorf("it has more than %d bytes: %s", MaxText, usage)
+		return nil, fmt.Errorf("text longer than %d bytes: %s", MaxText, usage)
 	}
 	words := strings.Fields(text)
 	if len(words) == 0 {
-		return nil, fmt.Errorf("it is empty: %s", usage)
+		return nil, fmt.Errorf("empty text: %s", usage)
 	}
 	url, scheme, err := parseURL(words[0])
 	if err != nil {
@@ -48,7 +54,7 @@ func Parse(text string) (*check.Check, error) {
 	case len(more) == 2 && more[0] == "status":
 		options = append(options, check.Option{Name: "status", Values: more[1:]})
 	default:
-		return nil, fmt.Errorf("nothing but status and a list without spaces may follow the URL: %s", usage)
+		return nil, fmt.Errorf("invalid text after the URL, only status and a list without spaces may follow: %s", usage)
 	}
 	if scheme == "https" {
 		options = append(options, check.Option{Name: "insecure"})
@@ -56,14 +62,14 @@ func Parse(text string) (*check.Check, error) {
 	return check.New(url, options...)
 }
 
-// parseURL takes a URL apart, and puts together one of the parts that are allowed.
+// parseURL builds a URL from the allowed parts of the one in text. It returns the scheme in lower case, too.
 func parseURL(text string) (url, scheme string, err error) {
 	scheme, rest, found := strings.Cut(text, "://")
 	if scheme = strings.ToLower(scheme); !found || !slices.Contains(schemes, scheme) {
-		return "", "", fmt.Errorf("it begins with none of the schemes %s: %s", strings.Join(schemes, ", "), usage)
+		return "", "", fmt.Errorf("unsupported scheme, not one of %s: %s", strings.Join(schemes, ", "), usage)
 	}
 	if strings.ContainsAny(rest, "?#") {
-		return "", "", fmt.Errorf("it has a query or a fragment: %s", usage)
+		return "", "", fmt.Errorf("query or fragment in the URL: %s", usage)
 	}
 	authority, path := rest, ""
 	if i := strings.IndexByte(rest, '/'); i >= 0 {
@@ -76,15 +82,16 @@ func parseURL(text string) (url, scheme string, err error) {
 	return fmt.Sprintf("%s://:%d%s", scheme, port, path), scheme, nil
 }
 
-// parsePort reads the port behind a host that is left out.
+// parsePort reads an authority that must be just a colon and a port. A host is refused: an owner must not make the DNS
+// server probe anything but the endpoints of its own Service.
 func parsePort(authority string) (uint64, error) {
 	text, found := strings.CutPrefix(authority, ":")
 	if !found && authority != "" {
-		return 0, fmt.Errorf("it names a host, and only the Service's own addresses are asked: %s", usage)
+		return 0, fmt.Errorf("host in the URL, and only the Service's own addresses are probed: %s", usage)
 	}
 	port, err := strconv.ParseUint(text, 10, 16)
-	if err != nil || port == 0 || text[0] == '0' {
-		return 0, errors.New("it names no port from 1 to 65535: " + usage)
+	if err != nil || port == 0 || text[0] == '0' { // ParseUint takes 080 for 80
+		return 0, fmt.Errorf("missing or invalid port, not from 1 to 65535: %s", usage)
 	}
 	return port, nil
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
-// What an owner may say, and what it comes to.
+// Texts that an owner may write, and the checks that they make.
 func TestAnnotation(t *testing.T) {
 	for text, want := range map[string]string{
 		"http://:8080/healthz":                    "http://:8080/healthz",
@@ -31,35 +31,35 @@ func TestAnnotation(t *testing.T) {
 	}
 }
 
-// What an owner must not say, and the words that tell so.
+// Texts that an owner must not write, and a word of the error for each.
 func TestAnnotationRefuses(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                         "empty",
 		" \n":                                      "empty",
-		"8080":                                     "schemes",
-		"icmp:":                                    "schemes",
-		"exec:///bin/sh":                           "schemes",
-		"tls://:443":                               "schemes",
-		"dns://:53/example.org":                    "schemes",
-		"redis://:6379":                            "schemes",
-		"file:///etc/passwd":                       "schemes",
-		"http:/:8080/":                             "schemes",
-		"http://":                                  "no port",
-		"http:///healthz":                          "no port",
-		"tcp://":                                   "no port",
-		"http://:/healthz":                         "no port",
-		"http://:0/":                               "no port",
-		"http://:080/":                             "no port",
-		"http://:+80/":                             "no port",
-		"http://:65536/":                           "no port",
-		"http://:http/":                            "no port",
-		"http://:8080:9090/":                       "no port",
+		"8080":                                     "unsupported scheme",
+		"icmp:":                                    "unsupported scheme",
+		"exec:///bin/sh":                           "unsupported scheme",
+		"tls://:443":                               "unsupported scheme",
+		"dns://:53/example.org":                    "unsupported scheme",
+		"redis://:6379":                            "unsupported scheme",
+		"file:///etc/passwd":                       "unsupported scheme",
+		"http:/:8080/":                             "unsupported scheme",
+		"http://":                                  "invalid port",
+		"http:///healthz":                          "invalid port",
+		"tcp://":                                   "invalid port",
+		"http://:/healthz":                         "invalid port",
+		"http://:0/":                               "invalid port",
+		"http://:080/":                             "invalid port",
+		"http://:+80/":                             "invalid port",
+		"http://:65536/":                           "invalid port",
+		"http://:http/":                            "invalid port",
+		"http://:8080:9090/":                       "invalid port",
 		"http://www.example.org/":                  "host",
 		"http://169.254.169.254:80/":               "host",
 		"http://[::1]:80/":                         "host",
 		"http://user:secret@:80/":                  "host",
-		"http://:secret@evil.example:80/":          "no port",
-		"http://:8080@evil.example/":               "no port",
+		"http://:secret@evil.example:80/":          "invalid port",
+		"http://:8080@evil.example/":               "invalid port",
 		"http://:8080/?a=b":                        "query",
 		"http://:8080/#a":                          "query",
 		"http://:8080/%zz":                         "malformed",
@@ -71,7 +71,7 @@ func TestAnnotationRefuses(t *testing.T) {
 		"http://:8080/ hold":                       "status",
 		"http://:8080/ insecure":                   "status",
 		"http://:8080/ status":                     "status",
-		"http://:8080/ limit 200":                  "nothing but status",
+		"http://:8080/ limit 200":                  "only status",
 		"http://:8080/ status 200 hold":            "status",
 		"http://:8080/ status 200 status 2":        "status",
 		"http://:8080/ status 2xx":                 "status",
@@ -81,7 +81,7 @@ func TestAnnotationRefuses(t *testing.T) {
 		"https://:8443/ server_name a.b":           "status",
 		"tcp://:5432 status 200":                   "status",
 		"tcp://:5432/path":                         "path",
-		"http://:8080/" + strings.Repeat("a", 512): "more than 512",
+		"http://:8080/" + strings.Repeat("a", 512): "longer than 512",
 	} {
 		c, err := annotation.Parse(text)
 		if err == nil {
@@ -94,7 +94,7 @@ func TestAnnotationRefuses(t *testing.T) {
 	}
 }
 
-// A scheme of the table that package check does not know, or not yet, is refused and breaks nothing.
+// A scheme that package check does not know is refused, and breaks nothing.
 func TestAnnotationAsFarAsCheckKnows(t *testing.T) {
 	for _, scheme := range []string{"tcp", "http", "https", "grpc"} {
 		_, known := check.New(scheme + "://:8080")
@@ -112,8 +112,8 @@ func TestAnnotationAsFarAsCheckKnows(t *testing.T) {
 	}
 }
 
-// Whatever stands in an annotation, nothing comes of it but scheme, port, path and statuses, and what comes of it is said
-// by its own text again.
+// Whatever the text of an annotation is, its check has nothing but a scheme, a port, a path and statuses, and the text of the
+// check parses to the same check.
 func FuzzAnnotation(f *testing.F) {
 	for _, text := range []string{"http://:8080/healthz", "https://:8443/a status 200-299,404", "tcp://:5432", "grpc://:1/a.B",
 		"http://user:pass@host:80/?q#f", "http://:80/ header a b", "exec:///bin/sh"} {

@@ -28,7 +28,6 @@ type Rule struct {
 	Types  Types
 	Policy Policy
 	Health Health
-	Recall *Recall // of this rule alone; nil to look up every address each time
 	// Observe is told how each set was decided. It is nil for queries, which have nobody to tell.
 	Observe func(Decision)
 }
@@ -62,31 +61,31 @@ type Report struct {
 // itself; a set that an RRSIG covers, and whatever else there is, stays as it is. So does a message that is no complete
 // positive answer: one with another rcode or opcode, or one that is truncated.
 func Thin(m *dns.Msg, rules Rules, draw *Draw) (*dns.Msg, Report) {
-	if !judgeable(m) {
+	if !isJudgeable(m) {
 		return m, Report{}
 	}
-	room := rooms.Get().(*scratch)
-	room.work = work{m: m, out: m, rules: rules, draw: draw}
-	room.sets = survey(m.Answer, room.allSets[:0])
-	room.thin()
-	out, report := room.out, room.report
-	clear(room.sets) // the names in it are the message's
-	room.work = work{}
-	rooms.Put(room)
+	sc := scratchPool.Get().(*scratch)
+	sc.work = work{m: m, out: m, rules: rules, draw: draw}
+	sc.sets = findSets(m.Answer, sc.allSets[:0])
+	sc.filterSets()
+	out, report := sc.out, sc.report
+	clear(sc.sets) // the names in it are the message's
+	sc.work = work{}
+	scratchPool.Put(sc)
 	return out, report
 }
 
 // work is what is known of the message that is judged.
 type work struct {
-	m, out  *dns.Msg // as it came, and as it goes out
-	rules   Rules
-	draw    *Draw
-	report  Report
-	sets    []set
-	glue    glue
-	adverse bool // a set was closed
-	denied  string
-	ttl     uint32 // for how long a denial may be kept
+	m, out      *dns.Msg // as it came, and as it goes out
+	rules       Rules
+	draw        *Draw
+	report      Report
+	sets        []set
+	glue        glue
+	closed      bool // a set was closed
+	deniedOwner string
+	denialTTL   uint32 // for how long a denial may be kept
 }
 
 // scratch is room to judge an answer in. It is lent rather than taken from the stack: CoreDNS answers each query in a
@@ -94,85 +93,85 @@ type work struct {
 type scratch struct {
 	work
 	allSets    [maxSets]set
-	candidates [lent]candidate
-	table      [2 * lent]int32
+	candidates [pooledSize]candidate
+	table      [2 * pooledSize]int32
 	index      index
 }
 
-var rooms = sync.Pool{New: func() any { return new(scratch) }}
+var scratchPool = sync.Pool{New: func() any { return new(scratch) }}
 
-// thin judges set by set, and then what follows from that for the rest of the message.
-func (room *scratch) thin() {
-	for i := range room.sets {
-		s := &room.sets[i]
+// filterSets judges set by set, and then what follows from that for the rest of the message.
+func (sc *scratch) filterSets() {
+	for i := range sc.sets {
+		s := &sc.sets[i]
 		if s.size == 0 {
 			continue
 		}
-		rule := room.rules.Rule(s.owner)
+		rule := sc.rules.Rule(s.owner)
 		if rule == nil || !rule.Types.Has(s.rrtype) {
 			continue
 		}
 		if s.signed {
-			room.report.Signed = true
+			sc.report.Signed = true
 			if rule.Observe != nil {
 				rule.Observe(Decision{Owner: s.owner, Type: s.rrtype, Signed: true})
 			}
 			continue
 		}
 		s.rule = rule
-		if room.judge(s); room.out == nil {
+		if sc.decideSet(s); sc.out == nil {
 			return
 		}
 	}
-	if room.glue.follows {
-		room.followGlue()
+	if sc.glue.mustFilter {
+		sc.filterGlue()
 	}
-	if room.adverse && onlyAliases(room.out.Answer) {
-		deny(room.out, room.rules.SOA(room.denied), room.ttl)
+	if sc.closed && onlyAliases(sc.out.Answer) {
+		makeNODATA(sc.out, sc.rules.SOA(sc.deniedOwner), sc.denialTTL)
 	}
 }
 
-// judge judges one set by its rule, and leaves out nil if the policy wants SERVFAIL.
-func (room *scratch) judge(s *set) {
+// decideSet judges one set by its rule, and leaves out nil if the policy wants SERVFAIL.
+func (sc *scratch) decideSet(s *set) {
 	var c choice
 	switch s.rrtype {
 	case dns.TypeA, dns.TypeAAAA:
-		c = room.judgeAddresses(s)
+		c = sc.decideAddresses(s)
 	case dns.TypeSRV, dns.TypeMX:
-		c = room.judgeTargets(s)
+		c = sc.decideTargets(s)
 	default:
-		room.judgeHints(s)
+		sc.decideHints(s)
 		return
 	}
-	room.report.add(c)
+	sc.report.addChoice(c)
 	if s.rule.Observe != nil {
-		room.observe(s, &c, nil)
+		sc.observe(s, &c, nil)
 	}
 	if s.rule.Policy.DryRun {
 		return
 	}
 	s.outcome = c.outcome
-	room.report.Enforced = max(room.report.Enforced, c.outcome)
+	sc.report.Enforced = max(sc.report.Enforced, c.outcome)
 	if c.outcome == Closed && s.rule.Policy.AllDown == ServFail {
-		room.out = nil
+		sc.out = nil
 		return
 	}
 	if c.outcome == Closed {
-		if !room.adverse || c.ttl < room.ttl {
-			room.denied, room.ttl = s.owner, c.ttl
+		if !sc.closed || c.ttl < sc.denialTTL {
+			sc.deniedOwner, sc.denialTTL = s.owner, c.ttl
 		}
-		room.adverse = true
+		sc.closed = true
 	}
-	room.out = c.apply(room.m, room.out, s)
+	sc.out = c.replaceSet(sc.m, sc.out, s)
 }
 
-// judgeable reports whether m is a complete positive answer to one question.
-func judgeable(m *dns.Msg) bool {
+// isJudgeable reports whether m is a complete positive answer to one question.
+func isJudgeable(m *dns.Msg) bool {
 	return m != nil && m.Rcode == dns.RcodeSuccess && m.Opcode == dns.OpcodeQuery && !m.Truncated &&
 		len(m.Question) == 1 && m.Question[0].Qclass == dns.ClassINET && len(m.Answer) > 0
 }
 
-func (r *Report) add(c choice) {
+func (r *Report) addChoice(c choice) {
 	r.Outcome = max(r.Outcome, c.outcome)
 	r.Kept += len(c.served)
 	r.Total += c.total
@@ -186,59 +185,51 @@ type choice struct {
 	instead []dns.RR    // what goes out in place of a set that was closed
 	total   int         // different ones in the set
 	ttl     uint32      // the highest TTL that a record may go out with
-	alone   bool        // health was not asked, since it could not change the answer
+	single  bool        // health was not asked, since it could not change the answer
 }
 
-// judgeAddresses looks up the addresses of a set, and chooses among them.
-func (room *scratch) judgeAddresses(s *set) choice {
-	all, known := room.recalled(s)
-	if !known {
-		all = room.addresses(room.out.Answer, s)
-	}
+// decideAddresses looks up the addresses of a set, and chooses among them.
+func (sc *scratch) decideAddresses(s *set) choice {
+	all := sc.addresses(sc.out.Answer, s)
 	c := choice{outcome: Whole, all: all, served: all, total: len(all), ttl: math.MaxUint32}
 	p := &s.rule.Policy
 	if len(all) == 1 && p.AllDown == Serve {
-		c.alone = true
+		c.single = true
 		return c // health could not change the answer, so it is not asked for
 	}
 	ttl := uint32(math.MaxUint32)
 	for i := range all {
 		a := &all[i]
-		if !known {
-			a.verdict = s.rule.Health.Look(s.owner, a.addr, 0, a.ttl)
-		}
+		a.verdict = s.rule.Health.Look(s.owner, a.addr, 0, a.ttl)
 		ttl = min(ttl, a.ttl)
 	}
-	if !known {
-		room.remember(s, all)
-	}
-	c.served, c.outcome = p.choose(all, room.draw)
-	c.ttl = p.TTL.bound(c.served)
+	c.served, c.outcome = p.choose(all, sc.draw)
+	c.ttl = p.TTL.boundAll(c.served)
 	if c.outcome == Closed {
-		c.ttl = min(ttl, p.TTL.bound(all)) // what the answer's would have been
-		c.instead = p.fixed(s, c.ttl)
+		c.ttl = min(ttl, p.TTL.boundAll(all)) // what the answer's would have been
+		c.instead = p.fixedRecords(s, c.ttl)
 	}
 	return c
 }
 
-// apply returns out with the set s as chosen: out itself if that changes nothing. m is the message as it came.
-func (c *choice) apply(m, out *dns.Msg, s *set) *dns.Msg {
+// replaceSet returns out with the set s as chosen: out itself if that changes nothing. m is the message as it came.
+func (c *choice) replaceSet(m, out *dns.Msg, s *set) *dns.Msg {
 	cut := len(c.served) != s.size
-	if !cut && !c.lowers() {
+	if !cut && !c.lowersTTL() {
 		return out
 	}
 	answer := make([]dns.RR, 0, len(out.Answer)-s.size+len(c.served)+len(c.instead))
 	placed := false
 	for _, rr := range out.Answer {
 		switch {
-		case !s.has(rr.Header()):
+		case !s.contains(rr.Header()):
 			answer = append(answer, rr)
 		case !placed:
 			placed = true
 			answer = append(c.appendTo(answer, out.Answer), c.instead...)
 		}
 	}
-	out = own(m, out)
+	out = copyOnce(m, out)
 	out.Answer = answer
 	if cut {
 		out.AuthenticatedData = false // nobody validated this part of the set alone
@@ -246,8 +237,8 @@ func (c *choice) apply(m, out *dns.Msg, s *set) *dns.Msg {
 	return out
 }
 
-// lowers reports whether a served record has a TTL above the bound.
-func (c *choice) lowers() bool {
+// lowersTTL reports whether a served record has a TTL above the bound.
+func (c *choice) lowersTTL() bool {
 	for i := range c.served {
 		if c.served[i].ttl > c.ttl {
 			return true
@@ -256,9 +247,9 @@ func (c *choice) lowers() bool {
 	return false
 }
 
-// own returns out if it is a copy already, else a shallow copy of m, with none of its records copied. Its slices are
+// copyOnce returns out if it is a copy already, else a shallow copy of m, with none of its records copied. Its slices are
 // clipped, so that an append by whoever gets the copy never writes behind the end of a slice that another plugin owns.
-func own(m, out *dns.Msg) *dns.Msg {
+func copyOnce(m, out *dns.Msg) *dns.Msg {
 	if out != m {
 		return out
 	}
@@ -281,10 +272,10 @@ func onlyAliases(answer []dns.RR) bool {
 	return true
 }
 
-// deny makes NODATA of a message of ours that has nothing left: the zone's SOA and no NS in the authority section
+// makeNODATA makes NODATA of a message of ours that has nothing left: the zone's SOA and no NS in the authority section
 // (RFC 2308, section 2.2), to be kept for no longer than ttl seconds.
-func deny(out *dns.Msg, soa *dns.SOA, ttl uint32) {
-	out.Ns, out.Extra = nil, options(out.Extra)
+func makeNODATA(out *dns.Msg, soa *dns.SOA, ttl uint32) {
+	out.Ns, out.Extra = nil, onlyOPT(out.Extra)
 	if soa != nil {
 		own := *soa
 		own.Hdr.Ttl = min(own.Hdr.Ttl, ttl)
@@ -293,8 +284,8 @@ func deny(out *dns.Msg, soa *dns.SOA, ttl uint32) {
 	}
 }
 
-// options is the OPT record alone: what else stood in the additional section belonged to what is gone.
-func options(extra []dns.RR) []dns.RR {
+// onlyOPT is the OPT record alone: what else stood in the additional section belonged to what is gone.
+func onlyOPT(extra []dns.RR) []dns.RR {
 	for i, rr := range extra {
 		if rr.Header().Rrtype == dns.TypeOPT {
 			return extra[i : i+1 : i+1]

@@ -79,7 +79,7 @@ func BenchmarkThin(b *testing.B) {
 
 // Nothing is allocated while nothing changes, up to lent addresses, and with a chain in front.
 func TestThinAllocatesNothing(t *testing.T) {
-	for _, n := range []int{1, 2, 8, lent} {
+	for _, n := range []int{1, 2, 8, pooledSize} {
 		m, rules := addresses(n, 30), boardFor(n, 0, 0)
 		m.Question[0].Name = "alias.example.org."
 		chain := &dns.CNAME{Hdr: dns.RR_Header{Name: "alias.example.org.", Rrtype: dns.TypeCNAME, Class: dns.ClassINET}, Target: "www.example.org."}
@@ -94,10 +94,10 @@ func TestThinAllocatesNothing(t *testing.T) {
 // Neither is anything for targets with their glue, or for hints.
 func TestThinAllocatesNothingForTargets(t *testing.T) {
 	for name, m := range map[string]*dns.Msg{
-		"8 SRV": targets(8), "a full house of SRV": targets(lent), "SRV without glue": {MsgHdr: targets(8).MsgHdr, Question: targets(8).Question, Answer: targets(8).Answer},
+		"8 SRV": targets(8), "a full house of SRV": targets(pooledSize), "SRV without glue": {MsgHdr: targets(8).MsgHdr, Question: targets(8).Question, Answer: targets(8).Answer},
 		"HTTPS": service8(),
 	} {
-		rules, draw := boardFor(lent, 0, 8), &Draw{IntN: rand.IntN}
+		rules, draw := boardFor(pooledSize, 0, 8), &Draw{IntN: rand.IntN}
 		if out, report := Thin(m, rules, draw); out != m || report.Outcome != Whole {
 			t.Errorf("%s: %+v", name, report)
 		}

@@ -164,7 +164,7 @@ func TestManySets(t *testing.T) {
 
 // An answer with more targets than there is room lent for is judged whole, and its glue with it.
 func TestManyTargets(t *testing.T) {
-	for _, n := range []int{lent - 1, lent, lent + 1, 2 * lent, 2000} {
+	for _, n := range []int{pooledSize - 1, pooledSize, pooledSize + 1, 2 * pooledSize, 2000} {
 		m, w := targets(n), healthy(8)
 		w.hosts = make(map[string][]netip.Addr)
 		for i := range n {
@@ -240,7 +240,7 @@ func TestMalformedRecords(t *testing.T) {
 	if out, report := Thin(m, healthy(8), &Draw{IntN: rand.IntN}); out != m || report.Total != 2 {
 		t.Errorf("%+v\n%s", report, out)
 	}
-	for _, n := range []int{8, lent, lent + 1, 100} { // with the odd one behind as many as there is room for
+	for _, n := range []int{8, pooledSize, pooledSize + 1, 100} { // with the odd one behind as many as there is room for
 		m := addresses(n+1, 30)
 		m.Answer[n].(*dns.A).A = nil
 		if out, report := Thin(m, healthy(0), &Draw{IntN: rand.IntN}); out != m || report.Total != n {

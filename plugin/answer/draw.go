@@ -29,14 +29,14 @@ func ClientNetwork(addr netip.Addr) netip.Prefix {
 	return p
 }
 
-// draw takes n of the candidates, or all, in their order, if there are no more than n.
+// sample takes n of the candidates, or all, in their order, if there are no more than n.
 //
 // Without weights it is the first n steps of a Fisher-Yates shuffle, so that each has the same chance. With them, each
 // candidate gets an exponential time with its weight for a rate, and the n earliest are taken: sampling without
 // replacement by weight (Efraimidis and Spirakis, 2006). Where the client chooses, that time does not come from chance
 // but from a hash of the client and the candidate, so that each client keeps its own order whatever comes and goes
 // (weighted rendezvous hashing).
-func (p *Policy) draw(from []candidate, n int, d *Draw) []candidate {
+func (p *Policy) sample(from []candidate, n int, d *Draw) []candidate {
 	if len(from) <= n {
 		return from
 	}
@@ -57,14 +57,14 @@ func (p *Policy) draw(from []candidate, n int, d *Draw) []candidate {
 		} else {
 			u = d.IntN(1 << 30)
 		}
-		c.key = -math.Log((float64(u)+0.5)/(1<<30)) / (p.weigh(c.addr) * p.warmth(c.verdict, d.Now))
+		c.key = -math.Log((float64(u)+0.5)/(1<<30)) / (p.weightOf(c.addr) * p.warmupShare(c.verdict, d.Now))
 	}
 	slices.SortFunc(from, func(a, b candidate) int { return cmp.Compare(a.key, b.key) })
 	return from[:n]
 }
 
-// weigh is the weight of an address.
-func (p *Policy) weigh(addr netip.Addr) float64 {
+// weightOf is the weight of an address.
+func (p *Policy) weightOf(addr netip.Addr) float64 {
 	for i := range p.Weights {
 		if p.Weights[i].Network.Contains(addr) {
 			return float64(p.Weights[i].Weight)
@@ -73,18 +73,18 @@ func (p *Policy) weigh(addr netip.Addr) float64 {
 	return 1
 }
 
-// coldest is the share with which an address begins to warm up.
-const coldest = 0.01
+// minWarmupShare is the share with which an address begins to warm up.
+const minWarmupShare = 0.01
 
-// warmth is the share of its weight that an address has now: it grows with the time that the address has been up.
-func (p *Policy) warmth(v verdict.Brief, now uint64) float64 {
+// warmupShare is the share of its weight that an address has now: it grows with the time that the address has been up.
+func (p *Policy) warmupShare(v verdict.Brief, now uint64) float64 {
 	switch {
 	case p.Warmup == 0 || v.State() == verdict.Unchecked:
 		return 1
 	case v.State() != verdict.Up || now <= v.Since():
-		return coldest
+		return minWarmupShare
 	}
-	return max(coldest, min(1, float64(now-v.Since())/float64(p.Warmup.Milliseconds())))
+	return max(minWarmupShare, min(1, float64(now-v.Since())/float64(p.Warmup.Milliseconds())))
 }
 
 // rendezvous is a hash that is the same in every process, so that all replicas choose alike.

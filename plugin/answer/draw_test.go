@@ -36,7 +36,7 @@ func fleet(n int) []candidate {
 // sample draws n of a fleet, and returns their numbers.
 func sample(p Policy, from []candidate, n int, d *Draw) []int {
 	var picked []int
-	for _, c := range p.draw(slices.Clone(from), n, d) {
+	for _, c := range p.sample(slices.Clone(from), n, d) {
 		picked = append(picked, int(c.index))
 	}
 	return picked
@@ -78,7 +78,7 @@ func TestWeigh(t *testing.T) {
 	for addr, want := range map[string]float64{
 		"10.0.0.3": 1, "10.0.0.4": 3, "10.0.0.7": 3, "10.0.0.8": 10, "10.0.0.12": 1, "2001:db8::1": 7, "2001:db9::1": 1,
 	} {
-		if got := weighted.weigh(netip.MustParseAddr(addr)); got != want {
+		if got := weighted.weightOf(netip.MustParseAddr(addr)); got != want {
 			t.Errorf("%s weighs %v, want %v", addr, got, want)
 		}
 	}
@@ -270,7 +270,7 @@ func TestWarmup(t *testing.T) {
 		{"unknown", 0, 0.01},
 		{"unchecked", verdict.BriefUnchecked, 1},
 	} {
-		if got := p.warmth(tc.v, uint64(now.UnixMilli())); math.Abs(got-tc.want) > 1e-9 {
+		if got := p.warmupShare(tc.v, uint64(now.UnixMilli())); math.Abs(got-tc.want) > 1e-9 {
 			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
 		}
 		d, counts, from := chance(4), make([]float64, 2), fleet(8)
@@ -284,7 +284,7 @@ func TestWarmup(t *testing.T) {
 		}
 		likely(t, tc.name, counts, []float64{tc.want, 7})
 	}
-	if got := (&Policy{}).warmth(0, 0); got != 1 {
+	if got := (&Policy{}).warmupShare(0, 0); got != 1 {
 		t.Errorf("without a warm-up: %v", got)
 	}
 }

@@ -200,7 +200,7 @@ func (x thinning) check(t *testing.T) {
 	if p.DryRun && x.out != x.in {
 		t.Error("a dry run changed the answer")
 	}
-	if x.d.flaps == nil && !p.DryRun && judgeable(x.in) {
+	if x.d.flaps == nil && !p.DryRun && isJudgeable(x.in) {
 		x.checkDrained(t)
 	}
 	if x.out == x.in {
@@ -225,7 +225,7 @@ func (x thinning) check(t *testing.T) {
 // checkDrained: where one address that is fit is enough, none that is drained goes out beside it.
 func (x thinning) checkDrained(t *testing.T) {
 	var buf [maxSets]set
-	sets := survey(x.in.Answer, buf[:0])
+	sets := findSets(x.in.Answer, buf[:0])
 	if p := &x.d.rule.Policy; p.MinUp.Count > 1 || p.MinUp.Percent > 0 || len(sets) == maxSets {
 		return
 	}
@@ -235,7 +235,7 @@ func (x thinning) checkDrained(t *testing.T) {
 			continue
 		}
 		for _, rr := range x.out.Answer {
-			if addr, ok := Address(rr); ok && s.has(rr.Header()) {
+			if addr, ok := Address(rr); ok && s.contains(rr.Header()) {
 				switch v := x.d.Look("", addr, 0, 0); {
 				case v.Drained():
 					tiers[1]++
@@ -295,7 +295,7 @@ func (x thinning) checkAnswer(t *testing.T) {
 
 // lostHints reports whether to is from, but for hints that it has lost, though never all of a list.
 func lostHints(from, to dns.RR) bool {
-	a, b := service(from), service(to)
+	a, b := svcbOf(from), svcbOf(to)
 	if a == nil || b == nil || len(a.Value) != len(b.Value) || b.Hdr.Ttl > a.Hdr.Ttl {
 		return false
 	}
@@ -309,7 +309,7 @@ func lostHints(from, to dns.RR) bool {
 			return false
 		}
 		if len(left) > 0 {
-			service(c).Value[i] = b.Value[i]
+			svcbOf(c).Value[i] = b.Value[i]
 		}
 	}
 	return c.String() == to.String()
@@ -319,7 +319,7 @@ func lostHints(from, to dns.RR) bool {
 // signed, and the services are all there.
 func (x thinning) checkSets(t *testing.T) {
 	var buf [maxSets]set
-	sets := survey(x.in.Answer, buf[:0])
+	sets := findSets(x.in.Answer, buf[:0])
 	if len(sets) == maxSets {
 		return // some may be beyond what is judged
 	}
@@ -366,7 +366,7 @@ func (x thinning) checkSet(t *testing.T, s *set) {
 func of(section []dns.RR, s *set, text func(dns.RR) string) []string {
 	var texts []string
 	for _, rr := range section {
-		if s.has(rr.Header()) {
+		if s.contains(rr.Header()) {
 			texts = append(texts, text(rr))
 		}
 	}
@@ -433,7 +433,7 @@ func (x thinning) checkGlue(t *testing.T) {
 	}
 	named, left := make(map[string]bool), highest(x.out.Extra)
 	for _, rr := range slices.Concat(x.out.Answer, x.out.Ns) {
-		host, port := target(rr)
+		host, port := targetHost(rr)
 		named[strings.ToLower(host)] = true
 		for _, glue := range x.in.Extra {
 			addr, ok := Address(glue)
@@ -450,8 +450,8 @@ func (x thinning) checkGlue(t *testing.T) {
 	}
 	stays := highest(x.out.Answer)
 	for _, rr := range x.in.Answer {
-		host, _ := target(rr)
-		if _, ok := stays[key(rr)]; ok || service(rr) != nil || host == "." || named[strings.ToLower(host)] {
+		host, _ := targetHost(rr)
+		if _, ok := stays[key(rr)]; ok || svcbOf(rr) != nil || host == "." || named[strings.ToLower(host)] {
 			continue
 		}
 		for _, glue := range x.out.Extra {

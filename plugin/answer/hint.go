@@ -10,8 +10,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// service is the part that SVCB and HTTPS records have in common (RFC 9460), nil for others.
-func service(rr dns.RR) *dns.SVCB {
+// svcbOf is the part that SVCB and HTTPS records have in common (RFC 9460), nil for others.
+func svcbOf(rr dns.RR) *dns.SVCB {
 	switch rr := rr.(type) {
 	case *dns.SVCB:
 		return rr
@@ -23,7 +23,7 @@ func service(rr dns.RR) *dns.SVCB {
 
 // parameters are those of a service, none for other records.
 func parameters(rr dns.RR) []dns.SVCBKeyValue {
-	if s := service(rr); s != nil {
+	if s := svcbOf(rr); s != nil {
 		return s.Value
 	}
 	return nil
@@ -59,39 +59,39 @@ func withHints(kv dns.SVCBKeyValue, ips []net.IP) dns.SVCBKeyValue {
 	return &dns.SVCBIPv6Hint{Hint: ips}
 }
 
-// judgeHints takes the addresses that are down out of the hints of HTTPS and SVCB records. A hint never becomes empty,
+// decideHints takes the addresses that are down out of the hints of HTTPS and SVCB records. A hint never becomes empty,
 // and the record itself always stays: it says more than where the service is, and the client asks for addresses anyway.
-func (room *scratch) judgeHints(s *set) {
-	room.glue.read(room)
+func (sc *scratch) decideHints(s *set) {
+	sc.glue.build(sc)
 	t := tally{rule: s.rule, owner: s.owner, ttl: math.MaxUint32}
-	for _, rr := range room.out.Answer {
-		if s.has(rr.Header()) {
-			room.tallyHints(&t, rr)
+	for _, rr := range sc.out.Answer {
+		if s.contains(rr.Header()) {
+			sc.tallyHints(&t, rr)
 		}
 	}
-	room.report.add(choice{outcome: t.outcome, total: t.total})
-	room.report.Kept += t.kept
+	sc.report.addChoice(choice{outcome: t.outcome, total: t.total})
+	sc.report.Kept += t.kept
 	if s.rule.Policy.DryRun {
 		return
 	}
 	s.outcome = max(Whole, t.outcome)
-	room.report.Enforced = max(room.report.Enforced, t.outcome)
-	if room.glue.stale {
-		room.glue.follows = true
+	sc.report.Enforced = max(sc.report.Enforced, t.outcome)
+	if sc.glue.outdated {
+		sc.glue.mustFilter = true
 	}
 	if t.kept == t.total && t.highest <= t.ttl {
 		return
 	}
-	answer := make([]dns.RR, len(room.out.Answer))
-	for i, rr := range room.out.Answer {
-		if answer[i] = rr; s.has(rr.Header()) {
-			answer[i] = room.thinned(&t, rr)
+	answer := make([]dns.RR, len(sc.out.Answer))
+	for i, rr := range sc.out.Answer {
+		if answer[i] = rr; s.contains(rr.Header()) {
+			answer[i] = sc.withChosenHints(&t, rr)
 		}
 	}
-	room.out = own(room.m, room.out)
-	room.out.Answer = answer
+	sc.out = copyOnce(sc.m, sc.out)
+	sc.out.Answer = answer
 	if t.kept < t.total {
-		room.out.AuthenticatedData = false
+		sc.out.AuthenticatedData = false
 	}
 }
 
@@ -105,51 +105,51 @@ type tally struct {
 	highest     uint32 // of the records
 }
 
-func (room *scratch) tallyHints(t *tally, rr dns.RR) {
+func (sc *scratch) tallyHints(t *tally, rr dns.RR) {
 	t.highest = max(t.highest, rr.Header().Ttl)
-	_, port := target(rr)
+	_, port := targetHost(rr)
 	for _, kv := range parameters(rr) {
 		if ips := hints(kv); len(ips) > 1 { // one alone could not go
-			room.add(t, ips, port, rr)
+			sc.addParameter(t, ips, port, rr)
 		}
 	}
-	host, _ := room.followed(rr)
-	for i := room.glue.find(host); i >= 0 && host != "."; i = room.glue.after(i, host) {
-		addr, _ := Address(room.m.Extra[i])
+	host, _ := sc.followedTarget(rr)
+	for i := sc.glue.firstOf(host); i >= 0 && host != "."; i = sc.glue.nextOf(i, host) {
+		addr, _ := Address(sc.m.Extra[i])
 		v := t.rule.Health.Look(t.owner, addr, port, rr.Header().Ttl)
-		room.glue.saw(i, v, t.rule.Policy.TTL.of(v))
+		sc.glue.recordVerdict(i, v, t.rule.Policy.TTL.boundOne(v))
 	}
 }
 
-// add adds the addresses of one parameter. Those that go out bound the TTL.
-func (room *scratch) add(t *tally, ips []net.IP, port uint16, rr dns.RR) {
-	served, outcome := room.chooseHints(t, ips, port, rr.Header().Ttl)
+// addParameter adds the addresses of one parameter. Those that go out bound the TTL.
+func (sc *scratch) addParameter(t *tally, ips []net.IP, port uint16, rr dns.RR) {
+	served, outcome := sc.chooseHints(t, ips, port, rr.Header().Ttl)
 	if t.rule.Observe != nil {
 		s := set{owner: t.owner, rrtype: rr.Header().Rrtype, rule: t.rule}
-		room.observe(&s, &choice{outcome: outcome, all: served[:len(ips)], served: served, ttl: t.rule.Policy.TTL.bound(served)}, rr)
+		sc.observe(&s, &choice{outcome: outcome, all: served[:len(ips)], served: served, ttl: t.rule.Policy.TTL.boundAll(served)}, rr)
 	}
-	t.outcome, t.ttl = max(t.outcome, outcome), min(t.ttl, t.rule.Policy.TTL.bound(served))
+	t.outcome, t.ttl = max(t.outcome, outcome), min(t.ttl, t.rule.Policy.TTL.boundAll(served))
 	t.total += len(ips)
 	t.kept += len(served)
 }
 
 // chooseHints returns those of the addresses of one parameter that go out, by their places in it. There is neither a limit
 // to them nor a backup among them, and all_down has no say: what is empty is no hint.
-func (room *scratch) chooseHints(t *tally, ips []net.IP, port uint16, ttl uint32) ([]candidate, Outcome) {
-	all := room.candidates[:0]
-	if len(ips) > lent {
+func (sc *scratch) chooseHints(t *tally, ips []net.IP, port uint16, ttl uint32) ([]candidate, Outcome) {
+	all := sc.candidates[:0]
+	if len(ips) > pooledSize {
 		all = make([]candidate, 0, len(ips))
 	}
 	for i, ip := range ips {
 		addr, _ := netip.AddrFromSlice(ip)
-		all = append(all, candidate{addr: addr.Unmap(), index: int32(i), verdict: t.look(ip, port, ttl)})
+		all = append(all, candidate{addr: addr.Unmap(), index: int32(i), verdict: t.lookUp(ip, port, ttl)})
 	}
 	p := Policy{MinUp: t.rule.Policy.MinUp}
-	return p.chooseInOrder(all, room.draw)
+	return p.chooseInOrder(all, sc.draw)
 }
 
-// look is what is believed of an address. What is none is not ours to judge.
-func (t *tally) look(ip net.IP, port uint16, ttl uint32) verdict.Brief {
+// lookUp is what is believed of an address. What is none is not ours to judge.
+func (t *tally) lookUp(ip net.IP, port uint16, ttl uint32) verdict.Brief {
 	addr, ok := netip.AddrFromSlice(ip)
 	if !ok {
 		return verdict.BriefUnchecked
@@ -157,9 +157,9 @@ func (t *tally) look(ip net.IP, port uint16, ttl uint32) verdict.Brief {
 	return t.rule.Health.Look(t.owner, addr.Unmap(), port, ttl)
 }
 
-// thinned is a copy of the record with what is left of its hints.
-func (room *scratch) thinned(t *tally, rr dns.RR) dns.RR {
-	_, port := target(rr)
+// withChosenHints is a copy of the record with what is left of its hints.
+func (sc *scratch) withChosenHints(t *tally, rr dns.RR) dns.RR {
+	_, port := targetHost(rr)
 	c := dns.Copy(rr)
 	c.Header().Ttl = min(c.Header().Ttl, t.ttl)
 	values := parameters(c)
@@ -168,7 +168,7 @@ func (room *scratch) thinned(t *tally, rr dns.RR) dns.RR {
 		if len(ips) < 2 {
 			continue
 		}
-		served, _ := room.chooseHints(t, ips, port, rr.Header().Ttl)
+		served, _ := sc.chooseHints(t, ips, port, rr.Header().Ttl)
 		if len(served) == len(ips) {
 			continue
 		}

@@ -41,25 +41,25 @@ func (t Tier) String() string { return [...]string{"primary", "backup", "drained
 
 // observe tells what became of a set, before the answer is changed. For a hint, whose candidates are numbered by their
 // places in the parameter, it is given the record.
-func (room *scratch) observe(s *set, c *choice, record dns.RR) {
+func (sc *scratch) observe(s *set, c *choice, record dns.RR) {
 	p := s.rule.Policy
 	if s.rrtype != dns.TypeA && s.rrtype != dns.TypeAAAA {
 		p = Policy{MinUp: p.MinUp} // what these sets are judged by
 	}
-	n := p.count(c.all)
+	n := p.countTiers(c.all)
 	limit := p.Limit
 	if limit == 0 {
 		limit = len(c.all)
 	}
 	d := Decision{
-		Owner: s.owner, Type: s.rrtype, Outcome: c.outcome, Alone: c.alone, DryRun: s.rule.Policy.DryRun,
-		Limit: p.Limit, Primaries: n.primaries, Need: min(limit, max(1, p.MinUp.of(n.primaries))), TTL: c.ttl, Served: len(c.served),
+		Owner: s.owner, Type: s.rrtype, Outcome: c.outcome, Alone: c.single, DryRun: s.rule.Policy.DryRun,
+		Limit: p.Limit, Primaries: n.primaries, Need: p.need(n.primaries, limit), TTL: c.ttl, Served: len(c.served),
 	}
 	for i := range c.all {
 		a := &c.all[i]
 		d.Candidates = append(d.Candidates, Candidate{record, a.addr, a.verdict, Tier(a.tier())})
 		if record == nil {
-			d.Candidates[i].Record = room.out.Answer[a.index]
+			d.Candidates[i].Record = sc.out.Answer[a.index]
 		}
 	}
 	s.rule.Observe(d)

@@ -64,7 +64,7 @@ type Weight struct {
 	Weight  int // 1 to 65535
 }
 
-// Quorum is a count, or a share of the addresses in a set.
+// Quorum is a count, or a share: of the addresses in a set (min_up), or of the checks in a stanza (require).
 type Quorum struct {
 	Count   int // used if Percent is 0
 	Percent int // rounded up
@@ -78,12 +78,17 @@ func (q Quorum) String() string {
 	return fmt.Sprint(q.Count)
 }
 
-// of is how many out of n.
-func (q Quorum) of(n int) int {
+// Of is how many out of n. A share is rounded up; a count may be more than n.
+func (q Quorum) Of(n int) int {
 	if q.Percent > 0 {
 		return (n*q.Percent + 99) / 100
 	}
-	return min(q.Count, n)
+	return q.Count
+}
+
+// need is how many of the primaries have to be fit, or the answer is filled up with others.
+func (p *Policy) need(primaries, limit int) int {
+	return min(limit, max(1, min(primaries, p.MinUp.Of(primaries))))
 }
 
 // TTL bounds the TTL of judged sets, in seconds. It never raises one.
@@ -93,18 +98,18 @@ type TTL struct {
 	Off bool   // leave TTLs alone
 }
 
-// bound is the highest TTL that an answer with these addresses may have: as long as the verdicts on all of them hold
+// boundAll is the highest TTL that an answer with these addresses may have: as long as the verdicts on all of them hold
 // for sure, but at least Min and at most Max. Addresses that no check covers bound nothing.
-func (t TTL) bound(served []candidate) uint32 {
-	bound := t.of(verdict.BriefUnchecked)
+func (t TTL) boundAll(served []candidate) uint32 {
+	bound := t.boundOne(verdict.BriefUnchecked)
 	for i := range served {
-		bound = min(bound, t.of(served[i].verdict))
+		bound = min(bound, t.boundOne(served[i].verdict))
 	}
 	return bound
 }
 
-// of is the bound of one address.
-func (t TTL) of(v verdict.Brief) uint32 {
+// boundOne is the bound of one address.
+func (t TTL) boundOne(v verdict.Brief) uint32 {
 	if t.Off {
 		return math.MaxUint32
 	}
@@ -120,7 +125,7 @@ func (t TTL) of(v verdict.Brief) uint32 {
 
 // Longest is the highest TTL that can go out while verdicts hold for at most holds, if the record's own is ttl.
 func (t TTL) Longest(ttl uint32, holds time.Duration) uint32 {
-	return min(ttl, t.of(verdict.Verdict{State: verdict.Up, Holds: holds}.Brief()))
+	return min(ttl, t.boundOne(verdict.Verdict{State: verdict.Up, Holds: holds}.Brief()))
 }
 
 // choose returns the addresses that go out, and how that came about. It reorders all.
@@ -133,14 +138,14 @@ func (p *Policy) choose(all []candidate, draw *Draw) ([]candidate, Outcome) {
 	if limit == 0 {
 		limit = len(all)
 	}
-	n := p.count(all)
+	n := p.countTiers(all)
 	if n.upTo[drained] == 0 && p.AllDown != Serve {
 		return nil, Closed
 	}
-	need := min(limit, max(1, p.MinUp.of(n.primaries)))
+	need := p.need(n.primaries, limit)
 	fit := n.upTo[primary]
 	if fit < need {
-		return p.fill(all, n, need, limit, draw)
+		return p.fillUp(all, n, need, limit, draw)
 	}
 	outcome := Whole
 	if fit < len(all) {
@@ -151,7 +156,7 @@ func (p *Policy) choose(all []candidate, draw *Draw) ([]candidate, Outcome) {
 	} else if fit > limit {
 		outcome = Sample
 	}
-	return p.draw(all[:fit], limit, draw), outcome
+	return p.sample(all[:fit], limit, draw), outcome
 }
 
 // chooseInOrder is choose without a limit, for what keeps its order. That would only change where one tier follows another.
@@ -177,9 +182,9 @@ type counts struct {
 	upTo      [unfit + 1]int
 }
 
-// count counts, and marks the backups and the drained. A set of nothing but backups is one of primaries, and so is a set of
+// countTiers counts, and marks the backups and the drained. A set of nothing but backups is one of primaries, and so is a set of
 // nothing but drained ones.
-func (p *Policy) count(all []candidate) counts {
+func (p *Policy) countTiers(all []candidate) counts {
 	var n counts
 	markDrained(all)
 	if len(p.Backup) > 0 {
@@ -227,9 +232,9 @@ func markDrained(all []candidate) {
 	}
 }
 
-// fill makes up for primaries that are too few: with the tiers behind them as far as it takes, up to the limit. Of the last
+// fillUp makes up for primaries that are too few: with the tiers behind them as far as it takes, up to the limit. Of the last
 // tier some are drawn if there are too many.
-func (p *Policy) fill(all []candidate, n counts, need, limit int, draw *Draw) ([]candidate, Outcome) {
+func (p *Policy) fillUp(all []candidate, n counts, need, limit int, draw *Draw) ([]candidate, Outcome) {
 	last := backup
 	for last < unfit && n.upTo[last] < need {
 		last++
@@ -243,7 +248,7 @@ func (p *Policy) fill(all []candidate, n counts, need, limit int, draw *Draw) ([
 		return all[:limit], Open
 	case n.upTo[last] > limit:
 		before := n.upTo[last-1]
-		p.draw(all[before:n.upTo[last]], limit-before, draw)
+		p.sample(all[before:n.upTo[last]], limit-before, draw)
 		return all[:limit], Backup
 	}
 	return all[:n.upTo[last]], Backup
@@ -269,8 +274,8 @@ func (c *candidate) tier() int {
 	return primary
 }
 
-// fixed are the records that stand in for a set that was closed, by AllDown.
-func (p *Policy) fixed(s *set, ttl uint32) []dns.RR {
+// fixedRecords are the records that stand in for a set that was closed, by AllDown.
+func (p *Policy) fixedRecords(s *set, ttl uint32) []dns.RR {
 	if p.AllDown != Fixed {
 		return nil
 	}

@@ -1,13 +1,12 @@
 package answer
 
 import (
-	"encoding/binary"
 	"math/bits"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strings"
 
+	"github.com/coredns-multivalue/multivalue/internal/hash"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/miekg/dns"
@@ -17,10 +16,10 @@ const (
 	// maxSets is how many sets of one answer are judged. An answer of a resolver has one or two; one made to have
 	// thousands must not cost thousands of comparisons a record. The sets behind it stay as they are.
 	maxSets = 16
-	// lent is the size of a set up to which judging it needs no new memory.
-	lent = 64
-	// few is the size of most sets: so small that comparing each with each is the quickest way to find what is twice.
-	few = 12
+	// pooledSize is the size of a set up to which judging it needs no new memory.
+	pooledSize = 64
+	// maxPairwise is the size of most sets: so small that comparing each with each is the quickest way to find what is twice.
+	maxPairwise = 12
 )
 
 // set is the records of one owner name and type in an answer.
@@ -34,40 +33,40 @@ type set struct {
 	outcome Outcome // what became of it; None while nothing did
 }
 
-// has reports whether a record with this header belongs to the set.
-func (s *set) has(h *dns.RR_Header) bool {
+// contains reports whether a record with this header belongs to the set.
+func (s *set) contains(h *dns.RR_Header) bool {
 	return h.Rrtype == s.rrtype && h.Class == dns.ClassINET && sameName(h.Name, s.owner)
 }
 
-// hasPlainly is a quick form of has, which does not find every record that has does.
-func (s *set) hasPlainly(h *dns.RR_Header) bool {
+// containsSameCase is a quick form of has, which does not find every record that has does.
+func (s *set) containsSameCase(h *dns.RR_Header) bool {
 	return h.Rrtype == s.rrtype && h.Class == dns.ClassINET && h.Name == s.owner
 }
 
 // sameName compares names as the DNS does, without regard to case (RFC 4343).
 func sameName(a, b string) bool { return a == b || (len(a) == len(b) && strings.EqualFold(a, b)) }
 
-// survey finds the sets in an answer that can be judged. Mostly a record belongs to the set of the one before.
-func survey(answer []dns.RR, sets []set) []set {
+// findSets finds the sets in an answer that can be judged. Mostly a record belongs to the set of the one before.
+func findSets(answer []dns.RR, sets []set) []set {
 	for _, rr := range answer {
 		switch rr := rr.(type) {
 		case *dns.A:
-			if last := len(sets) - 1; last >= 0 && len(rr.A) == net.IPv4len && sets[last].hasPlainly(&rr.Hdr) {
+			if last := len(sets) - 1; last >= 0 && len(rr.A) == net.IPv4len && sets[last].containsSameCase(&rr.Hdr) {
 				sets[last].size++
 				continue
 			}
 			if len(rr.A) == net.IPv4len || len(rr.A) == net.IPv6len {
-				sets = count(sets, &rr.Hdr)
+				sets = countRecord(sets, &rr.Hdr)
 			}
 		case *dns.AAAA:
 			if len(rr.AAAA) == net.IPv6len {
-				sets = count(sets, &rr.Hdr)
+				sets = countRecord(sets, &rr.Hdr)
 			}
 		case *dns.SRV, *dns.MX, *dns.HTTPS, *dns.SVCB:
-			sets = count(sets, rr.Header())
+			sets = countRecord(sets, rr.Header())
 		case *dns.RRSIG:
 			var s *set
-			if sets, s = find(sets, rr.Hdr.Name, rr.TypeCovered); s != nil {
+			if sets, s = findSet(sets, rr.Hdr.Name, rr.TypeCovered); s != nil {
 				s.signed = true
 			}
 		}
@@ -75,24 +74,24 @@ func survey(answer []dns.RR, sets []set) []set {
 	return sets
 }
 
-// count adds a record with that header to its set.
-func count(sets []set, h *dns.RR_Header) []set {
-	if last := len(sets) - 1; last >= 0 && sets[last].has(h) {
+// countRecord adds a record with that header to its set.
+func countRecord(sets []set, h *dns.RR_Header) []set {
+	if last := len(sets) - 1; last >= 0 && sets[last].contains(h) {
 		sets[last].size++
 		return sets
 	}
 	if h.Class != dns.ClassINET {
 		return sets
 	}
-	sets, s := find(sets, h.Name, h.Rrtype)
+	sets, s := findSet(sets, h.Name, h.Rrtype)
 	if s != nil {
 		s.size++
 	}
 	return sets
 }
 
-// find returns the set of that name and type, which it adds if there is room; else nil.
-func find(sets []set, owner string, rrtype uint16) ([]set, *set) {
+// findSet returns the set of that name and type, which it adds if there is room; else nil.
+func findSet(sets []set, owner string, rrtype uint16) ([]set, *set) {
 	for i := range sets {
 		if sets[i].rrtype == rrtype && sameName(sets[i].owner, owner) {
 			return sets, &sets[i]
@@ -117,14 +116,14 @@ type candidate struct {
 }
 
 // addresses lists the addresses of the set s, each once, in their order.
-func (room *scratch) addresses(answer []dns.RR, s *set) []candidate {
-	all := room.candidates[:]
-	if s.size > lent {
+func (sc *scratch) addresses(answer []dns.RR, s *set) []candidate {
+	all := sc.candidates[:]
+	if s.size > pooledSize {
 		all = make([]candidate, s.size)
 	}
 	n := 0
 	for i, rr := range answer {
-		if s.size < len(answer) && !s.has(rr.Header()) {
+		if s.size < len(answer) && !s.contains(rr.Header()) {
 			continue
 		}
 		if addr, ok := Address(rr); ok {
@@ -132,14 +131,14 @@ func (room *scratch) addresses(answer []dns.RR, s *set) []candidate {
 			n++
 		}
 	}
-	if n > few {
-		return room.distinct(all[:n])
+	if n > maxPairwise {
+		return sc.distinctMany(all[:n])
 	}
-	return distinct(all[:n])
+	return distinctFew(all[:n])
 }
 
-// distinct drops what is there twice, and keeps the order. It compares each with each.
-func distinct(all []candidate) []candidate {
+// distinctFew drops what is there twice, and keeps the order. It compares each with each.
+func distinctFew(all []candidate) []candidate {
 	n := 0
 	for i := range all {
 		k := 0
@@ -157,17 +156,17 @@ func distinct(all []candidate) []candidate {
 	return all[:n]
 }
 
-// distinct is the same for many, by a hash table: it is open, and holds the place of each one kept, counted from one.
-func (room *scratch) distinct(all []candidate) []candidate {
-	table := room.table[:]
-	if len(all) > lent {
+// distinctMany is the same for many, by a hash table: it is open, and holds the place of each one kept, counted from one.
+func (sc *scratch) distinctMany(all []candidate) []candidate {
+	table := sc.table[:]
+	if len(all) > pooledSize {
 		table = make([]int32, 1<<bits.Len(uint(2*len(all))))
 	}
 	clear(table)
 	mask := len(table) - 1
 	kept := all[:0]
 	for i := range all {
-		slot := hash(all[i].addr) & mask
+		slot := int(hash.AddrPort(addressKey, all[i].addr, 0)) & mask
 		for table[slot] != 0 && kept[table[slot]-1].addr != all[i].addr {
 			slot = (slot + 1) & mask
 		}
@@ -179,14 +178,8 @@ func (room *scratch) distinct(all []candidate) []candidate {
 	return kept
 }
 
-// oddity differs from process to process, so that nobody can choose addresses that collide.
-var oddity = rand.Uint64() | 1
-
-func hash(addr netip.Addr) int {
-	raw := addr.As16()
-	x := binary.BigEndian.Uint64(raw[:8])*oddity ^ binary.BigEndian.Uint64(raw[8:])
-	return int(x * oddity >> 33)
-}
+// addressKey keys the hashes of addresses in the table of distinct.
+var addressKey = hash.Of("addresses of a set")
 
 // Address is the address that a record holds, if it holds one.
 func Address(rr dns.RR) (addr netip.Addr, ok bool) {
@@ -216,11 +209,11 @@ func (c *choice) appendTo(section, answer []dns.RR) []dns.RR {
 		if rr.Header().Ttl > c.ttl {
 			switch old := rr.(type) {
 			case *dns.A:
-				as = grow(as, len(c.served))
+				as = ensureCapacity(as, len(c.served))
 				as = append(as, *old)
 				rr = &as[len(as)-1]
 			case *dns.AAAA:
-				quads = grow(quads, len(c.served))
+				quads = ensureCapacity(quads, len(c.served))
 				quads = append(quads, *old)
 				rr = &quads[len(quads)-1]
 			default:
@@ -233,8 +226,8 @@ func (c *choice) appendTo(section, answer []dns.RR) []dns.RR {
 	return section
 }
 
-// grow makes room for n records in one piece, unless there is some.
-func grow[R any](records []R, n int) []R {
+// ensureCapacity makes room for n records in one piece, unless there is some.
+func ensureCapacity[R any](records []R, n int) []R {
 	if records == nil {
 		records = make([]R, 0, n)
 	}

@@ -9,12 +9,12 @@ import (
 )
 
 // Host is the host that a record names, if it is one that names a host, and the port, 0 if it names none.
-func Host(rr dns.RR) (host string, port uint16) { return target(rr) }
+func Host(rr dns.RR) (host string, port uint16) { return targetHost(rr) }
 
-// target is the host that a record names, and the port, 0 if it names none. Of the root name, with which SRV and MX say
+// targetHost is the host that a record names, and the port, 0 if it names none. Of the root name, with which SRV and MX say
 // that there is no such service (RFC 2782, RFC 7505), nothing is to be found; for SVCB and HTTPS it stands for the owner
 // (RFC 9460, section 2.5). A record without the name that it should have counts as one with the root name.
-func target(rr dns.RR) (host string, port uint16) {
+func targetHost(rr dns.RR) (host string, port uint16) {
 	switch rr := rr.(type) {
 	case *dns.SRV:
 		host, port = rr.Target, rr.Port
@@ -23,7 +23,7 @@ func target(rr dns.RR) (host string, port uint16) {
 	case *dns.NS:
 		host = rr.Ns
 	default:
-		host, port = serviceTarget(service(rr))
+		host, port = serviceTarget(svcbOf(rr))
 	}
 	if host == "" {
 		host = "."
@@ -46,64 +46,64 @@ func serviceTarget(s *dns.SVCB) (host string, port uint16) {
 	return s.Target, port
 }
 
-// followed is the target of a record in an answer, the root name if its addresses do not count.
-func (room *scratch) followed(rr dns.RR) (host string, port uint16) {
-	if host, port = target(rr); host == "." || room.rules.Follow(rr.Header().Name, host) {
+// followedTarget is the target of a record in an answer, the root name if its addresses do not count.
+func (sc *scratch) followedTarget(rr dns.RR) (host string, port uint16) {
+	if host, port = targetHost(rr); host == "." || sc.rules.Follow(rr.Header().Name, host) {
 		return host, port
 	}
 	return ".", 0
 }
 
-// judgeTargets judges SRV and MX records by the addresses of the hosts that they name: a record is as good as the best
+// decideTargets judges SRV and MX records by the addresses of the hosts that they name: a record is as good as the best
 // of them. Priorities, preferences and weights are the client's to heed; so the limit does not cut these sets, and there
 // are neither backups nor fixed addresses for them.
-func (room *scratch) judgeTargets(s *set) choice {
-	all := room.records(s)
+func (sc *scratch) decideTargets(s *set) choice {
+	all := sc.recordCandidates(s)
 	c := choice{outcome: Whole, all: all, served: all, total: len(all), ttl: math.MaxUint32}
 	policy := &s.rule.Policy
-	room.glue.read(room)
+	sc.glue.build(sc)
 	ttl := uint32(math.MaxUint32)
 	for i := range all {
 		a := &all[i]
-		host, port := room.followed(room.out.Answer[a.index])
-		if len(all) == 1 && policy.AllDown == Serve && room.lone(host) {
-			c.alone = true
+		host, port := sc.followedTarget(sc.out.Answer[a.index])
+		if len(all) == 1 && policy.AllDown == Serve && sc.hasOneAddress(host) {
+			c.single = true
 			return c // as for a set of one address
 		}
-		a.verdict = room.reach(inquiry{s.rule, s.owner, host, port, a.ttl})
+		a.verdict = sc.bestVerdict(hostQuery{s.rule, s.owner, host, port, a.ttl})
 		ttl = min(ttl, a.ttl)
 	}
 	p := Policy{MinUp: policy.MinUp, AllDown: policy.AllDown, TTL: policy.TTL}
 	if p.AllDown == Fixed {
 		p.AllDown = Serve
 	}
-	c.served, c.outcome = p.chooseInOrder(all, room.draw)
-	c.ttl = p.TTL.bound(c.served)
+	c.served, c.outcome = p.chooseInOrder(all, sc.draw)
+	c.ttl = p.TTL.boundAll(c.served)
 	if c.outcome == Closed {
-		c.ttl = min(ttl, p.TTL.bound(all))
+		c.ttl = min(ttl, p.TTL.boundAll(all))
 	}
-	if len(c.served) < c.total || room.glue.stale {
-		room.glue.follows = true
+	if len(c.served) < c.total || sc.glue.outdated {
+		sc.glue.mustFilter = true
 	}
 	return c
 }
 
-// records lists the records of a set that is not of addresses.
-func (room *scratch) records(s *set) []candidate {
-	all := room.candidates[:0]
-	if s.size > lent {
+// recordCandidates lists the records of a set that is not of addresses.
+func (sc *scratch) recordCandidates(s *set) []candidate {
+	all := sc.candidates[:0]
+	if s.size > pooledSize {
 		all = make([]candidate, 0, s.size)
 	}
-	for i, rr := range room.out.Answer {
-		if s.has(rr.Header()) {
+	for i, rr := range sc.out.Answer {
+		if s.contains(rr.Header()) {
 			all = append(all, candidate{index: int32(i), ttl: rr.Header().Ttl})
 		}
 	}
 	return all
 }
 
-// inquiry is what to find out about the host of a record: the owner, the port and the TTL are the record's.
-type inquiry struct {
+// hostQuery is what to find out about the host of a record: the owner, the port and the TTL are the record's.
+type hostQuery struct {
 	rule  *Rule
 	owner string
 	host  string
@@ -114,9 +114,9 @@ type inquiry struct {
 // families are the types that the addresses of a host have.
 var families = [2]uint16{dns.TypeA, dns.TypeAAAA}
 
-// reach is what is believed of the best address of a host. While the addresses of one family are not known, the host is
+// bestVerdict is what is believed of the best address of a host. While the addresses of one family are not known, the host is
 // unknown at worst: it may have others.
-func (room *scratch) reach(q inquiry) verdict.Brief {
+func (sc *scratch) bestVerdict(q hostQuery) verdict.Brief {
 	if q.host == "." {
 		return verdict.BriefUnchecked
 	}
@@ -127,20 +127,20 @@ func (room *scratch) reach(q inquiry) verdict.Brief {
 			best, found = v, true
 		}
 	}
-	for i := room.glue.find(q.host); i >= 0; i = room.glue.after(i, q.host) {
-		rr := room.m.Extra[i]
+	for i := sc.glue.firstOf(q.host); i >= 0; i = sc.glue.nextOf(i, q.host) {
+		rr := sc.m.Extra[i]
 		addr, _ := Address(rr)
-		seen[family(rr)] = true
+		seen[familyIndex(rr)] = true
 		v := q.rule.Health.Look(q.owner, addr, q.port, q.ttl)
-		room.glue.saw(i, v, q.rule.Policy.TTL.of(v))
+		sc.glue.recordVerdict(i, v, q.rule.Policy.TTL.boundOne(v))
 		better(v)
 	}
 	for i, rrtype := range families {
 		if seen[i] {
 			continue
 		}
-		addrs, known := room.rules.Addresses(q.host, rrtype)
-		if !known || !room.glue.spend(len(addrs)) {
+		addrs, known := sc.rules.Addresses(q.host, rrtype)
+		if !known || !sc.glue.spendSteps(len(addrs)) {
 			better(0)
 			continue
 		}
@@ -148,26 +148,26 @@ func (room *scratch) reach(q inquiry) verdict.Brief {
 			better(q.rule.Health.Look(q.owner, addr, q.port, q.ttl))
 		}
 	}
-	if !found || !room.glue.spend(0) {
+	if !found || !sc.glue.spendSteps(0) {
 		return verdict.BriefUnchecked // a host without an address is not ours to judge
 	}
 	return best
 }
 
-// lone reports whether a host is known to have one address at most.
-func (room *scratch) lone(host string) bool {
+// hasOneAddress reports whether a host is known to have one address at most.
+func (sc *scratch) hasOneAddress(host string) bool {
 	if host == "." {
 		return true
 	}
 	n := 0
 	var seen [2]bool
-	for i := room.glue.find(host); i >= 0; i = room.glue.after(i, host) {
-		seen[family(room.m.Extra[i])] = true
+	for i := sc.glue.firstOf(host); i >= 0; i = sc.glue.nextOf(i, host) {
+		seen[familyIndex(sc.m.Extra[i])] = true
 		n++
 	}
 	for i, rrtype := range families {
 		if !seen[i] {
-			addrs, known := room.rules.Addresses(host, rrtype)
+			addrs, known := sc.rules.Addresses(host, rrtype)
 			if !known {
 				return false
 			}
@@ -177,7 +177,7 @@ func (room *scratch) lone(host string) bool {
 	return n <= 1
 }
 
-func family(rr dns.RR) int {
+func familyIndex(rr dns.RR) int {
 	if rr.Header().Rrtype == dns.TypeAAAA {
 		return 1
 	}

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// logged has the log kept for a test. What it returns is what the log says by then.
+// logged captures the log during a test. The function it returns gives the log so far.
 func logged(t *testing.T) func() string {
 	t.Helper()
 	var kept guarded
@@ -77,7 +77,7 @@ func object(name, text string) *metav1.PartialObjectMetadata {
 	return m
 }
 
-// news reports whether there is any.
+// news reports whether a change was signalled.
 func news(s *store) bool {
 	select {
 	case <-s.changed:
@@ -87,14 +87,14 @@ func news(s *store) bool {
 	}
 }
 
-// The store has what the annotations are, and tells of changes of those alone; the first list is news even if it is empty,
-// for it says that there is nothing.
+// The store holds the annotations and signals their changes, and no others. The first list is a change even if it is empty:
+// it says that there is nothing.
 func TestStore(t *testing.T) {
 	s := newStore(key, most)
 	step := func(what string, err error, tells bool, want ...string) {
 		t.Helper()
 		var got []string
-		for id, service := range s.all() {
+		for id, service := range s.snapshot() {
 			got = append(got, id+"="+service.text)
 		}
 		slices.Sort(got)
@@ -122,7 +122,7 @@ func TestStore(t *testing.T) {
 	step("another of that name", s.Update(other), true, "d.shop=z")
 }
 
-// A text that is longer than it may be is cut, and is still too long; none of the rest is kept.
+// A text that is too long is cut, and is still too long. None of the rest stays in memory.
 func TestStoreCutsTexts(t *testing.T) {
 	s := newStore(key, most)
 	for n, want := range map[int]int{most: most, most + 1: most + 1, 256 << 10: most + 1} {
@@ -130,7 +130,7 @@ func TestStoreCutsTexts(t *testing.T) {
 		if err := s.Update(object("a", text)); err != nil {
 			t.Fatal(err)
 		}
-		kept := s.all()["a.shop"].text
+		kept := s.snapshot()["a.shop"].text
 		if len(kept) != want || kept != text[:want] {
 			t.Errorf("of %d bytes %d are kept, want %d", n, len(kept), want)
 		}
@@ -140,14 +140,14 @@ func TestStoreCutsTexts(t *testing.T) {
 	}
 }
 
-// An owner is told once of what is wrong, and again of what is wrong otherwise, or for another Service of that name, or
-// wrong again; what finds the queue full is told the next time.
+// A problem is reported once. It is reported again if its message changes, if the Service is another one of the same name, or
+// if it was solved in between. A problem that finds the queue full is reported the next time.
 func TestTell(t *testing.T) {
 	all := map[string]service{"a.shop": {"shop", "a", "1", "x"}, "b.shop": {"shop", "b", "2", "y"}}
-	told := make(map[string]complaint)
+	told := make(map[string]problem)
 	var got []string
 	room := true
-	add := func(c complaint) bool {
+	add := func(c problem) bool {
 		if room {
 			got = append(got, fmt.Sprintf("%s %s: %s", c.name, c.uid, c.message))
 		}
@@ -156,7 +156,7 @@ func TestTell(t *testing.T) {
 	step := func(what string, wrong map[string]string, want ...string) {
 		t.Helper()
 		got = nil
-		tell(all, wrong, told, add)
+		reportNew(all, wrong, told, add)
 		slices.Sort(got)
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: %q, want %q", what, got, want)
@@ -175,8 +175,8 @@ func TestTell(t *testing.T) {
 	step("room", map[string]string{"a.shop": "worse", "b.shop": "bad"}, "a 3: worse")
 }
 
-// However often the annotations change, they are handed over once a second at most, and the last of them always; owners are
-// reminded of what stays wrong.
+// However often annotations change, they are delivered at most once a second, and the last change always is. Owners are reminded
+// of problems that remain.
 func TestFeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // where a sleep takes no time
 		s, r := newStore(key, most), newReporter(nil, key)
@@ -185,7 +185,7 @@ func TestFeed(t *testing.T) {
 		var running sync.WaitGroup
 		ctx, cancel := context.WithCancel(t.Context())
 		running.Go(func() {
-			feed(ctx, s, r, func(texts map[string]string) map[string]string {
+			deliver(ctx, s, r, func(texts map[string]string) map[string]string {
 				takes.Add(1)
 				last.Store(texts["a.shop"])
 				return map[string]string{"a.shop": "bad"}
@@ -195,13 +195,13 @@ func TestFeed(t *testing.T) {
 			_ = s.Update(object("a", fmt.Sprint(i)))
 			time.Sleep(50 * time.Millisecond)
 		}
-		time.Sleep(settle)
+		time.Sleep(deliverPause)
 		synctest.Wait()
 		if n := takes.Load(); n < 5 || n > 7 || last.Load() != "99" {
 			t.Errorf("handed over %d times in five seconds, and %v is the last", n, last.Load())
 		}
 		before := len(r.queue)
-		time.Sleep(remind - 10*time.Second)
+		time.Sleep(reminderInterval - 10*time.Second)
 		synctest.Wait()
 		if got := len(r.queue); got != before {
 			t.Errorf("%d complaints though nothing changed", got-before)
@@ -216,26 +216,26 @@ func TestFeed(t *testing.T) {
 	})
 }
 
-// Where Events are forbidden no more are tried for a while, and elsewhere they go on; other failures do not end them.
+// A namespace where Events are forbidden is muted for a while. Other namespaces are not, and other failures mute nothing.
 func TestHeed(t *testing.T) {
 	r := newReporter(nil, key)
 	events := corev1.Resource("events")
 	terminating := apierrors.NewForbidden(events, "a", errors.New("namespace is being terminated"))
 	terminating.ErrStatus.Details.Causes = append(terminating.ErrStatus.Details.Causes, metav1.StatusCause{Type: corev1.NamespaceTerminatingCause})
 	for _, err := range []error{terminating, apierrors.NewNotFound(events, "a")} {
-		if r.heed(complaint{}, err); r.muted("") || r.failed {
+		if r.noteResult(problem{}, err); r.muted("") || r.failed {
 			t.Errorf("%v: muted %t, failed %t", err, r.muted(""), r.failed)
 		}
 	}
-	if r.heed(complaint{}, errors.New("connection refused")); !r.failed || r.muted("") {
+	if r.noteResult(problem{}, errors.New("connection refused")); !r.failed || r.muted("") {
 		t.Error("a failure is taken for none, or for good")
 	}
-	if r.heed(complaint{}, nil); r.failed {
+	if r.noteResult(problem{}, nil); r.failed {
 		t.Error("a success is none")
 	}
 }
 
-// partly takes Events in namespaces other than those that are closed, and tells of each that it is asked to take.
+// partly accepts Events except in the closed namespaces, and records each request.
 type partly struct {
 	typed.EventInterface
 	namespace string
@@ -256,8 +256,8 @@ func (p partly) Create(_ context.Context, e *corev1.Event, _ metav1.CreateOption
 	return e, nil
 }
 
-// A namespace where Events are forbidden is left alone until the next reminder, and the log says so of that one, once; others
-// are told meanwhile, and so is it when the right is there.
+// In a namespace where Events are forbidden none is tried until the next reminder, and that is logged once. Other namespaces get
+// their Events meanwhile, and so does that one when it has the permission.
 func TestEventsAreForbidden(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		said := logged(t)
@@ -266,11 +266,11 @@ func TestEventsAreForbidden(t *testing.T) {
 		r := newReporter(p, key)
 		var running sync.WaitGroup
 		ctx, cancel := context.WithCancel(t.Context())
-		running.Go(func() { r.run(ctx) })
+		running.Go(func() { r.writeQueued(ctx) })
 		step := func(what string, want ...string) {
 			t.Helper()
 			for _, namespace := range []string{"shut", "shut", "open"} {
-				r.add(complaint{service{namespace: namespace, name: "a"}, "bad"})
+				r.enqueue(problem{service{namespace: namespace, name: "a"}, "bad"})
 			}
 			time.Sleep(10 * time.Second)
 			synctest.Wait()
@@ -284,20 +284,20 @@ func TestEventsAreForbidden(t *testing.T) {
 		}
 		step("at first", "shut", "open")
 		step("soon after", "open")
-		time.Sleep(remind)
+		time.Sleep(reminderInterval)
 		step("at a reminder", "shut", "open")
-		if n := strings.Count(said(), "Events cannot be written in namespace shut"); n != 1 || strings.Contains(said(), "namespace open") {
+		if n := strings.Count(said(), "cannot write Events in namespace shut"); n != 1 || strings.Contains(said(), "namespace open") {
 			t.Errorf("the log says so %d times:\n%s", n, said())
 		}
 		p.closed.Delete("shut")
-		time.Sleep(remind)
+		time.Sleep(reminderInterval)
 		step("with the right", "shut", "shut", "open")
 		cancel()
 		running.Wait()
 	})
 }
 
-// counted takes Events, and counts them.
+// counted accepts Events and counts them.
 type counted struct {
 	typed.EventInterface
 	*atomic.Int64
@@ -310,20 +310,20 @@ func (c counted) Create(_ context.Context, e *corev1.Event, _ metav1.CreateOptio
 	return e, nil
 }
 
-// However much is wrong, Events go out at a bounded rate, and no more wait than there is room for.
+// However many problems there are, Events are written at a limited rate, and no more wait than the queue holds.
 func TestEventsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := counted{Int64: new(atomic.Int64)}
 		r := newReporter(c, key)
 		taken := 0
 		for i := range 2 * eventQueue {
-			if r.add(complaint{message: fmt.Sprint(i)}) {
+			if r.enqueue(problem{message: fmt.Sprint(i)}) {
 				taken++
 			}
 		}
 		var running sync.WaitGroup
 		ctx, cancel := context.WithCancel(t.Context())
-		running.Go(func() { r.run(ctx) })
+		running.Go(func() { r.writeQueued(ctx) })
 		time.Sleep(30*time.Second + time.Millisecond)
 		synctest.Wait()
 		if got := c.Load(); taken != eventQueue || got < eventBurst+29 || got > eventBurst+31 {
@@ -334,22 +334,22 @@ func TestEventsAreBounded(t *testing.T) {
 	})
 }
 
-// An Event is one that the API takes, and the same complaint makes the same one.
+// An Event is one that the API accepts, and the same problem makes the same Event.
 func TestEvent(t *testing.T) {
 	r := newReporter(nil, key)
-	c := complaint{service{"shop", strings.Repeat("a", 63), "1", "x"}, strings.Repeat("m", 2000)}
-	e := r.event(c, metav1.Now())
+	c := problem{service{"shop", strings.Repeat("a", 63), "1", "x"}, strings.Repeat("m", 2000)}
+	e := r.newEvent(c, metav1.Now())
 	if faults := validation.NameIsDNSSubdomain(e.Name, false); len(faults) > 0 || len(e.Message) > 1024 || e.Namespace != "shop" {
 		t.Errorf("%v, %d bytes, in %s", faults, len(e.Message), e.Namespace)
 	}
 	other := c
 	other.message = "other"
-	if r.event(c, metav1.Now()).Name != e.Name || r.event(other, metav1.Now()).Name == e.Name {
+	if r.newEvent(c, metav1.Now()).Name != e.Name || r.newEvent(other, metav1.Now()).Name == e.Name {
 		t.Error("the name does not go by the complaint")
 	}
 }
 
-// kubeconfig is a file for a server at an address.
+// kubeconfig writes a kubeconfig file for the API at an address.
 func kubeconfig(t *testing.T, at string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "kubeconfig")
@@ -361,7 +361,7 @@ users: [{name: it, user: {token: secret}}], clusters: [{name: it, cluster: {serv
 	return path
 }
 
-// An API that says nothing, or hangs up, is waited for, and the end of the context ends all of it.
+// An API that is silent or closes its connections is waited for. The end of the context ends everything.
 func TestFollowEnds(t *testing.T) {
 	for _, silent := range []bool{true, false} {
 		api, err := net.Listen("tcp", "127.0.0.1:0")
@@ -402,7 +402,7 @@ func TestFollowEnds(t *testing.T) {
 	}
 }
 
-// lister is an API that lists Services, and answers a watch as a test wants.
+// lister is an API that lists Services and answers watches as the test says.
 func lister(t *testing.T, watch func(w http.ResponseWriter, streams bool)) *httptest.Server {
 	t.Helper()
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -420,14 +420,14 @@ func lister(t *testing.T, watch func(w http.ResponseWriter, streams bool)) *http
 	return api
 }
 
-// refuse answers a request with a Status.
+// refuse answers a request with an error status.
 func refuse(w http.ResponseWriter, code int, reason metav1.StatusReason) {
 	w.Header().Set("Fails", "yes")
 	w.WriteHeader(code)
 	fmt.Fprintf(w, `{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": %q, "message": "no", "code": %d}`, reason, code)
 }
 
-// followed follows an API until what it waits for is there.
+// followed runs Follow until the condition holds.
 func followed(t *testing.T, api *httptest.Server, until func() bool) {
 	t.Helper()
 	c, err := Open(key, most, kubeconfig(t, api.Listener.Addr().String()), "it")
@@ -451,7 +451,7 @@ func followed(t *testing.T, api *httptest.Server, until func() bool) {
 	running.Wait()
 }
 
-// An API that cannot begin a watch with a list is listed first, and nothing is wrong.
+// An API that cannot begin a watch with a list is listed first, and that is not logged as a failure.
 func TestFollowWithoutStreamedLists(t *testing.T) {
 	for code, reason := range map[int]metav1.StatusReason{422: metav1.StatusReasonInvalid, 400: metav1.StatusReasonBadRequest} {
 		said := logged(t)
@@ -469,20 +469,20 @@ func TestFollowWithoutStreamedLists(t *testing.T) {
 	}
 }
 
-// Who may list and not watch is told so once, and nothing else until a watch is there.
+// If Services may be listed but not watched, that is logged once, and the end is not logged before a watch works.
 func TestFollowWithoutWatch(t *testing.T) {
 	said := logged(t)
 	var tries atomic.Int64
 	followed(t, lister(t, func(w http.ResponseWriter, streams bool) {
 		if tries.Add(1) <= 5 {
 			refuse(w, http.StatusForbidden, metav1.StatusReasonForbidden)
-		} else if n, again := strings.Count(said(), "Services cannot be watched"), strings.Count(said(), "watched again"); n != 1 || again != 0 {
+		} else if n, again := strings.Count(said(), "cannot watch Services"), strings.Count(said(), "watching Services again"); n != 1 || again != 0 {
 			t.Errorf("it is said %d times, and %d times that it is over", n, again)
 		}
-	}), func() bool { return tries.Load() > 5 && strings.Contains(said(), "watched again") })
+	}), func() bool { return tries.Load() > 5 && strings.Contains(said(), "watching Services again") })
 }
 
-// A panic, also inside client-go, ends what follows, and not the process (T39).
+// A panic, also inside client-go, ends Follow and not the process (T39).
 func TestFollowSurvives(t *testing.T) {
 	c := &Cluster{key: key} // with no way to Services, to ask for them panics
 	if err := c.Follow(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "panic: ") {
@@ -490,7 +490,7 @@ func TestFollowSurvives(t *testing.T) {
 	}
 }
 
-// A way that cannot be right is refused before anything is asked.
+// Open refuses a wrong configuration without sending a request.
 func TestOpenRefuses(t *testing.T) {
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
 	for _, c := range []struct{ file, context, want string }{

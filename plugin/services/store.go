@@ -10,109 +10,114 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// service is what matters of a Service that has the annotation.
+// service is the part of a Service that matters here. Only Services that have the annotation are kept.
 type service struct {
 	namespace, name string
-	uid             types.UID
-	text            string
+	uid             types.UID // differs after a Service was deleted and created again: the new owner is told again
+	text            string    // of the annotation
 }
 
-// store holds the Services that have the annotation. A reflector writes it; of what is listed, it writes all at once, so
-// that nobody takes the half of it for all there are.
+// store holds the Services that have the annotation. One reflector writes it, and deliver reads it. A list is written in one
+// step (Replace), so a reader never takes half of it for everything.
 type store struct {
 	key     string
-	most    int           // of a text that is longer, in bytes, one more is kept
-	changed chan struct{} // has something in it when there is news; never blocks the writer
+	maxText int           // in bytes; a longer text is cut to one byte more, so that it is still too long
+	changed chan struct{} // buffers one signal: the content has changed since the last one was received
 
 	mu     sync.Mutex
-	synced bool // it has been written
+	synced bool // a list has been written; before that an empty store means nothing
 	known  map[string]service
 }
 
+// The reflector calls Add, Update, Delete and Replace from one goroutine. None of them fails: an object that is no Service is
+// ignored.
 var _ cache.ReflectorStore = (*store)(nil)
 
 func newStore(key string, most int) *store {
-	return &store{key: key, most: most, changed: make(chan struct{}, 1), known: make(map[string]service)}
+	return &store{key: key, maxText: most, changed: make(chan struct{}, 1), known: make(map[string]service)}
 }
 
-// all is what the store has now. Nobody changes it.
-func (s *store) all() map[string]service {
+// snapshot returns a copy of the content. The caller may keep it.
+func (s *store) snapshot() map[string]service {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.known)
 }
 
-// Add takes up a Service.
+// Add stores a new Service.
 func (s *store) Add(obj any) error { return s.Update(obj) }
 
-// Update takes note of how a Service is now.
+// Update stores the current state of a Service, and signals a change only if its annotation or identity changed.
 func (s *store) Update(obj any) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	id, now, bears := s.read(obj)
-	if before, bore := s.known[id]; bears == bore && before == now {
+	id, now, annotated := s.readService(obj)
+	if before, known := s.known[id]; annotated == known && before == now {
 		return nil
 	}
-	if bears {
+	if annotated {
 		s.known[id] = now
 	} else {
 		delete(s.known, id)
 	}
-	s.signal()
+	s.notify()
 	return nil
 }
 
-// Delete drops a Service.
+// Delete removes a Service.
 func (s *store) Delete(obj any) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	id, _, _ := s.read(obj)
-	if _, bore := s.known[id]; bore {
+	id, _, _ := s.readService(obj)
+	if _, known := s.known[id]; known {
 		delete(s.known, id)
-		s.signal()
+		s.notify()
 	}
 	return nil
 }
 
-// Replace takes the Services listed for all there are.
+// Replace makes the listed Services the whole content. The first list is a change even if it is empty: from then on it is
+// known that there are none.
 func (s *store) Replace(list []any, _ string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := make(map[string]service)
 	for _, obj := range list {
-		if id, now, bears := s.read(obj); bears {
+		if id, now, annotated := s.readService(obj); annotated {
 			next[id] = now
 		}
 	}
+	// After an outage the reflector lists again. If nothing changed meanwhile, that is no change.
 	if s.synced && maps.Equal(s.known, next) {
 		return nil
 	}
 	s.synced, s.known = true, next
-	s.signal()
+	s.notify()
 	return nil
 }
 
-// Resync is part of what a reflector wants.
+// Resync does nothing. The interface of the reflector demands it.
 func (s *store) Resync() error { return nil }
 
-// read takes from a Service what matters, and reports whether it has the annotation.
-func (s *store) read(obj any) (id string, now service, bears bool) {
+// readService reads the part of a Service that matters, and whether it has the annotation. Objects of other types have no id.
+func (s *store) readService(obj any) (id string, now service, annotated bool) {
 	m, ok := obj.(metav1.Object)
 	if !ok {
 		return "", service{}, false
 	}
 	id = m.GetName() + "." + m.GetNamespace()
-	text, bears := m.GetAnnotations()[s.key]
-	if !bears {
+	text, annotated := m.GetAnnotations()[s.key]
+	if !annotated {
 		return id, service{}, false
 	}
-	if len(text) > s.most {
-		text = strings.Clone(text[:s.most+1]) // it may have 256 KiB
+	if len(text) > s.maxText {
+		text = strings.Clone(text[:s.maxText+1]) // a clone frees the rest, which may have 256 KiB
 	}
 	return id, service{m.GetNamespace(), m.GetName(), m.GetUID(), text}, true
 }
 
-func (s *store) signal() {
+// notify signals a change. It never blocks: one pending signal stands for any number of changes.
+func (s *store) notify() {
 	select {
 	case s.changed <- struct{}{}:
 	default:

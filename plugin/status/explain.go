@@ -5,62 +5,63 @@ import (
 	"time"
 )
 
-// Question is what to explain the answer to.
+// Question is the query whose answer is explained.
 type Question struct {
-	Name   string
+	Name   string       // fully qualified, in lower case
 	Type   string       // such as A
-	Client netip.Prefix // who asks; the zero value for nobody in particular
-	DNSSEC bool         // with the signatures (the DO bit)
+	Client netip.Prefix // where the query comes from; the zero value if that is not said
+	DNSSEC bool         // the query has the DO bit, so signatures are in the answer
 }
 
-// Explanation is how an answer of one server block comes about, as it would go out now.
+// Explanation says how one server block would answer a question now, and why. Nothing in it is cached, and making it
+// changes nothing: it does not count as a query.
 type Explanation struct {
-	Block   string   `json:"server_block"` // its keys
-	Stanza  string   `json:"stanza"`       // file and line; empty if none judges the name
+	Block   string   `json:"server_block"` // the keys of the server block
+	Stanza  string   `json:"stanza"`       // its file and line; empty if the stanza exempts the name
 	Zone    string   `json:"zone"`
 	Name    string   `json:"name"`
 	Type    string   `json:"type"`
-	Rcode   string   `json:"rcode"` // as it goes out
-	Outcome string   `json:"outcome"`
-	Steps   []string `json:"steps"` // in the order in which they are taken
+	Rcode   string   `json:"rcode"`   // of the answer as it goes out; empty if nothing was asked
+	Outcome string   `json:"outcome"` // of the worst set
+	Steps   []string `json:"steps"`   // sentences, in the order in which the answer comes about
 	Sets    []Set    `json:"sets"`
-	Records []string `json:"records"` // of the answer section that goes out
+	Records []string `json:"records"` // of the answer section as it goes out, as in a zone file
 }
 
-// Set is what became of the records of one name and type.
+// Set says what happens to the records of one name and type.
 type Set struct {
 	Owner   string   `json:"owner"`
 	Type    string   `json:"type"`
 	Outcome string   `json:"outcome"`
 	Why     string   `json:"why"`
-	Kept    int      `json:"kept"`
-	Total   int      `json:"total"`
+	Kept    int      `json:"kept"`  // members that are served
+	Total   int      `json:"total"` // members that are different
 	DryRun  bool     `json:"dry_run"`
 	Members []Member `json:"members"`
-	More    int      `json:"more,omitempty"` // members that are not listed, for there are too many
+	More    int      `json:"more,omitempty"` // members that are not listed, since an explanation has a limit
 }
 
-// Member is an address of a set, or a record of a host, and what is believed of it.
+// Member is one address of a set, or one record that names a host.
 type Member struct {
-	Member string  `json:"member"`
+	Member string  `json:"member"` // the address, or the data of the record
 	Served bool    `json:"served"`
-	Why    string  `json:"why"` // it goes out, or does not
+	Why    string  `json:"why"` // it is served, or not
 	Tier   string  `json:"tier"`
-	State  string  `json:"state"` // what it counts as
+	State  string  `json:"state"` // after forced states and the quorum of its checks
 	Forced string  `json:"forced,omitempty"`
-	Within bool    `json:"within"` // it may be probed
+	Within bool    `json:"within"` // the address may be probed (within)
 	Checks []Asked `json:"checks"`
-	More   int     `json:"more,omitempty"` // addresses of a host whose checks are not listed
+	More   int     `json:"more,omitempty"` // addresses of the host whose checks are not listed, for the same reason
 }
 
-// Asked is what one check says of a member.
+// Asked is the result of one check of a member.
 type Asked struct {
 	Address netip.AddrPort `json:"address"`
 	Check   string         `json:"check"`
 	State   string         `json:"state"`
-	Watched bool           `json:"watched"`
+	Watched bool           `json:"watched"` // false if no query has returned the address yet
 	Since   time.Time      `json:"since,omitzero"`
 	Reason  string         `json:"reason,omitempty"`
-	Streak  int            `json:"streak"`
+	Streak  int            `json:"streak"` // as in Target
 	Needed  int            `json:"needed"`
 }

@@ -5,19 +5,21 @@ import (
 	"time"
 )
 
-// HistoryLength is how many probes a history has.
+// HistoryLength is how many probes a History keeps.
 const HistoryLength = 32
 
-// History is how long the last probes of a target took, and which failed. It takes 4 bytes a probe. Its zero value is empty.
+// History is a ring of the latest probes of one target: how long each took, and whether it failed. It takes 4 bytes a
+// probe, since there may be 100,000 targets. The zero value is empty. It is a plain value: a copy is a snapshot.
 type History struct {
-	ring  [HistoryLength]uint32 // microseconds, and whether it failed in the highest bit
+	ring  [HistoryLength]uint32 // microseconds in the lower 31 bits, failedBit above them
 	count uint16                // up to HistoryLength
-	next  uint16
+	next  uint16                // where the next probe goes, in the place of the oldest if the ring is full
 }
 
+// failedBit marks a failed probe. What is below it holds 35 minutes, far more than the greatest timeout.
 const failedBit = 1 << 31
 
-// Add adds a probe, in the place of the oldest one if there is no more room.
+// Add adds a probe. Durations are cut to whole microseconds.
 func (h *History) Add(took time.Duration, failed bool) {
 	raw := uint32(min(max(0, took.Microseconds()), failedBit-1))
 	if failed {
@@ -28,13 +30,13 @@ func (h *History) Add(took time.Duration, failed bool) {
 	h.count = min(h.count+1, HistoryLength)
 }
 
-// Probe is one of them.
+// Probe is one probe of a History.
 type Probe struct {
 	Seconds float64 `json:"seconds"`
 	Failed  bool    `json:"failed"`
 }
 
-// Probes lists them, the latest last.
+// Probes returns the probes, the latest last.
 func (h *History) Probes() []Probe {
 	probes := make([]Probe, 0, h.count)
 	for i := range h.count {
@@ -44,7 +46,7 @@ func (h *History) Probes() []Probe {
 	return probes
 }
 
-// Last is the latest one, if there is any.
+// Last returns the latest probe, and false if there is none.
 func (h *History) Last() (p Probe, ok bool) {
 	if h.count == 0 {
 		return Probe{}, false
@@ -53,5 +55,5 @@ func (h *History) Last() (p Probe, ok bool) {
 	return all[len(all)-1], true
 }
 
-// MarshalJSON writes the list.
+// MarshalJSON writes the probes as a list, the latest last.
 func (h History) MarshalJSON() ([]byte, error) { return json.Marshal(h.Probes()) }

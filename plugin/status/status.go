@@ -1,64 +1,56 @@
-// Package status shows what the pool believes, and why a name answers with the addresses that it does: as a page, as
-// JSON, and as a stream of changes. It shows and never changes anything.
+// Package status holds what the status page shows, as plain data: a Snapshot of the targets, names, checks and latest
+// changes at one moment, and the Explanation of one answer.
 //
-// What is shown comes from a Source, in snapshots that are never changed once they are made. Everything that is asked of
-// this package is bounded: connections, headers, time, the size of an answer. It knows nothing of pools or DNS messages.
+// The plugin fills them in, and plugin/status/web shows them as a page and as JSON; the JSON tags are its public format.
+// A Snapshot is never changed after Sort, so any number of requests may read it at once. The package starts nothing,
+// and it imports no other package of this module.
 package status
 
 import (
 	"cmp"
-	"context"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 )
 
-// Source is where what is shown comes from.
-type Source interface {
-	// Snapshot is how things stood a moment ago. It waits for nobody but the pool, and not beyond the context.
-	Snapshot(ctx context.Context) (*Snapshot, error)
-	// Explain says how the answer to a question comes about, on each server block that has one.
-	Explain(ctx context.Context, q Question) ([]Explanation, error)
-}
-
-// Snapshot is how things stood at one moment.
+// Snapshot is the state of everything at one moment. Whoever fills one in calls Sort before it is shown; after that nothing
+// in it changes.
 type Snapshot struct {
 	Taken   time.Time
 	Summary Summary
 	Targets []Target // in the order of Target.Compare
 	Names   []Name   // by name
 	Checks  []Check
-	Changes []Change // the latest of them, the last one last
-	Changed uint64   // how many there were, which is the number of the last one
+	Changes []Change // the latest ones, in order; older ones are dropped
+	Changed uint64   // how many changes there were in all, which is the number of the last one
 }
 
-// Summary is all of it in a few numbers.
+// Summary is the state of everything in a few numbers.
 type Summary struct {
-	Host          string    `json:"host"`    // whose process this is; empty if it has no name
-	Started       time.Time `json:"started"` // the process
-	Running       bool      `json:"running"`
+	Host          string    `json:"host"`    // the name of the machine; empty if it has none
+	Started       time.Time `json:"started"` // when the process started
+	Running       bool      `json:"running"` // targets are probed: a server of the Corefile runs and is not stopping
 	Up            int       `json:"up"`
 	Down          int       `json:"down"`
 	Unknown       int       `json:"unknown"`
 	Names         int       `json:"names"`
 	InFlight      int       `json:"probes_in_flight"`
 	Held          int       `json:"held_connections"`
-	IsolatedSince time.Time `json:"isolated_since,omitzero"`
-	Full          bool      `json:"full"` // no more targets are taken up
+	IsolatedSince time.Time `json:"isolated_since,omitzero"` // no target has answered since then
+	Full          bool      `json:"full"`                    // the limit of all targets is reached; new addresses are not watched
 	Forced        Forced    `json:"forced"`
 	Stanzas       []Stanza  `json:"stanzas"`
 }
 
-// Forced is how many networks and addresses are forced into a state by hand.
+// Forced counts the networks and addresses that are forced into a state, by state.
 type Forced struct {
 	Up     int `json:"up"`
 	Down   int `json:"down"`
 	Drain  int `json:"drain"`
-	Broken int `json:"broken_files"`
+	Broken int `json:"broken_files"` // force files that cannot be parsed; their last valid content is in force
 }
 
-// Stanza is a stanza of the Corefile.
+// Stanza is one multivalue stanza of the Corefile.
 type Stanza struct {
 	At         string `json:"at"` // file and line
 	Zones      string `json:"zones"`
@@ -68,33 +60,33 @@ type Stanza struct {
 	DryRun     bool   `json:"dry_run"`
 }
 
-// Target is an address with a check.
+// Target is one check of one address, with its state.
 type Target struct {
 	Address   netip.AddrPort `json:"address"`
 	Check     string         `json:"check"`
-	Pace      string         `json:"pace"`  // interval, fast interval, time-out, rise and fall
-	Name      string         `json:"name"`  // that it was first asked for
-	Names     []string       `json:"names"` // that lead to it, in order
-	MoreNames int            `json:"more_names,omitempty"`
-	State     string         `json:"state"`
-	Forced    string         `json:"forced,omitempty"`
-	Since     time.Time      `json:"since,omitzero"`
-	Reason    string         `json:"reason,omitempty"`
-	Streak    int            `json:"streak"` // results that speak against the state
-	Needed    int            `json:"needed"` // so many change it
+	Pace      string         `json:"pace"`                 // as verdict.Pace prints it: intervals, timeout, rise and fall
+	Name      string         `json:"name"`                 // the name by which it was learned
+	Names     []string       `json:"names"`                // all names that lead to it, in order
+	MoreNames int            `json:"more_names,omitempty"` // names left out of Names in the JSON
+	State     string         `json:"state"`                // as measured: a forced state does not change it
+	Forced    string         `json:"forced,omitempty"`     // up, down or drain
+	Since     time.Time      `json:"since,omitzero"`       // when it entered the state; zero if it was never decided
+	Reason    string         `json:"reason,omitempty"`     // why the last failure failed
+	Streak    int            `json:"streak"`               // results that speak against the state
+	Needed    int            `json:"needed"`               // this many results change the state
 	LastProbe time.Time      `json:"last_probe,omitzero"`
 	NextProbe time.Time      `json:"next_probe,omitzero"`
-	Probing   bool           `json:"probing"`
-	Held      bool           `json:"held"`
-	Probes    History        `json:"probes"` // the last ones, the latest last
+	Probing   bool           `json:"probing"` // a probe is in flight
+	Held      bool           `json:"held"`    // a connection to it is held open between probes
+	Probes    History        `json:"probes"`  // the latest ones
 }
 
-// Compare orders targets by address, then by check and pace.
+// Compare orders targets by address, then by check, then by pace.
 func (t *Target) Compare(o *Target) int {
 	return cmp.Or(t.Address.Compare(o.Address), cmp.Compare(t.Check, o.Check), cmp.Compare(t.Pace, o.Pace))
 }
 
-// At are the targets at an address, of a snapshot in order.
+// At returns the targets at an address, one for each check. The snapshot must be sorted.
 func (s *Snapshot) At(addr netip.AddrPort) []Target {
 	first, _ := slices.BinarySearchFunc(s.Targets, addr, func(t Target, a netip.AddrPort) int { return t.Address.Compare(a) })
 	end := first
@@ -104,9 +96,10 @@ func (s *Snapshot) At(addr netip.AddrPort) []Target {
 	return s.Targets[first:end]
 }
 
-// TypeOf is the type to ask a name for, to see what becomes of an address that it leads to: that of the address, unless the name
-// was only asked for records that name hosts, or hint at addresses.
-func (s *Snapshot) TypeOf(name string, at netip.AddrPort) string {
+// QueryType returns the record type to explain, for a name, to see what happens to an address that it leads to. That is A or
+// AAAA, by the address, unless clients have asked for the name only with types that name hosts or hint at addresses, such as
+// SRV and HTTPS: then it is such a type.
+func (s *Snapshot) QueryType(name string, at netip.AddrPort) string {
 	family := "AAAA"
 	if at.Addr().Unmap().Is4() {
 		family = "A"
@@ -123,21 +116,21 @@ func (s *Snapshot) TypeOf(name string, at netip.AddrPort) string {
 	return family
 }
 
-// Name is a name that is asked for.
+// Name is a name that clients have asked for, or by which a target was learned.
 type Name struct {
 	Name    string `json:"name"`
-	Answers []Last `json:"answers"` // by type; none for a name that only targets tell of
+	Answers []Last `json:"answers"` // by type; none if no query for the name was seen lately
 }
 
-// Last is what became of the last answer for a name that was judged.
+// Last is the outcome of the last answer for a name and type that a stanza covers.
 type Last struct {
 	Type    string `json:"type"`
-	Outcome string `json:"outcome"`
-	Kept    int    `json:"kept"`
-	Total   int    `json:"total"`
+	Outcome string `json:"outcome"` // one of Outcomes
+	Kept    int    `json:"kept"`    // records that went out, of the sets that a rule covers
+	Total   int    `json:"total"`   // records in those sets
 }
 
-// Check is a line of a Corefile that says what to ask.
+// Check is a check as it runs, with its pace. Lines of the Corefile with the same text share one.
 type Check struct {
 	Check    string  `json:"check"`
 	Pace     string  `json:"pace"`
@@ -146,125 +139,49 @@ type Check struct {
 	Timeout  float64 `json:"timeout_seconds"`
 	Rise     int     `json:"rise"`
 	Fall     int     `json:"fall"`
-	Hold     bool    `json:"hold"`
-	Up       int     `json:"up"`
+	Hold     bool    `json:"hold"` // connections are held open between probes
+	Up       int     `json:"up"`   // targets in this state, and so on
 	Down     int     `json:"down"`
 	Unknown  int     `json:"unknown"`
 }
 
-// Change is a target that went down, or came up.
+// Change is one change of the state of a target: it went down, or came up.
 type Change struct {
-	Number  uint64         `json:"number"` // they are counted
+	Number  uint64         `json:"number"` // counted from 1 since the process started
 	At      time.Time      `json:"at"`
 	Address netip.AddrPort `json:"address"`
 	Check   string         `json:"check"`
-	Name    string         `json:"name"` // that the address was first asked for
+	Name    string         `json:"name"` // the name by which the target was learned
 	From    string         `json:"from"`
 	To      string         `json:"to"`
 	Reason  string         `json:"reason,omitempty"`
 }
 
-// Filter picks targets and names.
-type Filter struct {
-	Name    string // a part of it
-	Address string // a part of it, or a network
-	State   string // measured or forced
-	Check   string // a part of it
-	network netip.Prefix
-}
-
-// ready prepares the filter.
-func (f Filter) ready() Filter {
-	f.Name, f.State = strings.ToLower(f.Name), strings.ToLower(f.State)
-	if p, err := netip.ParsePrefix(f.Address); err == nil {
-		f.network = p.Masked()
-	}
-	return f
-}
-
-// named reports whether a target has a name that the filter picks.
-func (f *Filter) named(t *Target) bool {
-	return strings.Contains(t.Name, f.Name) || slices.ContainsFunc(t.Names, func(name string) bool { return strings.Contains(name, f.Name) })
-}
-
-// target reports whether a target is one of those picked.
-func (f *Filter) target(t *Target) bool {
-	switch {
-	case f.State != "" && t.State != f.State && (t.Forced == "" || t.Forced != f.State),
-		f.Name != "" && !f.named(t),
-		f.Check != "" && !strings.Contains(t.Check, f.Check):
-		return false
-	case f.network.IsValid():
-		return f.network.Contains(t.Address.Addr())
-	}
-	return f.Address == "" || strings.Contains(t.Address.String(), f.Address)
-}
-
-// change reports whether a change is of a target that the filter may pick, by the names that lead there now, too. By state it
-// picks what came from it or to it.
-func (s *Snapshot) change(f *Filter, c *Change) bool {
-	t := Target{Address: c.Address, Check: c.Check, Name: c.Name, State: c.To}
-	for _, now := range s.At(c.Address) {
-		if now.Check == c.Check {
-			t.Names = now.Names
-		}
-	}
-	if f.State == c.From {
-		t.State = c.From
-	}
-	return f.target(&t)
-}
-
-// targets are those that the filter picks.
-func (s *Snapshot) targets(f Filter) []*Target {
-	f = f.ready()
-	var picked []*Target
-	for i := range s.Targets {
-		if t := &s.Targets[i]; f.target(t) {
-			picked = append(picked, t)
-		}
-	}
-	return picked
-}
-
-// changes are up to limit of those that the filter picks, the latest first.
-func (s *Snapshot) changes(f Filter, limit int) []Change {
-	f = f.ready()
-	var picked []Change
-	for _, c := range slices.Backward(s.Changes) {
-		if len(picked) < limit && s.change(&f, &c) {
-			picked = append(picked, c)
-		}
-	}
-	return picked
-}
-
-// names are those that the filter picks. One by address, state or check picks the names that lead to the targets that it picks.
-func (s *Snapshot) names(f Filter) []*Name {
-	f = f.ready()
-	var of map[string]bool
-	if f.Address != "" || f.State != "" || f.Check != "" {
-		of = make(map[string]bool)
-		wide := f
-		wide.Name = "" // one name of a target must not stand for another
-		for _, t := range s.targets(wide) {
-			for _, name := range t.Names {
-				of[name] = true
-			}
-		}
-	}
-	var picked []*Name
-	for i := range s.Names {
-		if n := &s.Names[i]; strings.Contains(n.Name, f.Name) && (of == nil || of[n.Name]) {
-			picked = append(picked, n)
-		}
-	}
-	return picked
-}
-
-// Sort puts a snapshot in order, once, before it is shown.
+// Sort puts the lists in the order that At, the filters and the pages of the JSON rely on.
 func (s *Snapshot) Sort() {
 	slices.SortFunc(s.Targets, func(a, b Target) int { return a.Compare(&b) })
 	slices.SortFunc(s.Names, func(a, b Name) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(s.Checks, func(a, b Check) int { return cmp.Or(cmp.Compare(a.Check, b.Check), cmp.Compare(a.Pace, b.Pace)) })
+}
+
+// LastChange is the number of the latest change, 0 if there was none.
+func (s *Snapshot) LastChange() uint64 {
+	if n := len(s.Changes); n > 0 {
+		return max(s.Changed, s.Changes[n-1].Number)
+	}
+	return s.Changed
+}
+
+// ChangesAfter returns the changes after the one with a number, and how many more there were that are no longer kept. A number
+// that no change has had yet comes from a process before this one; then all changes are returned.
+func (s *Snapshot) ChangesAfter(after uint64) (news []Change, lost uint64) {
+	if after > s.LastChange() {
+		after = 0
+	}
+	for i, c := range s.Changes {
+		if c.Number > after {
+			return s.Changes[i:], c.Number - after - 1
+		}
+	}
+	return nil, s.LastChange() - after
 }

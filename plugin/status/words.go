@@ -1,69 +1,71 @@
 package status
 
-import (
-	"fmt"
-	"strings"
-	"time"
-)
+import "fmt"
 
-// meaning is a word of the page, and what it means.
-type meaning struct{ Word, Text string }
-
-// outcomes are what may become of an answer, the worst ones last, and then the one that says nothing.
-var outcomes = []meaning{
-	{"whole", "nothing is left out for being down; backups and drained ones wait until they are needed"},
-	{"sample", "none is down, but there are more than the limit: each answer has some of them"},
-	{"thin", "those that are down are left out, and enough are up"},
-	{"backup", "too few are up, so that backups or drained ones are served too"},
-	{"open", "too few are up, so that health is disregarded, and those that are down are served too"},
-	{"closed", "none is up, and none is served; all_down says what is answered instead"},
-	{"none", "nothing was judged, and the answer passes as it is"},
+// Term is a value of the JSON with its words for people. Value is stable: metrics, logs and programs use it.
+type Term struct {
+	Value   string // in JSON and metrics, such as open
+	Label   string // on the page, such as fail-open
+	Meaning string // one sentence, without a full stop
 }
 
-// conditions are what may be believed of an address.
-var conditions = []meaning{
-	{"up", "the last probes were good, or it is forced up by hand"},
-	{"down", "the last probes failed, or it is forced down by hand"},
-	{"unknown", "not decided yet, and served until it is"},
-	{"unchecked", "not probed, and served"},
-	{"drained", "drained by hand: left out as long as others are up, and probed all the same"},
+// Outcomes are the values of Explanation.Outcome, Set.Outcome and Last.Outcome, the best one first, and none at the end.
+// They are those of answer.Outcome, which this package does not import; a test of the plugin holds the two together.
+var Outcomes = []Term{
+	{"whole", "all healthy", "no address is left out because it is down; backups and drained addresses wait until they are needed"},
+	{"sample", "limited", "all addresses are healthy, but there are more than the limit: each answer has some of them"},
+	{"thin", "filtered", "addresses that are down are left out, and enough others are up"},
+	{"backup", "on backups", "too few addresses are up, so backups or drained addresses are served too"},
+	{"open", "fail-open", "too few addresses are up, so health is ignored and addresses that are down are served too"},
+	{"closed", "fail-closed", "no address is up and none is served; all_down says what the answer is instead"},
+	{"none", "not filtered", "nothing in the answer is covered by a check, so it is passed on unchanged"},
 }
 
-// meaningOf says what an outcome means.
-func meaningOf(outcome string) string {
-	for _, m := range outcomes {
-		if m.Word == outcome {
-			return m.Text
+// States are the states that an address is shown in: those of Target.State, and drained, which is forced by hand.
+var States = []Term{
+	{"up", "up", "the last probes succeeded, or the address is forced up"},
+	{"down", "down", "the last probes failed, or the address is forced down"},
+	{"unknown", "unknown", "not decided yet; served until it is"},
+	{"unchecked", "unchecked", "not probed; always served"},
+	{"drained", "drained", "drained by hand: left out while other addresses are up, and still probed"},
+}
+
+// OutcomeTerm returns the words for an outcome. A value that is not known is its own label.
+func OutcomeTerm(value string) Term {
+	for _, t := range Outcomes {
+		if t.Value == value {
+			return t
 		}
 	}
-	return ""
+	return Term{Value: value, Label: value}
 }
 
-// clock is an instant for people.
-func clock(t time.Time) string { return strings.NewReplacer("T", " ", "Z", " UTC").Replace(stamp(t)) }
-
-// Return says what brings an address back that is down.
-func (c *Check) Return() string { return "comes back after " + inARow(c.Rise, "good probe") }
-
-// Course says what changes the state of an address, and how fast.
-func (c *Check) Course() string {
-	return fmt.Sprintf("%s, one every %g s while it is in doubt, %g s else; goes down after %s", c.Return(), c.Fast, c.Interval, inARow(c.Fall, "failure"))
-}
-
-func inARow(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
+// Recovery says in words what takes a target up again that is down.
+func (c *Check) Recovery() string {
+	if c.Rise == 1 {
+		return "up again after 1 successful probe"
 	}
-	return fmt.Sprintf("%d %ss in a row", n, noun)
+	return fmt.Sprintf("up again after %d successful probes in a row", c.Rise)
 }
 
-// Doubt says how far a target is from another state, and nothing if nothing speaks against the one it has.
-func (t *Target) Doubt() string {
+// Thresholds says in words what changes the state of a target, and how often it is probed.
+func (c *Check) Thresholds() string {
+	failures := "1 failure"
+	if c.Fall != 1 {
+		failures = fmt.Sprintf("%d failures", c.Fall) // not in a row: see verdict.Machine
+	}
+	return fmt.Sprintf("down after %s, %s; probed every %g s, or every %g s while its state may be about to change",
+		failures, c.Recovery(), c.Interval, c.Fast)
+}
+
+// Progress says how far a target is from changing its state, such as "2 of 3 failures". It is empty if the last results
+// agree with the state.
+func (t *Target) Progress() string {
 	switch {
 	case t.Streak == 0:
 		return ""
 	case t.State == "down":
-		return fmt.Sprintf("%d of %d good probes", t.Streak, t.Needed)
+		return fmt.Sprintf("%d of %d successful probes", t.Streak, t.Needed)
 	}
 	return fmt.Sprintf("%d of %d failures", t.Streak, t.Needed)
 }

@@ -1,41 +1,43 @@
 package verdict
 
-// Brief is what a query needs to know of a verdict: its state, since when, and how long it holds, in one word. So one
-// atomic load reads all of it, and an address costs a query one line of the processor's cache. Its zero value is
-// Unknown.
+// Brief is the part of a verdict that a query needs, in one word: the state, since when, and how long it holds. A query
+// reads it with one atomic load, and so one address costs it one cache line. The zero value is Unknown.
 //
-// The state has the highest 2 bits, whether the address is drained the next one, the seconds that the state holds the
-// next 19, and the milliseconds since 1970 the rest. A verdict has no such mark: whoever looks the address up adds it.
+//	bits 63-62  state
+//	bit  61     drained: set by a forced state, never by a probe
+//	bits 60-42  how long the state holds, in seconds
+//	bits 41-0   when the state was entered, in milliseconds since 1970
 type Brief uint64
 
 const (
-	sinceBits = 42 // until the year 2109
-	holdsBits = 19 // six days; what holds longer is cut to that
+	sinceBits = 42 // enough until the year 2109
+	holdsBits = 19 // six days; longer holds are cut to that
 
 	drained    = Brief(1) << (sinceBits + holdsBits)
 	stateShift = sinceBits + holdsBits + 1
 )
 
-// BriefUnchecked is the Brief of an address that no check covers.
+// BriefUnchecked is the Brief of an address that no check covers. It holds forever.
 const BriefUnchecked = Brief(Unchecked) << stateShift
 
-// BriefDown is the Brief of an address that counts as down and was never up.
+// BriefDown is the Brief of an address that counts as down and was never up, such as one that is forced down.
 const BriefDown = Brief(Down) << stateShift
 
-// Brief packs the verdict. What it holds is cut to whole seconds.
+// Brief packs the verdict. Holds is rounded down to whole seconds, so a TTL made from it is never too long.
 func (v Verdict) Brief() Brief {
 	since := uint64(0)
 	if !v.Since.IsZero() {
 		since = min(uint64(max(0, v.Since.UnixMilli())), 1<<sinceBits-1)
 	}
 	holds := min(uint64(max(0, v.Holds.Seconds())), 1<<holdsBits-1)
-	return join(v.State, since, holds)
+	return pack(v.State, since, holds)
 }
 
-// State is the state.
+// State unpacks the state.
 func (b Brief) State() State { return State(b >> stateShift) }
 
-// Drain marks the address as drained: it goes out only where no other that is fit can. One that is down is just down.
+// Drain marks the address as drained: it is served only if no other healthy address can be. An address that is down stays
+// just down.
 func (b Brief) Drain() Brief {
 	if b.State() == Down {
 		return b
@@ -43,18 +45,18 @@ func (b Brief) Drain() Brief {
 	return b | drained
 }
 
-// Drained reports whether the address is fit, and drained.
+// Drained reports whether the address is marked as drained. A drained address is never down.
 func (b Brief) Drained() bool { return b&drained != 0 }
 
-// Holds is how long the state is sure to hold from the last result on, in seconds.
+// Holds is how long the state is sure to hold after the last result, in seconds.
 func (b Brief) Holds() uint32 { return uint32(b>>sinceBits) & (1<<holdsBits - 1) }
 
-// Since is when the state was entered, in milliseconds since 1970; 0 for a target never decided.
+// Since is when the state was entered, in milliseconds since 1970; 0 for a target that was never decided.
 func (b Brief) Since() uint64 { return uint64(b) & (1<<sinceBits - 1) }
 
-// Worse returns the one of two that decides when both checks must pass: down before unknown before up, and an unchecked
-// side counts for nothing. Of two alike it is the one that holds for less; of two down, the one that has been down for
-// longer, since that is how long the address has been unfit. What either side drains is drained.
+// Worse returns the verdict that decides when both checks of an address must pass. Down decides over unknown, unknown over
+// up, and anything over unchecked. If both are in the same state, the one that holds for less decides; if both are down,
+// the one that went down first, since the address has been unfit for as long. If either is drained, the result is.
 func Worse(a, b Brief) Brief {
 	x, y := severity[a.State()], severity[b.State()]
 	worse := a
@@ -76,8 +78,9 @@ func Worse(a, b Brief) Brief {
 	return worse
 }
 
-// Better returns the one of two that decides when either will do: a fit one before one that is drained, and that before
-// one that is down; of two fit the one that holds for longer, of two down the one that was up more recently.
+// Better returns the verdict that decides when one healthy address is enough, as for the addresses of one host. A fit one
+// is better than a drained one, and a drained one than one that is down. If both are fit, the one that holds for longer is
+// better; if both are down, the one that was up more recently.
 func Better(a, b Brief) Brief {
 	switch x, y := a.State().Fit(), b.State().Fit(); {
 	case x != y:
@@ -93,9 +96,10 @@ func Better(a, b Brief) Brief {
 			return b
 		}
 	case b.State() == Unchecked || (a.State() != Unchecked && b.Holds() > a.Holds()):
-		return b // what no check covers holds for ever
+		return b // an unchecked address holds forever
 	}
 	return a
 }
 
+// severity orders the states for Worse and Quorum, the best one first.
 var severity = [...]uint8{Unchecked: 0, Up: 1, Unknown: 2, Down: 3}

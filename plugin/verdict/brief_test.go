@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// A Brief has the state whole, the time to the millisecond, and the hold in seconds, each within its bounds.
+// A Brief keeps the state, the time in milliseconds and the hold in seconds, each within its bounds.
 func TestBrief(t *testing.T) {
 	rng := rand.New(rand.NewPCG(9, 10))
 	for range 1000 {
@@ -36,8 +36,8 @@ func TestBrief(t *testing.T) {
 	}
 }
 
-// The mark of a drained address leaves the rest of its Brief as it is, at the bounds of every field too; no verdict has
-// it, and nothing that is down (B55).
+// The drained mark leaves the rest of the Brief unchanged, also at the bounds of every field. No verdict has the mark, and
+// nothing that is down can get it (B55).
 func TestBriefDrain(t *testing.T) {
 	for _, state := range []State{Unknown, Unchecked, Up, Down} {
 		for _, since := range []int64{0, 1, 1<<sinceBits - 1, 1 << sinceBits} {
@@ -123,7 +123,7 @@ func TestBetter(t *testing.T) {
 	}
 }
 
-// A drained address is between those that are fit and those that are down, whatever is measured (B55).
+// A drained address ranks between the fit ones and the ones that are down, whatever its probes say (B55).
 func TestBetterDrained(t *testing.T) {
 	fit := []Brief{Verdict{State: Up, Since: time.Unix(1e9, 0), Holds: time.Second}.Brief(), 0, BriefUnchecked}
 	downs := []Brief{BriefDown, Verdict{State: Down, Since: time.Unix(2e9, 0), Holds: time.Hour}.Brief()}

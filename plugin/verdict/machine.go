@@ -2,54 +2,66 @@ package verdict
 
 import "time"
 
-// Machine is the rise and fall of one target. Its zero value knows nothing.
+// Machine decides the state of one target from the results of its probes. The prober owns one Machine a target and
+// calls Step after each probe. A Machine is a plain value: the zero value is a target of which nothing is known yet.
 //
-// An unknown target is up at its first success, and down after Fall failures. An up target adds up its failures, and
-// only Rise successes in a row wipe them: one that fails every other probe does go down (as in gdnsd's monitoring). A
-// down target is up after Rise successes in a row, and one failure starts that anew.
+// Rise and Fall (see Pace) are how many results change the state:
+//
+//	from     to     when
+//	Unknown  Up     first success
+//	Unknown  Down   Fall failures
+//	Up       Down   Fall failures; only Rise successes in a row reset that count
+//	Down     Up     Rise successes in a row; one failure resets that count
+//
+// Failures of an up target are summed, not counted in a row, so a target that fails every other probe does go down. The
+// monitoring of gdnsd counts in the same way.
 type Machine struct {
 	state     State
-	since     time.Time
-	reason    string // of the last failure, while it still counts
-	failures  int    // towards down, while not down
-	successes int    // in a row, towards up while down, towards wiping the failures while up
+	since     time.Time // when the state was entered
+	reason    string    // why the last failure failed; empty once the failures are reset
+	failures  int       // sum, towards Down; 0 while the state is Down
+	successes int       // in a row: towards Up while Down, towards resetting the failures while Up
 }
 
-// Resume gives a machine that starts where a verdict left off. Its streaks start anew.
+// Resume returns a machine that continues from a verdict, such as one kept over a reload. Both counts start at 0.
 func Resume(v Verdict) Machine { return Machine{state: v.State, since: v.Since, reason: v.Reason} }
 
-// Step takes the outcome of a probe: nil is a success, an error a failure and its reason. It returns the verdict, and
-// how long to wait, from the start of that probe, before the next.
+// Step records the result of a probe: nil is a success, an error is a failure and its text the reason. It returns the new
+// verdict, and the wait from the start of that probe to the start of the next one.
+//
+// Call it once for each probe that was really asked. A probe that could not be sent proves nothing and must not get here.
 func (m *Machine) Step(p Pace, outcome error, now time.Time) (Verdict, time.Duration) {
 	if outcome == nil {
-		m.succeed(p, now)
+		m.addSuccess(p, now)
 	} else {
 		m.reason = outcome.Error()
-		m.fail(p, now)
+		m.addFailure(p, now)
 	}
-	wait := m.wait(p)
-	return Verdict{State: m.state, Since: m.since, Reason: m.reason, Holds: m.holds(p, wait)}, wait
+	wait := m.nextWait(p)
+	return Verdict{State: m.state, Since: m.since, Reason: m.reason, Holds: m.holdTime(p, wait)}, wait
 }
 
-// State is the state that the outcomes so far have led to.
+// State returns the current state.
 func (m *Machine) State() State { return m.state }
 
-// Verdict is the verdict as it stands, if it holds for holds.
+// Verdict returns the current verdict without a new result. The caller says how long it still holds.
 func (m *Machine) Verdict(holds time.Duration) Verdict {
 	return Verdict{State: m.state, Since: m.since, Reason: m.reason, Holds: holds}
 }
 
-// Falls reports whether one more failure makes the target down.
+// Falls reports whether one more failure takes the target down. Ask before Step, to hold that failure back while the
+// server itself may have lost its network.
 func (m *Machine) Falls(p Pace) bool { return m.state != Down && m.failures+1 >= p.Fall }
 
-// Forgive forgets the failures of a target that is not down: they are found to say nothing about it.
+// Forgive resets the failures of a target that is not down. Call it when they turn out to say nothing about the target,
+// since the server's own network was lost. A target that is down stays down: its failures were counted before.
 func (m *Machine) Forgive() {
 	if m.state != Down {
 		m.failures = 0
 	}
 }
 
-// Streak is how many results in a row, or in sum, speak against the state.
+// Streak is how many results speak against the current state: successes in a row of a down target, else failures.
 func (m *Machine) Streak() int {
 	if m.state == Down {
 		return m.successes
@@ -57,7 +69,8 @@ func (m *Machine) Streak() int {
 	return m.failures
 }
 
-func (m *Machine) succeed(p Pace, now time.Time) {
+// addSuccess counts a success. A change of state resets both counts and the reason.
+func (m *Machine) addSuccess(p Pace, now time.Time) {
 	m.successes++
 	switch {
 	case m.state == Unknown, m.state == Down && m.successes >= p.Rise:
@@ -67,7 +80,8 @@ func (m *Machine) succeed(p Pace, now time.Time) {
 	}
 }
 
-func (m *Machine) fail(p Pace, now time.Time) {
+// addFailure counts a failure. Further failures of a down target only keep it down; they leave since as it is.
+func (m *Machine) addFailure(p Pace, now time.Time) {
 	m.successes = 0
 	if m.state == Down {
 		return
@@ -78,17 +92,18 @@ func (m *Machine) fail(p Pace, now time.Time) {
 	}
 }
 
-// wait is the interval while nothing speaks against the state, else the fast one.
-func (m *Machine) wait(p Pace) time.Duration {
+// nextWait is the fast interval while the state is undecided or may be about to change, else the normal one.
+func (m *Machine) nextWait(p Pace) time.Duration {
 	if m.state == Unknown || m.Streak() > 0 {
 		return p.Fast
 	}
 	return p.Interval
 }
 
-// holds is the least time before the state could change: the next wait, and a fast one for each further result that
-// is needed, each as short as jitter makes it, and each result at once.
-func (m *Machine) holds(p Pace, wait time.Duration) time.Duration {
+// holdTime is the shortest time until the state can change: the next wait, and one fast wait for each further result that
+// a change needs. Every wait counts as shortened by the full Jitter, and every result as immediate. The TTL of an answer
+// relies on this: it must never be too long.
+func (m *Machine) holdTime(p Pace, wait time.Duration) time.Duration {
 	further := 0
 	switch m.state {
 	case Up:

@@ -12,8 +12,8 @@ var pace = Pace{Interval: 10 * time.Second, Fast: 2 * time.Second, Timeout: 2 * 
 
 var errRefused = errors.New("connection refused")
 
-// play steps a new machine through outcomes, `+` for a success and `-` for a failure, and writes what came of each:
-// U up, D down, ? unknown, in small letters while something speaks against the state. It returns the waits too.
+// play steps a new machine through outcomes, `+` for a success and `-` for a failure. It writes the state after each: U up,
+// D down, ? unknown, in lower case while a result speaks against the state. It returns the waits, too.
 func play(p Pace, outcomes string) (states string, waits []time.Duration) {
 	var m Machine
 	var line strings.Builder
@@ -67,7 +67,7 @@ func with(p Pace, rise, fall int) Pace {
 	return p
 }
 
-// A target that answers every other probe may change its state, but not at every probe.
+// A target that answers every other probe may change its state, but not with every probe.
 func TestMachineFlapping(t *testing.T) {
 	states, _ := play(pace, strings.Repeat("+ - ", 1000))
 	if !strings.HasSuffix(states, "D") {
@@ -137,7 +137,7 @@ func TestHolds(t *testing.T) {
 	}
 }
 
-// No sequence of outcomes changes a state before the last verdict said that it could, however the waits are jittered.
+// No sequence of outcomes changes a state before the time that the last verdict promised, however jitter shortens the waits.
 func TestHoldsIsAPromise(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 2000 {

@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// Pace says how often a target is asked, and how many answers change a mind.
+// Pace says how often a target is probed, and how many results change its state.
 type Pace struct {
-	Interval time.Duration // from the start of a probe to the start of the next, while nothing is in doubt
-	Fast     time.Duration // the same while a change of mind is in the air
+	Interval time.Duration // from the start of one probe to the start of the next
+	Fast     time.Duration // the same while the state is undecided, or the last results speak against it
 	Timeout  time.Duration // for a whole probe: connect, handshake and answer
-	Rise     int           // successes in a row that make a down target up
-	Fall     int           // failures that make an up target down
+	Rise     int           // successes in a row that take a down target up
+	Fall     int           // failures that take an up target down
 }
 
-// Limits of a pace. The lower one keeps a typing error from turning a DNS server into a flood.
+// Limits of a pace. MinInterval keeps a typing error from flooding the targets with probes.
 const (
 	MinInterval = 100 * time.Millisecond
 	MaxInterval = 24 * time.Hour
@@ -23,41 +23,42 @@ const (
 	MaxCount    = 65535
 )
 
-// Jitter is the largest share, in per cent, by which a wait is shortened. A wait is never lengthened, so that what is
-// promised of the time to notice a dead target holds.
+// Jitter is the most by which a wait may be shortened, in per cent. A wait is never lengthened, so Bound stays true.
 const Jitter = 10
 
-// Check says what is wrong with the pace, in the Corefile's words.
+// Check returns what is wrong with the pace, in the words of the Corefile, or nil. Every pace in use has passed it.
 func (p Pace) Check() error {
 	switch {
 	case p.Interval < MinInterval || p.Interval > MaxInterval:
-		return fmt.Errorf("interval %s: want a duration from %s to %s", p.Interval, MinInterval, MaxInterval)
+		return fmt.Errorf("invalid interval %s: use a duration from %s to %s", p.Interval, MinInterval, MaxInterval)
 	case p.Fast < MinInterval:
-		return fmt.Errorf("interval %s %s: the second duration, the fast one, is at least %s", p.Interval, p.Fast, MinInterval)
+		return fmt.Errorf("invalid interval %s %s: the second duration, the fast interval, must be at least %s", p.Interval, p.Fast, MinInterval)
 	case p.Fast > p.Interval:
-		return fmt.Errorf("interval %s %s: the second duration, the fast one, is at most the first", p.Interval, p.Fast)
+		return fmt.Errorf("invalid interval %s %s: the second duration, the fast interval, must not exceed the first", p.Interval, p.Fast)
 	case p.Timeout < MinTimeout:
-		return fmt.Errorf("timeout %s: want at least %s", p.Timeout, MinTimeout)
+		return fmt.Errorf("invalid timeout %s: use at least %s", p.Timeout, MinTimeout)
 	case p.Timeout > p.Interval:
-		return fmt.Errorf("timeout %s is over the interval of %s: a probe ends before the next one is due", p.Timeout, p.Interval)
+		return fmt.Errorf("invalid timeout %s: it must not exceed the interval of %s, since a probe ends before the next one starts", p.Timeout, p.Interval)
 	case p.Rise < 1 || p.Rise > MaxCount || p.Fall < 1 || p.Fall > MaxCount:
-		return errors.New("rise and fall are counts from 1 to 65535")
+		return errors.New("invalid rise or fall: use counts from 1 to 65535")
 	}
 	return nil
 }
 
-// String is the pace as it stands in an Identity.
+// String returns the pace as it is part of an Identity. The text must stay stable: a change loses the history of targets
+// over a reload.
 func (p Pace) String() string {
 	return fmt.Sprintf("every %s/%s timeout %s rise %d fall %d", p.Interval, p.Fast, p.Timeout, p.Rise, p.Fall)
 }
 
-// Bound is the longest that a target which answers no more stays up: one interval until it is asked, then Fall
-// failures, each of which may take the whole timeout and the next of which starts a fast wait after the last.
+// Bound is the longest that a target stays up after it stops answering: one interval until the next probe, then Fall
+// failures. Each failure may take the whole timeout, and a probe starts a fast wait after the start of the last one, or
+// when the last one ended, if that is later.
 func (p Pace) Bound() time.Duration {
 	return p.Interval + time.Duration(p.Fall-1)*max(p.Fast, p.Timeout) + p.Timeout
 }
 
-// LongestHold is the longest that a verdict at this pace can be sure to hold.
+// LongestHold is an upper bound of Verdict.Holds at this pace. Use it to say which TTLs are possible at all.
 func (p Pace) LongestHold() time.Duration {
 	return p.Interval + time.Duration(max(p.Rise, p.Fall)-1)*p.Fast
 }

@@ -5,15 +5,19 @@ import (
 	"slices"
 )
 
-// Quorum returns what several verdicts come to when need of them must be good, which is from 1 to their number: the state
-// is the worst of the need best ones. Unknown stands between up and down: what may yet turn out good is served. It
-// holds until so many others could have changed that the result does, and it began when the last of those did that it
-// takes. No verdict may be drained. The order of all is lost.
+// Quorum combines the verdicts of several checks of one address, need of which must pass: the state is the worst one of
+// the best need verdicts. need is from 1 to len(all), and no verdict may be drained. Quorum reorders all.
+//
+// The states are ordered unchecked, up, unknown, down: while a check is undecided its address may still prove good, so it
+// counts as better than down.
+//
+// The result has held since the latest change that it depends on, and it holds until enough other verdicts could change to
+// change it.
 func Quorum(all []Brief, need int) Brief {
 	slices.SortFunc(all, func(a, b Brief) int { return cmp.Compare(severity[a.State()], severity[b.State()]) })
 	state := all[need-1].State()
 	first := slices.IndexFunc(all, func(b Brief) bool { return b.State() == state })
-	same, rank := all[first:], need-1-first
+	same, rank := all[first:], need-1-first // rank: how many of the same state the quorum could lose
 	for i, b := range same {
 		if b.State() != state {
 			same = same[:i]
@@ -22,24 +26,25 @@ func Quorum(all []Brief, need int) Brief {
 	}
 	switch state {
 	case Up:
-		return join(state, ranked(same, Brief.since, rank), ranked(same, Brief.holds, len(same)-1-rank))
+		return pack(state, valueAtRank(same, Brief.sinceKey, rank), valueAtRank(same, Brief.holdsKey, len(same)-1-rank))
 	case Down:
-		return join(state, ranked(same, Brief.since, len(same)-1-rank), ranked(same, Brief.holds, rank))
+		return pack(state, valueAtRank(same, Brief.sinceKey, len(same)-1-rank), valueAtRank(same, Brief.holdsKey, rank))
 	default:
-		return same[0] // unchecked holds for ever, and unknown not at all
+		return same[0] // an unchecked state holds forever and an unknown one not at all, so all of them are equal
 	}
 }
 
-// ranked is the value that has so many smaller ones before it.
-func ranked(all []Brief, of func(Brief) uint64, rank int) uint64 {
+// valueAtRank returns the value of the given rank: 0 for the smallest. It sorts all.
+func valueAtRank(all []Brief, of func(Brief) uint64, rank int) uint64 {
 	slices.SortFunc(all, func(a, b Brief) int { return cmp.Compare(of(a), of(b)) })
 	return of(all[rank])
 }
 
-func (b Brief) since() uint64 { return b.Since() }
-func (b Brief) holds() uint64 { return uint64(b.Holds()) }
+// sinceKey and holdsKey are the keys that Quorum ranks verdicts by.
+func (b Brief) sinceKey() uint64 { return b.Since() }
+func (b Brief) holdsKey() uint64 { return uint64(b.Holds()) }
 
-// join packs a state, the milliseconds since 1970 when it began, and the seconds that it holds.
-func join(state State, since, holds uint64) Brief {
+// pack packs a state, the milliseconds since 1970 when it began, and the seconds that it holds.
+func pack(state State, since, holds uint64) Brief {
 	return Brief(uint64(state)<<stateShift | holds<<sinceBits | since)
 }

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A quorum is what counting says: its state, the first moment when it could be another, and the moment since when it is
-// what it is (B45).
+// A quorum agrees with a slow count: on its state, on the first moment when it could change, and on the moment since when
+// it has held (B45).
 func TestQuorum(t *testing.T) {
 	rng := rand.New(rand.NewPCG(4, 5))
 	for range 20_000 {
@@ -38,7 +38,7 @@ func TestQuorum(t *testing.T) {
 	}
 }
 
-// counted is Quorum, slowly.
+// counted computes Quorum the slow way, by counting.
 func counted(all []Brief, need int) Brief {
 	count := func(is func(Brief) bool) (n int) {
 		for _, b := range all {
@@ -61,7 +61,7 @@ func counted(all []Brief, need int) Brief {
 	case count(in(Unchecked)) >= need:
 		return BriefUnchecked
 	case count(in(Unchecked, Up)) >= need:
-		return join(Up,
+		return pack(Up,
 			first(func(at uint64) bool {
 				return count(func(b Brief) bool { return b.State() == Unchecked || b.State() == Up && b.Since() <= at }) >= need
 			}),
@@ -71,7 +71,7 @@ func counted(all []Brief, need int) Brief {
 	case count(in(Unchecked, Up, Unknown)) >= need:
 		return 0
 	}
-	return join(Down,
+	return pack(Down,
 		first(func(at uint64) bool {
 			return count(func(b Brief) bool { return b.State() != Down || b.Since() > at }) < need
 		}),

@@ -1,6 +1,9 @@
-// Package verdict holds what the pool believes: of a target, since when, why, and how long that is sure to hold.
+// Package verdict decides whether a target is up or down. Its main type is the Machine, which the prober feeds with the
+// results of probes; each step returns a Verdict: the state, since when, why, and for how long it is sure to hold.
 //
-// It is arithmetic on values. It starts no goroutine and reads no clock: the instant is always an argument.
+// A Target is one check at one address, and a Pace is how often it is probed. Queries read verdicts as a Brief, which is
+// one word. All of it is arithmetic on values: the package starts no goroutine and reads no clock, so the current time is
+// always an argument.
 package verdict
 
 import (
@@ -9,21 +12,22 @@ import (
 	"unique"
 )
 
-// State is what is believed of a target.
+// State is the health of a target, as its probes have decided it.
 type State uint8
 
 const (
-	// Unknown is the state of a target that no probe has decided yet. It is served: silence never removes an address.
+	// Unknown is the state of a target that no probe has decided yet. It is the zero value, and its address is served:
+	// missing knowledge never removes an address from an answer.
 	Unknown State = iota
-	// Unchecked is the state of an address that no check covers. It is served, and bounds no TTL.
+	// Unchecked is the state of an address that no check covers. It is served, and does not limit the TTL.
 	Unchecked
 	// Up is the state of a target that answers its check.
 	Up
-	// Down is the state of a target that failed its check as often as its pace asks for.
+	// Down is the state of a target that failed its check Fall times.
 	Down
 )
 
-// String is the state in lower case, as metrics and logs name it.
+// String returns the state in lower case, as it appears in metrics, logs and JSON. These values are stable.
 func (s State) String() string {
 	switch s {
 	case Unchecked:
@@ -37,37 +41,40 @@ func (s State) String() string {
 	}
 }
 
-// Fit reports whether an address in this state is served while others can be.
+// Fit reports whether an address in this state may be served. Only Down is unfit.
 func (s State) Fit() bool { return s != Down }
 
-// Verdict is what is believed of a target. Its zero value is Unknown.
+// Verdict is the state of a target with its history. The zero value is Unknown.
 type Verdict struct {
 	State  State
-	Since  time.Time     // when the state was entered; zero for a target never decided
-	Reason string        // why the last failure failed; empty while nothing speaks against the target
-	Holds  time.Duration // from the last result on, the state cannot change for as long as this
+	Since  time.Time     // when the state was entered; zero for a target that was never decided
+	Reason string        // why the last failure failed; empty if no recent failure counts against the target
+	Holds  time.Duration // the state cannot change sooner than this after the last result
 }
 
-// Identity names a check together with its pace. Its text is the canonical one, so that every name, stanza, view and
-// listener with the same text shares one target, and an unchanged line keeps its history over a reload. It compares by
-// pointer, and an edit of the Corefile leaks nothing.
+// Identity identifies a check together with its pace. The text is canonical, so every name, stanza, view and listener with
+// the same text shares one target, and an unchanged line keeps its history over a reload.
+//
+// The text is interned by package unique: two identities compare as fast as two pointers, and texts that no Corefile uses
+// any more are garbage collected.
 type Identity struct {
 	text   unique.Handle[string]
 	secret uint64
 }
 
-// Identify interns text. The secret stands for what the text must not show, such as the value of a header: two checks
-// that differ only there are two.
+// Identify returns the identity with this text. The secret is a hash of what the text must not show, such as the value of
+// a header: two checks that differ only in that are different.
 func Identify(text string, secret uint64) Identity {
 	return Identity{text: unique.Make(text), secret: secret}
 }
 
-// Of is the identity of the same check as it is asked about something that hashes to share, such as a name.
+// Of returns the identity of the same check asked about one thing, such as one name, whose hash is share. Calling it again
+// with the same hash undoes it.
 func (id Identity) Of(share uint64) Identity {
 	return Identity{text: id.text, secret: id.secret ^ share}
 }
 
-// String is the text. The zero Identity has none.
+// String returns the text, and nothing for the zero Identity. It never shows the secret.
 func (id Identity) String() string {
 	if id == (Identity{}) {
 		return ""
@@ -75,16 +82,16 @@ func (id Identity) String() string {
 	return id.text.Value()
 }
 
-// Target is one check at one address: map key, log field and status row at once.
+// Target is one check at one address. It is the key of every table of targets, and what logs and the status page show.
 type Target struct {
 	Identity Identity
 	Addr     netip.AddrPort
 }
 
-// String is the address and the check.
+// String returns the address and the check, as logs show them.
 func (t Target) String() string { return t.Place() + " " + t.Identity.String() }
 
-// Place is the address with its port, or alone for a check that asks no port.
+// Place returns the address with its port, or without one for a check that uses no port, such as an ICMP echo.
 func (t Target) Place() string {
 	if t.Addr.Port() == 0 && t.Addr.IsValid() {
 		return t.Addr.Addr().String()

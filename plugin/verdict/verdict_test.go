@@ -56,14 +56,14 @@ func TestPace(t *testing.T) {
 	}{
 		{"interval 0s", func(p *Pace) { p.Interval = 0 }},
 		{"interval 25h", func(p *Pace) { p.Interval = 25 * time.Hour }},
-		{"at most the first", func(p *Pace) { p.Fast = 11 * time.Second }},
-		{"the fast one, is at least", func(p *Pace) { p.Fast = 0 }},
+		{"must not exceed the first", func(p *Pace) { p.Fast = 11 * time.Second }},
+		{"the fast interval, must be at least", func(p *Pace) { p.Fast = 0 }},
 		{"timeout 0s", func(p *Pace) { p.Timeout = 0 }},
-		{"over the interval", func(p *Pace) { p.Timeout = 11 * time.Second }},
-		{"rise and fall", func(p *Pace) { p.Rise = 0 }},
-		{"rise and fall", func(p *Pace) { p.Rise = 65536 }},
-		{"rise and fall", func(p *Pace) { p.Fall = -1 }},
-		{"rise and fall", func(p *Pace) { p.Fall = 65536 }},
+		{"must not exceed the interval", func(p *Pace) { p.Timeout = 11 * time.Second }},
+		{"rise or fall", func(p *Pace) { p.Rise = 0 }},
+		{"rise or fall", func(p *Pace) { p.Rise = 65536 }},
+		{"rise or fall", func(p *Pace) { p.Fall = -1 }},
+		{"rise or fall", func(p *Pace) { p.Fall = 65536 }},
 	} {
 		bad := good
 		tc.edit(&bad)

@@ -114,12 +114,12 @@ func TestServiceAnnotation(t *testing.T) {
 	}
 
 	for bad, complaint := range map[string]string{
-		"http://:9090/?a=b":                    "it has a query",
-		"http://evil.example:8080/":            "it names a host",
-		"http://:8080/ header Authorization x": "nothing but status",
+		"http://:9090/?a=b":                    "query or fragment in the URL",
+		"http://evil.example:8080/":            "host in the URL",
+		"http://:8080/ header Authorization x": "invalid text after the URL",
 	} {
 		s.apply(annotated(headless("cart"), bad))
-		s.told("cart", "annotation coredns-multivalue.github.io/check is not heeded: "+complaint)
+		s.told("cart", "annotation coredns-multivalue.github.io/check is ignored: "+complaint)
 		s.heeded(0, 1)
 		s.comesTo("cart", "A", "192.0.2.11")
 	}
@@ -155,7 +155,7 @@ func TestServiceAnnotationWithoutEvents(t *testing.T) {
 	s.apply(annotated(headless("cart"), "http://:9090/"))
 	s.heeded(1, 1)
 	s.comesTo("cart", "A", "192.0.2.12")
-	s.eventually(patience, func() bool { return s.output.count("Events cannot be written.*forbidden") == 1 },
+	s.eventually(patience, func() bool { return s.output.count("cannot write Events.*forbidden") == 1 },
 		func() string { return "the log does not say that the right is missing, or more than once" })
 	if got := s.complaints("cart"); len(got) > 0 {
 		t.Errorf("there are Events all the same: %v", got)
@@ -168,7 +168,7 @@ func TestServiceAnnotationIsStillWrong(t *testing.T) {
 	s.apply(annotated(headless("cart"), "nonsense"))
 	watcher := s.account("watcher")
 	s.start("annotations " + watcher)
-	s.told("cart", "annotation coredns-multivalue.github.io/check is not heeded: it begins with none of the schemes")
+	s.told("cart", "annotation coredns-multivalue.github.io/check is ignored: unsupported scheme")
 	first := s.complaints("cart")
 	s.eventually(patience, func() bool {
 		s.reload("annotations " + watcher)
@@ -199,7 +199,7 @@ func TestServiceAnnotationOutage(t *testing.T) {
 			_ = cluster.start()
 		}
 	})
-	s.eventually(patience, func() bool { return s.output.count("Services cannot be watched") > 0 }, func() string { return "the log does not tell of the outage" })
+	s.eventually(patience, func() bool { return s.output.count("cannot watch Services") > 0 }, func() string { return "the log does not tell of the outage" })
 	s.comesTo("cart", "A", "192.0.2.11")
 	s.serve("192.0.2.12:9090")
 	s.leavesTo("cart", "A", hosts...)
@@ -214,9 +214,9 @@ func TestServiceAnnotationOutage(t *testing.T) {
 
 	nowhere := strings.ReplaceAll(cluster.config("watcher"), "127.0.0.1:6443", "127.0.0.1:1")
 	for _, file := range []string{s.file("nowhere", nowhere), s.file("nobody", cluster.config("nobody"))} {
-		count := s.output.count("Services cannot be watched")
+		count := s.output.count("cannot watch Services")
 		s.reload("annotations " + file)
-		s.eventually(patience, func() bool { return s.output.count("Services cannot be watched") > count }, func() string { return "the log does not tell what is wrong" })
+		s.eventually(patience, func() bool { return s.output.count("cannot watch Services") > count }, func() string { return "the log does not tell what is wrong" })
 		s.heeded(0, 0)
 		s.comesTo("cart", "A", "192.0.2.12")
 	}
@@ -255,7 +255,7 @@ func TestServiceAnnotationRights(t *testing.T) {
 // The example of the manual does what it says, and says what it takes.
 func TestServiceAnnotationExample(t *testing.T) {
 	s := newScene(t)
-	manual, err := os.ReadFile("../../README.md")
+	manual, err := os.ReadFile("../../docs/manual.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,69 @@
+// Package text has words for people: counts with their nouns, and the nearest known word for a mistyped one.
+//
+// Errors about a Corefile, log lines and the status page use it, so that all of them say such things alike.
+package text
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Count is a number with its noun, such as "1 value" or "3 checks".
+func Count(n int, noun string) string {
+	switch {
+	case n == 1:
+		return "1 " + noun
+	case strings.HasSuffix(noun, "s"):
+		return fmt.Sprintf("%d %ses", n, noun)
+	default:
+		return fmt.Sprintf("%d %ss", n, noun)
+	}
+}
+
+// Counted is a number with what is said of one or of many, such as "1 record is" or "2 records are".
+func Counted(n int, one, many string) string {
+	return fmt.Sprintf("%d %s", n, Plural(n, one, many))
+}
+
+// Plural is what is said of one or of many, without the number.
+func Plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
+
+// Suggest is the end of an error about an unknown word: the nearest known word, or all of them if none is near. Near is
+// an edit distance of at most a third of the word and one.
+func Suggest(word string, known []string) string {
+	best, distance := "", len(word)/3+2
+	for _, k := range known {
+		if d := editDistance(word, k); d < distance {
+			best, distance = k, d
+		}
+	}
+	if best == "" {
+		return ": use one of " + strings.Join(known, ", ")
+	}
+	return fmt.Sprintf(": did you mean %q?", best)
+}
+
+// editDistance is how many letters have to be added, removed or changed to turn a into b (Levenshtein).
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,104 @@
+// Keeps the page up to date: for each tick of the stream it loads the page again and replaces the parts that differ. The server
+// renders everything, so without this script the page shows the same, as of when it was loaded.
+"use strict";
+(() => {
+  const main = document.querySelector("main[data-stream]");
+  if (!main || !window.EventSource) return;
+  const news = document.getElementById("news");
+  const state = document.getElementById("live-state");
+  state.hidden = false;
+  const patience = 5000; // in milliseconds: the page is stale if it could not be updated for this long
+  const setState = (text) => { if (state.textContent !== text) state.textContent = text; };
+
+  // A part with selected text is not updated, so that the text can be copied. The other parts are.
+  const selected = (part) => {
+    const s = window.getSelection();
+    return s && !s.isCollapsed && s.rangeCount > 0 && s.getRangeAt(0).intersectsNode(part);
+  };
+
+  // Rows are matched by id. A row that did not change stays the same element, so a link in it keeps the focus.
+  const updateRows = (old, next) => {
+    const known = new Map([...old.children].map((row) => [row.id, row]));
+    const want = [...next.children].map((row) => {
+      const before = known.get(row.id);
+      if (before && before.outerHTML === row.outerHTML) return before;
+      const now = document.importNode(row, true);
+      if (before && before.dataset.state !== now.dataset.state) now.classList.add("changed");
+      return now;
+    });
+    if (want.length !== old.children.length || want.some((row, i) => row !== old.children[i])) old.replaceChildren(...want);
+  };
+
+  // Where the focus is: the row and the number of the link, to find it again if its element is replaced.
+  const focusedLink = () => {
+    const at = document.activeElement;
+    const row = at && at.closest("[data-live] [id]");
+    return row && at.tagName === "A" ? [row.id, [...row.querySelectorAll("a")].indexOf(at)] : null;
+  };
+  const restoreFocus = (was) => {
+    if (!was || document.activeElement !== document.body) return;
+    const link = document.getElementById(was[0])?.querySelectorAll("a")[was[1]];
+    if (link) link.focus({ preventScroll: true });
+  };
+
+  // When the page was last up to date, whether the last refresh failed, whether a part waits, and whether a refresh runs.
+  let fresh = Date.now(), failed = false, held = false, busy = false;
+  const showState = () => {
+    if (failed || Date.now() - fresh > patience) setState(`stale since ${new Date(fresh).toISOString().slice(0, 19).replace("T", " ")} UTC`);
+    else setState(held ? "paused: text is selected" : "live");
+  };
+
+  const refresh = async () => {
+    if (busy || document.hidden) return;
+    busy = true;
+    let good = false;
+    try {
+      const began = Date.now();
+      const response = await fetch(location.pathname + location.search);
+      if (!response.ok) return;
+      const next = new DOMParser().parseFromString(await response.text(), "text/html");
+      const was = focusedLink();
+      held = false;
+      for (const old of document.querySelectorAll("[data-live]")) {
+        const now = next.getElementById(old.id);
+        if (!now || old.innerHTML === now.innerHTML) continue;
+        if (selected(old)) held = true;
+        else if (old.hasAttribute("data-rows")) updateRows(old, now);
+        else old.replaceChildren(...document.importNode(now, true).childNodes);
+      }
+      document.title = next.title;
+      restoreFocus(was);
+      [fresh, good] = [began, true];
+    } catch {
+      // the next tick tries again, and the page says since when it is stale
+    } finally {
+      [busy, failed] = [false, !good];
+      showState();
+    }
+  };
+
+  // A browser opens at most six connections to one server, for all its tabs together. So only a visible page keeps a stream.
+  let stream = null;
+  const openStream = () => {
+    stream = new EventSource("/events");
+    stream.addEventListener("tick", refresh);
+    stream.addEventListener("change", (e) => {
+      const c = JSON.parse(e.data);
+      news.textContent = `${c.address} is ${c.to}${c.reason ? ": " + c.reason : ""}`;
+    });
+    // A browser does not retry a stream that was refused because there are too many.
+    stream.addEventListener("error", () => {
+      if (stream?.readyState !== EventSource.CLOSED) return;
+      stream = null;
+      setTimeout(checkVisible, patience);
+    });
+    stream.addEventListener("lost", (e) => { news.textContent = `${JSON.parse(e.data).lost} more changes are no longer listed`; });
+  };
+  const checkVisible = () => {
+    if (document.hidden) { stream?.close(); stream = null; }
+    else if (!stream) { openStream(); refresh(); }
+  };
+  document.addEventListener("visibilitychange", checkVisible);
+  checkVisible();
+  setInterval(showState, 1000); // also if no event arrives
+})();

@@ -1,0 +1,155 @@
+package web
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// pipes is a listener whose connections stay in the process, so that the fake time of synctest applies to them.
+type pipes struct {
+	incoming chan net.Conn
+	closed   chan struct{}
+	close    func()
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.incoming:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error { p.close(); return nil }
+
+func (p *pipes) Addr() net.Addr { return new(net.UnixAddr) }
+
+// piped is the server's end of a connection. It signals when it is closed.
+type piped struct {
+	net.Conn
+	ended chan struct{}
+	end   func()
+}
+
+func (c *piped) Close() error { c.end(); return c.Conn.Close() }
+
+// inBubble serves a source to a client in fake time.
+func inBubble(t *testing.T, f *testSource, run func(t *testing.T, s *Server, client net.Conn, ended <-chan struct{})) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &pipes{incoming: make(chan net.Conn), closed: make(chan struct{})}
+		p.close = sync.OnceFunc(func() { close(p.closed) })
+		s := newServer("localhost:9253", f)
+		go s.acceptLoop(p)
+		client, server := net.Pipe()
+		c := &piped{Conn: server, ended: make(chan struct{})}
+		c.end = sync.OnceFunc(func() { close(c.ended) })
+		p.incoming <- c
+		run(t, s, client, c.ended)
+		client.Close()
+		s.Close()
+	})
+}
+
+const head = " HTTP/1.1\r\nHost: localhost\r\n"
+
+// A slow client loses its connection, whether it is slow to send a request, to read a response or a stream, or to ask again.
+func TestSlowClients(t *testing.T) {
+	read := func(t *testing.T, client net.Conn) *bufio.Reader {
+		in := bufio.NewReader(client)
+		r, err := http.ReadResponse(in, nil)
+		if err != nil || r.StatusCode != http.StatusOK {
+			t.Fatal(r, err)
+		}
+		if r.ContentLength >= 0 {
+			_, _ = io.Copy(io.Discard, r.Body)
+		}
+		return in
+	}
+	for name, c := range map[string]struct {
+		request string
+		then    func(t *testing.T, client net.Conn)
+		within  time.Duration
+	}{
+		"sends no head":        {"GET /v1/summary" + head, nil, readTimeout},
+		"reads no answer":      {"GET /v1/summary" + head + "\r\n", nil, writeTimeout},
+		"asks nothing more":    {"GET /v1/summary" + head + "\r\n", func(t *testing.T, client net.Conn) { read(t, client) }, idleTimeout},
+		"follows no more":      {"GET /events" + head + "\r\n", func(t *testing.T, client net.Conn) { read(t, client) }, writeTimeout},
+		"sends half of a body": {"GET /v1/summary" + head + "Content-Length: 9\r\n\r\nhalf", func(t *testing.T, client net.Conn) { read(t, client) }, readTimeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, newTestSource(1), func(t *testing.T, _ *Server, client net.Conn, ended <-chan struct{}) {
+				began := time.Now()
+				if _, err := io.WriteString(client, c.request); err != nil {
+					t.Fatal(err)
+				}
+				if c.then != nil {
+					c.then(t, client)
+				}
+				select {
+				case <-ended:
+				case <-time.After(time.Hour):
+					t.Fatal("it keeps the connection for an hour")
+				}
+				if took := time.Since(began); took < c.within || took > c.within+2*time.Second {
+					t.Errorf("it keeps the connection for %s, want %s", took, c.within)
+				}
+			})
+		})
+	}
+}
+
+// A stream outlasts the timeouts of a request, and ends by itself after some minutes.
+func TestStreamLasts(t *testing.T) {
+	inBubble(t, newTestSource(1), func(t *testing.T, _ *Server, client net.Conn, _ <-chan struct{}) {
+		began := time.Now()
+		text, err := follow(t, client)
+		took := time.Since(began)
+		if err != nil || took < streamDuration || took > streamDuration+streamJitter+time.Second {
+			t.Errorf("a stream ends after %s: %v", took, err)
+		}
+		if ticks := strings.Count(text, "event: tick"); ticks < int(streamDuration/tickInterval)-1 {
+			t.Errorf("%d ticks", ticks)
+		}
+	})
+}
+
+// Close ends streams properly, and at once.
+func TestCloseEndsStreams(t *testing.T) {
+	inBubble(t, newTestSource(1), func(t *testing.T, s *Server, client net.Conn, _ <-chan struct{}) {
+		var closer sync.WaitGroup
+		defer closer.Wait()
+		closer.Go(func() {
+			time.Sleep(10*tickInterval + tickInterval/2)
+			began := time.Now()
+			s.Close()
+			if took := time.Since(began); took >= closeTimeout {
+				t.Errorf("to close takes %s with a stream open", took)
+			}
+		})
+		if text, err := follow(t, client); err != nil || strings.Count(text, "event: tick") != 11 {
+			t.Errorf("%v: %s", err, text)
+		}
+	})
+}
+
+// follow reads a stream to its end. A connection that is just cut is an error.
+func follow(t *testing.T, client net.Conn) (string, error) {
+	t.Helper()
+	if _, err := io.WriteString(client, "GET /events"+head+"\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.ReadResponse(bufio.NewReader(client), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(r.Body)
+	return string(text), err
+}
