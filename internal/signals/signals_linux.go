@@ -3,11 +3,18 @@ package signals
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 )
+
+// Command is exec.Command for a program that Trapped is to be asked of. The program starts with SIGINT ignored, since it
+// shows from outside only then that Go's signal.Notify was called for SIGINT.
+func Command(name string, args ...string) *exec.Cmd {
+	return exec.Command("sh", append([]string{"-c", `trap "" INT; exec "$@"`, "sh", name}, args...)...)
+}
 
 // Trapped reports whether a CoreDNS that was started by Command has called signal.Notify for all of its signals.
 //
