@@ -41,7 +41,7 @@ func playedOnOneAddress(t *testing.T, hosts []string) {
 	t.Helper()
 	const first, second = `1 1 \d+ web1\.example\.org\.`, `1 1 \d+ web2\.example\.org\.`
 	const both = "(" + first + "  " + second + "|" + second + "  " + first + ")\n"
-	played(t, hosts, "cannot have an address each", "Two web servers: http://127.0.0.1:", "types SRV", "_http._tcp.example.org SRV\n", both,
+	played(t, hosts, "no second loopback address", "Two web servers: http://127.0.0.1:", "types SRV", "_http._tcp.example.org SRV\n", both,
 		"Stopping the web server on 127.0.0.1:", `s   `+first+"\n", "gone after", "Starting", both, "back after")
 }
 

@@ -65,8 +65,8 @@ func (s *stage) shareAddress(because error) (err error) {
 	}
 	slices.SortFunc(s.webs, func(a, b *web) int { return a.at.Compare(b.at) }) // as their records are shown
 	s.setting = byPort(s.webs)
-	s.remark = fmt.Sprintf("The web servers cannot have an address each (%v):\n"+
-		"macOS and the BSDs have no loopback address but 127.0.0.1. So they share it, and SRV records name their ports.\n", because)
+	s.remark = fmt.Sprintf("This machine has no second loopback address (%v),\n"+
+		"as is usual on macOS and the BSDs. So both web servers are on 127.0.0.1, and SRV records name their ports.\n", because)
 	return nil
 }
 

@@ -21,7 +21,7 @@ func (w *web) addr() string { return w.at.String() }
 func (w *web) start() error {
 	listener, err := net.Listen("tcp", w.addr())
 	if err != nil {
-		return fmt.Errorf("the web server: %w", err)
+		return err // which names the address
 	}
 	w.at = listener.Addr().(*net.TCPAddr).AddrPort()
 	at := w.at
