@@ -62,10 +62,10 @@ type pool struct {
 	running    atomic.Bool
 	clock      atomic.Uint64 // milliseconds since 1970, for queries: at most a second behind while something warms up
 	awaited    atomic.Pointer[[]*census]
-	requests   chan targetRequest     // targets that queries missed on the board; lossy
-	logLines   chan string      // what the query path has to say to the log; lossy
-	calls      chan func()      // from the life cycle
-	probed     chan probeResult // never blocks a probe: it has room for all in flight
+	requests   chan targetRequest // targets that queries missed on the board; lossy
+	logLines   chan string        // what the query path has to say to the log; lossy
+	calls      chan func()        // from the life cycle
+	probed     chan probeResult   // never blocks a probe: it has room for all in flight
 	prober     loopProber
 
 	forced     force.Watcher

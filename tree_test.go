@@ -207,6 +207,7 @@ func TestImports(t *testing.T) {
 
 		// For tests alone.
 		"internal/ports":     {},
+		"internal/signals":   {},
 		"internal/pooltest":  {"plugin/check", "plugin/verdict"},
 		"test/kube/node/pod": {},
 	}

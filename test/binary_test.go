@@ -8,11 +8,10 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/coredns-multivalue/multivalue"
+	"github.com/coredns-multivalue/multivalue/internal/signals"
 )
 
 // built is the complete program, built once for all tests that want it.
@@ -47,7 +46,8 @@ type process struct {
 	ended  chan struct{}
 }
 
-// run starts the program with the Corefile, under a limit of descriptors, if that is not 0, and waits until it answers.
+// run starts the program with the Corefile, under a limit of descriptors, if that is not 0, and waits until it answers
+// queries and signals.
 // In the Corefile, LISTEN is the port to listen on.
 func (s *scene) run(t *testing.T, corefile string, descriptors int) *process {
 	t.Helper()
@@ -55,9 +55,9 @@ func (s *scene) run(t *testing.T, corefile string, descriptors int) *process {
 	addr := net.JoinHostPort("127.0.0.1", port)
 	p := &process{server: &server{scene: s, addr: addr, tcp: addr}, ended: make(chan struct{})}
 	p.edit(strings.ReplaceAll(corefile, "LISTEN", port))
-	p.cmd = exec.Command(program(t), "-conf", filepath.Join(s.dir, "Corefile"))
+	p.cmd = signals.Command(program(t), "-conf", filepath.Join(s.dir, "Corefile"))
 	if descriptors > 0 {
-		p.cmd = exec.Command("sh", "-c", fmt.Sprintf("ulimit -n %d; exec \"$@\"", descriptors), "sh", p.cmd.Path, "-conf", filepath.Join(s.dir, "Corefile"))
+		p.cmd = signals.Command("sh", "-c", fmt.Sprintf("ulimit -n %d; exec \"$@\"", descriptors), "sh", program(t), "-conf", filepath.Join(s.dir, "Corefile"))
 	}
 	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
 	if err := p.cmd.Start(); err != nil {
@@ -72,6 +72,7 @@ func (s *scene) run(t *testing.T, corefile string, descriptors int) *process {
 		<-p.ended
 	})
 	p.logs("CoreDNS-")
+	p.eventually(func() bool { return signals.Trapped(p.cmd.Process.Pid) }, func() string { return "the program asks for no signals" })
 	return p
 }
 
@@ -93,28 +94,6 @@ func (p *process) logsAgain(text string, n int) {
 	p.Helper()
 	p.eventually(func() bool { return strings.Count(p.output.since(0), text) >= n },
 		func() string { return fmt.Sprintf("the output lacks %q:\n%s", text, p.output.since(0)) })
-}
-
-// signal sends a signal.
-func (p *process) signal(s os.Signal) {
-	p.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil {
-		p.Fatal(err)
-	}
-}
-
-// exit waits for the end of the process, and returns its status.
-func (p *process) exit() int {
-	p.Helper()
-	p.eventually(func() bool {
-		select {
-		case <-p.ended:
-			return true
-		default:
-			return false
-		}
-	}, func() string { return "the process does not end:\n" + p.output.since(0) })
-	return p.cmd.ProcessState.ExitCode()
 }
 
 const listening = `
@@ -156,47 +135,6 @@ func TestProgramSaysWhatItIs(t *testing.T) {
 	}
 }
 
-// Edits that SIGUSR1 puts into force keep the verdicts, time after time, although it drops all event hooks (B69).
-func TestSIGUSR1KeepsVerdicts(t *testing.T) {
-	p := runCalm(t, listening)
-	for i := range 4 {
-		p.edit(strings.Replace(listening, "CALM", fmt.Sprintf("CALM\n limit %d", 3+i), 1))
-		p.signal(syscall.SIGUSR1)
-		p.logsAgain("Reloading complete", i+1)
-		if got := members(p.ask("www.example.org A")); got != "11 13" {
-			t.Fatalf("after reload %d, the answer has %q, want 11 13 at once", i+1, got)
-		}
-	}
-	p.edit("example.org:LISTEN {")
-	p.signal(syscall.SIGUSR1)
-	p.logs("[ERROR] SIGUSR1")
-	p.edit(strings.Replace(listening, "CALM", "CALM\n limit 9", 1))
-	p.signal(syscall.SIGUSR1)
-	p.logsAgain("Reloading complete", 5)
-	if got := members(p.ask("www.example.org A")); got != "11 13" {
-		t.Errorf("after a reload that failed and one that did not, the answer has %q, want 11 13", got)
-	}
-	for n, b := range p.backends {
-		if got := b.accepted.Load(); got != 1 {
-			t.Errorf("backend %d was asked %d times, want once", n, got)
-		}
-	}
-}
-
-// Probing goes on after SIGUSR1: what dies then is noticed.
-func TestProbingGoesOnAfterSIGUSR1(t *testing.T) {
-	s := newScene(t, 11, 12)
-	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
-	p := s.run(t, strings.Replace(listening, "CALM", "QUICK", 1), 0)
-	p.comesTo("www.example.org A", "11 12")
-	for i := range 2 {
-		p.signal(syscall.SIGUSR1)
-		p.logsAgain("Reloading complete", i+1)
-	}
-	s.kill(12)
-	p.comesTo("www.example.org A", "11")
-}
-
 // The reload plugin finds an edit by itself, and the verdicts are kept (B69, T38).
 func TestReloadPluginKeepsVerdicts(t *testing.T) {
 	withReload := strings.Replace(listening, "bind", "reload 2s 1s\n bind", 1)
@@ -206,26 +144,4 @@ func TestReloadPluginKeepsVerdicts(t *testing.T) {
 	if got := members(p.ask("www.example.org A")); got != "11 13" {
 		t.Errorf("after the edit, the answer has %q, want 11 13", got)
 	}
-}
-
-// A program without multivalue in its Corefile fails to load one with it, loads it the second time, and then one without
-// it again: no probing may go on (B69, B70, T35).
-func TestFailedFirstUseIsForgotten(t *testing.T) {
-	s := newScene(t, 11)
-	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
-	without := "example.org:LISTEN {\n bind 127.0.0.1\n file DIR/example.org\n}"
-	with := strings.Replace(listening, "CALM", "QUICK", 1)
-	p := s.run(t, without, 0)
-	p.edit(strings.Replace(with, "LISTEN", busyPort(t), 1))
-	p.eventually(func() bool { // a signal is lost on a program that has just begun: it listens for them in a goroutine
-		p.signal(syscall.SIGUSR1)
-		return reached(time.Second, func() bool { return strings.Contains(p.output.since(0), "[ERROR] SIGUSR1") })
-	}, func() string { return "no reload fails:\n" + p.output.since(0) })
-	p.edit(with)
-	p.signal(syscall.SIGUSR1)
-	p.comesTo("www.example.org A", "11")
-	p.edit(without)
-	p.signal(syscall.SIGUSR1)
-	p.comesTo("www.example.org A", "11 12")
-	s.notAsked(11)
 }

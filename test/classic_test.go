@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/coredns-multivalue/multivalue/internal/ports"
+
 	"github.com/miekg/dns"
 )
 
@@ -51,6 +53,7 @@ www  A     127.0.0.13`)
 // The IPv6 addresses of a name and its IPv4 addresses are judged apart: the loss of one side leaves the other whole,
 // and each falls open for itself (B12, T16).
 func TestFamiliesAreJudgedApart(t *testing.T) {
+	ports.Need(t, "::1")
 	s := newScene(t, 11)
 	six := s.listen("::1", answerHTTP)
 	s.zone("example.org", `

@@ -31,6 +31,8 @@ type scene struct {
 
 // newScene starts backends at 127.0.0.N, which share a port.
 func newScene(t testing.TB, up ...int) *scene {
+	t.Helper()
+	ports.Need(t, "127.0.0.11") // as on Linux and Windows: elsewhere there is 127.0.0.1 alone
 	s := &scene{TB: t, dir: t.TempDir(), backends: make(map[int]*backend)}
 	for _, n := range up {
 		s.start(n)

@@ -38,6 +38,7 @@ func TestMetricsAreScraped(t *testing.T) {
 	v := s.serve(monitored)
 	v.comesTo("www.example.org A", "11")
 	v.comesTo("www.example.net A", "13")
+	v.settled(2, 2)
 	_, page := s.get("http://127.0.0.1:" + scrape + "/metrics")
 	check := fmt.Sprintf("http://:%s/", s.port)
 	for _, want := range []string{
@@ -159,19 +160,26 @@ func TestOneLogLineATransition(t *testing.T) {
 	v.settled(2, 0)
 	address := "127.0.0.12:" + s.port
 	check := "http://:" + s.port + "/"
+	want := []string{
+		address + " is down after 3 failures of " + check + ": connection refused",
+		address + " is up after 2 successes of " + check,
+	}
 	var lines []string
+	s.eventually(func() bool { lines = ourLines(mark); return len(lines) >= len(want) },
+		func() string { return fmt.Sprintf("the log has\n%q, want\n%q", lines, want) })
+	if fmt.Sprint(lines) != fmt.Sprint(want) {
+		t.Errorf("the log has\n%q, want\n%q", lines, want)
+	}
+}
+
+// ourLines are what multivalue has logged since the mark.
+func ourLines(mark int) (lines []string) {
 	for line := range strings.Lines(logs.since(mark)) {
 		if _, text, ok := strings.Cut(line, "plugin/multivalue: "); ok {
 			lines = append(lines, strings.TrimSpace(text))
 		}
 	}
-	want := []string{
-		address + " is down after 3 failures of " + check + ": connection refused",
-		address + " is up after 2 successes of " + check,
-	}
-	if fmt.Sprint(lines) != fmt.Sprint(want) {
-		t.Errorf("the log has\n%q, want\n%q", lines, want)
-	}
+	return lines
 }
 
 // Where too few are up, and all are served, the log says so once (B76).

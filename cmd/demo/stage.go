@@ -2,10 +2,9 @@ package main
 
 import (
 	"fmt"
-	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	_ "github.com/coredns-multivalue/multivalue" // the plugin
@@ -19,6 +18,7 @@ import (
 
 // stage is what the scene is played on.
 type stage struct {
+	*setting
 	webs     []*web
 	instance *caddy.Instance
 	dns      string // address of the DNS server
@@ -27,51 +27,46 @@ type stage struct {
 }
 
 // build starts the web servers and CoreDNS. On an error nothing is left running.
-func build(port int) (s *stage, err error) {
+func build(wish wishes) (s *stage, err error) {
 	s = new(stage)
 	defer func() {
 		if err != nil {
 			s.close()
 		}
 	}()
-	if err := s.startWebs(); err != nil {
+	if err := s.startWebs(wish.hosts); err != nil {
 		return s, err
 	}
 	if s.dir, err = os.MkdirTemp("", "multivalue-demo-"); err != nil {
 		return s, err
 	}
 	zone := filepath.Join(s.dir, "db.example.org")
-	if err := os.WriteFile(zone, []byte(zoneText()), 0o600); err != nil {
+	if err := os.WriteFile(zone, []byte(s.zone()), 0o600); err != nil {
 		return s, err
 	}
-	return s, s.startDNS(port, zone)
+	return s, s.startDNS(wish.port, zone)
 }
 
-// startWebs starts a web server on each host, all on one port that is free there, for a check asks one port.
-func (s *stage) startWebs() error {
-	for range 20 {
-		probe, err := net.Listen("tcp", net.JoinHostPort(hosts[0].String(), "0"))
-		if err != nil {
-			return fmt.Errorf("no web server can listen on %s: %w", hosts[0], err)
-		}
-		port := uint16(probe.Addr().(*net.TCPAddr).Port)
-		probe.Close()
-		if s.listenAll(port) == nil {
-			return nil
-		}
-		s.stopWebs()
+// startWebs starts two web servers: on an address each, with an A record each, or else on a port each of 127.0.0.1, with an
+// SRV record each. All of 127.0.0.0/8 is the machine's own on Linux and Windows, and 127.0.0.1 alone on macOS and the BSDs.
+func (s *stage) startWebs(hosts []string) error {
+	webs, err := onOnePort(hosts...)
+	if err == nil {
+		s.webs, s.setting = webs, byAddress(webs)
+		return nil
 	}
-	return errNoPort
+	return s.shareAddress(err)
 }
 
-func (s *stage) listenAll(port uint16) error {
-	for _, host := range hosts {
-		w := &web{at: netip.AddrPortFrom(host, port)}
-		if err := w.start(); err != nil {
-			return err
-		}
-		s.webs = append(s.webs, w)
+// shareAddress starts the web servers on one address, since they cannot have one each.
+func (s *stage) shareAddress(because error) (err error) {
+	if s.webs, err = startAll(0, "127.0.0.1", "127.0.0.1"); err != nil {
+		return err
 	}
+	slices.SortFunc(s.webs, func(a, b *web) int { return a.at.Compare(b.at) }) // as their records are shown
+	s.setting = byPort(s.webs)
+	s.remark = fmt.Sprintf("This machine has no second loopback address (%v),\n"+
+		"as is usual on macOS and the BSDs. So both web servers are on 127.0.0.1, and SRV records name their ports.\n", because)
 	return nil
 }
 
@@ -84,14 +79,14 @@ func (s *stage) startDNS(port int, zone string) error {
     bind 127.0.0.1
     errors
     multivalue {
-        check http://:%d/
+        %s
         interval %s %s
         timeout %s
         within 127.0.0.0/8
     }
     file %s
 }
-`, port, s.webs[0].at.Port(), pace.Interval, pace.Fast, pace.Timeout, zone)
+`, port, s.check, pace.Interval, pace.Fast, pace.Timeout, zone)
 	var err error
 	s.instance, err = caddy.Start(caddy.CaddyfileInput{
 		Filepath: "Corefile", Contents: []byte(s.corefile), ServerTypeName: "dns",
@@ -104,31 +99,14 @@ func (s *stage) startDNS(port int, zone string) error {
 	return nil
 }
 
-func (s *stage) stopWebs() {
-	for _, w := range s.webs {
-		w.stop()
-	}
-	s.webs = nil
-}
-
 // close ends everything that build started.
 func (s *stage) close() {
 	if s.instance != nil && s.dns != "" {
 		s.instance.ShutdownCallbacks()
 		_ = s.instance.Stop()
 	}
-	s.stopWebs()
+	stopAll(s.webs)
 	if s.dir != "" {
 		_ = os.RemoveAll(s.dir)
 	}
-}
-
-func zoneText() string {
-	var b strings.Builder
-	b.WriteString("example.org. 300 IN SOA ns.example.org. hostmaster.example.org. 1 7200 3600 1209600 60\n")
-	b.WriteString("example.org. 300 IN NS ns.example.org.\n")
-	for _, host := range hosts {
-		fmt.Fprintf(&b, "%s 300 IN A %s\n", name, host)
-	}
-	return b.String()
 }

@@ -1,4 +1,4 @@
-// Package ports finds ports for servers that tests start.
+// Package ports finds ports and addresses for servers that tests start.
 package ports
 
 import (

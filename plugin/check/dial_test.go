@@ -7,17 +7,22 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/coredns-multivalue/multivalue/internal/ports"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
 // All of 127.0.0.0/8 are addresses of this host.
 func TestFrom(t *testing.T) {
+	ports.Need(t, "127.0.0.2")
 	seen := make(chan net.Addr, 1)
 	v4 := listen(t, "127.0.0.1", func(conn net.Conn) { seen <- conn.RemoteAddr(); answer(ok)(conn) })
-	v6 := listen(t, "::1", func(conn net.Conn) { seen <- conn.RemoteAddr(); answer(ok)(conn) })
+	v6 := listen(t, ports.IPv6(t), func(conn net.Conn) { seen <- conn.RemoteAddr(); answer(ok)(conn) })
 	both := [][]string{opt("from", "127.0.0.2"), opt("from", "::1")}
 	for _, url := range []string{"tcp://:1", "http://"} {
 		for peer, source := range map[*peer]string{v4: "127.0.0.2", v6: "::1"} {
+			if peer.addr.Addr().Is4() {
+				source = "127.0.0.2"
+			}
 			if err := probe(mustNew(t, url, both...), peer.addr); err != nil {
 				t.Errorf("%s: %v", url, err)
 			}

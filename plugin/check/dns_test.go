@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/coredns-multivalue/multivalue/internal/ports"
+
 	"github.com/miekg/dns"
 )
 
@@ -227,7 +229,7 @@ func TestDNSWithoutServer(t *testing.T) {
 	if got := reason(probe(c, refusing(t))); got != "no response: connection refused" {
 		t.Errorf("%q", got)
 	}
-	over6 := listenUDP(t, "::1", func(query []byte) [][]byte { return [][]byte{reply(t, query, nil)} })
+	over6 := listenUDP(t, ports.IPv6(t), func(query []byte) [][]byte { return [][]byte{reply(t, query, nil)} })
 	if err := probe(c, over6); err != nil {
 		t.Error(err)
 	}

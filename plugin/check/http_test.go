@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/coredns-multivalue/multivalue/internal/ports"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
@@ -110,10 +111,10 @@ func TestHostOnTheWire(t *testing.T) {
 	for _, tt := range []struct{ url, host, want string }{
 		{"http://", "127.0.0.1", "ADDR"},
 		{"http://:8080/", "127.0.0.1", "ADDR"},
-		{"http://", "::1", "ADDR"},
+		{"http://", ports.IPv6(t), "ADDR"},
 		{"http://www.example.org/", "127.0.0.1", "www.example.org:PORT"},
 		{"http://www.example.org:80/", "127.0.0.1", "www.example.org"},
-		{"http://www.example.org:8080/", "::1", "www.example.org:8080"},
+		{"http://www.example.org:8080/", ports.IPv6(t), "www.example.org:8080"},
 		{"http://[2001:db8::1]:80/", "127.0.0.1", "[2001:db8::1]"},
 	} {
 		r, addr := asked(t, tt.host, mustNew(t, tt.url))

@@ -147,7 +147,7 @@ func patiently(t *testing.T, limit time.Duration, want string, ask func(time.Dur
 	t.Helper()
 	whole := regexp.MustCompile("^(?:" + want + ")$")
 	got := ask(limit)
-	for ; limit < 8*brief && !whole.MatchString(reason(got)); got = ask(limit) {
+	for ; limit < patient && !whole.MatchString(reason(got)); got = ask(limit) {
 		limit *= 2
 	}
 	if !whole.MatchString(reason(got)) {
@@ -181,7 +181,7 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 
 func TestTCP(t *testing.T) {
 	c := mustNew(t, "tcp://:1")
-	for _, host := range []string{"127.0.0.1", "::1"} {
+	for _, host := range []string{"127.0.0.1", ports.IPv6(t)} {
 		end := make(chan error, 1)
 		p := listen(t, host, func(conn net.Conn) {
 			_, err := conn.Read(make([]byte, 1))

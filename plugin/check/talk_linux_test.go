@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/ports"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
 )
@@ -51,7 +52,7 @@ func TestTalkIsAsProbe(t *testing.T) {
 		"tcp refused":    {mustNew(t, "tcp://:1"), refusing(t), patient},
 		"full":           {mustNew(t, "http://"), full(t), brief},
 		"tcp full":       {mustNew(t, "tcp://:1"), full(t), brief},
-		"tcp":            {mustNew(t, "tcp://:1"), listen(t, "::1", hold).addr, patient},
+		"tcp":            {mustNew(t, "tcp://:1"), listen(t, ports.IPv6(t), hold).addr, patient},
 		"broadcast":      {mustNew(t, "tcp://:1"), netip.MustParseAddrPort("255.255.255.255:9"), patient},
 		"does not read":  {mustNew(t, "http://", large), listen(t, "127.0.0.1", func(net.Conn) { <-release }).addr, brief},
 		"status 404":     {mustNew(t, "http://"), listen(t, "127.0.0.1", answer("HTTP/1.1 404 No\r\n\r\n")).addr, patient},
@@ -62,7 +63,7 @@ func TestTalkIsAsProbe(t *testing.T) {
 		var want, got error
 		for limit := tt.limit; ; limit *= 2 { // on a busy machine one may get further than the other
 			want, got = probeFor(tt.c, tt.addr, limit), converse(t, tt.c, tt.addr, limit)
-			if reason(got) == reason(want) || limit >= 8*brief {
+			if reason(got) == reason(want) || limit >= patient {
 				break
 			}
 		}

@@ -79,7 +79,7 @@ func TestConversations(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for _, host := range []string{"127.0.0.1", "::1"} {
+			for _, host := range []string{"127.0.0.1", ports.IPv6(t)} {
 				a := newRecorder(t).askOne(listen(t, host, tt.serve), tt.talk, tt.limit, false)
 				if !is(a.Err, tt.want...) || a.Held != nil || a.Lost {
 					t.Errorf("%s: %+v, want %v", host, a, tt.want)
@@ -425,7 +425,7 @@ func whim(conn *net.TCPConn) {
 func TestEachQuestionHasOneAnswer(t *testing.T) {
 	for round := range 10 {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
-			addrs := []netip.AddrPort{listen(t, "127.0.0.1", whim), listen(t, "::1", whim), refusing(t)}
+			addrs := []netip.AddrPort{listen(t, "127.0.0.1", whim), listen(t, ports.IPv6(t), whim), refusing(t)}
 			d := newRecorder(t)
 			var asked atomic.Int64
 			var all sync.WaitGroup

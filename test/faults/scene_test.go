@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/signals"
+
 	"github.com/miekg/dns"
 )
 
@@ -117,13 +119,13 @@ func (s *scene) edit(more string, blocks ...string) {
 	s.file("Corefile", words.Replace(corefile+strings.Join(blocks, "\n")))
 }
 
-// start starts the program, and waits until it serves. The test ends it.
+// start starts the program, and waits until it serves and is ready for signals. The test ends it.
 func (s *scene) start() {
 	s.Helper()
 	served := s.output.count("CoreDNS-")
-	s.child = exec.Command(program, "-conf", filepath.Join(s.dir, "Corefile"))
+	s.child = signals.Command(program, "-conf", filepath.Join(s.dir, "Corefile"))
 	if s.files > 0 {
-		s.child = exec.Command("prlimit", fmt.Sprintf("--nofile=%d:%d", s.files, s.files), program, "-conf", filepath.Join(s.dir, "Corefile"))
+		s.child = signals.Command("prlimit", fmt.Sprintf("--nofile=%d:%d", s.files, s.files), program, "-conf", filepath.Join(s.dir, "Corefile"))
 	}
 	s.child.Stdout, s.child.Stderr = &s.output, &s.output
 	if err := s.child.Start(); err != nil {
@@ -140,6 +142,7 @@ func (s *scene) start() {
 		<-ended
 	})
 	s.says("CoreDNS-", served+1)
+	s.eventually(func() bool { return signals.Trapped(child.Process.Pid) }, func() string { return "the program asks for no signals" })
 }
 
 // signal sends a signal to the program.

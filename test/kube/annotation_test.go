@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // annotated is a Service whose owner names its check.
@@ -225,11 +226,18 @@ func TestServiceAnnotationOutage(t *testing.T) {
 func (s *scene) reload(more string) {
 	s.Helper()
 	s.configure(corefile, more)
-	done := s.output.count("Reloading complete")
-	if err := s.Process.Signal(syscall.SIGUSR1); err != nil {
-		s.Fatal(err)
-	}
-	s.eventually(patience, func() bool { return s.output.count("Reloading complete") > done }, func() string { return "the program does not reload" })
+	heard, done := s.output.count("SIGUSR1: Reloading"), s.output.count("Reloading complete")
+	var sent time.Time
+	s.eventually(patience, func() bool {
+		// CoreDNS asks for its signals in a goroutine. One that is not heard of came before that, and is lost.
+		if s.output.count("SIGUSR1: Reloading") == heard && time.Since(sent) > 5*time.Second {
+			sent = time.Now()
+			if err := s.Process.Signal(syscall.SIGUSR1); err != nil {
+				s.Fatal(err)
+			}
+		}
+		return s.output.count("Reloading complete") > done
+	}, func() string { return "the program does not reload" })
 }
 
 // The rights are those that it takes, and no more.
