@@ -103,8 +103,8 @@ type tally struct {
 	owner       string
 	outcome     Outcome // the worst one
 	kept, total int     // addresses in the hints
-	ttl         uint32 // the highest TTL that a record may have
-	highest     uint32 // the highest TTL of the records
+	ttl         uint32  // the highest TTL that a record may have
+	highest     uint32  // the highest TTL of the records
 }
 
 // tallyHints adds the hints of one record. It also looks up the addresses of its target in the additional section, since clients
