@@ -18,7 +18,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Health tells the health of an address.
+// Health gives the health of addresses. The pool implements it.
 type Health interface {
 	// Look returns the health of an address at once: it must not wait. It also learns that the address is in an answer for the
 	// owner name, so that it is probed from now on. ttl is that of the record, in seconds. port is the one that the record
@@ -65,7 +65,7 @@ type Report struct {
 //
 //  1. Look up the health of each address: of the addresses of A and AAAA sets, of the hosts of SRV and MX records, of the
 //     hints of HTTPS and SVCB records.
-//  2. Let the policy choose which go out (Policy.choose). The outcome says how that came about.
+//  2. Let the policy choose which go out (Policy.choose). The outcome is the kind of choice.
 //  3. Lower the TTL to the time for which the verdicts on the served addresses are sure to hold.
 //  4. After all sets: filter the additional section like the answer, and make NODATA of an answer with no record left.
 //
@@ -88,7 +88,7 @@ func Thin(m *dns.Msg, rules Rules, draw *Draw) (*dns.Msg, Report) {
 
 // work is the state of one call of Thin.
 type work struct {
-	m, out      *dns.Msg // as it came, and as it goes out: the same until something changes
+	m, out      *dns.Msg // the message as it came, and as it is served: the same until something changes
 	rules       Rules
 	draw        *Draw
 	report      Report
@@ -169,7 +169,7 @@ func (sc *scratch) decideSet(s *set) {
 		return
 	}
 	if c.outcome == Closed {
-		if !sc.closed || c.ttl < sc.denialTTL { // a denial is kept no longer than any of the closed sets
+		if !sc.closed || c.ttl < sc.denialTTL { // the lowest TTL of all fail-closed sets
 			sc.deniedOwner, sc.denialTTL = s.owner, c.ttl
 		}
 		sc.closed = true
@@ -216,7 +216,7 @@ func (sc *scratch) decideAddresses(s *set) choice {
 		a.verdict = s.rule.Health.Look(s.owner, a.addr, 0, a.ttl)
 		ttl = min(ttl, a.ttl)
 	}
-	c.served, c.outcome = p.choose(all, sc.draw) // reorders all; index and ttl still tell their records
+	c.served, c.outcome = p.choose(all, sc.draw) // reorders all, which is why candidates have an index
 	c.ttl = p.TTL.boundAll(c.served)
 	if c.outcome == Closed {
 		c.ttl = min(ttl, p.TTL.boundAll(all)) // of the whole set, as if it had been served

@@ -37,7 +37,7 @@ func (b *board) Look(_ string, addr netip.Addr, _ uint16, _ uint32) verdict.Brie
 // boardFor has the health of addresses(n): the first few are down.
 func boardFor(n, down, limit int) *board {
 	b := &board{verdicts: make(map[netip.Addr]*verdict.Verdict)}
-	b.rule = Rule{Types: TypesOf(judged...), Policy: Policy{Limit: limit, MinUp: Quorum{Count: 1}, TTL: TTL{Min: 30}}, Health: b}
+	b.rule = Rule{Types: TypesOf(filterable...), Policy: Policy{Limit: limit, MinUp: Quorum{Count: 1}, TTL: TTL{Min: 30}}, Health: b}
 	for i, rr := range addresses(n, 30).Answer {
 		addr, _ := Address(rr)
 		b.verdicts[addr] = &verdict.Verdict{State: verdict.Up, Holds: 13 * time.Second}

@@ -30,7 +30,7 @@ func addresses(n int, ttl uint32) *dns.Msg {
 
 func healthy(limit int) *world {
 	return &world{
-		rule:    Rule{Types: TypesOf(judged...), Policy: Policy{Limit: limit, MinUp: Quorum{Count: 1}, TTL: TTL{Min: 30}}},
+		rule:    Rule{Types: TypesOf(filterable...), Policy: Policy{Limit: limit, MinUp: Quorum{Count: 1}, TTL: TTL{Min: 30}}},
 		unknown: verdict.Verdict{State: verdict.Up, Holds: time.Minute},
 	}
 }
@@ -261,7 +261,7 @@ func TestMalformedTargets(t *testing.T) {
 	}
 	w := healthy(8)
 	w.fell("10.0.0.0", time.Minute)
-	for _, rrtype := range judged {
+	for _, rrtype := range filterable {
 		m := addresses(2, 300)
 		m.Answer = append(m.Answer,
 			&dns.SRV{Hdr: header(dns.TypeSRV)}, &dns.SRV{Hdr: header(dns.TypeSRV)}, &dns.MX{Hdr: header(dns.TypeMX)},

@@ -158,7 +158,7 @@ func FuzzThin(f *testing.F) {
 		if m.Unpack(packed) != nil || len(m.Answer)*len(m.Extra) > 1000 {
 			return
 		}
-		d := &dice{seed: seed, rule: Rule{Types: TypesOf(judged...), Policy: policyOf(limit, minUp, bits)}}
+		d := &dice{seed: seed, rule: Rule{Types: TypesOf(filterable...), Policy: policyOf(limit, minUp, bits)}}
 		d.rule.Health = d
 		if bits>>10&1 != 0 {
 			d.rule.Types = DefaultTypes

@@ -44,7 +44,7 @@ func (t Tier) String() string { return [...]string{"primary", "backup", "drained
 func (sc *scratch) observe(s *set, c *choice, record dns.RR) {
 	p := s.rule.Policy
 	if s.rrtype != dns.TypeA && s.rrtype != dns.TypeAAAA {
-		p = Policy{MinUp: p.MinUp} // what these sets are judged by
+		p = Policy{MinUp: p.MinUp} // as decideTargets and chooseHints do
 	}
 	n := p.countTiers(c.all)
 	limit := p.Limit

@@ -9,11 +9,11 @@ import (
 // Types is a set of the record types that can be filtered, one bit each.
 type Types uint8
 
-// judged are the record types that can be filtered. Each has a bit in the function bit.
-var judged = []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeMX, dns.TypeHTTPS, dns.TypeSVCB}
+// filterable are the record types that can be filtered. Each has a bit in the function bit.
+var filterable = []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeMX, dns.TypeHTTPS, dns.TypeSVCB}
 
 // Judged returns the record types that can be filtered.
-func Judged() []uint16 { return slices.Clone(judged) }
+func Judged() []uint16 { return slices.Clone(filterable) }
 
 // DefaultTypes are the types that hold addresses. SRV and MX records name hosts; filtering them must be asked for, since it
 // takes a whole record out of the answer.
@@ -33,7 +33,7 @@ func (t Types) Has(rrtype uint16) bool { return t&bit(rrtype) != 0 }
 
 // Each returns the types in the set, in the order of Judged.
 func (t Types) Each() []uint16 {
-	return slices.DeleteFunc(slices.Clone(judged), func(rrtype uint16) bool { return !t.Has(rrtype) })
+	return slices.DeleteFunc(slices.Clone(filterable), func(rrtype uint16) bool { return !t.Has(rrtype) })
 }
 
 // bit returns the bit of a type, and 0 for a type that cannot be filtered.

@@ -140,6 +140,7 @@ func limitNames(targets []*status.Target) []status.Target {
 	return all
 }
 
+// serveNames answers /v1/names: one page of the names that match the filter.
 func (s *Server) serveNames(w http.ResponseWriter, r *http.Request) {
 	snap, f := s.filteredSnapshot(w, r)
 	if snap == nil {

@@ -16,7 +16,7 @@ import (
 // explainView is the data of explain.html.
 type explainView struct {
 	*status.Snapshot
-	Question     status.Question
+	Question     status.Question      // the zero value if none was asked
 	Client       string               // as it was typed, so that a mistake can be corrected in the form
 	Types        []string             // offered by the form; the JSON takes any type
 	Error        string               // what is wrong with the question, or why there is no explanation
@@ -50,6 +50,8 @@ func (s *Server) serveExplainPage(w http.ResponseWriter, r *http.Request) {
 	renderPage(w, r, status, "explain.html", v)
 }
 
+// serveExplain answers /v1/explain. Unlike the page it does not give up after explainTimeout, so a program can wait longer for slow
+// plugins: until writeTimeout, after which the response can no longer be written.
 func (s *Server) serveExplain(w http.ResponseWriter, r *http.Request) {
 	q, err := parseQuestion(r)
 	if err != nil {

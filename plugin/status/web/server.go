@@ -47,7 +47,7 @@ const (
 
 // Source provides the data. Its methods are called from many goroutines at once, and their errors are shown to people.
 type Source interface {
-	// Snapshot returns a recent snapshot. Others may have the same one, so nobody may change it. It must return when the
+	// Snapshot returns a recent snapshot. Other callers may have the same one: it must not be changed. It must return when the
 	// context ends. It is called for each page and each tick, so it should keep a snapshot for a moment.
 	Snapshot(ctx context.Context) (*status.Snapshot, error)
 	// Explain returns how each server block that covers the name would answer the question now; nothing if none does. It must
@@ -169,7 +169,7 @@ func listen(network, where string) (net.Listener, error) {
 }
 
 // Close stops the server. It ends streams at once, and waits up to closeTimeout for other requests before it cuts their
-// connections. When it returns the address is free. A handler whose source hangs may still run, with nobody to answer.
+// connections. When it returns the address is free. A handler whose source hangs may still run; its response is dropped.
 // Close may be called more than once.
 func (s *Server) Close() {
 	s.closing.Do(func() { close(s.quit) })
