@@ -172,7 +172,7 @@ func FuzzThin(f *testing.F) {
 		if after := snap(m); !before.equal(after) {
 			t.Fatalf("changed:\n%s\nwas\n%s", after.text, before.text)
 		}
-		thinning{m, out, report, d, draw}.check(t)
+		thinning{m, out, report, d, draw}.assertAll(t)
 	})
 }
 
@@ -184,7 +184,7 @@ type thinning struct {
 	draw    *Draw
 }
 
-func (x thinning) check(t *testing.T) {
+func (x thinning) assertAll(t *testing.T) {
 	defer func() {
 		if t.Failed() {
 			t.Logf("%+v, %+v:\n%s\nof\n%s", x.d.rule.Policy, x.report, x.out, x.in)

@@ -34,7 +34,7 @@ func TestObserve(t *testing.T) {
 			sum.Kept += d.Served
 			sum.Total += len(d.Candidates)
 			told[d.Outcome]++
-			d.check(t, file)
+			d.assertConsistent(t, file)
 		}
 		_, report := Thin(m, w, &w.draw)
 		if report.Enforced = 0; sum != report {
@@ -48,8 +48,8 @@ func TestObserve(t *testing.T) {
 	}
 }
 
-// check reports what is inconsistent in a decision.
-func (d *Decision) check(t *testing.T, file string) {
+// assertConsistent reports what is inconsistent in a decision.
+func (d *Decision) assertConsistent(t *testing.T, file string) {
 	t.Helper()
 	bad, good := 0, 0
 	for i, c := range d.Candidates {
