@@ -13,6 +13,7 @@ import (
 
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/coredns/coredns/plugin"
@@ -297,15 +298,15 @@ func TestAnnotationsShare(t *testing.T) {
 			t.Errorf("%+v, want two watches and three checks", got)
 		}
 		for label, want := range map[string]bool{"annotation": true, "tcp://:80": true, "http://:1/": false, "http://:2/": false} {
-			if got := Probes.DeleteLabelValues(label, "success"); got != want {
+			if got := metrics.Probes.DeleteLabelValues(label, "success"); got != want {
 				t.Errorf("there are series of %s: %t, want %t", label, got, want)
 			}
 		}
 		c.say()
-		if Probes.DeleteLabelValues("annotation", "failure") {
+		if metrics.Probes.DeleteLabelValues("annotation", "failure") {
 			t.Error("the series of annotations outlive them")
 		}
-		if !Probes.DeleteLabelValues("tcp://:80", "failure") {
+		if !metrics.Probes.DeleteLabelValues("tcp://:80", "failure") {
 			t.Error("the Corefile's series has gone with the annotation that said the same")
 		}
 	})
@@ -323,7 +324,7 @@ func TestAnnotationMovesIntoTheCorefile(t *testing.T) {
 		p.confirm(next)
 		p.leave(g)
 		pass(time.Minute, own, pooltest.Addr(1))
-		if Probes.DeleteLabelValues("annotation", "failure") || testutil.ToFloat64(Probes.WithLabelValues("http://:1/", "success")) < 2 {
+		if metrics.Probes.DeleteLabelValues("annotation", "failure") || testutil.ToFloat64(metrics.Probes.WithLabelValues("http://:1/", "success")) < 2 {
 			t.Error("the series are still those of annotations")
 		}
 	})
@@ -608,13 +609,13 @@ func TestAnnotationsSurvive(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		q, c := questioned{}, newEdited()
 		c.panics = true
-		before := testutil.ToFloat64(Panics)
+		before := testutil.ToFloat64(metrics.Panics)
 		s, _, _ := followed(t, p, q, c)
 		pooltest.Elapse(noticePause / 2)
 		if got := during(time.Minute, s, q, cartName, pooltest.Addr(1)); got != ownCheck {
 			t.Errorf("asked by %s", got)
 		}
-		if got := testutil.ToFloat64(Panics) - before; got < 5 || got > 14 || c.begun < 5 {
+		if got := testutil.ToFloat64(metrics.Panics) - before; got < 5 || got > 14 || c.begun < 5 {
 			t.Errorf("%v panics in a minute, after %d starts", got, c.begun)
 		}
 	})

@@ -2,6 +2,7 @@ package multivalue
 
 import (
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -12,7 +13,7 @@ type answerMetrics [answer.Outcomes]prometheus.Counter
 func newAnswerMetrics(server, zone, view string) *answerMetrics {
 	m := new(answerMetrics)
 	for o := range m {
-		m[o] = Answers.WithLabelValues(server, zone, view, answer.Outcome(o).String())
+		m[o] = metrics.Answers.WithLabelValues(server, zone, view, answer.Outcome(o).String())
 	}
 	return m
 }

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/rescue"
+
 	"github.com/miekg/dns"
 )
 
@@ -101,7 +103,7 @@ func (v *viewer) telling(q toBlock) *told {
 func (v *viewer) tell(q toBlock, t *told) {
 	defer close(t.done)
 	defer func() { t.at = time.Now() }()
-	defer Error("explaining "+q.name, &t.err)
+	defer rescue.Error("explaining "+q.name, &t.err)
 	select {
 	case v.mouths <- struct{}{}:
 		defer func() { <-v.mouths }()

@@ -9,14 +9,15 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
+	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/loadbalance"
 	"github.com/coredns/coredns/plugin/test"
 
-	"github.com/coredns/caddy"
-	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/miekg/dns"
 )
 
@@ -25,7 +26,7 @@ func upBoard(n int) *parsedStanza {
 	p := newPool()
 	s := forZone(testStanza("tcp://:80", pooltest.NewNetwork(), pooltest.Pace), "example.org.")
 	s.rule.Policy.Limit, s.rule.Policy.MinUp.Count, s.rule.Policy.TTL.Min = 8, 1, 30
-	s.within = List{New(netip.MustParsePrefix("10.0.0.0/8"))}
+	s.within = network.List{network.New(netip.MustParsePrefix("10.0.0.0/8"))}
 	g := new(generation)
 	g.add(s, p)
 	p.join(g)

@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/coredns/coredns/plugin/test"
+
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
@@ -43,13 +45,13 @@ func TestCapInAll(t *testing.T) {
 		if got := sizeOf(p).watches; got != 10 || !p.full.Load() {
 			t.Errorf("%d targets, want 10; full: %t", got, p.full.Load())
 		}
-		before := testutil.ToFloat64(SkippedMaxTargets)
+		before := testutil.ToFloat64(metrics.SkippedMaxTargets)
 		for _, s := range []*parsedStanza{a, b} {
 			if v := verdictOf(s, pooltest.Addr(50)); v.State != verdict.Unchecked {
 				t.Errorf("over the cap: %+v", v)
 			}
 		}
-		if got := testutil.ToFloat64(SkippedMaxTargets) - before; got != 2 {
+		if got := testutil.ToFloat64(metrics.SkippedMaxTargets) - before; got != 2 {
 			t.Errorf("%v counted, want 2", got)
 		}
 		pass(20*time.Minute, a, addrs(0, 6)...) // those of b are forgotten

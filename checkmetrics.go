@@ -3,6 +3,7 @@ package multivalue
 import (
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,9 +11,9 @@ import (
 
 // targets are the gauges of watched targets by state, resolved once.
 var targets = [...]prometheus.Gauge{
-	verdict.Unknown: Targets.WithLabelValues("unknown"),
-	verdict.Up:      Targets.WithLabelValues("up"),
-	verdict.Down:    Targets.WithLabelValues("down"),
+	verdict.Unknown: metrics.Targets.WithLabelValues("unknown"),
+	verdict.Up:      metrics.Targets.WithLabelValues("up"),
+	verdict.Down:    metrics.Targets.WithLabelValues("down"),
 }
 
 // checkMetrics are the series of one check. Checks that differ in their pace alone share them.
@@ -25,16 +26,16 @@ type checkMetrics struct {
 
 func newCheckMetrics(name string, hold bool) checkMetrics {
 	m := checkMetrics{
-		good:      Probes.WithLabelValues(name, "success"),
-		bad:       Probes.WithLabelValues(name, "failure"),
-		abstained: Probes.WithLabelValues(name, "abstained"),
-		duration:  ProbeDuration.WithLabelValues(name),
+		good:      metrics.Probes.WithLabelValues(name, "success"),
+		bad:       metrics.Probes.WithLabelValues(name, "failure"),
+		abstained: metrics.Probes.WithLabelValues(name, "abstained"),
+		duration:  metrics.ProbeDuration.WithLabelValues(name),
 	}
 	for _, to := range []verdict.State{verdict.Up, verdict.Down} {
-		m.transitions[to] = Transitions.WithLabelValues(name, to.String())
+		m.transitions[to] = metrics.Transitions.WithLabelValues(name, to.String())
 	}
 	if hold {
-		m.alarms = Alarms.WithLabelValues(name)
+		m.alarms = metrics.Alarms.WithLabelValues(name)
 	}
 	return m
 }
@@ -64,9 +65,9 @@ func (p *pool) label(held map[verdict.Identity]*pacedCheck) {
 	}
 	for name := range stale {
 		label := prometheus.Labels{"check": name}
-		Probes.DeletePartialMatch(label)
-		ProbeDuration.DeletePartialMatch(label)
-		Transitions.DeletePartialMatch(label)
-		Alarms.DeletePartialMatch(label)
+		metrics.Probes.DeletePartialMatch(label)
+		metrics.ProbeDuration.DeletePartialMatch(label)
+		metrics.Transitions.DeletePartialMatch(label)
+		metrics.Alarms.DeletePartialMatch(label)
 	}
 }

@@ -8,7 +8,9 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/coredns-multivalue/multivalue/internal/rescue"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
@@ -21,7 +23,7 @@ const maxShown = 2048
 // Explain says how the answer to a question comes about on each server block that judges it. It asks the plugins below as a
 // query would, and lets the same code decide; but it only reads the board, so that nobody is watched for being looked at.
 func (v *viewer) Explain(ctx context.Context, q status.Question) (all []status.Explanation, err error) {
-	defer Error("explaining "+q.Name, &err)
+	defer rescue.Error("explaining "+q.Name, &err)
 	blocks := v.pool.blocks.Load()
 	if blocks == nil {
 		return nil, errors.New("no server of this Corefile runs yet")
@@ -340,7 +342,7 @@ func (s *stanza) targets(owner string, at netip.AddrPort) []seeded {
 
 // peek is what ask says of a target, without a note.
 func (s *stanza) peek(t seeded) verdict.Brief {
-	if e := s.pool.board.Find(&t.Target, Hash(&t.Target, t.seed)); e != nil {
+	if e := s.pool.board.Find(&t.Target, table.Hash(&t.Target, t.seed)); e != nil {
 		if v, there := e.Peek(); there {
 			return v
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/text"
+	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/coredns/caddy"
@@ -156,7 +157,7 @@ func parseForced(text string) (netip.Prefix, error) {
 	if _, err := netip.ParsePrefix(text); err != nil {
 		return netip.Prefix{}, fmt.Errorf("%q is neither an address nor a network: want one such as 192.0.2.1 or 2001:db8::/32", text)
 	}
-	n, err := Parse(text)
+	n, err := network.Parse(text)
 	if err != nil {
 		return netip.Prefix{}, err
 	}

@@ -13,14 +13,17 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/rescue"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 // forced are the gauges of forced networks and addresses by state, resolved once.
 var forced = [...]prometheus.Gauge{
-	forceUp:    Forced.WithLabelValues("up"),
-	forceDown:  Forced.WithLabelValues("down"),
-	forceDrain: Forced.WithLabelValues("drain"),
+	forceUp:    metrics.Forced.WithLabelValues("up"),
+	forceDown:  metrics.Forced.WithLabelValues("down"),
+	forceDrain: metrics.Forced.WithLabelValues("drain"),
 }
 
 const (
@@ -96,7 +99,7 @@ func (f *forceFile) watch(ctx context.Context) {
 
 // look reads the file if it is another one than at the last look, or was changed, or if that is long ago.
 func (f *forceFile) look(now time.Time) {
-	defer Log("reading " + f.path)
+	defer rescue.Log("reading " + f.path)
 	info, err := os.Stat(f.path)
 	if err == nil && f.info != nil && now.Before(f.due) && (sameFile(info, f.info) || unsettled(info, now)) {
 		return
@@ -212,7 +215,7 @@ func (f *forceFile) count(sign float64) {
 		}
 	}
 	if f.refused != "" {
-		ForceBroken.Add(sign)
+		metrics.ForceBroken.Add(sign)
 	}
 }
 
@@ -241,7 +244,7 @@ func (g *generation) awaitForced() {
 	ctx, cancel := context.WithTimeout(context.Background(), forceStart)
 	defer cancel()
 	for path, f := range g.files {
-		if !Closed(ctx, f.first) {
+		if !rescue.Closed(ctx, f.first) {
 			log.Errorf("force: %s takes longer than %s to read; until it is, what was in force stays", path, forceStart)
 		}
 	}
@@ -290,7 +293,7 @@ func (g *generation) awaitReleased() {
 	defer cancel()
 	for _, f := range g.files {
 		if f.ended != nil {
-			Closed(ctx, f.ended)
+			rescue.Closed(ctx, f.ended)
 		}
 	}
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
+	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/miekg/dns"
@@ -83,7 +85,7 @@ func ordered(s *parsedStanza, numbers ...int) string {
 
 // inForce is what the metrics show: what is forced up, down and drained, and the broken files.
 func inForce() string {
-	return fmt.Sprint(testutil.ToFloat64(forced[forceUp]), testutil.ToFloat64(forced[forceDown]), testutil.ToFloat64(forced[forceDrain]), testutil.ToFloat64(ForceBroken))
+	return fmt.Sprint(testutil.ToFloat64(forced[forceUp]), testutil.ToFloat64(forced[forceDown]), testutil.ToFloat64(forced[forceDrain]), testutil.ToFloat64(metrics.ForceBroken))
 }
 
 func wantInForce(t *testing.T, when, want string) {
@@ -128,7 +130,7 @@ func TestForcedAnswers(t *testing.T) {
 		edit(t, path, "down 192.0.2.1 10.0.0.0/8\nup 10.0.0.2")
 		s, g := forcing(p, n, path)
 		forZone(s, "example.org.")
-		s.within = List{New(netip.MustParsePrefix("10.0.0.0/8"))}
+		s.within = network.List{network.New(netip.MustParsePrefix("10.0.0.0/8"))}
 		s.rule.Policy = answer.Policy{Limit: 8, MinUp: answer.Quorum{Count: 1}, AllDown: answer.NoData}
 		g.learners = append(g.learners, newBlock([]*parsedStanza{s}).learner)
 		p.confirm(g)

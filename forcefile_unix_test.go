@@ -3,10 +3,11 @@
 package multivalue
 
 import (
-	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 )
 
 // A pipe is refused, and nobody waits for its other end (B55).

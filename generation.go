@@ -8,7 +8,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/logonce"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/network"
+	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
 )
@@ -38,7 +41,7 @@ type account struct {
 	generation *generation
 	at         string // file and line of the stanza
 	zones      string // of the stanza; tells it from others with the same checks
-	within     List
+	within     network.List
 	checks     []checkSpec
 	annotated  *annotated // nil if the stanza heeds no annotations
 	forced     *forceFile // nil if the stanza names none
@@ -48,8 +51,8 @@ type account struct {
 	targets    int // that it was the first to ask for; the loop's
 	full       atomic.Bool
 
-	loggedOpen, loggedFull, loggedNames Line // log lines that every sweep allows again
-	loggedSigned                        Line // one that is written once
+	loggedOpen, loggedFull, loggedNames logonce.Line // log lines that every sweep allows again
+	loggedSigned                        logonce.Line // one that is written once
 }
 
 // add gives a stanza its account.
@@ -97,7 +100,7 @@ func specOf(c *check.Check) checkSpec {
 func (c *checkSpec) setPace(pace verdict.Pace) {
 	c.pace = pace
 	c.identity = verdict.Identify(c.name+" "+pace.String(), c.secret)
-	c.seed = Seed(c.identity)
+	c.seed = table.Seed(c.identity)
 }
 
 // label is the check in metrics. All that annotations say have one, so that the owners of Services make no series.
@@ -112,9 +115,9 @@ func (c *checkSpec) label() string {
 type pacedCheck struct {
 	checkSpec
 	checkMetrics
-	labelled string // of its series; empty before it has any
-	live     bool   // a confirmed generation has it
-	abstains Line   // a log line says so; every sweep allows it again
+	labelled string       // of its series; empty before it has any
+	live     bool         // a confirmed generation has it
+	abstains logonce.Line // a log line says so; every sweep allows it again
 }
 
 // do runs f where nothing else touches the pool's state: on the loop, or here if it does not run. It needs life held.
@@ -256,7 +259,7 @@ func (p *pool) clearMetrics() {
 		w.removed = true // a result of its last probe may be read by the next start
 		targets[w.machine.State()].Dec()
 	}
-	p.watches = make(map[*Entry]*watch)
+	p.watches = make(map[*table.Entry]*watch)
 	clear(p.names)
 	p.isolation.end()
 	p.label(nil)

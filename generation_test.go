@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
+	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -117,7 +119,7 @@ func TestReloadRemovesCheck(t *testing.T) {
 		old := testStanza("tcp://:81/harmful", harmful, pooltest.Pace)
 		g := begin(p, old)
 		pass(30*time.Second, old, pooltest.Addr(1))
-		if got := testutil.ToFloat64(Probes.WithLabelValues("tcp://:81/harmful", "success")); got < 2 {
+		if got := testutil.ToFloat64(metrics.Probes.WithLabelValues("tcp://:81/harmful", "success")); got < 2 {
 			t.Errorf("%v successes counted", got)
 		}
 		fresh := testStanza("tcp://:80", n, pooltest.Pace)
@@ -129,7 +131,7 @@ func TestReloadRemovesCheck(t *testing.T) {
 		if got := harmful.Asked(pooltest.Addr(1)); got != before {
 			t.Errorf("asked %d times more", got-before)
 		}
-		if Probes.DeleteLabelValues("tcp://:81/harmful", "success") {
+		if metrics.Probes.DeleteLabelValues("tcp://:81/harmful", "success") {
 			t.Error("the series of the removed check is still there")
 		}
 	})
@@ -252,7 +254,7 @@ func TestReloadNarrowsWithin(t *testing.T) {
 		pass(30*time.Second, old, inside, outside)
 		fresh := testStanza("tcp://:80", n, pooltest.Pace)
 		fresh.account.zones = "a.example.org."
-		fresh.within = List{New(netip.MustParsePrefix("10.0.0.0/8"))}
+		fresh.within = network.List{network.New(netip.MustParsePrefix("10.0.0.0/8"))}
 		fresh.seal(pooltest.Pace)
 		pace := pooltest.Pace
 		pace.Interval = time.Second
@@ -303,7 +305,7 @@ func TestStopClearsMetrics(t *testing.T) {
 		g := begin(p, s)
 		pass(20*time.Second, s, pooltest.Addr(1))
 		p.leave(g)
-		if Probes.DeleteLabelValues("tcp://:80/last", "success") {
+		if metrics.Probes.DeleteLabelValues("tcp://:80/last", "success") {
 			t.Error("the series of the check is still there")
 		}
 		if got := testutil.ToFloat64(targets[verdict.Up]); got != before {
@@ -322,7 +324,7 @@ func TestResultAfterStop(t *testing.T) {
 				before[i] = testutil.ToFloat64(gauge)
 			}
 		}
-		flight := testutil.ToFloat64(ProbesInFlight)
+		flight := testutil.ToFloat64(metrics.ProbesInFlight)
 		s := testStanza("tcp://:80", n, pooltest.Pace)
 		g := begin(p, s)
 		n.Swallow(pooltest.Addr(1))
@@ -331,7 +333,7 @@ func TestResultAfterStop(t *testing.T) {
 			pooltest.Elapse(100 * time.Millisecond)
 		}
 		p.leave(g)
-		if got := testutil.ToFloat64(ProbesInFlight); got != flight {
+		if got := testutil.ToFloat64(metrics.ProbesInFlight); got != flight {
 			t.Errorf("%v probes are under way after the stop, %v were before", got, flight)
 		}
 		asked := n.Asked(pooltest.Addr(1))

@@ -9,8 +9,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/clock"
+	"github.com/coredns-multivalue/multivalue/internal/rescue"
 	"github.com/coredns-multivalue/multivalue/internal/text"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
+	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
@@ -51,7 +55,7 @@ type prober interface {
 // belongs to the schedule, or to the one probe it was handed to, and comes back as its result: so no field needs a
 // lock, and no target is probed twice at once.
 type pool struct {
-	board   Table
+	board   table.Table
 	most    int         // targets that are watched in all
 	full    atomic.Bool // no room for more targets
 	running atomic.Bool
@@ -77,7 +81,7 @@ type pool struct {
 	// The rest belongs to the loop while it runs, else to whoever holds life.
 	generations []*generation
 	checks      map[verdict.Identity]*pacedCheck
-	watches     map[*Entry]*watch
+	watches     map[*table.Entry]*watch
 	memories    map[verdict.Target]memory // by the check without its pace
 	names       map[string]int            // targets, by the name that they were first asked for
 	owners      map[verdict.Target]int    // targets of checks with host owner, by check and address
@@ -103,9 +107,9 @@ func newPool() *pool {
 		probed:    make(chan probeResult, bound),
 		line:      line{heard: make(chan []wire.Answer, 64), mostly: max(descriptors()/2-bound, 0)},
 		schedule:  schedule{bound: bound},
-		isolation: isolation{answered: LongAgo, regained: LongAgo},
+		isolation: isolation{answered: clock.LongAgo, regained: clock.LongAgo},
 		checks:    make(map[verdict.Identity]*pacedCheck),
-		watches:   make(map[*Entry]*watch),
+		watches:   make(map[*table.Entry]*watch),
 		memories:  make(map[verdict.Target]memory),
 		names:     make(map[string]int),
 		owners:    make(map[verdict.Target]int),
@@ -120,14 +124,14 @@ func newPool() *pool {
 // miss hands a target to the pool, if there is room for it.
 func (p *pool) miss(t verdict.Target, c *checkSpec, a *account, owner string, ttl uint32) verdict.Brief {
 	if a.full.Load() || p.full.Load() {
-		SkippedMaxTargets.Inc()
+		metrics.SkippedMaxTargets.Inc()
 		p.sayFull(a)
 		return verdict.BriefUnchecked
 	}
 	select {
 	case p.wanted <- want{t, c.identity, a, owner, ttl}:
 	default: // the next query repeats it
-		SkippedBusy.Inc()
+		metrics.SkippedBusy.Inc()
 	}
 	return 0
 }
@@ -153,7 +157,7 @@ func (p *pool) run(ctx context.Context) {
 	for _, w := range p.line.close() {
 		p.schedule.done(w)
 	}
-	if !Wait(&probes, stopWithin) {
+	if !rescue.Wait(&probes, stopWithin) {
 		log.Warningf("probes still under way %s after the stop", stopWithin)
 	}
 	for len(p.probed) > 0 {
@@ -169,7 +173,7 @@ func (p *pool) run(ctx context.Context) {
 func (p *pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 	defer func() {
 		if r := recover(); r != nil {
-			Panics.Inc()
+			metrics.Panics.Inc()
 			log.Errorf("the pool panicked, and starts anew with every target unknown: %v", r)
 		}
 	}()
@@ -208,7 +212,7 @@ func (p *pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 
 // pause is how long the loop may rest. It tells queries the time before.
 func (p *pool) pause(now time.Time) time.Duration {
-	p.clock.Store(uint64(Steady(now).UnixMilli()))
+	p.clock.Store(uint64(clock.Steady(now).UnixMilli()))
 	wait := min(p.schedule.wait(now), p.nextSweep.Sub(now), p.herald.wait(now))
 	if p.warming {
 		wait = min(wait, time.Second)
@@ -218,12 +222,12 @@ func (p *pool) pause(now time.Time) time.Duration {
 
 // start hands a watch to a probe: to the line if it can ask that, else to a goroutine.
 func (p *pool) start(ctx context.Context, probes *sync.WaitGroup, w *watch, now time.Time) {
-	late := At(now).Sub(w.due)
+	late := clock.At(now).Sub(w.due)
 	if late > w.check.pace.Interval {
-		SkippedOverdue.Inc() // it missed a whole turn, which is not made up for
+		metrics.SkippedOverdue.Inc() // it missed a whole turn, which is not made up for
 	}
-	ProbeLag.Observe(max(0, late.Seconds()))
-	w.started = At(now)
+	metrics.ProbeLag.Observe(max(0, late.Seconds()))
+	w.started = clock.At(now)
 	if p.line.asks(w, now) {
 		p.line.add(w)
 		return
@@ -247,7 +251,7 @@ func (p *pool) start(ctx context.Context, probes *sync.WaitGroup, w *watch, now 
 func ask(ctx context.Context, question prober, timeout time.Duration, addr netip.AddrPort) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			Panics.Inc()
+			metrics.Panics.Inc()
 			err = fmt.Errorf("%w: the check panicked: %v", check.ErrAbstain, r)
 		}
 	}()
@@ -279,7 +283,7 @@ func (p *pool) settle(r probeResult, now time.Time) {
 		return
 	}
 	before := w.machine.State()
-	v, wait := w.machine.Step(w.check.pace, r.err, Steady(now))
+	v, wait := w.machine.Step(w.check.pace, r.err, clock.Steady(now))
 	if v.State != before {
 		p.transition(w, before, v, now)
 	}

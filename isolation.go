@@ -3,6 +3,8 @@ package multivalue
 import (
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/clock"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
@@ -18,12 +20,12 @@ const (
 // isolation tells whether the silence of all targets is more likely our own: then the network between us and them is lost,
 // and no target is taken down for it.
 type isolation struct {
-	answered Instant   // when a target last did
-	since    time.Time // when the first step was withheld; zero while none is
-	spent    bool      // the time is over, until a target answers
-	regained Instant   // when an answer last ended it
-	doubted  [3]int    // targets, by the doubt about them
-	fallen   int       // targets that were up and have gone down since one answered
+	answered clock.Instant // when a target last did
+	since    time.Time     // when the first step was withheld; zero while none is
+	spent    bool          // the time is over, until a target answers
+	regained clock.Instant // when an answer last ended it
+	doubted  [3]int        // targets, by the doubt about them
+	fallen   int           // targets that were up and have gone down since one answered
 }
 
 // doubt is whether the failures of a target count that is not down.
@@ -54,17 +56,17 @@ func (i *isolation) withholds(w *watch, failed bool, watched int, now time.Time)
 	if !w.machine.Falls(w.check.pace) || !i.alone(w, watched, now) {
 		return false
 	}
-	SkippedIsolated.Inc()
+	metrics.SkippedIsolated.Inc()
 	return true
 }
 
 // alone reports whether nobody answers.
 func (i *isolation) alone(w *watch, watched int, now time.Time) bool {
 	others := i.silent()
-	if w.doubt == fallSilent || w.doubt == everSilent && i.answered == LongAgo {
+	if w.doubt == fallSilent || w.doubt == everSilent && i.answered == clock.LongAgo {
 		others-- // for it is one of them
 	}
-	silence := At(now).Sub(i.answered)
+	silence := clock.At(now).Sub(i.answered)
 	if watched < isolatedFrom || others < isolatedOthers || i.answered >= w.doubted || i.spent {
 		return false
 	}
@@ -73,7 +75,7 @@ func (i *isolation) alone(w *watch, watched int, now time.Time) bool {
 	}
 	if i.since.IsZero() {
 		i.since = now
-		Isolated.Set(1)
+		metrics.Isolated.Set(1)
 		log.Warningf("none of %d targets answers: nothing is taken down for %s at the most, since our own network may be lost", watched, isolatedFor)
 	}
 	i.expire(now)
@@ -92,7 +94,7 @@ func (i *isolation) expire(now time.Time) {
 
 // silent is how many targets are failing. That those fail which have never answered proves nothing, unless none ever has.
 func (i *isolation) silent() int {
-	if i.answered == LongAgo {
+	if i.answered == clock.LongAgo {
 		return i.doubted[everSilent] + i.doubted[fallSilent] + i.fallen
 	}
 	return i.doubted[fallSilent] + i.fallen
@@ -100,9 +102,9 @@ func (i *isolation) silent() int {
 
 // hear is called when a target answers.
 func (i *isolation) hear(now time.Time) {
-	i.answered, i.spent, i.fallen = At(now), false, 0
+	i.answered, i.spent, i.fallen = clock.At(now), false, 0
 	if !i.since.IsZero() {
-		i.regained = At(now)
+		i.regained = clock.At(now)
 		log.Infof("targets answer again after %.1f seconds: what failed since is forgotten", now.Sub(i.since).Seconds())
 		i.end()
 	}
@@ -110,13 +112,13 @@ func (i *isolation) hear(now time.Time) {
 
 func (i *isolation) end() {
 	i.since = time.Time{}
-	Isolated.Set(0)
+	metrics.Isolated.Set(0)
 }
 
 // count keeps the accounts after a result of a target, which may have taken it down.
 func (i *isolation) count(w *watch, before verdict.State) {
 	now := w.machine.State()
-	if now == verdict.Down && (before == verdict.Up || before == verdict.Unknown && i.answered == LongAgo) {
+	if now == verdict.Down && (before == verdict.Up || before == verdict.Unknown && i.answered == clock.LongAgo) {
 		i.fallen++
 	}
 	switch {

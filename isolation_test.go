@@ -7,7 +7,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/clock"
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
 
@@ -59,12 +61,12 @@ func TestIsolation(t *testing.T) {
 				if got := down(s, fleet); got > most {
 					t.Errorf("%d are down though nobody answers", got)
 				}
-				if testutil.ToFloat64(Isolated) != 1 {
+				if testutil.ToFloat64(metrics.Isolated) != 1 {
 					t.Error("the metric does not say so")
 				}
 				n.Set(n.Holes, false, fleet)
 				rest(3 * time.Second) // the fast pace, and the probes that were under way
-				if testutil.ToFloat64(Isolated) != 0 {
+				if testutil.ToFloat64(metrics.Isolated) != 0 {
 					t.Error("an answer does not end it")
 				}
 				for range 30 {
@@ -90,7 +92,7 @@ func TestIsolationEnds(t *testing.T) {
 		if got := down(s, fleet); got != len(fleet) {
 			t.Errorf("%d of %d are down", got, len(fleet))
 		}
-		if testutil.ToFloat64(Isolated) != 0 {
+		if testutil.ToFloat64(metrics.Isolated) != 0 {
 			t.Error("the metric stays")
 		}
 		n.Revive(fleet...)
@@ -110,7 +112,7 @@ func TestIsolationEndsWithoutTargets(t *testing.T) {
 		pass(time.Minute, s, fleet...)
 		n.Swallow(fleet...)
 		rest(pooltest.Pace.Bound() + pooltest.Pace.Fast)
-		if testutil.ToFloat64(Isolated) != 1 {
+		if testutil.ToFloat64(metrics.Isolated) != 1 {
 			t.Fatal("not isolated")
 		}
 		p.orders <- func() {
@@ -119,7 +121,7 @@ func TestIsolationEndsWithoutTargets(t *testing.T) {
 			}
 		}
 		rest(isolatedFor + sweepEvery)
-		if testutil.ToFloat64(Isolated) != 0 {
+		if testutil.ToFloat64(metrics.Isolated) != 0 {
 			t.Error("still isolated, from nobody")
 		}
 	})
@@ -206,9 +208,9 @@ func alarm(s *parsedStanza, addrs ...netip.Addr) {
 	s.pool.do(func() {
 		for _, a := range addrs {
 			w := s.pool.watchOf(&verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(a, 80)}, s.checks[0].seed)
-			w.hold = &holding{conn: new(wire.Held), at: LongAgo}
+			w.hold = &holding{conn: new(wire.Held), at: clock.LongAgo}
 			s.pool.line.held++
-			HeldConnections.Inc()
+			metrics.HeldConnections.Inc()
 			s.pool.lost(w, w.hold.conn, time.Now())
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/rescue"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 
 	"github.com/coredns/coredns/plugin"
@@ -168,7 +169,7 @@ func (l *learner) close() {
 		close(l.quit)
 	}
 	l.starting.Unlock()
-	Wait(&l.work, learnerStop)
+	rescue.Wait(&l.work, learnerStop)
 	if l.census != nil {
 		l.census.end()
 	}
@@ -183,7 +184,7 @@ func (l *learner) run() {
 
 // loop returns true when the learner was closed.
 func (l *learner) loop() (ended bool) {
-	defer Log("the learner")
+	defer rescue.Log("the learner")
 	ticker := time.NewTicker(l.tick())
 	defer ticker.Stop()
 	for {
@@ -299,7 +300,7 @@ func (l *learner) ask(x *lesson, now time.Time) {
 	l.work.Go(func() {
 		a := answered{lesson: x}
 		defer func() { l.answered <- a }()
-		defer Log("the question for " + x.name)
+		defer rescue.Log("the question for " + x.name)
 		a.msg = l.inquire(context.Background(), x.message(), l.inquiry())
 	})
 }

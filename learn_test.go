@@ -13,6 +13,7 @@ import (
 
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/network"
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/file"
@@ -241,7 +242,7 @@ func TestForeignHosts(t *testing.T) {
 		inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 			s := srvStanza(n)
 			if confined {
-				s.within = List{New(netip.MustParsePrefix("10.0.0.0/8"))}
+				s.within = network.List{network.New(netip.MustParsePrefix("10.0.0.0/8"))}
 				s.seal(pooltest.Pace)
 			}
 			var z plugin.Handler = plugin.HandlerFunc(func(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {

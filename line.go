@@ -9,7 +9,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/clock"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
 )
@@ -37,8 +39,8 @@ type line struct {
 type holding struct {
 	conn    *wire.Held
 	alarmed bool
-	lives   bool    // a probe since the alarm was good
-	at      Instant // of the last alarm
+	lives   bool          // a probe since the alarm was good
+	at      clock.Instant // of the last alarm
 }
 
 // refuseHold refuses the option hold where there is no loop, which alone can keep connections.
@@ -87,11 +89,11 @@ func (l *line) holds(w *watch) bool {
 		return false
 	}
 	if w.hold == nil {
-		w.hold = &holding{at: LongAgo}
+		w.hold = &holding{at: clock.LongAgo}
 	}
 	room := w.hold.conn != nil || l.held < l.mostly
 	if !room {
-		SkippedHold.Inc()
+		metrics.SkippedHold.Inc()
 	}
 	return room
 }
@@ -149,7 +151,7 @@ func (l *line) close() []*watch {
 	last := make(chan []wire.Answer, 1)
 	go func(loop *wire.Loop) { last <- loop.Close() }(l.loop)
 	l.loop, l.held = nil, 0
-	HeldConnections.Set(0)
+	metrics.HeldConnections.Set(0)
 	ended := asked(l.rest)
 	l.rest = nil
 	for {
@@ -202,7 +204,7 @@ func (p *pool) hear(a wire.Answer, now time.Time) {
 // outcome is the result of a probe. What went wrong with us says nothing about the target.
 func outcome(err error) error {
 	if errors.Is(err, wire.ErrPanic) {
-		Panics.Inc()
+		metrics.Panics.Inc()
 		return fmt.Errorf("%w: %w", check.ErrAbstain, err)
 	}
 	return err
@@ -216,7 +218,7 @@ func (p *pool) keep(w *watch, conn *wire.Held) {
 		p.line.loop.Release(conn)
 	}
 	if full {
-		SkippedHold.Inc()
+		metrics.SkippedHold.Inc()
 	}
 	if w.removed || full {
 		return
@@ -224,7 +226,7 @@ func (p *pool) keep(w *watch, conn *wire.Held) {
 	p.release(w)
 	w.hold.conn = conn
 	p.line.held++
-	HeldConnections.Inc()
+	metrics.HeldConnections.Inc()
 }
 
 // release ends the connection that is kept to a target, if there is one.
@@ -235,7 +237,7 @@ func (p *pool) release(w *watch) {
 	if p.line.loop != nil {
 		p.line.loop.Release(w.hold.conn)
 		p.line.held--
-		HeldConnections.Dec()
+		metrics.HeldConnections.Dec()
 	}
 	w.hold.conn = nil
 }
@@ -249,15 +251,15 @@ func (p *pool) lost(w *watch, conn *wire.Held, now time.Time) {
 	}
 	w.hold.conn = nil
 	p.line.held--
-	HeldConnections.Dec()
-	if w.removed || !w.machine.State().Fit() || At(now).Sub(w.hold.at) < w.check.pace.Interval {
+	metrics.HeldConnections.Dec()
+	if w.removed || !w.machine.State().Fit() || clock.At(now).Sub(w.hold.at) < w.check.pace.Interval {
 		return
 	}
 	w.check.alarms.Inc()
-	w.hold.alarmed, w.hold.lives, w.hold.at = true, false, At(now)
+	w.hold.alarmed, w.hold.lives, w.hold.at = true, false, clock.At(now)
 	if w.place >= 0 {
 		p.schedule.remove(w)
-		p.schedule.add(w, At(now))
+		p.schedule.add(w, clock.At(now))
 	}
 }
 

@@ -11,9 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/clock"
 	"github.com/coredns-multivalue/multivalue/internal/ports"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
+	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
 
@@ -124,7 +127,7 @@ func realStanza(t *testing.T, url string, pace verdict.Pace, hold bool) *parsedS
 		t.Fatal(err)
 	}
 	s := &parsedStanza{pace: pace}
-	s.within = List{New(netip.MustParsePrefix("127.0.0.0/8"))}
+	s.within = network.List{network.New(netip.MustParsePrefix("127.0.0.0/8"))}
 	s.account = &account{max: defaultTargets}
 	s.checks = []checkSpec{{prober: c, talk: c.Talk(), name: c.String(), bare: verdict.Identify(c.String(), 0), port: c.Port(), hold: hold}}
 	s.rule.Types = answer.DefaultTypes
@@ -144,7 +147,7 @@ type holdPool struct {
 
 func newHoldPool(t *testing.T, url string, pace verdict.Pace, mostly int) *holdPool {
 	t.Helper()
-	p := &holdPool{newPool(), t, realStanza(t, url, pace, true), nil, testutil.ToFloat64(ProbesInFlight)}
+	p := &holdPool{newPool(), t, realStanza(t, url, pace, true), nil, testutil.ToFloat64(metrics.ProbesInFlight)}
 	p.line.mostly = mostly
 	p.generation = begin(p.pool, p.stanza)
 	t.Cleanup(p.end)
@@ -156,10 +159,10 @@ func (p *holdPool) end() {
 	for len(p.generations) > 0 {
 		p.leave(p.generations[0])
 	}
-	if held := testutil.ToFloat64(HeldConnections); held != 0 {
+	if held := testutil.ToFloat64(metrics.HeldConnections); held != 0 {
 		p.Errorf("%v connections are held after the stop, by the metric", held)
 	}
-	if flight := testutil.ToFloat64(ProbesInFlight) - p.flight; flight != 0 {
+	if flight := testutil.ToFloat64(metrics.ProbesInFlight) - p.flight; flight != 0 {
 		p.Errorf("%v probes are under way after the stop, by the metric", flight)
 	}
 }
@@ -197,7 +200,7 @@ func (p *holdPool) holds(hosts ...*host) {
 func (p *holdPool) probeNow(h *host) {
 	p.on(h, func(w *watch) {
 		p.schedule.remove(w)
-		p.schedule.add(w, At(time.Now()))
+		p.schedule.add(w, clock.At(time.Now()))
 	})
 }
 
@@ -216,7 +219,7 @@ func (p *holdPool) probeFirst(h *host) {
 func (p *holdPool) later(h *host) {
 	p.on(h, func(w *watch) {
 		p.schedule.remove(w)
-		p.schedule.add(w, At(time.Now()).Add(w.check.pace.Interval))
+		p.schedule.add(w, clock.At(time.Now()).Add(w.check.pace.Interval))
 	})
 }
 
@@ -232,13 +235,13 @@ func TestAlarm(t *testing.T) {
 		p.probeFirst(h)
 		p.holds(h)
 		p.later(h)
-		before := testutil.ToFloat64(Alarms)
+		before := testutil.ToFloat64(metrics.Alarms)
 		h.kill()
 		eventually(t, "down", func() bool { return p.state(h) == verdict.Down })
-		if got := testutil.ToFloat64(Alarms) - before; got != 1 {
+		if got := testutil.ToFloat64(metrics.Alarms) - before; got != 1 {
 			t.Errorf("%s: %v alarms", scheme, got)
 		}
-		if got := testutil.ToFloat64(HeldConnections); got != 0 {
+		if got := testutil.ToFloat64(metrics.HeldConnections); got != 0 {
 			t.Errorf("%s: %v connections held", scheme, got)
 		}
 		p.end()
@@ -265,7 +268,7 @@ func TestDownIsNotHeld(t *testing.T) {
 	ill.Store(true)
 	p.probeNow(h)
 	eventually(t, "down", func() bool { return p.state(h) == verdict.Down })
-	eventually(t, "let go", func() bool { return h.visitors() == 0 && testutil.ToFloat64(HeldConnections) == 0 })
+	eventually(t, "let go", func() bool { return h.visitors() == 0 && testutil.ToFloat64(metrics.HeldConnections) == 0 })
 }
 
 // An alarm that comes while a probe is under way is followed by another: what that one hears may be older than the death.
@@ -333,7 +336,7 @@ func TestHoldBound(t *testing.T) {
 	}
 	pace := verdict.Pace{Interval: 200 * time.Millisecond, Fast: 100 * time.Millisecond, Timeout: 200 * time.Millisecond, Rise: 2, Fall: 3}
 	pace.Fall = 1000 // a slow machine is no matter here
-	before := testutil.ToFloat64(SkippedHold)
+	before := testutil.ToFloat64(metrics.SkippedHold)
 	p := newHoldPool(t, url("tcp", first), pace, 5)
 	probed := func() bool {
 		for _, h := range hosts {
@@ -345,7 +348,7 @@ func TestHoldBound(t *testing.T) {
 		return true
 	}
 	eventually(t, "all probed", func() bool {
-		if held := testutil.ToFloat64(HeldConnections); held > 5 {
+		if held := testutil.ToFloat64(metrics.HeldConnections); held > 5 {
 			t.Fatalf("%v are held", held)
 		}
 		done := true
@@ -354,10 +357,10 @@ func TestHoldBound(t *testing.T) {
 		}
 		return done && probed()
 	})
-	if held := testutil.ToFloat64(HeldConnections); held != 5 {
+	if held := testutil.ToFloat64(metrics.HeldConnections); held != 5 {
 		t.Errorf("%v are held", held)
 	}
-	if testutil.ToFloat64(SkippedHold) == before {
+	if testutil.ToFloat64(metrics.SkippedHold) == before {
 		t.Error("the others are not counted")
 	}
 	// Room becomes free, and somebody else gets it.
@@ -368,7 +371,7 @@ func TestHoldBound(t *testing.T) {
 		}
 	})
 	p.life.Unlock()
-	eventually(t, "held again", func() bool { return testutil.ToFloat64(HeldConnections) == 5 })
+	eventually(t, "held again", func() bool { return testutil.ToFloat64(metrics.HeldConnections) == 5 })
 }
 
 // Of the descriptors that the process may have, by the manual, probes take a quarter, and what is kept and what is probed are
@@ -419,7 +422,7 @@ func TestHoldEnds(t *testing.T) {
 			p.holds(h)
 			end(p, h)
 			eventually(t, "let go", func() bool { return h.visitors() == 0 })
-			if held := testutil.ToFloat64(HeldConnections); held != 0 {
+			if held := testutil.ToFloat64(metrics.HeldConnections); held != 0 {
 				t.Errorf("%v connections held, by the metric", held)
 			}
 		})
@@ -434,8 +437,8 @@ func TestReloadKeepsHolding(t *testing.T) {
 	p.later(h)
 	begin(p.pool, realStanza(t, url("tcp", h), slowPace, true))
 	p.leave(p.generation)
-	if h.accepted.Load() > 2 || testutil.ToFloat64(HeldConnections) != 1 {
-		t.Errorf("%d connections made, %v held", h.accepted.Load(), testutil.ToFloat64(HeldConnections))
+	if h.accepted.Load() > 2 || testutil.ToFloat64(metrics.HeldConnections) != 1 {
+		t.Errorf("%d connections made, %v held", h.accepted.Load(), testutil.ToFloat64(metrics.HeldConnections))
 	}
 	h.kill()
 	eventually(t, "down", func() bool { return p.state(h) == verdict.Down })
@@ -484,11 +487,11 @@ func TestPanicAmidAnswers(t *testing.T) {
 	h := newHost(t, 1, 0, polite)
 	p := newHoldPool(t, url("tcp", h), slowPace, 10)
 	p.holds(h)
-	before := testutil.ToFloat64(Panics)
+	before := testutil.ToFloat64(metrics.Panics)
 	p.life.Lock()
 	p.do(func() {
 		p.schedule.inFlight[living] += 3
-		ProbesInFlight.Add(3)
+		metrics.ProbesInFlight.Add(3)
 	})
 	p.life.Unlock()
 	faulty := new(watch) // without a check
@@ -499,7 +502,7 @@ func TestPanicAmidAnswers(t *testing.T) {
 		p.do(func() { ok = p.schedule.inFlight == [2]int{} })
 		return ok
 	})
-	if got := testutil.ToFloat64(Panics) - before; got != 2 {
+	if got := testutil.ToFloat64(metrics.Panics) - before; got != 2 {
 		t.Errorf("%v panics, want 2", got)
 	}
 	eventually(t, "probed anew", func() bool { return p.state(h) == verdict.Up })
@@ -508,12 +511,12 @@ func TestPanicAmidAnswers(t *testing.T) {
 // A talk that panics abstains, and the target is asked again.
 func TestPanicOfATalk(t *testing.T) {
 	h := newHost(t, 1, 0, polite)
-	p := &holdPool{newPool(), t, realStanza(t, url("tcp", h), slowPace, false), nil, testutil.ToFloat64(ProbesInFlight)}
+	p := &holdPool{newPool(), t, realStanza(t, url("tcp", h), slowPace, false), nil, testutil.ToFloat64(metrics.ProbesInFlight)}
 	p.stanza.checks[0].talk = panicking{}
 	p.generation = begin(p.pool, p.stanza)
 	defer p.end()
-	before := testutil.ToFloat64(Panics)
-	eventually(t, "asked again", func() bool { return p.state(h) == verdict.Unknown && testutil.ToFloat64(Panics) >= before+3 })
+	before := testutil.ToFloat64(metrics.Panics)
+	eventually(t, "asked again", func() bool { return p.state(h) == verdict.Unknown && testutil.ToFloat64(metrics.Panics) >= before+3 })
 }
 
 type panicking struct{ wire.Talk }

@@ -25,7 +25,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// This is a model of what an answer may be, written from the rules (docs/behaviours.md, README.md) and not from the code.
+// This is a model of what an answer may be, written from the rules (docs/behaviours.md, docs/manual.md) and not from the code.
 // Random sequences of what can happen run against the model and against the plugin, in fake time. The model sees the
 // backends live and die, and the probes that reach them. Where the rules leave open what is believed of a target, as
 // between its fifteenth and its seventeenth minute without a query, it keeps all that may be.

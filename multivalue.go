@@ -22,6 +22,7 @@ import (
 	"sync/atomic"
 
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/metadata"
@@ -197,7 +198,7 @@ func answers(m, r *dns.Msg) bool {
 
 // Write passes on a message that another plugin has packed. It cannot be judged.
 func (x *exchange) Write(b []byte) (int, error) {
-	SkippedPacked.Inc()
+	metrics.SkippedPacked.Inc()
 	return x.ResponseWriter.Write(b)
 }
 
@@ -214,7 +215,7 @@ func (x *exchange) account(m *dns.Msg, r answer.Report) {
 	}
 	a := x.zone.stanza.account
 	if r.Signed {
-		SkippedSigned.Inc()
+		metrics.SkippedSigned.Inc()
 		if a.loggedSigned.First() {
 			x.zone.stanza.pool.say("answers for %s are signed before they come by, and stay whole: see DNSSEC in the manual", x.zone.name)
 		}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
+	"github.com/coredns-multivalue/multivalue/plugin/network"
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/metadata"
@@ -206,9 +208,9 @@ func TestServeDNSErrors(t *testing.T) {
 				t.Errorf("writing %v: %v", m, err)
 			}
 		}
-		before := testutil.ToFloat64(SkippedPacked)
+		before := testutil.ToFloat64(metrics.SkippedPacked)
 		_, _ = w.Write([]byte("packed"))
-		if testutil.ToFloat64(SkippedPacked) != before+1 {
+		if testutil.ToFloat64(metrics.SkippedPacked) != before+1 {
 			t.Error("a packed answer was not counted")
 		}
 		return dns.RcodeSuccess, nil
@@ -247,7 +249,7 @@ func TestServeDNSNested(t *testing.T) {
 		n.Kill(pooltest.Addr(1))
 		serve(t, h, query("alias.example.org.", dns.TypeA))
 		pooltest.Elapse(30 * time.Second)
-		counter := Answers.WithLabelValues("", "example.org.", "", "thin")
+		counter := metrics.Answers.WithLabelValues("", "example.org.", "", "thin")
 		before := testutil.ToFloat64(counter)
 		m, _ := serve(t, h, query("alias.example.org.", dns.TypeA))
 		if addressesOf(m) != "10.0.0.2" || m.Answer[0].Header().Rrtype != dns.TypeCNAME {
@@ -367,7 +369,7 @@ func TestNeighbours(t *testing.T) {
 			t.Errorf("select client in %v: error %v, want %q", tc.order, err, tc.want)
 		}
 	}
-	stanzas[0].within = List{New(netip.MustParsePrefix("192.0.2.0/24"))}
+	stanzas[0].within = network.List{network.New(netip.MustParsePrefix("192.0.2.0/24"))}
 	if err := needWithin(stanzas, []plugin.Handler{named("forward")}); err != nil {
 		t.Errorf("with within: %v", err)
 	}
@@ -381,7 +383,7 @@ func TestAliasOutOfTheZone(t *testing.T) {
 	if x.Rule("cdn.example.com.") != nil || x.Rule("lb.example.org.") == nil {
 		t.Error("without within, a target out of the zones is judged, or one inside is not")
 	}
-	s.within = List{New(netip.MustParsePrefix("192.0.2.0/24"))}
+	s.within = network.List{network.New(netip.MustParsePrefix("192.0.2.0/24"))}
 	if x.Rule("cdn.example.com.") == nil {
 		t.Error("with within, it is not judged")
 	}
@@ -400,7 +402,7 @@ func TestHostOutOfTheZone(t *testing.T) {
 	if follows("cdn.example.com.") || !follows("lb.example.org.") || follows("a.static.example.org.") {
 		t.Error("without within, a host out of the zones is followed, or one inside is not, or an exempt one is")
 	}
-	s.within = List{New(netip.MustParsePrefix("192.0.2.0/24"))}
+	s.within = network.List{network.New(netip.MustParsePrefix("192.0.2.0/24"))}
 	if !follows("cdn.example.com.") || follows("static.example.org.") {
 		t.Error("with within, a host out of the zones is not followed, or an exempt one is")
 	}

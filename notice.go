@@ -6,8 +6,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/rescue"
 	"github.com/coredns-multivalue/multivalue/plugin/annotation"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 
 	"github.com/coredns/coredns/plugin"
 )
@@ -21,8 +23,8 @@ const (
 
 // annotationsGood and annotationsBad are the gauges of annotated Services, resolved once.
 var (
-	annotationsGood = Annotations.WithLabelValues("good")
-	annotationsBad  = Annotations.WithLabelValues("bad")
+	annotationsGood = metrics.Annotations.WithLabelValues("good")
+	annotationsBad  = metrics.Annotations.WithLabelValues("bad")
 )
 
 // Kubernetes is what the property annotations needs to know of Kubernetes. Package annotated has it.
@@ -230,7 +232,7 @@ func (n *notices) follow(ctx context.Context) {
 }
 
 func (n *notices) followOnce(ctx context.Context) {
-	defer Log("following annotations")
+	defer rescue.Log("following annotations")
 	if err := n.cluster.Follow(ctx, n.take); err != nil {
 		panic(err)
 	}
@@ -256,7 +258,7 @@ func (g *generation) awaitUnnoticed() {
 	ctx, cancel := context.WithTimeout(context.Background(), noticeStop)
 	defer cancel()
 	for _, n := range g.notices {
-		if n.ended != nil && !Closed(ctx, n.ended) {
+		if n.ended != nil && !rescue.Closed(ctx, n.ended) {
 			log.Warningf("annotations are still followed %s after the stop", noticeStop)
 		}
 	}

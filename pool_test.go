@@ -9,9 +9,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/clock"
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/miekg/dns"
@@ -279,7 +281,7 @@ func TestPoolCaps(t *testing.T) {
 			s.Look(owner, pooltest.Addr(i), 0, 30)
 		}
 		synctest.Wait()
-		before := testutil.ToFloat64(SkippedMaxTargets)
+		before := testutil.ToFloat64(metrics.SkippedMaxTargets)
 		for i := 10; i < 1000; i++ {
 			s.Look(owner, pooltest.Addr(i), 0, 30)
 			synctest.Wait()
@@ -287,7 +289,7 @@ func TestPoolCaps(t *testing.T) {
 		if v := verdictOf(s, pooltest.Addr(999)); v.State != verdict.Unchecked {
 			t.Errorf("over the cap: %+v", v)
 		}
-		if got := testutil.ToFloat64(SkippedMaxTargets) - before; got < 900 {
+		if got := testutil.ToFloat64(metrics.SkippedMaxTargets) - before; got < 900 {
 			t.Errorf("%v counted", got)
 		}
 		if got := sizeOf(p).watches; got != 10 || n.Asked(pooltest.Addr(999)) != 0 {
@@ -395,7 +397,7 @@ func TestPoolAbstains(t *testing.T) {
 				t.Errorf("tried %d times in two minutes", got)
 			}
 		}
-		if got := testutil.ToFloat64(Probes.WithLabelValues("abstaining", "abstained")); got < 40 {
+		if got := testutil.ToFloat64(metrics.Probes.WithLabelValues("abstaining", "abstained")); got < 40 {
 			t.Errorf("%v abstentions counted", got)
 		}
 	})
@@ -408,13 +410,13 @@ func TestPoolSurvivesItself(t *testing.T) {
 		begin(p, s)
 		n.Kill(pooltest.Addr(1))
 		pass(20*time.Second, s, pooltest.Addr(1), pooltest.Addr(2))
-		before := testutil.ToFloat64(Panics)
+		before := testutil.ToFloat64(metrics.Panics)
 		p.orders <- func() { panic("a fault in the pool") }
 		synctest.Wait()
 		if v := verdictOf(s, pooltest.Addr(1)); v.State != verdict.Unknown {
 			t.Errorf("right after: %+v", v)
 		}
-		if got := testutil.ToFloat64(Panics) - before; got != 1 {
+		if got := testutil.ToFloat64(metrics.Panics) - before; got != 1 {
 			t.Errorf("%v panics counted", got)
 		}
 		pass(20*time.Second, s, pooltest.Addr(1), pooltest.Addr(2))
@@ -450,12 +452,12 @@ func TestLookNeverWaits(t *testing.T) {
 	s := testStanza("tcp://:80", n, pooltest.Pace)
 	g := new(generation)
 	g.add(s, p)
-	before := testutil.ToFloat64(SkippedBusy)
+	before := testutil.ToFloat64(metrics.SkippedBusy)
 	for i := range 2 * wantedBuffer {
 		s.Look(owner, pooltest.Addr(i), 0, 30)
 		p.say("line %d", i)
 	}
-	if got := testutil.ToFloat64(SkippedBusy) - before; got != wantedBuffer {
+	if got := testutil.ToFloat64(metrics.SkippedBusy) - before; got != wantedBuffer {
 		t.Errorf("%v dropped, want %d", got, wantedBuffer)
 	}
 }
@@ -499,7 +501,7 @@ func TestScheduleRate(t *testing.T) {
 	s := schedule{bound: 512}
 	now := time.Unix(1e9, 0)
 	for range 10 * maxInFlight {
-		s.add(&watch{check: &pacedCheck{}}, At(now))
+		s.add(&watch{check: &pacedCheck{}}, clock.At(now))
 	}
 	started := 0
 	for at := now; at.Before(now.Add(50 * time.Millisecond)); at = at.Add(time.Millisecond) {
@@ -527,13 +529,13 @@ func TestSchedulesIgnoreTheWallClock(t *testing.T) {
 	p.life.Lock()
 	defer p.life.Unlock()
 	p.do(func() {
-		for what, at := range map[string]time.Time{"the next sweep": p.nextSweep, "what moments count from": Started} {
+		for what, at := range map[string]time.Time{"the next sweep": p.nextSweep, "what moments count from": clock.Started} {
 			if at == at.Round(0) { // which strips the monotonic reading
 				t.Errorf("%s is by the wall clock", what)
 			}
 		}
 		for _, w := range p.watches {
-			if ahead := w.due.Sub(At(time.Now())); ahead > time.Minute || ahead < -time.Minute {
+			if ahead := w.due.Sub(clock.At(time.Now())); ahead > time.Minute || ahead < -time.Minute {
 				t.Errorf("%s is due in %s", w.entry.Target, ahead)
 			}
 		}
@@ -557,10 +559,10 @@ func TestPoolCountsOverdue(t *testing.T) {
 				w.check.pace.Timeout = time.Minute // as if the bound were far below what is needed
 			}
 		}
-		before := testutil.ToFloat64(SkippedOverdue)
+		before := testutil.ToFloat64(metrics.SkippedOverdue)
 		time.Sleep(5 * time.Minute)
 		synctest.Wait()
-		if testutil.ToFloat64(SkippedOverdue) == before {
+		if testutil.ToFloat64(metrics.SkippedOverdue) == before {
 			t.Error("no missed turn was counted")
 		}
 		for i := range holes {
@@ -580,14 +582,14 @@ func TestScheduleRateIsFair(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	for i := range 1000 {
 		w := &watch{check: &pacedCheck{}, failing: i%10 == 0}
-		s.add(w, At(now.Add(time.Duration(i)*time.Microsecond)))
+		s.add(w, clock.At(now.Add(time.Duration(i)*time.Microsecond)))
 	}
 	var started [2]int
 	for at := now.Add(time.Millisecond); at.Before(now.Add(time.Second)); at = at.Add(time.Millisecond) {
 		s.dispatch(at, func(w *watch) {
 			started[w.lane]++
 			s.done(w)
-			s.add(w, At(at)) // due again at once: there is always more than the rate allows
+			s.add(w, clock.At(at)) // due again at once: there is always more than the rate allows
 		})
 	}
 	if share := float64(started[failing]) / float64(started[living]+started[failing]); share < 0.05 || share > 0.2 {

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/rescue"
+
 	"github.com/coredns/coredns/plugin"
 
 	"github.com/miekg/dns"
@@ -104,7 +106,7 @@ func (x *list) plan(there bool, now time.Time) {
 
 // refresh reads a zone, if that has changed, and hands its addresses to the pool. It reports whether the zone is there.
 func (l *learner) refresh(x *list) bool {
-	defer Log("preloading " + x.zone)
+	defer rescue.Log("preloading " + x.zone)
 	records, serial, ok := x.read()
 	if !ok {
 		return false // what is gone from here is forgotten like any other

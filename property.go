@@ -13,6 +13,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/internal/text"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
 
@@ -180,14 +181,14 @@ func parseWeight(s *parsedStanza, c *caddy.Controller, args []string) error {
 		return err
 	}
 	for _, arg := range args[1:] {
-		n, err := Parse(arg)
+		n, err := network.Parse(arg)
 		if err != nil {
 			return c.Errf("weight %v", err)
 		}
 		if i := slices.IndexFunc(s.rule.Policy.Weights, func(w answer.Weight) bool { return w.Network == n.Prefix }); i >= 0 {
 			return c.Errf("weight of %s stands twice", n.Prefix)
 		}
-		if i := slices.IndexFunc(s.rule.Policy.Weights, func(w answer.Weight) bool { return Contains(w.Network, n.Prefix) }); i >= 0 {
+		if i := slices.IndexFunc(s.rule.Policy.Weights, func(w answer.Weight) bool { return network.Contains(w.Network, n.Prefix) }); i >= 0 {
 			return c.Errf("weight of %s never counts, since %s before it holds it: want the narrower network first", n.Prefix, s.rule.Policy.Weights[i].Network)
 		}
 		s.rule.Policy.Weights = append(s.rule.Policy.Weights, answer.Weight{Network: n.Prefix, Weight: weight})
@@ -202,7 +203,7 @@ func single(addr netip.Addr) bool {
 
 func parseBackup(s *parsedStanza, c *caddy.Controller, args []string) error {
 	for _, arg := range args {
-		n, err := Parse(arg)
+		n, err := network.Parse(arg)
 		if err != nil {
 			return c.Errf("backup %v", err)
 		}
@@ -285,7 +286,7 @@ func parseTTL(s *parsedStanza, c *caddy.Controller, args []string) error {
 
 func parseWithin(s *parsedStanza, c *caddy.Controller, args []string) error {
 	for _, arg := range args {
-		n, err := Parse(arg)
+		n, err := network.Parse(arg)
 		if err != nil {
 			return c.Errf("within %v", err)
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
+	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
@@ -95,8 +96,8 @@ func TestPoolChurn(t *testing.T) {
 				t.Errorf("%d watches, %d memories, %d names, %d planned, %d on the account, %d in doubt are left",
 					len(p.watches), len(p.memories), len(p.names), queued, s.account.targets, p.isolation.silent())
 			}
-			for shard := range Shards {
-				p.board.Each(shard, func(e *Entry) { t.Errorf("%s is left in the table", e.Target) })
+			for shard := range table.Shards {
+				p.board.Each(shard, func(e *table.Entry) { t.Errorf("%s is left in the table", e.Target) })
 			}
 		})
 	})

@@ -3,6 +3,9 @@ package multivalue
 import (
 	"container/heap"
 	"time"
+
+	"github.com/coredns-multivalue/multivalue/internal/clock"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 )
 
 const (
@@ -42,7 +45,7 @@ type schedule struct {
 }
 
 // add plans the next probe of a watch.
-func (s *schedule) add(w *watch, due Instant) {
+func (s *schedule) add(w *watch, due clock.Instant) {
 	w.due = due
 	w.lane = living
 	if w.failing {
@@ -62,7 +65,7 @@ func (s *schedule) remove(w *watch) {
 // done gives back what the probe of a watch held.
 func (s *schedule) done(w *watch) {
 	s.inFlight[w.lane]--
-	ProbesInFlight.Dec()
+	metrics.ProbesInFlight.Dec()
 	w.place = parked
 }
 
@@ -74,7 +77,7 @@ func (s *schedule) dispatch(now time.Time, start func(*watch)) {
 			return
 		}
 		if now.Before(s.opens) {
-			SkippedRate.Inc()
+			metrics.SkippedRate.Inc()
 			return
 		}
 		if idle := now.Add(-maxBurst); s.opens.Before(idle) {
@@ -84,7 +87,7 @@ func (s *schedule) dispatch(now time.Time, start func(*watch)) {
 		w := heap.Pop(&s.queues[l]).(*watch)
 		w.place = probing
 		s.inFlight[l]++
-		ProbesInFlight.Inc()
+		metrics.ProbesInFlight.Inc()
 		start(w)
 	}
 }
@@ -106,7 +109,7 @@ func (s *schedule) next(now time.Time, early bool) (next lane, ok bool) {
 
 // isDue reports whether a probe may start, which it may do early where others start as well.
 func (w *watch) isDue(now time.Time, early bool) bool {
-	ahead := w.due.Sub(At(now))
+	ahead := w.due.Sub(clock.At(now))
 	return ahead <= 0 || early && ahead <= w.check.early()
 }
 
@@ -125,7 +128,7 @@ func (s *schedule) wait(now time.Time) time.Duration {
 	wait := never
 	for l := living; l <= failing; l++ {
 		if q := s.queues[l]; len(q) > 0 && s.room(l) {
-			wait = min(wait, q[0].due.Sub(At(now)))
+			wait = min(wait, q[0].due.Sub(clock.At(now)))
 		}
 	}
 	return max(wait, s.opens.Sub(now), 0)

@@ -7,8 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/clock"
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 )
 
 // Every wait is between nine tenths of its interval and the whole, and no two need be the same: of what is up at the slow
@@ -109,7 +111,7 @@ func TestPlacesOfTheLanes(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	fill := func(s *schedule, count int, fails bool, due time.Time) {
 		for range count {
-			s.add(&watch{check: &pacedCheck{}, failing: fails}, At(due))
+			s.add(&watch{check: &pacedCheck{}, failing: fails}, clock.At(due))
 		}
 	}
 	for name, tc := range map[string]struct{ living, failing, wantLiving, wantFailing int }{
@@ -129,7 +131,7 @@ func TestPlacesOfTheLanes(t *testing.T) {
 			t.Errorf("%s: %v are under way, want %v", name, s.inFlight, want)
 		}
 		for range s.inFlight[living] + s.inFlight[failing] {
-			ProbesInFlight.Dec()
+			metrics.ProbesInFlight.Dec()
 		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/network"
+	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
@@ -13,7 +15,7 @@ type stanza struct {
 	rule   answer.Rule // its Health is the stanza
 	checks []checkSpec // all must pass, unless need says how many
 	need   int         // 0 for all; else less than there are
-	within List
+	within network.List
 	forced *forceFile // nil if the stanza names none
 	// annotated is nil if the stanza heeds no annotations.
 	annotated *annotated
@@ -50,7 +52,7 @@ func (s *stanza) judge(owner string, addr netip.Addr, port uint16, ttl uint32) v
 // ask is what one check says.
 func (s *stanza) ask(c *checkSpec, owner string, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
 	t, seed := c.target(owner, addr, port)
-	if e := s.pool.board.Find(&t, Hash(&t, seed)); e != nil {
+	if e := s.pool.board.Find(&t, table.Hash(&t, seed)); e != nil {
 		if v, there := e.Load(ttl); there {
 			return v
 		}

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
+
 	"github.com/coredns/coredns/plugin"
+
 	"github.com/miekg/dns"
 )
 

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
@@ -160,27 +162,52 @@ func either(docs ...*ast.CommentGroup) *ast.CommentGroup {
 // the tests imports the root.
 func TestImports(t *testing.T) {
 	allowed := map[string][]string{
-		"plugin/verdict": {},
-		"plugin/check":   {},
-		"plugin/wire":    {},
-		"plugin/status":  {},
-		"plugin/answer":  {"internal/hash", "plugin/verdict"},
-		// Of Kubernetes, only what reads annotations knows, and only what links it in depends on that.
-		"plugin/annotation": {"plugin/check"},
-		"plugin/services":   {},
-		"plugin/status/web": {"plugin/status"},
-		"annotated":         {".", "plugin/annotation", "plugin/services"},
-		".":                 {"internal/hash", "plugin/verdict", "plugin/check", "plugin/answer", "plugin/wire", "plugin/annotation", "plugin/status", "plugin/status/web"},
-		"cmd/coredns":       {".", "annotated"},
-		"cmd/demo":          {".", "plugin/verdict"},
-		"cmd/image":         {},
-		"bench/qps":         {"bench/measure"},
-		"bench/probe":       {"bench/measure"},
-		"bench/measure":     {},
-		"internal/hash":     {},
-		"internal/ports":    {}, // for tests alone
-		"test":              {},
+		"internal/clock":   {},
+		"internal/hash":    {},
+		"internal/logonce": {},
+		"internal/text":    {},
+		"internal/rescue":  {"plugin/metrics"},
 
+		"plugin/metrics":  {},
+		"plugin/network":  {},
+		"plugin/verdict":  {},
+		"plugin/check":    {},
+		"plugin/wire":     {},
+		"plugin/services": {},
+		"plugin/status":   {},
+
+		"plugin/answer":     {"internal/hash", "plugin/verdict"},
+		"plugin/pool/table": {"internal/hash", "plugin/verdict"},
+		"plugin/status/web": {"plugin/status"},
+		"plugin/force":      {"internal/rescue", "internal/text", "plugin/metrics", "plugin/network", "plugin/verdict"},
+		"plugin/annotation": {"internal/rescue", "plugin/check", "plugin/metrics"},
+		"plugin/lookup":     {"internal/rescue", "plugin/answer"},
+		"plugin/seen":       {"internal/hash", "plugin/answer", "plugin/lookup"},
+		"plugin/corefile":   {"internal/text", "plugin/answer", "plugin/check", "plugin/network", "plugin/verdict", "plugin/wire"},
+		"plugin/pool": {"internal/clock", "internal/hash", "internal/logonce", "internal/rescue", "internal/text", "plugin/check", "plugin/metrics",
+			"plugin/pool/table", "plugin/status", "plugin/verdict", "plugin/wire"},
+		"plugin/rules": {"internal/logonce", "plugin/annotation", "plugin/answer", "plugin/check", "plugin/force", "plugin/lookup", "plugin/metrics", "plugin/network",
+			"plugin/pool", "plugin/verdict"},
+		"plugin/inspect": {"internal/clock", "internal/rescue", "internal/text", "plugin/answer", "plugin/force", "plugin/lookup", "plugin/pool", "plugin/rules",
+			"plugin/seen", "plugin/status", "plugin/verdict"},
+
+		".": {"internal/clock", "internal/hash", "internal/logonce", "internal/rescue", "internal/text", "plugin/annotation", "plugin/answer", "plugin/check",
+			"plugin/corefile", "plugin/force", "plugin/inspect", "plugin/lookup", "plugin/metrics", "plugin/network", "plugin/pool", "plugin/pool/table", "plugin/rules",
+			"plugin/seen", "plugin/status", "plugin/status/web", "plugin/verdict", "plugin/wire"},
+		// Of Kubernetes, only what links it in depends on the client library.
+		"annotated": {".", "plugin/annotation", "plugin/services"},
+
+		"cmd/coredns":   {".", "annotated"},
+		"cmd/demo":      {".", "plugin/verdict"},
+		"cmd/image":     {},
+		"bench/qps":     {"bench/measure"},
+		"bench/probe":   {"bench/measure"},
+		"bench/measure": {},
+		"test":          {},
+
+		// For tests alone.
+		"internal/ports":     {},
+		"internal/pooltest":  {"plugin/check", "plugin/verdict"},
 		"test/kube/node/pod": {},
 	}
 	for _, s := range sources(t, false) {
@@ -259,8 +286,8 @@ func TestWallClock(t *testing.T) {
 
 // The names and helps of our metrics are as Prometheus and CoreDNS want them, and the manual has each.
 func TestMetricNames(t *testing.T) {
-	manual := read(t, "README.md")
-	Answers.WithLabelValues("dns://:53", "example.org.", "", "whole")
+	manual := read(t, "docs/manual.md")
+	metrics.Answers.WithLabelValues("dns://:53", "example.org.", "", "whole")
 	newCheckMetrics("tcp://:80", true)
 	families, err := prometheus.DefaultGatherer.Gather()
 	if err != nil {
@@ -295,7 +322,7 @@ func read(t *testing.T, path string) string {
 
 // The manual has the sections that CoreDNS demands, in its order, and every property of a stanza.
 func TestManual(t *testing.T) {
-	manual := read(t, "README.md")
+	manual := read(t, "docs/manual.md")
 	at := 0
 	for _, section := range []string{"Name", "Description", "Syntax", "Examples", "Metrics", "Ready", "Bugs", "See Also"} {
 		next := strings.Index(manual[at:], "\n## "+section+"\n")
@@ -310,6 +337,9 @@ func TestManual(t *testing.T) {
 	for word, p := range properties {
 		if !strings.Contains(manual, "\n    "+strings.TrimSpace(word+" "+p.usage)+"\n") {
 			t.Errorf("the syntax lacks: %s %s", word, p.usage)
+		}
+		if !strings.Contains(manual, "\n| `"+word+"` | ") || !strings.Contains(manual, "\n* `"+word+"` ") {
+			t.Errorf("%s is not in the table of defaults, or is not described", word)
 		}
 	}
 	if !strings.Contains(read(t, "CHANGELOG.md"), "\n## "+Version+" ") {

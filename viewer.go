@@ -9,7 +9,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/clock"
+	"github.com/coredns-multivalue/multivalue/internal/rescue"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
@@ -60,7 +63,7 @@ func (v *viewer) Snapshot(ctx context.Context) (*status.Snapshot, error) {
 	if spoilt := v.spoilt.Swap(false); v.last != nil && !spoilt && began.Before(v.stale) {
 		return v.last, nil
 	}
-	shot := &status.Snapshot{Taken: Steady(began), Summary: v.origin()}
+	shot := &status.Snapshot{Taken: clock.Steady(began), Summary: v.origin()}
 	if v.pool.running.Load() {
 		if err := v.fill(ctx, shot); err != nil {
 			return nil, err
@@ -87,7 +90,7 @@ func (v *viewer) forget() {
 // origin says which process is shown. Without a name of the host it is known by its start alone.
 func (v *viewer) origin() status.Summary {
 	host, _ := os.Hostname()
-	return status.Summary{Host: host, Started: Started}
+	return status.Summary{Host: host, Started: clock.Started}
 }
 
 // fill takes a snapshot, a part of the board at a time.
@@ -97,7 +100,7 @@ func (v *viewer) fill(ctx context.Context, shot *status.Snapshot) error {
 		return err
 	}
 	shot.Targets = make([]status.Target, 0, room+room/16+rowsATurn)
-	for shard := 0; shard < Shards; {
+	for shard := 0; shard < table.Shards; {
 		err := v.pool.consult(ctx, func() { shard = v.pool.rows(shard, shot) })
 		if err != nil {
 			return err
@@ -142,7 +145,7 @@ func (p *pool) consult(ctx context.Context, f func()) error {
 	defer cancel()
 	done := make(chan struct{})
 	select {
-	case p.orders <- func() { defer close(done); defer Log("the status"); f() }:
+	case p.orders <- func() { defer close(done); defer rescue.Log("the status"); f() }:
 		<-done
 		return nil
 	case <-ctx.Done():
@@ -152,8 +155,8 @@ func (p *pool) consult(ctx context.Context, f func()) error {
 
 // rows adds targets to a snapshot, from a part of the board on, and returns with which part to go on.
 func (p *pool) rows(shard int, shot *status.Snapshot) int {
-	for n := 0; shard < Shards && n < rowsATurn; shard++ {
-		p.board.Each(shard, func(e *Entry) {
+	for n := 0; shard < table.Shards && n < rowsATurn; shard++ {
+		p.board.Each(shard, func(e *table.Entry) {
 			if w := p.watches[e]; w != nil {
 				shot.Targets = append(shot.Targets, w.row())
 				n++
@@ -239,7 +242,7 @@ func (p *pool) keepChange(w *watch, before verdict.State, v verdict.Verdict, now
 		p.changes = slices.Delete(p.changes, 0, keptChanges/2)
 	}
 	p.changes = append(p.changes, status.Change{
-		Number: p.changed, At: Steady(now), Address: w.entry.Target.Addr, Check: w.check.name, Name: w.owner,
+		Number: p.changed, At: clock.Steady(now), Address: w.entry.Target.Addr, Check: w.check.name, Name: w.owner,
 		From: before.String(), To: v.State.String(), Reason: v.Reason,
 	})
 }

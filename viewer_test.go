@@ -15,8 +15,10 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/coredns-multivalue/multivalue/internal/clock"
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
@@ -55,11 +57,11 @@ func TestSnapshot(t *testing.T) {
 		if c := shot.Changes[0]; c.From != "unknown" || c.To != "down" || c.Name != owners(7) {
 			t.Errorf("%+v", c)
 		}
-		if shot.Summary.Started != Started || shot.Summary.Host == "" {
+		if shot.Summary.Started != clock.Started || shot.Summary.Host == "" {
 			t.Errorf("the status of %q, since %s", shot.Summary.Host, shot.Summary.Started)
 		}
 		most := 0
-		for shard := 0; shard < Shards; {
+		for shard := 0; shard < table.Shards; {
 			turn := new(status.Snapshot)
 			_ = p.consult(context.Background(), func() { shard = p.rows(shard, turn) })
 			most = max(most, len(turn.Targets))
@@ -404,7 +406,7 @@ func peekAndLook(t *testing.T, second func(*checkSpec)) {
 		s.forced.orders.Store(orders)
 		s.account.full.Store(random.IntN(2) == 0)
 		s.need = random.IntN(2)
-		if e := s.pool.board.Find(&verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(at, 80)}, Hash(&verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(at, 80)}, s.checks[0].seed)); e != nil {
+		if e := s.pool.board.Find(&verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(at, 80)}, table.Hash(&verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(at, 80)}, s.checks[0].seed)); e != nil {
 			e.Store(verdict.Verdict{State: states[random.IntN(3)], Holds: time.Minute})
 			e.TakeAsked()
 			if (peeking{&s.stanza}).Look(owner, at, 0, 30); e.TakeAsked() {
@@ -568,7 +570,7 @@ func BenchmarkTurn(b *testing.B) {
 	shot := new(status.Snapshot)
 	shard := 0
 	for b.Loop() {
-		if shard >= Shards {
+		if shard >= table.Shards {
 			shard, shot.Targets = 0, shot.Targets[:0]
 		}
 		shard = s.pool.rows(shard, shot)
@@ -607,7 +609,7 @@ func BenchmarkLink(b *testing.B) {
 			}
 			s.pool.sightings.Store(seen)
 			shot := new(status.Snapshot)
-			for shard := 0; shard < Shards; {
+			for shard := 0; shard < table.Shards; {
 				shard = s.pool.rows(shard, shot)
 			}
 			shot.Sort()

@@ -4,6 +4,9 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/clock"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
+	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
@@ -23,12 +26,12 @@ type watch struct {
 	check   *pacedCheck
 	account *account
 	owner   string // in lower case
-	entry   *Entry
+	entry   *table.Entry
 	machine verdict.Machine
-	doubted Instant         // when the first of the failures that count began
-	asked   Instant         // last seen asked for, by a sweep
-	started Instant         // of the last probe
-	due     Instant         // of the next
+	doubted clock.Instant   // when the first of the failures that count began
+	asked   clock.Instant   // last seen asked for, by a sweep
+	started clock.Instant   // of the last probe
+	due     clock.Instant   // of the next
 	hold    *holding        // if the check keeps connections
 	history *status.History // of its probes; nil while nobody can look
 	place   int32           // in its queue, or probing or parked
@@ -114,7 +117,7 @@ func (p *pool) crowded(w want, c *pacedCheck, owner string) bool {
 	if !byName && p.owners[c.owned(w.target)] < maxOwners {
 		return false
 	}
-	SkippedName.Inc()
+	metrics.SkippedName.Inc()
 	if !w.account.loggedNames.First() {
 		return true
 	}
@@ -149,7 +152,7 @@ func (a *account) sayAgain() {
 
 // watch adds a target to the board. It is parked: plan schedules it.
 func (p *pool) watch(t verdict.Target, check *pacedCheck, a *account, owner string, now time.Time) *watch {
-	w := &watch{check: check, account: a, owner: owner, entry: &Entry{Target: t}, asked: At(now), place: parked}
+	w := &watch{check: check, account: a, owner: owner, entry: &table.Entry{Target: t}, asked: clock.At(now), place: parked}
 	w.entry.Touch(0)
 	if m, ok := p.memories[check.sibling(t, owner)]; ok && now.Before(m.until) {
 		w.machine = verdict.Resume(m.verdict)
@@ -162,13 +165,13 @@ func (p *pool) watch(t verdict.Target, check *pacedCheck, a *account, owner stri
 	}
 	p.watches[w.entry] = w
 	targets[w.machine.State()].Inc()
-	p.board.Insert(w.entry, Hash(&t, check.seedOf(owner)))
+	p.board.Insert(w.entry, table.Hash(&t, check.seedOf(owner)))
 	return w
 }
 
 // watchOf is the watch of a target, or nil. The board finds its entry.
 func (p *pool) watchOf(t *verdict.Target, seed uint64) *watch {
-	return p.watches[p.board.Find(t, Hash(t, seed))]
+	return p.watches[p.board.Find(t, table.Hash(t, seed))]
 }
 
 // unname takes a watch off the accounts of its name.
@@ -193,7 +196,7 @@ func (w *watch) plan(p *pool, now time.Time) {
 		w.settled = true
 	}
 	w.failing = w.machine.State() == verdict.Down
-	p.schedule.add(w, At(now).Add(between(0, wait)))
+	p.schedule.add(w, clock.At(now).Add(between(0, wait)))
 }
 
 // forget ends a watch. Its verdict is remembered for two intervals, for when it is asked for again.
@@ -207,7 +210,7 @@ func (p *pool) forget(w *watch, now time.Time) {
 	p.schedule.remove(w)
 	delete(p.watches, w.entry)
 	targets[w.machine.State()].Dec()
-	p.board.Remove(w.entry, Hash(&w.entry.Target, w.check.seedOf(w.owner)))
+	p.board.Remove(w.entry, table.Hash(&w.entry.Target, w.check.seedOf(w.owner)))
 	w.account.targets--
 	p.unname(w)
 	w.account.full.Store(false)
@@ -223,8 +226,8 @@ func (p *pool) sweep(now time.Time) {
 	}
 	for _, w := range p.watches {
 		if w.entry.TakeAsked() {
-			w.asked = At(now)
-		} else if At(now).Sub(w.asked) > keep(w.entry.TTL()) {
+			w.asked = clock.At(now)
+		} else if clock.At(now).Sub(w.asked) > keep(w.entry.TTL()) {
 			p.forget(w, now)
 		}
 	}
@@ -268,7 +271,7 @@ func (p *pool) reset() {
 	clear(p.names)
 	clear(p.owners)
 	p.schedule.queues = [2]queue{}
-	p.watches = make(map[*Entry]*watch)
+	p.watches = make(map[*table.Entry]*watch)
 	p.memories = make(map[verdict.Target]memory)
 }
 

@@ -11,24 +11,17 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 )
 
-// Every Corefile in the manual and the other documents boots, as in CoreDNS's own test of its manuals.
+// Every Corefile in the README, the manual and the other documents boots, as in CoreDNS's own test of its manuals.
 func TestCorefilesInTheDocs(t *testing.T) {
 	docs, err := filepath.Glob("../docs/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	fence := regexp.MustCompile("(?ms)^~~~ corefile\n(.*?)^~~~$")
 	var corefiles []string
 	for _, doc := range append(docs, "../README.md") {
-		text, err := os.ReadFile(doc)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range fence.FindAllStringSubmatch(string(text), -1) {
-			corefiles = append(corefiles, m[1])
-		}
+		corefiles = append(corefiles, corefilesOf(t, doc)...)
 	}
-	if len(corefiles) < 3 {
+	if len(corefiles) < 20 {
 		t.Fatalf("%d Corefiles in the docs", len(corefiles))
 	}
 	s := newScene(t)
@@ -47,7 +40,7 @@ func TestCorefilesInTheDocs(t *testing.T) {
 	defer func() { dnsserver.Port = old }()
 	for _, corefile := range corefiles {
 		// Nothing listens beyond loopback, and nothing is asked there.
-		onLoopback := strings.Replace(corefile, " {\n", " {\n    bind 127.0.0.1\n", 1)
+		onLoopback := loopback(corefile)
 		onLoopback = strings.ReplaceAll(onLoopback, "forward . 192.0.2.53", "forward . 127.0.0.1:9")
 		onLoopback = strings.ReplaceAll(onLoopback, "\n        status\n", "\n        status unix:status.sock\n") // a port may be taken
 		i, err := caddy.Start(input(onLoopback))
@@ -65,4 +58,47 @@ func TestCorefilesInTheDocs(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// The README's first Corefile is complete: without a file beside it, it shows the scene that the README describes. Only
+// the ports and the pace are others.
+func TestFirstCorefile(t *testing.T) {
+	first := corefilesOf(t, "../README.md")[0]
+	if !strings.Contains(first, ":1053 {\n    bind 127.0.0.1\n") {
+		t.Fatalf("it does not listen on loopback alone, on a port that needs no root:\n%s", first)
+	}
+	s := newScene(t)
+	s.listen("127.0.0.2", answerHTTP)
+	second := s.listen("127.0.0.3", answerHTTP)
+	t.Chdir(s.dir)
+	old := dnsserver.Port
+	dnsserver.Port = "0"
+	defer func() { dnsserver.Port = old }()
+	v := s.serve(strings.NewReplacer(":8080/", ":PORT/", "interval 2s", "interval 600ms 100ms").Replace(loopback(first)))
+	v.comesTo("www.example.org A", "2 3")
+	s.settled(2, 0)
+	second.close()
+	v.comesTo("www.example.org A", "2")
+}
+
+// corefilesOf are the Corefiles in a document.
+func corefilesOf(t *testing.T, doc string) (all []string) {
+	t.Helper()
+	text, err := os.ReadFile(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile("(?ms)^~~~ corefile\n(.*?)^~~~$").FindAllStringSubmatch(string(text), -1) {
+		all = append(all, m[1])
+	}
+	return all
+}
+
+// loopback is a Corefile whose server blocks listen on a free port of 127.0.0.1 alone.
+func loopback(corefile string) string {
+	corefile = strings.ReplaceAll(corefile, ":1053 {\n", " {\n")
+	if strings.Contains(corefile, "\n    bind ") {
+		return corefile
+	}
+	return regexp.MustCompile(`(?m)^(\S.*) \{$`).ReplaceAllString(corefile, "$1 {\n    bind 127.0.0.1")
 }

@@ -1,3 +1,5 @@
+// Package pooltest has what tests of the pool and of the packages above it share: a network that is not real, for tests
+// whose time is not real either (testing/synctest). Nothing but tests imports it.
 package pooltest
 
 import (
@@ -12,27 +14,31 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
+// Pace is that of most tests: the defaults of a stanza.
 var Pace = verdict.Pace{Interval: 10 * time.Second, Fast: 2 * time.Second, Timeout: 2 * time.Second, Rise: 2, Fall: 3}
 
+// ErrRefused is why a probe of a dead address fails.
 var ErrRefused = errors.New("connection refused")
 
-// FakeNetwork is the world that a pool probes in these tests, where time is not real: an address is alive, dead, or a black
-// hole that answers nobody.
+// FakeNetwork is what a pool probes in these tests: an address is alive, dead, or a black hole that never answers. The
+// exported fields may be read or changed inside Do.
 type FakeNetwork struct {
 	mu     sync.Mutex
 	Dead   map[netip.Addr]bool
 	Holes  map[netip.Addr]bool
-	Broken error // what every probe returns, if set
-	Panics bool
+	Broken error                      // what every probe returns, if set
+	Panics bool                       // whether probes panic
 	probes map[netip.Addr][]time.Time // when each was asked
-	Under  int                        // probes under way
-	Most   int
+	Under  int                        // probes in flight
+	Most   int                        // the highest that Under has been
 }
 
+// NewNetwork returns a network in which every address is alive.
 func NewNetwork() *FakeNetwork {
 	return &FakeNetwork{Dead: make(map[netip.Addr]bool), Holes: make(map[netip.Addr]bool), probes: make(map[netip.Addr][]time.Time)}
 }
 
+// Probe answers for an address. It is the check of these tests.
 func (n *FakeNetwork) Probe(ctx context.Context, addr netip.AddrPort) error {
 	err, hole := n.arrive(addr.Addr())
 	defer n.leave()
@@ -70,10 +76,16 @@ func (n *FakeNetwork) leave() {
 	n.Under--
 }
 
-func (n *FakeNetwork) Kill(addrs ...netip.Addr)    { n.Set(n.Dead, true, addrs) }
-func (n *FakeNetwork) Revive(addrs ...netip.Addr)  { n.Set(n.Dead, false, addrs) }
+// Kill makes addresses refuse.
+func (n *FakeNetwork) Kill(addrs ...netip.Addr) { n.Set(n.Dead, true, addrs) }
+
+// Revive makes addresses that were killed answer again.
+func (n *FakeNetwork) Revive(addrs ...netip.Addr) { n.Set(n.Dead, false, addrs) }
+
+// Swallow makes addresses black holes.
 func (n *FakeNetwork) Swallow(addrs ...netip.Addr) { n.Set(n.Holes, true, addrs) }
 
+// Set changes Dead or Holes for addresses.
 func (n *FakeNetwork) Set(m map[netip.Addr]bool, to bool, addrs []netip.Addr) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -82,24 +94,26 @@ func (n *FakeNetwork) Set(m map[netip.Addr]bool, to bool, addrs []netip.Addr) {
 	}
 }
 
-// Asked is how often an address was probed so far.
+// Asked is how often an address has been probed.
 func (n *FakeNetwork) Asked(addr netip.Addr) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return len(n.probes[addr])
 }
 
+// Times is when an address was probed.
 func (n *FakeNetwork) Times(addr netip.Addr) []time.Time {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return append([]time.Time(nil), n.probes[addr]...)
 }
 
+// Addr is one of many addresses.
 func Addr(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 }
 
-// Elapse lets time go by in a bubble, where that takes none, until everybody there waits for something again.
+// Elapse lets fake time pass in a bubble of testing/synctest, until every goroutine there waits for something again.
 func Elapse(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()

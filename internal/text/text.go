@@ -1,3 +1,6 @@
+// Package text has words for people: counts with their nouns, and the nearest known word for a mistyped one.
+//
+// Errors about a Corefile, log lines and the status page use it, so that all of them say such things alike.
 package text
 
 import (
@@ -5,7 +8,7 @@ import (
 	"strings"
 )
 
-// Count is a count with its noun.
+// Count is a number with its noun, such as "1 value" or "3 checks".
 func Count(n int, noun string) string {
 	switch {
 	case n == 1:
@@ -17,7 +20,21 @@ func Count(n int, noun string) string {
 	}
 }
 
-// Suggest asks whether the nearest of the known words was meant, or lists them if none is near.
+// Counted is a number with what is said of one or of many, such as "1 record is" or "2 records are".
+func Counted(n int, one, many string) string {
+	return fmt.Sprintf("%d %s", n, Plural(n, one, many))
+}
+
+// Plural is what is said of one or of many, without the number.
+func Plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
+
+// Suggest is the end of an error about an unknown word: the nearest known word, or all of them if none is near. Near is
+// an edit distance of at most a third of the word and one.
 func Suggest(word string, known []string) string {
 	best, distance := "", len(word)/3+2
 	for _, k := range known {
@@ -26,12 +43,12 @@ func Suggest(word string, known []string) string {
 		}
 	}
 	if best == "" {
-		return ": want one of " + strings.Join(known, ", ")
+		return ": use one of " + strings.Join(known, ", ")
 	}
 	return fmt.Sprintf(": did you mean %q?", best)
 }
 
-// editDistance is how many letters have to be put in, left out or changed to make b of a (Levenshtein).
+// editDistance is how many letters have to be added, removed or changed to turn a into b (Levenshtein).
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
@@ -49,15 +66,4 @@ func editDistance(a, b string) int {
 		}
 	}
 	return row[len(b)]
-}
-
-func Counted(n int, one, many string) string {
-	return fmt.Sprintf("%d %s", n, Plural(n, one, many))
-}
-
-func Plural(n int, one, many string) string {
-	if n == 1 {
-		return one
-	}
-	return many
 }

@@ -67,11 +67,11 @@ func (f *farm) follows(command string) {
 // commands are those of the section on the status, for this server.
 func (f *farm) commands() (lines []string) {
 	f.Helper()
-	text, err := os.ReadFile("../../README.md")
+	text, err := os.ReadFile("../../docs/status.md")
 	if err != nil {
 		f.Fatal(err)
 	}
-	_, text, _ = bytes.Cut(text, []byte("\n## Status\n"))
+	_, text, _ = bytes.Cut(text, []byte("\n## JSON\n"))
 	_, text, _ = bytes.Cut(text, []byte("\n~~~ sh\n"))
 	text, _, _ = bytes.Cut(text, []byte("\n~~~\n"))
 	for line := range strings.Lines(string(text)) {

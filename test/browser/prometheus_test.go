@@ -192,7 +192,7 @@ func queries(t *testing.T) map[string][]string {
 
 // Every metric is shown by the dashboard.
 func TestDashboardIsComplete(t *testing.T) {
-	manual, err := os.ReadFile("../../README.md")
+	manual, err := os.ReadFile("../../docs/manual.md")
 	if err != nil {
 		t.Fatal(err)
 	}

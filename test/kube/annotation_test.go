@@ -247,7 +247,7 @@ func TestServiceAnnotationRights(t *testing.T) {
 // The example of the manual does what it says, and says what it takes.
 func TestServiceAnnotationExample(t *testing.T) {
 	s := newScene(t)
-	manual, err := os.ReadFile("../../README.md")
+	manual, err := os.ReadFile("../../docs/manual.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -185,7 +185,7 @@ func TestHelmValues(t *testing.T) {
 // The example of the manual is one that CoreDNS takes, and does what it says.
 func TestManualExample(t *testing.T) {
 	s := newScene(t)
-	_, example, found := strings.Cut(readFile(t, "../../README.md"), "~~~ txt\ncluster.local {\n")
+	_, example, found := strings.Cut(readFile(t, "../../docs/manual.md"), "~~~ txt\ncluster.local {\n")
 	example, _, ends := strings.Cut(example, "~~~\n")
 	if !found || !ends {
 		t.Fatal("the manual has no Corefile for cluster.local")

@@ -1,4 +1,4 @@
-package multivalue
+package network
 
 import (
 	"bytes"

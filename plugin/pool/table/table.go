@@ -1,4 +1,8 @@
-package multivalue
+// Package table publishes what the pool believes of each watched target.
+//
+// Table is the main type. Queries read it with atomic loads, without a lock and without waiting; only the pool's loop
+// writes it. A target that is not in the table is unknown, which is served.
+package table
 
 import (
 	"math"
@@ -9,17 +13,16 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
-// Shards is how many parts the board has. One new target copies one part, so that learning it among a hundred
-// thousand copies a few hundred slots.
+// Shards is how many parts a table has. Adding a target copies one part, so that learning one among a hundred thousand
+// copies a few hundred slots.
 const Shards = 256
 
-// Table is what the pool has published: an entry for each watched target. Queries read it without a lock; only the
-// pool's goroutine writes it. It is a hash table of our own, since a query has a look at it for every address: half the
-// time of a Go map, of which the hash of the key is most (see docs/benchmarks.md).
+// Table has an entry for each watched target. It is a hash table of our own, because a query asks it for every address:
+// a Go map took twice the time, most of it for hashing the key (docs/benchmarks.md).
 type Table [Shards]atomic.Pointer[shard]
 
-// shard is an open hash table, a power of two long and at most two thirds full. It is never changed once it is published: it is
-// replaced when a target comes or goes.
+// shard is an open hash table, a power of two long and at most two thirds full. Once it is published it never changes: it
+// is replaced when a target comes or goes, so that readers always see a whole one.
 type shard struct {
 	slots []slot
 	used  int
@@ -30,29 +33,31 @@ type slot struct {
 	entry *Entry // nil where the slot is free
 }
 
-// Entry is a watched target as queries see it. It fills a line of the processor's cache, and no more.
+// Entry is a watched target as queries see it. It fits one line of the processor's cache.
 type Entry struct {
-	Target  verdict.Target
-	verdict atomic.Uint64 // a verdict.Brief
-	asked   atomic.Bool   // since the last sweep
-	ttl     atomic.Uint32 // the longest that somebody may keep an answer with it, in seconds
+	Target  verdict.Target // never changes
+	verdict atomic.Uint64  // a verdict.Brief
+	asked   atomic.Bool    // since the last sweep
+	ttl     atomic.Uint32  // the longest that somebody may keep an answer with it, in seconds
 }
 
-// Load returns the verdict, and takes note that it was asked for. It reads, and writes only what is not noted yet, so
-// that parallel queries for the same names do not fight for the same cache lines.
+// Load returns the verdict, and notes that a query asked for it with this TTL in seconds. It returns false once the
+// target is watched no longer. It writes only what is not noted yet, so that parallel queries for the same names do not
+// compete for the same cache lines.
 func (e *Entry) Load(ttl uint32) (v verdict.Brief, there bool) {
 	e.Touch(ttl)
 	raw := e.verdict.Load()
 	return verdict.Brief(raw), raw != removed
 }
 
-// removed stands in the place of the verdict once the target is watched no longer: whoever still knows the entry must not
-// believe it. No verdict looks like that before the year 2109.
+// removed replaces the verdict once the target is watched no longer: a reader that still has the entry must not believe
+// it. No verdict has this value before the year 2109.
 const removed = math.MaxUint64
 
-// Store publishes a verdict to queries.
+// Store publishes a verdict to queries. It is for the pool's loop.
 func (e *Entry) Store(v verdict.Verdict) { e.verdict.Store(uint64(v.Brief())) }
 
+// Touch notes that a query asked for the target with this TTL in seconds.
 func (e *Entry) Touch(ttl uint32) {
 	if !e.asked.Load() {
 		e.asked.Store(true)
@@ -62,7 +67,7 @@ func (e *Entry) Touch(ttl uint32) {
 	}
 }
 
-// Peek returns the verdict, without a note that it was asked for.
+// Peek is Load for readers that are not queries: it leaves no note.
 func (e *Entry) Peek() (v verdict.Brief, there bool) {
 	raw := e.verdict.Load()
 	return verdict.Brief(raw), raw != removed
@@ -71,7 +76,7 @@ func (e *Entry) Peek() (v verdict.Brief, there bool) {
 // TakeAsked reports whether the target was asked for since the last call.
 func (e *Entry) TakeAsked() bool { return e.asked.Swap(false) }
 
-// TTL is the longest that somebody may keep an answer with the target, in seconds.
+// TTL is the highest TTL that the target went out with, in seconds: resolvers may keep an answer with it that long.
 func (e *Entry) TTL() uint32 { return e.ttl.Load() }
 
 // Find returns the entry of a target, or nil. h is the target's hash.
@@ -89,10 +94,10 @@ func (b *Table) Find(t *verdict.Target, h uint64) *Entry {
 	return nil
 }
 
-// Insert adds an entry that is not there yet.
+// Insert adds an entry. There must be none for its target yet.
 func (b *Table) Insert(e *Entry, h uint64) { b.replace(h, func(p *shard) { p.add(slot{h, e}) }, nil) }
 
-// Remove removes an entry.
+// Remove takes an entry out. Readers that still have it are told by Load and Peek.
 func (b *Table) Remove(e *Entry, h uint64) {
 	b.replace(h, func(*shard) {}, e)
 	e.verdict.Store(removed)
@@ -111,7 +116,7 @@ func (b *Table) Each(shard int, take func(*Entry)) {
 	}
 }
 
-// Clear removes all.
+// Clear removes all entries.
 func (b *Table) Clear() {
 	for i := range b {
 		if p := b[i].Swap(nil); p != nil {
@@ -124,7 +129,7 @@ func (b *Table) Clear() {
 	}
 }
 
-// replace publishes a new part in the place of the one that h belongs to: all of that but one entry, and what more adds.
+// replace publishes a new shard in place of the one that h belongs to: its entries but one, and what more adds.
 func (b *Table) replace(h uint64, more func(*shard), without *Entry) {
 	old := b[h%Shards].Load()
 	if old == nil {
@@ -150,7 +155,7 @@ func (p *shard) add(s slot) {
 	p.used++
 }
 
-// Seed is a check's share in the hashes of its targets.
+// Seed is a check's part in the hashes of its targets.
 func Seed(id verdict.Identity) uint64 { return hash.Of(id) }
 
 // Hash is the hash of a target whose check has that seed.

@@ -1,4 +1,4 @@
-package multivalue
+package table
 
 import (
 	"math/rand/v2"

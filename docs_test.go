@@ -1,0 +1,85 @@
+package multivalue
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// The README is a front page: short, with the two commands that work in a fresh clone.
+func TestReadme(t *testing.T) {
+	readme := read(t, "README.md")
+	if n := strings.Count(readme, "\n"); n > 150 {
+		t.Errorf("the README has %d lines, want at most 150", n)
+	}
+	for _, command := range []string{"go run ./cmd/demo", "go test ./..."} {
+		if !strings.Contains(readme, "\n    "+command+"\n") {
+			t.Errorf("the README lacks the command %s", command)
+		}
+	}
+	// Those in other fences are booted by tests. What Kubernetes takes is tried by test/kube, as the manual has it.
+	manual := read(t, "docs/manual.md")
+	for _, m := range regexp.MustCompile("(?ms)^~~~ txt\n.*?^~~~$").FindAllString(readme, -1) {
+		if !strings.Contains(manual, m) {
+			t.Errorf("the manual does not have this Corefile of the README:\n%s", m)
+		}
+	}
+}
+
+// Every link within the documents leads to a file that exists, and to a heading that it has.
+func TestLinksInTheDocs(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	count := 0
+	for _, page := range pages(t) {
+		for _, m := range link.FindAllStringSubmatch(read(t, page), -1) {
+			path, anchor, _ := strings.Cut(m[1], "#")
+			if strings.Contains(path, "://") {
+				continue
+			}
+			count++
+			target := page
+			if path != "" {
+				target = filepath.Join(filepath.Dir(page), path)
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s: %v", page, err)
+			} else if anchor != "" && !anchors(read(t, target))[anchor] {
+				t.Errorf("%s: %s has no heading for #%s", page, target, anchor)
+			}
+		}
+	}
+	if count < 40 {
+		t.Errorf("%d links", count)
+	}
+}
+
+// pages are the documents of the tree.
+func pages(t *testing.T) (all []string) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != "." {
+			return fs.SkipDir
+		}
+		if strings.HasSuffix(path, ".md") {
+			all = append(all, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// anchors are what the headings of a page are called in links, by the rule of GitHub.
+func anchors(page string) map[string]bool {
+	all := make(map[string]bool)
+	dropped := regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(page, -1) {
+		all[strings.ReplaceAll(dropped.ReplaceAllString(strings.ToLower(m[1]), ""), " ", "-")] = true
+	}
+	return all
+}

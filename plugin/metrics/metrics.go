@@ -1,0 +1,90 @@
+// Package metrics declares every metric of the plugin, once. The pool, the handler and the followers of files and
+// clusters count in them; the *prometheus* plugin exposes them.
+//
+// Names and labels are part of what users build alerts on: they never change, and docs/manual.md lists them. Labels hold
+// checks, states and reasons, never addresses or names of hosts: their number would have no bound.
+package metrics
+
+import (
+	"github.com/coredns/coredns/plugin"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// subsystem stands in every metric's name, behind the namespace of CoreDNS.
+const subsystem = "multivalue"
+
+// What the pool counts. The series of a check exist while a Corefile or an annotation names it.
+var (
+	// Targets counts watched targets by state: up, down or unknown.
+	Targets = gauges("targets", "Number of watched targets by state.", "state")
+	// Probes counts probes by check and result: success, failure or abstained.
+	Probes = counters("probes_total", "Number of probes by check and result.", "check", "result")
+	// ProbeDuration is how long probes took, in seconds.
+	ProbeDuration = promauto.NewHistogramVec(histogram("probe_duration_seconds", "Duration of a probe."), []string{"check"})
+	// Transitions counts changes of a target's state by check and new state.
+	Transitions = counters("transitions_total", "Number of state changes of targets by check and new state.", "check", "to")
+	// ProbesInFlight is how many probes have started and not ended.
+	ProbesInFlight = gauge("probes_in_flight", "Number of probes in flight.")
+	// ProbeLag is how long after it was due a probe started, in seconds.
+	ProbeLag = promauto.NewHistogram(histogram("probe_lag_seconds", "Time between when a probe was due and when it started."))
+	// HeldConnections is how many connections checks with hold keep open.
+	HeldConnections = gauge("held_connections", "Number of connections that checks with hold keep open.")
+	// Alarms counts held connections that a peer closed, where that led to a probe at once.
+	Alarms = counters("alarms_total", "Number of held connections that a peer closed and that led to a probe at once, by check.", "check")
+	// Isolated is 1 while no target answers and none is taken down for it.
+	Isolated = gauge("isolated", "1 while no target answers, so that none is taken down for a while; else 0.")
+	// Panics counts panics in background work.
+	Panics = promauto.NewCounter(prometheus.CounterOpts{
+		Namespace: plugin.Namespace, Subsystem: subsystem, Name: "panics_total",
+		Help: "Number of panics in checks and in background work that were recovered from.",
+	})
+)
+
+// What the handler and the followers count.
+var (
+	// Answers counts answers by server, zone, view and outcome.
+	Answers = counters("answers_total", "Number of answers to queries for the configured zones by outcome.", "server", "zone", "view", "outcome")
+	// Forced counts networks and addresses that files of forced states have in force, by state: up, down or drain.
+	Forced = gauges("forced", "Number of addresses and networks that files force into a state.", "state")
+	// ForceBroken counts files of forced states whose latest content could not be read or understood.
+	ForceBroken = gauge("force_broken", "Number of files of forced states whose latest content was refused.")
+	// Annotations counts Services whose annotation names a check for some stanza, by state: good or bad.
+	Annotations = gauges("annotations", "Number of Services whose annotation names a check, by whether it is valid.", "state")
+)
+
+var skipped = counters("skipped_total", "Number of things left undone, by reason.", "reason")
+
+// What was left undone, by reason. The counters are resolved once, so that neither a query nor a probe looks up a label.
+var (
+	SkippedMaxTargets = skipped.WithLabelValues("max_targets") // an address over a cap on targets, served unchecked
+	SkippedName       = skipped.WithLabelValues("name")        // an address over the cap of a name, or a name over the cap of an address; served as unknown
+	SkippedBusy       = skipped.WithLabelValues("busy")        // a new target that found the pool's inbox full; the next query repeats it
+	SkippedSigned     = skipped.WithLabelValues("dnssec")      // a signed set, served whole
+	SkippedPacked     = skipped.WithLabelValues("packed")      // an answer that another plugin had packed already
+	SkippedOverdue    = skipped.WithLabelValues("overdue")     // a probe's turn, missed by more than an interval
+	SkippedIsolated   = skipped.WithLabelValues("isolated")    // a target that would have gone down while no target answered
+	SkippedHold       = skipped.WithLabelValues("hold")        // a connection that was not held, because there were too many
+	SkippedRate       = skipped.WithLabelValues("rate")        // a wait for the bound on probes a second
+)
+
+func gauge(name, help string) prometheus.Gauge {
+	return promauto.NewGauge(prometheus.GaugeOpts{Namespace: plugin.Namespace, Subsystem: subsystem, Name: name, Help: help})
+}
+
+func gauges(name, help string, labels ...string) *prometheus.GaugeVec {
+	return promauto.NewGaugeVec(prometheus.GaugeOpts{Namespace: plugin.Namespace, Subsystem: subsystem, Name: name, Help: help}, labels)
+}
+
+func counters(name, help string, labels ...string) *prometheus.CounterVec {
+	return promauto.NewCounterVec(prometheus.CounterOpts{Namespace: plugin.Namespace, Subsystem: subsystem, Name: name, Help: help}, labels)
+}
+
+// histogram has CoreDNS's own buckets, classic and native.
+func histogram(name, help string) prometheus.HistogramOpts {
+	return prometheus.HistogramOpts{
+		Namespace: plugin.Namespace, Subsystem: subsystem, Name: name, Help: help,
+		Buckets: plugin.TimeBuckets, NativeHistogramBucketFactor: plugin.NativeHistogramBucketFactor,
+	}
+}
