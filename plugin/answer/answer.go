@@ -18,7 +18,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Health gives the health of addresses. The pool implements it.
+// Health gives the health of addresses. Look is on the query path, once for each address of each set.
 type Health interface {
 	// Look returns the health of an address at once: it must not wait. It also learns that the address is in an answer for the
 	// owner name, so that it is probed from now on. ttl is that of the record, in seconds. port is the one that the record
@@ -65,14 +65,16 @@ type Report struct {
 //
 //  1. Look up the health of each address: of the addresses of A and AAAA sets, of the hosts of SRV and MX records, of the
 //     hints of HTTPS and SVCB records.
-//  2. Let the policy choose which go out (Policy.choose). The outcome is the kind of choice.
+//  2. Let the policy choose which are served (Policy.choose). The outcome is the kind of choice.
 //  3. Lower the TTL to the time for which the verdicts on the served addresses are sure to hold.
 //  4. After all sets: filter the additional section like the answer, and make NODATA of an answer with no record left.
+//
+// The rule of a set may be a dry run: then steps 1 and 2 are done and reported, and the set is left unchanged.
 //
 // A set that an RRSIG covers is left unchanged, since a part of it would not validate. So is a message that is not a complete
 // positive answer: one with another rcode or opcode, or a truncated one.
 func Thin(m *dns.Msg, rules Rules, draw *Draw) (*dns.Msg, Report) {
-	if !isJudgeable(m) {
+	if !isFilterable(m) {
 		return m, Report{}
 	}
 	sc := scratchPool.Get().(*scratch)
@@ -177,8 +179,8 @@ func (sc *scratch) decideSet(s *set) {
 	sc.out = c.replaceSet(sc.m, sc.out, s)
 }
 
-// isJudgeable reports whether m is a complete positive answer to one question of class IN.
-func isJudgeable(m *dns.Msg) bool {
+// isFilterable reports whether m is a complete positive answer to one question of class IN.
+func isFilterable(m *dns.Msg) bool {
 	return m != nil && m.Rcode == dns.RcodeSuccess && m.Opcode == dns.OpcodeQuery && !m.Truncated &&
 		len(m.Question) == 1 && m.Question[0].Qclass == dns.ClassINET && len(m.Answer) > 0
 }
@@ -193,8 +195,8 @@ func (r *Report) addChoice(c choice) {
 // choice is what a rule decides about a set.
 type choice struct {
 	outcome Outcome
-	all     []candidate // all of the set, those that are served first
-	served  []candidate // in the order in which they are served
+	all     []candidate // all members of the set; those that are served come first
+	served  []candidate // the front of all, in the order in which they are served
 	instead []dns.RR    // records that replace a fail-closed set
 	total   int         // different members of the set
 	ttl     uint32      // the highest TTL that a record may have, in seconds

@@ -200,7 +200,7 @@ func (x thinning) assertAll(t *testing.T) {
 	if p.DryRun && x.out != x.in {
 		t.Error("a dry run changed the answer")
 	}
-	if x.d.flaps == nil && !p.DryRun && isJudgeable(x.in) {
+	if x.d.flaps == nil && !p.DryRun && isFilterable(x.in) {
 		x.checkDrained(t)
 	}
 	if x.out == x.in {

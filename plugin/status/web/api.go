@@ -97,7 +97,7 @@ func (s *Server) loadSnapshot(w http.ResponseWriter, r *http.Request) *status.Sn
 	return snap
 }
 
-// serveSummary answers /v1/summary.
+// serveSummary answers /v1/summary. It has no parameters, and is the cheapest way to see whether anything is down.
 func (s *Server) serveSummary(w http.ResponseWriter, r *http.Request) {
 	if snap := s.loadSnapshot(w, r); snap != nil {
 		sum := snap.Summary // a copy: the snapshot is shared
@@ -113,7 +113,8 @@ func (s *Server) serveChecks(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveTargets answers /v1/targets: one page of the targets that match the filter.
+// serveTargets answers /v1/targets: one page of the targets that match the filter, in the order of the snapshot. Parameters, all
+// optional: those of the filter, limit, and after with the cursor of the page before.
 func (s *Server) serveTargets(w http.ResponseWriter, r *http.Request) {
 	snap, f := s.filteredSnapshot(w, r)
 	if snap == nil {

@@ -25,7 +25,8 @@ type explainView struct {
 	Explanations []status.Explanation // one a server block
 }
 
-// serveExplainPage shows the explanation of one answer, or an empty form if no name is given.
+// serveExplainPage shows the explanation of one answer, or an empty form if no name is given. The parameters are those that
+// parseQuestion reads. An invalid one gets status 400 and the form with what was typed.
 func (s *Server) serveExplainPage(w http.ResponseWriter, r *http.Request) {
 	snap := s.loadPageSnapshot(w, r)
 	if snap == nil {
@@ -66,7 +67,8 @@ func (s *Server) serveExplain(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, r, map[string]any{"explanations": nonNil(all)})
 }
 
-// parseQuestion reads the parameters of an explanation: name, type, do and client.
+// parseQuestion reads the parameters of an explanation: name is required; type is A by default; do=1 sets the DO bit; client is
+// an address or a network.
 func parseQuestion(r *http.Request) (status.Question, error) {
 	v := r.URL.Query()
 	// A name without a final dot is taken for a full one: there is no search list.

@@ -57,7 +57,8 @@ type pager struct {
 	Previous, Next     string // URLs; empty if there is no such page
 }
 
-// servePage shows the main page: names, targets and the latest changes, with the filter of the query string.
+// servePage shows the main page: names, targets and the latest changes. Parameters, all optional: name, address, state and check
+// filter all three; sort orders the targets; page and names are the numbers of the pages of targets and of names.
 func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	filter, err := parseFilter(r)
 	if err != nil {
@@ -171,7 +172,8 @@ func renderPage(w http.ResponseWriter, r *http.Request, status int, name string,
 // sortOrders are the values of the parameter sort. The first is the default.
 var sortOrders = []string{"state", "address", "name", "since", "latency"}
 
-// sortTargets sorts targets in one of sortOrders. They come sorted by address, and the sort is stable.
+// sortTargets sorts targets in one of sortOrders. They come sorted by address, and the sort is stable. It reorders the slice, not
+// the targets, which belong to the snapshot.
 func sortTargets(all []*status.Target, by string) {
 	// The latency of a target is that of its last probe, also of one that failed.
 	slow := func(t *status.Target) float64 { p, _ := t.Probes.Last(); return p.Seconds }

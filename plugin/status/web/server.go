@@ -146,7 +146,7 @@ func newServer(address string, source Source) *Server {
 // socket in use is an error, and so is a file that is no socket, which is never removed.
 func listen(network, where string) (net.Listener, error) {
 	l, err := net.Listen(network, where)
-	if network != "unix" {
+	if network != "unix" { // a TCP port is free as soon as its process has ended
 		return l, err
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -172,13 +172,13 @@ func listen(network, where string) (net.Listener, error) {
 // connections. When it returns the address is free. A handler whose source hangs may still run; its response is dropped.
 // Close may be called more than once.
 func (s *Server) Close() {
-	s.closing.Do(func() { close(s.quit) })
+	s.closing.Do(func() { close(s.quit) }) // streams end by this: Shutdown would wait for them
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	if s.http.Shutdown(ctx) != nil {
 		s.http.Close()
 	}
-	<-s.ended
+	<-s.ended // so that Serve has returned, too
 }
 
 // limitedListener accepts no more connections at a time than slots has room for.
@@ -224,7 +224,7 @@ var assets embed.FS
 
 // routes maps paths to handlers. A path below /v1/ is an interface: its fields may be added to, but keep their meaning.
 func (s *Server) routes() http.Handler {
-	mux := http.NewServeMux()
+	mux := http.NewServeMux() // a pattern with GET also matches HEAD
 	mux.HandleFunc("GET /{$}", s.servePage)
 	mux.HandleFunc("GET /explain", s.serveExplainPage)
 	mux.HandleFunc("GET /events", s.serveEvents)
