@@ -23,18 +23,18 @@ type annotated struct {
 	stanza *stanza
 	block  *block
 	pace   verdict.Pace
-	specOf func(*check.Check) checkSpec // specOf, but where a test's time is not real
+	specOf func(*check.Check) CheckSpec // specOf, but where a test's time is not real
 
 	// suffixes are what follows the name and the namespace of a Service in its names, such as ".svc.cluster.local.", the
 	// longest first. They are known before there is a table.
 	suffixes []string
 
 	table  atomic.Pointer[map[string]*stanza] // by Service, as NAME.NAMESPACE; never changed once it is published; nil before
-	checks []checkSpec                        // in the table, each once; the pool's loop's
+	checks []CheckSpec                        // in the table, each once; the pool's loop's
 }
 
 func newAnnotated(s *parsedStanza) *annotated {
-	a := &annotated{stanza: &s.stanza, pace: s.pace, specOf: specOf}
+	a := &annotated{stanza: &s.stanza, pace: s.pace, specOf: NewCheckSpec}
 	a.table.Store(new(map[string]*stanza))
 	return a
 }
@@ -130,10 +130,10 @@ func (a *annotated) build(known map[string]notice, judged map[string]bool, wrong
 	return next
 }
 
-func (a *annotated) spec(c *check.Check) *checkSpec {
+func (a *annotated) spec(c *check.Check) *CheckSpec {
 	spec := a.specOf(c)
 	spec.annotated = true
-	spec.setPace(a.pace)
+	spec.SetPace(a.pace)
 	return &spec
 }
 
@@ -144,7 +144,7 @@ func (a *annotated) publish(next map[string]*stanza) bool {
 	}
 	a.checks = nil
 	for _, s := range next {
-		if !slices.ContainsFunc(a.checks, func(c checkSpec) bool { return c.identity == s.checks[0].identity }) {
+		if !slices.ContainsFunc(a.checks, func(c CheckSpec) bool { return c.identity == s.checks[0].identity }) {
 			a.checks = append(a.checks, s.checks[0])
 		}
 	}
@@ -153,9 +153,9 @@ func (a *annotated) publish(next map[string]*stanza) bool {
 }
 
 // with is the stanza with another check in the place of its own.
-func (s *stanza) with(spec checkSpec) *stanza {
+func (s *stanza) with(spec CheckSpec) *stanza {
 	other := *s
-	other.checks, other.need, other.annotated = []checkSpec{spec}, 0, nil
+	other.checks, other.need, other.annotated = []CheckSpec{spec}, 0, nil
 	other.rule.Health = &other
 	return &other
 }

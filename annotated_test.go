@@ -115,9 +115,9 @@ func heeding(t testing.TB, p *pool, q questioned, c Cluster, pace verdict.Pace) 
 	if err := g.heed(s, p); err != nil {
 		t.Fatal(err)
 	}
-	s.annotated.specOf = func(c *check.Check) checkSpec {
-		spec := specOf(c)
-		spec.prober, spec.talk = q.of(spec.name), nil
+	s.annotated.specOf = func(c *check.Check) CheckSpec {
+		spec := NewCheckSpec(c)
+		spec.prober, spec.talk = q.of(spec.Name), nil
 		return spec
 	}
 	b := newBlock([]*parsedStanza{s})
@@ -405,7 +405,7 @@ func manyAnnotations() (words []string) {
 
 // askedBy is the check that is in force for a Service.
 func askedBy(s *parsedStanza, service string) string {
-	return s.ruleOf(service + ".svc.cluster.local.").Health.(*stanza).checks[0].name
+	return s.ruleOf(service + ".svc.cluster.local.").Health.(*stanza).checks[0].Name
 }
 
 // A stanza takes a number of different checks; what is in force makes no room for what is new, and an edit for which there is

@@ -32,7 +32,7 @@ func upBoard(n int) *parsedStanza {
 	p.join(g)
 	for i := range n {
 		t := verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(pooltest.Addr(i), 80)}
-		w := p.watch(t, p.checks[t.Identity], s.account, owner, time.Now())
+		w := p.addMonitor(t, p.checks[t.Identity], s.account, owner, time.Now())
 		w.entry.Store(verdict.Verdict{State: verdict.Up, Holds: 13 * time.Second})
 	}
 	return s
@@ -57,13 +57,13 @@ func BenchmarkLook(b *testing.B) {
 // must pass.
 func BenchmarkLookOwner(b *testing.B) {
 	s := upBoard(8)
-	s.checks[0].forOwner = func(string) prober { return nil }
+	s.checks[0].forOwner = func(string) Prober { return nil }
 	for i := range 8 {
-		id, _ := s.checks[0].of(owner)
+		id, _ := s.checks[0].identityFor(owner)
 		t := verdict.Target{Identity: id, Addr: netip.AddrPortFrom(pooltest.Addr(i), 80)}
 		c := s.pool.checks[s.checks[0].identity]
 		c.forOwner = s.checks[0].forOwner
-		s.pool.watch(t, c, s.account, owner, time.Now()).entry.Store(verdict.Verdict{State: verdict.Up, Holds: time.Second})
+		s.pool.addMonitor(t, c, s.account, owner, time.Now()).entry.Store(verdict.Verdict{State: verdict.Up, Holds: time.Second})
 	}
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {

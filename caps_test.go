@@ -34,10 +34,10 @@ func countLines(text *bytes.Buffer, words string) int { return strings.Count(tex
 // stanza asks; what is watched stays, and when some of that is forgotten there is room again (B61).
 func TestCapInAll(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
-		if p.most != 1<<18 {
-			t.Errorf("a pool watches up to %d targets, and the manual says 262144", p.most)
+		if p.maxTargets != 1<<18 {
+			t.Errorf("a pool watches up to %d targets, and the manual says 262144", p.maxTargets)
 		}
-		p.most = 10
+		p.maxTargets = 10
 		a, b := testStanza("tcp://:80", n, pooltest.Pace), testStanza("tcp://:81", n, pooltest.Pace)
 		begin(p, a, b)
 		lookAll(a, addrs(0, 6))
@@ -70,7 +70,7 @@ func TestCapOfMemories(t *testing.T) {
 		pace.Interval = 30 * time.Minute // for twice which they are remembered
 		s := testStanza("tcp://:80", n, pace)
 		begin(p, s)
-		p.most = 10
+		p.maxTargets = 10
 		for from := 0; from < 30; from += 10 {
 			lookAll(s, addrs(from, from+10))
 			pooltest.Elapse(keepUnasked + 2*sweepEvery)
@@ -91,14 +91,14 @@ func TestCapsAreSaid(t *testing.T) {
 		limit func(p *pool, s *parsedStanza)
 		want  string
 	}{
-		"of the stanza": {func(_ *pool, s *parsedStanza) { s.account.max = 3 }, "the cap of max_targets 3 is reached: further addresses are served unchecked (stanza at Corefile:7)"},
-		"in all":        {func(p *pool, _ *parsedStanza) { p.most = 3 }, "the cap of 3 targets in all is reached: further addresses are served unchecked (stanza at Corefile:7)"},
+		"of the stanza": {func(_ *pool, s *parsedStanza) { s.account.Max = 3 }, "the cap of max_targets 3 is reached: further addresses are served unchecked (stanza at Corefile:7)"},
+		"in all":        {func(p *pool, _ *parsedStanza) { p.maxTargets = 3 }, "the cap of 3 targets in all is reached: further addresses are served unchecked (stanza at Corefile:7)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := logged(t)
 			inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 				s := testStanza("tcp://:80", n, pooltest.Pace)
-				s.account.at = "Corefile:7"
+				s.account.At = "Corefile:7"
 				tc.limit(p, s)
 				begin(p, s)
 				pass(time.Minute, s, addrs(0, 3)...)
@@ -133,9 +133,9 @@ func TestCapsOfNamesAreSaid(t *testing.T) {
 				s := ownerStanza(nil, pooltest.Pace)
 				s.checks[0].forOwner = nil
 				if name == "names" {
-					s.checks[0].forOwner = func(string) prober { return n }
+					s.checks[0].forOwner = func(string) Prober { return n }
 				}
-				s.checks[0].prober, s.account.at = n, "Corefile:7"
+				s.checks[0].prober, s.account.At = n, "Corefile:7"
 				begin(p, s)
 				for i := range tc.most {
 					tc.look(s, i)

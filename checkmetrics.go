@@ -49,8 +49,8 @@ func (m *checkMetrics) count(err error, took time.Duration) {
 	m.duration.Observe(took.Seconds())
 }
 
-// label gives each of the checks held the series of its label, and deletes those that only the ones before had.
-func (p *pool) label(held map[verdict.Identity]*pacedCheck) {
+// relabel gives each of the checks held the series of its label, and deletes those that only the ones before had.
+func (p *pool) relabel(held map[verdict.Identity]*checkState) {
 	stale := make(map[string]bool)
 	for _, c := range p.checks {
 		stale[c.labelled] = true

@@ -105,7 +105,7 @@ func (p *pool) record(on bool) {
 	}
 	p.do(func() {
 		p.recording, p.changes = on, nil
-		for _, w := range p.watches {
+		for _, w := range p.monitors {
 			w.history = nil
 		}
 	})

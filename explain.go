@@ -52,7 +52,7 @@ func (v *viewer) explain(ctx context.Context, b *block, z *zone, q status.Questi
 		s.step("%s exempts it from what is judged, so that its answers pass as they are", z.name)
 		return s.Explanation, nil
 	}
-	s.Stanza = z.stanza.account.at
+	s.Stanza = z.stanza.account.At
 	s.step("the stanza at %s judges it: it is in its zone, %s", s.Stanza, z.name)
 	if !z.stanza.rule.Types.Has(dns.StringToType[q.Type]) {
 		s.step("this type is not judged; it passes as it is")
@@ -84,7 +84,7 @@ func (v *viewer) watched(ctx context.Context, e *explainer, s *story) error {
 	for targets := range slices.Chunk(e.targets, rowsATurn) {
 		err := v.pool.consult(ctx, func() {
 			for _, t := range targets {
-				if w := v.pool.watchOf(&t.Target, t.seed); w != nil {
+				if w := v.pool.find(&t.Target, t.seed); w != nil {
 					known[t.Target] = w.row()
 				}
 			}
@@ -131,7 +131,7 @@ type shown struct {
 type seeded struct {
 	verdict.Target
 	seed  uint64
-	check *checkSpec
+	check *CheckSpec
 }
 
 func newExplainer(b *block, z *zone, said *said, q status.Question) *explainer {
@@ -300,7 +300,7 @@ func (p peeking) Look(owner string, addr netip.Addr, port uint16, _ uint32) verd
 		said = p.together(owner, addr, port)
 	}
 	if p.forced != nil {
-		return p.forced.orders.Load().of(addr).on(said)
+		return p.forced.For(addr).Apply(said)
 	}
 	return said
 }
@@ -342,7 +342,7 @@ func (s *stanza) targets(owner string, at netip.AddrPort) []seeded {
 
 // peek is what ask says of a target, without a note.
 func (s *stanza) peek(t seeded) verdict.Brief {
-	if e := s.pool.board.Find(&t.Target, table.Hash(&t.Target, t.seed)); e != nil {
+	if e := s.pool.table.Find(&t.Target, table.Hash(&t.Target, t.seed)); e != nil {
 		if v, there := e.Peek(); there {
 			return v
 		}

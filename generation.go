@@ -10,6 +10,7 @@ import (
 
 	"github.com/coredns-multivalue/multivalue/internal/logonce"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/force"
 	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -19,10 +20,10 @@ import (
 // generation is what one Corefile, or one reload of it, asks of the pool. The new one joins before the old one leaves,
 // so that the pool never forgets what both of them check.
 type generation struct {
-	accounts []*account
-	learners []*learner // of its blocks
-	sites    []site     // of all server blocks
-	files    map[string]*forceFile
+	groups   []*Group
+	learners []*learner   // of its blocks
+	sites    []site       // of all server blocks
+	files    *force.Files // of forced states; nil if it names none
 	notices  map[clusterAt]*notices
 	shows    []showAt // where the status is to be shown
 	stage    stage
@@ -36,18 +37,18 @@ const (
 	left                   // for good
 )
 
-// account is what one stanza has in the pool.
-type account struct {
+// Group is what one stanza has in the pool.
+type Group struct {
 	generation *generation
-	at         string // file and line of the stanza
-	zones      string // of the stanza; tells it from others with the same checks
+	At         string // file and line of the stanza
+	Zones      string // of the stanza; tells it from others with the same checks
 	within     network.List
-	checks     []checkSpec
-	annotated  *annotated // nil if the stanza heeds no annotations
-	forced     *forceFile // nil if the stanza names none
-	dry        bool
-	warms      bool
-	max        int // of targets
+	checks     []CheckSpec
+	annotated  *annotated  // nil if the stanza heeds no annotations
+	forced     *force.File // nil if the stanza names none
+	DryRun     bool
+	Warms      bool
+	Max        int // of targets
 	targets    int // that it was the first to ask for; the loop's
 	full       atomic.Bool
 
@@ -59,61 +60,61 @@ type account struct {
 func (g *generation) add(s *parsedStanza, p *pool) {
 	s.pool = p
 	s.account.generation = g
-	g.accounts = append(g.accounts, s.account)
+	g.groups = append(g.groups, s.account)
 	if s.show != nil {
 		g.shows = append(g.shows, *s.show)
 	}
 }
 
-// checkSpec is one check line of a stanza, with the stanza's pace.
-type checkSpec struct {
-	identity verdict.Identity
-	bare     verdict.Identity // without the pace
-	prober   prober
-	forOwner func(owner string) prober // nil unless each owner is asked for
-	talk     wire.Talk                 // nil where only the prober can ask
-	hold     bool                      // keep the connection of a good probe
-	pace     verdict.Pace
-	name     string // for logs and metrics
-	secret   uint64 // stands for what the name does not show
-	seed     uint64 // for the board
-	port     uint16 // to dial, where neither the check nor the record names another; 0 for none
+// CheckSpec is one check line of a stanza, with the stanza's pace.
+type CheckSpec struct {
+	identity    verdict.Identity
+	withoutPace verdict.Identity // without the pace
+	prober      Prober
+	forOwner    func(owner string) Prober // nil unless each owner is asked for
+	talk        wire.Talk                 // nil where only the prober can ask
+	hold        bool                      // keep the connection of a good probe
+	pace        verdict.Pace
+	Name        string // for logs and metrics
+	secret      uint64 // stands for what the name does not show
+	seed        uint64 // for the board
+	port        uint16 // to dial, where neither the check nor the record names another; 0 for none
 
 	portNamed bool // the port of a record does not matter: the check names one, or there are none
 	annotated bool // an annotation says it, and no Corefile
 }
 
-// specOf is a check as the pool has it, without its pace.
-func specOf(c *check.Check) checkSpec {
-	spec := checkSpec{prober: c, name: c.String(), secret: c.Secret(), port: c.Port(), portNamed: c.PortNamed(), hold: c.Hold()}
+// NewCheckSpec is a check as the pool has it, without its pace.
+func NewCheckSpec(c *check.Check) CheckSpec {
+	spec := CheckSpec{prober: c, Name: c.String(), secret: c.Secret(), port: c.Port(), portNamed: c.PortNamed(), hold: c.Hold()}
 	if talk := c.Talk(); talk != nil {
 		spec.talk = talk
 	}
 	if c.AsksOwner() {
-		spec.forOwner = func(owner string) prober { return c.For(owner) }
+		spec.forOwner = func(owner string) Prober { return c.For(owner) }
 	}
-	spec.bare = verdict.Identify(spec.name, spec.secret)
+	spec.withoutPace = verdict.Identify(spec.Name, spec.secret)
 	return spec
 }
 
-// setPace completes a check line once the whole stanza has been read.
-func (c *checkSpec) setPace(pace verdict.Pace) {
+// SetPace completes a check line once the whole stanza has been read.
+func (c *CheckSpec) SetPace(pace verdict.Pace) {
 	c.pace = pace
-	c.identity = verdict.Identify(c.name+" "+pace.String(), c.secret)
+	c.identity = verdict.Identify(c.Name+" "+pace.String(), c.secret)
 	c.seed = table.Seed(c.identity)
 }
 
 // label is the check in metrics. All that annotations say have one, so that the owners of Services make no series.
-func (c *checkSpec) label() string {
+func (c *CheckSpec) label() string {
 	if c.annotated {
 		return "annotation"
 	}
-	return c.name
+	return c.Name
 }
 
-// pacedCheck is a check line as the pool runs it.
-type pacedCheck struct {
-	checkSpec
+// checkState is a check line as the pool runs it.
+type checkState struct {
+	CheckSpec
 	checkMetrics
 	labelled string       // of its series; empty before it has any
 	live     bool         // a confirmed generation has it
@@ -127,7 +128,7 @@ func (p *pool) do(f func()) {
 		return
 	}
 	done := make(chan struct{})
-	p.orders <- func() { defer close(done); f() }
+	p.calls <- func() { defer close(done); f() }
 	<-done
 }
 
@@ -144,7 +145,7 @@ func (p *pool) join(g *generation) error {
 			p.reset() // what a stopped pool believed is of no use any more
 		}
 		p.generations = append(p.generations, g)
-		p.recast(time.Now())
+		p.reconcile(time.Now())
 	})
 	return nil
 }
@@ -221,15 +222,19 @@ func (p *pool) leave(g *generation) {
 	last := false
 	p.do(func() {
 		g.stage = left
-		p.unforce(g)
+		if g.files != nil {
+			g.files.Release()
+		}
 		p.unnotice(g)
 		p.generations = slices.DeleteFunc(p.generations, func(x *generation) bool { return x == g })
 		if last = len(p.generations) == 0; !last {
-			p.recast(time.Now())
+			p.reconcile(time.Now())
 		}
 	})
 	closed := p.tidy() // beside what else ends
-	g.awaitReleased()
+	if g.files != nil {
+		g.files.AwaitReleased()
+	}
 	if last && p.stop != nil {
 		p.stop()
 		p.stop = nil
@@ -255,15 +260,15 @@ func (g *generation) end(p *pool) {
 
 // clearMetrics drops every series of a pool that has stopped, and what it watched, but for the board.
 func (p *pool) clearMetrics() {
-	for _, w := range p.watches {
+	for _, w := range p.monitors {
 		w.removed = true // a result of its last probe may be read by the next start
 		targets[w.machine.State()].Dec()
 	}
-	p.watches = make(map[*table.Entry]*watch)
+	p.monitors = make(map[*table.Entry]*monitor)
 	clear(p.names)
 	p.isolation.end()
-	p.label(nil)
-	p.checks = make(map[verdict.Identity]*pacedCheck)
+	p.relabel(nil)
+	p.checks = make(map[verdict.Identity]*checkState)
 }
 
 // abandon takes away the generations that were never confirmed: a start of theirs has failed.
@@ -272,7 +277,7 @@ func (p *pool) abandon() {
 	defer p.life.Unlock()
 	p.do(func() {
 		p.generations = slices.DeleteFunc(p.generations, func(g *generation) bool { return g.stage == candidate })
-		p.recast(time.Now())
+		p.reconcile(time.Now())
 	})
 	p.tidy()()
 }
@@ -287,27 +292,29 @@ func (p *pool) confirmed(g *generation, now time.Time) {
 	// before them, nobody was left to abandon them. And g itself may have been taken for one of those.
 	p.generations = slices.DeleteFunc(p.generations, func(x *generation) bool { return x == g || x.stage == candidate })
 	p.generations = append(p.generations, g)
-	p.recast(now)
-	p.enforce(g)
+	p.reconcile(now)
+	if g.files != nil {
+		g.files.Watch()
+	}
 	p.notice(g)
-	for _, w := range p.watches {
-		if a := g.accountOf(w); a != nil {
-			w.account.targets--
-			w.account = a
+	for _, w := range p.monitors {
+		if a := g.groupOf(w); a != nil {
+			w.group.targets--
+			w.group = a
 			a.targets++
 		}
 	}
 }
 
-// accountOf is the account that stands for a watch: of the stanza with the same zones as the one that asked for it, else of
+// groupOf is the account that stands for a watch: of the stanza with the same zones as the one that asked for it, else of
 // the first that may probe it.
-func (g *generation) accountOf(w *watch) *account {
-	var first *account
-	for _, a := range g.accounts {
+func (g *generation) groupOf(w *monitor) *Group {
+	var first *Group
+	for _, a := range g.groups {
 		if !a.covers(w.check.identity, w.entry.Target.Addr.Addr(), w.owner) {
 			continue
 		}
-		if a.zones == w.account.zones {
+		if a.Zones == w.group.Zones {
 			return a
 		}
 		if first == nil {
@@ -318,25 +325,25 @@ func (g *generation) accountOf(w *watch) *account {
 }
 
 // covers reports whether the stanza asks a check of addresses in sets of that name, and may probe this one.
-func (a *account) covers(id verdict.Identity, addr netip.Addr, owner string) bool {
+func (a *Group) covers(id verdict.Identity, addr netip.Addr, owner string) bool {
 	checks := a.checks
 	if other := a.annotated.of(owner); other != nil {
 		checks = other.checks
 	}
-	return slices.ContainsFunc(checks, func(c checkSpec) bool { return c.identity == id }) && a.within.Allows(addr)
+	return slices.ContainsFunc(checks, func(c CheckSpec) bool { return c.identity == id }) && a.within.Allows(addr)
 }
 
-// all lists the checks of a stanza, with those of annotations.
-func (a *account) all() []checkSpec {
+// allChecks lists the checks of a stanza, with those of annotations.
+func (a *Group) allChecks() []CheckSpec {
 	if a.annotated == nil {
 		return a.checks
 	}
 	return slices.Concat(a.checks, a.annotated.checks)
 }
 
-// covered reports whether any stanza of any generation covers the target of a watch.
-func (p *pool) covered(w *watch) bool {
+// wanted reports whether any stanza of any generation covers the target of a watch.
+func (p *pool) wanted(w *monitor) bool {
 	return slices.ContainsFunc(p.generations, func(g *generation) bool {
-		return slices.ContainsFunc(g.accounts, func(a *account) bool { return a.covers(w.check.identity, w.entry.Target.Addr.Addr(), w.owner) })
+		return slices.ContainsFunc(g.groups, func(a *Group) bool { return a.covers(w.check.identity, w.entry.Target.Addr.Addr(), w.owner) })
 	})
 }

@@ -50,8 +50,8 @@ func TestReloadKeepsVerdicts(t *testing.T) {
 		if got := n.Asked(pooltest.Addr(1)) + n.Asked(pooltest.Addr(2)) - before; got > 6 {
 			t.Errorf("%d probes in 20 seconds with 20 reloads", got)
 		}
-		if got, want := sizeOf(p), (size{generations: 1, checks: 1, watches: 2}); got != want || g.accounts[0].targets != 2 {
-			t.Errorf("%+v, want %+v; %d targets on the account", got, want, g.accounts[0].targets)
+		if got, want := sizeOf(p), (size{generations: 1, checks: 1, watches: 2}); got != want || g.groups[0].targets != 2 {
+			t.Errorf("%+v, want %+v; %d targets on the account", got, want, g.groups[0].targets)
 		}
 	})
 }
@@ -228,11 +228,11 @@ func TestPoolStopsAndStarts(t *testing.T) {
 func TestAccountsFollow(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		old := testStanza("tcp://:80", n, pooltest.Pace)
-		old.account.max = 3
+		old.account.Max = 3
 		g := begin(p, old)
 		pass(10*time.Second, old, pooltest.Addr(1), pooltest.Addr(2), pooltest.Addr(3), pooltest.Addr(4))
 		fresh := testStanza("tcp://:80", n, pooltest.Pace)
-		fresh.account.max = 4
+		fresh.account.Max = 4
 		next := candidateOf(p, fresh)
 		p.leave(g)
 		p.confirm(next)
@@ -248,19 +248,19 @@ func TestAccountsFollow(t *testing.T) {
 func TestReloadNarrowsWithin(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		old := testStanza("tcp://:80", n, pooltest.Pace)
-		old.account.zones = "a.example.org."
+		old.account.Zones = "a.example.org."
 		g := begin(p, old)
 		inside, outside := pooltest.Addr(1), netip.MustParseAddr("192.0.2.1")
 		pass(30*time.Second, old, inside, outside)
 		fresh := testStanza("tcp://:80", n, pooltest.Pace)
-		fresh.account.zones = "a.example.org."
+		fresh.account.Zones = "a.example.org."
 		fresh.within = network.List{network.New(netip.MustParsePrefix("10.0.0.0/8"))}
 		fresh.seal(pooltest.Pace)
 		pace := pooltest.Pace
 		pace.Interval = time.Second
 		pace.Fast, pace.Timeout = time.Second, time.Second
 		other := testStanza("tcp://:80", n, pace)
-		other.account.zones = "b.example.org."
+		other.account.Zones = "b.example.org."
 		next := candidateOf(p, fresh, other)
 		p.leave(g)
 		p.confirm(next)
@@ -280,7 +280,7 @@ func TestAccountsStayApart(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		stanzas := func() (a, b *parsedStanza) {
 			a, b = testStanza("tcp://:80", n, pooltest.Pace), testStanza("tcp://:80", n, pooltest.Pace)
-			a.account.zones, b.account.zones = "a.example.org.", "b.example.org."
+			a.account.Zones, b.account.Zones = "a.example.org.", "b.example.org."
 			return a, b
 		}
 		a, b := stanzas()

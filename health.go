@@ -13,6 +13,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/internal/rescue"
 	"github.com/coredns-multivalue/multivalue/internal/text"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/force"
 	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
@@ -29,8 +30,8 @@ const (
 	// maxOwners is for how many names a check with host owner asks one address: below a wildcard, whoever can ask a
 	// question could make it any number.
 	maxOwners = 256
-	// wantedBuffer is how many targets may wait to be learned. What finds it full is dropped: the next query repeats it.
-	wantedBuffer = 4096
+	// maxRequests is how many targets may wait to be learned. What finds it full is dropped: the next query repeats it.
+	maxRequests = 4096
 	// sweepEvery is how often the pool looks for targets that nobody asks for.
 	sweepEvery = time.Minute
 	// keepUnasked is how long a target is probed after it was last asked for, or three times the TTL it went out with
@@ -42,9 +43,9 @@ const (
 	stopWithin = time.Second
 )
 
-// prober is a check as the pool needs it. It returns nil, the reason why the target is unfit, or an error that wraps
+// Prober is a check as the pool needs it. It returns nil, the reason why the target is unfit, or an error that wraps
 // check.ErrAbstain if it could not ask.
-type prober interface {
+type Prober interface {
 	Probe(ctx context.Context, addr netip.AddrPort) error
 }
 
@@ -55,18 +56,19 @@ type prober interface {
 // belongs to the schedule, or to the one probe it was handed to, and comes back as its result: so no field needs a
 // lock, and no target is probed twice at once.
 type pool struct {
-	board   table.Table
-	most    int         // targets that are watched in all
-	full    atomic.Bool // no room for more targets
-	running atomic.Bool
-	clock   atomic.Uint64 // milliseconds since 1970, for queries: at most a second behind while something warms up
-	awaited atomic.Pointer[[]*census]
-	wanted  chan want        // targets that queries missed on the board; lossy
-	notes   chan string      // what the query path has to say to the log; lossy
-	orders  chan func()      // from the life cycle
-	probed  chan probeResult // never blocks a probe: it has room for all in flight
-	line    line
+	table      table.Table
+	maxTargets int         // targets that are watched in all
+	full       atomic.Bool // no room for more targets
+	running    atomic.Bool
+	clock      atomic.Uint64 // milliseconds since 1970, for queries: at most a second behind while something warms up
+	awaited    atomic.Pointer[[]*census]
+	requests   chan targetRequest     // targets that queries missed on the board; lossy
+	logLines   chan string      // what the query path has to say to the log; lossy
+	calls      chan func()      // from the life cycle
+	probed     chan probeResult // never blocks a probe: it has room for all in flight
+	prober     loopProber
 
+	forced     force.Watcher
 	kubernetes Kubernetes // nil where that is not linked; set before anything starts
 
 	sightings atomic.Pointer[sightings] // names that queries asked for; nil while nobody can look
@@ -80,17 +82,16 @@ type pool struct {
 
 	// The rest belongs to the loop while it runs, else to whoever holds life.
 	generations []*generation
-	checks      map[verdict.Identity]*pacedCheck
-	watches     map[*table.Entry]*watch
+	checks      map[verdict.Identity]*checkState
+	monitors    map[*table.Entry]*monitor
 	memories    map[verdict.Target]memory // by the check without its pace
 	names       map[string]int            // targets, by the name that they were first asked for
 	owners      map[verdict.Target]int    // targets of checks with host owner, by check and address
-	forced      map[string]*forceFile     // that are watched, by their paths
 	notices     map[clusterAt]*notices    // that are followed
 	warming     bool                      // a stanza has use for the clock
 	schedule    schedule
 	isolation   isolation
-	herald      herald
+	transitions transitionLog
 	nextSweep   time.Time
 	recording   bool            // somebody can look at the status
 	changes     []status.Change // the latest, while somebody can
@@ -100,46 +101,45 @@ type pool struct {
 func newPool() *pool {
 	bound := min(maxInFlight, max(descriptors()/4, minInFlight))
 	p := &pool{
-		most:      maxTargets,
-		wanted:    make(chan want, wantedBuffer),
-		notes:     make(chan string, 64),
-		orders:    make(chan func()),
-		probed:    make(chan probeResult, bound),
-		line:      line{heard: make(chan []wire.Answer, 64), mostly: max(descriptors()/2-bound, 0)},
-		schedule:  schedule{bound: bound},
-		isolation: isolation{answered: clock.LongAgo, regained: clock.LongAgo},
-		checks:    make(map[verdict.Identity]*pacedCheck),
-		watches:   make(map[*table.Entry]*watch),
-		memories:  make(map[verdict.Target]memory),
-		names:     make(map[string]int),
-		owners:    make(map[verdict.Target]int),
-		forced:    make(map[string]*forceFile),
-		notices:   make(map[clusterAt]*notices),
-		desks:     make(map[string]*desk),
+		maxTargets: maxTargets,
+		requests:   make(chan targetRequest, maxRequests),
+		logLines:   make(chan string, 64),
+		calls:      make(chan func()),
+		probed:     make(chan probeResult, bound),
+		prober:     loopProber{results: make(chan []wire.Answer, 64), maxHeld: max(descriptors()/2-bound, 0)},
+		schedule:   schedule{bound: bound},
+		isolation:  isolation{lastAnswer: clock.LongAgo, endedAt: clock.LongAgo},
+		checks:     make(map[verdict.Identity]*checkState),
+		monitors:   make(map[*table.Entry]*monitor),
+		memories:   make(map[verdict.Target]memory),
+		names:      make(map[string]int),
+		owners:     make(map[verdict.Target]int),
+		notices:    make(map[clusterAt]*notices),
+		desks:      make(map[string]*desk),
 	}
 	p.viewer = newViewer(p)
 	return p
 }
 
-// miss hands a target to the pool, if there is room for it.
-func (p *pool) miss(t verdict.Target, c *checkSpec, a *account, owner string, ttl uint32) verdict.Brief {
+// request hands a target to the pool, if there is room for it.
+func (p *pool) request(t verdict.Target, c *CheckSpec, a *Group, owner string, ttl uint32) verdict.Brief {
 	if a.full.Load() || p.full.Load() {
 		metrics.SkippedMaxTargets.Inc()
-		p.sayFull(a)
+		p.logFull(a)
 		return verdict.BriefUnchecked
 	}
 	select {
-	case p.wanted <- want{t, c.identity, a, owner, ttl}:
+	case p.requests <- targetRequest{t, c.identity, a, owner, ttl}:
 	default: // the next query repeats it
 		metrics.SkippedBusy.Inc()
 	}
 	return 0
 }
 
-// say hands a line to the log, from the query path. It never waits.
-func (p *pool) say(format string, args ...any) {
+// Warn hands a line to the log, from the query path. It never waits.
+func (p *pool) Warn(format string, args ...any) {
 	select {
-	case p.notes <- fmt.Sprintf(format, args...):
+	case p.logLines <- fmt.Sprintf(format, args...):
 	default:
 	}
 }
@@ -153,8 +153,8 @@ func (p *pool) run(ctx context.Context) {
 	for !p.loop(ctx, &probes) {
 		p.reset()
 	}
-	p.herald.tell(time.Now().Add(time.Second))
-	for _, w := range p.line.close() {
+	p.transitions.flush(time.Now().Add(time.Second))
+	for _, w := range p.prober.stop() {
 		p.schedule.done(w)
 	}
 	if !rescue.Wait(&probes, stopWithin) {
@@ -179,33 +179,33 @@ func (p *pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 	}()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	p.hearAll(nil, time.Now()) // what a panic has left
+	p.handleAll(nil, time.Now()) // what a panic has left
 	for {
 		select {
 		case <-ctx.Done():
 			return true
-		case order := <-p.orders:
+		case order := <-p.calls:
 			order()
-		case w := <-p.wanted:
+		case w := <-p.requests:
 			p.learn(w, time.Now())
 		case r := <-p.probed:
 			if r.held != nil {
-				p.bring(r.watch, r.held)
+				p.adoptConn(r.watch, r.held)
 			}
 			p.settle(r, time.Now())
-		case answers := <-p.line.heard:
-			p.hearAll(answers, time.Now())
-		case note := <-p.notes:
+		case answers := <-p.prober.results:
+			p.handleAll(answers, time.Now())
+		case note := <-p.logLines:
 			log.Warning(note)
 		case <-timer.C:
 		}
 		now := time.Now()
-		p.herald.tell(now)
+		p.transitions.flush(now)
 		if !now.Before(p.nextSweep) {
 			p.sweep(now)
 		}
-		p.schedule.dispatch(now, func(w *watch) { p.start(ctx, probes, w, now) })
-		p.line.flush()
+		p.schedule.dispatch(now, func(w *monitor) { p.start(ctx, probes, w, now) })
+		p.prober.flush()
 		timer.Reset(p.pause(now))
 	}
 }
@@ -213,7 +213,7 @@ func (p *pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 // pause is how long the loop may rest. It tells queries the time before.
 func (p *pool) pause(now time.Time) time.Duration {
 	p.clock.Store(uint64(clock.Steady(now).UnixMilli()))
-	wait := min(p.schedule.wait(now), p.nextSweep.Sub(now), p.herald.wait(now))
+	wait := min(p.schedule.wait(now), p.nextSweep.Sub(now), p.transitions.wait(now))
 	if p.warming {
 		wait = min(wait, time.Second)
 	}
@@ -221,19 +221,19 @@ func (p *pool) pause(now time.Time) time.Duration {
 }
 
 // start hands a watch to a probe: to the line if it can ask that, else to a goroutine.
-func (p *pool) start(ctx context.Context, probes *sync.WaitGroup, w *watch, now time.Time) {
+func (p *pool) start(ctx context.Context, probes *sync.WaitGroup, w *monitor, now time.Time) {
 	late := clock.At(now).Sub(w.due)
 	if late > w.check.pace.Interval {
 		metrics.SkippedOverdue.Inc() // it missed a whole turn, which is not made up for
 	}
 	metrics.ProbeLag.Observe(max(0, late.Seconds()))
 	w.started = clock.At(now)
-	if p.line.asks(w, now) {
-		p.line.add(w)
+	if p.prober.canAsk(w, now) {
+		p.prober.enqueue(w)
 		return
 	}
-	question, timeout, addr := w.asker(), w.check.pace.Timeout, w.entry.Target.Addr
-	kept := p.line.keeps(w, now)
+	question, timeout, addr := w.probeFor(), w.check.pace.Timeout, w.entry.Target.Addr
+	kept := p.prober.holding(w, now)
 	if kept != nil {
 		question = kept
 	}
@@ -248,7 +248,7 @@ func (p *pool) start(ctx context.Context, probes *sync.WaitGroup, w *watch, now 
 }
 
 // ask probes once. A panic in a check proves nothing about the target.
-func ask(ctx context.Context, question prober, timeout time.Duration, addr netip.AddrPort) (err error) {
+func ask(ctx context.Context, question Prober, timeout time.Duration, addr netip.AddrPort) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			metrics.Panics.Inc()
@@ -272,14 +272,14 @@ func (p *pool) settle(r probeResult, now time.Time) {
 		if w.check.abstains.First() {
 			log.Errorf("%s keeps its state: %v (further such probes are only counted for a minute)", w.entry.Target, r.err)
 		}
-		p.schedule.add(w, w.started.Add(w.check.shorten(w.check.pace.Fast)))
+		p.schedule.add(w, w.started.Add(w.check.jitter(w.check.pace.Fast)))
 		return
 	}
 	w.check.count(r.err, r.took)
-	w.remember(p.recording, r)
+	w.record(p.recording, r)
 	w.failing = r.err != nil
-	if p.isolation.withholds(w, r.err != nil, len(p.watches), now) {
-		p.schedule.add(w, w.started.Add(w.check.shorten(w.check.pace.Fast)))
+	if p.isolation.withholds(w, r.err != nil, len(p.monitors), now) {
+		p.schedule.add(w, w.started.Add(w.check.jitter(w.check.pace.Fast)))
 		return
 	}
 	before := w.machine.State()
@@ -288,25 +288,25 @@ func (p *pool) settle(r probeResult, now time.Time) {
 		p.transition(w, before, v, now)
 	}
 	if !v.State.Fit() {
-		p.release(w)
+		p.dropConn(w)
 	}
 	if w.check.hold {
 		v.Holds = min(v.Holds, time.Duration(w.check.pace.Fall-1)*alarmPace)
 	}
-	wait = w.check.shorten(w.hurry(v.State, r.err != nil, wait))
+	wait = w.check.jitter(w.alarmWait(v.State, r.err != nil, wait))
 	if !w.settled && wait > w.check.pace.Fast {
 		w.settled = true
-		wait = between(0, wait)
+		wait = randomWait(0, wait)
 		v.Holds = min(v.Holds, wait)
 	}
 	w.entry.Store(v)
-	p.isolation.count(w, before)
+	p.isolation.update(w, before)
 	p.schedule.add(w, w.started.Add(wait))
 }
 
 // transition counts a change of state, and logs it: nothing else about probes enters the log. That a new target answers
 // is no news.
-func (p *pool) transition(w *watch, before verdict.State, v verdict.Verdict, now time.Time) {
+func (p *pool) transition(w *monitor, before verdict.State, v verdict.Verdict, now time.Time) {
 	targets[before].Dec()
 	targets[v.State].Inc()
 	w.check.transitions[v.State].Inc()
@@ -314,8 +314,8 @@ func (p *pool) transition(w *watch, before verdict.State, v verdict.Verdict, now
 		log.Debugf("%s is up, says its first %s", w.entry.Target.Place(), w.question())
 		return
 	}
-	p.keepChange(w, before, v, now)
-	if !p.herald.mayTell(sumOf{w.check.name, v.State, v.Reason}, now) {
+	p.recordChange(w, before, v, now)
+	if !p.transitions.allow(transitionKey{w.check.Name, v.State, v.Reason}, now) {
 		return
 	}
 	if v.State == verdict.Down {

@@ -60,8 +60,8 @@ func TestLogOfAFlood(t *testing.T) {
 
 // What a summary says is bounded, and adds up.
 func TestSummary(t *testing.T) {
-	down := func(check, reason string) sumOf { return sumOf{check, verdict.Down, reason} }
-	got := summary(map[sumOf]int{
+	down := func(check, reason string) transitionKey { return transitionKey{check, verdict.Down, reason} }
+	got := summary(map[transitionKey]int{
 		down("tcp://:1", "timed out"): 5, down("tcp://:1", "connection refused"): 30, down("tcp://:1", "status 500"): 2, down("tcp://:1", "reset"): 1, down("tcp://:1", "x"): 1,
 		{check: "tcp://:2", to: verdict.Up}: 7, down("tcp://:2", "timed out"): 4,
 	})
@@ -69,16 +69,16 @@ func TestSummary(t *testing.T) {
 	if got != want {
 		t.Errorf("%s\nwant %s", got, want)
 	}
-	var h herald
+	var h transitionLog
 	now := time.Now()
-	for i := range 10 * sumsKept {
-		h.mayTell(down("tcp://:1", strconv.Itoa(i)), now)
+	for i := range 10 * maxSums {
+		h.allow(down("tcp://:1", strconv.Itoa(i)), now)
 	}
 	total := 0
 	for _, n := range h.sums {
 		total += n
 	}
-	if len(h.sums) > sumsKept+1 || total != 10*sumsKept-linesASecond || h.wait(now) != time.Second {
+	if len(h.sums) > maxSums+1 || total != 10*maxSums-linesASecond || h.wait(now) != time.Second {
 		t.Errorf("%d sums of %d, wait %s", len(h.sums), total, h.wait(now))
 	}
 }

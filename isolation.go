@@ -20,54 +20,54 @@ const (
 // isolation tells whether the silence of all targets is more likely our own: then the network between us and them is lost,
 // and no target is taken down for it.
 type isolation struct {
-	answered clock.Instant // when a target last did
-	since    time.Time     // when the first step was withheld; zero while none is
-	spent    bool          // the time is over, until a target answers
-	regained clock.Instant // when an answer last ended it
-	doubted  [3]int        // targets, by the doubt about them
-	fallen   int           // targets that were up and have gone down since one answered
+	lastAnswer clock.Instant // when a target last did
+	since      time.Time     // when the first step was withheld; zero while none is
+	exhausted  bool          // the time is over, until a target answers
+	endedAt    clock.Instant // when an answer last ended it
+	suspects   [3]int        // targets, by the doubt about them
+	fallen     int           // targets that were up and have gone down since one answered
 }
 
-// doubt is whether the failures of a target count that is not down.
-type doubt uint8
+// suspicion is whether the failures of a target count that is not down.
+type suspicion uint8
 
 const (
-	trusted    doubt = iota
-	everSilent       // no probe has decided about it yet
-	fallSilent       // it is up
+	trusted          suspicion = iota
+	neverAnswered              // no probe has decided about it yet
+	stoppedAnswering           // it is up
 )
 
 // withholds takes note of a result, and reports whether it must be left without effect.
-func (i *isolation) withholds(w *watch, failed bool, watched int, now time.Time) bool {
+func (i *isolation) withholds(w *monitor, failed bool, watched int, now time.Time) bool {
 	if !failed {
-		i.hear(now)
+		i.answer(now)
 		return false
 	}
 	if !w.machine.State().Fit() {
 		return false
 	}
 	switch {
-	case w.started < i.regained:
+	case w.started < i.endedAt:
 		return true // it was asked while nobody could answer
-	case w.doubt == trusted, w.doubted < i.regained:
+	case w.suspicion == trusted, w.suspectSince < i.endedAt:
 		w.machine.Forgive()
-		w.doubted = w.started
+		w.suspectSince = w.started
 	}
-	if !w.machine.Falls(w.check.pace) || !i.alone(w, watched, now) {
+	if !w.machine.Falls(w.check.pace) || !i.isolated(w, watched, now) {
 		return false
 	}
 	metrics.SkippedIsolated.Inc()
 	return true
 }
 
-// alone reports whether nobody answers.
-func (i *isolation) alone(w *watch, watched int, now time.Time) bool {
-	others := i.silent()
-	if w.doubt == fallSilent || w.doubt == everSilent && i.answered == clock.LongAgo {
+// isolated reports whether nobody answers.
+func (i *isolation) isolated(w *monitor, watched int, now time.Time) bool {
+	others := i.failing()
+	if w.suspicion == stoppedAnswering || w.suspicion == neverAnswered && i.lastAnswer == clock.LongAgo {
 		others-- // for it is one of them
 	}
-	silence := clock.At(now).Sub(i.answered)
-	if watched < isolatedFrom || others < isolatedOthers || i.answered >= w.doubted || i.spent {
+	silence := clock.At(now).Sub(i.lastAnswer)
+	if watched < isolatedFrom || others < isolatedOthers || i.lastAnswer >= w.suspectSince || i.exhausted {
 		return false
 	}
 	if silence < w.check.pace.Fast*(100-verdict.Jitter)/100 {
@@ -79,7 +79,7 @@ func (i *isolation) alone(w *watch, watched int, now time.Time) bool {
 		log.Warningf("none of %d targets answers: nothing is taken down for %s at the most, since our own network may be lost", watched, isolatedFor)
 	}
 	i.expire(now)
-	return !i.spent
+	return !i.exhausted
 }
 
 // expire ends it when its time is over, whether a target would go down or not.
@@ -88,23 +88,23 @@ func (i *isolation) expire(now time.Time) {
 		return
 	}
 	i.end()
-	i.spent = true
+	i.exhausted = true
 	log.Warningf("still no target answers after %s: they are taken down", isolatedFor)
 }
 
-// silent is how many targets are failing. That those fail which have never answered proves nothing, unless none ever has.
-func (i *isolation) silent() int {
-	if i.answered == clock.LongAgo {
-		return i.doubted[everSilent] + i.doubted[fallSilent] + i.fallen
+// failing is how many targets are failing. That those fail which have never answered proves nothing, unless none ever has.
+func (i *isolation) failing() int {
+	if i.lastAnswer == clock.LongAgo {
+		return i.suspects[neverAnswered] + i.suspects[stoppedAnswering] + i.fallen
 	}
-	return i.doubted[fallSilent] + i.fallen
+	return i.suspects[stoppedAnswering] + i.fallen
 }
 
-// hear is called when a target answers.
-func (i *isolation) hear(now time.Time) {
-	i.answered, i.spent, i.fallen = clock.At(now), false, 0
+// answer is called when a target answers.
+func (i *isolation) answer(now time.Time) {
+	i.lastAnswer, i.exhausted, i.fallen = clock.At(now), false, 0
 	if !i.since.IsZero() {
-		i.regained = clock.At(now)
+		i.endedAt = clock.At(now)
 		log.Infof("targets answer again after %.1f seconds: what failed since is forgotten", now.Sub(i.since).Seconds())
 		i.end()
 	}
@@ -115,28 +115,28 @@ func (i *isolation) end() {
 	metrics.Isolated.Set(0)
 }
 
-// count keeps the accounts after a result of a target, which may have taken it down.
-func (i *isolation) count(w *watch, before verdict.State) {
+// update keeps the accounts after a result of a target, which may have taken it down.
+func (i *isolation) update(w *monitor, before verdict.State) {
 	now := w.machine.State()
-	if now == verdict.Down && (before == verdict.Up || before == verdict.Unknown && i.answered == clock.LongAgo) {
+	if now == verdict.Down && (before == verdict.Up || before == verdict.Unknown && i.lastAnswer == clock.LongAgo) {
 		i.fallen++
 	}
 	switch {
 	case !now.Fit() || w.machine.Streak() == 0:
 		i.mark(w, trusted)
 	case now == verdict.Unknown:
-		i.mark(w, everSilent)
+		i.mark(w, neverAnswered)
 	default:
-		i.mark(w, fallSilent)
+		i.mark(w, stoppedAnswering)
 	}
 }
 
 // mark notes the doubt about a target.
-func (i *isolation) mark(w *watch, d doubt) {
-	i.doubted[w.doubt]--
-	i.doubted[d]++
-	w.doubt = d
+func (i *isolation) mark(w *monitor, d suspicion) {
+	i.suspects[w.suspicion]--
+	i.suspects[d]++
+	w.suspicion = d
 }
 
-// drop forgets a target.
-func (i *isolation) drop(w *watch) { i.mark(w, trusted) }
+// remove forgets a target.
+func (i *isolation) remove(w *monitor) { i.mark(w, trusted) }

@@ -115,8 +115,8 @@ func TestIsolationEndsWithoutTargets(t *testing.T) {
 		if testutil.ToFloat64(metrics.Isolated) != 1 {
 			t.Fatal("not isolated")
 		}
-		p.orders <- func() {
-			for _, w := range p.watches {
+		p.calls <- func() {
+			for _, w := range p.monitors {
 				p.forget(w, time.Now())
 			}
 		}
@@ -207,11 +207,11 @@ func alarm(s *parsedStanza, addrs ...netip.Addr) {
 	defer s.pool.life.Unlock()
 	s.pool.do(func() {
 		for _, a := range addrs {
-			w := s.pool.watchOf(&verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(a, 80)}, s.checks[0].seed)
-			w.hold = &holding{conn: new(wire.Held), at: clock.LongAgo}
-			s.pool.line.held++
+			w := s.pool.find(&verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(a, 80)}, s.checks[0].seed)
+			w.held = &heldConn{conn: new(wire.Held), alarmAt: clock.LongAgo}
+			s.pool.prober.held++
 			metrics.HeldConnections.Inc()
-			s.pool.lost(w, w.hold.conn, time.Now())
+			s.pool.peerClosed(w, w.held.conn, time.Now())
 		}
 	})
 }

@@ -172,7 +172,7 @@ func (l *linker) follow(b *block, name string, had *leads, at *lead) {
 		for _, t := range s.targets(at.owner, netip.AddrPortFrom(addr, at.port)) {
 			same := l.shot.At(t.Addr)
 			for i := range same {
-				if same[i].Check == t.check.name && same[i].Pace == t.check.text() && l.links < maxLinks {
+				if same[i].Check == t.check.Name && same[i].Pace == t.check.PaceText() && l.links < maxLinks {
 					same[i].Names = append(same[i].Names, name)
 					l.links++
 				}

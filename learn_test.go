@@ -149,7 +149,7 @@ func TestPortOfTheRecord(t *testing.T) {
 			p.life.Lock()
 			defer p.life.Unlock()
 			p.do(func() {
-				for e := range p.watches {
+				for e := range p.monitors {
 					got = append(got, e.Target.Addr.String())
 				}
 			})
@@ -526,7 +526,7 @@ func TestPreloadOfALargeZone(t *testing.T) {
 		s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
 		s.preload = true
 		b := newBlock([]*parsedStanza{s})
-		const size = 4 * wantedBuffer
+		const size = 4 * maxRequests
 		var text strings.Builder
 		for i := range size {
 			fmt.Fprintf(&text, "www%d.example.org. 30 IN A %s\n", i/64, pooltest.Addr(i))
@@ -541,8 +541,8 @@ func TestPreloadOfALargeZone(t *testing.T) {
 		p.life.Lock()
 		defer p.life.Unlock()
 		p.do(func() {
-			if len(p.watches) != size {
-				t.Errorf("%d of %d addresses are watched", len(p.watches), size)
+			if len(p.monitors) != size {
+				t.Errorf("%d of %d addresses are watched", len(p.monitors), size)
 			}
 		})
 	})
@@ -554,7 +554,7 @@ func TestPreloadRests(t *testing.T) {
 		s := testStanza("tcp://:80", n, pooltest.Pace)
 		s.pool = p // which does not run, and so reads nothing
 		for range preloadStep {
-			p.wanted <- want{}
+			p.requests <- targetRequest{}
 		}
 		x, quit, rested := &list{stanza: &s.stanza}, make(chan struct{}), make(chan bool, 1)
 		for _, tc := range []struct {
@@ -563,7 +563,7 @@ func TestPreloadRests(t *testing.T) {
 			want bool
 		}{
 			{"the learner ends", func() { close(quit) }, false},
-			{"there is room", func() { <-p.wanted }, true},
+			{"there is room", func() { <-p.requests }, true},
 		} {
 			go func() { rested <- x.rest(quit) }()
 			pooltest.Elapse(time.Second)
@@ -576,8 +576,8 @@ func TestPreloadRests(t *testing.T) {
 			}
 			quit = make(chan struct{})
 		}
-		for len(p.wanted) > 0 {
-			<-p.wanted
+		for len(p.requests) > 0 {
+			<-p.requests
 		}
 	})
 }

@@ -128,10 +128,10 @@ func realStanza(t *testing.T, url string, pace verdict.Pace, hold bool) *parsedS
 	}
 	s := &parsedStanza{pace: pace}
 	s.within = network.List{network.New(netip.MustParsePrefix("127.0.0.0/8"))}
-	s.account = &account{max: defaultTargets}
-	s.checks = []checkSpec{{prober: c, talk: c.Talk(), name: c.String(), bare: verdict.Identify(c.String(), 0), port: c.Port(), hold: hold}}
+	s.account = &Group{Max: defaultTargets}
+	s.checks = []CheckSpec{{prober: c, talk: c.Talk(), Name: c.String(), withoutPace: verdict.Identify(c.String(), 0), port: c.Port(), hold: hold}}
 	s.rule.Types = answer.DefaultTypes
-	s.checks[0].setPace(pace)
+	s.checks[0].SetPace(pace)
 	s.seal(pace)
 	return s
 }
@@ -148,7 +148,7 @@ type holdPool struct {
 func newHoldPool(t *testing.T, url string, pace verdict.Pace, mostly int) *holdPool {
 	t.Helper()
 	p := &holdPool{newPool(), t, realStanza(t, url, pace, true), nil, testutil.ToFloat64(metrics.ProbesInFlight)}
-	p.line.mostly = mostly
+	p.prober.maxHeld = mostly
 	p.generation = begin(p.pool, p.stanza)
 	t.Cleanup(p.end)
 	return p
@@ -172,12 +172,12 @@ func (p *holdPool) state(h *host) verdict.State {
 }
 
 // on does something with a watch, on the pool's loop.
-func (p *holdPool) on(h *host, f func(w *watch)) {
+func (p *holdPool) on(h *host, f func(w *monitor)) {
 	p.life.Lock()
 	defer p.life.Unlock()
 	p.do(func() {
 		c := &p.stanza.checks[0]
-		if w := p.watchOf(&verdict.Target{Identity: c.identity, Addr: h.addr}, c.seed); w != nil {
+		if w := p.find(&verdict.Target{Identity: c.identity, Addr: h.addr}, c.seed); w != nil {
 			f(w)
 		}
 	})
@@ -189,7 +189,7 @@ func (p *holdPool) holds(hosts ...*host) {
 	for _, h := range hosts {
 		eventually(p.T, "held", func() (ok bool) {
 			if p.state(h) == verdict.Up {
-				p.on(h, func(w *watch) { ok = w.hold != nil && w.hold.conn != nil && w.place >= 0 && w.settled })
+				p.on(h, func(w *monitor) { ok = w.held != nil && w.held.conn != nil && w.position >= 0 && w.settled })
 			}
 			return ok
 		})
@@ -198,7 +198,7 @@ func (p *holdPool) holds(hosts ...*host) {
 
 // probeNow makes the host due.
 func (p *holdPool) probeNow(h *host) {
-	p.on(h, func(w *watch) {
+	p.on(h, func(w *monitor) {
 		p.schedule.remove(w)
 		p.schedule.add(w, clock.At(time.Now()))
 	})
@@ -209,7 +209,7 @@ func (p *holdPool) probeFirst(h *host) {
 	p.Helper()
 	eventually(p.T, "watched", func() (ok bool) {
 		p.state(h)
-		p.on(h, func(*watch) { ok = true })
+		p.on(h, func(*monitor) { ok = true })
 		return ok
 	})
 	p.probeNow(h)
@@ -217,7 +217,7 @@ func (p *holdPool) probeFirst(h *host) {
 
 // later puts the next probe of a host off by a whole interval, so that only an alarm can bring one.
 func (p *holdPool) later(h *host) {
-	p.on(h, func(w *watch) {
+	p.on(h, func(w *monitor) {
 		p.schedule.remove(w)
 		p.schedule.add(w, clock.At(time.Now()).Add(w.check.pace.Interval))
 	})
@@ -297,7 +297,7 @@ func TestAlarmAmidAProbe(t *testing.T) {
 	h.Close()
 	first.Close()
 	eventually(t, "alarm", func() (alarmed bool) {
-		p.on(h, func(w *watch) { alarmed = w.hold.alarmed })
+		p.on(h, func(w *monitor) { alarmed = w.held.alarmed })
 		return alarmed
 	})
 	answer <- true
@@ -366,8 +366,8 @@ func TestHoldBound(t *testing.T) {
 	// Room becomes free, and somebody else gets it.
 	p.life.Lock()
 	p.do(func() {
-		for _, w := range p.watches {
-			p.release(w)
+		for _, w := range p.monitors {
+			p.dropConn(w)
 		}
 	})
 	p.life.Unlock()
@@ -393,9 +393,9 @@ func TestShareOfDescriptors(t *testing.T) {
 		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: tc.descriptors, Max: before.Max}); err != nil {
 			t.Fatal(err)
 		}
-		if p := newPool(); p.schedule.bound != tc.probes || p.line.mostly != tc.keeps || cap(p.probed) != tc.probes {
+		if p := newPool(); p.schedule.bound != tc.probes || p.prober.maxHeld != tc.keeps || cap(p.probed) != tc.probes {
 			t.Errorf("with %d descriptors %d probes may be under way and %d connections kept, want %d and %d",
-				tc.descriptors, p.schedule.bound, p.line.mostly, tc.probes, tc.keeps)
+				tc.descriptors, p.schedule.bound, p.prober.maxHeld, tc.probes, tc.keeps)
 		}
 	}
 }
@@ -404,7 +404,7 @@ func TestShareOfDescriptors(t *testing.T) {
 func TestHoldEnds(t *testing.T) {
 	for name, end := range map[string]func(p *holdPool, h *host){
 		"stop":   func(p *holdPool, _ *host) { p.end() },
-		"forget": func(p *holdPool, h *host) { p.on(h, func(w *watch) { p.forget(w, time.Now()) }) },
+		"forget": func(p *holdPool, h *host) { p.on(h, func(w *monitor) { p.forget(w, time.Now()) }) },
 		"reset":  func(p *holdPool, _ *host) { p.life.Lock(); p.do(p.reset); p.life.Unlock() },
 		"a reload without hold": func(p *holdPool, h *host) {
 			next := begin(p.pool, realStanza(p.T, url("tcp", h), slowPace, false))
@@ -490,12 +490,12 @@ func TestPanicAmidAnswers(t *testing.T) {
 	before := testutil.ToFloat64(metrics.Panics)
 	p.life.Lock()
 	p.do(func() {
-		p.schedule.inFlight[living] += 3
+		p.schedule.inFlight[healthy] += 3
 		metrics.ProbesInFlight.Add(3)
 	})
 	p.life.Unlock()
-	faulty := new(watch) // without a check
-	p.line.heard <- []wire.Answer{{Tag: faulty, Err: errors.New("x")}, {Tag: faulty, Err: errors.New("x")}, {Tag: &watch{removed: true}}}
+	faulty := new(monitor) // without a check
+	p.prober.results <- []wire.Answer{{Tag: faulty, Err: errors.New("x")}, {Tag: faulty, Err: errors.New("x")}, {Tag: &monitor{removed: true}}}
 	eventually(t, "all places given back", func() (ok bool) {
 		p.life.Lock()
 		defer p.life.Unlock()

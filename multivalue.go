@@ -217,7 +217,7 @@ func (x *exchange) account(m *dns.Msg, r answer.Report) {
 	if r.Signed {
 		metrics.SkippedSigned.Inc()
 		if a.loggedSigned.First() {
-			x.zone.stanza.pool.say("answers for %s are signed before they come by, and stay whole: see DNSSEC in the manual", x.zone.name)
+			x.zone.stanza.pool.Warn("answers for %s are signed before they come by, and stay whole: see DNSSEC in the manual", x.zone.name)
 		}
 	}
 	if r.Outcome >= answer.Open && a.loggedOpen.First() {
@@ -225,7 +225,7 @@ func (x *exchange) account(m *dns.Msg, r answer.Report) {
 		if r.Enforced < answer.Open { // a dry run
 			served = r.Total
 		}
-		x.zone.stanza.pool.say("%s: too few of %d addresses are up, serving %d of them (all_down, min_up and dry_run of zone %s decide)",
+		x.zone.stanza.pool.Warn("%s: too few of %d addresses are up, serving %d of them (all_down, min_up and dry_run of zone %s decide)",
 			x.request.Question[0].Name, r.Total, served, x.zone.name)
 	}
 }

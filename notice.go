@@ -163,7 +163,7 @@ func (n *notices) apply() map[string]string {
 		}
 		n.show(n.shown, tally{len(judged) - len(wrong), len(wrong)})
 		if changed && slices.Contains(n.pool.generations, n.generation) {
-			n.pool.recast(time.Now())
+			n.pool.reconcile(time.Now())
 		}
 	})
 	return wrong
@@ -176,7 +176,7 @@ func (n *notices) hold(known map[string]notice, tables []map[string]*stanza) {
 		var names []string
 		for _, table := range tables {
 			if s := table[service]; s != nil {
-				names = append(names, s.checks[0].name)
+				names = append(names, s.checks[0].Name)
 			}
 		}
 		next[service] = notice.hold(names)

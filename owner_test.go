@@ -14,7 +14,7 @@ import (
 // ownerStanza is a stanza whose check asks for the owner: each has a network of its own.
 func ownerStanza(networks map[string]*pooltest.FakeNetwork, pace verdict.Pace) *parsedStanza {
 	s := testStanza("http://:80/ host owner", nil, pace)
-	s.checks[0].forOwner = func(owner string) prober { return networks[owner] }
+	s.checks[0].forOwner = func(owner string) Prober { return networks[owner] }
 	s.seal(pace)
 	return s
 }
@@ -84,7 +84,7 @@ func TestOwnersOverAReload(t *testing.T) {
 func TestOwnersOfAWildcard(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		s := ownerStanza(nil, pooltest.Pace)
-		s.checks[0].forOwner = func(string) prober { return n }
+		s.checks[0].forOwner = func(string) Prober { return n }
 		begin(p, s)
 		look := func(i int, a netip.Addr) { s.Look(fmt.Sprintf("x%d.example.org.", i), a, 0, 30) }
 		for i := range maxOwners + 100 {
@@ -115,7 +115,7 @@ func TestOwnersOfAWildcard(t *testing.T) {
 func TestOwnerBeyondASCII(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		s := ownerStanza(nil, pooltest.Pace)
-		s.checks[0].forOwner = func(string) prober { return n }
+		s.checks[0].forOwner = func(string) Prober { return n }
 		begin(p, s)
 		for range 20 {
 			s.Look("BÜCHER.example.org.", pooltest.Addr(1), 0, 30)

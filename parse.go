@@ -76,7 +76,7 @@ func parseStanza(c *caddy.Controller) (*parsedStanza, error) {
 		lines: make(map[string]int),
 		pace:  verdict.Pace{Interval: defaultInterval, Rise: defaultRise, Fall: defaultFall},
 	}
-	s.account = &account{max: defaultTargets}
+	s.account = &Group{Max: defaultTargets}
 	s.rule.Types = answer.DefaultTypes
 	s.rule.Policy = answer.Policy{Limit: defaultLimit, MinUp: answer.Quorum{Count: 1}, TTL: answer.TTL{Min: defaultMinTTL}}
 	if err := s.parseZones(c); err != nil {
@@ -171,11 +171,11 @@ func (s *parsedStanza) complete() error {
 		return err
 	}
 	for i := range s.checks {
-		s.checks[i].setPace(s.pace)
+		s.checks[i].SetPace(s.pace)
 	}
 	s.seal(s.pace)
-	s.account.zones = strings.Join(s.zones, " ")
-	s.account.at, s.account.dry = s.at, s.rule.Policy.DryRun
+	s.account.Zones = strings.Join(s.zones, " ")
+	s.account.At, s.account.DryRun = s.at, s.rule.Policy.DryRun
 	return nil
 }
 
@@ -200,11 +200,11 @@ func (s *parsedStanza) checkPorts() error {
 			s.rule.Types &^= ownerless
 		}
 		if c.forOwner != nil && s.rule.Types&ownerless != 0 {
-			return s.errorAt("types", "check %s asks for the owner of a record, which is no host's name for SRV, MX and SVCB: want other types, or a host in the url", c.name)
+			return s.errorAt("types", "check %s asks for the owner of a record, which is no host's name for SRV, MX and SVCB: want other types, or a host in the url", c.Name)
 		}
 		if c.port == 0 && !c.portNamed && s.rule.Types != answer.TypesOf(dns.TypeSRV) {
-			url, _, _ := strings.Cut(c.name, " ")
-			return s.errorAt("check", "check %s names no port, and only SRV records do: want one, as in %s:80, or types SRV alone", c.name, url)
+			url, _, _ := strings.Cut(c.Name, " ")
+			return s.errorAt("check", "check %s names no port, and only SRV records do: want one, as in %s:80, or types SRV alone", c.Name, url)
 		}
 	}
 	return nil

@@ -44,8 +44,8 @@ func TestParseDefaults(t *testing.T) {
 	if got, want := s.checks[0].identity.String(), "http://:80/ every 10s/2s timeout 2s rise 2 fall 3"; got != want {
 		t.Errorf("the check is %q, want %q", got, want)
 	}
-	if strings.Join(s.zones, " ") != "example.org." || s.account.max != 65536 || s.checks[0].port != 80 {
-		t.Errorf("zones %v, max_targets %d, port %d", s.zones, s.account.max, s.checks[0].port)
+	if strings.Join(s.zones, " ") != "example.org." || s.account.Max != 65536 || s.checks[0].port != 80 {
+		t.Errorf("zones %v, max_targets %d, port %d", s.zones, s.account.Max, s.checks[0].port)
 	}
 }
 
@@ -114,7 +114,7 @@ dns://Example.ORG:5353 10.0.0.0/24 {
 	}
 	var checks []string
 	for _, c := range first.checks {
-		checks = append(checks, c.name)
+		checks = append(checks, c.Name)
 	}
 	want := `https://www.example.org:8443/healthz?deep=1 status 200-299,404 body "all is well"|tcp://:22|http://:8080/live method HEAD header X-Probe …`
 	if got := strings.Join(checks, "|"); got != want {
@@ -132,8 +132,8 @@ dns://Example.ORG:5353 10.0.0.0/24 {
 	if first.force != "states/forced" || second.force != "" {
 		t.Errorf("force %q and %q", first.force, second.force)
 	}
-	if len(first.within) != 3 || first.account.max != 100 || strings.Join(first.except, " ") != "static.www.example.org." {
-		t.Errorf("within %v, max_targets %d, except %v", first.within, first.account.max, first.except)
+	if len(first.within) != 3 || first.account.Max != 100 || strings.Join(first.except, " ") != "static.www.example.org." {
+		t.Errorf("within %v, max_targets %d, except %v", first.within, first.account.Max, first.except)
 	}
 }
 
@@ -156,7 +156,7 @@ func TestParseRequire(t *testing.T) {
 		if got := stanzas[0].need; got != want {
 			t.Errorf("%q: %d of 2, want %d", text, got, want)
 		}
-		if got := stanzas[0].checks[1].name; got != `tcp://:81 expect "220 A\\\\" send … expect_regex "^250 "` {
+		if got := stanzas[0].checks[1].Name; got != `tcp://:81 expect "220 A\\\\" send … expect_regex "^250 "` {
 			t.Errorf("%s", got)
 		}
 	}
@@ -347,7 +347,7 @@ func TestZones(t *testing.T) {
 		if z := b.zones.find(name); z != nil && z.stanza == nil {
 			got = "exempt"
 		} else if z != nil {
-			got = z.stanza.checks[0].name
+			got = z.stanza.checks[0].Name
 		}
 		if got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
@@ -375,7 +375,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		for _, s := range stanzas {
-			if len(s.checks) == 0 || s.pace.Check() != nil || len(s.zones) == 0 || s.rule.Health == nil || s.account.max < 1 {
+			if len(s.checks) == 0 || s.pace.Check() != nil || len(s.zones) == 0 || s.rule.Health == nil || s.account.Max < 1 {
 				t.Errorf("accepted, but incomplete: %+v", s)
 			}
 		}

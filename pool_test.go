@@ -24,12 +24,12 @@ import (
 // owner is the name whose set the tests' addresses stand in.
 const owner = "www.example.org."
 
-func testStanza(name string, n prober, pace verdict.Pace) *parsedStanza {
+func testStanza(name string, n Prober, pace verdict.Pace) *parsedStanza {
 	s := &parsedStanza{pace: pace}
-	s.account = &account{max: defaultTargets}
-	s.checks = []checkSpec{{prober: n, name: name, bare: verdict.Identify(name, 0), port: 80}}
+	s.account = &Group{Max: defaultTargets}
+	s.checks = []CheckSpec{{prober: n, Name: name, withoutPace: verdict.Identify(name, 0), port: 80}}
 	s.rule.Types = answer.DefaultTypes
-	s.checks[0].setPace(pace)
+	s.checks[0].SetPace(pace)
 	s.seal(pace)
 	return s
 }
@@ -65,7 +65,7 @@ type size struct{ generations, checks, watches, memories int }
 func sizeOf(p *pool) (s size) {
 	p.life.Lock()
 	defer p.life.Unlock()
-	p.do(func() { s = size{len(p.generations), len(p.checks), len(p.watches), len(p.memories)} })
+	p.do(func() { s = size{len(p.generations), len(p.checks), len(p.monitors), len(p.memories)} })
 	return s
 }
 
@@ -79,7 +79,7 @@ func verdictOf(s *parsedStanza, a netip.Addr) (v verdict.Verdict) {
 	s.pool.life.Lock()
 	defer s.pool.life.Unlock()
 	s.pool.do(func() {
-		if w := s.pool.watchOf(&t, s.checks[0].seed); w != nil {
+		if w := s.pool.find(&t, s.checks[0].seed); w != nil {
 			v = w.verdict()
 		}
 	})
@@ -275,7 +275,7 @@ func TestAllChecksMustPass(t *testing.T) {
 func TestPoolCaps(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
 		s := testStanza("tcp://:80", n, pooltest.Pace)
-		s.account.max = 10
+		s.account.Max = 10
 		begin(p, s)
 		for i := range 10 {
 			s.Look(owner, pooltest.Addr(i), 0, 30)
@@ -336,7 +336,7 @@ func TestPoolForgets(t *testing.T) {
 // What went out with a TTL of years is probed for a day after it was last asked for, by the manual, and no longer (B62).
 func TestKeepsForADayAtMost(t *testing.T) {
 	for ttl, want := range map[uint32]time.Duration{0: 15 * time.Minute, 300: 15 * time.Minute, 1200: time.Hour, 30_000: 24 * time.Hour, math.MaxUint32: 24 * time.Hour} {
-		if got := keep(ttl); got != want {
+		if got := keepFor(ttl); got != want {
 			t.Errorf("kept for %s with a TTL of %d seconds, want %s", got, ttl, want)
 		}
 	}
@@ -411,7 +411,7 @@ func TestPoolSurvivesItself(t *testing.T) {
 		n.Kill(pooltest.Addr(1))
 		pass(20*time.Second, s, pooltest.Addr(1), pooltest.Addr(2))
 		before := testutil.ToFloat64(metrics.Panics)
-		p.orders <- func() { panic("a fault in the pool") }
+		p.calls <- func() { panic("a fault in the pool") }
 		synctest.Wait()
 		if v := verdictOf(s, pooltest.Addr(1)); v.State != verdict.Unknown {
 			t.Errorf("right after: %+v", v)
@@ -453,12 +453,12 @@ func TestLookNeverWaits(t *testing.T) {
 	g := new(generation)
 	g.add(s, p)
 	before := testutil.ToFloat64(metrics.SkippedBusy)
-	for i := range 2 * wantedBuffer {
+	for i := range 2 * maxRequests {
 		s.Look(owner, pooltest.Addr(i), 0, 30)
-		p.say("line %d", i)
+		p.Warn("line %d", i)
 	}
-	if got := testutil.ToFloat64(metrics.SkippedBusy) - before; got != wantedBuffer {
-		t.Errorf("%v dropped, want %d", got, wantedBuffer)
+	if got := testutil.ToFloat64(metrics.SkippedBusy) - before; got != maxRequests {
+		t.Errorf("%v dropped, want %d", got, maxRequests)
 	}
 }
 
@@ -472,14 +472,14 @@ func TestLookTakesNoLock(t *testing.T) {
 	}
 	stuck, free := make(chan struct{}), make(chan struct{})
 	p.life.Lock()
-	p.orders <- func() { close(stuck); <-free }
+	p.calls <- func() { close(stuck); <-free }
 	<-stuck
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		serve(t, h, query("www.example.org.", dns.TypeA))
 		p.awaits(time.Now())
-		for i := range 2 * wantedBuffer {
+		for i := range 2 * maxRequests {
 			s.Look(owner, pooltest.Addr(i), 0, 30)
 		}
 	}()
@@ -501,11 +501,11 @@ func TestScheduleRate(t *testing.T) {
 	s := schedule{bound: 512}
 	now := time.Unix(1e9, 0)
 	for range 10 * maxInFlight {
-		s.add(&watch{check: &pacedCheck{}}, clock.At(now))
+		s.add(&monitor{check: &checkState{}}, clock.At(now))
 	}
 	started := 0
 	for at := now; at.Before(now.Add(50 * time.Millisecond)); at = at.Add(time.Millisecond) {
-		s.dispatch(at, func(w *watch) { started++; s.done(w) })
+		s.dispatch(at, func(w *monitor) { started++; s.done(w) })
 	}
 	if most := int(60 * time.Millisecond / (time.Second / maxRate)); started > most+1 || started < most/2 {
 		t.Errorf("%d probes in 50 ms, want at most %d", started, most)
@@ -534,7 +534,7 @@ func TestSchedulesIgnoreTheWallClock(t *testing.T) {
 				t.Errorf("%s is by the wall clock", what)
 			}
 		}
-		for _, w := range p.watches {
+		for _, w := range p.monitors {
 			if ahead := w.due.Sub(clock.At(time.Now())); ahead > time.Minute || ahead < -time.Minute {
 				t.Errorf("%s is due in %s", w.entry.Target, ahead)
 			}
@@ -554,8 +554,8 @@ func TestPoolCountsOverdue(t *testing.T) {
 			s.Look(owner, pooltest.Addr(i), 0, 30)
 		}
 		synctest.Wait() // all of them are learned
-		p.orders <- func() {
-			for _, w := range p.watches {
+		p.calls <- func() {
+			for _, w := range p.monitors {
 				w.check.pace.Timeout = time.Minute // as if the bound were far below what is needed
 			}
 		}
@@ -581,18 +581,18 @@ func TestScheduleRateIsFair(t *testing.T) {
 	s := schedule{bound: 512}
 	now := time.Unix(1e9, 0)
 	for i := range 1000 {
-		w := &watch{check: &pacedCheck{}, failing: i%10 == 0}
+		w := &monitor{check: &checkState{}, failing: i%10 == 0}
 		s.add(w, clock.At(now.Add(time.Duration(i)*time.Microsecond)))
 	}
 	var started [2]int
 	for at := now.Add(time.Millisecond); at.Before(now.Add(time.Second)); at = at.Add(time.Millisecond) {
-		s.dispatch(at, func(w *watch) {
+		s.dispatch(at, func(w *monitor) {
 			started[w.lane]++
 			s.done(w)
 			s.add(w, clock.At(at)) // due again at once: there is always more than the rate allows
 		})
 	}
-	if share := float64(started[failing]) / float64(started[living]+started[failing]); share < 0.05 || share > 0.2 {
-		t.Errorf("%d of the living and %d of the failing were started", started[living], started[failing])
+	if share := float64(started[failing]) / float64(started[healthy]+started[failing]); share < 0.05 || share > 0.2 {
+		t.Errorf("%d of the living and %d of the failing were started", started[healthy], started[failing])
 	}
 }

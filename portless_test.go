@@ -18,7 +18,7 @@ func TestCheckWithoutPorts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c := parsed[0].checks[0]; c.port != 0 || !c.portNamed || c.name != "icmp://" {
+	if c := parsed[0].checks[0]; c.port != 0 || !c.portNamed || c.Name != "icmp://" {
 		t.Fatalf("%+v", c)
 	}
 	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {

@@ -17,7 +17,7 @@ const (
 	preloadEvery = time.Minute
 	preloadRetry = time.Second
 	// preloadStep is how many addresses are handed to the pool at a time, preloadRest the pause between.
-	preloadStep = wantedBuffer / 4
+	preloadStep = maxRequests / 4
 	preloadRest = 5 * time.Millisecond
 )
 
@@ -135,7 +135,7 @@ func (x *list) rest(quit <-chan struct{}) bool {
 			return false
 		case <-time.After(preloadRest):
 		}
-		if len(x.stanza.pool.wanted) < preloadStep {
+		if len(x.stanza.pool.requests) < preloadStep {
 			return true
 		}
 	}

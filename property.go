@@ -307,11 +307,19 @@ func parseExcept(s *parsedStanza, c *caddy.Controller, args []string) error {
 }
 
 func parseMaxTargets(s *parsedStanza, c *caddy.Controller, args []string) error {
-	return parseCount(c, "max_targets", args[0], maxTargets, &s.account.max)
+	return parseCount(c, "max_targets", args[0], maxTargets, &s.account.Max)
 }
 
 func parseDryRun(s *parsedStanza, _ *caddy.Controller, _ []string) error {
 	s.rule.Policy.DryRun = true
+	return nil
+}
+
+// parseForce takes note of the file. What is in it is no part of the Corefile: a mistake there stops no server.
+func parseForce(s *parsedStanza, c *caddy.Controller, args []string) error {
+	if s.force = args[0]; s.force == "" {
+		return c.Errf("force names no file: want the path of one")
+	}
 	return nil
 }
 
@@ -341,9 +349,9 @@ func parseCheck(s *parsedStanza, c *caddy.Controller, args []string) error {
 	if err != nil {
 		return fmt.Errorf("%s:%d - Error during parsing: check: %w", c.File(), line, err) // the URL may hold a password
 	}
-	spec := specOf(question)
-	if slices.ContainsFunc(s.checks, func(other checkSpec) bool { return other.bare == spec.bare }) {
-		return c.Errf("check %s stands twice in this stanza", spec.name)
+	spec := NewCheckSpec(question)
+	if slices.ContainsFunc(s.checks, func(other CheckSpec) bool { return other.withoutPace == spec.withoutPace }) {
+		return c.Errf("check %s stands twice in this stanza", spec.Name)
 	}
 	s.checks = append(s.checks, spec)
 	return nil

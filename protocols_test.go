@@ -29,7 +29,7 @@ func TestParseProtocols(t *testing.T) {
 		stanzas, err := parseCorefile("example.org {\n multivalue {\n" + corefile + "\n }\n}")
 		if err != nil {
 			t.Errorf("%s: %v", corefile, err)
-		} else if got := stanzas[0].checks[0].name; got != want {
+		} else if got := stanzas[0].checks[0].Name; got != want {
 			t.Errorf("%s: %s, want %s", corefile, got, want)
 		}
 	}

@@ -20,7 +20,7 @@ const (
 // bid is what a Service has of a stanza's checks by annotation, and what it wants.
 type bid struct {
 	service, namespace string
-	has, wants         *checkSpec // has is nil for nothing
+	has, wants         *CheckSpec // has is nil for nothing
 	refused            string     // why it does not get what it wants
 }
 
@@ -68,7 +68,7 @@ func newRoom() *room {
 }
 
 // take gives a Service of a namespace a check, or says why it does not.
-func (r *room) take(namespace string, check *checkSpec) (refused string) {
+func (r *room) take(namespace string, check *CheckSpec) (refused string) {
 	of := share{namespace, check.identity}
 	switch {
 	case r.takers[of.check] == 0 && len(r.takers) == maxAnnotated:
@@ -84,7 +84,7 @@ func (r *room) take(namespace string, check *checkSpec) (refused string) {
 }
 
 // leave takes back what take gave.
-func (r *room) leave(namespace string, check *checkSpec) {
+func (r *room) leave(namespace string, check *CheckSpec) {
 	of := share{namespace, check.identity}
 	if r.shares[of]--; r.shares[of] == 0 {
 		delete(r.shares, of)

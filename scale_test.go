@@ -91,13 +91,13 @@ func TestPoolChurn(t *testing.T) {
 		p.life.Lock()
 		defer p.life.Unlock()
 		p.do(func() {
-			queued := len(p.schedule.queues[living]) + len(p.schedule.queues[failing])
-			if len(p.watches)+len(p.memories)+len(p.names)+queued+s.account.targets+p.isolation.silent() != 0 {
+			queued := len(p.schedule.queues[healthy]) + len(p.schedule.queues[failing])
+			if len(p.monitors)+len(p.memories)+len(p.names)+queued+s.account.targets+p.isolation.failing() != 0 {
 				t.Errorf("%d watches, %d memories, %d names, %d planned, %d on the account, %d in doubt are left",
-					len(p.watches), len(p.memories), len(p.names), queued, s.account.targets, p.isolation.silent())
+					len(p.monitors), len(p.memories), len(p.names), queued, s.account.targets, p.isolation.failing())
 			}
 			for shard := range table.Shards {
-				p.board.Each(shard, func(e *table.Entry) { t.Errorf("%s is left in the table", e.Target) })
+				p.table.Each(shard, func(e *table.Entry) { t.Errorf("%s is left in the table", e.Target) })
 			}
 		})
 	})
@@ -119,14 +119,14 @@ func BenchmarkLearn(b *testing.B) {
 			g := new(generation)
 			g.add(s, p)
 			g.stage = confirmed
-			s.account.max = maxTargets
+			s.account.Max = maxTargets
 			p.generations = append(p.generations, g)
 			now := time.Now()
-			p.recast(now)
-			learn := func(i int) *watch {
+			p.reconcile(now)
+			learn := func(i int) *monitor {
 				t := verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(pooltest.Addr(i), 80)}
-				p.learn(want{t, t.Identity, s.account, owners(i), 30}, now)
-				return p.watchOf(&t, s.checks[0].seed)
+				p.learn(targetRequest{t, t.Identity, s.account, owners(i), 30}, now)
+				return p.find(&t, s.checks[0].seed)
 			}
 			for i := range n {
 				learn(i)

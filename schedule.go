@@ -32,7 +32,7 @@ const (
 type lane uint8
 
 const (
-	living lane = iota // its last probe succeeded, or it has had none
+	healthy lane = iota // its last probe succeeded, or it has had none
 	failing
 )
 
@@ -45,9 +45,9 @@ type schedule struct {
 }
 
 // add plans the next probe of a watch.
-func (s *schedule) add(w *watch, due clock.Instant) {
+func (s *schedule) add(w *monitor, due clock.Instant) {
 	w.due = due
-	w.lane = living
+	w.lane = healthy
 	if w.failing {
 		w.lane = failing
 	}
@@ -55,22 +55,22 @@ func (s *schedule) add(w *watch, due clock.Instant) {
 }
 
 // remove takes a watch out, if it is in.
-func (s *schedule) remove(w *watch) {
-	if w.place >= 0 {
-		heap.Remove(&s.queues[w.lane], int(w.place))
-		w.place = parked
+func (s *schedule) remove(w *monitor) {
+	if w.position >= 0 {
+		heap.Remove(&s.queues[w.lane], int(w.position))
+		w.position = parked
 	}
 }
 
 // done gives back what the probe of a watch held.
-func (s *schedule) done(w *watch) {
+func (s *schedule) done(w *monitor) {
 	s.inFlight[w.lane]--
 	metrics.ProbesInFlight.Dec()
-	w.place = parked
+	w.position = parked
 }
 
 // dispatch starts what is due, as far as the bounds allow.
-func (s *schedule) dispatch(now time.Time, start func(*watch)) {
+func (s *schedule) dispatch(now time.Time, start func(*monitor)) {
 	for started := 0; ; started++ {
 		l, ok := s.next(now, started > 0 && started < gatherMost)
 		if !ok {
@@ -84,8 +84,8 @@ func (s *schedule) dispatch(now time.Time, start func(*watch)) {
 			s.opens = idle
 		}
 		s.opens = s.opens.Add(time.Second / maxRate)
-		w := heap.Pop(&s.queues[l]).(*watch)
-		w.place = probing
+		w := heap.Pop(&s.queues[l]).(*monitor)
+		w.position = probing
 		s.inFlight[l]++
 		metrics.ProbesInFlight.Inc()
 		start(w)
@@ -95,7 +95,7 @@ func (s *schedule) dispatch(now time.Time, start func(*watch)) {
 // next is the lane that has room and whose first watch has been due for longest. The rooms keep the dead from delaying
 // the living; the order keeps the living from using up the rate.
 func (s *schedule) next(now time.Time, early bool) (next lane, ok bool) {
-	for l := living; l <= failing; l++ {
+	for l := healthy; l <= failing; l++ {
 		q := s.queues[l]
 		if len(q) == 0 || !q[0].isDue(now, early) || !s.room(l) {
 			continue
@@ -108,9 +108,9 @@ func (s *schedule) next(now time.Time, early bool) (next lane, ok bool) {
 }
 
 // isDue reports whether a probe may start, which it may do early where others start as well.
-func (w *watch) isDue(now time.Time, early bool) bool {
+func (w *monitor) isDue(now time.Time, early bool) bool {
 	ahead := w.due.Sub(clock.At(now))
-	return ahead <= 0 || early && ahead <= w.check.early()
+	return ahead <= 0 || early && ahead <= w.check.earliness()
 }
 
 // room reports whether a probe of that lane may start. Three quarters of the places may be taken by targets that failed
@@ -118,15 +118,15 @@ func (w *watch) isDue(now time.Time, early bool) bool {
 // eighth is never taken by the living, so that the dead are noticed when they return.
 func (s *schedule) room(l lane) bool {
 	if l == failing {
-		return s.inFlight[failing] < s.bound*3/4 && s.inFlight[living]+s.inFlight[failing] < s.bound
+		return s.inFlight[failing] < s.bound*3/4 && s.inFlight[healthy]+s.inFlight[failing] < s.bound
 	}
-	return s.inFlight[living]+max(s.inFlight[failing], s.bound/8) < s.bound
+	return s.inFlight[healthy]+max(s.inFlight[failing], s.bound/8) < s.bound
 }
 
 // wait is how long nothing can be started, unless a probe ends before.
 func (s *schedule) wait(now time.Time) time.Duration {
 	wait := never
-	for l := living; l <= failing; l++ {
+	for l := healthy; l <= failing; l++ {
 		if q := s.queues[l]; len(q) > 0 && s.room(l) {
 			wait = min(wait, q[0].due.Sub(clock.At(now)))
 		}
@@ -135,19 +135,19 @@ func (s *schedule) wait(now time.Time) time.Duration {
 }
 
 // queue is a heap of watches, the first due on top.
-type queue []*watch
+type queue []*monitor
 
 func (q queue) Len() int           { return len(q) }
 func (q queue) Less(i, j int) bool { return q[i].due < q[j].due }
 func (q queue) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
-	q[i].place, q[j].place = int32(i), int32(j)
+	q[i].position, q[j].position = int32(i), int32(j)
 }
 
 // Push is for container/heap.
 func (q *queue) Push(x any) {
-	w := x.(*watch)
-	w.place = int32(len(*q))
+	w := x.(*monitor)
+	w.position = int32(len(*q))
 	*q = append(*q, w)
 }
 

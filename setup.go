@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/coredns-multivalue/multivalue/plugin/force"
+
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
@@ -38,7 +40,10 @@ func setup(c *caddy.Controller) error {
 	for _, s := range stanzas {
 		g.add(s, thePool)
 		if s.force != "" {
-			s.forced = g.force(rooted(config.Root, s.force), thePool)
+			if g.files == nil {
+				g.files = thePool.forced.Files()
+			}
+			s.forced = g.files.Open(force.Path(config.Root, s.force))
 			s.account.forced = s.forced
 		}
 		if s.cluster != nil {
@@ -115,7 +120,9 @@ func generationOf(c *caddy.Controller) *generation {
 	g := new(generation)
 	c.Set(generationKey{}, g)
 	c.OnStartup(func() error {
-		g.awaitForced()
+		if g.files != nil {
+			g.files.AwaitRead()
+		}
 		g.sites = sitesOf(c)
 		if err := thePool.join(g); err != nil {
 			return plugin.Error(name, err)

@@ -111,7 +111,7 @@ func TestPlacesOfTheLanes(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	fill := func(s *schedule, count int, fails bool, due time.Time) {
 		for range count {
-			s.add(&watch{check: &pacedCheck{}, failing: fails}, clock.At(due))
+			s.add(&monitor{check: &checkState{}, failing: fails}, clock.At(due))
 		}
 	}
 	for name, tc := range map[string]struct{ living, failing, wantLiving, wantFailing int }{
@@ -125,12 +125,12 @@ func TestPlacesOfTheLanes(t *testing.T) {
 		fill(&s, tc.living, false, now)
 		fill(&s, tc.failing, true, now.Add(time.Millisecond))
 		for at := now; at.Before(now.Add(time.Second)); at = at.Add(time.Millisecond) {
-			s.dispatch(at, func(*watch) {}) // whose probes go on and on
+			s.dispatch(at, func(*monitor) {}) // whose probes go on and on
 		}
 		if want := [2]int{tc.wantLiving, tc.wantFailing}; s.inFlight != want {
 			t.Errorf("%s: %v are under way, want %v", name, s.inFlight, want)
 		}
-		for range s.inFlight[living] + s.inFlight[failing] {
+		for range s.inFlight[healthy] + s.inFlight[failing] {
 			metrics.ProbesInFlight.Dec()
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/force"
 	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -13,13 +14,13 @@ import (
 // stanza is one multivalue stanza of a Corefile, ready to judge by.
 type stanza struct {
 	rule   answer.Rule // its Health is the stanza
-	checks []checkSpec // all must pass, unless need says how many
+	checks []CheckSpec // all must pass, unless need says how many
 	need   int         // 0 for all; else less than there are
 	within network.List
-	forced *forceFile // nil if the stanza names none
+	forced *force.File // nil if the stanza names none
 	// annotated is nil if the stanza heeds no annotations.
 	annotated *annotated
-	account   *account
+	account   *Group
 	pool      *pool
 	longest   uint32 // the highest TTL, in seconds, that can go out while verdicts bound it
 }
@@ -32,7 +33,7 @@ func (s *stanza) Look(owner string, addr netip.Addr, port uint16, ttl uint32) ve
 		worst = s.judge(owner, addr, port, min(ttl, s.longest))
 	}
 	if s.forced != nil {
-		return s.forced.orders.Load().of(addr).on(worst)
+		return s.forced.For(addr).Apply(worst)
 	}
 	return worst
 }
@@ -50,9 +51,9 @@ func (s *stanza) judge(owner string, addr netip.Addr, port uint16, ttl uint32) v
 }
 
 // ask is what one check says.
-func (s *stanza) ask(c *checkSpec, owner string, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
+func (s *stanza) ask(c *CheckSpec, owner string, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
 	t, seed := c.target(owner, addr, port)
-	if e := s.pool.board.Find(&t, table.Hash(&t, seed)); e != nil {
+	if e := s.pool.table.Find(&t, table.Hash(&t, seed)); e != nil {
 		if v, there := e.Load(ttl); there {
 			return v
 		}
@@ -60,28 +61,28 @@ func (s *stanza) ask(c *checkSpec, owner string, addr netip.Addr, port uint16, t
 	if c.nowhere(t) {
 		return verdict.BriefUnchecked
 	}
-	return s.pool.miss(t, c, s.account, owner, ttl)
+	return s.pool.request(t, c, s.account, owner, ttl)
 }
 
 // target is what the check asks of an address in a record that names this port, and what finds it on the board. The port is
 // the one in the check's URL, else the record's, else the scheme's; and 0 where there are no ports, as in icmp, whose
 // check decides about that as if its URL had one.
-func (c *checkSpec) target(owner string, addr netip.Addr, port uint16) (verdict.Target, uint64) {
+func (c *CheckSpec) target(owner string, addr netip.Addr, port uint16) (verdict.Target, uint64) {
 	if port == 0 || c.portNamed {
 		port = c.port
 	}
-	id, seed := c.of(owner)
+	id, seed := c.identityFor(owner)
 	return verdict.Target{Identity: id, Addr: netip.AddrPortFrom(addr, port)}, seed
 }
 
 // nowhere reports whether nobody says where to ask.
-func (c *checkSpec) nowhere(t verdict.Target) bool { return t.Addr.Port() == 0 && !c.portNamed }
+func (c *CheckSpec) nowhere(t verdict.Target) bool { return t.Addr.Port() == 0 && !c.portNamed }
 
 // seal fills in what follows from the rest, once all of that is known.
 func (s *stanza) seal(pace verdict.Pace) {
 	s.rule.Health = s
 	s.account.checks = s.checks
 	s.account.within = s.within
-	s.account.warms = s.rule.Policy.Warmup > 0
+	s.account.Warms = s.rule.Policy.Warmup > 0
 	s.longest = s.rule.Policy.TTL.Longest(math.MaxUint32, pace.LongestHold())
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
+	"github.com/coredns-multivalue/multivalue/plugin/force"
 
 	"github.com/coredns/coredns/plugin"
 
@@ -79,7 +80,6 @@ func TestStopBesideADeafPlugin(t *testing.T) {
 		for _, s := range stanzas {
 			lookAll(s, addrs(0, 5))
 		}
-		g.files = map[string]*forceFile{"hangs": {ended: never}}
 		g.notices = map[clusterAt]*notices{{}: {ended: never}}
 		pooltest.Elapse(pooltest.Pace.Fast + time.Second)
 		for _, l := range g.learners {
@@ -89,8 +89,8 @@ func TestStopBesideADeafPlugin(t *testing.T) {
 		}
 		began := time.Now()
 		g.end(p)
-		if took := time.Since(began); took > stopsWithin {
-			t.Errorf("the stop took %s", took)
+		if took := time.Since(began) + force.StopWait; took > stopsWithin { // a file of forced states may hang as well
+			t.Errorf("the stop takes up to %s", took)
 		}
 		close(never)
 	})

@@ -211,7 +211,7 @@ func (d *decision) member(i int, known map[verdict.Target]status.Target) status.
 		m.Member = strings.TrimSpace(strings.ReplaceAll(strings.TrimPrefix(c.Record.String(), c.Record.Header().String()), "\t", " "))
 	}
 	if d.stanza.forced != nil && c.Addr.IsValid() {
-		m.Forced = d.stanza.forced.orders.Load().of(c.Addr).String()
+		m.Forced = d.stanza.forced.For(c.Addr).String()
 	}
 	for _, t := range x.targets {
 		m.Checks = append(m.Checks, t.asked(known))
@@ -227,7 +227,7 @@ func (d *decision) member(i int, known map[verdict.Target]status.Target) status.
 
 // asked tells what one check says.
 func (t *seeded) asked(known map[verdict.Target]status.Target) status.Asked {
-	a := status.Asked{Check: t.check.name, Address: t.Addr, State: verdict.Unknown.String()}
+	a := status.Asked{Check: t.check.Name, Address: t.Addr, State: verdict.Unknown.String()}
 	if w, ok := known[t.Target]; ok {
 		a.Watched, a.State, a.Since, a.Reason, a.Streak, a.Needed = true, w.State, w.Since, w.Reason, w.Streak, w.Needed
 	}

@@ -96,7 +96,7 @@ func (v *viewer) origin() status.Summary {
 // fill takes a snapshot, a part of the board at a time.
 func (v *viewer) fill(ctx context.Context, shot *status.Snapshot) error {
 	room := 0 // made here, for to make it or to copy what is in it is no work for the loop
-	if err := v.pool.consult(ctx, func() { room = len(v.pool.watches) }); err != nil {
+	if err := v.pool.consult(ctx, func() { room = len(v.pool.monitors) }); err != nil {
 		return err
 	}
 	shot.Targets = make([]status.Target, 0, room+room/16+rowsATurn)
@@ -106,7 +106,7 @@ func (v *viewer) fill(ctx context.Context, shot *status.Snapshot) error {
 			return err
 		}
 	}
-	if err := v.pool.consult(ctx, func() { v.pool.sum(shot) }); err != nil {
+	if err := v.pool.consult(ctx, func() { v.pool.totals(shot) }); err != nil {
 		return err
 	}
 	checks := make(map[string]*status.Check, len(shot.Checks))
@@ -145,7 +145,7 @@ func (p *pool) consult(ctx context.Context, f func()) error {
 	defer cancel()
 	done := make(chan struct{})
 	select {
-	case p.orders <- func() { defer close(done); defer rescue.Log("the status"); f() }:
+	case p.calls <- func() { defer close(done); defer rescue.Log("the status"); f() }:
 		<-done
 		return nil
 	case <-ctx.Done():
@@ -156,8 +156,8 @@ func (p *pool) consult(ctx context.Context, f func()) error {
 // rows adds targets to a snapshot, from a part of the board on, and returns with which part to go on.
 func (p *pool) rows(shard int, shot *status.Snapshot) int {
 	for n := 0; shard < table.Shards && n < rowsATurn; shard++ {
-		p.board.Each(shard, func(e *table.Entry) {
-			if w := p.watches[e]; w != nil {
+		p.table.Each(shard, func(e *table.Entry) {
+			if w := p.monitors[e]; w != nil {
 				shot.Targets = append(shot.Targets, w.row())
 				n++
 			}
@@ -167,12 +167,12 @@ func (p *pool) rows(shard int, shot *status.Snapshot) int {
 }
 
 // row is a target as the status shows it.
-func (w *watch) row() status.Target {
+func (w *monitor) row() status.Target {
 	v := w.machine.Verdict(0)
 	t := status.Target{
-		Address: w.entry.Target.Addr, Check: w.check.name, Pace: w.check.text(), Name: w.owner,
+		Address: w.entry.Target.Addr, Check: w.check.Name, Pace: w.check.PaceText(), Name: w.owner,
 		State: v.State.String(), Since: v.Since, Reason: v.Reason,
-		Streak: w.machine.Streak(), Needed: w.check.pace.Fall, Probing: w.place == probing, Held: w.hold != nil && w.hold.conn != nil,
+		Streak: w.machine.Streak(), Needed: w.check.pace.Fall, Probing: w.position == probing, Held: w.held != nil && w.held.conn != nil,
 	}
 	if v.State == verdict.Down {
 		t.Needed = w.check.pace.Rise
@@ -180,11 +180,11 @@ func (w *watch) row() status.Target {
 	if w.started != 0 {
 		t.LastProbe = w.started.Time()
 	}
-	if w.place >= 0 {
+	if w.position >= 0 {
 		t.NextProbe = w.due.Time()
 	}
-	if f := w.account.forced; f != nil {
-		t.Forced = f.orders.Load().of(t.Address.Addr()).String()
+	if f := w.group.forced; f != nil {
+		t.Forced = f.For(t.Address.Addr()).String()
 	}
 	if w.history != nil {
 		t.Probes = *w.history
@@ -192,48 +192,35 @@ func (w *watch) row() status.Target {
 	return t
 }
 
-// text is the check's pace in words. It stands in its identity behind the name.
-func (c *checkSpec) text() string { return c.identity.String()[len(c.name)+1:] }
+// PaceText is the check's pace in words. It stands in its identity behind the name.
+func (c *CheckSpec) PaceText() string { return c.identity.String()[len(c.Name)+1:] }
 
-// sum adds all but the targets to a snapshot.
-func (p *pool) sum(shot *status.Snapshot) {
+// totals adds all but the targets to a snapshot.
+func (p *pool) totals(shot *status.Snapshot) {
 	s := &shot.Summary
 	s.Running, s.Full, s.IsolatedSince = true, p.full.Load(), p.isolation.since
-	s.InFlight, s.Held = p.schedule.inFlight[living]+p.schedule.inFlight[failing], p.line.held
-	for _, f := range p.forced {
-		f.add(&s.Forced)
-	}
+	s.InFlight, s.Held = p.schedule.inFlight[healthy]+p.schedule.inFlight[failing], p.prober.held
+	s.Forced = status.Forced(p.forced.Totals())
 	for _, g := range p.generations {
 		if g.stage != confirmed {
 			continue
 		}
 		s.Stanzas = nil // of an earlier one, which is about to leave
-		for _, a := range g.accounts {
-			s.Stanzas = append(s.Stanzas, status.Stanza{At: a.at, Zones: a.zones, Targets: a.targets, MaxTargets: a.max, Full: a.full.Load(), DryRun: a.dry})
+		for _, a := range g.groups {
+			s.Stanzas = append(s.Stanzas, status.Stanza{At: a.At, Zones: a.Zones, Targets: a.targets, MaxTargets: a.Max, Full: a.full.Load(), DryRun: a.DryRun})
 		}
 	}
 	for _, c := range p.checks {
 		shot.Checks = append(shot.Checks, status.Check{
-			Check: c.name, Pace: c.text(), Interval: c.pace.Interval.Seconds(), Fast: c.pace.Fast.Seconds(), Timeout: c.pace.Timeout.Seconds(),
+			Check: c.Name, Pace: c.PaceText(), Interval: c.pace.Interval.Seconds(), Fast: c.pace.Fast.Seconds(), Timeout: c.pace.Timeout.Seconds(),
 			Rise: c.pace.Rise, Fall: c.pace.Fall, Hold: c.hold,
 		})
 	}
 	shot.Changes, shot.Changed = slices.Clone(p.changes), p.changed
 }
 
-// add adds what a file has in force.
-func (f *forceFile) add(sum *status.Forced) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	count := f.orders.Load().count
-	sum.Up, sum.Down, sum.Drain = sum.Up+count[forceUp], sum.Down+count[forceDown], sum.Drain+count[forceDrain]
-	if f.refused != "" {
-		sum.Broken++
-	}
-}
-
-// keepChange keeps a change of a target's state for the status.
-func (p *pool) keepChange(w *watch, before verdict.State, v verdict.Verdict, now time.Time) {
+// recordChange keeps a change of a target's state for the status.
+func (p *pool) recordChange(w *monitor, before verdict.State, v verdict.Verdict, now time.Time) {
 	p.changed++
 	if !p.recording {
 		return
@@ -242,7 +229,7 @@ func (p *pool) keepChange(w *watch, before verdict.State, v verdict.Verdict, now
 		p.changes = slices.Delete(p.changes, 0, keptChanges/2)
 	}
 	p.changes = append(p.changes, status.Change{
-		Number: p.changed, At: clock.Steady(now), Address: w.entry.Target.Addr, Check: w.check.name, Name: w.owner,
+		Number: p.changed, At: clock.Steady(now), Address: w.entry.Target.Addr, Check: w.check.Name, Name: w.owner,
 		From: before.String(), To: v.State.String(), Reason: v.Reason,
 	})
 }

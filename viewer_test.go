@@ -18,6 +18,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/internal/clock"
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/force"
 	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -102,7 +103,7 @@ func TestNothingIsKeptForNobody(t *testing.T) {
 			p.life.Lock()
 			defer p.life.Unlock()
 			p.do(func() {
-				for _, w := range p.watches {
+				for _, w := range p.monitors {
 					if w.history != nil {
 						n++
 					}
@@ -373,49 +374,48 @@ func TestSightingsInParallel(t *testing.T) {
 // What an explanation believes of an address is what a query does, in every state and with every order; but an explanation
 // leaves nothing to be watched, and notes nothing.
 func TestPeekingIsLooking(t *testing.T) {
-	for name, second := range map[string]func(*checkSpec){
-		"a port":   func(*checkSpec) {},
-		"no ports": func(c *checkSpec) { c.port, c.portNamed = 0, true },
-		"nowhere":  func(c *checkSpec) { c.port = 0 },
-		"an owner": func(c *checkSpec) { c.forOwner = func(string) prober { return nil } },
+	for name, second := range map[string]func(*CheckSpec){
+		"a port":   func(*CheckSpec) {},
+		"no ports": func(c *CheckSpec) { c.port, c.portNamed = 0, true },
+		"nowhere":  func(c *CheckSpec) { c.port = 0 },
+		"an owner": func(c *CheckSpec) { c.forOwner = func(string) Prober { return nil } },
 	} {
 		t.Run(name, func(t *testing.T) { peekAndLook(t, second) })
 	}
 }
 
-func peekAndLook(t *testing.T, second func(*checkSpec)) {
+func peekAndLook(t *testing.T, second func(*CheckSpec)) {
 	s := upBoard(8)
 	two := testStanza("tcp://:81", pooltest.NewNetwork(), pooltest.Pace)
 	second(&two.checks[0])
 	s.checks = append(s.checks, two.checks[0])
 	s.account.checks = s.checks
-	s.pool.recast(time.Now())
-	s.forced = &forceFile{}
+	s.pool.reconcile(time.Now())
 	random := rand.New(rand.NewPCG(1, 2))
-	states := []verdict.State{verdict.Unknown, verdict.Up, verdict.Down}
+	measured := []verdict.State{verdict.Unknown, verdict.Up, verdict.Down}
 	for n := range 500 {
 		at := pooltest.Addr(random.IntN(12))
 		if n%7 == 0 {
 			at = netip.MustParseAddr("192.0.2.1") // outside
 		}
 		word := []string{"", "up 10.0.0.0/8", "down 10.0.0.0/9", "drain 10.0.0.0/8"}[random.IntN(4)]
-		orders, err := parseOrders([]byte(word))
+		states, err := force.Parse([]byte(word))
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.forced.orders.Store(orders)
+		s.forced = force.Static(states)
 		s.account.full.Store(random.IntN(2) == 0)
 		s.need = random.IntN(2)
-		if e := s.pool.board.Find(&verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(at, 80)}, table.Hash(&verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(at, 80)}, s.checks[0].seed)); e != nil {
-			e.Store(verdict.Verdict{State: states[random.IntN(3)], Holds: time.Minute})
+		if e := s.pool.table.Find(&verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(at, 80)}, table.Hash(&verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(at, 80)}, s.checks[0].seed)); e != nil {
+			e.Store(verdict.Verdict{State: measured[random.IntN(3)], Holds: time.Minute})
 			e.TakeAsked()
 			if (peeking{&s.stanza}).Look(owner, at, 0, 30); e.TakeAsked() {
 				t.Fatal("a look at the status counts as a query")
 			}
 		}
-		waiting := len(s.pool.wanted)
+		waiting := len(s.pool.requests)
 		got := peeking{&s.stanza}.Look(owner, at, 0, 30)
-		if len(s.pool.wanted) != waiting {
+		if len(s.pool.requests) != waiting {
 			t.Fatal("a look at the status has an address watched")
 		}
 		if want := s.stanza.Look(owner, at, 0, 30); got != want {

@@ -15,9 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+
+	"golang.org/x/sys/unix"
 )
 
 var execAt = netip.MustParseAddrPort("[2001:db8::7]:5432")

@@ -15,11 +15,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/plugin/check"
+
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
-
-	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
 // inside, in the environment, says that the test runs in a network namespace of its own.

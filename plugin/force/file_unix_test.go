@@ -1,6 +1,6 @@
 //go:build unix
 
-package multivalue
+package force
 
 import (
 	"path/filepath"
@@ -10,15 +10,15 @@ import (
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 )
 
-// A pipe is refused, and nobody waits for its other end (B55).
+// A pipe is refused, without waiting for a writer (B55).
 func TestForceFileIsAPipe(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
-		watched(p, n, path)
-		pooltest.Elapse(forceTick)
+	inBubble(t, func(t *testing.T, w *Watcher) {
+		watched(w, path)
+		pooltest.Elapse(checkEvery)
 		wantInForce(t, "a pipe", "0 0 0 1")
 	})
 }

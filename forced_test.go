@@ -1,0 +1,196 @@
+package multivalue
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/internal/pooltest"
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/force"
+	"github.com/coredns-multivalue/multivalue/plugin/network"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/miekg/dns"
+)
+
+// forcing is a generation with one stanza, which has joined, and whose first reading is over.
+func forcing(p *pool, n *pooltest.FakeNetwork, path string) (*parsedStanza, *generation) {
+	s, g := testStanza("tcp://:80", n, pooltest.Pace), new(generation)
+	g.files = p.forced.Files()
+	s.forced = g.files.Open(path)
+	s.account.forced = s.forced
+	g.add(s, p)
+	g.files.AwaitRead()
+	p.join(g)
+	return s, g
+}
+
+// watched is forcing, with the generation confirmed, and the first look of the watcher over.
+func watched(p *pool, n *pooltest.FakeNetwork, path string) (*parsedStanza, *generation) {
+	s, g := forcing(p, n, path)
+	p.confirm(g)
+	synctest.Wait()
+	return s, g
+}
+
+// edits counts them, so that no two leave a file with the same time: two in the same tick of the clock look alike.
+var edits int64
+
+// edit writes a file in place.
+func edit(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	edits++
+	if err := os.Chtimes(path, time.Time{}, time.Unix(1e9+edits, 0)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// states is what addresses of the tests count as to a query, in a word each.
+func states(s *parsedStanza, numbers ...int) string {
+	var words []string
+	for _, i := range numbers {
+		v := s.Look(owner, pooltest.Addr(i), 0, 30)
+		word := v.State().String()
+		if v.Drained() {
+			word = "drained"
+		}
+		words = append(words, word)
+	}
+	return strings.Join(words, " ")
+}
+
+// Forced states stand before what is measured, which goes on beneath them (B55).
+func TestForced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "forced")
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		edit(t, path, "up 10.0.0.1\ndown 10.0.0.2\ndrain 10.0.0.3")
+		s, _ := watched(p, n, path)
+		n.Kill(pooltest.Addr(1))
+		if got := states(s, 1, 2, 3, 4); got != "up down drained unknown" {
+			t.Errorf("at first: %s", got)
+		}
+		pass(30*time.Second, s, pooltest.Addr(1), pooltest.Addr(2), pooltest.Addr(3), pooltest.Addr(4))
+		if got := states(s, 1, 2, 3, 4); got != "up down drained up" {
+			t.Errorf("after the first verdicts: %s", got)
+		}
+		n.Kill(pooltest.Addr(3))
+		pass(30*time.Second, s, pooltest.Addr(1), pooltest.Addr(2), pooltest.Addr(3))
+		if got := states(s, 3); got != "down" {
+			t.Errorf("drained, and measured down: %s", got)
+		}
+		edit(t, path, "# nothing")
+		pooltest.Elapse(time.Second)
+		if got := states(s, 1, 2, 3, 4); got != "down up down up" {
+			t.Errorf("measured beneath: %s", got)
+		}
+	})
+}
+
+// Also addresses outside within are forced, and not probed for that; a set of one goes out whatever is forced, and all_down
+// decides about one whose addresses are all forced down (B9, B55).
+func TestForcedAnswers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "forced")
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		edit(t, path, "down 192.0.2.1 10.0.0.0/8\nup 10.0.0.2")
+		s, g := forcing(p, n, path)
+		forZone(s, "example.org.")
+		s.within = network.List{network.New(netip.MustParsePrefix("10.0.0.0/8"))}
+		s.rule.Policy = answer.Policy{Limit: 8, MinUp: answer.Quorum{Count: 1}, AllDown: answer.NoData}
+		g.learners = append(g.learners, newBlock([]*parsedStanza{s}).learner)
+		p.confirm(g)
+		h := Multivalue{Next: zoneOf(records(
+			"www.example.org. 30 IN A 192.0.2.1", "www.example.org. 30 IN A 10.0.0.1", "www.example.org. 30 IN A 10.0.0.2",
+			"lone.example.org. 30 IN A 10.0.0.3",
+			"gone.example.org. 30 IN A 10.0.0.3", "gone.example.org. 30 IN A 192.0.2.1")...), block: g.learners[0].block}
+		ask := func(name string) string {
+			m, _ := serve(t, h, query(name, dns.TypeA))
+			return addressesOf(m)
+		}
+		if got := ask("www.example.org."); got != "10.0.0.2" {
+			t.Errorf("the answer has %q", got)
+		}
+		if got := ask("gone.example.org.") + ask("lone.example.org."); got != "" {
+			t.Errorf("with all_down nodata, %q", got)
+		}
+		s.rule.Policy.AllDown = answer.Serve
+		if got := ask("gone.example.org.") + " " + ask("lone.example.org."); got != "10.0.0.3 192.0.2.1 10.0.0.3" {
+			t.Errorf("with all_down serve, %q", got)
+		}
+		pooltest.Elapse(30 * time.Second)
+		if n.Asked(netip.MustParseAddr("192.0.2.1")) != 0 || n.Asked(pooltest.Addr(1)) == 0 {
+			t.Error("what is forced is not probed, or what lies outside within is")
+		}
+	})
+}
+
+// A start that fails watches nothing, and leaves nothing (B55, B70).
+func TestForceOfAFailedReload(t *testing.T) {
+	dir := t.TempDir()
+	path, other := filepath.Join(dir, "forced"), filepath.Join(dir, "other")
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		edit(t, path, "down 10.0.0.1")
+		edit(t, other, "down 10.0.0.2")
+		s, _ := watched(p, n, path)
+		for range 5 {
+			failed, next := forcing(p, n, other)
+			next.files.Open(path)
+			pooltest.Elapse(time.Second)
+			edit(t, other, "up 10.0.0.2")
+			pooltest.Elapse(time.Second)
+			if got := failed.forced.For(pooltest.Addr(2)); got != force.Down {
+				t.Errorf("a candidate watches its file: %s", got)
+			}
+			p.abandon()
+			edit(t, other, "down 10.0.0.2")
+		}
+		if got := p.forced.Totals(); got != (force.Totals{Down: 1}) {
+			t.Errorf("after the failures %+v is in force", got)
+		}
+		edit(t, path, "up 10.0.0.1")
+		pooltest.Elapse(time.Second)
+		if got := p.forced.Totals(); got != (force.Totals{Up: 1}) || states(s, 1) != "up" {
+			t.Errorf("the old instance no longer watches its file: %+v is in force", got)
+		}
+	})
+}
+
+// Watching begins with the first query that a new generation has to learn from, as probing does (B55).
+func TestForceIsConfirmedByAQuery(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "forced")
+	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+		begin(p, testStanza("tcp://:81", n, pooltest.Pace))
+		s, _ := forcing(p, n, path)
+		edit(t, path, "drain 10.0.0.1")
+		s.Look(owner, pooltest.Addr(1), 0, 30)
+		pooltest.Elapse(time.Second)
+		if got := states(s, 1); got != "drained" {
+			t.Errorf("%s", got)
+		}
+	})
+}
+
+// Looking up what is forced allocates nothing.
+func TestForcedLookAllocatesNothing(t *testing.T) {
+	states, err := force.Parse([]byte("up 10.0.0.3\ndown 10.0.0.0/24\ndrain 10.0.0.0/8 2001:db8::/32"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := upBoard(8)
+	s.forced = force.Static(states)
+	for i := range 8 {
+		if allocs := testing.AllocsPerRun(1000, func() { s.Look(owner, pooltest.Addr(i), 0, 30) }); allocs != 0 {
+			t.Errorf("%v allocations", allocs)
+		}
+	}
+	if s.Look(owner, pooltest.Addr(3), 0, 30).State() != verdict.Up || s.Look(owner, pooltest.Addr(4), 0, 30).State() != verdict.Down {
+		t.Error("it is not forced")
+	}
+}

@@ -1,0 +1,379 @@
+package force
+
+import (
+	"bytes"
+	"fmt"
+	stdlog "log"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/internal/pooltest"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// corefile is a Corefile that names one file.
+type corefile struct {
+	*Files
+	file *File
+}
+
+// opened is a Corefile whose file has been read for the first time.
+func opened(w *Watcher, path string) corefile {
+	c := corefile{Files: w.Files()}
+	c.file = c.Open(path)
+	c.AwaitRead()
+	return c
+}
+
+// watched is one whose servers run, after the first check of its file.
+func watched(w *Watcher, path string) corefile {
+	c := opened(w, path)
+	c.Watch()
+	synctest.Wait()
+	return c
+}
+
+// stop is the end of a Corefile.
+func (c corefile) stop() {
+	c.Release()
+	c.AwaitReleased()
+}
+
+// inBubble runs a test in fake time. What it still watches at the end is released.
+func inBubble(t *testing.T, f func(t *testing.T, w *Watcher)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := new(Watcher)
+		f(t, w)
+		corefile{Files: &Files{w, maps.Clone(w.watched)}}.stop()
+	})
+}
+
+// edits counts them, so that no two leave a file with the same time: two in the same tick of the clock look alike.
+var edits int64
+
+// edit writes a file in place.
+func edit(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	edits++
+	touch(t, path, edits)
+}
+
+func touch(t *testing.T, path string, second int64) {
+	t.Helper()
+	if err := os.Chtimes(path, time.Time{}, time.Unix(1e9+second, 0)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ordered is what is in force for addresses of the tests, in a word each.
+func ordered(c corefile, numbers ...int) string {
+	var words []string
+	for _, i := range numbers {
+		words = append(words, [...]string{"none", "up", "down", "drain"}[c.file.For(pooltest.Addr(i))])
+	}
+	return strings.Join(words, " ")
+}
+
+// inForce is what the metrics show: what is forced up, down and drained, and the broken files.
+func inForce() string {
+	return fmt.Sprint(testutil.ToFloat64(forced[Up]), testutil.ToFloat64(forced[Down]), testutil.ToFloat64(forced[Drain]), testutil.ToFloat64(metrics.ForceBroken))
+}
+
+func wantInForce(t *testing.T, when, want string) {
+	t.Helper()
+	if got := inForce(); got != want {
+		t.Errorf("%s: %s in force, want %s", when, got, want)
+	}
+}
+
+// A file is read again within a second of a change, however that comes about (B55).
+func TestForceFileIsWatched(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "forced")
+	move := func(from, to string) {
+		if err := os.Rename(filepath.Join(dir, from), filepath.Join(dir, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := func(to string) {
+		if err := os.Symlink(to, filepath.Join(dir, "..data_tmp")); err != nil {
+			t.Fatal(err)
+		}
+		move("..data_tmp", "..data")
+	}
+	inBubble(t, func(t *testing.T, w *Watcher) {
+		c := watched(w, path)
+		for _, step := range []struct {
+			what   string
+			change func()
+			want   string // of the first two addresses
+			counts string
+		}{
+			{"there is no file", func() {}, "none none", "0 0 0 0"},
+			{"it is written", func() { edit(t, path, "down 10.0.0.1") }, "down none", "0 1 0 0"},
+			{"it is edited, and as long as before", func() { edit(t, path, "down 10.0.0.2") }, "none down", "0 1 0 0"},
+			{"it is longer, and has the same time", func() { edit(t, path, "down 10.0.0.0/24"); touch(t, path, edits-1) }, "down down", "0 1 0 0"},
+			{"another takes its place, with the same time and size", func() {
+				edit(t, path+"2", "drain 10.0.0.0/8")
+				touch(t, path+"2", edits-2)
+				move("forced2", "forced")
+			}, "drain drain", "0 0 1 0"},
+			{"it is broken", func() { edit(t, path, "up 10.0.0.1\ndwon 10.0.0.2") }, "drain drain", "0 0 1 1"},
+			{"it is broken in another way", func() { edit(t, path, "up 10.0.0.1\ndown 10.0.0.2/8") }, "drain drain", "0 0 1 1"},
+			{"it is as it was before", func() { edit(t, path, "drain 10.0.0.0/8") }, "drain drain", "0 0 1 0"},
+			{"it is broken, and then deleted", func() { edit(t, path, "x"); pooltest.Elapse(checkEvery); os.Remove(path) }, "none none", "0 0 0 0"},
+			{"it is a directory", func() { os.Mkdir(path, 0o700) }, "none none", "0 0 0 1"},
+			{"it is a link into a directory that is itself one, as in Kubernetes", func() {
+				os.Remove(path)
+				for i, text := range []string{"down 10.0.0.1", "down 10.0.0.2"} {
+					os.Mkdir(filepath.Join(dir, fmt.Sprint("..", i)), 0o700)
+					edit(t, filepath.Join(dir, fmt.Sprint("..", i), "forced"), text)
+				}
+				link("..0")
+				os.Symlink("..data/forced", path)
+			}, "down none", "0 1 0 0"},
+			{"the directory is replaced", func() { link("..1") }, "none down", "0 1 0 0"},
+			{"the link leads nowhere", func() { os.Remove(filepath.Join(dir, "..data")) }, "none none", "0 0 0 0"},
+			{"it is too large", func() { os.Remove(path); edit(t, path, strings.Repeat("#", maxSize+1)) }, "none none", "0 0 0 1"},
+			{"it is as large as it may be", func() { edit(t, path, "up 10.0.0.1"+strings.Repeat("\n", maxSize-11)) }, "up none", "1 0 0 0"},
+			{"it is empty", func() { edit(t, path, "") }, "none none", "0 0 0 0"},
+		} {
+			step.change()
+			pooltest.Elapse(checkEvery)
+			if got := ordered(c, 1, 2); got != step.want {
+				t.Errorf("%s: %s, want %s", step.what, got, step.want)
+			}
+			wantInForce(t, step.what, step.counts)
+		}
+	})
+	wantInForce(t, "after the stop", "0 0 0 0")
+}
+
+// A file that was changed a moment ago is left until the next look: it may be written still (B55).
+func TestForceFileSettles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "forced")
+	inBubble(t, func(t *testing.T, w *Watcher) {
+		edit(t, path, "down 10.0.0.1")
+		c := watched(w, path)
+		pooltest.Elapse(10*checkEvery - settleTime/2)
+		edit(t, path, "")
+		if err := os.Chtimes(path, time.Time{}, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		pooltest.Elapse(settleTime)
+		if got := ordered(c, 1); got != "down" {
+			t.Errorf("at once: %s", got)
+		}
+		pooltest.Elapse(checkEvery)
+		if got := ordered(c, 1); got != "none" {
+			t.Errorf("a second later: %s", got)
+		}
+	})
+}
+
+// What looks unchanged is read again every half a minute, and no sooner (B55).
+func TestForceFileIsReread(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "forced")
+	inBubble(t, func(t *testing.T, w *Watcher) {
+		edit(t, path, "down 10.0.0.1")
+		c := watched(w, path)
+		edit(t, path, "down 10.0.0.2")
+		touch(t, path, edits-1)
+		pooltest.Elapse(rereadEvery - 2*checkEvery)
+		if got := ordered(c, 1, 2); got != "down none" {
+			t.Errorf("it was read though nothing seems to have changed: %s", got)
+		}
+		pooltest.Elapse(3 * checkEvery)
+		if got := ordered(c, 1, 2); got != "none down" {
+			t.Errorf("after half a minute: %s", got)
+		}
+	})
+}
+
+// logged is what the log gets meanwhile that is about forced states.
+func logged(f func()) string {
+	var text bytes.Buffer
+	before := stdlog.Writer()
+	stdlog.SetOutput(&text)
+	defer stdlog.SetOutput(before)
+	f()
+	var said []string
+	for line := range strings.Lines(text.String()) {
+		if level, line, ok := strings.Cut(line, " plugin/multivalue: force: "); ok {
+			said = append(said, level[strings.LastIndexByte(level, '['):]+" "+line)
+		}
+	}
+	return strings.Join(said, "")
+}
+
+// One line says what each content comes to, however often that is read, and over reloads (B55).
+func TestForceFileIsSaidOnce(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "forced")
+	inBubble(t, func(t *testing.T, w *Watcher) {
+		var c corefile
+		got := logged(func() {
+			c = watched(w, path)
+			for _, text := range []string{"down 10.0.0.1 10.0.0.2\nup 10.0.0.3", "dwon 10.0.0.1", "dwon 10.0.0.2", "drain 10.0.0.0/8"} {
+				edit(t, path, text)
+				pooltest.Elapse(checkEvery)
+				touch(t, path, 0)
+				pooltest.Elapse(2 * rereadEvery)
+			}
+			next := opened(w, path)
+			c.stop()
+			next.Watch()
+			synctest.Wait()
+			os.Remove(path)
+			os.Mkdir(path, 0o700)
+			pooltest.Elapse(5 * checkEvery)
+			os.Remove(path)
+			pooltest.Elapse(2 * rereadEvery)
+		})
+		want := `[INFO] DIR/forced does not exist, so it forces nothing
+[INFO] DIR/forced has 1 up, 2 down, 0 drain
+[ERROR] DIR/forced:1: unknown state "dwon": did you mean "down"?; what was in force before stays in force
+[ERROR] DIR/forced:1: unknown state "dwon": did you mean "down"?; what was in force before stays in force
+[INFO] DIR/forced has 0 up, 0 down, 1 drain
+[ERROR] DIR/forced is not a regular file; what was in force before stays in force
+[INFO] DIR/forced does not exist, so it forces nothing
+`
+		if got = strings.ReplaceAll(got, dir, "DIR"); got != want {
+			t.Errorf("the log has\n%swant\n%s", got, want)
+		}
+	})
+}
+
+// A broken file at the start forces nothing, and is watched until it is mended (B55).
+func TestForceBrokenAtTheStart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "forced")
+	inBubble(t, func(t *testing.T, w *Watcher) {
+		edit(t, path, "down 10.0.0.1\nsideways 10.0.0.2")
+		c := watched(w, path)
+		if got := ordered(c, 1, 2); got != "none none" {
+			t.Errorf("broken: %s", got)
+		}
+		wantInForce(t, "broken", "0 0 0 1")
+		edit(t, path, "down 10.0.0.1 10.0.0.2")
+		pooltest.Elapse(checkEvery)
+		if got := ordered(c, 1, 2); got != "down down" {
+			t.Errorf("mended: %s", got)
+		}
+	})
+}
+
+// A reload has the states in force from the first query on, also those of a file that has been broken meanwhile; what the
+// old instance had is shown once, and its watchers end (B55, B69).
+func TestForceOverReloads(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "forced")
+	inBubble(t, func(t *testing.T, w *Watcher) {
+		edit(t, path, "down 10.0.0.1")
+		running := watched(w, path)
+		edit(t, path, "down 10.0.0.1\nbroken")
+		pooltest.Elapse(checkEvery)
+		for i := range 4 {
+			next := opened(w, path)
+			if got := ordered(next, 1); got != "down" {
+				t.Fatalf("reload %d, before it is over: %s", i, got)
+			}
+			wantInForce(t, "before it is over", "0 1 0 1")
+			if i%2 == 0 {
+				running.stop()
+				next.Watch()
+			} else {
+				next.Watch()
+				wantInForce(t, "with both", "0 1 0 1")
+				running.stop()
+			}
+			pooltest.Elapse(checkEvery)
+			wantInForce(t, "after it", "0 1 0 1")
+			running = next
+		}
+		edit(t, path, "drain 10.0.0.1")
+		pooltest.Elapse(checkEvery)
+		wantInForce(t, "mended", "0 0 1 0")
+		running.stop()
+		wantInForce(t, "stopped", "0 0 0 0")
+		edit(t, path, "down 10.0.0.1\nbroken")
+		if got := ordered(opened(w, path), 1); got != "none" {
+			t.Errorf("a new start knows of %s", got)
+		}
+	})
+}
+
+// A file whose reading hangs holds up neither the start nor the stop for long, and no query (B55, B67, B71).
+func TestForceFileHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		files := new(Watcher).Files()
+		for i := range 20 {
+			f := &File{first: make(chan struct{}), ended: make(chan struct{}), stop: func() {}}
+			f.states.Store(new(States))
+			if i%2 == 0 {
+				close(f.first)
+				close(f.ended)
+			}
+			files.files[fmt.Sprint(i)] = f
+		}
+		began := time.Now()
+		log := logged(files.AwaitRead)
+		if took := time.Since(began); took != readWait || strings.Count(log, "takes longer than 2s") != 10 {
+			t.Errorf("the start waited for %s, want %s, and logged\n%s", took, readWait, log)
+		}
+		began = time.Now()
+		corefile{Files: files}.stop()
+		if took := time.Since(began); took != StopWait {
+			t.Errorf("the stop waited for %s, want %s", took, StopWait)
+		}
+	})
+}
+
+// A file that could not be read before the start was over is in force as soon as it is.
+func TestForceFileIsLate(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *Watcher) {
+		f := &File{path: filepath.Join(t.TempDir(), "forced"), first: make(chan struct{})}
+		f.states.Store(new(States))
+		edit(t, f.path, "down 10.0.0.1")
+		c := corefile{&Files{w, map[string]*File{f.path: f}}, f}
+		c.Watch()
+		pooltest.Elapse(time.Minute)
+		if got := ordered(c, 1); got != "none" {
+			t.Errorf("while the first reading hangs: %s", got)
+		}
+		close(f.first)
+		synctest.Wait()
+		if got := ordered(c, 1); got != "down" {
+			t.Errorf("after it: %s", got)
+		}
+	})
+}
+
+// Stanzas with the same file share it, and a relative path is below the root, as for the plugin file (B55).
+func TestForceFilesAreShared(t *testing.T) {
+	for _, tc := range []struct{ root, path, want string }{
+		{"", "forced", "forced"},
+		{"", "./a/../forced", "forced"},
+		{"/etc/coredns", "forced", "/etc/coredns/forced"},
+		{"/etc/coredns", "a//forced", "/etc/coredns/a/forced"},
+		{"/etc/coredns", "/run/forced", "/run/forced"},
+	} {
+		if got := Path(tc.root, tc.path); got != tc.want {
+			t.Errorf("%s below %q: %s, want %s", tc.path, tc.root, got, tc.want)
+		}
+	}
+	files, path := new(Watcher).Files(), filepath.Join(t.TempDir(), "forced")
+	first, second, other := files.Open(path), files.Open(path), files.Open(path+"2")
+	if first != second || first == other {
+		t.Error("a file is not shared, or another one is")
+	}
+	files.AwaitRead()
+}
