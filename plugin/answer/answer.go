@@ -1,9 +1,11 @@
-// Package answer thins the record sets of an answer by what is believed of the addresses that they lead to.
+// Package answer filters the addresses in a DNS answer by their health. Its main function is Thin, which the plugin calls for
+// each answer of the plugins below; a Policy says what to serve, and a Rule applies one to the sets of a name.
 //
-// It is arithmetic on messages. It starts no goroutine and reads no clock, and what it is given it never changes: a
-// message whose sets all go out as they came is returned itself, without an allocation; else a shallow copy is, with
-// fresh slices and with copies of just those records that change. The message, its slices and its records may belong to
-// a zone that answers others at this very moment.
+// A message that is not changed is returned itself, without an allocation. Otherwise Thin returns a shallow copy with slices
+// of its own, and with copies of the records that change. What it is given it never changes: the message, its slices and its
+// records may belong to a zone or cache that answers other queries at the same moment.
+//
+// All of it is arithmetic on messages: the package starts no goroutine and reads no clock.
 package answer
 
 import (
@@ -16,52 +18,63 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Health tells what is believed of an address.
+// Health gives the health of addresses. Look is on the query path, once for each address of each set.
 type Health interface {
-	// Look returns at once. It takes note that the address stands in an answer for the owner name, with this TTL in
-	// seconds. The port is the one that the record names, 0 if it names none.
+	// Look returns the health of an address at once: it must not wait. It also learns that the address is in an answer for the
+	// owner name, so that it is probed from now on. ttl is that of the record, in seconds. port is the one that the record
+	// names (SRV, HTTPS, SVCB), or 0.
 	Look(owner string, addr netip.Addr, port uint16, ttl uint32) verdict.Brief
 }
 
-// Rule is how the sets of some owner names are judged.
+// Rule says how the sets of some owner names are filtered. Rules are shared by queries: a Rule does not change once it is used.
 type Rule struct {
-	Types  Types
+	Types  Types // sets of other types are left unchanged
 	Policy Policy
 	Health Health
-	// Observe is told how each set was decided. It is nil for queries, which have nobody to tell.
+	// Observe is called with the decision on each set, for the explanations on the status page. It is nil for queries.
 	Observe func(Decision)
 }
 
-// Rules finds what an answer is judged by.
+// Rules finds the rule for each set of an answer. Its methods are called on the query path and must not wait.
 type Rules interface {
-	// Rule returns the rule for the sets of an owner name, or nil if they are left as they are.
+	// Rule returns the rule for the sets of an owner name, or nil if they are left unchanged.
 	Rule(owner string) *Rule
-	// SOA returns the start of authority of the zone that holds the owner name, or nil while that is not known.
+	// SOA returns the SOA record of the zone of an owner name, or nil while it is not known. A NODATA answer has it.
 	SOA(owner string) *dns.SOA
-	// Follow reports whether the addresses of a host count for the records of an owner name that name it.
+	// Follow reports whether records of the owner name that name the host are filtered by the addresses of the host.
 	Follow(owner, host string) bool
-	// Addresses returns the addresses of type A or AAAA that a host name has, and whether that is known. It is asked
-	// for the targets of records whose addresses do not stand in the answer.
+	// Addresses returns the addresses of type A or AAAA of a host, and whether they are known. It is called for the hosts that
+	// SRV and MX records name, if the additional section does not have the addresses.
 	Addresses(host string, rrtype uint16) (addrs []netip.Addr, known bool)
 }
 
-// Report says what came of an answer.
+// Report says what Thin did to an answer, for metrics and metadata.
 type Report struct {
-	Outcome Outcome // of the set that fared worst
-	Kept    int     // records that the policy lets out, in all judged sets; of HTTPS and SVCB, their hints
-	Total   int     // different ones in all judged sets
-	// Enforced is the worst outcome of the sets whose rule is no dry run.
+	Outcome Outcome // the worst one of all sets
+	Kept    int     // records that the policy serves, in all sets with a rule; of HTTPS and SVCB records, their hints
+	Total   int     // different records, or hints, in these sets
+	// Enforced is the worst outcome of the sets whose rule is not a dry run.
 	Enforced Outcome
-	Signed   bool // a set was left whole because a signature covers it
+	Signed   bool // a set was left unchanged because a DNSSEC signature covers it
 }
 
-// Thin returns what goes out in place of m: m itself if nothing changes, nil if the policy wants SERVFAIL, else a copy.
+// Thin filters an answer. It returns m itself if nothing changes, nil if the policy says SERVFAIL, and otherwise a copy.
 //
-// A set is the records of one owner name and type (RFC 2181, section 5). Those of the rule's types are judged, each for
-// itself; a set that an RRSIG covers, and whatever else there is, stays as it is. So does a message that is no complete
-// positive answer: one with another rcode or opcode, or one that is truncated.
+// A set is all records of one owner name and type (RFC 2181, section 5). Each set is decided for itself, if it has a rule and
+// the rule has its type:
+//
+//  1. Look up the health of each address: of the addresses of A and AAAA sets, of the hosts of SRV and MX records, of the
+//     hints of HTTPS and SVCB records.
+//  2. Let the policy choose which are served (Policy.choose). The outcome is the kind of choice.
+//  3. Lower the TTL to the time for which the verdicts on the served addresses are sure to hold.
+//  4. After all sets: filter the additional section like the answer, and make NODATA of an answer with no record left.
+//
+// The rule of a set may be a dry run: then steps 1 and 2 are done and reported, and the set is left unchanged.
+//
+// A set that an RRSIG covers is left unchanged, since a part of it would not validate. So is a message that is not a complete
+// positive answer: one with another rcode or opcode, or a truncated one.
 func Thin(m *dns.Msg, rules Rules, draw *Draw) (*dns.Msg, Report) {
-	if !isJudgeable(m) {
+	if !isFilterable(m) {
 		return m, Report{}
 	}
 	sc := scratchPool.Get().(*scratch)
@@ -69,42 +82,43 @@ func Thin(m *dns.Msg, rules Rules, draw *Draw) (*dns.Msg, Report) {
 	sc.sets = findSets(m.Answer, sc.allSets[:0])
 	sc.filterSets()
 	out, report := sc.out, sc.report
-	clear(sc.sets) // the names in it are the message's
+	clear(sc.sets) // no reference to the message may stay in the pool
 	sc.work = work{}
 	scratchPool.Put(sc)
 	return out, report
 }
 
-// work is what is known of the message that is judged.
+// work is the state of one call of Thin.
 type work struct {
-	m, out      *dns.Msg // as it came, and as it goes out
+	m, out      *dns.Msg // the message as it came, and as it is served: the same until something changes
 	rules       Rules
 	draw        *Draw
 	report      Report
-	sets        []set
-	glue        glue
-	closed      bool // a set was closed
-	deniedOwner string
-	denialTTL   uint32 // for how long a denial may be kept
+	sets        []set  // of the answer section, up to maxSets
+	glue        glue   // the additional section
+	closed      bool   // a set is fail-closed: none of it is served
+	deniedOwner string // of such a set: its zone's SOA goes into a NODATA answer
+	denialTTL   uint32 // the highest TTL of a NODATA answer, in seconds
 }
 
-// scratch is room to judge an answer in. It is lent rather than taken from the stack: CoreDNS answers each query in a
-// new goroutine, whose small stack would have to grow, which costs more than all the rest.
+// scratch is memory to filter an answer in, from a pool. On the stack it would be slow: CoreDNS answers each query in a new
+// goroutine, whose small stack would have to grow, and that costs more than all the rest. A set or an additional section of
+// more than pooledSize records gets memory of its own.
 type scratch struct {
 	work
-	allSets    [maxSets]set
-	candidates [pooledSize]candidate
-	table      [2 * pooledSize]int32
+	allSets    [maxSets]set          // work.sets
+	candidates [pooledSize]candidate // of the set at hand: each set overwrites those of the one before
+	table      [2 * pooledSize]int32 // to find duplicates
 	index      index
 }
 
 var scratchPool = sync.Pool{New: func() any { return new(scratch) }}
 
-// filterSets judges set by set, and then what follows from that for the rest of the message.
+// filterSets decides set by set, and then changes the rest of the message accordingly.
 func (sc *scratch) filterSets() {
 	for i := range sc.sets {
 		s := &sc.sets[i]
-		if s.size == 0 {
+		if s.size == 0 { // only an RRSIG was found for it
 			continue
 		}
 		rule := sc.rules.Rule(s.owner)
@@ -131,7 +145,7 @@ func (sc *scratch) filterSets() {
 	}
 }
 
-// decideSet judges one set by its rule, and leaves out nil if the policy wants SERVFAIL.
+// decideSet decides one set by its rule and puts the result into out, which is nil if the policy says SERVFAIL.
 func (sc *scratch) decideSet(s *set) {
 	var c choice
 	switch s.rrtype {
@@ -147,7 +161,7 @@ func (sc *scratch) decideSet(s *set) {
 	if s.rule.Observe != nil {
 		sc.observe(s, &c, nil)
 	}
-	if s.rule.Policy.DryRun {
+	if s.rule.Policy.DryRun { // decided and reported, but not applied
 		return
 	}
 	s.outcome = c.outcome
@@ -157,7 +171,7 @@ func (sc *scratch) decideSet(s *set) {
 		return
 	}
 	if c.outcome == Closed {
-		if !sc.closed || c.ttl < sc.denialTTL {
+		if !sc.closed || c.ttl < sc.denialTTL { // the lowest TTL of all fail-closed sets
 			sc.deniedOwner, sc.denialTTL = s.owner, c.ttl
 		}
 		sc.closed = true
@@ -165,37 +179,38 @@ func (sc *scratch) decideSet(s *set) {
 	sc.out = c.replaceSet(sc.m, sc.out, s)
 }
 
-// isJudgeable reports whether m is a complete positive answer to one question.
-func isJudgeable(m *dns.Msg) bool {
+// isFilterable reports whether m is a complete positive answer to one question of class IN.
+func isFilterable(m *dns.Msg) bool {
 	return m != nil && m.Rcode == dns.RcodeSuccess && m.Opcode == dns.OpcodeQuery && !m.Truncated &&
 		len(m.Question) == 1 && m.Question[0].Qclass == dns.ClassINET && len(m.Answer) > 0
 }
 
+// addChoice adds the choice on one set.
 func (r *Report) addChoice(c choice) {
 	r.Outcome = max(r.Outcome, c.outcome)
 	r.Kept += len(c.served)
 	r.Total += c.total
 }
 
-// choice is what a rule makes of a set.
+// choice is what a rule decides about a set.
 type choice struct {
 	outcome Outcome
-	all     []candidate // those that go out first
-	served  []candidate // in the order in which they go out
-	instead []dns.RR    // what goes out in place of a set that was closed
-	total   int         // different ones in the set
-	ttl     uint32      // the highest TTL that a record may go out with
-	single  bool        // health was not asked, since it could not change the answer
+	all     []candidate // all members of the set; those that are served come first
+	served  []candidate // the front of all, in the order in which they are served
+	instead []dns.RR    // records that replace a fail-closed set
+	total   int         // different members of the set
+	ttl     uint32      // the highest TTL that a record may have, in seconds
+	single  bool        // the only member, which is served whatever its health is, so that was not looked up
 }
 
-// decideAddresses looks up the addresses of a set, and chooses among them.
+// decideAddresses looks up the addresses of an A or AAAA set and chooses among them.
 func (sc *scratch) decideAddresses(s *set) choice {
 	all := sc.addresses(sc.out.Answer, s)
 	c := choice{outcome: Whole, all: all, served: all, total: len(all), ttl: math.MaxUint32}
 	p := &s.rule.Policy
-	if len(all) == 1 && p.AllDown == Serve {
+	if len(all) == 1 && p.AllDown == Serve { // with another AllDown its health does matter
 		c.single = true
-		return c // health could not change the answer, so it is not asked for
+		return c // and so such an address is not probed, either
 	}
 	ttl := uint32(math.MaxUint32)
 	for i := range all {
@@ -203,16 +218,17 @@ func (sc *scratch) decideAddresses(s *set) choice {
 		a.verdict = s.rule.Health.Look(s.owner, a.addr, 0, a.ttl)
 		ttl = min(ttl, a.ttl)
 	}
-	c.served, c.outcome = p.choose(all, sc.draw)
+	c.served, c.outcome = p.choose(all, sc.draw) // reorders all, which is why candidates have an index
 	c.ttl = p.TTL.boundAll(c.served)
 	if c.outcome == Closed {
-		c.ttl = min(ttl, p.TTL.boundAll(all)) // what the answer's would have been
+		c.ttl = min(ttl, p.TTL.boundAll(all)) // of the whole set, as if it had been served
 		c.instead = p.fixedRecords(s, c.ttl)
 	}
 	return c
 }
 
-// replaceSet returns out with the set s as chosen: out itself if that changes nothing. m is the message as it came.
+// replaceSet returns out with only the chosen records of s, at the place of its first record. It returns out itself if nothing
+// changes. m is the message as it came.
 func (c *choice) replaceSet(m, out *dns.Msg, s *set) *dns.Msg {
 	cut := len(c.served) != s.size
 	if !cut && !c.lowersTTL() {
@@ -232,12 +248,12 @@ func (c *choice) replaceSet(m, out *dns.Msg, s *set) *dns.Msg {
 	out = copyOnce(m, out)
 	out.Answer = answer
 	if cut {
-		out.AuthenticatedData = false // nobody validated this part of the set alone
+		out.AuthenticatedData = false // AD says that complete sets were validated (RFC 4035, section 3.2.3)
 	}
 	return out
 }
 
-// lowersTTL reports whether a served record has a TTL above the bound.
+// lowersTTL reports whether the TTL of a served record is too high.
 func (c *choice) lowersTTL() bool {
 	for i := range c.served {
 		if c.served[i].ttl > c.ttl {
@@ -247,8 +263,8 @@ func (c *choice) lowersTTL() bool {
 	return false
 }
 
-// copyOnce returns out if it is a copy already, else a shallow copy of m, with none of its records copied. Its slices are
-// clipped, so that an append by whoever gets the copy never writes behind the end of a slice that another plugin owns.
+// copyOnce returns out if it is a copy already, and otherwise a shallow copy of m. No record is copied. The capacity of the
+// slices is cut to their length: an append by a later plugin must not write into an array that another plugin owns.
 func copyOnce(m, out *dns.Msg) *dns.Msg {
 	if out != m {
 		return out
@@ -260,7 +276,7 @@ func copyOnce(m, out *dns.Msg) *dns.Msg {
 	return &c
 }
 
-// onlyAliases reports whether no record is left that answers the question: only the way to it.
+// onlyAliases reports whether no record is left that answers the question, only aliases that lead to its name.
 func onlyAliases(answer []dns.RR) bool {
 	for _, rr := range answer {
 		switch rr.Header().Rrtype {
@@ -272,8 +288,9 @@ func onlyAliases(answer []dns.RR) bool {
 	return true
 }
 
-// makeNODATA makes NODATA of a message of ours that has nothing left: the zone's SOA and no NS in the authority section
-// (RFC 2308, section 2.2), to be kept for no longer than ttl seconds.
+// makeNODATA turns a copy that has no answer left into a NODATA answer: the authority section has the SOA of the zone and no NS
+// (RFC 2308, section 2.2). Resolvers cache it for the lower one of the SOA's TTL and minimum (RFC 2308, section 5), so both
+// are lowered to ttl seconds. Without an SOA the answer is not cached at all.
 func makeNODATA(out *dns.Msg, soa *dns.SOA, ttl uint32) {
 	out.Ns, out.Extra = nil, onlyOPT(out.Extra)
 	if soa != nil {
@@ -284,7 +301,7 @@ func makeNODATA(out *dns.Msg, soa *dns.SOA, ttl uint32) {
 	}
 }
 
-// onlyOPT is the OPT record alone: what else stood in the additional section belonged to what is gone.
+// onlyOPT returns the OPT record of an additional section alone. The other records belonged to the answer that is gone.
 func onlyOPT(extra []dns.RR) []dns.RR {
 	for i, rr := range extra {
 		if rr.Header().Rrtype == dns.TypeOPT {

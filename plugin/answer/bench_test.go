@@ -12,7 +12,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// board stands for the pool's: one map of verdicts.
+// board has the health of addresses in one map.
 type board struct {
 	rule     Rule
 	verdicts map[netip.Addr]*verdict.Verdict
@@ -21,7 +21,7 @@ type board struct {
 func (b *board) Rule(string) *Rule   { return &b.rule }
 func (b *board) SOA(string) *dns.SOA { return nil }
 
-// Addresses knows that no host has an IPv6 address.
+// Addresses says that no host has an IPv6 address.
 func (b *board) Follow(string, string) bool { return true }
 func (b *board) Addresses(_ string, rrtype uint16) ([]netip.Addr, bool) {
 	return nil, rrtype == dns.TypeAAAA
@@ -34,10 +34,10 @@ func (b *board) Look(_ string, addr netip.Addr, _ uint16, _ uint32) verdict.Brie
 	return 0
 }
 
-// boardFor knows n addresses of addresses(n), of which the first few are down.
+// boardFor has the health of addresses(n): the first few are down.
 func boardFor(n, down, limit int) *board {
 	b := &board{verdicts: make(map[netip.Addr]*verdict.Verdict)}
-	b.rule = Rule{Types: TypesOf(judged...), Policy: Policy{Limit: limit, MinUp: Quorum{Count: 1}, TTL: TTL{Min: 30}}, Health: b}
+	b.rule = Rule{Types: TypesOf(filterable...), Policy: Policy{Limit: limit, MinUp: Quorum{Count: 1}, TTL: TTL{Min: 30}}, Health: b}
 	for i, rr := range addresses(n, 30).Answer {
 		addr, _ := Address(rr)
 		b.verdicts[addr] = &verdict.Verdict{State: verdict.Up, Holds: 13 * time.Second}
@@ -48,7 +48,7 @@ func boardFor(n, down, limit int) *board {
 	return b
 }
 
-// BenchmarkThin has 0 allocs/op where nothing changes: the message itself goes on.
+// BenchmarkThin has 0 allocs/op if nothing changes: the message itself is returned.
 func BenchmarkThin(b *testing.B) {
 	for _, bm := range []struct {
 		name           string
@@ -77,7 +77,7 @@ func BenchmarkThin(b *testing.B) {
 	}
 }
 
-// Nothing is allocated while nothing changes, up to lent addresses, and with a chain in front.
+// Nothing is allocated if nothing changes, with up to pooledSize addresses, and also behind a chain of aliases.
 func TestThinAllocatesNothing(t *testing.T) {
 	for _, n := range []int{1, 2, 8, pooledSize} {
 		m, rules := addresses(n, 30), boardFor(n, 0, 0)
@@ -91,7 +91,7 @@ func TestThinAllocatesNothing(t *testing.T) {
 	}
 }
 
-// Neither is anything for targets with their glue, or for hints.
+// Nothing is allocated for targets with their glue, or for hints, if nothing changes.
 func TestThinAllocatesNothingForTargets(t *testing.T) {
 	for name, m := range map[string]*dns.Msg{
 		"8 SRV": targets(8), "a full house of SRV": targets(pooledSize), "SRV without glue": {MsgHdr: targets(8).MsgHdr, Question: targets(8).Question, Answer: targets(8).Answer},
@@ -107,7 +107,7 @@ func TestThinAllocatesNothingForTargets(t *testing.T) {
 	}
 }
 
-// service8 is an HTTPS record with eight hints, and the addresses beside it.
+// service8 is an HTTPS record with eight hints, with the addresses in the additional section.
 func service8() *dns.Msg {
 	m := addresses(8, 30)
 	m.Extra, m.Question[0].Qtype = m.Answer, dns.TypeHTTPS
@@ -122,7 +122,7 @@ func service8() *dns.Msg {
 	return m
 }
 
-// BenchmarkThinTargets has 0 allocs/op where all is healthy.
+// BenchmarkThinTargets has 0 allocs/op if all is healthy.
 func BenchmarkThinTargets(b *testing.B) {
 	shared := targets(1000)
 	for _, section := range [][]dns.RR{shared.Answer, shared.Extra} {

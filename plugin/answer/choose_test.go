@@ -30,7 +30,7 @@ func addresses(n int, ttl uint32) *dns.Msg {
 
 func healthy(limit int) *world {
 	return &world{
-		rule:    Rule{Types: TypesOf(judged...), Policy: Policy{Limit: limit, MinUp: Quorum{Count: 1}, TTL: TTL{Min: 30}}},
+		rule:    Rule{Types: TypesOf(filterable...), Policy: Policy{Limit: limit, MinUp: Quorum{Count: 1}, TTL: TTL{Min: 30}}},
 		unknown: verdict.Verdict{State: verdict.Up, Holds: time.Minute},
 	}
 }
@@ -42,7 +42,7 @@ func (w *world) fell(addr string, ago time.Duration) {
 	w.health[netip.MustParseAddr(addr)] = verdict.Verdict{State: verdict.Down, Since: now.Add(-ago), Holds: time.Minute}
 }
 
-// Over many answers each address of a large set comes about equally often, and so does each place (B2, B4, B7).
+// Over many answers each address of a large set is served about equally often, and in each place (B2, B4, B7).
 func TestSampleIsUniform(t *testing.T) {
 	const n, limit, draws = 20, 8, 20_000
 	rng := rand.New(rand.NewPCG(3, 4))
@@ -83,7 +83,7 @@ func TestSampleIsUniform(t *testing.T) {
 	}
 }
 
-// For every size of set and every number of fit ones: what a share as min_up gives (as in gdnsd's up_thresh).
+// For every size of a set and every number of fit addresses: what a share as min_up gives, as up_thresh of gdnsd does.
 func TestMinUpTable(t *testing.T) {
 	for n := 2; n <= 10; n++ {
 		for fit := range n + 1 {
@@ -105,7 +105,7 @@ func TestMinUpTable(t *testing.T) {
 	}
 }
 
-// Sets of every size come out with the right number of addresses, each once (B2, B3).
+// From sets of every size the right number of addresses is served, each once (B2, B3).
 func TestLimit(t *testing.T) {
 	for _, n := range []int{1, 2, 7, 8, 9, 63, 64, 65, 100, 1000, 5000, 70_000} {
 		for _, limit := range []int{0, 1, 8} {
@@ -125,7 +125,7 @@ func TestLimit(t *testing.T) {
 	}
 }
 
-// What comes out of Thin passes it again as it is, whatever the policy but for a share of a set that was cut (B27).
+// Thin does not change what it returned, under every policy, except for a share as min_up of a set that was cut (B27).
 func TestThinTwice(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	for range 2000 {
@@ -145,7 +145,7 @@ func TestThinTwice(t *testing.T) {
 	}
 }
 
-// An answer made of thousands of sets costs no more than a few, and what is not judged goes out.
+// An answer of thousands of sets costs no more than one of a few, and the sets that are not filtered are served.
 func TestManySets(t *testing.T) {
 	m := addresses(2, 30)
 	for i := range 2000 {
@@ -162,7 +162,7 @@ func TestManySets(t *testing.T) {
 	}
 }
 
-// An answer with more targets than there is room lent for is judged whole, and its glue with it.
+// An answer with more targets than pooledSize is filtered completely, and its glue, too.
 func TestManyTargets(t *testing.T) {
 	for _, n := range []int{pooledSize - 1, pooledSize, pooledSize + 1, 2 * pooledSize, 2000} {
 		m, w := targets(n), healthy(8)
@@ -179,8 +179,8 @@ func TestManyTargets(t *testing.T) {
 	}
 }
 
-// An answer whose many records name one host of many addresses costs no more than maxSteps looks and some. What that
-// does not suffice for stays as it is.
+// An answer whose many records name one host of many addresses costs little more than maxSteps lookups. What is beyond them
+// is left unchanged.
 func TestManyTargetsOfOneHost(t *testing.T) {
 	const n = 1000
 	m, w := targets(n), healthy(8)
@@ -220,7 +220,7 @@ func (c *counter) Look(owner string, addr netip.Addr, port uint16, ttl uint32) v
 	return c.Health.Look(owner, addr, port, ttl)
 }
 
-// counted is a world whose looks are counted.
+// counted is a world that counts the lookups.
 type counted struct {
 	*world
 	counter *counter
@@ -232,7 +232,7 @@ func (c counted) Rule(owner string) *Rule {
 	return &rule
 }
 
-// A record that holds no address is no candidate, and no reason to fall over.
+// A record with data of a wrong length is no candidate, and causes no panic.
 func TestMalformedRecords(t *testing.T) {
 	m := addresses(3, 30)
 	m.Answer[1].(*dns.A).A = nil
@@ -254,14 +254,14 @@ func TestMalformedRecords(t *testing.T) {
 	}
 }
 
-// Neither is a record of another Go type than its header says, nor one without the host or the addresses it should have.
+// Nor does a record whose Go type differs from its header, or one without the host or the addresses that it should have.
 func TestMalformedTargets(t *testing.T) {
 	header := func(rrtype uint16) dns.RR_Header {
 		return dns.RR_Header{Name: "www.example.org.", Rrtype: rrtype, Class: dns.ClassINET, Ttl: 300}
 	}
 	w := healthy(8)
 	w.fell("10.0.0.0", time.Minute)
-	for _, rrtype := range judged {
+	for _, rrtype := range filterable {
 		m := addresses(2, 300)
 		m.Answer = append(m.Answer,
 			&dns.SRV{Hdr: header(dns.TypeSRV)}, &dns.SRV{Hdr: header(dns.TypeSRV)}, &dns.MX{Hdr: header(dns.TypeMX)},
@@ -276,7 +276,7 @@ func TestMalformedTargets(t *testing.T) {
 	}
 }
 
-// fickle has a rule for each set once.
+// fickle returns a rule for each set only once.
 type fickle struct {
 	*world
 	asked map[string]bool
@@ -290,7 +290,7 @@ func (f fickle) Rule(owner string) *Rule {
 	return f.world.Rule(owner)
 }
 
-// A set is judged by one rule, though another may be in force a moment later.
+// A set is filtered by one rule, even if another rule applies a moment later.
 func TestRuleIsAskedOnce(t *testing.T) {
 	m, w := targets(4), healthy(0)
 	w.fell("10.0.0.1", time.Minute)
@@ -300,7 +300,7 @@ func TestRuleIsAskedOnce(t *testing.T) {
 	}
 }
 
-// Hints of IPv4 may come in package net's longer form.
+// IPv4 hints may be in the longer form of package net.
 func TestHintsOfSixteenOctets(t *testing.T) {
 	w := healthy(8)
 	w.fell("10.0.0.1", time.Minute)
@@ -310,7 +310,7 @@ func TestHintsOfSixteenOctets(t *testing.T) {
 	}
 }
 
-// targets is an answer with n SRV records, whose hosts have an address each in the additional section.
+// targets is an answer with n SRV records, whose hosts have one address each in the additional section.
 func targets(n int) *dns.Msg {
 	m := new(dns.Msg)
 	m.SetQuestion("_http._tcp.example.org.", dns.TypeSRV)

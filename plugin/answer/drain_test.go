@@ -32,7 +32,7 @@ func indexes(served []candidate) []int {
 	return all
 }
 
-// Where the drained are too many, some are drawn, beside all that are better (B55).
+// If there are too many drained addresses, some are drawn, in addition to all better ones (B55).
 func TestDrainedSample(t *testing.T) {
 	const n, limit = 20, 4 // a primary, a backup, two that are down, and sixteen drained
 	p := Policy{Limit: limit, MinUp: Quorum{Count: 3}, Backup: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/32")}}
@@ -53,8 +53,8 @@ func TestDrainedSample(t *testing.T) {
 	likely(t, "drained", counts, equal(16))
 }
 
-// A drained address is in no sample, however heavy it is; of a set of nothing but drained ones samples are drawn by weight
-// as ever (B21, B55).
+// A drained address is in no sample, whatever its weight. From a set of only drained addresses samples are drawn by weight as
+// usual (B21, B55).
 func TestDrainedWeights(t *testing.T) {
 	heavy := weighted
 	heavy.Limit, heavy.MinUp = 4, Quorum{Percent: 100}
@@ -75,7 +75,7 @@ func TestDrainedWeights(t *testing.T) {
 	likely(t, "by weight", counts, weights)
 }
 
-// Draining an address changes only its own place in what a client gets, as its loss does (B5, B55).
+// Draining an address changes only its own place in what a client gets, as does its failure (B5, B55).
 func TestDrainedClient(t *testing.T) {
 	const n, size = 20, 8
 	p := weighted
@@ -95,7 +95,7 @@ func TestDrainedClient(t *testing.T) {
 	}
 }
 
-// all_down has no say while a drained address is fit, whatever it says; and all of it when that is down (B9, B55).
+// all_down does not apply while a drained address is fit, and applies when that is down (B9, B55).
 func TestDrainedAllDown(t *testing.T) {
 	for _, policy := range []AllDown{Serve, NoData, ServFail, Fixed} {
 		p := Policy{Limit: 8, MinUp: Quorum{Count: 1}, AllDown: policy}

@@ -10,15 +10,15 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
-// Draw is what decides where more is fit than goes out.
+// Draw has what decides which addresses are served if more are fit than the limit allows. Each query has one.
 type Draw struct {
-	IntN   func(n int) int // chance, as math/rand/v2.IntN
-	Client netip.Prefix    // the network that asks, for policies that let it choose; the zero value if it is not known
-	Now    uint64          // milliseconds since 1970; only policies with Warmup look at it
+	IntN   func(n int) int // a random number, as of math/rand/v2.IntN
+	Client netip.Prefix    // the network of the client, for policies with Client; the zero value if it is not known
+	Now    uint64          // in milliseconds since 1970; used only by policies with Warmup
 }
 
-// ClientNetwork is the network that an address counts as when a client chooses: the 24 bits of IPv4 and the 56 bits of
-// IPv6 that RFC 7871, section 11.1, has resolvers send.
+// ClientNetwork returns the network that stands for a client's address: 24 bits of IPv4 and 56 bits of IPv6, as resolvers send
+// them in EDNS Client Subnet (RFC 7871, section 11.1). So a client gets the same addresses directly and through such a resolver.
 func ClientNetwork(addr netip.Addr) netip.Prefix {
 	addr = addr.Unmap()
 	bits := 56
@@ -29,13 +29,15 @@ func ClientNetwork(addr netip.Addr) netip.Prefix {
 	return p
 }
 
-// sample takes n of the candidates, or all, in their order, if there are no more than n.
+// sample returns n of the candidates, which it moves to the front. If there are no more than n it returns all of them in their
+// order.
 //
-// Without weights it is the first n steps of a Fisher-Yates shuffle, so that each has the same chance. With them, each
-// candidate gets an exponential time with its weight for a rate, and the n earliest are taken: sampling without
-// replacement by weight (Efraimidis and Spirakis, 2006). Where the client chooses, that time does not come from chance
-// but from a hash of the client and the candidate, so that each client keeps its own order whatever comes and goes
-// (weighted rendezvous hashing).
+// Without weights it does the first n steps of a Fisher-Yates shuffle, so each candidate has the same chance. With weights each
+// candidate gets an exponentially distributed key with its weight as the rate, and the n lowest keys win: sampling by weight
+// without replacement (Efraimidis and Spirakis, 2006).
+//
+// If the client decides, the key comes from a hash of its network and the candidate (weighted rendezvous hashing). Each client
+// then has an order of its own, and an address that comes or goes changes nothing but its own place in it.
 func (p *Policy) sample(from []candidate, n int, d *Draw) []candidate {
 	if len(from) <= n {
 		return from
@@ -51,7 +53,7 @@ func (p *Policy) sample(from []candidate, n int, d *Draw) []candidate {
 	}
 	for i := range from {
 		c := &from[i]
-		var u int // of 30 bits
+		var u int // uniform, 30 bits
 		if byClient {
 			u = int(rendezvous(client, c.addr) >> 34)
 		} else {
@@ -63,7 +65,7 @@ func (p *Policy) sample(from []candidate, n int, d *Draw) []candidate {
 	return from[:n]
 }
 
-// weightOf is the weight of an address.
+// weightOf returns the weight of an address by the first network that contains it.
 func (p *Policy) weightOf(addr netip.Addr) float64 {
 	for i := range p.Weights {
 		if p.Weights[i].Network.Contains(addr) {
@@ -73,10 +75,12 @@ func (p *Policy) weightOf(addr netip.Addr) float64 {
 	return 1
 }
 
-// minWarmupShare is the share with which an address begins to warm up.
+// minWarmupShare is the share of its weight with which an address begins to warm up. It is not 0: without any query the address
+// could not warm its caches, and a sample may need it.
 const minWarmupShare = 0.01
 
-// warmupShare is the share of its weight that an address has now: it grows with the time that the address has been up.
+// warmupShare returns the share of its weight that an address has now. It grows linearly while the address is up, to 1 after
+// Warmup. An address that no check covers is always warm.
 func (p *Policy) warmupShare(v verdict.Brief, now uint64) float64 {
 	switch {
 	case p.Warmup == 0 || v.State() == verdict.Unchecked:
@@ -87,7 +91,8 @@ func (p *Policy) warmupShare(v verdict.Brief, now uint64) float64 {
 	return max(minWarmupShare, min(1, float64(now-v.Since())/float64(p.Warmup.Milliseconds())))
 }
 
-// rendezvous is a hash that is the same in every process, so that all replicas choose alike.
+// rendezvous hashes a client network and an address. The hash has no key and must never change: all replicas, also of different
+// versions, must choose the same addresses for a client.
 func rendezvous(client netip.Prefix, addr netip.Addr) uint64 {
 	c, a := client.Addr().As16(), addr.As16()
 	h := uint64(client.Bits())

@@ -14,17 +14,17 @@ import (
 
 const draws = 20_000
 
-// chance is a draw whose seed is fixed.
+// chance is a draw with a fixed seed.
 func chance(seed uint64) *Draw {
 	return &Draw{IntN: rand.New(rand.NewPCG(seed, 7)).IntN, Now: uint64(now.UnixMilli())}
 }
 
-// upFor is a verdict on an address that came up so long ago.
+// upFor is a verdict on an address that has been up for a time.
 func upFor(d time.Duration) verdict.Brief {
 	return verdict.Verdict{State: verdict.Up, Since: now.Add(-d), Holds: time.Minute}.Brief()
 }
 
-// fleet is n candidates, 10.0.0.0 and up, which have long been up.
+// fleet is n candidates, from 10.0.0.0 on, which have been up for long.
 func fleet(n int) []candidate {
 	all := make([]candidate, n)
 	for i := range all {
@@ -33,7 +33,7 @@ func fleet(n int) []candidate {
 	return all
 }
 
-// sample draws n of a fleet, and returns their numbers.
+// sample draws n addresses of a fleet and returns their numbers.
 func sample(p Policy, from []candidate, n int, d *Draw) []int {
 	var picked []int
 	for _, c := range p.sample(slices.Clone(from), n, d) {
@@ -42,8 +42,8 @@ func sample(p Policy, from []candidate, n int, d *Draw) []int {
 	return picked
 }
 
-// likely fails unless the counts are as the shares have it: chi-square must stay under what one in a thousand fair draws
-// exceeds. The seeds are fixed.
+// likely fails unless the counts agree with the shares: chi-square must be below the value that one in a thousand fair draws
+// exceeds. The seeds are fixed, so the result is always the same.
 func likely(t *testing.T, what string, counts, shares []float64) {
 	t.Helper()
 	critical := map[int]float64{1: 10.8, 2: 13.8, 5: 20.5, 11: 31.3, 15: 37.7, 19: 43.8}[len(counts)-1]
@@ -62,8 +62,8 @@ func likely(t *testing.T, what string, counts, shares []float64) {
 
 func equal(n int) []float64 { return slices.Repeat([]float64{1}, n) }
 
-// weighted are three classes of four addresses each: without a weight, of 3 and of 10. The network that holds all of
-// them comes too late to matter but for the first.
+// weighted has three classes of four addresses each: without a weight, with weight 3, and with weight 10. The network that
+// contains all of them comes last, so it matters only for the first class.
 var weighted = Policy{Weights: []Weight{
 	{netip.MustParsePrefix("10.0.0.4/30"), 3},
 	{netip.MustParsePrefix("10.0.0.8/30"), 10},
@@ -73,7 +73,7 @@ var weighted = Policy{Weights: []Weight{
 
 var weights = []float64{1, 1, 1, 1, 3, 3, 3, 3, 10, 10, 10, 10}
 
-// The first network that holds an address gives its weight; without one it weighs 1 (B21).
+// The first network that contains an address gives its weight; an address in none weighs 1 (B21).
 func TestWeigh(t *testing.T) {
 	for addr, want := range map[string]float64{
 		"10.0.0.3": 1, "10.0.0.4": 3, "10.0.0.7": 3, "10.0.0.8": 10, "10.0.0.12": 1, "2001:db8::1": 7, "2001:db9::1": 1,
@@ -84,8 +84,8 @@ func TestWeigh(t *testing.T) {
 	}
 }
 
-// Each comes first as often as its share of the weights; into the sample it comes as often as when one after the other
-// is drawn by weight from what is left, which is simulated beside it (B21).
+// Each address is first as often as its share of the weights. It is in the sample as often as if the addresses were drawn one
+// after the other by weight from those that are left, which the test simulates (B21).
 func TestWeightedSample(t *testing.T) {
 	const n, size = 12, 4
 	d, rng := chance(1), rand.New(rand.NewPCG(2, 8))
@@ -128,7 +128,7 @@ func oneByOne(rng *rand.Rand, weights []float64, size int) []int {
 	return picked
 }
 
-// However it is drawn, every order is as likely as every other (B7).
+// Whatever the way of drawing, each order is equally likely (B7).
 func TestDrawOrder(t *testing.T) {
 	even := []Weight{{netip.MustParsePrefix("10.0.0.0/8"), 65535}}
 	for name, p := range map[string]Policy{"chance": {}, "weights": {Weights: even}, "warm-up": {Warmup: time.Minute}, "unknown client": {Client: true}} {
@@ -147,7 +147,7 @@ func TestDrawOrder(t *testing.T) {
 	}
 }
 
-// network is the i-th client network.
+// network is the client network number i.
 func network(i int) netip.Prefix {
 	if i%2 == 0 {
 		return netip.PrefixFrom(netip.AddrFrom4([4]byte{100, byte(i >> 8), byte(i), 0}), 24)
@@ -155,7 +155,7 @@ func network(i int) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 0x01, 0xd, 0xb8, 0, byte(i >> 8), byte(i)}), 56)
 }
 
-// byClient draws for a client network; chance must not matter.
+// byClient draws for a client network, with a source of chance that must not be used.
 func byClient(p Policy, from []candidate, n int, client netip.Prefix) []int {
 	p.Client = true
 	d := chance(rand.Uint64())
@@ -163,8 +163,8 @@ func byClient(p Policy, from []candidate, n int, client netip.Prefix) []int {
 	return sample(p, from, n, d)
 }
 
-// A client network gets the same addresses each time, in whatever order the set comes; the networks spread over all
-// addresses alike, or by weight (B5, B21).
+// A client network gets the same addresses each time, whatever the order of the set. The networks are spread evenly over all
+// addresses, or by weight (B5, B21).
 func TestClientSpread(t *testing.T) {
 	const n, size = 20, 8
 	first, in := make([]float64, n), make([]float64, n)
@@ -189,7 +189,7 @@ func TestClientSpread(t *testing.T) {
 	likely(t, "by weight", heavy, weights)
 }
 
-// The bits of an address that its network does not have do not matter, and its length does.
+// The host bits of a client network do not matter, and its length does.
 func TestClientIsItsNetwork(t *testing.T) {
 	same, shorter := 0, 0
 	for i := range 256 {
@@ -208,7 +208,7 @@ func TestClientIsItsNetwork(t *testing.T) {
 	}
 }
 
-// Where one address falls out, whoever had it gets one other in its place, and nobody else sees a difference (B5).
+// If an address is lost, the clients that had it get another one in its place, and other clients see no difference (B5).
 func TestClientLoss(t *testing.T) {
 	const n, size = 20, 8
 	for i := range 2000 {
@@ -222,7 +222,7 @@ func TestClientLoss(t *testing.T) {
 	}
 }
 
-// All replicas choose alike, today and tomorrow.
+// All replicas choose the same addresses, also after an upgrade: the expected values must never change.
 func TestClientGolden(t *testing.T) {
 	for client, want := range map[string]string{
 		"192.0.2.0/24":  "[8 13 5 18 16 4 0 2]",
@@ -251,8 +251,8 @@ func TestClientNetwork(t *testing.T) {
 	}
 }
 
-// An address that came up gains its share with time: a hundredth at first, half of it at half, all of it at the end.
-// One never decided is as cold; one that no check covers is warm.
+// An address that came up gains its share with time: a hundredth at first, half of it after half of the time, all of it at the
+// end. An address that was never decided has a hundredth; one that no check covers has all.
 func TestWarmup(t *testing.T) {
 	p := Policy{Warmup: 10 * time.Minute}
 	for _, tc := range []struct {
@@ -289,7 +289,7 @@ func TestWarmup(t *testing.T) {
 	}
 }
 
-// A cold address is in every answer that has room for it, in its own place.
+// A cold address is in every answer that the limit has room for, in its own place.
 func TestWarmupLeavesNobodyOut(t *testing.T) {
 	w := healthy(8)
 	w.unknown = verdict.Verdict{}
@@ -300,7 +300,7 @@ func TestWarmupLeavesNobodyOut(t *testing.T) {
 	}
 }
 
-// Where backups are too many, some are drawn, beside all primaries that are fit (B26).
+// If there are too many backups, some are drawn, in addition to all fit primaries (B26).
 func TestBackupSample(t *testing.T) {
 	const n, backups, limit = 20, 16, 6 // the first four are primaries, two of which are down
 	p := Policy{Limit: limit, MinUp: Quorum{Percent: 75}, Backup: []netip.Prefix{netip.MustParsePrefix("10.0.0.16/28"), netip.MustParsePrefix("10.0.0.8/29"), netip.MustParsePrefix("10.0.0.4/30")}}

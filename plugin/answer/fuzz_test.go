@@ -15,7 +15,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// dice gives each address and port a verdict, and each host its addresses, that follow from them and a seed.
+// dice derives the verdict on each address and port, and the addresses of each host, from them and a seed.
 type dice struct {
 	rule  Rule
 	seed  uint64
@@ -64,7 +64,7 @@ func (d *dice) rng(of string) *rand.Rand {
 	return rand.New(rand.NewPCG(d.seed, h.Sum64()))
 }
 
-// policyOf makes a policy of some bits.
+// policyOf makes a policy from bits.
 func policyOf(limit, minUp uint8, bits uint16) Policy {
 	has := func(n int) bool { return bits>>n&1 != 0 }
 	p := Policy{
@@ -87,7 +87,7 @@ func policyOf(limit, minUp uint8, bits uint16) Policy {
 	return p
 }
 
-// fuzzSeeds are answers of all judged types.
+// fuzzSeeds are answers of all types that can be filtered.
 var fuzzSeeds = []string{`
 _http._tcp.example.org. 300 IN SRV 10 5 80 a.example.org.
 _http._tcp.example.org. 300 IN SRV 10 5 80 b.example.org.
@@ -129,8 +129,8 @@ www.example.org. 300 IN RRSIG AAAA 13 3 300 20300101000000 20200101000000 1 exam
 a.example.org. 300 IN A 10.0.0.1
 `}
 
-// FuzzThin thins what it can unpack, under every policy. Whatever the message: no panic; nothing in it changes; what
-// goes out came in, with a TTL that is no higher; and what the check functions below say.
+// FuzzThin filters every message that it can unpack, under every policy. There must be no panic, and the message must not
+// change. What is returned came in, with a TTL that is not higher, and the check functions below hold.
 func FuzzThin(f *testing.F) {
 	seeds := []*dns.Msg{addresses(1, 30), addresses(3, 300), addresses(12, 300), targets(9)}
 	for _, text := range fuzzSeeds {
@@ -158,7 +158,7 @@ func FuzzThin(f *testing.F) {
 		if m.Unpack(packed) != nil || len(m.Answer)*len(m.Extra) > 1000 {
 			return
 		}
-		d := &dice{seed: seed, rule: Rule{Types: TypesOf(judged...), Policy: policyOf(limit, minUp, bits)}}
+		d := &dice{seed: seed, rule: Rule{Types: TypesOf(filterable...), Policy: policyOf(limit, minUp, bits)}}
 		d.rule.Health = d
 		if bits>>10&1 != 0 {
 			d.rule.Types = DefaultTypes
@@ -172,11 +172,11 @@ func FuzzThin(f *testing.F) {
 		if after := snap(m); !before.equal(after) {
 			t.Fatalf("changed:\n%s\nwas\n%s", after.text, before.text)
 		}
-		thinning{m, out, report, d, draw}.check(t)
+		thinning{m, out, report, d, draw}.assertAll(t)
 	})
 }
 
-// thinning is what Thin was given, and what it made of that.
+// thinning is a call of Thin, with what it was given and what it returned.
 type thinning struct {
 	in, out *dns.Msg
 	report  Report
@@ -184,7 +184,7 @@ type thinning struct {
 	draw    *Draw
 }
 
-func (x thinning) check(t *testing.T) {
+func (x thinning) assertAll(t *testing.T) {
 	defer func() {
 		if t.Failed() {
 			t.Logf("%+v, %+v:\n%s\nof\n%s", x.d.rule.Policy, x.report, x.out, x.in)
@@ -200,7 +200,7 @@ func (x thinning) check(t *testing.T) {
 	if p.DryRun && x.out != x.in {
 		t.Error("a dry run changed the answer")
 	}
-	if x.d.flaps == nil && !p.DryRun && isJudgeable(x.in) {
+	if x.d.flaps == nil && !p.DryRun && isFilterable(x.in) {
 		x.checkDrained(t)
 	}
 	if x.out == x.in {
@@ -222,7 +222,7 @@ func (x thinning) check(t *testing.T) {
 	}
 }
 
-// checkDrained: where one address that is fit is enough, none that is drained goes out beside it.
+// checkDrained: if one fit address is enough, no drained one is served with it.
 func (x thinning) checkDrained(t *testing.T) {
 	var buf [maxSets]set
 	sets := findSets(x.in.Answer, buf[:0])
@@ -250,7 +250,7 @@ func (x thinning) checkDrained(t *testing.T) {
 	}
 }
 
-// wellFormed is how many records there are, but for those of addresses that hold none: they may go with the others.
+// wellFormed counts the records, without address records whose data has a wrong length: they may be removed with the others.
 func wellFormed(section []dns.RR) int {
 	n := 0
 	for _, rr := range section {
@@ -261,14 +261,14 @@ func wellFormed(section []dns.RR) int {
 	return n
 }
 
-// key is a record without its TTL.
+// key is the text of a record without its TTL.
 func key(rr dns.RR) string {
 	c := dns.Copy(rr)
 	c.Header().Ttl = 0
 	return c.String()
 }
 
-// highest is the TTL that each record of a section has at most.
+// highest returns the highest TTL of each record in a section.
 func highest(section []dns.RR) map[string]uint32 {
 	ttls := make(map[string]uint32)
 	for _, rr := range section {
@@ -277,7 +277,7 @@ func highest(section []dns.RR) map[string]uint32 {
 	return ttls
 }
 
-// checkAnswer: every record came in, with a TTL that was no lower; or it is a fixed address; or it has lost hints.
+// checkAnswer: every record came in with a TTL that was not lower, or is a fixed address, or has lost hints.
 func (x thinning) checkAnswer(t *testing.T) {
 	known := highest(x.in.Answer)
 	for _, rr := range x.out.Answer {
@@ -293,7 +293,7 @@ func (x thinning) checkAnswer(t *testing.T) {
 	}
 }
 
-// lostHints reports whether to is from, but for hints that it has lost, though never all of a list.
+// lostHints reports whether to is from without some of its hints, but not without all addresses of a hint.
 func lostHints(from, to dns.RR) bool {
 	a, b := svcbOf(from), svcbOf(to)
 	if a == nil || b == nil || len(a.Value) != len(b.Value) || b.Hdr.Ttl > a.Hdr.Ttl {
@@ -315,8 +315,8 @@ func lostHints(from, to dns.RR) bool {
 	return c.String() == to.String()
 }
 
-// checkSets: what is judged is no more than limit addresses. Other sets keep their order. What cannot be judged, what is
-// signed, and the services are all there.
+// checkSets: a filtered set has at most limit addresses. Other sets keep their order. Records of other types, signed sets, and
+// HTTPS and SVCB records are all there.
 func (x thinning) checkSets(t *testing.T) {
 	var buf [maxSets]set
 	sets := findSets(x.in.Answer, buf[:0])
@@ -373,7 +373,7 @@ func of(section []dns.RR, s *set, text func(dns.RR) string) []string {
 	return texts
 }
 
-// within reports whether all of part stands in whole, in this order.
+// within reports whether all of part is in whole, in this order.
 func within(part, whole []string) bool {
 	for _, s := range whole {
 		if len(part) > 0 && part[0] == s {
@@ -383,7 +383,7 @@ func within(part, whole []string) bool {
 	return len(part) == 0
 }
 
-// denied reports whether the answer was turned into a denial.
+// denied reports whether the answer was turned into NODATA.
 func (x thinning) denied() bool { return x.report.Outcome == Closed && onlyAliases(x.out.Answer) }
 
 func (x thinning) checkAuthority(t *testing.T) {
@@ -397,8 +397,8 @@ func (x thinning) checkAuthority(t *testing.T) {
 	}
 }
 
-// checkAdditional: what is there was there, in the same order, with a TTL that was no lower; nothing but addresses and
-// their signatures goes.
+// checkAdditional: every record was there, in the same order, with a TTL that was not lower. Only addresses and their signatures
+// are removed.
 func (x thinning) checkAdditional(t *testing.T) {
 	if x.denied() {
 		return
@@ -426,7 +426,7 @@ func (x thinning) checkAdditional(t *testing.T) {
 	}
 }
 
-// checkGlue: the hosts that only dropped records named have no address left, and the fit ones of those that go out do.
+// checkGlue: hosts that only removed records named have no address left, and hosts of served records have their fit ones.
 func (x thinning) checkGlue(t *testing.T) {
 	if x.denied() {
 		return
@@ -462,7 +462,7 @@ func (x thinning) checkGlue(t *testing.T) {
 	}
 }
 
-// checkLimit: the limit does not matter to SRV and MX records.
+// checkLimit: the limit does not apply to SRV and MX records.
 func (x thinning) checkLimit(t *testing.T) {
 	unlimited := *x.d
 	unlimited.rule.Policy.Limit, unlimited.rule.Health = 0, &unlimited

@@ -10,7 +10,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// svcbOf is the part that SVCB and HTTPS records have in common (RFC 9460), nil for others.
+// svcbOf returns the common part of SVCB and HTTPS records (RFC 9460), nil for other records.
 func svcbOf(rr dns.RR) *dns.SVCB {
 	switch rr := rr.(type) {
 	case *dns.SVCB:
@@ -21,7 +21,7 @@ func svcbOf(rr dns.RR) *dns.SVCB {
 	return nil
 }
 
-// parameters are those of a service, none for other records.
+// parameters returns the parameters of an SVCB or HTTPS record, none for other records.
 func parameters(rr dns.RR) []dns.SVCBKeyValue {
 	if s := svcbOf(rr); s != nil {
 		return s.Value
@@ -29,7 +29,7 @@ func parameters(rr dns.RR) []dns.SVCBKeyValue {
 	return nil
 }
 
-// hints are the addresses in a parameter of a service, nil if it holds none.
+// hints returns the addresses in an ipv4hint or ipv6hint (RFC 9460, section 7.3), nil for other parameters.
 func hints(kv dns.SVCBKeyValue) []net.IP {
 	switch kv := kv.(type) {
 	case *dns.SVCBIPv4Hint:
@@ -40,7 +40,7 @@ func hints(kv dns.SVCBKeyValue) []net.IP {
 	return nil
 }
 
-// EachHint goes through the addresses in the hints of a record, of which only HTTPS and SVCB have some.
+// EachHint calls take for each address in the hints of an HTTPS or SVCB record. Other records have none.
 func EachHint(rr dns.RR, take func(netip.Addr)) {
 	for _, kv := range parameters(rr) {
 		for _, ip := range hints(kv) {
@@ -51,7 +51,7 @@ func EachHint(rr dns.RR, take func(netip.Addr)) {
 	}
 }
 
-// withHints is the parameter with other addresses.
+// withHints returns a parameter of the same kind with other addresses.
 func withHints(kv dns.SVCBKeyValue, ips []net.IP) dns.SVCBKeyValue {
 	if _, ok := kv.(*dns.SVCBIPv4Hint); ok {
 		return &dns.SVCBIPv4Hint{Hint: ips}
@@ -59,8 +59,9 @@ func withHints(kv dns.SVCBKeyValue, ips []net.IP) dns.SVCBKeyValue {
 	return &dns.SVCBIPv6Hint{Hint: ips}
 }
 
-// decideHints takes the addresses that are down out of the hints of HTTPS and SVCB records. A hint never becomes empty,
-// and the record itself always stays: it says more than where the service is, and the client asks for addresses anyway.
+// decideHints removes the addresses that are down from the hints of HTTPS and SVCB records. Each hint is filtered for itself and
+// never becomes empty. The records themselves always stay: they say more than addresses, such as the protocol, and a client
+// queries the addresses anyway (RFC 9460, section 7.3).
 func (sc *scratch) decideHints(s *set) {
 	sc.glue.build(sc)
 	t := tally{rule: s.rule, owner: s.owner, ttl: math.MaxUint32}
@@ -74,12 +75,12 @@ func (sc *scratch) decideHints(s *set) {
 	if s.rule.Policy.DryRun {
 		return
 	}
-	s.outcome = max(Whole, t.outcome)
+	s.outcome = max(Whole, t.outcome) // also without any hint the set was decided, so its glue is filtered
 	sc.report.Enforced = max(sc.report.Enforced, t.outcome)
 	if sc.glue.outdated {
 		sc.glue.mustFilter = true
 	}
-	if t.kept == t.total && t.highest <= t.ttl {
+	if t.kept == t.total && t.highest <= t.ttl { // nothing changes
 		return
 	}
 	answer := make([]dns.RR, len(sc.out.Answer))
@@ -91,28 +92,32 @@ func (sc *scratch) decideHints(s *set) {
 	sc.out = copyOnce(sc.m, sc.out)
 	sc.out.Answer = answer
 	if t.kept < t.total {
-		sc.out.AuthenticatedData = false
+		sc.out.AuthenticatedData = false // as in replaceSet
 	}
 }
 
-// tally is what was found in the hints of a set.
+// tally sums up the hints of a set. They are decided twice: here to see whether anything changes, and again in withChosenHints,
+// so that the usual case, in which nothing does, needs no memory.
 type tally struct {
 	rule        *Rule
 	owner       string
-	outcome     Outcome
-	kept, total int
-	ttl         uint32 // the highest that a record may go out with
-	highest     uint32 // of the records
+	outcome     Outcome // the worst one
+	kept, total int     // addresses in the hints
+	ttl         uint32  // the highest TTL that a record may have
+	highest     uint32  // the highest TTL of the records
 }
 
+// tallyHints adds the hints of one record. It also looks up the addresses of its target in the additional section, since clients
+// use those as well.
 func (sc *scratch) tallyHints(t *tally, rr dns.RR) {
 	t.highest = max(t.highest, rr.Header().Ttl)
 	_, port := targetHost(rr)
 	for _, kv := range parameters(rr) {
-		if ips := hints(kv); len(ips) > 1 { // one alone could not go
+		if ips := hints(kv); len(ips) > 1 { // a single address always stays
 			sc.addParameter(t, ips, port, rr)
 		}
 	}
+	// The records do not depend on these addresses, so it is enough to see whether the additional section must be filtered.
 	host, _ := sc.followedTarget(rr)
 	for i := sc.glue.firstOf(host); i >= 0 && host != "."; i = sc.glue.nextOf(i, host) {
 		addr, _ := Address(sc.m.Extra[i])
@@ -121,7 +126,7 @@ func (sc *scratch) tallyHints(t *tally, rr dns.RR) {
 	}
 }
 
-// addParameter adds the addresses of one parameter. Those that go out bound the TTL.
+// addParameter adds one hint. The addresses that stay in it bound the TTL of the record.
 func (sc *scratch) addParameter(t *tally, ips []net.IP, port uint16, rr dns.RR) {
 	served, outcome := sc.chooseHints(t, ips, port, rr.Header().Ttl)
 	if t.rule.Observe != nil {
@@ -133,8 +138,8 @@ func (sc *scratch) addParameter(t *tally, ips []net.IP, port uint16, rr dns.RR) 
 	t.kept += len(served)
 }
 
-// chooseHints returns those of the addresses of one parameter that go out, by their places in it. There is neither a limit
-// to them nor a backup among them, and all_down has no say: what is empty is no hint.
+// chooseHints returns the addresses of one hint that stay, by their indexes in it. Of the policy only MinUp applies: a limit or
+// backups would be those of the addresses that the client queries, and an empty hint is invalid.
 func (sc *scratch) chooseHints(t *tally, ips []net.IP, port uint16, ttl uint32) ([]candidate, Outcome) {
 	all := sc.candidates[:0]
 	if len(ips) > pooledSize {
@@ -144,11 +149,11 @@ func (sc *scratch) chooseHints(t *tally, ips []net.IP, port uint16, ttl uint32) 
 		addr, _ := netip.AddrFromSlice(ip)
 		all = append(all, candidate{addr: addr.Unmap(), index: int32(i), verdict: t.lookUp(ip, port, ttl)})
 	}
-	p := Policy{MinUp: t.rule.Policy.MinUp}
+	p := Policy{MinUp: t.rule.Policy.MinUp} // with AllDown Serve, so the result is never empty
 	return p.chooseInOrder(all, sc.draw)
 }
 
-// lookUp is what is believed of an address. What is none is not ours to judge.
+// lookUp returns the health of an address in a hint. Data of a wrong length counts as unchecked.
 func (t *tally) lookUp(ip net.IP, port uint16, ttl uint32) verdict.Brief {
 	addr, ok := netip.AddrFromSlice(ip)
 	if !ok {
@@ -157,10 +162,10 @@ func (t *tally) lookUp(ip net.IP, port uint16, ttl uint32) verdict.Brief {
 	return t.rule.Health.Look(t.owner, addr.Unmap(), port, ttl)
 }
 
-// withChosenHints is a copy of the record with what is left of its hints.
+// withChosenHints returns a copy of a record with only the chosen addresses in its hints, and with a TTL that is low enough.
 func (sc *scratch) withChosenHints(t *tally, rr dns.RR) dns.RR {
 	_, port := targetHost(rr)
-	c := dns.Copy(rr)
+	c := dns.Copy(rr) // a deep copy: its parameters may be changed
 	c.Header().Ttl = min(c.Header().Ttl, t.ttl)
 	values := parameters(c)
 	for i, kv := range values {

@@ -8,43 +8,43 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Decision is how a set was decided, for whoever has to explain it.
+// Decision says how a set was decided, for the explanations on the status page. The policy itself knows no reasons.
 type Decision struct {
 	Owner     string
 	Type      uint16
 	Outcome   Outcome
-	Signed    bool // a signature covers the set, which stays whole
-	Alone     bool // its one member goes out whatever is believed of it, and is not looked up
-	DryRun    bool // the set goes out as it came, whatever was decided
-	Limit     int  // the most that go out; 0 for all
-	Primaries int  // candidates that are neither backup nor drained
-	Need      int  // fit primaries below which others fill up
-	TTL       uint32
-	// Candidates are the members of the set in the order in which they would go out. The first Served of them do.
+	Signed    bool   // a DNSSEC signature covers the set, so it is left unchanged
+	Alone     bool   // its only member is served whatever its health is, and was not looked up
+	DryRun    bool   // the decision is not applied
+	Limit     int    // greatest number of members that are served; 0 for all
+	Primaries int    // candidates that are neither backup nor drained, fit or not
+	Need      int    // if fewer primaries are fit, others are served too
+	TTL       uint32 // the highest that a record may have, in seconds
+	// Candidates are the members of the set in the order in which they would be served. The first Served of them are.
 	Candidates []Candidate
 	Served     int
 }
 
 // Candidate is a member of a set.
 type Candidate struct {
-	Record  dns.RR     // as it came
-	Addr    netip.Addr // invalid for a record of SRV or MX, which is as good as the best address of its host
+	Record  dns.RR     // as it came from the plugins below
+	Addr    netip.Addr // invalid for SRV and MX records, which are as healthy as the best address of their host
 	Verdict verdict.Brief
 	Tier    Tier
 }
 
-// Tier is a group of candidates. Those of an earlier one go out first.
+// Tier is a group of candidates: primary, backup, drained or unfit. An earlier tier is served first.
 type Tier uint8
 
-// String is a word for the tier.
+// String returns the tier as it appears in JSON.
 func (t Tier) String() string { return [...]string{"primary", "backup", "drained", "unfit"}[t] }
 
-// observe tells what became of a set, before the answer is changed. For a hint, whose candidates are numbered by their
-// places in the parameter, it is given the record.
+// observe passes the decision on a set to Rule.Observe. Call it before the answer is changed: candidates have the indexes of
+// their records in it. The candidates of hints have indexes in their parameter, so for those the record is given.
 func (sc *scratch) observe(s *set, c *choice, record dns.RR) {
 	p := s.rule.Policy
 	if s.rrtype != dns.TypeA && s.rrtype != dns.TypeAAAA {
-		p = Policy{MinUp: p.MinUp} // what these sets are judged by
+		p = Policy{MinUp: p.MinUp} // as decideTargets and chooseHints do
 	}
 	n := p.countTiers(c.all)
 	limit := p.Limit

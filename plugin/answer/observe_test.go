@@ -8,8 +8,8 @@ import (
 	"golang.org/x/tools/txtar"
 )
 
-// What is told of the sets of an answer adds up to what is reported of it, in all cases of TestThin, and what is said to go
-// out is fit to the words of its outcome.
+// In all cases of TestThin the decisions on the sets add up to the report on the answer, and each decision agrees with its
+// outcome.
 func TestObserve(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) < 20 {
@@ -34,7 +34,7 @@ func TestObserve(t *testing.T) {
 			sum.Kept += d.Served
 			sum.Total += len(d.Candidates)
 			told[d.Outcome]++
-			d.check(t, file)
+			d.assertConsistent(t, file)
 		}
 		_, report := Thin(m, w, &w.draw)
 		if report.Enforced = 0; sum != report {
@@ -48,8 +48,8 @@ func TestObserve(t *testing.T) {
 	}
 }
 
-// check holds a decision to itself.
-func (d *Decision) check(t *testing.T, file string) {
+// assertConsistent reports what is inconsistent in a decision.
+func (d *Decision) assertConsistent(t *testing.T, file string) {
 	t.Helper()
 	bad, good := 0, 0
 	for i, c := range d.Candidates {

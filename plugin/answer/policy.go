@@ -13,52 +13,54 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Outcome is what became of a set, or of the worst of an answer's sets: a later one counts for more.
+// Outcome says what the policy did to a set. The outcome of an answer is the worst one of its sets: a later one is worse. The
+// comments have the words that operators use, as the status page shows them.
 type Outcome uint8
 
 const (
-	None    Outcome = iota // nothing was judged
-	Whole                  // every primary is fit, and went out
-	Sample                 // every primary is fit, and some went out
-	Thinned                // the unfit ones were left out
-	Backup                 // too few primaries are fit: fit backups, or drained ones, went out too
-	Open                   // too few are fit: unfit ones went out too
-	Closed                 // none is fit, and none went out
+	None    Outcome = iota // not filtered: no rule covers anything in the answer
+	Whole                  // all healthy: every primary is fit, and all are served
+	Sample                 // limited: every primary is fit, and as many as the limit allows are served
+	Thinned                // filtered: unfit primaries are left out
+	Backup                 // on backups: too few primaries are fit, so fit backups, or drained addresses, are served too
+	Open                   // fail-open: too few addresses are fit, so unfit ones are served too
+	Closed                 // fail-closed: no address is fit, and none is served
 )
 
+// outcomes are the values in metrics and JSON, which are stable: dashboards and alerts contain them.
 var outcomes = [...]string{"none", "whole", "sample", "thin", "backup", "open", "closed"}
 
-// Outcomes is how many there are.
+// Outcomes is the number of outcomes, for tables by outcome.
 const Outcomes = len(outcomes)
 
-// String is the name that metrics, logs and metadata use.
+// String returns the value that metrics, JSON and metadata use.
 func (o Outcome) String() string { return outcomes[o] }
 
-// AllDown says what goes out when no address of a set is fit.
+// AllDown says what is answered if no address of a set is fit (all_down).
 type AllDown uint8
 
 const (
-	Serve    AllDown = iota // the least bad ones, up to the limit
-	NoData                  // NODATA
-	ServFail                // SERVFAIL
-	Fixed                   // other addresses; NODATA in a family that has none
+	Serve    AllDown = iota // fail-open: the unfit addresses, those that were fit most recently first, up to the limit
+	NoData                  // fail-closed: the name exists and has no address
+	ServFail                // fail-closed: resolvers then ask another name server
+	Fixed                   // fail-closed: other addresses, such as that of a maintenance page; NODATA in a family without one
 )
 
-// Policy says which addresses of a set go out.
+// Policy says which addresses of a set are served. The zero value serves all healthy ones.
 type Policy struct {
-	Limit   int            // addresses in an answer; 0 for all
-	MinUp   Quorum         // fit primaries below which the answer is filled up with others
-	AllDown AllDown        // when nothing at all is fit
-	Instead []netip.Addr   // the addresses of Fixed
-	Backup  []netip.Prefix // addresses in these are used only when the primaries are too few
-	Weights []Weight       // the first that holds an address counts; without one it weighs 1
-	Client  bool           // the client's network chooses, not chance
-	Warmup  time.Duration  // over which an address that came up gains its full share of samples
+	Limit   int            // greatest number of addresses in an answer; 0 for all
+	MinUp   Quorum         // if fewer primaries are fit, other addresses are served too
+	AllDown AllDown        // what is answered if no address is fit
+	Instead []netip.Addr   // the addresses for Fixed
+	Backup  []netip.Prefix // addresses in these networks are served only if too few primaries are fit
+	Weights []Weight       // the first one that contains an address counts; an address in none weighs 1
+	Client  bool           // the network of the client decides which addresses it gets, not chance (select client)
+	Warmup  time.Duration  // time in which an address that came up gains its full share of answers
 	TTL     TTL
-	DryRun  bool // decide and report, but change nothing
+	DryRun  bool // decide and report, but change no answer
 }
 
-// Weight is what the addresses in a network weigh when a sample is drawn.
+// Weight is the weight of the addresses in a network if more are fit than the limit allows.
 type Weight struct {
 	Network netip.Prefix
 	Weight  int // 1 to 65535
@@ -70,7 +72,7 @@ type Quorum struct {
 	Percent int // rounded up
 }
 
-// String is the quorum as the Corefile has it.
+// String returns the quorum as it is written in the Corefile.
 func (q Quorum) String() string {
 	if q.Percent > 0 {
 		return fmt.Sprintf("%d%%", q.Percent)
@@ -91,15 +93,16 @@ func (p *Policy) need(primaries, limit int) int {
 	return min(limit, max(1, min(primaries, p.MinUp.Of(primaries))))
 }
 
-// TTL bounds the TTL of judged sets, in seconds. It never raises one.
+// TTL bounds the TTL of filtered sets, in seconds. It never raises a TTL.
 type TTL struct {
-	Max uint32 // 0 for none
-	Min uint32 // what the verdicts ask for does not lower a TTL below this
-	Off bool   // leave TTLs alone
+	Max uint32 // no TTL is higher; 0 for no bound
+	Min uint32 // the bound by verdicts is not lower than this; a TTL that is lower already stays
+	Off bool   // leave TTLs unchanged
 }
 
-// boundAll is the highest TTL that an answer with these addresses may have: as long as the verdicts on all of them hold
-// for sure, but at least Min and at most Max. Addresses that no check covers bound nothing.
+// boundAll returns the highest TTL that an answer with these addresses may have, so that a resolver does not keep an answer
+// longer than the verdicts on its addresses are sure to hold. It is at least Min and at most Max. Addresses that no check
+// covers do not lower it.
 func (t TTL) boundAll(served []candidate) uint32 {
 	bound := t.boundOne(verdict.BriefUnchecked)
 	for i := range served {
@@ -108,7 +111,7 @@ func (t TTL) boundAll(served []candidate) uint32 {
 	return bound
 }
 
-// boundOne is the bound of one address.
+// boundOne returns the bound of one address.
 func (t TTL) boundOne(v verdict.Brief) uint32 {
 	if t.Off {
 		return math.MaxUint32
@@ -123,16 +126,21 @@ func (t TTL) boundOne(v verdict.Brief) uint32 {
 	return bound
 }
 
-// Longest is the highest TTL that can go out while verdicts hold for at most holds, if the record's own is ttl.
+// Longest returns the highest TTL that a record can be served with, if its own is ttl and verdicts hold for at most holds.
 func (t TTL) Longest(ttl uint32, holds time.Duration) uint32 {
 	return min(ttl, t.boundOne(verdict.Verdict{State: verdict.Up, Holds: holds}.Brief()))
 }
 
-// choose returns the addresses that go out, and how that came about. It reorders all.
+// choose returns the addresses that are served, in order, and the outcome. It reorders all.
 //
-// The fit primaries go out. If they are fewer than MinUp, and than the limit, the fit backups follow, then the drained
-// ones, and if those are too few as well, the least bad, up to the limit; if nothing is fit, AllDown says what to do. What
-// goes out whole keeps its order; what is drawn comes in the order of the draw.
+//  1. If no address is fit and AllDown is not Serve: none (Closed).
+//  2. If at least MinUp of the primaries are fit: those (Whole; Thinned if others are left out).
+//  3. Otherwise the tiers after them, each as a whole, until there are enough: backups, drained addresses (Backup), and then
+//     the unfit ones, the latest fit first (Open).
+//  4. Never more than Limit: of the last tier some are drawn, and of the unfit the latest fit are taken. If all primaries are
+//     fit and some are left out by this, the outcome is Sample.
+//
+// Addresses that are not drawn keep their order from the answer. Drawn ones are in the order of the draw.
 func (p *Policy) choose(all []candidate, draw *Draw) ([]candidate, Outcome) {
 	limit := p.Limit
 	if limit == 0 {
@@ -159,7 +167,8 @@ func (p *Policy) choose(all []candidate, draw *Draw) ([]candidate, Outcome) {
 	return p.sample(all[:fit], limit, draw), outcome
 }
 
-// chooseInOrder is choose without a limit, for what keeps its order. That would only change where one tier follows another.
+// chooseInOrder is choose for sets whose order must stay: those of records that name hosts, and hints. Without a limit the order
+// only changes if a tier is added, so only then it is restored.
 func (p *Policy) chooseInOrder(all []candidate, draw *Draw) ([]candidate, Outcome) {
 	served, outcome := p.choose(all, draw)
 	if outcome == Backup {
@@ -168,22 +177,22 @@ func (p *Policy) chooseInOrder(all []candidate, draw *Draw) ([]candidate, Outcom
 	return served, outcome
 }
 
-// The tiers of candidates, in the order in which they go out.
+// The tiers of candidates, in the order in which they are served. A candidate is in one of them.
 const (
-	primary = iota // fit, and neither of the next two
-	backup         // fit
-	drained        // fit
-	unfit
+	primary = iota // fit, and neither backup nor drained
+	backup         // fit, and in a network of Policy.Backup
+	drained        // fit, and drained by hand
+	unfit          // down
 )
 
-// counts are how many primaries there are, fit or not, and how many candidates in each tier and those before it.
+// counts has the number of primaries, fit or not, and the number of candidates in each tier together with those before it.
 type counts struct {
 	primaries int
 	upTo      [unfit + 1]int
 }
 
-// countTiers counts, and marks the backups and the drained. A set of nothing but backups is one of primaries, and so is a set of
-// nothing but drained ones.
+// countTiers marks the backup and drained candidates, and counts the tiers. If all candidates are backups, they are primaries;
+// if all are drained, none counts as drained: there must be something to serve first.
 func (p *Policy) countTiers(all []candidate) counts {
 	var n counts
 	markDrained(all)
@@ -203,6 +212,7 @@ func (p *Policy) countTiers(all []candidate) counts {
 	return n
 }
 
+// markBackups marks the candidates in the networks of Backup, unless all are.
 func (p *Policy) markBackups(all []candidate) {
 	marked := 0
 	for i := range all {
@@ -217,6 +227,7 @@ func (p *Policy) markBackups(all []candidate) {
 	}
 }
 
+// markDrained marks the drained candidates, unless all are.
 func markDrained(all []candidate) {
 	marked := 0
 	for i := range all {
@@ -232,8 +243,8 @@ func markDrained(all []candidate) {
 	}
 }
 
-// fillUp makes up for primaries that are too few: with the tiers behind them as far as it takes, up to the limit. Of the last
-// tier some are drawn if there are too many.
+// fillUp chooses if too few primaries are fit: it adds the tiers after them until need are served, and no more than limit. If
+// the last tier has too many, some of them are drawn. n must be the counts of all.
 func (p *Policy) fillUp(all []candidate, n counts, need, limit int, draw *Draw) ([]candidate, Outcome) {
 	last := backup
 	for last < unfit && n.upTo[last] < need {
@@ -254,7 +265,8 @@ func (p *Policy) fillUp(all []candidate, n counts, need, limit int, draw *Draw) 
 	return all[:n.upTo[last]], Backup
 }
 
-// leastBad orders by tier, and the unfit by when they were last fit, the latest first.
+// leastBad orders candidates by tier, and the unfit ones by how recently they were fit: the latest one is the most likely to
+// work again.
 func leastBad(a, b candidate) int {
 	if x, y := a.tier(), b.tier(); x != y || x < unfit {
 		return cmp.Compare(x, y)
@@ -262,6 +274,7 @@ func leastBad(a, b candidate) int {
 	return cmp.Compare(b.verdict.Since(), a.verdict.Since())
 }
 
+// tier returns the tier of a candidate, after countTiers has marked it.
 func (c *candidate) tier() int {
 	switch {
 	case !c.verdict.State().Fit():
@@ -274,7 +287,7 @@ func (c *candidate) tier() int {
 	return primary
 }
 
-// fixedRecords are the records that stand in for a set that was closed, by AllDown.
+// fixedRecords returns the records that replace a fail-closed set if AllDown is Fixed, with its owner name and family.
 func (p *Policy) fixedRecords(s *set, ttl uint32) []dns.RR {
 	if p.AllDown != Fixed {
 		return nil

@@ -13,12 +13,13 @@ import (
 )
 
 const (
-	// maxSets is how many sets of one answer are judged. An answer of a resolver has one or two; one made to have
-	// thousands must not cost thousands of comparisons a record. The sets behind it stay as they are.
+	// maxSets is how many sets of one answer are filtered; the sets after them are left unchanged. A usual answer has one or
+	// two sets. One that was made to have thousands must not cost thousands of comparisons for each record.
 	maxSets = 16
-	// pooledSize is the size of a set up to which judging it needs no new memory.
+	// pooledSize is the size of a set up to which filtering it needs no new memory.
 	pooledSize = 64
-	// maxPairwise is the size of most sets: so small that comparing each with each is the quickest way to find what is twice.
+	// maxPairwise is the size of a set up to which comparing each address with each other is the fastest way to find
+	// duplicates. Most sets are smaller.
 	maxPairwise = 12
 )
 
@@ -26,27 +27,28 @@ const (
 type set struct {
 	owner  string
 	rrtype uint16
-	size   int  // records
+	size   int  // number of records
 	signed bool // an RRSIG in the answer covers it
 
-	rule    *Rule   // it is judged by; nil while it is not
-	outcome Outcome // what became of it; None while nothing did
+	rule    *Rule   // that decides it; nil if none does
+	outcome Outcome // None if it was not changed: there is no rule, or it is a dry run
 }
 
-// contains reports whether a record with this header belongs to the set.
+// contains reports whether a record with this header is in the set.
 func (s *set) contains(h *dns.RR_Header) bool {
 	return h.Rrtype == s.rrtype && h.Class == dns.ClassINET && sameName(h.Name, s.owner)
 }
 
-// containsSameCase is a quick form of has, which does not find every record that has does.
+// containsSameCase is a faster form of contains: it reports false if the names differ in case.
 func (s *set) containsSameCase(h *dns.RR_Header) bool {
 	return h.Rrtype == s.rrtype && h.Class == dns.ClassINET && h.Name == s.owner
 }
 
-// sameName compares names as the DNS does, without regard to case (RFC 4343).
+// sameName compares two names as the DNS does, ignoring the case of ASCII letters (RFC 4343).
 func sameName(a, b string) bool { return a == b || (len(a) == len(b) && strings.EqualFold(a, b)) }
 
-// findSets finds the sets in an answer that can be judged. Mostly a record belongs to the set of the one before.
+// findSets appends the sets of an answer that can be filtered to sets. Records of a set usually follow each other, so it tries
+// the set of the record before first. Address records with data of a wrong length are not counted: no wire format has them.
 func findSets(answer []dns.RR, sets []set) []set {
 	for _, rr := range answer {
 		switch rr := rr.(type) {
@@ -74,7 +76,7 @@ func findSets(answer []dns.RR, sets []set) []set {
 	return sets
 }
 
-// countRecord adds a record with that header to its set.
+// countRecord counts a record with this header in its set.
 func countRecord(sets []set, h *dns.RR_Header) []set {
 	if last := len(sets) - 1; last >= 0 && sets[last].contains(h) {
 		sets[last].size++
@@ -90,7 +92,7 @@ func countRecord(sets []set, h *dns.RR_Header) []set {
 	return sets
 }
 
-// findSet returns the set of that name and type, which it adds if there is room; else nil.
+// findSet returns the set of a name and type, which it adds if it is new. If there are maxSets already it returns nil.
 func findSet(sets []set, owner string, rrtype uint16) ([]set, *set) {
 	for i := range sets {
 		if sets[i].rrtype == rrtype && sameName(sets[i].owner, owner) {
@@ -104,18 +106,18 @@ func findSet(sets []set, owner string, rrtype uint16) ([]set, *set) {
 	return sets, &sets[len(sets)-1]
 }
 
-// candidate is one address of a set.
+// candidate is one member of a set: an address, or a record that names a host and has no addr.
 type candidate struct {
 	addr    netip.Addr
-	index   int32  // of its record in the answer
+	index   int32  // of its record in the answer, or of the hint in its parameter
 	ttl     uint32 // of the record
 	verdict verdict.Brief
-	key     float64 // its place in a weighted draw
-	backup  bool
+	key     float64 // in a weighted draw: the lowest win
+	backup  bool    // set by countTiers, as is drained
 	drained bool
 }
 
-// addresses lists the addresses of the set s, each once, in their order.
+// addresses lists the addresses of a set in their order, each once. A duplicate would be counted twice by the policy.
 func (sc *scratch) addresses(answer []dns.RR, s *set) []candidate {
 	all := sc.candidates[:]
 	if s.size > pooledSize {
@@ -123,6 +125,7 @@ func (sc *scratch) addresses(answer []dns.RR, s *set) []candidate {
 	}
 	n := 0
 	for i, rr := range answer {
+		// If all records of the answer are of this set, as they usually are, their headers need no comparison.
 		if s.size < len(answer) && !s.contains(rr.Header()) {
 			continue
 		}
@@ -137,7 +140,7 @@ func (sc *scratch) addresses(answer []dns.RR, s *set) []candidate {
 	return distinctFew(all[:n])
 }
 
-// distinctFew drops what is there twice, and keeps the order. It compares each with each.
+// distinctFew removes duplicates and keeps the order. It compares each address with each other.
 func distinctFew(all []candidate) []candidate {
 	n := 0
 	for i := range all {
@@ -156,13 +159,14 @@ func distinctFew(all []candidate) []candidate {
 	return all[:n]
 }
 
-// distinctMany is the same for many, by a hash table: it is open, and holds the place of each one kept, counted from one.
+// distinctMany does the same for large sets with a hash table (open addressing). The table has the index of each kept address
+// plus one; 0 is a free slot.
 func (sc *scratch) distinctMany(all []candidate) []candidate {
 	table := sc.table[:]
 	if len(all) > pooledSize {
 		table = make([]int32, 1<<bits.Len(uint(2*len(all))))
 	}
-	clear(table)
+	clear(table) // it has the indexes of the set before
 	mask := len(table) - 1
 	kept := all[:0]
 	for i := range all {
@@ -178,17 +182,18 @@ func (sc *scratch) distinctMany(all []candidate) []candidate {
 	return kept
 }
 
-// addressKey keys the hashes of addresses in the table of distinct.
+// addressKey is the key of the hashes in distinctMany.
 var addressKey = hash.Of("addresses of a set")
 
-// Address is the address that a record holds, if it holds one.
+// Address returns the address in an A or AAAA record, and false for other records and for data of a wrong length. It never gives
+// an IPv4-mapped IPv6 address for an A record.
 func Address(rr dns.RR) (addr netip.Addr, ok bool) {
 	switch rr := rr.(type) {
 	case *dns.A:
 		switch len(rr.A) {
 		case net.IPv4len:
 			return netip.AddrFrom4([4]byte(rr.A)), true
-		case net.IPv6len: // package net's other form, with twelve octets before the four
+		case net.IPv6len: // the longer form of package net, with twelve octets before the four
 			return netip.AddrFrom4([4]byte(rr.A[12:])), true
 		}
 	case *dns.AAAA:
@@ -199,8 +204,9 @@ func Address(rr dns.RR) (addr netip.Addr, ok bool) {
 	return netip.Addr{}, false
 }
 
-// appendTo appends the chosen records to a section: copies of those whose TTL has to go down, which share only the
-// bytes of the address with the original, the others themselves.
+// appendTo appends the chosen records to a section. Records whose TTL is too high are copied; the copies share the bytes of the
+// address with the original, which nobody changes. The others are appended as they are. The copies of one set are allocated in
+// one piece.
 func (c *choice) appendTo(section, answer []dns.RR) []dns.RR {
 	var as []dns.A
 	var quads []dns.AAAA
@@ -226,7 +232,7 @@ func (c *choice) appendTo(section, answer []dns.RR) []dns.RR {
 	return section
 }
 
-// ensureCapacity makes room for n records in one piece, unless there is some.
+// ensureCapacity returns records, or memory for n records if it is nil.
 func ensureCapacity[R any](records []R, n int) []R {
 	if records == nil {
 		records = make([]R, 0, n)

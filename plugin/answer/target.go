@@ -8,12 +8,12 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Host is the host that a record names, if it is one that names a host, and the port, 0 if it names none.
+// Host returns the host and port that a record names: the root name if it names no host, and port 0 if it names none.
 func Host(rr dns.RR) (host string, port uint16) { return targetHost(rr) }
 
-// targetHost is the host that a record names, and the port, 0 if it names none. Of the root name, with which SRV and MX say
-// that there is no such service (RFC 2782, RFC 7505), nothing is to be found; for SVCB and HTTPS it stands for the owner
-// (RFC 9460, section 2.5). A record without the name that it should have counts as one with the root name.
+// targetHost returns the host that a record names, and the port, or 0. In SRV and MX records the root name says that there is no
+// such service (RFC 2782; RFC 7505): it has no addresses. In SVCB and HTTPS records it stands for the owner name (RFC 9460,
+// section 2.5). A record without a name, which no parser makes, counts as one with the root name.
 func targetHost(rr dns.RR) (host string, port uint16) {
 	switch rr := rr.(type) {
 	case *dns.SRV:
@@ -31,6 +31,7 @@ func targetHost(rr dns.RR) (host string, port uint16) {
 	return host, port
 }
 
+// serviceTarget returns the target and the port of an SVCB or HTTPS record.
 func serviceTarget(s *dns.SVCB) (host string, port uint16) {
 	if s == nil {
 		return ".", 0
@@ -46,7 +47,7 @@ func serviceTarget(s *dns.SVCB) (host string, port uint16) {
 	return s.Target, port
 }
 
-// followedTarget is the target of a record in an answer, the root name if its addresses do not count.
+// followedTarget returns the target of a record in the answer, or the root name if the record is not filtered by it.
 func (sc *scratch) followedTarget(rr dns.RR) (host string, port uint16) {
 	if host, port = targetHost(rr); host == "." || sc.rules.Follow(rr.Header().Name, host) {
 		return host, port
@@ -54,9 +55,9 @@ func (sc *scratch) followedTarget(rr dns.RR) (host string, port uint16) {
 	return ".", 0
 }
 
-// decideTargets judges SRV and MX records by the addresses of the hosts that they name: a record is as good as the best
-// of them. Priorities, preferences and weights are the client's to heed; so the limit does not cut these sets, and there
-// are neither backups nor fixed addresses for them.
+// decideTargets decides a set of SRV or MX records by the addresses of their hosts: a record is as healthy as the best address
+// of its host. The client applies priorities, preferences and weights, and needs all records for that. So Limit, Backup and
+// Fixed do not apply to these sets.
 func (sc *scratch) decideTargets(s *set) choice {
 	all := sc.recordCandidates(s)
 	c := choice{outcome: Whole, all: all, served: all, total: len(all), ttl: math.MaxUint32}
@@ -74,24 +75,25 @@ func (sc *scratch) decideTargets(s *set) choice {
 		ttl = min(ttl, a.ttl)
 	}
 	p := Policy{MinUp: policy.MinUp, AllDown: policy.AllDown, TTL: policy.TTL}
-	if p.AllDown == Fixed {
+	if p.AllDown == Fixed { // a fixed address has no host to name
 		p.AllDown = Serve
 	}
 	c.served, c.outcome = p.chooseInOrder(all, sc.draw)
 	c.ttl = p.TTL.boundAll(c.served)
-	if c.outcome == Closed {
+	if c.outcome == Closed { // for a denial, as in decideAddresses
 		c.ttl = min(ttl, p.TTL.boundAll(all))
 	}
+	// The section must be filtered if a host was left out, or if one that stays has an address that must not.
 	if len(c.served) < c.total || sc.glue.outdated {
 		sc.glue.mustFilter = true
 	}
 	return c
 }
 
-// recordCandidates lists the records of a set that is not of addresses.
+// recordCandidates lists the records of a set of SRV or MX records.
 func (sc *scratch) recordCandidates(s *set) []candidate {
 	all := sc.candidates[:0]
-	if s.size > pooledSize {
+	if s.size > pooledSize { // append would not write beyond the pooled array, but grow it in steps
 		all = make([]candidate, 0, s.size)
 	}
 	for i, rr := range sc.out.Answer {
@@ -102,25 +104,25 @@ func (sc *scratch) recordCandidates(s *set) []candidate {
 	return all
 }
 
-// hostQuery is what to find out about the host of a record: the owner, the port and the TTL are the record's.
+// hostQuery asks for the health of the host of a record. The owner, port and TTL are those of the record.
 type hostQuery struct {
 	rule  *Rule
 	owner string
 	host  string
 	port  uint16
-	ttl   uint32
+	ttl   uint32 // in seconds
 }
 
-// families are the types that the addresses of a host have.
+// families are the types of addresses. Arrays of two are indexed by familyIndex.
 var families = [2]uint16{dns.TypeA, dns.TypeAAAA}
 
-// bestVerdict is what is believed of the best address of a host. While the addresses of one family are not known, the host is
-// unknown at worst: it may have others.
+// bestVerdict returns the health of the best address of a host. Addresses in the additional section come first; for a family
+// without one there, Rules.Addresses is asked. If that does not know, the host is at worst unknown: it may have others.
 func (sc *scratch) bestVerdict(q hostQuery) verdict.Brief {
 	if q.host == "." {
 		return verdict.BriefUnchecked
 	}
-	var seen [2]bool
+	var seen [2]bool // by family: the section has an address
 	best, found := verdict.Brief(0), false
 	better := func(v verdict.Brief) {
 		if !found || verdict.Better(best, v) == v {
@@ -140,6 +142,7 @@ func (sc *scratch) bestVerdict(q hostQuery) verdict.Brief {
 			continue
 		}
 		addrs, known := sc.rules.Addresses(q.host, rrtype)
+		// Each address from the rules costs a step, like one in the section.
 		if !known || !sc.glue.spendSteps(len(addrs)) {
 			better(0)
 			continue
@@ -149,12 +152,12 @@ func (sc *scratch) bestVerdict(q hostQuery) verdict.Brief {
 		}
 	}
 	if !found || !sc.glue.spendSteps(0) {
-		return verdict.BriefUnchecked // a host without an address is not ours to judge
+		return verdict.BriefUnchecked // a host without an address, or too many of them, is left unchanged
 	}
 	return best
 }
 
-// hasOneAddress reports whether a host is known to have one address at most.
+// hasOneAddress reports whether a host is known to have at most one address.
 func (sc *scratch) hasOneAddress(host string) bool {
 	if host == "." {
 		return true
@@ -177,6 +180,7 @@ func (sc *scratch) hasOneAddress(host string) bool {
 	return n <= 1
 }
 
+// familyIndex returns the index of the family of an A or AAAA record in families.
 func familyIndex(rr dns.RR) int {
 	if rr.Header().Rrtype == dns.TypeAAAA {
 		return 1

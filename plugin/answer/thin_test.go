@@ -19,7 +19,7 @@ import (
 	"golang.org/x/tools/txtar"
 )
 
-// world is what the tests know of the health of addresses, and the rules by which they judge.
+// world has the health of addresses and the rules of a test.
 type world struct {
 	rule    Rule
 	health  map[netip.Addr]verdict.Verdict
@@ -81,8 +81,8 @@ func (w *world) measured(addr netip.Addr, port uint16) verdict.Brief {
 	return w.unknown.Brief()
 }
 
-// TestThin runs the cases in testdata. Each is a text archive: what it shows; the policy; the query; the health of the
-// addresses; the answer that another plugin gave; and what should go out.
+// TestThin runs the cases in testdata. Each is a text archive: what it shows, the policy, the query, the health of the
+// addresses, the answer of another plugin, and what should be returned.
 func TestThin(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) < 20 {
@@ -129,10 +129,10 @@ func runCase(t *testing.T, file string) {
 	}
 }
 
-// roomy gives a section room behind its end, as that of a zone or a cache may have, where others will write.
+// roomy gives a section spare capacity, as a section of a zone or cache may have, where other plugins append.
 func roomy(section []dns.RR) []dns.RR { return append(make([]dns.RR, 0, len(section)+2), section...) }
 
-// extend appends to each section of a message, as plugins further up do.
+// extend appends to each section of a message, as later plugins do.
 func extend(m *dns.Msg) {
 	m.Answer, m.Ns, m.Extra = append(m.Answer, new(dns.NULL)), append(m.Ns, new(dns.NULL)), append(m.Extra, new(dns.NULL))
 }
@@ -142,7 +142,8 @@ func shrink(m *dns.Msg) {
 	m.Answer, m.Ns, m.Extra = m.Answer[:len(m.Answer)-1], m.Ns[:len(m.Ns)-1], m.Extra[:len(m.Extra)-1]
 }
 
-// Nor does a denial lend what stood behind the OPT record, which is all that stays of the additional section (T2).
+// A NODATA answer keeps only the OPT record of the additional section. An append to it must not overwrite what followed that
+// record in the original (T2).
 func TestDenialIsNotRoomy(t *testing.T) {
 	m, w := addresses(2, 30), healthy(8)
 	w.rule.Policy.AllDown = NoData
@@ -159,7 +160,7 @@ func TestDenialIsNotRoomy(t *testing.T) {
 	}
 }
 
-// snapshot is a message as it was: its text, and the very records in its sections, with room behind their ends.
+// snapshot keeps the state of a message: its text, and the records in its sections, including the spare capacity.
 type snapshot struct {
 	text    string
 	records []dns.RR
@@ -214,7 +215,7 @@ func records(t testing.TB, text string) []dns.RR {
 
 var now = time.Unix(1e9, 0)
 
-// parseWorld reads the policy, in the Corefile's words, the health, one address a line, and the zones' SOA records.
+// parseWorld reads the policy, in the words of the Corefile, the health, one address a line, and the SOA records of the zones.
 func parseWorld(t *testing.T, sections map[string]string) *world {
 	t.Helper()
 	w := &world{health: make(map[netip.Addr]verdict.Verdict), drained: make(map[netip.Addr]bool), exempt: make(map[string]bool), soas: make(map[string]*dns.SOA),
@@ -324,7 +325,7 @@ func readVerdict(t *testing.T, words []string) verdict.Verdict {
 	return v
 }
 
-// describe writes what went out the way the cases have it: how it came about, and each section that is not empty.
+// describe writes a result as the cases have it: the outcome, then each section that is not empty.
 func describe(m *dns.Msg, report Report, sections map[string]string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %d/%d", report.Outcome, report.Kept, report.Total)
@@ -356,7 +357,7 @@ func describe(m *dns.Msg, report Report, sections map[string]string) string {
 	return b.String()
 }
 
-// fields is a record with single spaces.
+// fields is the text of a record with single spaces.
 func fields(rr dns.RR) string {
 	scanner := bufio.NewScanner(bytes.NewBufferString(rr.String()))
 	scanner.Split(bufio.ScanWords)

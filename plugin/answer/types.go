@@ -6,19 +6,20 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Types is a set of the record types that can be judged.
+// Types is a set of the record types that can be filtered, one bit each.
 type Types uint8
 
-// judged are they, each with its bit.
-var judged = []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeMX, dns.TypeHTTPS, dns.TypeSVCB}
+// filterable are the record types that can be filtered. Each has a bit in the function bit.
+var filterable = []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeMX, dns.TypeHTTPS, dns.TypeSVCB}
 
-// Judged are the record types that can be judged.
-func Judged() []uint16 { return slices.Clone(judged) }
+// Judged returns the record types that can be filtered.
+func Judged() []uint16 { return slices.Clone(filterable) }
 
-// DefaultTypes are the types that hold addresses. SRV and MX only name hosts, which may be judged as well.
+// DefaultTypes are the types that hold addresses. SRV and MX records name hosts; filtering them must be asked for, since it
+// takes a whole record out of the answer.
 var DefaultTypes = TypesOf(dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS, dns.TypeSVCB)
 
-// TypesOf is the set of those of the types that can be judged.
+// TypesOf returns the set of types. Types that cannot be filtered are left out.
 func TypesOf(types ...uint16) Types {
 	var t Types
 	for _, rrtype := range types {
@@ -27,18 +28,18 @@ func TypesOf(types ...uint16) Types {
 	return t
 }
 
-// Has reports whether a type is in the set.
+// Has reports whether a type is in the set. It is on the query path.
 func (t Types) Has(rrtype uint16) bool { return t&bit(rrtype) != 0 }
 
-// Each is the types in the set.
+// Each returns the types in the set, in the order of Judged.
 func (t Types) Each() []uint16 {
-	return slices.DeleteFunc(slices.Clone(judged), func(rrtype uint16) bool { return !t.Has(rrtype) })
+	return slices.DeleteFunc(slices.Clone(filterable), func(rrtype uint16) bool { return !t.Has(rrtype) })
 }
 
-// bit is 0 for a type that cannot be judged.
+// bit returns the bit of a type, and 0 for a type that cannot be filtered.
 func bit(rrtype uint16) Types {
 	switch rrtype {
-	case dns.TypeA:
+	case dns.TypeA: // a switch, not a map: this is on the query path
 		return 1
 	case dns.TypeAAAA:
 		return 2

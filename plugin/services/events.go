@@ -85,7 +85,7 @@ func (r *reporter) muted(namespace string) bool {
 	return forbidden && time.Since(since) < muteTime
 }
 
-// noteResult logs the first failure of its kind. A Service or namespace that is gone has no owner to tell, so that is none.
+// noteResult logs the first failure of its kind. If the Service or its namespace is gone there is no owner to inform, so that is no failure.
 func (r *reporter) noteResult(c problem, err error) {
 	switch {
 	case err == nil:

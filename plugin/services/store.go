@@ -33,6 +33,7 @@ type store struct {
 // ignored.
 var _ cache.ReflectorStore = (*store)(nil)
 
+// newStore returns an empty store for an annotation.
 func newStore(key string, most int) *store {
 	return &store{key: key, maxText: most, changed: make(chan struct{}, 1), known: make(map[string]service)}
 }

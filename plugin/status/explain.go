@@ -9,7 +9,7 @@ import (
 type Question struct {
 	Name   string       // fully qualified, in lower case
 	Type   string       // such as A
-	Client netip.Prefix // where the query comes from; the zero value if that is not said
+	Client netip.Prefix // where the query comes from; the zero value if it is not known
 	DNSSEC bool         // the query has the DO bit, so signatures are in the answer
 }
 
@@ -21,11 +21,11 @@ type Explanation struct {
 	Zone    string   `json:"zone"`
 	Name    string   `json:"name"`
 	Type    string   `json:"type"`
-	Rcode   string   `json:"rcode"`   // of the answer as it goes out; empty if nothing was asked
+	Rcode   string   `json:"rcode"`   // of the answer as it is served; empty if nothing was asked
 	Outcome string   `json:"outcome"` // of the worst set
 	Steps   []string `json:"steps"`   // sentences, in the order in which the answer comes about
 	Sets    []Set    `json:"sets"`
-	Records []string `json:"records"` // of the answer section as it goes out, as in a zone file
+	Records []string `json:"records"` // of the answer section as it is served, as in a zone file
 }
 
 // Set says what happens to the records of one name and type.

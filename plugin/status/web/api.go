@@ -17,8 +17,6 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/status"
-
-	"github.com/miekg/dns"
 )
 
 const (
@@ -99,7 +97,7 @@ func (s *Server) loadSnapshot(w http.ResponseWriter, r *http.Request) *status.Sn
 	return snap
 }
 
-// serveSummary answers /v1/summary.
+// serveSummary answers /v1/summary. It has no parameters, and is the cheapest way to see whether anything is down.
 func (s *Server) serveSummary(w http.ResponseWriter, r *http.Request) {
 	if snap := s.loadSnapshot(w, r); snap != nil {
 		sum := snap.Summary // a copy: the snapshot is shared
@@ -115,7 +113,8 @@ func (s *Server) serveChecks(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveTargets answers /v1/targets: one page of the targets that match the filter.
+// serveTargets answers /v1/targets: one page of the targets that match the filter, in the order of the snapshot. Parameters, all
+// optional: those of the filter, limit, and after with the cursor of the page before.
 func (s *Server) serveTargets(w http.ResponseWriter, r *http.Request) {
 	snap, f := s.filteredSnapshot(w, r)
 	if snap == nil {
@@ -142,6 +141,7 @@ func limitNames(targets []*status.Target) []status.Target {
 	return all
 }
 
+// serveNames answers /v1/names: one page of the names that match the filter.
 func (s *Server) serveNames(w http.ResponseWriter, r *http.Request) {
 	snap, f := s.filteredSnapshot(w, r)
 	if snap == nil {
@@ -153,20 +153,6 @@ func (s *Server) serveNames(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writeJSON(w, r, map[string]any{"names": nonNil(list.items), "total": list.total, "next": list.next})
-}
-
-func (s *Server) serveExplain(w http.ResponseWriter, r *http.Request) {
-	q, err := parseQuestion(r)
-	if err != nil {
-		writeError(w, http.StatusBadRequest, err.Error())
-		return
-	}
-	all, err := s.source.Explain(r.Context(), q)
-	if err != nil {
-		writeError(w, http.StatusServiceUnavailable, err.Error())
-		return
-	}
-	writeJSON(w, r, map[string]any{"explanations": nonNil(all)})
 }
 
 // nonNil makes a nil list an empty one, which JSON writes as [] and not as null. The OpenAPI file promises lists.
@@ -202,35 +188,6 @@ func (s *Server) filteredSnapshot(w http.ResponseWriter, r *http.Request) (*stat
 		return nil, f
 	}
 	return s.loadSnapshot(w, r), f
-}
-
-// parseQuestion reads the parameters of an explanation: name, type, do and client.
-func parseQuestion(r *http.Request) (status.Question, error) {
-	v := r.URL.Query()
-	// A name without a final dot is taken for a full one: there is no search list.
-	q := status.Question{Name: strings.ToLower(dns.Fqdn(v.Get("name"))), Type: strings.ToUpper(v.Get("type")), DNSSEC: v.Get("do") == "1"}
-	if _, ok := dns.IsDomainName(q.Name); !ok || v.Get("name") == "" {
-		return q, fmt.Errorf("invalid domain name %q: use one such as www.example.org", v.Get("name"))
-	}
-	if q.Type == "" { // A, as with dig
-		q.Type = "A"
-	}
-	if _, ok := dns.StringToType[q.Type]; !ok {
-		return q, fmt.Errorf("invalid record type %q: use one such as A or AAAA", v.Get("type"))
-	}
-	if do := v.Get("do"); do != "" && do != "0" && do != "1" {
-		return q, fmt.Errorf("invalid do %q: use 1 for a query with the DO bit, or 0", do)
-	}
-	if text := v.Get("client"); text != "" {
-		// It goes into the question as EDNS Client Subnet (RFC 7871); an address is a network of full length there.
-		addr, err := netip.ParseAddr(text)
-		if q.Client, _ = addr.Prefix(addr.BitLen()); err != nil {
-			if q.Client, err = netip.ParsePrefix(text); err != nil {
-				return q, fmt.Errorf("invalid client %q: use an address or a network, such as 192.0.2.0/24", text)
-			}
-		}
-	}
-	return q, nil
 }
 
 // listPage is one page of a list.

@@ -3,8 +3,6 @@ package web
 import (
 	"bytes"
 	"cmp"
-	"context"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"html/template"
@@ -12,8 +10,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"sync"
-	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 )
@@ -23,10 +19,6 @@ const (
 	namesPerPage   = 20
 	targetsPerPage = 50
 	changesPerPage = 10
-	// explainTimeout bounds how long a page waits for the plugins below to answer for its names, and maxExplains how many of
-	// the names are asked for at a time.
-	explainTimeout = 2 * time.Second
-	maxExplains    = 8
 )
 
 // pages are the templates. Each asset is one, and parts.html defines what they share. html/template escapes all values: names
@@ -52,13 +44,6 @@ type pageView struct {
 	Recent   []status.Change // the latest first
 }
 
-// nameRow is a row for a name and type: the answer as it would be now, or the outcome of the last one if that is not known.
-type nameRow struct {
-	Name, Type string
-	Last       *status.Last         // nil if no query for the name was seen lately
-	Now        []status.Explanation // one a server block; none if the plugins below did not answer in time
-}
-
 // targetRow is a row for a target.
 type targetRow struct {
 	*status.Target
@@ -72,7 +57,8 @@ type pager struct {
 	Previous, Next     string // URLs; empty if there is no such page
 }
 
-// servePage shows the main page: names, targets and the latest changes, with the filter of the query string.
+// servePage shows the main page: names, targets and the latest changes. Parameters, all optional: name, address, state and check
+// filter all three; sort orders the targets; page and names are the numbers of the pages of targets and of names.
 func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	filter, err := parseFilter(r)
 	if err != nil {
@@ -173,43 +159,6 @@ func (v *pageView) addTargets(targets []*status.Target) {
 	}
 }
 
-// explainView is the data of explain.html.
-type explainView struct {
-	*status.Snapshot
-	Question     status.Question
-	Client       string               // as it was typed, so that a mistake can be corrected in the form
-	Types        []string             // offered by the form; the JSON takes any type
-	Error        string               // what is wrong with the question, or why there is no explanation
-	Asked        bool                 // a name is given
-	Live         bool                 // the script keeps the page up to date
-	Explanations []status.Explanation // one a server block
-}
-
-// serveExplainPage shows the explanation of one answer, or an empty form if no name is given.
-func (s *Server) serveExplainPage(w http.ResponseWriter, r *http.Request) {
-	snap := s.loadPageSnapshot(w, r)
-	if snap == nil {
-		return
-	}
-	status := http.StatusOK
-	v := explainView{Snapshot: snap, Client: r.URL.Query().Get("client"), Types: []string{"A", "AAAA", "HTTPS", "SVCB", "SRV", "MX"}}
-	v.Asked = r.URL.Query().Get("name") != ""
-	if v.Asked {
-		var err error
-		if v.Question, err = parseQuestion(r); err == nil {
-			v.Explanations, err = s.explainInTime(r.Context(), v.Question)
-		} else {
-			status = http.StatusBadRequest
-		}
-		if err != nil {
-			v.Error = err.Error()
-		}
-	}
-	// An invalid question stays invalid, so that page need not be loaded again. A source that failed may work the next time.
-	v.Live = v.Asked && status == http.StatusOK
-	renderPage(w, r, status, "explain.html", v)
-}
-
 // renderPage renders a template and writes it. It renders to memory first, so an error cannot leave half a page.
 func renderPage(w http.ResponseWriter, r *http.Request, status int, name string, v any) {
 	var body bytes.Buffer
@@ -220,74 +169,11 @@ func renderPage(w http.ResponseWriter, r *http.Request, status int, name string,
 	writeBody(w, r, status, "text/html; charset=utf-8", body.Bytes())
 }
 
-// nameRows explains the current answers for a page of names, maxExplains at a time. After explainTimeout the remaining rows stay
-// without an explanation: the page must come up while a plugin below is slow. It returns when all goroutines have ended.
-func (s *Server) nameRows(ctx context.Context, names []*status.Name) []nameRow {
-	var rows []nameRow
-	for _, n := range names {
-		for i := range n.Answers {
-			rows = append(rows, nameRow{Name: n.Name, Type: n.Answers[i].Type, Last: &n.Answers[i]})
-		}
-		if len(n.Answers) == 0 { // a name of a target that was not asked for lately
-			rows = append(rows, nameRow{Name: n.Name, Type: "A"}, nameRow{Name: n.Name, Type: "AAAA"})
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, explainTimeout)
-	defer cancel()
-	// rows is fixed in size from here on, and each goroutine writes only to a row of its own.
-	var work sync.WaitGroup
-	places := make(chan struct{}, maxExplains)
-	for i := range rows {
-		select {
-		case places <- struct{}{}:
-		case <-ctx.Done():
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		work.Go(func() {
-			defer func() { <-places }()
-			rows[i].Now, _ = s.explainInTime(ctx, status.Question{Name: rows[i].Name, Type: rows[i].Type}) // after an error the row shows the last outcome
-		})
-	}
-	work.Wait()
-	// A type that was only guessed, and that no rule covers, is not shown.
-	return slices.DeleteFunc(rows, func(row nameRow) bool { return row.Last == nil && !row.hasSets() })
-}
-
-// explainInTime asks the source for an explanation, for at most explainTimeout. A plugin below may ignore its context; then its
-// goroutine is left behind, and ends when the plugin returns.
-func (s *Server) explainInTime(ctx context.Context, q status.Question) ([]status.Explanation, error) {
-	ctx, cancel := context.WithTimeout(ctx, explainTimeout)
-	type result struct {
-		all []status.Explanation
-		err error
-	}
-	done := make(chan result, 1) // buffered: a late result finds no receiver
-	go func() {
-		defer cancel()
-		all, err := s.source.Explain(ctx, q)
-		done <- result{all, err}
-	}()
-	select {
-	case r := <-done:
-		return r.all, r.err
-	case <-ctx.Done():
-		return nil, errLate
-	}
-}
-
-var errLate = errors.New("the plugins that serve the zone did not answer in time")
-
-// hasSets reports whether a check covers any record of the current answer.
-func (row *nameRow) hasSets() bool {
-	return slices.ContainsFunc(row.Now, func(e status.Explanation) bool { return len(e.Sets) > 0 })
-}
-
 // sortOrders are the values of the parameter sort. The first is the default.
 var sortOrders = []string{"state", "address", "name", "since", "latency"}
 
-// sortTargets sorts targets in one of sortOrders. They come sorted by address, and the sort is stable.
+// sortTargets sorts targets in one of sortOrders. They come sorted by address, and the sort is stable. It reorders the slice, not
+// the targets, which belong to the snapshot.
 func sortTargets(all []*status.Target, by string) {
 	// The latency of a target is that of its last probe, also of one that failed.
 	slow := func(t *status.Target) float64 { p, _ := t.Probes.Last(); return p.Seconds }
@@ -315,37 +201,6 @@ func urgency(t *status.Target) int {
 		return 3
 	}
 	return 4
-}
-
-// severityOrder has the outcomes that need attention, the worst one last.
-var severityOrder = []string{"thin", "backup", "open", "closed"}
-
-// severity ranks the current answer by its worst outcome; -1 if nothing needs attention.
-func (row *nameRow) severity() int {
-	worst := -1
-	for _, e := range row.Now {
-		worst = max(worst, slices.Index(severityOrder, e.Outcome))
-	}
-	return worst
-}
-
-// sortBySeverity sorts names by how bad their last answer was. A name with a target that is down counts as filtered even if
-// it was not asked for since. Names of equal rank keep their order.
-func sortBySeverity(s *status.Snapshot, names []*status.Name) {
-	worst := make(map[string]int)
-	for i := range s.Targets {
-		if t := &s.Targets[i]; t.State == "down" { // 1 is the rank of thin below
-			for _, name := range t.Names {
-				worst[name] = 1
-			}
-		}
-	}
-	for _, n := range names {
-		for _, a := range n.Answers {
-			worst[n.Name] = max(worst[n.Name], 1+slices.Index(severityOrder, a.Outcome))
-		}
-	}
-	slices.SortStableFunc(names, func(a, b *status.Name) int { return cmp.Compare(worst[b.Name], worst[a.Name]) })
 }
 
 // rowID hashes words to an id of an HTML element. The script matches rows by it, so it must not depend on the row's state.

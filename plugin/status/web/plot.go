@@ -66,7 +66,7 @@ func plotCaption(probes int, good []float64) string {
 	switch {
 	case probes == 0:
 		return "no probe yet"
-	case len(good) == 0:
+	case len(good) == 0: // there is no latency to show
 		return fmt.Sprintf("last %d probes: all failed", probes)
 	}
 	return fmt.Sprintf("last %d probes: %d failed, median %s, slowest %s", probes, probes-len(good), milliseconds(good[len(good)/2]), milliseconds(good[len(good)-1]))

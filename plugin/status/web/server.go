@@ -47,7 +47,7 @@ const (
 
 // Source provides the data. Its methods are called from many goroutines at once, and their errors are shown to people.
 type Source interface {
-	// Snapshot returns a recent snapshot. Others may have the same one, so nobody may change it. It must return when the
+	// Snapshot returns a recent snapshot. Other callers may have the same one: it must not be changed. It must return when the
 	// context ends. It is called for each page and each tick, so it should keep a snapshot for a moment.
 	Snapshot(ctx context.Context) (*status.Snapshot, error)
 	// Explain returns how each server block that covers the name would answer the question now; nothing if none does. It must
@@ -146,7 +146,7 @@ func newServer(address string, source Source) *Server {
 // socket in use is an error, and so is a file that is no socket, which is never removed.
 func listen(network, where string) (net.Listener, error) {
 	l, err := net.Listen(network, where)
-	if network != "unix" {
+	if network != "unix" { // a TCP port is free as soon as its process has ended
 		return l, err
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -169,16 +169,16 @@ func listen(network, where string) (net.Listener, error) {
 }
 
 // Close stops the server. It ends streams at once, and waits up to closeTimeout for other requests before it cuts their
-// connections. When it returns the address is free. A handler whose source hangs may still run, with nobody to answer.
+// connections. When it returns the address is free. A handler whose source hangs may still run; its response is dropped.
 // Close may be called more than once.
 func (s *Server) Close() {
-	s.closing.Do(func() { close(s.quit) })
+	s.closing.Do(func() { close(s.quit) }) // streams end by this: Shutdown would wait for them
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	if s.http.Shutdown(ctx) != nil {
 		s.http.Close()
 	}
-	<-s.ended
+	<-s.ended // so that Serve has returned, too
 }
 
 // limitedListener accepts no more connections at a time than slots has room for.
@@ -224,7 +224,7 @@ var assets embed.FS
 
 // routes maps paths to handlers. A path below /v1/ is an interface: its fields may be added to, but keep their meaning.
 func (s *Server) routes() http.Handler {
-	mux := http.NewServeMux()
+	mux := http.NewServeMux() // a pattern with GET also matches HEAD
 	mux.HandleFunc("GET /{$}", s.servePage)
 	mux.HandleFunc("GET /explain", s.serveExplainPage)
 	mux.HandleFunc("GET /events", s.serveEvents)

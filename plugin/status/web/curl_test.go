@@ -7,11 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 	"testing"
-	"time"
-
-	"github.com/coredns-multivalue/multivalue/plugin/status"
 )
 
 // A check over HTTP is shown as a curl command that asks the same, without values that are never shown.
@@ -87,94 +83,5 @@ func TestShell(t *testing.T) {
 		if err != nil || string(out) != word {
 			t.Errorf("%q comes out as %q, %v", word, out, err)
 		}
-	}
-}
-
-func TestLastProbe(t *testing.T) {
-	for probes, want := range map[string]string{
-		"": "", "++": "last 1.7 ms", "--": "2 of 2 failed", "+-": "1 of 2 failed, including the last", "-+": "1 of 2 failed, last 1.7 ms",
-	} {
-		var h status.History
-		for _, sign := range probes {
-			h.Add(1700*time.Microsecond, sign == '-')
-		}
-		if got := probeSummary(h); got != want {
-			t.Errorf("%s: %q, want %q", probes, got, want)
-		}
-	}
-}
-
-// The page shows the changes that match the filter, by the state before and after.
-func TestChangesAreFiltered(t *testing.T) {
-	f := newTestSource(1)
-	f.snap.Changes = []status.Change{
-		{At: noon, Address: netip.MustParseAddrPort("192.0.2.1:80"), Name: "a.example.org.", From: "up", To: "down"},
-		{At: noon, Address: netip.MustParseAddrPort("192.0.2.2:80"), Name: "b.example.org.", From: "unknown", To: "down"},
-	}
-	for query, want := range map[string]string{"": "ab", "name=a.": "a", "address=192.0.2.2/32": "b", "state=up": "a", "state=down": "ab", "state=drain": "", "name=c.": ""} {
-		_, list, _ := strings.Cut(body(t, ask(t, f, "GET", "/?"+query)), `id="changes"`)
-		for _, name := range []string{"a", "b"} {
-			if got := strings.Contains(list, ">"+name+".example.org.<"); got != strings.Contains(want, name) {
-				t.Errorf("%q: the change of %s is shown: %t", query, name, got)
-			}
-		}
-		if query == "" && !strings.Contains(list, "2026-01-02 12:00:00 UTC") {
-			t.Errorf("no time of day: %s", list)
-		}
-	}
-}
-
-// A row and a change link to the explanation of the answer that contains the address.
-func TestLinksToExplanations(t *testing.T) {
-	f := newTestSource(0)
-	for name, types := range map[string]string{"a": "", "b": "A AAAA", "c": "SRV", "d": "A HTTPS", "e": "A"} {
-		n := status.Name{Name: name + ".example.org."}
-		for kind := range strings.FieldsSeq(types) {
-			n.Answers = append(n.Answers, status.Last{Type: kind})
-		}
-		f.snap.Names = append(f.snap.Names, n)
-		for _, host := range []string{"192.0.2.1", "2001:db8::1"} {
-			at := netip.AddrPortFrom(netip.MustParseAddr(host), uint16(name[0]))
-			f.snap.Targets = append(f.snap.Targets, status.Target{Address: at, Name: n.Name, Names: []string{n.Name}})
-			f.snap.Changes = append(f.snap.Changes, status.Change{Address: at, Name: n.Name})
-		}
-	}
-	f.snap.Sort()
-	for where, want := range map[string]string{
-		"a 192.0.2.1": "A", "a 2001:db8::1": "AAAA", "b 192.0.2.1": "A", "b 2001:db8::1": "AAAA", "c 192.0.2.1": "SRV", "c 2001:db8::1": "SRV",
-		"d 192.0.2.1": "A", "d 2001:db8::1": "HTTPS", "e 2001:db8::1": "AAAA",
-	} {
-		name, address, _ := strings.Cut(where, " ")
-		page := body(t, ask(t, f, "GET", "/?name="+name+".&address="+address+"/128"))
-		if address == "192.0.2.1" {
-			page = body(t, ask(t, f, "GET", "/?name="+name+".&address="+address+"/32"))
-		}
-		_, page, _ = strings.Cut(page, `id="b-targets"`)
-		link := `href="/explain?name=` + name + `.example.org.&amp;type=` + want + `"`
-		if n := strings.Count(page, link); n != 2 {
-			t.Errorf("%s: %d links %s, want one of the row and one of the change", where, n, link)
-		}
-	}
-}
-
-// The explanation shows which address was probed, whatever the scheme, and the answer before the steps.
-func TestExplainPage(t *testing.T) {
-	f := newTestSource(1)
-	asked := []status.Asked{{Address: netip.MustParseAddrPort("192.0.2.1:5432"), Check: "tcp://:5432"}, {Address: netip.MustParseAddrPort("192.0.2.2:80"), Check: "http://:80/"}}
-	f.explanations = []status.Explanation{{
-		Name: "a.example.org.", Type: "A", Outcome: "thin", Steps: []string{"the first step"}, Records: []string{"a record"},
-		Sets: []status.Set{{Owner: "a.example.org.", Type: "A", Outcome: "thin", Members: []status.Member{{Member: "192.0.2.1", Checks: asked}}}},
-	}}
-	page := body(t, ask(t, f, "GET", "/explain?name=a.example.org"))
-	last := 0
-	for _, want := range []string{status.OutcomeTerm("thin").Meaning, "a record", "192.0.2.1:5432", "tcp://:5432", "curl -i http://192.0.2.2/", "the first step"} {
-		at := strings.Index(page[last:], want)
-		if want == "" || at < 0 {
-			t.Fatalf("the page lacks %q behind the one before it:\n%s", want, page)
-		}
-		last += at
-	}
-	if blank := body(t, ask(t, f, "GET", "/explain")); !strings.Contains(blank, "such as 192.0.2.0/24") {
-		t.Errorf("the page before a question does not say what it is for:\n%s", blank)
 	}
 }

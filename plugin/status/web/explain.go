@@ -1,0 +1,122 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/coredns-multivalue/multivalue/plugin/status"
+
+	"github.com/miekg/dns"
+)
+
+// explainView is the data of explain.html.
+type explainView struct {
+	*status.Snapshot
+	Question     status.Question      // the zero value if none was asked
+	Client       string               // as it was typed, so that a mistake can be corrected in the form
+	Types        []string             // offered by the form; the JSON takes any type
+	Error        string               // what is wrong with the question, or why there is no explanation
+	Asked        bool                 // a name is given
+	Live         bool                 // the script keeps the page up to date
+	Explanations []status.Explanation // one a server block
+}
+
+// serveExplainPage shows the explanation of one answer, or an empty form if no name is given. The parameters are those that
+// parseQuestion reads. An invalid one gets status 400 and the form with what was typed.
+func (s *Server) serveExplainPage(w http.ResponseWriter, r *http.Request) {
+	snap := s.loadPageSnapshot(w, r)
+	if snap == nil {
+		return
+	}
+	status := http.StatusOK
+	v := explainView{Snapshot: snap, Client: r.URL.Query().Get("client"), Types: []string{"A", "AAAA", "HTTPS", "SVCB", "SRV", "MX"}}
+	v.Asked = r.URL.Query().Get("name") != ""
+	if v.Asked {
+		var err error
+		if v.Question, err = parseQuestion(r); err == nil {
+			v.Explanations, err = s.explainInTime(r.Context(), v.Question)
+		} else {
+			status = http.StatusBadRequest
+		}
+		if err != nil {
+			v.Error = err.Error()
+		}
+	}
+	// An invalid question stays invalid, so that page need not be loaded again. A source that failed may work the next time.
+	v.Live = v.Asked && status == http.StatusOK
+	renderPage(w, r, status, "explain.html", v)
+}
+
+// serveExplain answers /v1/explain. Unlike the page it does not give up after explainTimeout, so a program can wait longer for slow
+// plugins: until writeTimeout, after which the response can no longer be written.
+func (s *Server) serveExplain(w http.ResponseWriter, r *http.Request) {
+	q, err := parseQuestion(r)
+	if err != nil {
+		writeError(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	all, err := s.source.Explain(r.Context(), q)
+	if err != nil {
+		writeError(w, http.StatusServiceUnavailable, err.Error())
+		return
+	}
+	writeJSON(w, r, map[string]any{"explanations": nonNil(all)})
+}
+
+// parseQuestion reads the parameters of an explanation: name is required; type is A by default; do=1 sets the DO bit; client is
+// an address or a network.
+func parseQuestion(r *http.Request) (status.Question, error) {
+	v := r.URL.Query()
+	// A name without a final dot is taken for a full one: there is no search list.
+	q := status.Question{Name: strings.ToLower(dns.Fqdn(v.Get("name"))), Type: strings.ToUpper(v.Get("type")), DNSSEC: v.Get("do") == "1"}
+	if _, ok := dns.IsDomainName(q.Name); !ok || v.Get("name") == "" {
+		return q, fmt.Errorf("invalid domain name %q: use one such as www.example.org", v.Get("name"))
+	}
+	if q.Type == "" { // A, as with dig
+		q.Type = "A"
+	}
+	if _, ok := dns.StringToType[q.Type]; !ok {
+		return q, fmt.Errorf("invalid record type %q: use one such as A or AAAA", v.Get("type"))
+	}
+	if do := v.Get("do"); do != "" && do != "0" && do != "1" {
+		return q, fmt.Errorf("invalid do %q: use 1 for a query with the DO bit, or 0", do)
+	}
+	if text := v.Get("client"); text != "" {
+		// It goes into the question as EDNS Client Subnet (RFC 7871); an address is a network of full length there.
+		addr, err := netip.ParseAddr(text)
+		if q.Client, _ = addr.Prefix(addr.BitLen()); err != nil {
+			if q.Client, err = netip.ParsePrefix(text); err != nil {
+				return q, fmt.Errorf("invalid client %q: use an address or a network, such as 192.0.2.0/24", text)
+			}
+		}
+	}
+	return q, nil
+}
+
+// explainInTime asks the source for an explanation, for at most explainTimeout. A plugin below may ignore its context; then its
+// goroutine is left behind, and ends when the plugin returns.
+func (s *Server) explainInTime(ctx context.Context, q status.Question) ([]status.Explanation, error) {
+	ctx, cancel := context.WithTimeout(ctx, explainTimeout)
+	type result struct {
+		all []status.Explanation
+		err error
+	}
+	done := make(chan result, 1) // buffered: a late result finds no receiver
+	go func() {
+		defer cancel()
+		all, err := s.source.Explain(ctx, q)
+		done <- result{all, err}
+	}()
+	select {
+	case r := <-done:
+		return r.all, r.err
+	case <-ctx.Done():
+		return nil, errLate
+	}
+}
+
+var errLate = errors.New("the plugins that serve the zone did not answer in time")
