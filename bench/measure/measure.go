@@ -1,8 +1,11 @@
-// Package measure is what the programs under bench share: what a process costs, by the kernel's account of it.
+// Package measure reads what a running process costs, for the programs bench/qps and bench/probe.
+//
+// CPU and Memory ask the kernel about another process, so the process that is measured needs no profiling and does not
+// know that it is measured. FreePort and Build help to start it. Median and Quantile reduce the figures of many windows
+// to one: on a shared machine some windows are disturbed, and a mean would follow them.
 package measure
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -13,7 +16,11 @@ import (
 	"strings"
 )
 
-// CPU is the processor time of all threads of a process so far, in nanoseconds, by the scheduler's account.
+// CPU returns the processor time that all threads of a process have used so far, in nanoseconds, in user mode and in the
+// kernel. It reads schedstat, because the times in /proc/PID/stat come in steps of 10 ms.
+//
+// The kernel brings the figure up to date when a thread is switched or at a tick of a few milliseconds, so a window
+// between two calls must be much longer than that. The time of threads that have ended is lost; Go keeps its threads.
 func CPU(pid int) (int64, error) {
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err != nil {
@@ -25,7 +32,7 @@ func CPU(pid int) (int64, error) {
 		if err != nil {
 			continue // the thread has ended
 		}
-		first, _, _ := strings.Cut(string(text), " ")
+		first, _, _ := strings.Cut(string(text), " ") // time on a processor; time spent waiting for one comes second
 		ns, err := strconv.ParseInt(first, 10, 64)
 		if err != nil {
 			return 0, err
@@ -33,12 +40,13 @@ func CPU(pid int) (int64, error) {
 		total += ns
 	}
 	if total == 0 {
-		return 0, errors.New("the kernel keeps no account of processor time in schedstat")
+		return 0, fmt.Errorf("no processor time in /proc/%d/task/*/schedstat: the process has ended, or the kernel lacks CONFIG_SCHED_INFO", pid)
 	}
 	return total, nil
 }
 
-// Memory is what a process has in memory of its own, in bytes: its heap and stacks, without the program's file.
+// Memory returns the resident memory that belongs to a process alone, in bytes: its heap and stacks. Pages of the
+// program's file are left out, because the kernel loads and drops them on its own account.
 func Memory(pid int) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -50,10 +58,11 @@ func Memory(pid int) (int64, error) {
 			return kib << 10, err
 		}
 	}
-	return 0, errors.New("the kernel tells no RssAnon")
+	return 0, fmt.Errorf("no RssAnon in /proc/%d/status: the process has ended, or Linux is older than 4.5", pid)
 }
 
-// FreePort is a port of loopback that is free for UDP and for TCP.
+// FreePort returns a port of 127.0.0.1 that is free for both UDP and TCP. It is free when FreePort returns, and not
+// reserved: start the server on it soon.
 func FreePort() (int, error) {
 	var err error
 	for range 10 {
@@ -73,7 +82,7 @@ func FreePort() (int, error) {
 	return 0, err
 }
 
-// Build compiles cmd/coredns into a folder, and returns the program's path.
+// Build compiles cmd/coredns into a directory, and returns the path of the program.
 func Build(dir string) (string, error) {
 	binary := filepath.Join(dir, "coredns")
 	fmt.Println("building cmd/coredns")
@@ -82,10 +91,11 @@ func Build(dir string) (string, error) {
 	return binary, build.Run()
 }
 
-// Median is the middle one of some figures, which it sorts.
+// Median returns the middle one of the figures, and sorts them. There must be at least one.
 func Median(x []float64) float64 { return Quantile(x, 0.5) }
 
-// Quantile is the figure below which the share q of them lies. It sorts them.
+// Quantile returns the figure below which the share q of the figures lies: 0 gives the least, 1 the greatest. It sorts
+// them. There must be at least one.
 func Quantile(x []float64, q float64) float64 {
 	slices.Sort(x)
 	return x[min(len(x)-1, int(q*float64(len(x))))]

@@ -21,48 +21,53 @@ import (
 	"time"
 )
 
-// peers is a backend process: a few ports that accept on every address of loopback, each of which counts.
-type peers struct {
+// backend is a process that probes arrive at: a few ports, each open on every loopback address, and a counter for each.
+// It is this program, started again with -serve. It is a process of its own so that its garbage collection and its half
+// of the handshakes do not delay the queries that this program sends.
+//
+// Each measured server probes a port of its own. So the counters tell how many probes each server sent, and no server's
+// own statistics have to be trusted.
+type backend struct {
 	process *exec.Cmd
-	in      io.WriteCloser
-	out     *bufio.Reader
+	in      io.WriteCloser // asks for the counters
+	out     *bufio.Reader  // has the ports, then the counters
 	ports   []int
 }
 
-// startPeers starts a backend with n ports that speak a protocol: tcp, http or https.
-func startPeers(protocol string, n int) (*peers, error) {
-	p := &peers{process: exec.Command(os.Args[0], "-serve", protocol, strconv.Itoa(n))}
-	p.process.Stderr = os.Stderr
+// startBackend starts a backend with n ports for a protocol: tcp, http or https. It returns when all are open.
+func startBackend(protocol string, n int) (*backend, error) {
+	b := &backend{process: exec.Command(os.Args[0], "-serve", protocol, strconv.Itoa(n))}
+	b.process.Stderr = os.Stderr
 	var err error
-	if p.in, err = p.process.StdinPipe(); err != nil {
+	if b.in, err = b.process.StdinPipe(); err != nil {
 		return nil, err
 	}
-	out, err := p.process.StdoutPipe()
+	out, err := b.process.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
-	p.out = bufio.NewReader(out)
-	if err := p.process.Start(); err != nil {
+	b.out = bufio.NewReader(out)
+	if err := b.process.Start(); err != nil {
 		return nil, err
 	}
-	ports, err := p.numbers()
+	ports, err := b.readNumbers()
 	for _, port := range ports {
-		p.ports = append(p.ports, int(port))
+		b.ports = append(b.ports, int(port))
 	}
-	return p, err
+	return b, err
 }
 
-// counts is how many connections each port has had.
-func (p *peers) counts() ([]int64, error) {
-	if _, err := fmt.Fprintln(p.in, "counts"); err != nil {
+// counts returns how many probes each port has had so far: connections for tcp, requests for http and https.
+func (b *backend) counts() ([]int64, error) {
+	if _, err := fmt.Fprintln(b.in, "counts"); err != nil {
 		return nil, err
 	}
-	return p.numbers()
+	return b.readNumbers()
 }
 
-// numbers reads a line of them.
-func (p *peers) numbers() ([]int64, error) {
-	line, err := p.out.ReadString('\n')
+// readNumbers reads one line of numbers from the backend.
+func (b *backend) readNumbers() ([]int64, error) {
+	line, err := b.out.ReadString('\n')
 	if err != nil {
 		return nil, err
 	}
@@ -77,16 +82,18 @@ func (p *peers) numbers() ([]int64, error) {
 	return all, nil
 }
 
-func (p *peers) stop() {
-	p.in.Close() // it ends by that
-	_ = p.process.Wait()
+// shutdown ends the backend by closing its input, and waits for it.
+func (b *backend) shutdown() {
+	b.in.Close()
+	_ = b.process.Wait()
 }
 
-// backend is the process: it writes its ports, and then its counts for each line that it reads, until there is none.
-func backend() {
+// serveBackend is the main function of a backend process. It writes its ports, then its counters for each line that it
+// reads. It returns at the end of the input, so no backend outlives the program that started it, even if that is killed.
+func serveBackend() {
 	args := os.Args[2:]
-	if args[0] == "victim" {
-		victim(args[1])
+	if args[0] == "single" {
+		serveSingle(args[1])
 		return
 	}
 	n, err := strconv.Atoi(args[1])
@@ -118,7 +125,8 @@ func backend() {
 	}
 }
 
-// accept lets the other side hang up first, as most servers do.
+// accept counts each connection, and keeps it open until the client closes it. Most servers do the same, and the side
+// that closes first pays for it: its kernel keeps the port in TIME_WAIT.
 func accept(l net.Listener, count *atomic.Int64) {
 	for {
 		conn, err := l.Accept()
@@ -133,10 +141,11 @@ func accept(l net.Listener, count *atomic.Int64) {
 	}
 }
 
+// serveHTTP counts each request, and answers it with status 200 and a body of three bytes.
 func serveHTTP(l net.Listener, count *atomic.Int64) {
 	s := &http.Server{
 		ReadHeaderTimeout: 5 * time.Second,
-		ErrorLog:          log.New(io.Discard, "", 0), // probes that are cut short when it begins
+		ErrorLog:          log.New(io.Discard, "", 0), // a server that is stopped cuts its probes short
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			count.Add(1)
 			fmt.Fprintln(w, "ok")
@@ -145,7 +154,8 @@ func serveHTTP(l net.Listener, count *atomic.Int64) {
 	_ = s.Serve(l)
 }
 
-// selfSigned is TLS with a certificate of the kind that most servers have by now, which nobody has signed.
+// selfSigned returns a TLS configuration with a self-signed certificate. Its key is ECDSA with 256 bits, as most public
+// certificates have today: with an RSA key the handshake would cost the backend twice as much.
 func selfSigned() *tls.Config {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -1,8 +1,11 @@
-// Command probe measures what a probe and a target cost a running CoreDNS, beside gdnsd where that is installed.
+// Command probe measures what probes and targets cost a running CoreDNS, and compares it with gdnsd if that is installed.
 //
-// All servers of a comparison run at once, each against a port of its own of one backend, which counts what arrives
-// there. What a window of time cost a server is read from the kernel's account of its process. So a machine whose speed
-// drifts does not matter to the ratios. The program ends with status 0 whatever they are: a figure is no test.
+// All servers of a comparison run at the same time. Each probes the same addresses at the same pace, on a port of its own
+// of one backend, which counts the probes. The processor time of a window comes from the kernel's account of each process.
+// Because the windows of both servers are the same moments, a machine whose speed drifts does not change their ratio.
+//
+// Other sections measure CoreDNS alone: how well it keeps a schedule, how fast it answers, how soon it notices a death.
+// The program exits with status 0 whatever the figures are: a figure on a shared machine is not a test.
 package main
 
 import (
@@ -16,40 +19,43 @@ import (
 	"github.com/coredns-multivalue/multivalue/bench/measure"
 )
 
+// More windows average out other load on the machine. A window should be at least as long as the interval of the probes, 2
+// seconds in tcp and http, so that it contains a probe of every target.
 var (
-	targets  = flag.Int("targets", 2_000, "targets of each server, where what a probe costs is measured")
-	many     = flag.Int("many", 20_000, "targets of each server, where memory is measured")
-	crowd    = flag.Int("crowd", 100_000, "targets, where the schedule is measured")
-	rate     = flag.Int("rate", 10_000, "queries a second, where latency is measured")
-	deaths   = flag.Int("deaths", 40, "processes that are killed, where noticing is measured")
-	window   = flag.Duration("window", 4*time.Second, "how long a window is")
-	windows  = flag.Int("windows", 5, "windows of each comparison")
-	churning = flag.Duration("churn", 0, "how long addresses come and go, where that is measured; 0 for not at all")
-	only     = flag.String("only", "", "just the sections whose name begins with this: tcp, http, memory, scale, tls, latency, notice, churn")
-	binary   = flag.String("coredns", "", "a CoreDNS with multivalue; built from cmd/coredns if empty")
-	rival    = flag.String("gdnsd", "gdnsd", "the gdnsd to compare with")
-	serve    = flag.Bool("serve", false, "be the backend: this program starts itself so")
+	targets   = flag.Int("targets", 2_000, "targets of each server in the sections tcp and http, and of CoreDNS in tls")
+	many      = flag.Int("many", 20_000, "targets of each server in the section memory, and of the larger one in latency")
+	crowd     = flag.Int("crowd", 100_000, "targets in the section scale")
+	rate      = flag.Int("rate", 10_000, "queries a second in the section latency")
+	deaths    = flag.Int("deaths", 40, "processes that the section notice kills")
+	window    = flag.Duration("window", 4*time.Second, "length of a window")
+	windows   = flag.Int("windows", 5, "windows of each comparison")
+	churning  = flag.Duration("churn", 0, "how long addresses come and go in the section churn; 0 leaves it out")
+	only      = flag.String("only", "", "run only the sections whose name begins with this: tcp, http, memory, scale, tls, latency, notice, churn")
+	binary    = flag.String("coredns", "", "path of a CoreDNS with multivalue; built from cmd/coredns if empty")
+	gdnsdPath = flag.String("gdnsd", "gdnsd", "path of the gdnsd to compare with")
+	serve     = flag.Bool("serve", false, "be the backend; for internal use")
 )
 
-// sections are what is measured, one after the other.
+// sections are measured one after the other, so that none of them disturbs another. docs/benchmarks.md has their figures,
+// with what is aimed at.
 var sections = []struct {
 	name string
 	run  func(dir string) error
 }{
-	{"tcp", func(dir string) error { return cost(dir, "tcp") }},
-	{"http", func(dir string) error { return cost(dir, "http") }},
-	{"memory", memory},
-	{"scale", scale},
-	{"tls", handshakes},
-	{"latency", latency},
-	{"notice", notice},
-	{"churn", churn},
+	{"tcp", func(dir string) error { return cost(dir, "tcp") }},   // processor time of a probe, beside gdnsd
+	{"http", func(dir string) error { return cost(dir, "http") }}, // the same
+	{"memory", memory},   // bytes a target
+	{"scale", scale},     // how late probes of 100 000 targets start
+	{"tls", scaleTLS},    // the same with handshakes
+	{"latency", latency}, // how long answers take beside probes
+	{"notice", notice},   // the time from a death to an answer without the address
+	{"churn", churn},     // what grows while addresses come and go
 }
 
 func main() {
 	flag.Parse()
 	if *serve {
-		backend()
+		serveBackend()
 		return
 	}
 	if err := run(); err != nil {
@@ -57,6 +63,7 @@ func main() {
 	}
 }
 
+// run builds CoreDNS if none is given, and runs the sections that -only selects.
 func run() error {
 	dir, err := os.MkdirTemp("", "probe")
 	if err != nil {
@@ -79,61 +86,78 @@ func run() error {
 	return nil
 }
 
-// cost prints what a probe costs each server, and what that is of gdnsd's.
+// cost prints the processor time of a probe for each server, in microseconds, and its ratio to the last server's, which is
+// gdnsd's if that is installed. Both servers have the same targets, interval, timeout and numbers of results that change a
+// state.
+//
+// A ratio is taken within a window, and the printed figures are medians over all windows. The cost includes whatever else
+// the process does meanwhile, such as its scheduler and garbage collection, because each probe causes its share of that.
 func cost(dir, protocol string) error {
-	peers, err := startPeers(protocol, 2)
+	backend, err := startBackend(protocol, 2)
 	if err != nil {
 		return err
 	}
-	defer peers.stop()
-	f := fleet{targets: *targets, protocol: protocol, interval: 2}
-	servers, err := f.start(dir, peers.ports)
+	defer backend.shutdown()
+	w := workload{targets: *targets, protocol: protocol, interval: 2}
+	servers, err := w.start(dir, backend.ports)
 	defer stopAll(servers)
 	if err != nil {
 		return err
 	}
-	time.Sleep(6 * time.Second) // every target is known, and asked at its interval
+	// Three intervals: both servers have learned every target, and are past the faster pace of targets that are unknown.
+	time.Sleep(6 * time.Second)
 	costs := make([][]float64, len(servers))
 	ratios := make([][]float64, len(servers))
 	for range *windows {
-		us, err := oneWindow(servers, peers)
+		us, err := measureWindow(servers, backend)
 		if err != nil {
 			return err
 		}
-		for i := range us {
+		for i := range us { // the last server has the ratio 1 to itself
 			costs[i] = append(costs[i], us[i])
 			ratios[i] = append(ratios[i], us[i]/us[len(us)-1])
 		}
 	}
 	for i, s := range servers {
-		fmt.Printf("%-6s %6d targets  %-10s %6.1f µs a probe  %5.2f of %s\n", protocol, f.targets, s.name,
+		fmt.Printf("%-6s %6d targets  %-10s %6.1f µs a probe  %5.2f of %s\n", protocol, w.targets, s.name,
 			measure.Median(costs[i]), measure.Median(ratios[i]), servers[len(servers)-1].name)
 	}
 	return nil
 }
 
-// oneWindow returns the microseconds that a probe cost each server.
-func oneWindow(servers []*server, peers *peers) ([]float64, error) {
-	before, err := snapshot(servers, peers)
+// measureWindow waits for the length of a window, and returns what a probe cost each server in it, in microseconds of
+// processor time. It divides by the probes that arrived at the backend. So a server that sends more of them, because it
+// shortens its waits by a random part, does not look dearer for that.
+func measureWindow(servers []*server, backend *backend) ([]float64, error) {
+	before, err := takeSamples(servers, backend)
 	if err != nil {
 		return nil, err
 	}
 	time.Sleep(*window)
-	after, err := snapshot(servers, peers)
+	after, err := takeSamples(servers, backend)
 	if err != nil {
 		return nil, err
 	}
 	us := make([]float64, len(servers))
 	for i := range us {
+		// At least one probe, so that a server that sent none shows a huge cost and not an infinite one.
 		us[i] = float64(after[i].cpu-before[i].cpu) / 1e3 / float64(max(1, after[i].probes-before[i].probes))
 	}
 	return us, nil
 }
 
-type sample struct{ cpu, probes int64 }
+// sample is what one server has used and sent since it started.
+type sample struct {
+	cpu    int64 // nanoseconds
+	probes int64
+}
 
-func snapshot(servers []*server, peers *peers) ([]sample, error) {
-	counts, err := peers.counts()
+// takeSamples samples all servers at nearly the same moment. Probes and processor time are read within a millisecond or
+// so of each other, which a window of seconds can ignore.
+//
+// servers and the ports of the backend must have the same order.
+func takeSamples(servers []*server, backend *backend) ([]sample, error) {
+	counts, err := backend.counts()
 	if err != nil {
 		return nil, err
 	}
@@ -147,20 +171,26 @@ func snapshot(servers []*server, peers *peers) ([]sample, error) {
 	return all, nil
 }
 
-// memory prints what a target takes, above what the server takes without targets.
+// memory prints how many bytes of memory a target takes in each server. It measures every server twice, with 8 targets and
+// with many, and divides the difference by the difference in targets. The zone files are equal in both runs, so neither the
+// program nor the zone counts. gdnsd has its targets in its configuration, so what it keeps of that counts.
+//
+// This is one sample, without an average: many targets take about 18 MB, far more than what the heap varies by.
 func memory(dir string) error {
-	peers, err := startPeers("tcp", 2)
+	backend, err := startBackend("tcp", 2)
 	if err != nil {
 		return err
 	}
-	defer peers.stop()
-	var bytes [2][]int64 // without targets, with
+	defer backend.shutdown()
+	var bytes [2][]int64 // of each server, with few targets and with many
 	var names []string
 	for i, n := range []int{8, *many} {
-		f := fleet{targets: n, hosts: *many, protocol: "tcp", interval: 20}
-		servers, err := f.start(dir, peers.ports)
+		// A long interval leaves few connections open at the moment of the sample. Their buffers belong to the probes of
+		// that moment, and not to the targets.
+		w := workload{targets: n, hosts: *many, protocol: "tcp", interval: 20}
+		servers, err := w.start(dir, backend.ports)
 		if err == nil {
-			time.Sleep(45 * time.Second) // two rounds
+			time.Sleep(45 * time.Second) // two intervals, after which every target has a state and buffers have their size
 			bytes[i], names, err = sizes(servers)
 		}
 		stopAll(servers)
@@ -174,6 +204,7 @@ func memory(dir string) error {
 	return nil
 }
 
+// sizes returns the memory and the name of each server.
 func sizes(servers []*server) (bytes []int64, names []string, err error) {
 	for _, s := range servers {
 		n, err := measure.Memory(s.process.Process.Pid)

@@ -17,44 +17,52 @@ import (
 	"github.com/miekg/dns"
 )
 
-// scale prints how well a server keeps the schedule of a hundred thousand targets at ten seconds.
-func scale(dir string) error { return kept(dir, fleet{targets: *crowd, protocol: "tcp", interval: 10}) }
+// scale prints how well CoreDNS keeps the schedule of many targets, by default 100 000 every 10 seconds. It is not compared
+// with anything: the goals are that every target is probed, and that 99 of 100 probes start less than 100 ms late.
+func scale(dir string) error {
+	return schedule(dir, workload{targets: *crowd, protocol: "tcp", interval: 10})
+}
 
-// handshakes prints the same of probes that shake hands in TLS, which cost the most. The backend is on the same machine, and
-// has its half of the work.
-func handshakes(dir string) error {
+// scaleTLS prints the same for https probes, which cost the most, because each is a full TLS handshake. The backend is on
+// the same machine and does its half of each handshake, so the figures understate what CoreDNS could sustain alone. At
+// the shorter interval a machine with two cores is near its limit; the longer one shows it with room to spare.
+func scaleTLS(dir string) error {
 	for _, interval := range []int{2, 4} {
-		if err := kept(dir, fleet{targets: *targets, protocol: "https", options: "insecure", interval: interval}); err != nil {
+		if err := schedule(dir, workload{targets: *targets, protocol: "https", options: "insecure", interval: interval}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// kept prints how well a server keeps a schedule.
-func kept(dir string, f fleet) error {
-	peers, err := startPeers(f.protocol, 1)
+// schedule runs CoreDNS with a workload, and prints three figures over three windows: the probes that arrived in a second,
+// the processor time of each, and how late probes started (median and 99th percentile). If fewer probes arrive than
+// targets divided by the interval, the server does not keep up.
+func schedule(dir string, w workload) error {
+	backend, err := startBackend(w.protocol, 1)
 	if err != nil {
 		return err
 	}
-	defer peers.stop()
-	s, err := f.coredns(dir, peers.ports[0])
+	defer backend.shutdown()
+	s, err := w.coredns(dir, backend.ports[0])
 	if err != nil {
 		return err
 	}
 	defer s.stop()
-	time.Sleep(30 * time.Second) // all are known, and spread over their interval
+	// Three intervals of 10 seconds: every target is past its first probes, which come in a burst, and the probes are spread
+	// evenly over the interval.
+	time.Sleep(30 * time.Second)
 	lag, err := s.lags()
 	if err != nil {
 		return err
 	}
-	before, err := snapshot([]*server{s}, peers)
+	before, err := takeSamples([]*server{s}, backend)
 	if err != nil {
 		return err
 	}
 	began := time.Now()
-	time.Sleep(3 * *window)
-	after, err := snapshot([]*server{s}, peers)
+	time.Sleep(3 * *window) // 12 seconds by default, so at least one interval: each target has its probe
+	after, err := takeSamples([]*server{s}, backend)
 	if err != nil {
 		return err
 	}
@@ -64,17 +72,19 @@ func kept(dir string, f fleet) error {
 		return err
 	}
 	probes := after[0].probes - before[0].probes
-	fmt.Printf("%-6s %6d targets  every %2d s  %6.0f probes a second  %6.1f µs a probe  lag: median below %s, p99 below %s\n", f.protocol, f.targets, f.interval,
-		float64(probes)/took.Seconds(), float64(after[0].cpu-before[0].cpu)/1e3/float64(probes), later.minus(lag).below(0.5), later.minus(lag).below(0.99))
+	fmt.Printf("%-6s %6d targets  every %2d s  %6.0f probes a second  %6.1f µs a probe  lag: median below %s, p99 below %s\n", w.protocol, w.targets, w.interval,
+		float64(probes)/took.Seconds(), float64(after[0].cpu-before[0].cpu)/1e3/float64(probes), later.minus(lag).quantile(0.5), later.minus(lag).quantile(0.99))
 	return nil
 }
 
-// histogram is one of Prometheus's: how many fell below each bound, in seconds.
+// histogram is a histogram of Prometheus, whose buckets are cumulative.
 type histogram struct {
-	bounds []float64
-	counts []float64
+	bounds []float64 // upper bounds in seconds, ascending; the last is infinite
+	counts []float64 // how many samples are at most each bound
 }
 
+// minus returns the samples since an earlier state of the same histogram. This leaves out the start of the server, when
+// all targets are due at once.
 func (h histogram) minus(earlier histogram) histogram {
 	d := histogram{h.bounds, make([]float64, len(h.counts))}
 	for i := range h.counts {
@@ -83,8 +93,9 @@ func (h histogram) minus(earlier histogram) histogram {
 	return d
 }
 
-// below is the least bound that the share q is below.
-func (h histogram) below(q float64) string {
+// quantile returns the lowest bound that at least the share q of the samples does not exceed. The true quantile is between
+// this bound and the one before it. The buckets double, so it may be half as much.
+func (h histogram) quantile(q float64) string {
 	for i, n := range h.counts {
 		if n >= q*h.counts[len(h.counts)-1] {
 			return time.Duration(h.bounds[i] * float64(time.Second)).String()
@@ -93,7 +104,7 @@ func (h histogram) below(q float64) string {
 	return "?"
 }
 
-// lags reads how late probes started from the server's metrics page.
+// lags reads from the server's metrics how late its probes have started since it started.
 func (s *server) lags() (h histogram, err error) {
 	resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", s.metrics))
 	if err != nil {
@@ -117,30 +128,36 @@ func (s *server) lags() (h histogram, err error) {
 		h.bounds, h.counts = append(h.bounds, b), append(h.counts, n)
 	}
 	if len(h.counts) == 0 || math.IsNaN(h.counts[0]) {
-		return h, errors.New("the metrics page does not tell the lag of probes")
+		return h, errors.New("no coredns_multivalue_probe_lag_seconds on the metrics page: is -coredns a CoreDNS with this version of multivalue?")
 	}
 	return h, nil
 }
 
-// latency prints what 20 000 targets do to the slowest of the answers.
+// latency prints how long answers take while CoreDNS probes many targets, 20 000 by default, and compares that with 8.
+//
+// The two servers have the same zone, and get the same queries for a name with 8 addresses, so they differ only in the
+// targets in the pool. Both probe all the time, but they get queries in turn, in short bursts: if they got them at once,
+// each would be slowed down by the other. The median and the 99th percentile are those of a burst, and what is printed
+// are the medians over all bursts. So a burst that something else disturbed does not decide the result.
 func latency(dir string) error {
-	peers, err := startPeers("tcp", 2)
+	backend, err := startBackend("tcp", 2)
 	if err != nil {
 		return err
 	}
-	defer peers.stop()
+	defer backend.shutdown()
 	var servers []*server
 	defer func() { stopAll(servers) }()
 	for i, n := range []int{perName, *many} {
-		s, err := fleet{targets: n, hosts: *many, protocol: "tcp", interval: 10}.coredns(dir, peers.ports[i])
+		// Both read the same zone file. Only max_targets, which is n, keeps the first one's pool small.
+		s, err := workload{targets: n, hosts: *many, protocol: "tcp", interval: 10}.coredns(dir, backend.ports[i])
 		if err != nil {
 			return err
 		}
 		servers = append(servers, s)
 	}
-	time.Sleep(25 * time.Second)
+	time.Sleep(25 * time.Second) // two intervals, and time to learn the targets
 	var medians, slow [2][]float64
-	for range 2 * *windows {
+	for range 2 * *windows { // each is half a window for each server
 		for i, s := range servers {
 			took, err := s.burst(*rate, *window/2)
 			if err != nil {
@@ -157,9 +174,12 @@ func latency(dir string) error {
 	return nil
 }
 
-// burst asks at a steady rate, whether the answers keep up or not, and returns what each took in microseconds.
+// burst sends queries at a steady rate, whether answers keep up or not, and returns how long each answer took, in
+// microseconds. If each query waited for the answer to the last one, a slow answer would hold back the queries that it
+// delays, and the slowest answers would look rare. With less than half of the answers, the figures would describe an
+// overloaded machine, so that is an error.
 func (s *server) burst(rate int, d time.Duration) ([]float64, error) {
-	const sockets = 4
+	const sockets = 4 // so that a single reader or writer does not limit the rate
 	results := make(chan []float64, sockets)
 	for range sockets {
 		conn, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", s.port))
@@ -173,12 +193,13 @@ func (s *server) burst(rate int, d time.Duration) ([]float64, error) {
 		all = append(all, <-results...)
 	}
 	if len(all) < rate*int(d/time.Second)/2 {
-		return nil, fmt.Errorf("only %d answers: the machine is too slow for %d queries a second", len(all), rate)
+		return nil, fmt.Errorf("only %d answers at %d queries a second: the machine is too slow; use a lower -rate", len(all), rate)
 	}
 	return all, nil
 }
 
-// stream is one socket's share of a burst. The ID of a query tells when it was sent.
+// stream sends and receives one socket's share of a burst. It finds the time that a query was sent by the ID of the answer.
+// An ID is used again after 65 536 queries, 26 seconds at the default rate, when no answer is still expected.
 func stream(conn net.Conn, rate int, d time.Duration) []float64 {
 	var mu sync.Mutex
 	sent := make(map[uint16]time.Time)
@@ -208,18 +229,20 @@ func stream(conn net.Conn, rate int, d time.Duration) []float64 {
 	query, _ := m.Pack()
 	began := time.Now()
 	for i := 0; ; i++ {
+		// Each query is due at a time counted from the start, so that a late one does not delay all that follow.
 		due := began.Add(time.Duration(i) * time.Second / time.Duration(rate))
 		if due.Sub(began) > d {
 			break
 		}
 		time.Sleep(time.Until(due))
 		query[0], query[1] = byte(i>>8), byte(i)
+		// The time when it is really sent, and not when it was due: a client that wakes up late is not the server's fault.
 		mu.Lock()
 		sent[uint16(i)] = time.Now()
 		mu.Unlock()
 		_, _ = conn.Write(query)
 	}
-	time.Sleep(50 * time.Millisecond)
+	time.Sleep(50 * time.Millisecond) // for the last answers; a later one is not counted
 	conn.Close()
 	<-done
 	return took

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,115 +14,129 @@ import (
 	"github.com/miekg/dns"
 )
 
-// server is a running DNS server that probes.
+// server is a running DNS server that probes: CoreDNS or gdnsd, in a process of its own.
 type server struct {
-	name    string
+	name    string // for the output
 	process *exec.Cmd
 	port    int // for DNS
 	metrics int // the port of its metrics page, if it has one
 }
 
-// fleet is what the servers of a comparison are to probe: loopback addresses, eight to a name.
-type fleet struct {
+// workload is what the servers of a comparison have to probe: loopback addresses, eight to a name. The timeout of a probe
+// is 1 second, and 2 successes or 3 failures change a state.
+type workload struct {
 	targets  int
-	hosts    int // addresses in the zone, if those are more
-	protocol string
+	hosts    int    // addresses in the zone file, if more than targets; the rest is served unchecked
+	protocol string // of the check: tcp, http or https
 	options  string // of the check
-	interval int    // seconds
+	interval int    // in seconds, from the start of one probe of a target to the next
 }
 
+// perName is how many addresses a name has: as many as an answer of multivalue has by default, so no answer is sampled.
 const perName = 8
 
+// address returns the i-th address. They begin at 127.16.0.1, clear of the addresses that DNS servers listen on. The
+// last byte is from 1 to 128, so it is never that of a network or a broadcast address.
 func address(i int) string { return fmt.Sprintf("127.%d.%d.%d", 16+i>>14&127, i>>7&127, i&127+1) }
 
-// start runs CoreDNS and, where it is installed, gdnsd. The backend ports are one for each.
-func (f fleet) start(dir string, ports []int) ([]*server, error) {
-	ours, err := f.coredns(dir, ports[0])
+// start runs CoreDNS and, if it is installed, gdnsd. The first port of the backend is for CoreDNS, the second for gdnsd. On
+// an error it returns the servers that it started, for the caller to stop.
+func (w workload) start(dir string, ports []int) ([]*server, error) {
+	ours, err := w.coredns(dir, ports[0])
 	if err != nil {
 		return nil, err
 	}
 	all := []*server{ours}
-	if _, err := exec.LookPath(*rival); err != nil {
-		fmt.Println("gdnsd is not installed: there is nothing to compare with")
+	if _, err := exec.LookPath(*gdnsdPath); err != nil {
+		fmt.Println("gdnsd not found: measuring multivalue alone; install gdnsd, or name it with -gdnsd, to compare")
 		return all, nil
 	}
-	theirs, err := f.gdnsd(dir, ports[1])
+	theirs, err := w.gdnsd(dir, ports[1])
 	if err != nil {
 		return all, err
 	}
 	return append(all, theirs), nil
 }
 
-// coredns runs ours, which reads its targets from the zone file.
-func (f fleet) coredns(dir string, backend int) (*server, error) {
+// coredns runs CoreDNS with multivalue. With preload it learns its targets from the zone file, without a query for each
+// name. max_targets keeps it to the targets of the workload if the zone has more addresses.
+func (w workload) coredns(dir string, backend int) (*server, error) {
 	port, err := measure.FreePort()
 	if err != nil {
 		return nil, err
 	}
-	pages, err := measure.FreePort()
+	metricsPort, err := measure.FreePort()
 	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "db.example.org"), []byte(f.zone()), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "db.example.org"), []byte(w.zone()), 0o600); err != nil {
 		return nil, err
 	}
 	corefile := filepath.Join(dir, "Corefile")
 	text := fmt.Sprintf("example.org:%d {\n bind 127.0.0.1\n prometheus 127.0.0.1:%d\n multivalue {\n  check %s://:%d %s\n  interval %ds\n"+
 		"  timeout 1s\n  within 127.0.0.0/8\n  max_targets %d\n  preload\n }\n file %s/db.example.org\n}\n",
-		port, pages, f.protocol, backend, f.options, f.interval, f.targets, dir)
+		port, metricsPort, w.protocol, backend, w.options, w.interval, w.targets, dir)
 	if err := os.WriteFile(corefile, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	s := &server{name: "multivalue", port: port, metrics: pages, process: exec.Command(*binary, "-quiet", "-conf", corefile)}
+	s := &server{name: "multivalue", port: port, metrics: metricsPort, process: exec.Command(*binary, "-quiet", "-conf", corefile)}
 	return s, s.begin()
 }
 
-func (f fleet) zone() string {
+// zone returns the zone file of CoreDNS.
+//
+// A name has perName addresses whatever the workload, so an answer has the same size in all comparisons.
+func (w workload) zone() string {
 	var b strings.Builder
 	b.WriteString("example.org. 300 IN SOA ns.example.org. hostmaster.example.org. 1 7200 3600 1209600 60\n")
 	b.WriteString("example.org. 300 IN NS ns.example.org.\n")
-	for i := range max(f.targets, f.hosts) {
+	for i := range max(w.targets, w.hosts) {
 		fmt.Fprintf(&b, "www%d.example.org. 60 IN A %s\n", i/perName, address(i))
 	}
 	return b.String()
 }
 
-// gdnsd runs the rival, with the same pace.
-func (f fleet) gdnsd(dir string, backend int) (*server, error) {
+// gdnsd runs gdnsd with the same addresses at the same pace. Its zone has one name, which begin asks for: gdnsd probes
+// every address in the configuration of its plugin, whether a zone uses it or not.
+func (w workload) gdnsd(dir string, backend int) (*server, error) {
 	port, err := measure.FreePort()
 	if err != nil {
 		return nil, err
 	}
-	dir = filepath.Join(dir, fmt.Sprintf("gdnsd%d", port))
+	dir = filepath.Join(dir, fmt.Sprintf("gdnsd%d", port)) // its sockets and locks, apart from those of an installed gdnsd
 	if err := os.MkdirAll(filepath.Join(dir, "zones"), 0o700); err != nil {
 		return nil, err
 	}
 	if err := os.WriteFile(filepath.Join(dir, "zones", "example.org"), []byte("@ SOA ns hostmaster 1 7200 3600 1209600 60\n@ NS ns\nns A 127.0.0.1\nwww0 DYNA multifo!www0\n"), 0o600); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "config"), []byte(f.config(dir, port, backend)), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "config"), []byte(w.config(dir, port, backend)), 0o600); err != nil {
 		return nil, err
 	}
-	s := &server{name: "gdnsd", port: port, process: exec.Command(*rival, "-c", dir, "start")}
+	s := &server{name: "gdnsd", port: port, process: exec.Command(*gdnsdPath, "-c", dir, "start")}
 	return s, s.begin()
 }
 
-func (f fleet) config(dir string, port, backend int) string {
-	plugin := "tcp_connect"
-	if f.protocol == "http" {
-		plugin = "http_status, url_path => /"
+// config returns the configuration of gdnsd: a resource of the plugin multifo for each name of the workload. up_thresh,
+// ok_thresh and down_thresh are what rise and fall are in multivalue, with the same values. One thread for each of UDP and
+// TCP is enough for the few queries; the probes run in the main thread.
+func (w workload) config(dir string, port, backend int) string {
+	plugin := "tcp_connect" // as the check tcp: it connects and closes
+	if w.protocol == "http" {
+		plugin = "http_status, url_path => /" // as the check http: a GET for /
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "options => { listen => [ 127.0.0.1:%d ], run_dir => %s, state_dir => %s, udp_threads => 1, tcp_threads => 1 }\n", port, dir, dir)
 	fmt.Fprintf(&b, "service_types => { probe => { plugin => %s, port => %d, interval => %d, timeout => 1, up_thresh => 2, ok_thresh => 2, down_thresh => 3 } }\n",
-		plugin, backend, f.interval)
+		plugin, backend, w.interval)
+	// The last name has fewer addresses if the targets are not a multiple of perName.
 	b.WriteString("plugins => { multifo => {\n")
-	for i := range f.targets {
+	for i := range w.targets {
 		if i%perName == 0 {
 			fmt.Fprintf(&b, "www%d => { service_types => probe", i/perName)
 		}
 		fmt.Fprintf(&b, ", a%d => %s", i%perName, address(i))
-		if i%perName == perName-1 || i == f.targets-1 {
+		if i%perName == perName-1 || i == w.targets-1 {
 			b.WriteString(" }\n")
 		}
 	}
@@ -131,9 +144,9 @@ func (f fleet) config(dir string, port, backend int) string {
 	return b.String()
 }
 
-// begin starts the process, and waits until it answers.
+// begin starts the process, and returns when it answers. A minute is enough to read a zone of 100 000 addresses.
 func (s *server) begin() error {
-	if s.name != "gdnsd" { // which writes a line for each target
+	if s.name != "gdnsd" { // gdnsd logs a line for each target
 		s.process.Stderr = os.Stderr
 	}
 	if err := s.process.Start(); err != nil {
@@ -146,20 +159,23 @@ func (s *server) begin() error {
 		time.Sleep(100 * time.Millisecond)
 	}
 	s.stop()
-	return errors.New(s.name + " does not answer")
+	return fmt.Errorf("%s does not answer on port %d: see its messages above, if any", s.name, s.port)
 }
 
+// ask sends one query for a name that every server has.
 func (s *server) ask() (*dns.Msg, error) {
 	m := new(dns.Msg)
 	m.SetQuestion("www0.example.org.", dns.TypeA)
 	return dns.Exchange(m, fmt.Sprintf("127.0.0.1:%d", s.port))
 }
 
+// stop ends the server as an init system does, and waits until its ports are free for the next.
 func (s *server) stop() {
 	_ = s.process.Process.Signal(syscall.SIGTERM)
 	_ = s.process.Wait()
 }
 
+// stopAll stops the servers of a comparison, after its last window.
 func stopAll(servers []*server) {
 	for _, s := range servers {
 		s.stop()

@@ -1,10 +1,12 @@
-// Command qps measures what a query costs a running CoreDNS in processor time, with the plugin and without.
+// Command qps measures how much processor time a query costs a running CoreDNS, with a plugin and without.
 //
-// It builds cmd/coredns, starts one server for each chain that is compared, each on a loopback port of its own and with
-// the same zone, and asks them in turn, a window each, over UDP. What a window cost is read from the kernel's account of
-// the server process; the ratios are of neighbouring windows, so that a machine whose speed drifts does not matter, and
-// of several pairs of servers, since one process is quicker than another of the same program by a tenth. It prints the
-// medians, and ends with status 0 whatever they are: a figure is no test.
+// It builds cmd/coredns. For each comparison it starts two servers on loopback ports with the same zone: a plain one with
+// the plugins file and cache, and one that also has the plugin. It sends the same queries over UDP to both in turn, one
+// window each, and reads from the kernel what a window cost the server process. The cost of the client is not included.
+//
+// A ratio is that of two windows in direct succession, so a machine whose speed drifts slowly does not change it. Several
+// pairs of servers are started, because two processes of the same program can differ by a tenth. The program prints
+// medians over all windows. It exits with status 0 whatever they are: a figure on a shared machine is not a test.
 package main
 
 import (
@@ -19,49 +21,62 @@ import (
 	"github.com/coredns-multivalue/multivalue/bench/measure"
 )
 
+// More pairs average out the difference between processes, more rounds average out other load on the machine. A window
+// must take much longer than a tick of the kernel's account: 6 000 queries take about 150 ms of processor time.
 var (
 	pairs   = flag.Int("pairs", 5, "pairs of servers for each comparison")
 	rounds  = flag.Int("rounds", 12, "windows for each server")
 	queries = flag.Int("queries", 6_000, "queries in a window")
-	only    = flag.String("only", "", "just the comparisons whose name begins with this")
-	binary  = flag.String("coredns", "", "a CoreDNS with multivalue; built from cmd/coredns if empty")
+	only    = flag.String("only", "", "run only the comparisons whose name begins with this")
+	binary  = flag.String("coredns", "", "path of a CoreDNS with multivalue; built from cmd/coredns if empty")
 )
 
-// comparison is a chain beside the plain one, for the same answer.
+// comparison is a plugin in front of cache, measured against the same chain without it. Both servers have the same zone
+// and get the same queries. Their answers are equal too, except where multivalue samples 8 of 64 addresses: its
+// shorter answer is part of what is compared.
 type comparison struct {
-	what  string
+	name  string // of its row in the output, and for -only
 	zone  zone
-	chain string
-	bar   string // what is aimed at
+	chain string // what the second server's block has in addition, in Corefile syntax
+	goal  string // the ratio aimed at, or - for a plugin that is measured only as a yardstick
 }
 
+// The zones differ in what can make a query cost more: the number of records, glue, a TTL that must be capped, and the
+// size of the pool.
 var (
 	eight     = zone{addresses: 8, ttl: 30}
+	longLived = zone{addresses: 8, ttl: 300} // above the cap, so each answer is copied to lower its TTL
 	many      = zone{addresses: 64, ttl: 30}
+	largePool = zone{addresses: 64, ttl: 30, others: 20_000}
 	services  = zone{addresses: 8, ttl: 30, srv: true}
-	crowd     = zone{addresses: 64, ttl: 30, others: 20_000}
-	longLived = zone{addresses: 8, ttl: 300}
 )
 
+// comparisons are the rows of the table in docs/benchmarks.md. The first compares two plain servers: how far its ratio
+// is from 1 shows how precise a run is. Each size is also measured with loadbalance, a plugin that many run in this
+// place.
 var comparisons = []comparison{
-	{"nothing (what this run can tell)", eight, "", "1"},
+	{"nothing (the precision of this run)", eight, "", "1"},
 	{"multivalue, 8 healthy, TTL 30", eight, multivalue, "1.03"},
 	{"multivalue, 8 healthy, TTL 300", longLived, multivalue, "1.10"},
 	{"loadbalance, 8, TTL 30", eight, "loadbalance", "-"},
 	{"multivalue, 64 sampled to 8", many, multivalue, "0.95"},
-	{"multivalue, 64 to 8, 20 000 targets", crowd, preloaded, "0.95"},
+	{"multivalue, 64 to 8, 20 000 targets", largePool, preloaded, "0.95"},
 	{"loadbalance, 64", many, "loadbalance", "-"},
 	{"multivalue, 8 SRV with glue", services, multivalue, "1.10"},
 	{"loadbalance, 8 SRV with glue", services, "loadbalance", "-"},
 }
 
-// PORT is the backends'.
+// multivalue is the stanza for zones that are learned from queries. PORT stands for the port of the backend. Probes at
+// the default interval continue during the windows, as they do in production. Those of 64 targets every 10 seconds take
+// less than half a millisecond of each second.
 const multivalue = `multivalue {
         check tcp://:PORT
         types A AAAA SRV
         within 127.0.0.0/8
     }`
 
+// preloaded is the stanza for the large pool. The interval of an hour keeps its 20 000 targets from being probed during
+// the windows, because this row is about finding a verdict among many, not about the cost of probes (see bench/probe).
 const preloaded = `multivalue {
         check tcp://:PORT
         interval 1h 2s
@@ -76,6 +91,7 @@ func main() {
 	}
 }
 
+// run measures one comparison after the other, so that no more than two servers share the machine.
 func run() error {
 	dir, err := os.MkdirTemp("", "qps")
 	if err != nil {
@@ -87,42 +103,45 @@ func run() error {
 			return err
 		}
 	}
-	backends, err := listen()
+	backend, err := listen()
 	if err != nil {
 		return err
 	}
-	defer backends.Close()
-	fmt.Printf("%-36s %12s %12s %8s %8s\n", "chain", "plain µs", "with µs", "ratio", "bar")
+	defer backend.Close()
+	fmt.Printf("%-36s %12s %12s %8s %8s\n", "chain", "plain µs", "with µs", "ratio", "goal")
 	for _, c := range comparisons {
-		if !strings.HasPrefix(c.what, *only) {
+		if !strings.HasPrefix(c.name, *only) {
 			continue
 		}
-		plain, with, ratio, err := compare(dir, c, backends.port)
+		plain, with, ratio, err := compare(dir, c, backend.port)
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", c.name, err)
 		}
-		fmt.Printf("%-36s %12.1f %12.1f %8.3f %8s\n", c.what, plain, with, ratio, c.bar)
+		fmt.Printf("%-36s %12.1f %12.1f %8.3f %8s\n", c.name, plain, with, ratio, c.goal)
 	}
 	return nil
 }
 
-// compare gives the medians of the microseconds a query, plain and with the chain, and of the ratios.
+// compare returns three medians over the windows of all pairs: the processor time of a query without the chain and with
+// it, in microseconds, and the ratio of the two. The ratio is the median of the ratios of single rounds, and not the
+// ratio of the medians, which would contain the drift of the machine between rounds.
 func compare(dir string, c comparison, port int) (plain, with, ratio float64, err error) {
 	chain := strings.ReplaceAll(c.chain, "PORT", strconv.Itoa(port))
 	var f figures
 	for range *pairs {
-		if err := f.measure(dir, c.zone, chain); err != nil {
+		if err := f.addPair(dir, c.zone, chain); err != nil {
 			return 0, 0, 0, err
 		}
 	}
 	return measure.Median(f.plain), measure.Median(f.with), measure.Median(f.ratios), nil
 }
 
-// figures are of one window each, in microseconds a query, but for the ratios.
+// figures has one entry for each round of each pair: microseconds of processor time a query, and ratios.
 type figures struct{ plain, with, ratios []float64 }
 
-// measure starts a pair of servers, and adds what their windows cost.
-func (f *figures) measure(dir string, z zone, chain string) error {
+// addPair starts a pair of servers, and adds the figures of their rounds. The first round is not counted: it fills the
+// caches, and teaches the pool the targets, whose first probes must be over before the next round begins.
+func (f *figures) addPair(dir string, z zone, chain string) error {
 	var servers [2]*server
 	for i, extra := range []string{"", chain} {
 		s, err := start(dir, z, extra)
@@ -135,14 +154,14 @@ func (f *figures) measure(dir string, z zone, chain string) error {
 	for round := range *rounds + 1 {
 		var cost [2]float64
 		for i := range servers {
-			k := (i + round) % 2 // whoever is first in a round is second in the next
+			k := (i + round) % 2 // alternate which server is first, so that drift within a round favours neither
 			var err error
 			if cost[k], err = servers[k].window(*queries); err != nil {
 				return err
 			}
 		}
 		if round == 0 {
-			time.Sleep(2*time.Second + time.Duration(z.others)*time.Millisecond) // the first probes are over, and the caches are warm
+			time.Sleep(2*time.Second + time.Duration(z.others)*time.Millisecond) // 1 ms a target is ample for its first probe
 			continue
 		}
 		f.plain, f.with = append(f.plain, cost[0]), append(f.with, cost[1])

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/bench/measure"
@@ -16,14 +15,16 @@ import (
 	"github.com/miekg/dns"
 )
 
-// zone is what the servers answer with: the addresses of www.example.org, or of as many hosts that SRV records name.
+// zone describes the zone file of both servers of a pair. All queries ask for the same name of it: www.example.org with
+// several addresses, or a name with as many SRV records, each of another host with one address.
 type zone struct {
-	addresses int
-	ttl       int
-	srv       bool
-	others    int // addresses of other names, two each, that nobody asks for
+	addresses int  // in the answer
+	ttl       int  // of the records in the answer, in seconds
+	srv       bool // query for SRV records; their addresses are glue
+	others    int  // addresses of other names, two each, which are never queried: they only fill the pool
 }
 
+// question returns what every query asks for. It is one name, so that both servers answer from their caches.
 func (z zone) question() (name string, qtype uint16) {
 	if z.srv {
 		return "_www._tcp.example.org.", dns.TypeSRV
@@ -31,6 +32,8 @@ func (z zone) question() (name string, qtype uint16) {
 	return "www.example.org.", dns.TypeA
 }
 
+// text returns the zone file. All its addresses are loopback addresses that the backend accepts on, so every target is
+// healthy and no answer changes during a run.
 func (z zone) text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "example.org. 300 IN SOA ns.example.org. hostmaster.example.org. 1 7200 3600 1209600 60\n")
@@ -49,15 +52,15 @@ func (z zone) text() string {
 	return b.String()
 }
 
-// server is a running CoreDNS.
+// server is a running CoreDNS, in a process of its own, so that the kernel accounts for it apart from the client.
 type server struct {
 	process *exec.Cmd
-	address string
+	address string // 127.0.0.1 and its port
 	zone    zone
-	sizes   atomic.Int64
 }
 
-// start runs a server with the plugins file and cache, and what else chain says.
+// start runs a server with the plugins file, prometheus and cache, and with the additional chain. It returns when the
+// server answers. The two servers of a pair must differ in nothing but the chain and the port.
 func start(dir string, z zone, chain string) (*server, error) {
 	port, err := measure.FreePort()
 	if err != nil {
@@ -84,18 +87,21 @@ func start(dir string, z zone, chain string) (*server, error) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	s.stop()
-	return nil, errors.New("the server does not answer")
+	return nil, fmt.Errorf("the server on %s does not answer: see its messages above", s.address)
 }
 
+// stop kills the server. Nothing that it does at its end is measured.
 func (s *server) stop() {
 	_ = s.process.Process.Kill()
 	_ = s.process.Wait()
 }
 
-// window asks n times, one question after the other on each of a few sockets, and returns what a query cost the server,
-// in microseconds of processor time.
+// window sends n queries, and returns what a query cost the server, in microseconds of processor time. Probes and garbage
+// collection that fall into the window are included. n is rounded down to a multiple of the clients, at least one each.
 func (s *server) window(n int) (float64, error) {
-	const clients = 32 // enough to keep the server busy: what it spins when idle would count as well
+	// Enough clients to keep the server busy. If it ran out of queries, Go's scheduler would spin for a while before it
+	// sleeps, and that time would count as the cost of queries.
+	const clients = 32
 	before, err := measure.CPU(s.process.Process.Pid)
 	if err != nil {
 		return 0, err
@@ -114,7 +120,8 @@ func (s *server) window(n int) (float64, error) {
 	return float64(after-before) / 1e3 / float64(max(1, n/clients)*clients), err
 }
 
-// ask sends n queries, each when the answer to the one before is here.
+// ask is one client: it sends n queries over a socket of its own, each after it has the answer to the last one. A lost
+// answer is an error, because the cost of a window is divided by all the queries that were sent.
 func (s *server) ask(n int) error {
 	conn, err := net.Dial("udp", s.address)
 	if err != nil {
@@ -123,7 +130,7 @@ func (s *server) ask(n int) error {
 	defer conn.Close()
 	m := new(dns.Msg)
 	m.SetQuestion(s.zone.question())
-	m.SetEdns0(4096, false)
+	m.SetEdns0(4096, false) // so that 64 addresses fit into an answer over UDP
 	query, err := m.Pack()
 	if err != nil {
 		return err
@@ -136,21 +143,21 @@ func (s *server) ask(n int) error {
 		if err := conn.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
 			return err
 		}
-		size, err := conn.Read(answer)
-		if err != nil {
+		if _, err := conn.Read(answer); err != nil {
 			return err
 		}
-		s.sizes.Store(int64(size))
 	}
 	return nil
 }
 
-// backend accepts on every loopback address, and hangs up.
+// backend is what the targets' check connects to: one TCP port on every loopback address. It runs in this process, so
+// its work is not part of what a server costs.
 type backend struct {
 	net.Listener
 	port int
 }
 
+// listen starts the backend, which accepts each connection and closes it.
 func listen() (*backend, error) {
 	l, err := net.Listen("tcp", "0.0.0.0:0")
 	if err != nil {

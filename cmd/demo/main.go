@@ -1,9 +1,9 @@
-// Command demo shows what multivalue is for, live, on this machine alone.
+// Command demo shows what multivalue does, live, and uses nothing but loopback addresses of this machine.
 //
-// It starts two web servers on loopback addresses, and a CoreDNS with the plugin on a free loopback port; asks it over
-// UDP, as dig would; stops one web server, and shows its address leaving the answers; starts it again, and shows it come
-// back. A machine with a single loopback address, such as a Mac, plays the same with SRV records, which leave and come
-// back. The program ends with status 0 if the scene came out right, 1 if not, and 130 if it was interrupted.
+// It starts two web servers, and a CoreDNS with the plugin on a free port, and sends it queries over UDP, as dig does. It
+// stops one web server, and shows that its address leaves the answers. It starts the server again, and shows that the
+// address comes back. On a machine with a single loopback address, such as a Mac, SRV records leave and come back
+// instead. It exits with status 0 if every answer came as expected, 1 if not, and 130 if it was interrupted.
 package main
 
 import (
@@ -17,18 +17,19 @@ import (
 )
 
 func main() {
-	wish := wishes{hosts: []string{"127.0.0.11", "127.0.0.12"}}
-	flag.BoolVar(&wish.keep, "keep", false, "leave it running at the end, to try by hand")
-	flag.IntVar(&wish.port, "port", 0, "port of the DNS server; a free one if 0")
+	opts := options{hosts: []string{"127.0.0.11", "127.0.0.12"}}
+	flag.BoolVar(&opts.keep, "keep", false, "leave everything running at the end, to try it by hand")
+	flag.IntVar(&opts.port, "port", 0, "port of the DNS server; 0 for a free one")
 	flag.Parse()
+	// An interrupt cancels the context. So run returns, and stops the servers and removes its files first.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := play(ctx, os.Stdout, wish)
-	interrupted := ctx.Err() != nil
+	err := run(ctx, os.Stdout, opts)
+	interrupted := ctx.Err() != nil // read before stop, which cancels the context as well
 	stop()
 	switch {
 	case interrupted && (err == nil || errors.Is(err, context.Canceled)):
 		fmt.Println("\ninterrupted; everything is stopped")
-		if !wish.keep {
+		if !opts.keep { // with -keep, an interrupt is how the demo is meant to end
 			os.Exit(130)
 		}
 	case err != nil:

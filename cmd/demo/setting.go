@@ -5,17 +5,18 @@ import (
 	"strings"
 )
 
-// setting is what the scene is about: one name, and a record for each web server.
+// setting is what the demo queries: one name, with a record for each web server. byAddress makes the usual one, and
+// byPort the one for a machine with a single loopback address.
 type setting struct {
-	remark string // why it is not the usual one
-	name   string // to ask for
-	qtype  string
-	check  string   // the properties of the stanza that say what to ask whom
-	data   []string // of each web server's record, as dig +short prints it
-	hosts  string   // records of the web servers' names
+	remark string   // why SRV records are used; empty for A records
+	name   string   // to query, fully qualified
+	qtype  string   // A or SRV
+	check  string   // the properties check and types of the stanza
+	data   []string // of each web server's record, as dig +short prints it; in the order of the web servers
+	hosts  string   // zone-file lines for the names that the SRV records point to
 }
 
-// byAddress has an A record for each web server. All have one port, which the check names.
+// byAddress has an A record for each web server. All of them use the same port, because the check names one.
 func byAddress(webs []*web) *setting {
 	s := &setting{name: "www.example.org.", qtype: "A", check: fmt.Sprintf("check http://:%d/", webs[0].at.Port())}
 	for _, w := range webs {
@@ -24,7 +25,7 @@ func byAddress(webs []*web) *setting {
 	return s
 }
 
-// byPort has an SRV record for each web server. A check that names no port asks the one in the record.
+// byPort has an SRV record for each web server. A check without a port probes the port of the record.
 func byPort(webs []*web) *setting {
 	s := &setting{name: "_http._tcp.example.org.", qtype: "SRV", check: "check http://\n        types SRV"}
 	for i, w := range webs {
@@ -35,7 +36,7 @@ func byPort(webs []*web) *setting {
 	return s
 }
 
-// zone is the zone file.
+// zone returns the zone file. It stays the same during the demo: only the verdicts change the answers.
 func (s *setting) zone() string {
 	var b strings.Builder
 	b.WriteString("example.org. 300 IN SOA ns.example.org. hostmaster.example.org. 1 7200 3600 1209600 60\n")

@@ -10,18 +10,19 @@ import (
 
 // web is a web server that can be stopped and started again on the same address and port.
 type web struct {
-	at     netip.AddrPort
-	server *http.Server
-	ended  chan struct{}
+	at     netip.AddrPort // port 0 until the first start
+	server *http.Server   // nil while stopped
+	ended  chan struct{}  // closed when the server has returned
 }
 
+// addr returns the address and port, as in a URL.
 func (w *web) addr() string { return w.at.String() }
 
-// start starts the server. On port 0 it takes a free one, and keeps that.
+// start starts the server. If its port is 0, it takes a free one, and keeps it for later starts.
 func (w *web) start() error {
 	listener, err := net.Listen("tcp", w.addr())
 	if err != nil {
-		return err // which names the address
+		return err // it names the address
 	}
 	w.at = listener.Addr().(*net.TCPAddr).AddrPort()
 	at := w.at
@@ -34,12 +35,14 @@ func (w *web) start() error {
 	w.server, w.ended = server, make(chan struct{})
 	go func() {
 		defer close(w.ended)
-		_ = server.Serve(listener) // it ends when it is closed, and says so
+		_ = server.Serve(listener) // always returns an error, ErrServerClosed after stop
 	}()
 	return nil
 }
 
-func (w *web) stop() {
+// kill closes the listener and all connections at once, as if the process had died, and waits for the server to return. A
+// server that is killed already stays so.
+func (w *web) kill() {
 	if w.server == nil {
 		return
 	}
@@ -48,9 +51,10 @@ func (w *web) stop() {
 	w.server = nil
 }
 
-// onOnePort starts a web server on each host, all on one port that is free there. On an error none is left running.
+// onOnePort starts a web server on each host, all on the same port. It lets the system choose a port on the first host, and
+// tries again with another if that is in use on one of the others. After an error none is left running.
 func onOnePort(hosts ...string) (webs []*web, err error) {
-	for range 20 { // the first one's port may be in use on the others
+	for range 20 {
 		var first, others []*web
 		if first, err = startAll(0, hosts[0]); err != nil {
 			return nil, err
@@ -63,7 +67,8 @@ func onOnePort(hosts ...string) (webs []*web, err error) {
 	return nil, err
 }
 
-// startAll starts a web server on each host. On an error none is left running.
+// startAll starts a web server on each host, on this port or, if it is 0, on a free port each. After an error none is left
+// running.
 func startAll(port uint16, hosts ...string) (webs []*web, err error) {
 	for _, host := range hosts {
 		w := &web{at: netip.AddrPortFrom(netip.MustParseAddr(host), port)}
@@ -76,8 +81,9 @@ func startAll(port uint16, hosts ...string) (webs []*web, err error) {
 	return webs, nil
 }
 
+// stopAll stops web servers, whether they run or not.
 func stopAll(webs []*web) {
 	for _, w := range webs {
-		w.stop()
+		w.kill()
 	}
 }

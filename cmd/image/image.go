@@ -18,29 +18,30 @@ import (
 	"regexp"
 )
 
-// user is who the program runs as: nobody, by the number that images without a base agreed on. It is a number, so that
-// Kubernetes can tell that it is not root.
+// user is the user and group that the program runs as: the number that images without a base use for a user without
+// rights. It is a number and not a name, because runAsNonRoot of Kubernetes refuses a name, which might be root's.
 const user = "65532:65532"
 
-// image is what goes into an image.
+// image describes an image to make.
 type image struct {
-	name        string // with the tag
-	program     string // a file
-	authorities string // a file of certificates, or none
-	ports       bool   // the program may listen below 1024
+	name        string // with a tag
+	program     string // path of the program, statically linked
+	authorities string // path of a file of certificates; none if empty
+	ports       bool   // let the program listen on ports below 1024
 }
 
-// reference is a name of an image with its tag, behind a registry or not.
+// reference matches the name of an image with a tag, with or without the host of a registry.
 var reference = regexp.MustCompile(`^([^/:\s]+(:[0-9]+)?/)?[a-z0-9][a-z0-9._/-]*:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
 
-// save writes the archive. It is written beside the one that is there, and takes its place once it is whole; one that was begun
-// and failed is not left behind.
+// save writes the archive to a temporary file in the same directory, and renames it when it is complete. So an earlier
+// archive is replaced in one step, and a program that is reading it can finish. If save fails, the earlier archive stays and the
+// temporary file is removed.
 func (i image) save(to string) (err error) {
 	if !reference.MatchString(i.name) {
-		return fmt.Errorf("%q is no name of an image with a tag: want one such as registry.example.org/coredns-multivalue:0.1.0", i.name)
+		return fmt.Errorf("invalid image name %q: use a name with a tag, such as registry.example.org/coredns-multivalue:0.1.0", i.name)
 	}
 	if there, err := os.Stat(to); err == nil && !there.Mode().IsRegular() {
-		return fmt.Errorf("%s is there, and is no file: want the name of a file", to)
+		return fmt.Errorf("%s exists and is not a regular file: use another name with -o", to)
 	}
 	blobs, err := i.blobs()
 	if err != nil {
@@ -50,14 +51,14 @@ func (i image) save(to string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // which is gone if all went well
+	defer os.Remove(f.Name()) // has no effect after the rename
 	if err := errors.Join(pack(f, blobs), f.Chmod(0o644), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), to)
 }
 
-// pack writes an archive of blobs.
+// pack writes the blobs as an archive.
 func pack(w io.Writer, blobs []blob) error {
 	a := archive{tar.NewWriter(w)}
 	for _, b := range blobs {
@@ -68,14 +69,14 @@ func pack(w io.Writer, blobs []blob) error {
 	return a.Close()
 }
 
-// blob is a file of the archive.
+// blob is a file of the archive, such as a layer or an index.
 type blob struct {
 	name    string
 	content []byte
 }
 
-// blobs are the files of the archive: the layer, the configuration and the manifest, each by its digest, and the two
-// indexes that lead to them. The second, manifest.json, is Docker's.
+// blobs returns the files of the archive: the layer, the configuration and the manifest, each named by its digest, and two
+// indexes that refer to them. index.json is that of OCI (image-layout.md), manifest.json that of "docker save".
 func (i image) blobs() ([]blob, error) {
 	architecture, err := architecture(i.program)
 	if err != nil {
@@ -104,7 +105,7 @@ func (i image) blobs() ([]blob, error) {
 	}, nil
 }
 
-// config says how the image is run.
+// config returns the configuration of the image: how to run it, and the digest of its uncompressed layer (OCI config.md).
 func (i image) config(architecture, layer string) any {
 	run := map[string]any{"Entrypoint": []string{i.entrypoint()}, "User": user, "WorkingDir": "/"}
 	if i.ports {
@@ -116,9 +117,10 @@ func (i image) config(architecture, layer string) any {
 	}
 }
 
+// entrypoint returns the path of the program in the image.
 func (i image) entrypoint() string { return "/" + filepath.Base(i.program) }
 
-// layer is the file system of the image.
+// layer returns the file system of the image as a tar file, before compression.
 func (i image) layer() ([]byte, error) {
 	var b bytes.Buffer
 	a := archive{tar.NewWriter(&b)}
@@ -137,11 +139,11 @@ func (i image) layer() ([]byte, error) {
 	return b.Bytes(), a.Close()
 }
 
-// capability is what "setcap cap_net_bind_service=+ep" leaves with a file: struct vfs_cap_data of linux/capability.h, in its
-// second revision.
+// capability returns the extended attribute that "setcap cap_net_bind_service=+ep" gives a file: struct vfs_cap_data of
+// linux/capability.h, revision 2.
 func capability() []byte {
 	const revision, effective, netBindService = 0x02000000, 1, 10
-	words := []uint32{revision | effective, 1 << netBindService, 0, 0, 0} // then permitted and inheritable, low and high
+	words := []uint32{revision | effective, 1 << netBindService, 0, 0, 0} // permitted and inheritable, low words then high words
 	var b []byte
 	for _, w := range words {
 		b = binary.LittleEndian.AppendUint32(b, w)
@@ -149,12 +151,12 @@ func capability() []byte {
 	return b
 }
 
-// architecture is what Go calls the machine that a program is for. There is no other file in the image, so one that wants a
-// loader is refused.
+// architecture returns the GOARCH of a program for Linux. A program that needs a loader or shared libraries is an error,
+// because the image has none.
 func architecture(program string) (string, error) {
 	f, err := elf.Open(program)
 	if err != nil {
-		return "", fmt.Errorf("%s: want a program for Linux: %w", program, err)
+		return "", fmt.Errorf("cannot read %s as a program for Linux: build it with GOOS=linux: %w", program, err)
 	}
 	defer f.Close()
 	for _, p := range f.Progs {
@@ -169,10 +171,10 @@ func architecture(program string) (string, error) {
 	if name := known[f.Machine]; name != "" {
 		return name, nil
 	}
-	return "", fmt.Errorf("%s is for %s, which is not known here", program, f.Machine)
+	return "", fmt.Errorf("%s is for the machine %s, which is not supported: build it for amd64, arm64 or another GOARCH of Linux", program, f.Machine)
 }
 
-// descriptor is how one file of an image names another.
+// descriptor is how one file of an image refers to another (OCI descriptor.md).
 type descriptor struct {
 	MediaType   string            `json:"mediaType"`
 	Digest      string            `json:"digest"`
@@ -181,26 +183,31 @@ type descriptor struct {
 	content     []byte
 }
 
+// newDescriptor describes a file with this content.
 func newDescriptor(mediaType string, content []byte) descriptor {
 	return descriptor{MediaType: mediaType, Digest: digest(content), Size: len(content), content: content}
 }
 
+// file returns the name of the described file in the archive.
 func (d descriptor) file() string { return path.Join("blobs/sha256", d.Digest[len("sha256:"):]) }
 
+// digest returns the SHA-256 of the content, as OCI writes it.
 func digest(content []byte) string {
 	sum := sha256.Sum256(content)
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
+// encode returns a value as JSON. Maps have their keys sorted, so the same value has the same digest.
 func encode(v any) []byte {
 	text, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // of maps, slices and strings there is always JSON
+		panic(err) // maps, slices and strings can always be encoded
 	}
 	return text
 }
 
-// compressed is the same with gzip. Writing to memory does not fail.
+// compressed returns the content compressed with gzip, without a date, so the result depends on the content alone. It
+// ignores errors, because writing to memory does not fail.
 func compressed(content []byte) []byte {
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
@@ -209,10 +216,10 @@ func compressed(content []byte) []byte {
 	return b.Bytes()
 }
 
-// archive is a tar file in which all belongs to root, and has no date.
+// archive is a tar file. Its entries belong to root and have no date, so the same files make the same archive.
 type archive struct{ *tar.Writer }
 
-// add adds a file of this machine, behind the directories that it lies in.
+// add adds a file of this machine, after an entry for each directory of its name.
 func (a archive) add(name string, mode int64, from string, records map[string]string) error {
 	content, err := os.ReadFile(from)
 	if err != nil {
@@ -228,6 +235,7 @@ func (a archive) add(name string, mode int64, from string, records map[string]st
 	return a.file(name, mode, content, records)
 }
 
+// file adds a file with this content. The records are those of PAX, such as extended attributes.
 func (a archive) file(name string, mode int64, content []byte, records map[string]string) error {
 	h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: int64(len(content)), PAXRecords: records}
 	if err := a.WriteHeader(h); err != nil {

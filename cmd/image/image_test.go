@@ -16,7 +16,7 @@ import (
 	"testing"
 )
 
-// made makes an image of a small program, with a certificate file, and returns its archive's files.
+// made makes an image and returns the files of its archive.
 func made(t *testing.T, i image) map[string][]byte {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "image.tar")
@@ -58,7 +58,7 @@ func untar(t *testing.T, archive []byte) map[string]entry {
 	}
 }
 
-// program builds a program for Linux, with more in the environment.
+// program builds a program for Linux with additional environment variables, and returns its path.
 func program(t *testing.T, environment ...string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -100,7 +100,7 @@ type config struct {
 	}
 }
 
-// An archive holds one image, to which both indexes lead, and every digest is that of what it names.
+// An archive has one image, both indexes refer to it, and every digest is that of the file it refers to.
 func TestArchive(t *testing.T) {
 	files := made(t, image{name: "registry.example.org/it:1", program: program(t, "GOARCH=arm64"), authorities: text(t, "CERTIFICATES"), ports: true})
 	var index struct{ Manifests []descriptor }
@@ -154,14 +154,14 @@ func unzipped(t *testing.T, content []byte) []byte {
 	return all
 }
 
-// isRoot wants a file system that has what it should, and nothing else.
+// isRoot checks that a file system has the expected files and nothing else.
 func isRoot(t *testing.T, root map[string]entry) {
 	t.Helper()
 	var names []string
 	for name, e := range root {
 		names = append(names, name)
 		if e.Uid != 0 || e.Gid != 0 || e.Mode&0o022 != 0 {
-			t.Errorf("somebody may write to %s: %+v", name, e.Header)
+			t.Errorf("%s is writable for others, or does not belong to root: %+v", name, e.Header)
 		}
 	}
 	slices.Sort(names)
@@ -169,15 +169,15 @@ func isRoot(t *testing.T, root map[string]entry) {
 		t.Errorf("the image has %q, want %q", names, want)
 	}
 	if string(root["etc/ssl/certs/ca-certificates.crt"].content) != "CERTIFICATES" {
-		t.Error("the certificates are not those that were given")
+		t.Error("the certificates differ from the given file")
 	}
 	if p := root["coredns"]; p.Mode != 0o755 || p.PAXRecords["SCHILY.xattr.security.capability"] != string(capability()) {
 		t.Errorf("%o with %q", p.Mode, p.PAXRecords)
 	}
 }
 
-// The same program makes the same image; one that may not listen below 1024 has no capability, and no file that it was not
-// given.
+// The same program makes the same image. With ports unset, the program has no capability, and without certificates the
+// image has no other file.
 func TestImageIsReproducible(t *testing.T) {
 	i := image{name: "it:1", program: program(t)}
 	first, second := made(t, i), made(t, i)
@@ -196,18 +196,18 @@ func TestImageIsReproducible(t *testing.T) {
 	}
 }
 
-// What cannot run in an image without files is refused, and leaves no archive behind.
+// A program that cannot run in an image without other files is an error, as are invalid names. No archive is left behind.
 func TestRefused(t *testing.T) {
 	for what, c := range map[string]struct {
 		args []string
 		want string
 	}{
-		"a script":       {[]string{text(t, "#!/bin/sh\n")}, "want a program for Linux"},
+		"a script":       {[]string{text(t, "#!/bin/sh\n")}, "build it with GOOS=linux"},
 		"a shared one":   {[]string{program(t, "GOFLAGS=-buildmode=pie")}, "CGO_ENABLED=0"},
-		"none":           {nil, "not 0"},
+		"none":           {nil, "0 programs given"},
 		"no such file":   {[]string{"/no/such"}, "no such file"},
 		"no authorities": {[]string{"-ca", "/no/such", program(t)}, "no such file"},
-		"no name":        {[]string{"-name", "", "-ca", "", program(t)}, `"" is no name of an image with a tag`},
+		"no name":        {[]string{"-name", "", "-ca", "", program(t)}, `invalid image name ""`},
 		"no tag":         {[]string{"-name", "registry.example.org:5000/it", "-ca", "", program(t)}, "with a tag"},
 		"an empty tag":   {[]string{"-name", "it:", "-ca", "", program(t)}, "with a tag"},
 		"a space":        {[]string{"-name", "it it:1", "-ca", "", program(t)}, "with a tag"},
@@ -225,14 +225,14 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// An archive that is there stays as it is until another is whole, and nothing else is left beside it.
+// An existing archive is replaced only when the new one is complete. No other file is left beside it.
 func TestSaveReplaces(t *testing.T) {
 	dir, made := t.TempDir(), program(t)
 	out := filepath.Join(dir, "image.tar")
 	if err := os.WriteFile(out, []byte("an earlier one"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	opened, err := os.Open(out) // as somebody has it who loads it
+	opened, err := os.Open(out) // as by a program that is loading it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,7 +241,7 @@ func TestSaveReplaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	if earlier, err := io.ReadAll(opened); string(earlier) != "an earlier one" {
-		t.Errorf("the earlier archive is written over: %d bytes, %v", len(earlier), err)
+		t.Errorf("the earlier archive was overwritten: %d bytes, %v", len(earlier), err)
 	}
 	if all, err := os.ReadDir(dir); err != nil || len(all) != 1 {
 		t.Errorf("there are %v, %v", all, err)
@@ -251,26 +251,26 @@ func TestSaveReplaces(t *testing.T) {
 	}
 }
 
-// What is there and is no file is not replaced, and an archive that cannot take its place is not left beside it.
+// A directory of the same name is not replaced. If the archive cannot be written, no temporary file is left.
 func TestSaveFails(t *testing.T) {
 	dir := t.TempDir()
 	out := filepath.Join(dir, "image.tar")
 	if err := os.Mkdir(out, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := (image{name: "it:1", program: program(t)}).save(out); err == nil || !strings.Contains(err.Error(), "is no file") {
+	if err := (image{name: "it:1", program: program(t)}).save(out); err == nil || !strings.Contains(err.Error(), "is not a regular file") {
 		t.Errorf("%v", err)
 	}
 	if err := (image{name: "it:1", program: program(t)}).save(filepath.Join(dir, "missing", "image.tar")); err == nil {
-		t.Error("it is written where no directory is")
+		t.Error("saved into a directory that does not exist")
 	}
 	if all, err := os.ReadDir(dir); err != nil || len(all) != 1 {
 		t.Errorf("there are %v, %v", all, err)
 	}
 }
 
-// The Dockerfile, which cannot be built everywhere, makes the same image: the same user and entry point, the same capability,
-// ports and files, and a program that needs no other file, with the Go that the module wants.
+// The Dockerfile makes the same image: the same user, entry point, capability, ports and files, and a statically linked
+// program, built with the Go version of go.mod. The test compares the text, because not every machine can run Docker.
 func TestDockerfile(t *testing.T) {
 	content, err := os.ReadFile("../../deploy/Dockerfile")
 	if err != nil {
@@ -278,7 +278,7 @@ func TestDockerfile(t *testing.T) {
 	}
 	_, last, found := strings.Cut(string(content), "\nFROM scratch\n")
 	if !found {
-		t.Fatal("the image is not made from scratch")
+		t.Fatal("the last stage is not FROM scratch")
 	}
 	for _, line := range []string{
 		"USER " + user,
@@ -293,7 +293,7 @@ func TestDockerfile(t *testing.T) {
 		}
 	}
 	if n := len(regexp.MustCompile(`(?m)^COPY`).FindAllString(last, -1)); n != 2 {
-		t.Errorf("%d things are copied into the image, want the program and the certificates", n)
+		t.Errorf("%d COPY lines in the last stage, want one for the program and one for the certificates", n)
 	}
 	module, err := os.ReadFile("../../go.mod")
 	if err != nil {
@@ -301,14 +301,14 @@ func TestDockerfile(t *testing.T) {
 	}
 	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(string(module))
 	if version == nil || !strings.Contains(string(content), "\nFROM golang:"+version[1]+" AS build\n") {
-		t.Errorf("it is not built with the Go of go.mod, %q", version)
+		t.Errorf("not built with the Go version of go.mod, %q", version)
 	}
 	if !strings.Contains(string(content), "CGO_ENABLED=0 go build") || !strings.Contains(string(content), "setcap cap_net_bind_service=+ep /coredns\n") {
-		t.Error("the program is linked dynamically, or has no capability")
+		t.Error("the program is not built with CGO_ENABLED=0, or has no capability")
 	}
 	for _, page := range []string{"../../deploy/Dockerfile", "../../docs/kubernetes.md", "main.go"} {
 		if text, err := os.ReadFile(page); err != nil || !strings.Contains(string(text), "CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' ") {
-			t.Errorf("%s builds the program in another way: %v", page, err)
+			t.Errorf("%s does not have the same build command: %v", page, err)
 		}
 	}
 }

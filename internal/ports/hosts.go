@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// Has reports whether a test can listen on an address. Not every machine has all that tests use: a container may have no
-// IPv6, and macOS and the BSDs have no address of 127.0.0.0/8 but 127.0.0.1. Where one is lacking, the test's output says
-// so. If CI=true is set, the test fails there, so that CI cannot lose it.
+// Has reports whether a test can listen on an address. Not every machine has all addresses that tests use: a container may
+// have no IPv6, and macOS and the BSDs have only 127.0.0.1 of 127.0.0.0/8. If the address is missing, Has logs that. If
+// CI=true is set, the test fails instead, so that CI cannot lose a test without notice.
 func Has(t testing.TB, host string) bool {
 	t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
@@ -24,7 +24,7 @@ func Has(t testing.TB, host string) bool {
 	return false
 }
 
-// Need skips a test that cannot listen on one of these addresses. As with Has, the reason is told, and CI fails.
+// Need skips the test if it cannot listen on one of these addresses. As with Has, the reason is logged, and CI fails.
 func Need(t testing.TB, hosts ...string) {
 	t.Helper()
 	for _, host := range hosts {
@@ -34,8 +34,8 @@ func Need(t testing.TB, hosts ...string) {
 	}
 }
 
-// IPv6 is ::1, for a test that is run over IPv6 but is about something else, or 127.0.0.1 on a machine without IPv6. As with
-// Has, that is told, and CI fails.
+// IPv6 returns ::1, or 127.0.0.1 on a machine without IPv6. It is for a test that also runs over IPv6 but is not about it.
+// As with Has, a missing ::1 is logged, and CI fails.
 func IPv6(t testing.TB) string {
 	t.Helper()
 	if Has(t, "::1") {

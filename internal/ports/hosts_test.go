@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// outcome is a test that notes how it ends.
+// outcome is a test that records how it ends.
 type outcome struct {
 	testing.TB
 	text string
@@ -36,7 +36,7 @@ func ending(f func(testing.TB)) string {
 	return o.text
 }
 
-// 192.0.2.1 is an address for documentation, and no machine's own (RFC 5737).
+// 192.0.2.1 is an address for documentation, which no machine has (RFC 5737).
 func TestNeed(t *testing.T) {
 	for _, c := range []struct{ ci, host, want string }{
 		{"", "127.0.0.1", "ran"},

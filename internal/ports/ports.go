@@ -1,4 +1,8 @@
 // Package ports finds ports and addresses for servers that tests start.
+//
+// Free returns a port that no other test of this process and of processes that run at the same time is given, so that a
+// server can listen on it later, or a client can rely on it to refuse. Has, Need and IPv6 are for tests that use an
+// address which not every machine has.
 package ports
 
 import (
@@ -9,14 +13,13 @@ import (
 	"testing"
 )
 
-// Ports are taken from a range below the ephemeral ones of Linux (32768 and up) and of those that keep to RFC 6335 (49152
-// and up). From there the system takes the source of every connection, and what listens on port 0 on behalf of another test:
-// a port that it gave out once may be in use when a server is to listen on it, or answer when it is to refuse.
+// The ports are below the ephemeral ports, which begin at 32768 on Linux and at 49152 on systems that follow RFC 6335. The
+// system takes an ephemeral port for each outgoing connection and each listener on port 0. So an ephemeral port that was
+// free a moment ago may be in use when a server wants to listen on it, or may answer when it should refuse. On a system
+// configured with a lower range of ephemeral ports, that can still happen.
 //
-// Where a system was told to give out lower ones as well, that may still happen.
-//
-// The range is cut into blocks, and a block belongs to the process that listens on its first port: the tests of several
-// packages run at the same time, and what one calls free must not be what another is about to use.
+// The range is divided into blocks. A process owns a block while it listens on the first port of the block. The tests of
+// several packages run at the same time in processes of their own, and must not be given the same port.
 const (
 	lowest = 12000
 	blocks = 80
@@ -25,14 +28,15 @@ const (
 
 var (
 	mu    sync.Mutex
-	owned net.Listener // as long as the process lives
-	next  int          // to give out
-	last  int
+	owned net.Listener // on the first port of our block; open until the process ends
+	next  int          // port to return next
+	last  int          // port of the block
 )
 
 func init() { claim() }
 
-// claim makes a block that nobody has this process's own.
+// claim takes a block that no other process owns. The order is random, so that processes that start at the same time
+// rarely try the same block. If all are owned, owned stays nil, and Free fails the tests that need a port.
 func claim() {
 	for _, b := range rand.Perm(blocks) {
 		first := lowest + b*size
@@ -43,14 +47,14 @@ func claim() {
 	}
 }
 
-// Free is a port that nothing listens on, over TCP or UDP, on any address of this machine, and that no other test is given
-// before this process has been given all of its own.
+// Free returns a port that nothing listens on, over TCP or UDP, on any address of this machine. It returns no port again
+// before all others of the block had their turn.
 func Free(t testing.TB) int {
 	t.Helper()
 	mu.Lock()
 	defer mu.Unlock()
 	if owned == nil {
-		t.Fatal("every block of ports is some process's")
+		t.Fatal("no block of ports is free: run fewer tests at the same time")
 	}
 	for range size {
 		p := next
@@ -61,10 +65,11 @@ func Free(t testing.TB) int {
 			return p
 		}
 	}
-	t.Fatal("no port is free for both TCP and UDP")
+	t.Fatal("no port of the block is free for both TCP and UDP")
 	return 0
 }
 
+// free reports whether a server can listen on a port over TCP and UDP.
 func free(p int) bool {
 	at := fmt.Sprintf(":%d", p)
 	l, err := net.Listen("tcp", at)

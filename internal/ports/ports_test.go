@@ -14,7 +14,7 @@ func TestFree(t *testing.T) {
 	for range size - 50 {
 		p := Free(t)
 		if seen[p] || p <= lowest || p >= lowest+blocks*size {
-			t.Errorf("port %d, the others are %v", p, seen)
+			t.Errorf("port %d is outside the range or was returned before: %v", p, seen)
 		}
 		seen[p] = true
 	}
@@ -25,7 +25,7 @@ func TestFree(t *testing.T) {
 			t.Fatal(err)
 		}
 		if free(p) {
-			t.Errorf("port %d is called free while %s listens", p, l.Addr())
+			t.Errorf("port %d is reported free while %s listens", p, l.Addr())
 		}
 		l.Close()
 		u, err := net.ListenPacket("udp", at)
@@ -33,13 +33,13 @@ func TestFree(t *testing.T) {
 			t.Fatal(err)
 		}
 		if free(p) {
-			t.Errorf("port %d is called free while %s listens", p, u.LocalAddr())
+			t.Errorf("port %d is reported free while %s listens", p, u.LocalAddr())
 		}
 		u.Close()
 	}
 }
 
-// Processes that run at the same time are given ports of different blocks.
+// Processes that run at the same time get ports of different blocks.
 func TestFreeForEachProcess(t *testing.T) {
 	if os.Getenv("MULTIVALUE_PORTS") != "" {
 		os.Stdout.WriteString("port " + strconv.Itoa(Free(t)) + "\n")
@@ -57,7 +57,7 @@ func TestFreeForEachProcess(t *testing.T) {
 		_, text, _ := strings.Cut(string(out), "port ")
 		text, _, _ = strings.Cut(text, "\n")
 		if p, err := strconv.Atoi(text); err != nil || block(p) == mine {
-			t.Errorf("another process was given %q, out of the block of this one: %v", text, err)
+			t.Errorf("another process got port %q, which is in the block of this one: %v", text, err)
 		}
 	}
 }
