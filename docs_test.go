@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// The README is a front page: short, with the two commands that work in a fresh clone.
+// The README is a front page: it is short and has the two commands that work in a fresh clone.
 func TestReadme(t *testing.T) {
 	readme := read(t, "README.md")
 	if n := strings.Count(readme, "\n"); n > 150 {
@@ -20,7 +20,8 @@ func TestReadme(t *testing.T) {
 			t.Errorf("the README lacks the command %s", command)
 		}
 	}
-	// Those in other fences are booted by tests. What Kubernetes takes is tried by test/kube, as the manual has it.
+	// Tests start the Corefiles in other fences. test/kube tries the manifests for Kubernetes, as the manual has
+	// them.
 	manual := read(t, "docs/manual.md")
 	for _, m := range regexp.MustCompile("(?ms)^~~~ txt\n.*?^~~~$").FindAllString(readme, -1) {
 		if !strings.Contains(manual, m) {
@@ -29,7 +30,7 @@ func TestReadme(t *testing.T) {
 	}
 }
 
-// Every link within the documents leads to a file that exists, and to a heading that it has.
+// Every link in the documents leads to a file that exists, and to a heading of that file.
 func TestLinksInTheDocs(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	count := 0
@@ -52,11 +53,11 @@ func TestLinksInTheDocs(t *testing.T) {
 		}
 	}
 	if count < 40 {
-		t.Errorf("%d links", count)
+		t.Errorf("only %d links", count)
 	}
 }
 
-// pages are the documents of the tree.
+// pages lists the documents of the tree.
 func pages(t *testing.T) (all []string) {
 	t.Helper()
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
@@ -74,7 +75,7 @@ func pages(t *testing.T) (all []string) {
 	return all
 }
 
-// anchors are what the headings of a page are called in links, by the rule of GitHub.
+// anchors lists the names of a page's headings in links, by the rule of GitHub.
 func anchors(page string) map[string]bool {
 	all := make(map[string]bool)
 	dropped := regexp.MustCompile(`[^\p{L}\p{N}_ -]`)

@@ -2,69 +2,29 @@ package multivalue
 
 import (
 	"net"
-	"net/netip"
 	"slices"
 
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/rules"
 
 	"github.com/miekg/dns"
 )
 
-// What an Extended DNS Error says of an answer. Its code is 0, "Other": the registered ones would say something untrue
-// (RFC 8914). It names no address.
+// What an Extended DNS Error says of an answer. Its code is 0, "Other", because the registered codes would say something
+// untrue (RFC 8914). The text names no address.
 const (
 	textOpen   = "too few addresses are healthy: health was disregarded"
 	textClosed = "no address is healthy"
 )
 
-// network is the network that asks: the one that the query carries for a resolver's client (RFC 7871), else the sender's.
-func (x *exchange) network() netip.Prefix {
-	if subnet := subnetOf(x.request); subnet != nil {
-		return prefixOf(subnet)
-	}
-	remote, ok := x.RemoteAddr().(interface{ AddrPort() netip.AddrPort })
-	if !ok {
-		return netip.Prefix{}
-	}
-	return answer.ClientNetwork(remote.AddrPort().Addr())
-}
-
-// prefixOf is the client subnet of a query, at most as long as a client's network counts. It is the zero value for one that
-// is malformed.
-func prefixOf(subnet *dns.EDNS0_SUBNET) netip.Prefix {
-	addr, ok := netip.AddrFromSlice(subnet.Address)
-	if !ok {
-		return netip.Prefix{}
-	}
-	if subnet.Family == 1 {
-		addr = addr.Unmap()
-	}
-	most := answer.ClientNetwork(addr)
-	p, err := addr.Prefix(min(int(subnet.SourceNetmask), most.Bits()))
-	if err != nil {
-		return netip.Prefix{}
-	}
-	return p
-}
-
-func subnetOf(m *dns.Msg) *dns.EDNS0_SUBNET {
-	if opt := m.IsEdns0(); opt != nil {
-		for _, o := range opt.Option {
-			if subnet, ok := o.(*dns.EDNS0_SUBNET); ok {
-				return subnet
-			}
-		}
-	}
-	return nil
-}
-
-// annotate adds to m what a client that speaks EDNS should know: that health was disregarded, or has emptied the answer;
-// and how much of its network decided. The OPT record is one of our own: the server writes into the one it finds.
-func (x *exchange) annotate(m, original *dns.Msg, r answer.Report) *dns.Msg {
-	if r.Enforced < answer.Open && !x.byClient {
+// annotate adds to m what a client that speaks EDNS should know: that health was disregarded (fail-open), or has emptied
+// the answer (fail-closed); and how much of the client's network decided. The OPT record is a new one, because the server
+// writes into the one it finds.
+func (x *writer) annotate(m, original *dns.Msg, r answer.Report) *dns.Msg {
+	if r.Enforced < answer.Open && !x.ByClient() {
 		return m // the common case
 	}
-	if x.request.IsEdns0() == nil {
+	if x.Request.IsEdns0() == nil {
 		return m
 	}
 	var options []dns.EDNS0
@@ -74,11 +34,11 @@ func (x *exchange) annotate(m, original *dns.Msg, r answer.Report) *dns.Msg {
 	case answer.Closed:
 		options = append(options, &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeOther, ExtraText: textClosed})
 	}
-	subnet := subnetOf(x.request)
-	if subnet != nil && x.byClient {
-		scoped := *subnet
+	subnet := rules.ClientSubnet(x.Request)
+	if subnet != nil && x.ByClient() {
+		scoped := *subnet // of the query, which is not ours to change
 		scoped.Address = slices.Clone(net.IP(subnet.Address))
-		scoped.SourceScope = uint8(max(0, x.draw.Client.Bits()))
+		scoped.SourceScope = uint8(max(0, x.Draw.Client.Bits()))
 		options = append(options, &scoped)
 	}
 	if len(options) == 0 {
@@ -87,13 +47,13 @@ func (x *exchange) annotate(m, original *dns.Msg, r answer.Report) *dns.Msg {
 	return withOptions(m, original, options)
 }
 
-// withOptions is m, or a copy if it is the original, with an OPT record that has the options besides those it had.
+// withOptions is m, or a copy if it is the original, with these options in its OPT record besides those that it had.
 func withOptions(m, original *dns.Msg, options []dns.EDNS0) *dns.Msg {
 	opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
 	extra := make([]dns.RR, 0, len(m.Extra)+1)
 	for _, rr := range m.Extra {
 		if old, ok := rr.(*dns.OPT); ok {
-			opt = dns.Copy(old).(*dns.OPT)
+			opt = dns.Copy(old).(*dns.OPT) // another plugin may still hold the original
 			continue
 		}
 		extra = append(extra, rr)
@@ -102,7 +62,7 @@ func withOptions(m, original *dns.Msg, options []dns.EDNS0) *dns.Msg {
 		if ours, ok := option.(*dns.EDNS0_SUBNET); ok {
 			opt.Option = slices.DeleteFunc(opt.Option, func(o dns.EDNS0) bool {
 				theirs, ok := o.(*dns.EDNS0_SUBNET)
-				if ok { // whoever answered us may have looked at more of the network (RFC 7871, section 7.2.1)
+				if ok { // the upstream server may have looked at more of the network (RFC 7871, section 7.2.1)
 					ours.SourceScope = max(ours.SourceScope, theirs.SourceScope)
 				}
 				return ok

@@ -13,32 +13,32 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/force"
 	"github.com/coredns-multivalue/multivalue/plugin/network"
-	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/miekg/dns"
 )
 
-// forcing is a generation with one stanza, which has joined, and whose first reading is over.
-func forcing(p *pool, n *pooltest.FakeNetwork, path string) (*parsedStanza, *generation) {
-	s, g := testStanza("tcp://:80", n, pooltest.Pace), new(generation)
-	g.files = p.forced.Files()
-	s.forced = g.files.Open(path)
-	s.account.forced = s.forced
-	g.add(s, p)
+// forcing returns a generation with one stanza that has joined. Its file has been read once.
+func forcing(p *process, n *pooltest.FakeNetwork, path string) (*stanza, *generation) {
+	s := testStanza("tcp://:80", n, pooltest.Pace)
+	g, _ := blockOf(p, nil, s)
+	s.Force(g.files.Open(path))
 	g.files.AwaitRead()
-	p.join(g)
+	if err := p.join(g); err != nil {
+		panic(err)
+	}
 	return s, g
 }
 
-// watched is forcing, with the generation confirmed, and the first look of the watcher over.
-func watched(p *pool, n *pooltest.FakeNetwork, path string) (*parsedStanza, *generation) {
+// watched is forcing with the generation confirmed. The file monitor has read the file once.
+func watched(p *process, n *pooltest.FakeNetwork, path string) (*stanza, *generation) {
 	s, g := forcing(p, n, path)
 	p.confirm(g)
 	synctest.Wait()
 	return s, g
 }
 
-// edits counts them, so that no two leave a file with the same time: two in the same tick of the clock look alike.
+// edits counts the edits, so that no two of them leave a file with the same time: two edits in one tick of the clock
+// would look the same.
 var edits int64
 
 // edit writes a file in place.
@@ -53,8 +53,8 @@ func edit(t *testing.T, path, text string) {
 	}
 }
 
-// states is what addresses of the tests count as to a query, in a word each.
-func states(s *parsedStanza, numbers ...int) string {
+// states lists how a query sees the addresses of the tests, one word each.
+func states(s *stanza, numbers ...int) string {
 	var words []string
 	for _, i := range numbers {
 		v := s.Look(owner, pooltest.Addr(i), 0, 30)
@@ -67,10 +67,10 @@ func states(s *parsedStanza, numbers ...int) string {
 	return strings.Join(words, " ")
 }
 
-// Forced states stand before what is measured, which goes on beneath them (B55).
+// A forced state overrides the measured state. Probing continues (B55).
 func TestForced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
-	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
 		edit(t, path, "up 10.0.0.1\ndown 10.0.0.2\ndrain 10.0.0.3")
 		s, _ := watched(p, n, path)
 		n.Kill(pooltest.Addr(1))
@@ -94,22 +94,20 @@ func TestForced(t *testing.T) {
 	})
 }
 
-// Also addresses outside within are forced, and not probed for that; a set of one goes out whatever is forced, and all_down
-// decides about one whose addresses are all forced down (B9, B55).
+// Addresses outside within are forced too, and are not probed because of that. A set of one address is served
+// whatever is forced, and all_down applies to a set whose addresses are all forced down (B9, B55).
 func TestForcedAnswers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
-	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
 		edit(t, path, "down 192.0.2.1 10.0.0.0/8\nup 10.0.0.2")
 		s, g := forcing(p, n, path)
-		forZone(s, "example.org.")
-		s.within = network.List{network.New(netip.MustParsePrefix("10.0.0.0/8"))}
-		s.rule.Policy = answer.Policy{Limit: 8, MinUp: answer.Quorum{Count: 1}, AllDown: answer.NoData}
-		g.learners = append(g.learners, newBlock([]*parsedStanza{s}).learner)
+		s.Within = network.List{network.New(netip.MustParsePrefix("10.0.0.0/8"))}
+		s.Rule.Policy = answer.Policy{Limit: 8, MinUp: answer.Quorum{Count: 1}, AllDown: answer.NoData}
 		p.confirm(g)
 		h := Multivalue{Next: zoneOf(records(
 			"www.example.org. 30 IN A 192.0.2.1", "www.example.org. 30 IN A 10.0.0.1", "www.example.org. 30 IN A 10.0.0.2",
 			"lone.example.org. 30 IN A 10.0.0.3",
-			"gone.example.org. 30 IN A 10.0.0.3", "gone.example.org. 30 IN A 192.0.2.1")...), block: g.learners[0].block}
+			"gone.example.org. 30 IN A 10.0.0.3", "gone.example.org. 30 IN A 192.0.2.1")...), block: g.blocks[0], process: p}
 		ask := func(name string) string {
 			m, _ := serve(t, h, query(name, dns.TypeA))
 			return addressesOf(m)
@@ -120,22 +118,22 @@ func TestForcedAnswers(t *testing.T) {
 		if got := ask("gone.example.org.") + ask("lone.example.org."); got != "" {
 			t.Errorf("with all_down nodata, %q", got)
 		}
-		s.rule.Policy.AllDown = answer.Serve
+		s.Rule.Policy.AllDown = answer.Serve
 		if got := ask("gone.example.org.") + " " + ask("lone.example.org."); got != "10.0.0.3 192.0.2.1 10.0.0.3" {
 			t.Errorf("with all_down serve, %q", got)
 		}
 		pooltest.Elapse(30 * time.Second)
 		if n.Asked(netip.MustParseAddr("192.0.2.1")) != 0 || n.Asked(pooltest.Addr(1)) == 0 {
-			t.Error("what is forced is not probed, or what lies outside within is")
+			t.Error("a forced address is not probed, or an address outside within is")
 		}
 	})
 }
 
-// A start that fails watches nothing, and leaves nothing (B55, B70).
+// A start that fails monitors no file and leaves nothing behind (B55, B70).
 func TestForceOfAFailedReload(t *testing.T) {
 	dir := t.TempDir()
 	path, other := filepath.Join(dir, "forced"), filepath.Join(dir, "other")
-	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
 		edit(t, path, "down 10.0.0.1")
 		edit(t, other, "down 10.0.0.2")
 		s, _ := watched(p, n, path)
@@ -145,14 +143,14 @@ func TestForceOfAFailedReload(t *testing.T) {
 			pooltest.Elapse(time.Second)
 			edit(t, other, "up 10.0.0.2")
 			pooltest.Elapse(time.Second)
-			if got := failed.forced.For(pooltest.Addr(2)); got != force.Down {
+			if got := failed.Forced.For(pooltest.Addr(2)); got != force.Down {
 				t.Errorf("a candidate watches its file: %s", got)
 			}
 			p.abandon()
 			edit(t, other, "down 10.0.0.2")
 		}
 		if got := p.forced.Totals(); got != (force.Totals{Down: 1}) {
-			t.Errorf("after the failures %+v is in force", got)
+			t.Errorf("after the failed starts %+v is in force", got)
 		}
 		edit(t, path, "up 10.0.0.1")
 		pooltest.Elapse(time.Second)
@@ -162,10 +160,10 @@ func TestForceOfAFailedReload(t *testing.T) {
 	})
 }
 
-// Watching begins with the first query that a new generation has to learn from, as probing does (B55).
+// Monitoring begins with the first query that confirms a new generation, as probing does (B55).
 func TestForceIsConfirmedByAQuery(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
-	inBubble(t, func(t *testing.T, p *pool, n *pooltest.FakeNetwork) {
+	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
 		begin(p, testStanza("tcp://:81", n, pooltest.Pace))
 		s, _ := forcing(p, n, path)
 		edit(t, path, "drain 10.0.0.1")
@@ -177,20 +175,19 @@ func TestForceIsConfirmedByAQuery(t *testing.T) {
 	})
 }
 
-// Looking up what is forced allocates nothing.
-func TestForcedLookAllocatesNothing(t *testing.T) {
-	states, err := force.Parse([]byte("up 10.0.0.3\ndown 10.0.0.0/24\ndrain 10.0.0.0/8 2001:db8::/32"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := upBoard(8)
-	s.forced = force.Static(states)
-	for i := range 8 {
-		if allocs := testing.AllocsPerRun(1000, func() { s.Look(owner, pooltest.Addr(i), 0, 30) }); allocs != 0 {
-			t.Errorf("%v allocations", allocs)
+// If a generation ends while the first query is about to confirm it, it monitors no file afterwards (B55).
+func TestForceEndsBesideTheFirstQuery(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "forced")
+	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
+		edit(t, path, "drain 10.0.0.1")
+		begin(p, testStanza("tcp://:81", n, pooltest.Pace))
+		for range 50 {
+			s, g := forcing(p, n, path)
+			s.Look(owner, pooltest.Addr(1), 0, 30)
+			p.end(g)
+			if got := p.forced.Totals(); got != (force.Totals{}) {
+				t.Fatalf("after the end %+v is in force", got)
+			}
 		}
-	}
-	if s.Look(owner, pooltest.Addr(3), 0, 30).State() != verdict.Up || s.Look(owner, pooltest.Addr(4), 0, 30).State() != verdict.Down {
-		t.Error("it is not forced")
-	}
+	})
 }

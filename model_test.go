@@ -18,6 +18,8 @@ import (
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/pool"
+	"github.com/coredns-multivalue/multivalue/plugin/rules"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/coredns/coredns/plugin"
@@ -25,12 +27,12 @@ import (
 	"github.com/miekg/dns"
 )
 
-// This is a model of what an answer may be, written from the rules (docs/behaviours.md, docs/manual.md) and not from the code.
-// Random sequences of what can happen run against the model and against the plugin, in fake time. The model sees the
-// backends live and die, and the probes that reach them. Where the rules leave open what is believed of a target, as
-// between its fifteenth and its seventeenth minute without a query, it keeps all that may be.
+// This is a model of the allowed answers, written from the rules (docs/behaviours.md, docs/manual.md) and not from
+// the code. Random sequences of events run against the model and against the plugin, in fake time. The model sees the
+// backends live and die, and the probes that reach them. If the rules do not decide what is believed of a target, as
+// between its fifteenth and its seventeenth minute without a query, the model keeps every possibility.
 
-// modelZone is what the plugins below answer.
+// modelZone is the zone that the plugins below serve.
 var modelZone = records(
 	"www.a.example.org. 60 IN A 10.0.0.1", "www.a.example.org. 60 IN A 10.0.0.2", "www.a.example.org. 60 IN A 10.0.0.3",
 	"www.a.example.org. 60 IN A 10.0.0.1",
@@ -43,18 +45,7 @@ var modelZone = records(
 	"lone.b.example.org. 60 IN AAAA 2001:db8::2",
 )
 
-func records(texts ...string) (all []dns.RR) {
-	for _, text := range texts {
-		rr, err := dns.NewRR(text)
-		if err != nil {
-			panic(err)
-		}
-		all = append(all, rr)
-	}
-	return all
-}
-
-// modelSets are the questions, each name and type once; modelBackends are what a check may ask.
+// modelSets holds the questions, each name and type once. modelBackends holds the backends that a check may probe.
 var modelSets, modelBackends = func() (sets []dns.Question, backends []netip.AddrPort) {
 	for _, rr := range modelZone {
 		if q := (dns.Question{Name: rr.Header().Name, Qtype: rr.Header().Rrtype}); !slices.Contains(sets, q) {
@@ -70,7 +61,7 @@ var modelSets, modelBackends = func() (sets []dns.Question, backends []netip.Add
 	return sets, backends
 }()
 
-// modelStanza is a stanza as the model knows it.
+// modelStanza is a stanza in the model.
 type modelStanza struct {
 	zone     string
 	checks   []string
@@ -83,10 +74,10 @@ type modelStanza struct {
 	ttlOff   bool
 	within   []netip.Prefix
 	dryRun   bool
-	whatever string // a property that changes nothing of what may be
+	whatever string // a property that does not change what is allowed
 }
 
-// modelCorefile is a Corefile.
+// modelCorefile is a Corefile in the model.
 type modelCorefile [2]modelStanza
 
 func (c modelCorefile) String() string {
@@ -130,7 +121,7 @@ var (
 		{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("2001:db8::2/128")}}
 )
 
-// modelStart is the Corefile that every sequence begins with.
+// modelStart is the first Corefile of every sequence.
 func modelStart() modelCorefile {
 	a := modelStanza{zone: "a.example.org", checks: []string{"tcp://:80"}, pace: pooltest.Pace, limit: 8, minUp: "1", allDown: "serve", ttl: [2]uint32{0, 30}}
 	b := a
@@ -138,7 +129,7 @@ func modelStart() modelCorefile {
 	return modelCorefile{a, b}
 }
 
-// edit changes a property or two.
+// edit changes one or two properties.
 func (c modelCorefile) edit(seed int) modelCorefile {
 	r := rand.New(rand.NewPCG(uint64(seed), 0))
 	for range 1 + r.IntN(3) {
@@ -169,7 +160,7 @@ func (c modelCorefile) edit(seed int) modelCorefile {
 
 func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
 
-// stanzaOf is the stanza that judges a name, or nil.
+// stanzaOf returns the stanza that judges a name, or nil.
 func (c *modelCorefile) stanzaOf(name string) *modelStanza {
 	for i := range c {
 		if strings.HasSuffix(name, "."+c[i].zone+".") && !strings.HasPrefix(name, "static.") {
@@ -184,15 +175,15 @@ func (s *modelStanza) covers(a netip.Addr) bool {
 	return len(s.within) == 0 || slices.ContainsFunc(s.within, func(n netip.Prefix) bool { return n.Contains(a) })
 }
 
-// belief is what the rules have one believe of a target (B51, B52).
+// belief is what the rules say about a target (B51, B52).
 type belief struct {
 	state       verdict.State
-	fails, hits int    // failures that add up while not down, and successes in a row
+	fails, hits int    // failures that add up while not down, and consecutive successes
 	since       int64  // in milliseconds
-	held        uint32 // at the pace before the last reload, in seconds, until a probe says more
+	held        uint32 // at the pace before the last reload, in seconds, until a probe replaces it
 }
 
-// after is the belief after a probe.
+// after returns the belief after a probe.
 func (b belief) after(p verdict.Pace, ok bool, now time.Time) belief {
 	b.held = 0
 	switch {
@@ -214,7 +205,8 @@ func (b belief) after(p verdict.Pace, ok bool, now time.Time) belief {
 	return b
 }
 
-// promised reports whether that may still be believed of a target that has been alive, or not, for so long (B54).
+// promised reports whether that belief is still allowed for a target that has been alive, or not, for that long
+// (B54).
 func (b belief) promised(p verdict.Pace, alive bool, long time.Duration) bool {
 	if alive {
 		return b.state != verdict.Down || long <= p.Interval+time.Duration(p.Rise-1)*p.Fast+p.Timeout
@@ -222,10 +214,10 @@ func (b belief) promised(p verdict.Pace, alive bool, long time.Duration) bool {
 	return b.state == verdict.Down || long <= p.Interval+time.Duration(p.Fall-1)*max(p.Fast, p.Timeout)+p.Timeout
 }
 
-// doubted reports whether a change of mind is in the air.
+// doubted reports whether the state may be about to change.
 func (b belief) doubted() bool { return b.state == verdict.Unknown || b.fails+b.hits > 0 }
 
-// wait is the time from one probe to the next, without what is taken off at random (B53).
+// wait returns the time from one probe to the next, without the random reduction (B53).
 func (b belief) wait(p verdict.Pace) time.Duration {
 	if b.doubted() {
 		return p.Fast
@@ -233,16 +225,16 @@ func (b belief) wait(p verdict.Pace) time.Duration {
 	return p.Interval
 }
 
-// holds is for how many seconds after the last probe the belief is sure to hold (B29).
+// holds returns for how many seconds after the last probe the belief certainly holds (B29).
 func (b belief) holds(p verdict.Pace) uint32 {
 	further := map[verdict.State]int{verdict.Up: p.Fall - b.fails - 1, verdict.Down: p.Rise - b.hits - 1}[b.state]
 	return max(b.held, uint32(jittered(b.wait(p)+time.Duration(further)*p.Fast)/time.Second))
 }
 
-// jittered is the least that is left of a wait.
+// jittered returns the least that the random reduction leaves of a wait.
 func jittered(wait time.Duration) time.Duration { return wait - wait/10 }
 
-// beliefs are all that may be believed of a target.
+// beliefs holds everything that may be believed of a target.
 type beliefs map[belief]bool
 
 func believing(b ...belief) beliefs {
@@ -253,7 +245,7 @@ func believing(b ...belief) beliefs {
 	return s
 }
 
-// resumed are the beliefs at that pace without their streaks, for another.
+// resumed returns the beliefs at one pace, without their streaks, for another pace.
 func (s beliefs) resumed(p verdict.Pace) beliefs {
 	next := make(beliefs)
 	for b := range s {
@@ -272,7 +264,7 @@ func (s beliefs) or(more beliefs) beliefs {
 	return s
 }
 
-// modelKey tells targets apart: the pace is part of a check.
+// modelKey identifies a target: the pace is part of a check.
 type modelKey struct {
 	check string
 	pace  verdict.Pace
@@ -282,19 +274,19 @@ type modelKey struct {
 // modelTarget is a target that may be watched.
 type modelTarget struct {
 	may     beliefs
-	asked   map[string]time.Time // last for, by a query in a zone
-	kept    time.Time            // last asked for, or taken over by a reload
-	watched time.Time            // since when, for sure; zero while it is not probed yet
-	life    int                  // counts how often it may have been forgotten
+	asked   map[string]time.Time // when a query in the zone last asked for it
+	kept    time.Time            // when it was last asked for, or taken over by a reload
+	watched time.Time            // when probing certainly began; zero while it is not probed yet
+	life    int                  // counts the possible times that it was forgotten
 	doubted bool                 // it may not be watched at all
 
-	// Of this life:
+	// These are for the current life:
 	last   time.Time // start of the last probe
-	spread bool      // it had the one wait that may be shorter, so that targets do not stay together
+	spread bool      // it had the one wait that may be shorter, which spreads targets
 	under  int       // probes under way
 }
 
-// idle is how long nobody has asked for it.
+// idle returns how long ago the last query asked for it.
 func (t *modelTarget) idle(now time.Time) time.Duration {
 	last := time.Time{}
 	for _, at := range t.asked {
@@ -303,7 +295,7 @@ func (t *modelTarget) idle(now time.Time) time.Duration {
 	return now.Sub(last)
 }
 
-// mayBeWatched reports whether it may not have been forgotten yet.
+// mayBeWatched reports whether it may still be watched.
 func (t *modelTarget) mayBeWatched(now time.Time) bool {
 	return now.Sub(t.kept) <= keepsFor+forgetsFor+modelSlack
 }
@@ -315,26 +307,28 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// What nobody asks for is forgotten after keepsFor, give or take two looks a minute apart (B62).
+// A target that no query asks for is forgotten after keepsFor, up to two checks of a minute each earlier or later
+// (B62).
 const (
 	keepsFor    = 15 * time.Minute
 	forgetsFor  = 2 * time.Minute
 	modelSlack  = time.Millisecond
-	modelTries  = 4 // runs of a sequence, since chance has its part in the plugin
+	modelTries  = 4 // runs of one sequence, because the plugin makes random choices
 	modelLength = 60
 	modelSeeds  = 200
 )
 
-// Where the plugin falls short of the rules. With false, the model shows it.
+// These are the known gaps between the plugin and the rules. If one is false, the model shows that gap.
 const (
-	// gapShared: a target that two stanzas have in common counts as that of one of them. When the pace of the other is
-	// edited, that begins with unknown.
+	// gapShared: a target that two stanzas share belongs to one of them. If the pace of the other stanza is edited,
+	// that stanza begins with unknown.
 	gapShared = true
-	// gapHeld: a stanza that moves to a pace that another has already does not take over its verdicts.
+	// gapHeld: a stanza that changes to a pace that another stanza already has does not take over the other's
+	// verdicts.
 	gapHeld = true
-	// gapHolds: for how long a verdict holds is still what it was at the old pace, until the first probe at the new one.
+	// gapHolds: how long a verdict holds is computed from the old pace until the first probe at the new one.
 	gapHolds = true
-	// gapFailed: of a reload that fails it is remembered what was believed when it began.
+	// gapFailed: after a reload that fails, the pool remembers what was believed when the reload began.
 	gapFailed = true
 )
 
@@ -344,22 +338,22 @@ type modelMemory struct {
 	until time.Time
 }
 
-// modelLife is how a backend fares.
+// modelLife is the condition of a backend.
 type modelLife struct {
-	how   string // alive, or refuses or swallows what it is asked
+	how   string // alive, or refuses or drops what it is sent
 	since time.Time
 }
 
-// model is the world of one sequence, and what the rules make of it.
+// model is the world of one sequence, and what follows from it by the rules.
 type model struct {
 	mu       sync.Mutex
 	began    time.Time
 	lives    map[netip.AddrPort]modelLife
-	corefile modelCorefile   // of the servers that run
-	running  []modelCorefile // that, and what a reload is about to end
+	corefile modelCorefile   // the Corefiles of the servers that run
+	running  []modelCorefile // the same, and those that a reload is about to end
 	targets  map[modelKey]*modelTarget
 	memories map[modelKey][]modelMemory // by the key without a pace
-	wrong    error                      // the first probe that should not have been
+	wrong    error                      // the first probe that was not allowed
 	trace    []string
 }
 
@@ -376,14 +370,14 @@ func (m *model) forgetAll() {
 	m.targets, m.memories = make(map[modelKey]*modelTarget), make(map[modelKey][]modelMemory)
 }
 
-// modelProber is a check as the world answers it.
+// modelProber is a check that the model's world answers.
 type modelProber struct {
 	m     *model
 	check string
 	pace  verdict.Pace
 }
 
-// Probe is what the pool calls.
+// Probe is called by the pool.
 func (p modelProber) Probe(ctx context.Context, a netip.AddrPort) error {
 	t, life, how := p.m.begins(p, a)
 	var err error
@@ -400,14 +394,15 @@ func (p modelProber) Probe(ctx context.Context, a netip.AddrPort) error {
 	return err
 }
 
-// begins takes note of a probe. It has to be allowed (B60, B62, B69), and no sooner than the pace says (B53, B65).
+// begins records the start of a probe. The rules must allow it (B60, B62, B69), and it must not be sooner than the
+// pace (B53, B65).
 func (m *model) begins(p modelProber, a netip.AddrPort) (*modelTarget, int, string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now, k := time.Now(), modelKey{p.check, p.pace, a.Addr()}
 	t := m.targets[k]
 	if t == nil {
-		m.fault(p, a, "nobody asked for it")
+		m.fault(p, a, "no query asked for it")
 		return nil, 0, m.lives[a].how
 	}
 	if !m.covered(k) {
@@ -436,7 +431,7 @@ func (m *model) begins(p modelProber, a netip.AddrPort) (*modelTarget, int, stri
 	return t, t.life, m.lives[a].how
 }
 
-// ends takes in the result.
+// ends records the result of a probe.
 func (m *model) ends(t *modelTarget, life int, pace verdict.Pace, ok bool) {
 	if t == nil {
 		return
@@ -450,7 +445,7 @@ func (m *model) ends(t *modelTarget, life int, pace verdict.Pace, ok bool) {
 	if life == t.life {
 		t.under--
 		t.may = next
-	} else { // it may have come too late for a target that was forgotten and learned again
+	} else { // it may be too late for a target that was forgotten and added again
 		t.may = t.may.or(next)
 	}
 }
@@ -473,7 +468,7 @@ func (m *model) covered(k modelKey) bool {
 	return false
 }
 
-// promises holds the beliefs, which follow from the probes, to what is promised of the time that takes.
+// promises compares the beliefs, which follow from the probes, with the promised times.
 func (m *model) promises() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -489,13 +484,13 @@ func (m *model) promises() error {
 			kept = kept || b.promised(k.pace, l.how == "alive", long)
 		}
 		if !kept {
-			return fmt.Errorf("%s is %s for %s now, and by %s %s believed to be %v", k.addr, l.how, long, k.check, k.pace, t.may)
+			return fmt.Errorf("%s has been %s for %s, and by %s %s is believed to be %v", k.addr, l.how, long, k.check, k.pace, t.may)
 		}
 	}
 	return m.wrong
 }
 
-// recall is what may be remembered of a target, or nothing.
+// recall returns what may be remembered of a target, or nothing.
 func (m *model) recall(k modelKey, now time.Time) beliefs {
 	may := make(beliefs)
 	for _, x := range m.memories[modelKey{check: k.check, addr: k.addr}] {
@@ -505,7 +500,7 @@ func (m *model) recall(k modelKey, now time.Time) beliefs {
 			may[belief{}] = true
 		}
 	}
-	for other, t := range m.targets { // at another pace, perhaps forgotten
+	for other, t := range m.targets { // at another pace, which may have been forgotten
 		if k != other && k.check == other.check && k.addr == other.addr && t.idle(now) > keepsFor && t.mayBeWatched(now.Add(-2*other.pace.Interval)) {
 			maps.Copy(may, t.may.resumed(other.pace))
 			may[belief{}] = true
@@ -514,7 +509,7 @@ func (m *model) recall(k modelKey, now time.Time) beliefs {
 	return may
 }
 
-// forget removes a target that nobody covers any more. It is remembered for two intervals.
+// forget removes a target that no stanza covers any more. The target is remembered for two intervals.
 func (m *model) forget(k modelKey, t *modelTarget, now time.Time) {
 	may := t.may.resumed(k.pace)
 	if t.idle(now) > keepsFor {
@@ -529,7 +524,7 @@ func (m *model) remember(k modelKey, may beliefs, until time.Time) {
 	m.memories[bare] = append(m.memories[bare], modelMemory{may, until})
 }
 
-// ask takes note of a query that asks for a target (B59, B62).
+// ask records a query that asks for a target (B59, B62).
 func (m *model) ask(k modelKey, zone string, now time.Time) {
 	t := m.targets[k]
 	if t == nil {
@@ -556,7 +551,7 @@ func (m *model) ask(k modelKey, zone string, now time.Time) {
 	t.asked[zone], t.kept = now, now
 }
 
-// joins takes over, for the new paces of a Corefile, what its stanzas believed at the old ones (B69).
+// joins carries what the stanzas of a Corefile believed at the old paces over to the new ones (B69).
 func (m *model) joins(c modelCorefile) {
 	now, old := time.Now(), maps.Clone(m.targets)
 	for i := range c {
@@ -569,7 +564,7 @@ func (m *model) joins(c modelCorefile) {
 			if k.pace = s.pace; old[k] == nil {
 				heir := t.heir(before, s.zone, now)
 				heir.doubted = heir.doubted || gapShared && (len(t.asked) > 1 || m.holders(modelKey{k.check, before, k.addr}) > 1) || gapHeld && m.holders(k) > 0
-				if other := m.targets[k]; other != nil { // two stanzas move to this pace
+				if other := m.targets[k]; other != nil { // two stanzas change to this pace
 					heir.may, heir.doubted = heir.may.or(other.may), heir.doubted && other.doubted
 					maps.Copy(heir.asked, other.asked)
 				}
@@ -579,7 +574,7 @@ func (m *model) joins(c modelCorefile) {
 	}
 }
 
-// heir is the target at another pace, for a zone.
+// heir returns the target at another pace, for a zone.
 func (t *modelTarget) heir(p verdict.Pace, zone string, now time.Time) *modelTarget {
 	h := &modelTarget{may: t.may.resumed(p), kept: now, doubted: t.doubted || t.idle(now) > keepsFor}
 	at, asked := t.asked[zone]
@@ -590,7 +585,7 @@ func (t *modelTarget) heir(p verdict.Pace, zone string, now time.Time) *modelTar
 	return h
 }
 
-// holders counts the stanzas that have the check at that pace already.
+// holders counts the stanzas that already have the check at that pace.
 func (m *model) holders(k modelKey) (n int) {
 	for _, s := range m.corefile {
 		if s.pace == k.pace && slices.Contains(s.checks, k.check) {
@@ -600,7 +595,7 @@ func (m *model) holders(k modelKey) (n int) {
 	return n
 }
 
-// runs says which Corefiles have servers. What none of them covers is forgotten.
+// runs sets which Corefiles have servers. What none of them covers is forgotten.
 func (m *model) runs(corefiles ...modelCorefile) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -623,14 +618,14 @@ type modelCandidate struct {
 	unchecked bool
 	down      bool
 	since     int64  // when it went down
-	holds     uint32 // seconds after the last probe for which that is sure to stay
+	holds     uint32 // for so many seconds after the last probe it certainly stays
 }
 
 func (c modelCandidate) String() string {
 	return fmt.Sprintf("%s (down %t since %d, holds %ds, unchecked %t, backup %t)", c.addr, c.down, c.since, c.holds, c.unchecked, c.backup)
 }
 
-// look lists what may be believed of an address: it is down if one of its checks says so (B45).
+// look lists what may be believed of an address. The address is down if one of its checks is down (B45).
 func (m *model) look(s *modelStanza, c modelCandidate, now time.Time) []modelCandidate {
 	c.unchecked = !s.covers(c.addr)
 	all := []modelCandidate{c}
@@ -658,7 +653,7 @@ func (m *model) look(s *modelStanza, c modelCandidate, now time.Time) []modelCan
 	return all
 }
 
-// and adds what one more check says.
+// and adds the result of one more check.
 func (c modelCandidate) and(b belief, p verdict.Pace, first bool) modelCandidate {
 	holds, down := b.holds(p), b.state == verdict.Down
 	switch {
@@ -672,7 +667,8 @@ func (c modelCandidate) and(b belief, p verdict.Pace, first bool) modelCandidate
 	return c
 }
 
-// rank is the tier of a candidate: fit primaries, fit backups, and then the ones most recently up (B10, B11, B26).
+// rank returns the tier of a candidate: healthy primaries, healthy backups, and then the ones that were up last (B10,
+// B11, B26).
 func (c modelCandidate) rank() int64 {
 	switch {
 	case c.down:
@@ -683,7 +679,7 @@ func (c modelCandidate) rank() int64 {
 	return 0
 }
 
-// permits reports what is wrong with a reply, if the candidates are as given.
+// permits reports what is wrong with a reply, given these candidates.
 func (s *modelStanza) permits(set []modelCandidate, reply *dns.Msg, code int, soa bool) error {
 	primaries, fit := 0, [2]int{}
 	for _, c := range set {
@@ -725,12 +721,12 @@ func (s *modelStanza) permits(set []modelCandidate, reply *dns.Msg, code int, so
 		}
 	}
 	if len(out) != len(got) || worst > deepest || worst > best {
-		return errors.New("not the best ones")
+		return errors.New("the answer does not have the best addresses")
 	}
 	return s.lasts(out, got, s.bound(out))
 }
 
-// quorum is min_up for a number of primaries.
+// quorum returns min_up for a number of primaries.
 func (s *modelStanza) quorum(primaries int) int {
 	share, isShare := strings.CutSuffix(s.minUp, "%")
 	n, _ := strconv.Atoi(share)
@@ -740,7 +736,7 @@ func (s *modelStanza) quorum(primaries int) int {
 	return min(n, primaries)
 }
 
-// bound is the highest TTL for what is believed of these (B29, B30).
+// bound returns the highest TTL that these beliefs allow (B29, B30).
 func (s *modelStanza) bound(set []modelCandidate) uint32 {
 	bound := uint32(1 << 31)
 	if s.ttlOff {
@@ -765,7 +761,7 @@ func (s *modelStanza) lasts(set []modelCandidate, got map[netip.Addr]uint32, bou
 			least = c.ttl
 		}
 		if ttl := got[c.addr]; ttl > min(c.ttl, bound) || ttl < least {
-			return fmt.Errorf("TTL %d of %s, want %d at most and %d at least", ttl, c.addr, min(c.ttl, bound), least)
+			return fmt.Errorf("TTL %d of %s, want at most %d and at least %d", ttl, c.addr, min(c.ttl, bound), least)
 		}
 	}
 	return nil
@@ -780,14 +776,14 @@ func replied(reply *dns.Msg, code int) (map[netip.Addr]uint32, error) {
 	for _, rr := range reply.Answer {
 		a, _ := answer.Address(rr)
 		if _, twice := got[a]; twice {
-			return nil, fmt.Errorf("%s stands twice", a)
+			return nil, fmt.Errorf("duplicate address %s", a)
 		}
 		got[a] = rr.Header().Ttl
 	}
 	return got, nil
 }
 
-// closed reports what is wrong with the reply when nothing is fit (B8, B9, B31).
+// closed reports what is wrong with the reply if no address is healthy (B8, B9, B31).
 func (s *modelStanza) closed(set []modelCandidate, reply *dns.Msg, code int, soa bool) error {
 	if s.allDown == "servfail" {
 		if reply != nil || code != dns.RcodeServerFailure {
@@ -824,58 +820,53 @@ func (s *modelStanza) closed(set []modelCandidate, reply *dns.Msg, code int, soa
 	}
 	for _, rr := range reply.Ns {
 		if x, ok := rr.(*dns.SOA); !ok || x.Hdr.Ttl > bound || x.Minttl > bound {
-			return fmt.Errorf("authority %v, want an SOA for %d at most", rr, bound)
+			return fmt.Errorf("authority %v, want an SOA record with a TTL of at most %d", rr, bound)
 		}
 	}
 	return nil
 }
 
-// modelServer is a server block of a Corefile that runs.
+// modelServer is a running server block of a Corefile.
 type modelServer struct {
 	corefile modelCorefile
 	g        *generation
 	h        Multivalue
-	denied   map[string]time.Time // names for which an SOA may have been needed
+	denied   map[string]time.Time // names that may have needed an SOA record
 }
 
-// modelRun is one sequence under way.
+// modelRun is one sequence in progress.
 type modelRun struct {
 	*model
 	t      *testing.T
-	p      *pool
+	p      *process
 	next   plugin.Handler
 	server *modelServer
 }
 
-// load makes a server of a Corefile. It joins the pool.
+// load makes a server from a Corefile. The server joins the pool.
 func (r *modelRun) load(c modelCorefile) *modelServer {
-	stanzas, err := parseCorefile(c.String())
+	configs, err := parseCorefile(c.String())
 	if err != nil {
 		panic(fmt.Sprintf("%v in\n%s", err, c))
 	}
-	g := new(generation)
-	for i, s := range stanzas {
-		for k := range s.checks {
-			s.checks[k].prober = modelProber{r.model, c[i].checks[k], c[i].pace}
-			s.checks[k].talk = nil
+	var stanzas []*stanza
+	for i, config := range configs {
+		left := c[i].checks
+		answered := func(x *check.Check) pool.CheckSpec {
+			p := modelProber{r.model, left[0], c[i].pace}
+			left = left[1:]
+			return pool.NewCheckSpec(x).WithProber(p)
 		}
-		g.add(s, r.p)
+		stanzas = append(stanzas, &stanza{rules.NewStanza(config, answered), config})
 	}
-	b := newBlock(stanzas)
-	b.learner.next.Store(&r.next)
-	g.learners = append(g.learners, b.learner)
-	r.p.join(g)
-	return &modelServer{c, g, Multivalue{Next: r.next, block: b}, make(map[string]time.Time)}
+	g, b := blockOf(r.p, r.next, stanzas...)
+	if err := r.p.join(g); err != nil {
+		panic(err)
+	}
+	return &modelServer{c, g, Multivalue{Next: r.next, block: b, process: r.p}, make(map[string]time.Time)}
 }
 
-func (r *modelRun) end(s *modelServer) {
-	for _, l := range s.g.learners {
-		l.close()
-	}
-	r.p.leave(s.g)
-}
-
-// query asks, and judges the reply.
+// query sends a query and judges the reply.
 func (r *modelRun) query(q dns.Question) error {
 	var set []dns.RR
 	for _, rr := range modelZone {
@@ -893,14 +884,14 @@ func (r *modelRun) query(q dns.Question) error {
 	return judge(reply, code)
 }
 
-// expect takes note of a query, and returns what judges the reply.
+// expect records a query, and returns the function that judges the reply.
 func (r *modelRun) expect(q dns.Question, set []dns.RR) func(*dns.Msg, int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now, s := time.Now(), r.server.corefile.stanzaOf(q.Name)
 	whole := func(reply *dns.Msg, code int) error {
 		if reply == nil || fmt.Sprint(reply.Answer) != fmt.Sprint(set) {
-			return fmt.Errorf("want the set as it is")
+			return fmt.Errorf("want the unchanged set")
 		}
 		return nil
 	}
@@ -914,7 +905,7 @@ func (r *modelRun) expect(q dns.Question, set []dns.RR) func(*dns.Msg, int) erro
 	}
 	all := s.candidates(set)
 	if len(all) == 1 && s.allDown == "serve" {
-		return whole // and not probed (B60a)
+		return whole // and it is not probed (B60a)
 	}
 	var may [][]modelCandidate
 	for _, c := range all {
@@ -935,7 +926,7 @@ func (r *modelRun) expect(q dns.Question, set []dns.RR) func(*dns.Msg, int) erro
 	}
 }
 
-// candidates are the different addresses of a set (B22).
+// candidates returns the different addresses of a set (B22).
 func (s *modelStanza) candidates(set []dns.RR) (all []modelCandidate) {
 	primaries := 0
 	for _, rr := range set {
@@ -956,7 +947,7 @@ func (s *modelStanza) candidates(set []dns.RR) (all []modelCandidate) {
 	return all
 }
 
-// anyOf is nil if f is for any way to take one of each of the choices, else its last error.
+// anyOf returns nil if f returns nil for at least one combination of the choices, else the last error.
 func anyOf(choices [][]modelCandidate, taken []modelCandidate, f func([]modelCandidate) error) (err error) {
 	if len(taken) == len(choices) {
 		if err = f(taken); err != nil {
@@ -972,7 +963,7 @@ func anyOf(choices [][]modelCandidate, taken []modelCandidate, f func([]modelCan
 	return err
 }
 
-// modelStep is something that happens. What n means depends on what that is.
+// modelStep is one event. The meaning of n depends on the kind of event.
 type modelStep struct {
 	what string
 	n    int
@@ -994,7 +985,7 @@ func modelSteps(seed uint64) (steps []modelStep) {
 		case x < 72:
 			s.what, s.wait = "wait", time.Duration(60e9+r.Int64N(120e9))
 		case x < 74:
-			s.what, s.wait = "wait", time.Duration(14*60e9+r.Int64N(8*60e9)) // nobody asks for long
+			s.what, s.wait = "wait", time.Duration(14*60e9+r.Int64N(8*60e9)) // a long time without queries
 		case x < 86:
 			s.what = pick(r, "alive", "alive", "refuses", "refuses", "swallows")
 		case x < 97:
@@ -1009,7 +1000,7 @@ func modelSteps(seed uint64) (steps []modelStep) {
 	return steps
 }
 
-// do lets a step happen.
+// do runs a step.
 func (r *modelRun) do(s modelStep) error {
 	switch s.what {
 	case "query":
@@ -1023,7 +1014,7 @@ func (r *modelRun) do(s modelStep) error {
 		r.fail(s)
 	case "stop and start":
 		r.say(s, dns.Question{})
-		r.end(r.server)
+		r.p.end(r.server.g)
 		r.mu.Lock()
 		r.forgetAll()
 		r.mu.Unlock()
@@ -1040,7 +1031,7 @@ func (r *modelRun) say(s modelStep, q dns.Question) dns.Question {
 	return q
 }
 
-// live changes how a backend fares, or all of a set but perhaps one.
+// live changes the condition of one backend, or of all backends of a set except perhaps one.
 func (r *modelRun) live(s modelStep) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -1065,7 +1056,7 @@ func (r *modelRun) live(s modelStep) {
 	}
 }
 
-// reload changes to another Corefile, in one of the orders that it may happen in.
+// reload changes to another Corefile, in one of the possible orders.
 func (r *modelRun) reload(s modelStep) {
 	old := r.server
 	next := r.load(old.corefile.edit(s.n))
@@ -1075,26 +1066,26 @@ func (r *modelRun) reload(s modelStep) {
 	r.mu.Unlock()
 	switch s.n % 4 {
 	case 0:
-		r.end(old)
+		r.p.end(old.g)
 		r.p.confirm(next.g)
 	case 1:
 		r.p.confirm(next.g)
 		r.runs(old.corefile, next.corefile)
 		pooltest.Elapse(time.Second)
-		r.end(old)
+		r.p.end(old.g)
 	case 2:
 		pooltest.Elapse(time.Second)
-		r.end(old)
+		r.p.end(old.g)
 		r.p.confirm(next.g)
 	case 3:
 		r.p.confirm(next.g)
-		r.end(old)
+		r.p.end(old.g)
 	}
 	r.runs(next.corefile)
 	r.server = next
 }
 
-// fail is a reload that fails. It should leave nothing (B70).
+// fail runs a reload that fails. It should leave nothing behind (B70).
 func (r *modelRun) fail(s modelStep) {
 	next := r.load(r.corefile.edit(s.n))
 	r.trace = append(r.trace, fmt.Sprintf("%s: failed reload to %s", time.Since(r.began), next.corefile))
@@ -1106,8 +1097,8 @@ func (r *modelRun) fail(s modelStep) {
 	r.mu.Unlock()
 	pooltest.Elapse(time.Duration(s.n % 5e3 * 1e6))
 	r.p.abandon()
-	for _, l := range next.g.learners {
-		l.close()
+	for _, b := range next.g.blocks {
+		b.Resolver.Close()
 	}
 	for k, t := range heirs {
 		if gapFailed && before[k] == nil {
@@ -1116,10 +1107,10 @@ func (r *modelRun) fail(s modelStep) {
 	}
 }
 
-// runModel runs a sequence, and returns what went wrong, with all that happened before.
+// runModel runs a sequence. It returns what went wrong, with all events before it.
 func runModel(t *testing.T, steps []modelStep) (err error) {
 	before := fmt.Sprint(modelZone)
-	inBubble(t, func(t *testing.T, p *pool, _ *pooltest.FakeNetwork) {
+	inBubble(t, func(t *testing.T, p *process, _ *pooltest.FakeNetwork) {
 		r := &modelRun{model: newModel(), t: t, p: p, next: zoneOf(modelZone...)}
 		r.server = r.load(modelStart())
 		r.runs(r.server.corefile)
@@ -1141,7 +1132,7 @@ func runModel(t *testing.T, steps []modelStep) (err error) {
 	return err
 }
 
-// shrink leaves out of a failing sequence what is not needed to make it fail (delta debugging).
+// shrink removes the steps of a failing sequence that are not needed to make it fail (delta debugging).
 func shrink(steps []modelStep, fails func([]modelStep) bool) []modelStep {
 	for size := len(steps) / 2; size > 0; {
 		fewer := len(steps)
@@ -1159,8 +1150,8 @@ func shrink(steps []modelStep, fails func([]modelStep) bool) []modelStep {
 	return steps
 }
 
-// Whatever happens, answers and probes are what the rules say (B1 to B3, B8 to B13, B22, B23, B26, B29 to B31, B51 to B54,
-// B57, B60, B62, B65, B69, B70; I10).
+// In any sequence of events, answers and probes follow the rules (B1 to B3, B8 to B13, B22, B23, B26, B29 to B31, B51
+// to B54, B57, B60, B62, B65, B69, B70; I10).
 func TestModel(t *testing.T) {
 	clock := uint64(time.Now().UnixNano())
 	for seed := range uint64(modelSeeds + 1) {

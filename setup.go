@@ -1,11 +1,14 @@
 package multivalue
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/coredns-multivalue/multivalue/plugin/annotation"
+	"github.com/coredns-multivalue/multivalue/plugin/corefile"
 	"github.com/coredns-multivalue/multivalue/plugin/force"
+	"github.com/coredns-multivalue/multivalue/plugin/rules"
+	"github.com/coredns-multivalue/multivalue/plugin/status/web"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
@@ -15,13 +18,10 @@ import (
 
 var log = clog.NewWithPlugin(name)
 
-// thePool is the one pool of the process. It outlives every Corefile, so that a reload keeps what it knows.
-var thePool = newPool()
-
 func init() { plugin.Register(name, setup) }
 
-// Directives returns the list with multivalue directly above cache, its place, for dnsserver.SetDirectives. Without
-// cache in the list it comes last.
+// Directives returns the list with multivalue directly above cache, which is its place, for dnsserver.SetDirectives.
+// Without cache in the list it comes last.
 func Directives(list []string) []string {
 	list = slices.DeleteFunc(slices.Clone(list), func(d string) bool { return d == name })
 	if i := slices.Index(list, "cache"); i >= 0 {
@@ -30,118 +30,142 @@ func Directives(list []string) []string {
 	return append(list, name)
 }
 
+// setup reads the stanzas of a server block, and ties what runs for them to the life of the Corefile's instance. Caddy calls
+// it once a server block, before any server starts. The plugins below, and the servers, are known only in OnStartup: what
+// depends on them is checked there.
 func setup(c *caddy.Controller) error {
-	stanzas, err := parse(c)
+	configs, err := corefile.Parse(c)
 	if err != nil {
+		return plugin.Error(name, err)
+	}
+	if err := theProcess.validate(configs); err != nil {
 		return plugin.Error(name, err)
 	}
 	config := dnsserver.GetConfig(c)
 	g := generationOf(c)
-	for _, s := range stanzas {
-		g.add(s, thePool)
-		if s.force != "" {
-			if g.files == nil {
-				g.files = thePool.forced.Files()
-			}
-			s.forced = g.files.Open(force.Path(config.Root, s.force))
-			s.account.forced = s.forced
-		}
-		if s.cluster != nil {
-			if err := g.heed(s, thePool); err != nil {
-				return plugin.Error(name, err)
-			}
-		}
+	stanzas, err := g.addStanzas(config.Root, configs)
+	if err != nil {
+		return plugin.Error(name, err)
 	}
-	b := newBlock(stanzas)
-	b.origins = plugin.OriginsFromArgsOrServerBlock(nil, c.ServerBlockKeys)
-	b.place, b.rank = c.ServerBlockIndex, len(g.learners)
-	b.learner.keys = strings.Join(c.ServerBlockKeys, " ")
-	b.learner.adopt(thePool.before(b.learner.keys))
-	g.learners = append(g.learners, b.learner)
+	b := g.newBlock(c.ServerBlockKeys, c.ServerBlockIndex, configs, stanzas)
 	c.OnStartup(func() error {
-		b.sites = g.sites
-		handlers := config.Handlers()
-		if err := fit(stanzas, handlers, dnsserver.Directives); err != nil {
+		b.ServerKeys = g.serverKeys
+		chain := chain{configs, config.Handlers(), dnsserver.Directives}
+		if err := g.connect(b, stanzas, chain); err != nil {
 			return plugin.Error(name, err)
 		}
-		if err := b.learner.list(stanzas, handlers); err != nil {
-			return plugin.Error(name, err)
-		}
-		if err := b.attach(stanzas, handlers, thePool); err != nil {
-			return plugin.Error(name, err)
-		}
-		g.begin()
-		for _, warning := range misfits(stanzas, handlers, dnsserver.Directives) {
+		for _, warning := range chain.warnings() {
 			log.Warning(warning)
 		}
 		return nil
 	})
+	// CoreDNS calls this once, from the last plugin of the block to the first, after all setups.
 	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
-		b.learner.next.Store(&next)
-		return Multivalue{Next: next, block: b}
+		b.Resolver.SetNext(next)
+		return Multivalue{Next: next, block: b, process: theProcess}
 	})
 	return nil
 }
 
-// newBlock makes the table of a server block's zones. parse has made sure that no name is in it twice.
-func newBlock(stanzas []*parsedStanza) *block {
-	b := &block{zones: make(zones), confined: true}
-	b.learner = newLearner(b)
-	var watched []question
-	for _, s := range stanzas {
-		b.types |= s.rule.Types
-		b.confined = b.confined && len(s.within) > 0
-		watched = append(watched, s.questions()...)
-		for _, origin := range s.zones {
-			b.zones[origin] = &zone{name: origin, stanza: &s.stanza}
+// validate finds what a Corefile asks for that this program, or this address, cannot give.
+func (p *process) validate(configs []*corefile.Config) error {
+	for _, s := range configs {
+		if s.Annotations != nil && p.kubernetes == nil {
+			return s.ErrorAt("annotations", "annotations is not part of this CoreDNS: build cmd/coredns, or use the other line of plugin.cfg.example")
 		}
-		for _, exempt := range s.except {
-			b.zones[exempt] = &zone{name: exempt}
+		if s.Status != "" {
+			if _, _, err := web.Split(s.Status); err != nil {
+				return s.ErrorAt("status", "status: %w", err)
+			}
 		}
 	}
-	if len(watched) > 0 {
-		b.learner.census = newCensus(watched)
-		for _, q := range watched {
-			b.learner.add(q, true)
+	return nil
+}
+
+// addStanzas makes the stanzas of a server block, and gives them to the pool, where nothing happens to them until the generation
+// joins. Relative paths are below root.
+func (g *generation) addStanzas(root string, configs []*corefile.Config) ([]*rules.Stanza, error) {
+	var stanzas []*rules.Stanza
+	for _, c := range configs {
+		s := rules.NewStanza(c, g.process.newSpec)
+		if c.Force != "" {
+			s.Force(g.files.Open(force.Path(root, c.Force)))
 		}
+		if c.Annotations != nil {
+			if err := g.followers.Subscribe(annotation.At(*c.Annotations), g.process.kubernetes, s.Overrides); err != nil {
+				return nil, c.ErrorAt("annotations", "annotations: %w", err)
+			}
+		}
+		if c.Status != "" {
+			g.statusAt = append(g.statusAt, statusAddress{c.Status, c.Where("status")})
+		}
+		g.process.pool.AddGroup(&g.pool, s.Group)
+		stanzas = append(stanzas, s)
 	}
+	return stanzas, nil
+}
+
+// newBlock makes the block of some stanzas. It takes over what the running Corefile knows of the same server block.
+func (g *generation) newBlock(keys []string, index int, configs []*corefile.Config, stanzas []*rules.Stanza) *rules.Block {
+	b := rules.NewBlock(keys, configs, stanzas)
+	b.Keys, b.Index, b.Rank = strings.Join(keys, " "), index, len(g.blocks)
+	b.Resolver.Adopt(g.process.resolver(b.Keys))
+	g.blocks = append(g.blocks, b)
 	return b
+}
+
+// connect checks the plugins of a server block, once all of them are known, and takes from them what the stanzas need. With
+// the last block, the annotations that are known from before come into force: all stanzas have their zones by then, so that
+// no Service is taken for one that no stanza judges.
+func (g *generation) connect(b *rules.Block, stanzas []*rules.Stanza, chain chain) error {
+	if err := chain.check(); err != nil {
+		return err
+	}
+	if err := chain.preload(b); err != nil {
+		return err
+	}
+	if err := chain.setClusterZones(b, stanzas, g.process.kubernetes); err != nil {
+		return err
+	}
+	if g.connected++; g.connected == len(g.blocks) {
+		g.followers.Begin()
+	}
+	return nil
 }
 
 type generationKey struct{}
 
 // generationOf is the generation of the Corefile that c is part of. The first block to ask ties it to the life of the
-// instance. It joins the pool before the new servers listen; it is confirmed when they run; and if they never do,
-// which nobody tells it, the old instance takes it away.
+// instance. It joins the pool before the new servers listen; it is confirmed when they run; and if they never do, which
+// nothing tells it, the old instance takes it away.
 func generationOf(c *caddy.Controller) *generation {
 	if g, ok := c.Get(generationKey{}).(*generation); ok {
 		return g
 	}
-	g := new(generation)
+	g := theProcess.newGeneration()
 	c.Set(generationKey{}, g)
 	c.OnStartup(func() error {
-		if g.files != nil {
-			g.files.AwaitRead()
-		}
-		g.sites = sitesOf(c)
-		if err := thePool.join(g); err != nil {
+		g.files.AwaitRead()
+		g.serverKeys = rules.ServerKeys(c)
+		if err := theProcess.join(g); err != nil {
 			return plugin.Error(name, err)
 		}
 		return nil
 	})
-	c.OnShutdown(func() error { g.end(thePool); return nil })
-	c.OnRestartFailed(func() error { thePool.abandon(); return nil })
+	c.OnShutdown(func() error { theProcess.end(g); return nil })
+	c.OnRestartFailed(func() error { theProcess.abandon(); return nil })
 	hookStartup()
 	return g
 }
 
-// hookStartup has started called for every instance. The hooks are the process's, and they panic on a name they know;
+// hookStartup has started called for every instance. The hooks belong to the process, and registering a known name panics;
 // but SIGUSR1 drops them all before a reload, so that each setup has to register again.
 func hookStartup() {
 	defer func() { _ = recover() }()
 	caddy.RegisterEventHook(name, started)
 }
 
+// started is called by Caddy when the servers of an instance run, of a reload too.
 func started(event caddy.EventName, info any) error {
 	instance, ok := info.(*caddy.Instance)
 	if event != caddy.InstanceStartupEvent || !ok {
@@ -151,64 +175,7 @@ func started(event caddy.EventName, info any) error {
 	g, ok := instance.Storage[generationKey{}].(*generation)
 	instance.StorageMu.RUnlock()
 	if ok {
-		thePool.confirm(g)
+		theProcess.confirm(g)
 	}
 	return nil
 }
-
-// fit refuses a block whose plugins would make a stanza do harm.
-func fit(stanzas []*parsedStanza, handlers []plugin.Handler, order []string) error {
-	if err := needWithin(stanzas, handlers); err != nil {
-		return err
-	}
-	for _, h := range handlers {
-		if h.Name() != "cache" || slices.Index(order, "cache") > slices.Index(order, name) {
-			continue
-		}
-		for _, s := range stanzas {
-			if s.rule.Policy.Client {
-				return fmt.Errorf("%s - select client below cache would give every client what the first one got: want multivalue above cache in the list of plugins, or select random", s.at)
-			}
-		}
-	}
-	return nil
-}
-
-// remote are the plugins that pass on what the owner of some other zone answers.
-var remote = []string{"forward", "grpc", "secondary", "fanout", "recursor", "unbound"}
-
-// needWithin refuses a stanza that would let the owners of remote zones choose what is probed.
-func needWithin(stanzas []*parsedStanza, handlers []plugin.Handler) error {
-	for _, h := range handlers {
-		if !slices.Contains(remote, h.Name()) {
-			continue
-		}
-		for _, s := range stanzas {
-			if len(s.within) == 0 {
-				return fmt.Errorf("%s - within is missing, and required beside %s: without it, whoever owns a remote zone chooses what is probed; name the networks of your servers, such as within 192.0.2.0/24",
-					s.at, h.Name())
-			}
-		}
-	}
-	return nil
-}
-
-// misfits says what of the block does not go well with the place of multivalue in the chain.
-func misfits(stanzas []*parsedStanza, handlers []plugin.Handler, order []string) []string {
-	var warnings []string
-	ours := slices.Index(order, name)
-	for _, h := range handlers {
-		at := slices.Index(order, h.Name())
-		switch {
-		case h.Name() == "cache" && at < ours:
-			warnings = append(warnings, "multivalue stands below cache: what is cached keeps dead addresses until its TTL ends, and every client gets the same choice")
-		case h.Name() == "dnssec" && at > ours:
-			warnings = append(warnings, "multivalue stands above dnssec: answers to queries with the DO bit are signed before they come by, and stay whole")
-		case h.Name() == "dnssec" && slices.ContainsFunc(stanzas, samples):
-			warnings = append(warnings, "multivalue stands below dnssec and may answer with a sample: each draw is a new signature; limit off avoids that")
-		}
-	}
-	return warnings
-}
-
-func samples(s *parsedStanza) bool { return s.rule.Policy.Limit > 0 }

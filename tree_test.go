@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/coredns-multivalue/multivalue/plugin/corefile"
 	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,7 +22,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// These tests hold the tree itself to the rules of the house (CONTRIBUTING.md).
+// These tests check that the tree follows the rules of the house (CONTRIBUTING.md).
 
 const modulePath = "github.com/coredns-multivalue/multivalue"
 
@@ -33,7 +35,7 @@ type source struct {
 
 var fileSet = token.NewFileSet()
 
-// sources parses the Go files of the tree: the tests, or the others.
+// sources parses the Go files of the tree: the tests, or all other files.
 func sources(t *testing.T, tests bool) []source {
 	t.Helper()
 	var all []source
@@ -87,6 +89,119 @@ func TestLengths(t *testing.T) {
 	}
 }
 
+// A package of more than 300 lines has comments on at least 15 of 100 lines (the models have 20 to 33). It begins
+// with a comment of 3 to 10 lines that says what the package is for.
+func TestComments(t *testing.T) {
+	type count struct{ lines, comments, intro int }
+	packages := make(map[string]*count)
+	for _, s := range sources(t, false) {
+		dir := filepath.ToSlash(filepath.Dir(s.path))
+		c := packages[dir]
+		if c == nil {
+			c = new(count)
+			packages[dir] = c
+		}
+		c.lines += s.lines
+		commented := make(map[int]bool)
+		for _, group := range s.file.Comments {
+			for line := fileSet.Position(group.Pos()).Line; line <= fileSet.Position(group.End()).Line; line++ {
+				commented[line] = true
+			}
+		}
+		c.comments += len(commented)
+		if s.file.Doc != nil {
+			c.intro = max(c.intro, fileSet.Position(s.file.Doc.End()).Line-fileSet.Position(s.file.Doc.Pos()).Line+1)
+		}
+	}
+	for dir, c := range packages {
+		if c.lines > 300 && c.comments*100 < c.lines*15 {
+			t.Errorf("%s: %d of %d lines have comments, want 15 of 100", dir, c.comments, c.lines)
+		}
+		if (dir == "." || strings.HasPrefix(dir, "plugin/")) && (c.intro < 3 || c.intro > 14) {
+			t.Errorf("%s: its package comment has %d lines, want 3 to 10", dir, c.intro)
+		}
+	}
+}
+
+// The root package is the plugin and nothing else.
+func TestRootIsSmall(t *testing.T) {
+	files, lines := 0, 0
+	for _, s := range sources(t, false) {
+		if !strings.Contains(s.path, "/") {
+			files, lines = files+1, lines+s.lines
+		}
+	}
+	if files > 10 || lines > 1200 {
+		t.Errorf("%d files and %d lines in the root, want at most 10 and 1200", files, lines)
+	}
+}
+
+// A package has at most 33 names that other packages use.
+func TestFewExportedNames(t *testing.T) {
+	used := make(map[string]map[string]bool)
+	for _, s := range sources(t, false) {
+		ours := make(map[string]string) // by the name in the file
+		for _, spec := range s.file.Imports {
+			path := strings.Trim(spec.Path.Value, `"`)
+			if own, ok := strings.CutPrefix(path, modulePath+"/"); ok {
+				name := own[strings.LastIndexByte(own, '/')+1:]
+				if spec.Name != nil {
+					name = spec.Name.Name
+				}
+				ours[name] = own
+			}
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			if sel, ok := n.(*ast.SelectorExpr); ok {
+				if x, ok := sel.X.(*ast.Ident); ok && ours[x.Name] != "" {
+					own := ours[x.Name]
+					if used[own] == nil {
+						used[own] = make(map[string]bool)
+					}
+					used[own][sel.Sel.Name] = true
+				}
+			}
+			return true
+		})
+	}
+	for own, names := range used {
+		if len(names) > 33 {
+			t.Errorf("%d names of %s are used from outside, want at most 33", len(names), own)
+		}
+	}
+}
+
+// One word has one meaning: at most three types have a method of the same name, unless it belongs to an interface
+// that they implement.
+func TestMethodNames(t *testing.T) {
+	shared := []string{ // of interfaces: Go's and CoreDNS's own, then ours
+		"String", "Error", "Unwrap", "Read", "Write", "Close", "Len", "Less", "Swap", "Push", "Pop", "WriteMsg", "LocalAddr", "RemoteAddr",
+		"Probe", "probe", "ask", "Look", "Rule", "SOA", "Follow", "Addresses",
+	}
+	types := make(map[string]map[string]bool)
+	for _, s := range sources(t, false) {
+		for _, d := range s.file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || f.Recv == nil || slices.Contains(shared, f.Name.Name) {
+				continue
+			}
+			receiver := f.Recv.List[0].Type
+			if star, ok := receiver.(*ast.StarExpr); ok {
+				receiver = star.X
+			}
+			if types[f.Name.Name] == nil {
+				types[f.Name.Name] = make(map[string]bool)
+			}
+			types[f.Name.Name][filepath.Dir(s.path)+"."+fmt.Sprint(receiver)] = true
+		}
+	}
+	for name, on := range types {
+		if len(on) > 3 {
+			t.Errorf("the method name %s is on %d types: %v", name, len(on), slices.Sorted(maps.Keys(on)))
+		}
+	}
+}
+
 func TestDocumented(t *testing.T) {
 	described := make(map[string]bool)
 	for _, s := range sources(t, false) {
@@ -98,7 +213,7 @@ func TestDocumented(t *testing.T) {
 		for _, d := range s.file.Decls {
 			for name, doc := range exported(d) {
 				if doc == nil {
-					t.Errorf("%s: %s is exported, and has no comment", s.path, name)
+					t.Errorf("%s: %s is exported and has no comment", s.path, name)
 				}
 			}
 		}
@@ -110,7 +225,7 @@ func TestDocumented(t *testing.T) {
 	}
 }
 
-// exported lists the exported names that a declaration makes, with what is said of each.
+// exported lists the exported names of a declaration, each with its comment.
 func exported(d ast.Decl) map[string]*ast.CommentGroup {
 	names := make(map[string]*ast.CommentGroup)
 	switch d := d.(type) {
@@ -158,8 +273,8 @@ func either(docs ...*ast.CommentGroup) *ast.CommentGroup {
 	return nil
 }
 
-// Imports point inward: verdict and check import nothing of ours, answer only verdict, and nothing but the commands and
-// the tests imports the root.
+// Imports point inward: each package imports only the packages in its row, and only full, the commands and the tests
+// import the root package. docs/design.md has the table in words.
 func TestImports(t *testing.T) {
 	allowed := map[string][]string{
 		"internal/clock":   {},
@@ -186,18 +301,17 @@ func TestImports(t *testing.T) {
 		"plugin/corefile":   {"internal/text", "plugin/answer", "plugin/check", "plugin/network", "plugin/verdict", "plugin/wire"},
 		"plugin/pool": {"internal/clock", "internal/hash", "internal/logonce", "internal/rescue", "internal/text", "plugin/check", "plugin/metrics",
 			"plugin/pool/table", "plugin/status", "plugin/verdict", "plugin/wire"},
-		"plugin/rules": {"internal/logonce", "plugin/annotation", "plugin/answer", "plugin/check", "plugin/force", "plugin/lookup", "plugin/metrics", "plugin/network",
+		"plugin/rules": {"internal/logonce", "plugin/answer", "plugin/check", "plugin/corefile", "plugin/force", "plugin/lookup", "plugin/metrics", "plugin/network",
 			"plugin/pool", "plugin/verdict"},
 		"plugin/inspect": {"internal/clock", "internal/rescue", "internal/text", "plugin/answer", "plugin/force", "plugin/lookup", "plugin/pool", "plugin/rules",
 			"plugin/seen", "plugin/status", "plugin/verdict"},
 
-		".": {"internal/clock", "internal/hash", "internal/logonce", "internal/rescue", "internal/text", "plugin/annotation", "plugin/answer", "plugin/check",
-			"plugin/corefile", "plugin/force", "plugin/inspect", "plugin/lookup", "plugin/metrics", "plugin/network", "plugin/pool", "plugin/pool/table", "plugin/rules",
-			"plugin/seen", "plugin/status", "plugin/status/web", "plugin/verdict", "plugin/wire"},
-		// Of Kubernetes, only what links it in depends on the client library.
-		"annotated": {".", "plugin/annotation", "plugin/services"},
+		".": {"plugin/annotation", "plugin/answer", "plugin/corefile", "plugin/force", "plugin/inspect", "plugin/lookup", "plugin/metrics", "plugin/pool",
+			"plugin/rules", "plugin/seen", "plugin/status/web"},
+		// Of the packages for Kubernetes, only the one that links them in depends on the client library.
+		"full": {".", "plugin/annotation", "plugin/services"},
 
-		"cmd/coredns":   {".", "annotated"},
+		"cmd/coredns":   {".", "full"},
 		"cmd/demo":      {".", "plugin/verdict"},
 		"cmd/image":     {},
 		"bench/qps":     {"bench/measure"},
@@ -205,7 +319,7 @@ func TestImports(t *testing.T) {
 		"bench/measure": {},
 		"test":          {},
 
-		// For tests alone.
+		// These are for tests only.
 		"internal/ports":     {},
 		"internal/signals":   {},
 		"internal/pooltest":  {"plugin/check", "plugin/verdict"},
@@ -254,14 +368,14 @@ func TestPurePackages(t *testing.T) {
 	}
 }
 
-// Nothing is scheduled by the wall clock (B58): what takes the monotonic reading off a time stands only in the functions
-// that are about the hour of the day.
+// Nothing is scheduled by the wall clock (B58): only the functions that work with the time of day drop the monotonic
+// reading of a time.
 func TestWallClock(t *testing.T) {
 	takesOff := []string{"Unix", "UnixMilli", "UnixMicro", "UnixNano", "Round", "Truncate", "UTC", "Local", "In", "AddDate"}
 	allowed := map[string]string{
-		"pause":         "health.go",                        // tells queries the hour, for the warm-up
-		"Brief":         "plugin/verdict/brief.go",          // says since when, the same
-		"validityFault": "plugin/check/reason.go",           // of a certificate
+		"pause":         "plugin/pool/pool.go",              // tells queries the time, for the warm-up
+		"Brief":         "plugin/verdict/brief.go",          // the same, for the start of a state
+		"validityFault": "plugin/check/reason.go",           // the dates of a certificate
 		"expiresSoon":   "plugin/check/tlscheck.go",         // the same
 		"stamp":         "plugin/status/web/api.go",         // shows an instant
 		"changeTime":    "plugin/check/credential_linux.go", // of a file
@@ -277,7 +391,7 @@ func TestWallClock(t *testing.T) {
 			}
 			ast.Inspect(f, func(n ast.Node) bool {
 				if call, ok := n.(*ast.SelectorExpr); ok && slices.Contains(takesOff, call.Sel.Name) {
-					t.Errorf("%s: %s calls %s, and may go by the wall clock", s.path, f.Name.Name, call.Sel.Name)
+					t.Errorf("%s: %s calls %s, and may depend on the wall clock", s.path, f.Name.Name, call.Sel.Name)
 				}
 				return true
 			})
@@ -285,11 +399,19 @@ func TestWallClock(t *testing.T) {
 	}
 }
 
-// The names and helps of our metrics are as Prometheus and CoreDNS want them, and the manual has each.
+// The names and help texts of our metrics follow the rules of Prometheus and CoreDNS, and the manual has each of
+// them.
 func TestMetricNames(t *testing.T) {
 	manual := read(t, "docs/manual.md")
 	metrics.Answers.WithLabelValues("dns://:53", "example.org.", "", "whole")
-	newCheckMetrics("tcp://:80", true)
+	for _, vec := range []*prometheus.CounterVec{metrics.Probes, metrics.Transitions} {
+		vec.WithLabelValues("tcp://:80", "success")
+	}
+	metrics.ProbeDuration.WithLabelValues("tcp://:80")
+	metrics.Alarms.WithLabelValues("tcp://:80")
+	for _, vec := range []*prometheus.GaugeVec{metrics.Targets, metrics.Forced, metrics.Annotations} {
+		vec.WithLabelValues("up")
+	}
 	families, err := prometheus.DefaultGatherer.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -321,7 +443,7 @@ func read(t *testing.T, path string) string {
 	return string(text)
 }
 
-// The manual has the sections that CoreDNS demands, in its order, and every property of a stanza.
+// The manual has the sections that CoreDNS requires, in its order, and every property of a stanza.
 func TestManual(t *testing.T) {
 	manual := read(t, "docs/manual.md")
 	at := 0
@@ -333,11 +455,11 @@ func TestManual(t *testing.T) {
 		at += next + 1
 	}
 	if !strings.Contains(manual, "\n*multivalue* - ") {
-		t.Error("the first line under Name is no headline of a manual page")
+		t.Error("the first line under Name is not the heading of a manual page")
 	}
-	for word, p := range properties {
-		if !strings.Contains(manual, "\n    "+strings.TrimSpace(word+" "+p.usage)+"\n") {
-			t.Errorf("the syntax lacks: %s %s", word, p.usage)
+	for word, syntax := range corefile.Syntax() {
+		if !strings.Contains(manual, "\n    "+syntax+"\n") {
+			t.Errorf("the syntax lacks: %s", syntax)
 		}
 		if !strings.Contains(manual, "\n| `"+word+"` | ") || !strings.Contains(manual, "\n* `"+word+"` ") {
 			t.Errorf("%s is not in the table of defaults, or is not described", word)
@@ -348,7 +470,7 @@ func TestManual(t *testing.T) {
 	}
 }
 
-// docs/behaviours.md has every behaviour once, in order, and the tests that it names exist.
+// docs/behaviours.md lists every behaviour once, in order, and the tests that it names exist.
 func TestBehaviours(t *testing.T) {
 	known := make(map[string]bool)
 	for _, s := range sources(t, true) {
@@ -375,11 +497,11 @@ func TestBehaviours(t *testing.T) {
 		got = append(got, m[1])
 		tests := regexp.MustCompile(`\b(Test|Fuzz|Benchmark)[A-Za-z0-9]+`).FindAllString(m[2], -1)
 		if len(tests) == 0 && !strings.HasPrefix(m[2], "planned") {
-			t.Errorf("%s names no test, and is not planned: %s", m[1], m[2])
+			t.Errorf("%s names no test and is not marked as planned: %s", m[1], m[2])
 		}
 		for _, name := range tests {
 			if !known[name] {
-				t.Errorf("%s: there is no %s", m[1], name)
+				t.Errorf("%s: test %s not found", m[1], name)
 			}
 		}
 	}

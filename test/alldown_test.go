@@ -18,8 +18,8 @@ example.org:0 {
     }
 }`
 
-// closed starts a server of two zones, one below the other, whose addresses are all down, and waits until it has
-// noticed.
+// closed starts a server of two zones, one below the other, whose addresses are all down. It returns once they are
+// all known to be down.
 func closed(t *testing.T, policy, cache string) *server {
 	t.Helper()
 	s := newScene(t)
@@ -37,8 +37,8 @@ shop CNAME www`
 	return v
 }
 
-// NODATA has NOERROR and one record in the authority section: the start of authority of the zone that holds the name,
-// with a TTL that the answer's own would have had (B9, B31, T12, T13).
+// A NODATA answer has NOERROR and one record in the authority section: the SOA record of the zone that holds the
+// name. Its TTL is the TTL that the answer itself would have had (B9, B31, T12, T13).
 func TestNodata(t *testing.T) {
 	for name, cache := range map[string]string{"without cache": "", "with cache": "cache", "with minimal": "minimal", "with both": "minimal\n cache"} {
 		t.Run(name, func(t *testing.T) {
@@ -55,28 +55,28 @@ func TestNodata(t *testing.T) {
 	}
 }
 
-// deniesWithSOA waits until the answer is NODATA with a start of authority, which is learned in the background, and
-// looks at it closely.
+// deniesWithSOA waits until the answer is NODATA with an SOA record, which is looked up in the background, and checks
+// that answer in detail.
 func (v *server) deniesWithSOA(question, zone string) {
 	v.Helper()
 	var m *dns.Msg
 	v.eventually(func() bool {
 		m = v.ask(question)
 		return members(m) == "" && len(m.Ns) > 0
-	}, func() string { return question + " does not become NODATA with a start of authority:\n" + m.String() })
+	}, func() string { return question + " does not become NODATA with an SOA record:\n" + m.String() })
 	if m.Rcode != dns.RcodeSuccess || types(m.Ns) != "SOA" || len(m.Extra) > 0 {
 		v.Fatalf("want NOERROR, one SOA and nothing else:\n%s", m)
 	}
 	soa := m.Ns[0].(*dns.SOA)
 	if soa.Hdr.Name != zone {
-		v.Errorf("%s is denied by the zone %s, want %s", question, soa.Hdr.Name, zone)
+		v.Errorf("%s the SOA record is of zone %s, want %s", question, soa.Hdr.Name, zone)
 	}
 	if soa.Hdr.Ttl > 30 || soa.Minttl > 30 {
-		v.Errorf("%s: the denial is kept for %d s, and by its minimum for %d s: want 30 s at most", question, soa.Hdr.Ttl, soa.Minttl)
+		v.Errorf("%s: the SOA record has TTL %d s and minimum %d s, want at most 30 s", question, soa.Hdr.Ttl, soa.Minttl)
 	}
 }
 
-// An alias whose target is closed still leads there: the CNAME stays (B14).
+// An alias keeps its CNAME when all addresses of its target are down (B14).
 func TestNodataKeepsTheAlias(t *testing.T) {
 	v := closed(t, "nodata", "")
 	if got := types(v.comesTo("shop.example.org A", "").Answer); got != "CNAME" {
@@ -84,7 +84,7 @@ func TestNodataKeepsTheAlias(t *testing.T) {
 	}
 }
 
-// With EDNS, NODATA keeps the OPT record, and nothing else in the additional section.
+// With EDNS, a NODATA answer keeps the OPT record and nothing else in the additional section.
 func TestNodataWithEDNS(t *testing.T) {
 	v := closed(t, "nodata", "")
 	if m := v.comesTo("www.example.org A", "", edns); types(m.Extra) != "OPT" {
@@ -92,7 +92,7 @@ func TestNodataWithEDNS(t *testing.T) {
 	}
 }
 
-// SERVFAIL comes as one reply, at once and without records: the client does not wait in vain (B9, T14).
+// SERVFAIL comes as one reply, at once and without records, so the client does not wait for a timeout (B9, T14).
 func TestServfail(t *testing.T) {
 	for name, cache := range map[string]string{"without cache": "", "with cache": "cache", "with errors and log": "errors\n log"} {
 		t.Run(name, func(t *testing.T) {
@@ -111,7 +111,8 @@ func TestServfail(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				// A second reply to the question before would be read here, and have its ID.
+				// If the server had sent a second reply to the previous query, it would be read here, with that
+				// query's ID.
 				if reply.Id != m.Id || reply.Rcode != dns.RcodeServerFailure || len(reply.Answer) > 0 {
 					t.Errorf("%s: want one SERVFAIL without records, got\n%s", question, reply)
 				}
@@ -120,7 +121,7 @@ func TestServfail(t *testing.T) {
 	}
 }
 
-// The other types of a name whose addresses are all down still answer: the name is not gone (B8, T13).
+// A name whose addresses are all down still answers queries for its other types, because the name exists (B8, T13).
 func TestOtherTypesOfAClosedName(t *testing.T) {
 	for _, policy := range []string{"nodata", "servfail"} {
 		t.Run(policy, func(t *testing.T) {
@@ -131,7 +132,7 @@ func TestOtherTypesOfAClosedName(t *testing.T) {
 				}
 			}
 			if m := v.ask("www.example.org AAAA"); m.Rcode != dns.RcodeSuccess || len(m.Answer) > 0 {
-				t.Errorf("a type that the name never had: %s", m)
+				t.Errorf("a type that the name does not have: %s", m)
 			}
 		})
 	}

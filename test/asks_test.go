@@ -22,7 +22,7 @@ example.org:0 {
     cache
 }`
 
-// One web server does not serve one of its names: its address leaves the answers for that name alone (B35).
+// A web server that does not serve one of its names loses its address in the answers for that name only (B35).
 func TestEachNameIsAskedFor(t *testing.T) {
 	s := newScene(t, 11)
 	s.listen("127.0.0.12", func(conn net.Conn) {
@@ -42,7 +42,8 @@ func TestEachNameIsAskedFor(t *testing.T) {
 	v.settled(3, 1)
 }
 
-// Of two checks one must pass: what fails one stays, what fails both goes (B45).
+// With "one of two checks must pass", an address that fails one check stays, and an address that fails both goes
+// (B45).
 func TestOneOfTwoChecksMustPass(t *testing.T) {
 	s := newScene(t, 11, 12)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13")

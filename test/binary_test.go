@@ -14,7 +14,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/internal/signals"
 )
 
-// built is the complete program, built once for all tests that want it.
+// built is the complete program. It is built once, for all tests that need it.
 var built struct {
 	once sync.Once
 	dir  string
@@ -38,7 +38,7 @@ func program(t *testing.T) string {
 	return filepath.Join(built.dir, "coredns")
 }
 
-// process is the complete program as a process of its own.
+// process is the complete program, run as a process of its own.
 type process struct {
 	*server
 	cmd    *exec.Cmd
@@ -46,9 +46,8 @@ type process struct {
 	ended  chan struct{}
 }
 
-// run starts the program with the Corefile, under a limit of descriptors, if that is not 0, and waits until it answers
-// queries and signals.
-// In the Corefile, LISTEN is the port to listen on.
+// run starts the program with the Corefile and waits until it answers queries and handles signals. A limit other than
+// 0 is its limit of file descriptors. In the Corefile, LISTEN is the port to listen on.
 func (s *scene) run(t *testing.T, corefile string, descriptors int) *process {
 	t.Helper()
 	port := freePort(t)
@@ -72,24 +71,24 @@ func (s *scene) run(t *testing.T, corefile string, descriptors int) *process {
 		<-p.ended
 	})
 	p.logs("CoreDNS-")
-	p.eventually(func() bool { return signals.Trapped(p.cmd.Process.Pid) }, func() string { return "the program asks for no signals" })
+	p.eventually(func() bool { return signals.Trapped(p.cmd.Process.Pid) }, func() string { return "the program does not handle signals" })
 	return p
 }
 
-// edit writes the Corefile anew.
+// edit replaces the Corefile.
 func (p *process) edit(corefile string) {
 	p.Helper()
 	_, port, _ := net.SplitHostPort(p.addr)
 	p.file("Corefile", strings.ReplaceAll(corefile, "LISTEN", port))
 }
 
-// logs waits until the output has the text.
+// logs waits until the output contains the text.
 func (p *process) logs(text string) {
 	p.Helper()
 	p.logsAgain(text, 1)
 }
 
-// logsAgain waits until the output has the text so many times.
+// logsAgain waits until the output contains the text that many times.
 func (p *process) logsAgain(text string, n int) {
 	p.Helper()
 	p.eventually(func() bool { return strings.Count(p.output.since(0), text) >= n },
@@ -105,7 +104,7 @@ example.org:LISTEN {
     }
 }`
 
-// runCalm runs the program with a backend down, and waits until it knows.
+// runCalm runs the program with one backend down, and waits until the program knows it.
 func runCalm(t *testing.T, corefile string) *process {
 	t.Helper()
 	s := newScene(t, 11, 13)
@@ -115,7 +114,7 @@ func runCalm(t *testing.T, corefile string) *process {
 	return p
 }
 
-// The program says which versions it is of, and lists multivalue among its plugins.
+// The program prints its versions, and lists multivalue among its plugins.
 func TestProgramSaysWhatItIs(t *testing.T) {
 	version, err := exec.Command(program(t), "-version").Output()
 	if err != nil {
@@ -135,7 +134,7 @@ func TestProgramSaysWhatItIs(t *testing.T) {
 	}
 }
 
-// The reload plugin finds an edit by itself, and the verdicts are kept (B69, T38).
+// The reload plugin finds an edited Corefile by itself, and the verdicts are kept (B69, T38).
 func TestReloadPluginKeepsVerdicts(t *testing.T) {
 	withReload := strings.Replace(listening, "bind", "reload 2s 1s\n bind", 1)
 	p := runCalm(t, withReload)

@@ -25,8 +25,8 @@ example.net:0 {
     }
 }`
 
-// Where two blocks alias into each other, each set is judged by the stanza of its own block, once, and a client's query
-// counts once in each block that judged a part of it (B27, T26).
+// If two blocks alias into each other, the stanza of each block judges its own set once, and a client's query counts
+// once in each block that judged a part of it (B27, T26).
 func TestBlocksThatAliasIntoEachOther(t *testing.T) {
 	s := newScene(t, 11)
 	s.zone("example.org", "shop CNAME www.example.net.\nwww A 127.0.0.11\nwww A 127.0.0.12")
@@ -34,7 +34,7 @@ func TestBlocksThatAliasIntoEachOther(t *testing.T) {
 	v := s.serve(replace(twoBlocks, "ORG", "dry_run", "NET", ""))
 	for question, want := range map[string]string{
 		"www.example.net A":  "11",
-		"shop.example.org A": "11", // an alias of a dry run's block leads to one that is in earnest
+		"shop.example.org A": "11", // an alias in the block with dry_run leads to a block without it
 		"www.example.org A":  "11 12",
 		"shop.example.net A": "11 12",
 	} {
@@ -42,7 +42,7 @@ func TestBlocksThatAliasIntoEachOther(t *testing.T) {
 	}
 }
 
-// A set that the inner block drew a sample of is not drawn from again by the outer one (B27).
+// If the inner block samples a set, the outer block does not sample it again (B27).
 func TestSampleIsDrawnOnce(t *testing.T) {
 	s := newScene(t, 11, 12, 13, 14)
 	s.zone("example.org", "shop CNAME www.example.net.")
@@ -55,7 +55,7 @@ func TestSampleIsDrawnOnce(t *testing.T) {
 	}
 }
 
-// Inside one block the look-up of an alias's target is part of the same answer: one query is one answer (B27).
+// A query whose alias's target is in the same block counts as one answer (B27).
 func TestAliasCountsOnce(t *testing.T) {
 	s := newScene(t, 11)
 	s.zone("example.org", "a CNAME b\nb CNAME c.sub.example.org.\nc.sub A 127.0.0.11\nc.sub A 127.0.0.12")
@@ -81,7 +81,7 @@ func TestAliasCountsOnce(t *testing.T) {
 	}
 }
 
-// The same with the target in another server block: still one answer a query.
+// A query whose alias's target is in another server block counts as one answer too.
 func TestAliasIntoAnotherBlockCountsOnce(t *testing.T) {
 	s := newScene(t, 11)
 	s.zone("example.org", "shop CNAME www.example.net.")
@@ -101,7 +101,7 @@ func TestAliasIntoAnotherBlockCountsOnce(t *testing.T) {
 	}
 }
 
-// Of several stanzas in one block, the one with the most specific zone judges a name (B20).
+// If a block has several stanzas, the one with the most specific zone judges a name (B20).
 func TestMostSpecificStanzaJudges(t *testing.T) {
 	s := newScene(t, 11)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nwww.eu A 127.0.0.11\nwww.eu A 127.0.0.12\nnoteu A 127.0.0.11\nnoteu A 127.0.0.12")

@@ -7,8 +7,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// A verdict shows in the very next answer, although the cache below has the set and goes on serving it from there:
-// fresh, prefetched, stale, or with a TTL that stands still (B25, T19, T20).
+// A new verdict shows in the very next answer, although the cache below multivalue has the set and keeps serving it:
+// fresh, prefetched, stale, or with keepttl (B25, T19, T20).
 func TestVerdictShowsAboveCache(t *testing.T) {
 	for _, c := range []struct{ name, ttl, cache, counter string }{
 		{"hit", "300", "cache 3600", "coredns_cache_hits_total"},
@@ -32,8 +32,8 @@ func TestVerdictShowsAboveCache(t *testing.T) {
 	}
 }
 
-// alwaysUntilCounted asks until the counter shows that an answer came by the path that it counts, and wants the same
-// from the first answer on.
+// alwaysUntilCounted asks until the counter shows that the cache served an answer in the way under test. Every
+// answer, from the first one on, must have the wanted members.
 func (v *server) alwaysUntilCounted(question, want, counter string) {
 	v.Helper()
 	before := metric(counter)
@@ -42,11 +42,11 @@ func (v *server) alwaysUntilCounted(question, want, counter string) {
 			v.Fatalf("%s has %q, want %q at once", question, got, want)
 		}
 		return metric(counter) > before
-	}, func() string { return counter + " does not grow: the test does not test what it means to" })
+	}, func() string { return counter + " does not grow: the cache never answers in the way under test" })
 }
 
-// The source is gone, and cache lives on stale answers, in each of its ways: a server that stops leaves those too, one
-// that returns is in them, and their TTL stays as low as cache has it (B25, B29, T19).
+// When the source is gone and the cache serves stale answers, in each of its ways, a server that stops leaves them
+// too. A server that returns is in them again, and their TTL stays as low as the cache made it (B25, B29, T19).
 func TestStaleAnswersOfADeadSource(t *testing.T) {
 	for _, c := range []struct {
 		stale string
@@ -89,7 +89,8 @@ func TestStaleAnswersOfADeadSource(t *testing.T) {
 	}
 }
 
-// A set that was closed is not kept by the cache: the first server to come back is in the next answer (B8, T14).
+// The cache does not keep the reply for a set that is all down: the first server that comes back is in the next
+// answer (B8, T14).
 func TestClosedSetIsNotCached(t *testing.T) {
 	for _, policy := range []string{"nodata", "servfail"} {
 		t.Run(policy, func(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 
 const twoOfThree = "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13\nshop CNAME www"
 
-// Whatever stands around multivalue in the block, the dead server leaves the answers (T13, T26-T28).
+// A dead server leaves the answers, whatever other plugins are in the block (T13, T26-T28).
 func TestAmongOtherPlugins(t *testing.T) {
 	for _, c := range []struct{ name, plugins, question string }{
 		{"alone", "", "www.example.org A"},
@@ -45,7 +45,7 @@ example.org:%s {
 	}
 }
 
-// What header and rewrite do to an answer on its way out is still done to a thinned one.
+// What header and rewrite do to an answer on its way out also applies to a thinned answer.
 func TestOuterPluginsSeeTheThinnedAnswer(t *testing.T) {
 	s := newScene(t, 11)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
@@ -63,15 +63,15 @@ example.org:0 shop.test:0 {
 }`)
 	reply := v.comesTo("www.shop.test A", "11")
 	if owner := reply.Answer[0].Header().Name; owner != "www.shop.test." {
-		t.Errorf("the address stands at %s, want www.shop.test., which was asked for", owner)
+		t.Errorf("the address belongs to %s, want www.shop.test., the name in the question", owner)
 	}
 	if !v.ask("www.example.org A").RecursionAvailable {
 		t.Error("header did not set RA on a thinned answer")
 	}
 }
 
-// hosts and template make their records anew for each answer; they are judged like those of a zone, and so are those of
-// a zone that auto found (B59).
+// Records from hosts and template, which make them for each answer, are judged like records of a zone. So are records
+// of a zone that auto found (B59).
 func TestRecordsWithoutAZoneFile(t *testing.T) {
 	for name, source := range map[string]string{
 		"hosts":                    "hosts {\n 127.0.0.11 www.example.org\n 127.0.0.12 www.example.org\n 127.0.0.13 www.example.org\n }",
@@ -88,7 +88,7 @@ func TestRecordsWithoutAZoneFile(t *testing.T) {
 	}
 }
 
-// What forward brings is judged as well, inside the networks that within names (B60).
+// Answers from forward are judged too, within the networks that within names (B60).
 func TestForwardedAnswersAreJudged(t *testing.T) {
 	s := newScene(t, 11, 13)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13")
@@ -96,11 +96,11 @@ func TestForwardedAnswersAreJudged(t *testing.T) {
 	v := s.serve(".:0 {\n bind 127.0.0.1\n forward . " + upstream.addr + "\n cache\n multivalue {\n QUICK\n }\n}")
 	v.comesTo("www.example.org A", "11 13")
 	if got := members(upstream.ask("www.example.org A")); got != "11 12 13" {
-		t.Errorf("the server behind has %q, want all", got)
+		t.Errorf("the upstream server has %q, want all", got)
 	}
 }
 
-// Two views of a zone have a stanza each, and each answers by its own.
+// If two views of a zone have a stanza each, each view answers by its own stanza.
 func TestViewsHaveTheirOwnStanzas(t *testing.T) {
 	s := newScene(t, 11)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
@@ -134,8 +134,8 @@ example.org:` + port + ` {
 	}
 }
 
-// Several sockets and blocks with the same check share one pool: a backend is asked once, however many ask for it (B64,
-// B72).
+// Several sockets and blocks with the same check share one pool: a backend is probed once, however many of them use
+// it (B64, B72).
 func TestOneProbeForAllThatShareACheck(t *testing.T) {
 	s := newScene(t, 11, 12)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")

@@ -18,7 +18,7 @@ example.org:0 {
     }
 }`
 
-// Three web servers behind one name: the one that stops leaves the answers, and returns when it is back (B1).
+// Of three web servers behind one name, the one that stops leaves the answers, and it returns when it is back (B1).
 func TestDeadServerLeavesAndReturns(t *testing.T) {
 	s := newScene(t, 11, 12, 13)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13")
@@ -30,7 +30,7 @@ func TestDeadServerLeavesAndReturns(t *testing.T) {
 	v.comesTo("www.example.org A", "11 12 13")
 }
 
-// An alias is judged by the name that it leads to, and its CNAME stays, in front (B14).
+// An alias is judged by its target, and its CNAME stays, in front (B14).
 func TestAliasFollowsItsTarget(t *testing.T) {
 	s := newScene(t, 11, 13)
 	s.zone("example.org", `
@@ -50,8 +50,8 @@ www  A     127.0.0.13`)
 	}
 }
 
-// The IPv6 addresses of a name and its IPv4 addresses are judged apart: the loss of one side leaves the other whole,
-// and each falls open for itself (B12, T16).
+// The IPv6 addresses of a name and its IPv4 addresses are judged separately: losing all of one family leaves the
+// other unchanged, and each family fails open on its own (B12, T16).
 func TestFamiliesAreJudgedApart(t *testing.T) {
 	ports.Need(t, "::1")
 	s := newScene(t, 11)
@@ -82,7 +82,7 @@ func TestCaseOfTheQuestionIsKept(t *testing.T) {
 	}
 }
 
-// A name under except is left whole, and the other names of the zone are not (B20).
+// A name under except keeps all its addresses, and the other names of the zone do not (B20).
 func TestExemptNameStaysWhole(t *testing.T) {
 	s := newScene(t, 11)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nraw A 127.0.0.11\nraw A 127.0.0.12")
@@ -93,7 +93,7 @@ func TestExemptNameStaysWhole(t *testing.T) {
 	}
 }
 
-// With everything down, everything is served, up to the limit: never an empty answer (B8).
+// If all servers are down, all are served, up to the limit: the answer is never empty (B8).
 func TestAllDownServesAll(t *testing.T) {
 	s := newScene(t)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
@@ -106,7 +106,7 @@ func TestAllDownServesAll(t *testing.T) {
 	}
 }
 
-// The TTL that goes out is never above the zone's, and never above what the verdicts allow (B29, B30).
+// The TTL of an answer is never above the zone's TTL, and never above what the verdicts allow (B29, B30).
 func TestTTLIsCapped(t *testing.T) {
 	s := newScene(t, 11, 13)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13\nbrief 7 A 127.0.0.11\nbrief 7 A 127.0.0.12")

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// A broken Corefile ends the program with an error that says what is wrong, and on which line (B78).
+// A broken Corefile ends the program with an error that says what is wrong and on which line (B78).
 func TestBrokenCorefileNamesTheLine(t *testing.T) {
 	for name, c := range map[string]struct {
 		corefile string

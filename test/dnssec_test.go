@@ -24,7 +24,7 @@ example.org:0 {
     }
 }`
 
-// newKey makes a key, and writes the two files that the dnssec and sign plugins read.
+// newKey makes a key and writes the two files that the dnssec and sign plugins read.
 func (s *scene) newKey() *dns.DNSKEY {
 	s.Helper()
 	key := &dns.DNSKEY{
@@ -42,7 +42,7 @@ func (s *scene) newKey() *dns.DNSKEY {
 	return key
 }
 
-// signZone writes the zone file anew with a signature over one set.
+// signZone rewrites the zone file with a signature for one set.
 func (s *scene) signZone(records string, set []dns.RR) *dns.DNSKEY {
 	s.Helper()
 	key := &dns.DNSKEY{
@@ -66,7 +66,7 @@ func (s *scene) signZone(records string, set []dns.RR) *dns.DNSKEY {
 	return key
 }
 
-// mustValidate wants a signature in the answer that holds for the addresses in it.
+// mustValidate checks that the answer has a signature that is valid for its addresses.
 func mustValidate(t *testing.T, m *dns.Msg, key *dns.DNSKEY) {
 	t.Helper()
 	var set []dns.RR
@@ -89,8 +89,8 @@ func mustValidate(t *testing.T, m *dns.Msg, key *dns.DNSKEY) {
 	}
 }
 
-// What dnssec signs on the fly stays whole for those who want signatures, and validates; the others get it thinned, and
-// AD is not set (B24, T23, T24).
+// A set that dnssec signs on the fly stays complete for clients that ask for signatures, and it validates. Other
+// clients get it thinned, without AD (B24, T23, T24).
 func TestSetSignedOnTheFlyStaysWhole(t *testing.T) {
 	for name, cache := range map[string]string{"without cache": "", "with cache": "cache"} {
 		t.Run(name, func(t *testing.T) {
@@ -113,7 +113,8 @@ func TestSetSignedOnTheFlyStaysWhole(t *testing.T) {
 	}
 }
 
-// A zone file with signatures in it is left whole likewise, and thinned for those who do not ask for them (B24).
+// A set that is signed in the zone file stays complete too, and is thinned for clients that do not ask for signatures
+// (B24).
 func TestPresignedSetStaysWhole(t *testing.T) {
 	s := newScene(t, 11, 13)
 	var set []dns.RR
@@ -139,7 +140,7 @@ func TestPresignedSetStaysWhole(t *testing.T) {
 	}
 }
 
-// An answer of a validating upstream comes with AD; cut, it has lost that (T24).
+// An answer from a validating upstream has AD. It loses AD when records are removed (T24).
 func TestValidatedAnswerLosesADWhenCut(t *testing.T) {
 	s := newScene(t, 11)
 	upstream := s.upstream(func(w dns.ResponseWriter, r *dns.Msg) {
@@ -161,7 +162,7 @@ func TestValidatedAnswerLosesADWhenCut(t *testing.T) {
 	}
 }
 
-// upstream is a DNS server outside CoreDNS. It returns its address.
+// upstream starts a DNS server outside CoreDNS and returns its address.
 func (s *scene) upstream(handle dns.HandlerFunc) string {
 	s.Helper()
 	ready := make(chan struct{})

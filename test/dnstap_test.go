@@ -12,7 +12,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// dnstap is told of the answer that goes out, once, with our metadata beside it (B77).
+// dnstap logs the answer that goes out, once, together with our metadata (B77).
 func TestDnstapSeesTheAnswer(t *testing.T) {
 	s := newScene(t, 11, 13)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13")
@@ -61,16 +61,16 @@ example.org:0 {
 				return len(told) > 0
 			}
 		}
-	}, func() string { return "dnstap is not told of the answer" })
+	}, func() string { return "dnstap does not log the answer" })
 	if len(told) != 1 || members(told[0]) != members(reply) || members(reply) != "11 13" || told[0].Answer[0].Header().Ttl != reply.Answer[0].Header().Ttl {
-		t.Errorf("dnstap is told %d times:\n%s\nand answered is\n%s", len(told), told, reply)
+		t.Errorf("dnstap logs %d answers:\n%s\nbut the client got\n%s", len(told), told, reply)
 	}
 	if !bytes.Contains(frame, []byte("became thin, 2 of 3.")) {
 		t.Errorf("dnstap has other metadata: %q", frame)
 	}
 }
 
-// messageIn finds the message with that number in a frame.
+// messageIn finds the message with that ID in a frame.
 func messageIn(frame []byte, id uint16) *dns.Msg {
 	want := binary.BigEndian.AppendUint16(nil, id)
 	for at := 0; ; at++ {

@@ -7,8 +7,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// ill is what a server says that does not answer as it should, by the name that it is asked for. All have addresses
-// that are down, so that an answer that was judged would show.
+// ill holds the faulty replies of a server, by the name in the query. All of them have addresses that are down, so a
+// reply that multivalue judged would differ.
 func ill(w dns.ResponseWriter, r *dns.Msg) {
 	m := new(dns.Msg).SetReply(r)
 	name, dead := r.Question[0].Name, []string{"A 127.0.0.11", "A 127.0.0.12"}
@@ -38,7 +38,7 @@ func ill(w dns.ResponseWriter, r *dns.Msg) {
 	_ = w.WriteMsg(m)
 }
 
-// records are records of one name.
+// records parses records of one name.
 func records(name string, list []string) []dns.RR {
 	var all []dns.RR
 	for _, data := range list {
@@ -51,8 +51,8 @@ func records(name string, list []string) []dns.RR {
 	return all
 }
 
-// What is no complete positive answer comes by as it is, byte for byte, though all the addresses in it are down and
-// the policy would close the set: errors, denials, referrals, truncated answers (B19, B28, T6, T8).
+// A reply that is not a complete positive answer passes byte for byte, even if all its addresses are down and
+// all_down would replace the answer: errors, denials, referrals, truncated answers (B19, B28, T6, T8).
 func TestErrorsFromBelowPassByteForByte(t *testing.T) {
 	s := newScene(t)
 	corefile := ".:0 {\n bind 127.0.0.1\n OTHERS\n forward . " + s.upstream(ill) + "\n OURS\n}"
@@ -64,7 +64,7 @@ func TestErrorsFromBelowPassByteForByte(t *testing.T) {
 			judged.ask("www.example.org A")
 			s.down(2)
 			if m := judged.ask("www.example.org A"); m.Rcode != dns.RcodeServerFailure {
-				t.Fatalf("what should be judged is not:\n%s", m)
+				t.Fatalf("the answer should be judged, and is not:\n%s", m)
 			}
 			for _, name := range []string{"truncated", "cut", "servfail", "refused", "notimp", "nxdomain", "nodata", "sub", "empty"} {
 				for _, edit := range []func(*dns.Msg){func(*dns.Msg) {}, edns, do} {
@@ -78,8 +78,8 @@ func TestErrorsFromBelowPassByteForByte(t *testing.T) {
 	}
 }
 
-// The same with the errors that CoreDNS's own plugins make: erratic truncates every other answer and fails for other
-// types, template says SERVFAIL (B19, B28).
+// Errors that CoreDNS's own plugins make pass byte for byte too: erratic truncates every other answer and fails for
+// other types, template replies SERVFAIL (B19, B28).
 func TestErraticPassesByteForByte(t *testing.T) {
 	s := newScene(t)
 	const corefile = `

@@ -23,8 +23,8 @@ example.org:LISTEN {
     }
 }`
 
-// A server that has no descriptors left goes on answering over UDP. Its probes abstain, which is counted, and no address
-// is taken out for that; when there are descriptors again, it notices a death as before (B49).
+// A server without free file descriptors keeps answering over UDP. Its probes abstain, which is counted, and no
+// address is removed because of that. When descriptors are free again, it detects a failure as before (B49).
 func TestWithoutDescriptorsNothingIsTakenOut(t *testing.T) {
 	s := newScene(t, 11, 12, 13)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13\nwww A 127.0.0.14")
@@ -48,7 +48,7 @@ func TestWithoutDescriptorsNothingIsTakenOut(t *testing.T) {
 	p.comesTo("www.example.org A", "11 12 13")
 }
 
-// exhaust opens idle DNS connections, more than the server can take. What it returns closes them.
+// exhaust opens idle DNS connections, more than the server can accept. Call the returned function to close them.
 func (p *process) exhaust(n int) (release func()) {
 	p.Helper()
 	var all []net.Conn
@@ -68,7 +68,7 @@ func (p *process) exhaust(n int) (release func()) {
 	return release
 }
 
-// keptPage fetches the metrics again and again over one connection, opened while that is possible.
+// keptPage fetches the metrics repeatedly over one connection, which it opens while that is still possible.
 func (s *scene) keptPage(addr string) func() string {
 	s.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -81,7 +81,7 @@ func (s *scene) keptPage(addr string) func() string {
 		fmt.Fprintf(conn, "GET /metrics HTTP/1.1\r\nHost: metrics\r\n\r\n")
 		return chunks(lines)
 	}
-	if fetch() == "" { // which also makes the server accept the connection
+	if fetch() == "" { // the response also shows that the server accepted the connection
 		s.Fatal("no metrics")
 	}
 	return fetch

@@ -9,7 +9,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// explain asks for one explanation: of a name, a type, and what else belongs to the question.
+// explain requests one explanation, for a name, a type and the other parameters of the query.
 func (s *scene) explain(base, question string) (e explained) {
 	s.Helper()
 	words := append(strings.Fields(question), "", "")
@@ -21,7 +21,7 @@ func (s *scene) explain(base, question string) (e explained) {
 	return e
 }
 
-// brief is an explanation in a line: the outcome, then each member with a plus if it is served, and why.
+// brief is an explanation in one line: the outcome, then each member with a plus if it is served, and the reason.
 func (e explained) brief() string {
 	if len(e.Explanations) != 1 {
 		return fmt.Sprint(len(e.Explanations), " explanations")
@@ -139,7 +139,7 @@ dry A 127.0.0.13
 new A 127.0.0.71
 new A 127.0.0.72`
 
-// Each outcome is explained, by what is served (B75). What is explained is the answer that a query gets.
+// Each outcome is explained by what is served (B75). The explanation is of the answer that a query gets.
 func TestExplain(t *testing.T) {
 	s := newScene(t, 11, 12, 21, 22)
 	s.zone("example.org", explainedZone)
@@ -149,23 +149,23 @@ func TestExplain(t *testing.T) {
 		v.ask(name + ".example.org A")
 	}
 	v.ask("_s._tcp.example.org SRV")
-	v.settled(5, 2) // 11, 12, 21 and 22, and one by the other check; 13 and 14 are down
+	v.settled(5, 2) // 11, 12, 21 and 22, and one target of the other check; 13 and 14 are down
 	cases := map[string]string{
 		"whole A":           "NOERROR whole, +11 up, +12 up",
 		"thin A":            "NOERROR thin, +11 up, -13 connection refused",
 		"alias A":           "NOERROR thin, +11 up, -13 connection refused",
 		"open A":            "NOERROR open, +13 served although it is down, +14 served although it is down",
-		"one A":             "NOERROR whole, +13 one alone",
+		"one A":             "NOERROR whole, +13 the only address",
 		"exempt A":          " none",
 		"signed A do=1":     "NOERROR none",
 		"forced A":          "NOERROR thin, +11 up, -21 forced down",
 		"drain A":           "NOERROR whole, +11 up, -22 drained, not needed",
-		"sample A":          "NOERROR sample, +11 up, -12 up, but not drawn",
+		"sample A":          "NOERROR sample, +11 up, -12 up, but not in this sample",
 		"backup A":          "NOERROR backup, +12 backup, needed, -13 connection refused",
 		"nodata A":          "NOERROR closed, -13 connection refused, -14 connection refused",
 		"servfail A":        "SERVFAIL closed, -13 connection refused, -14 connection refused",
 		"fixed A":           "NOERROR closed, -13 connection refused, -14 connection refused",
-		"within A":          "NOERROR whole, +11 up, +80 outside of within, served unchecked",
+		"within A":          "NOERROR whole, +11 up, +80 outside within, served unchecked",
 		"dry A":             "NOERROR thin, +11 dry run, +13 dry run",
 		"new A":             "NOERROR whole, +71 not watched yet, so it is served, +72 not watched yet, so it is served",
 		"whole TXT":         " none",
@@ -179,19 +179,19 @@ func TestExplain(t *testing.T) {
 		}
 		got := s.explain(base, question).brief()
 		if want == "NOERROR open, +13 served although it is down, +14 served although it is down" && strings.HasPrefix(got, "NOERROR open, +14") {
-			continue // the one that was up more recently is the first
+			continue // the one that came up last is first
 		}
 		if got != want {
 			t.Errorf("%s: %s\nwant %s", question, got, want)
 		}
 	}
 	if n := targetsIn("unknown"); n != 0 {
-		t.Errorf("%d targets are watched for being explained", n)
+		t.Errorf("explaining added targets: %d", n)
 	}
 	v.explains(base, cases)
 }
 
-// explains holds the records that are explained to those of an answer, where chance does not decide.
+// explains checks that an explanation has the same records as an answer, where the answer does not depend on chance.
 func (v *server) explains(base string, cases map[string]string) {
 	v.Helper()
 	for question := range cases {
@@ -206,12 +206,12 @@ func (v *server) explains(base string, cases map[string]string) {
 			want = append(want, strings.ReplaceAll(rr.String(), "\t", " "))
 		}
 		if fmt.Sprint(want) != fmt.Sprint(e.Records) {
-			v.Errorf("%s: %q is explained, %q answered", question, e.Records, want)
+			v.Errorf("%s: the explanation has %q, the answer has %q", question, e.Records, want)
 		}
 	}
 }
 
-// The steps name what decided, and a client gets its own draw, the one that it is answered.
+// The steps name what decided, and a client's explanation shows the draw that this client gets in its answers.
 func TestExplainSteps(t *testing.T) {
 	s := newScene(t, 11, 12)
 	s.zone("example.org", explainedZone)
@@ -223,12 +223,12 @@ func TestExplainSteps(t *testing.T) {
 	v.settled(3, 1)
 	v.ask("cap.example.org A")
 	for question, want := range map[string]string{
-		"thin.example.org A":        "it is in its zone, example.org.",
+		"thin.example.org A":        "judges this name, which is in its zone example.org.",
 		"signed.example.org A do=1": "a DNSSEC signature covers it",
-		"exempt.example.org A":      "exempts it",
-		"nowhere.example.org A":     "no positive answer",
+		"exempt.example.org A":      "is exempt",
+		"nowhere.example.org A":     "the answer is negative",
 		"thin.example.org TXT":      "this type is not judged",
-		"cap.example.org A":         "the outcome for cap.example.org. A is whole: 2 of 2 are not down, and served",
+		"cap.example.org A":         "cap.example.org. A is all healthy: 2 of 2 are not down, and all are served",
 	} {
 		e := s.explain(base, question)
 		if text := fmt.Sprint(e.Explanations[0].Steps); !strings.Contains(text, want) {
@@ -237,7 +237,7 @@ func TestExplainSteps(t *testing.T) {
 	}
 	s.eventually(func() bool {
 		v.ask("cap.example.org A")
-		return strings.Contains(s.explain(base, "cap.example.org A").brief(), "not watched, for there are as many targets as there may be (max_targets)")
+		return strings.Contains(s.explain(base, "cap.example.org A").brief(), "not watched, because a limit of targets is reached (max_targets)")
 	}, func() string { return s.explain(base, "cap.example.org A").brief() })
 	drawn := make(map[string]bool)
 	for n := range 8 {
@@ -252,8 +252,8 @@ func TestExplainSteps(t *testing.T) {
 	}
 }
 
-// Whoever may read the page learns nothing by it that is not judged: no transfer of the zone and no other type, which a plugin
-// above, such as acl, may keep from everybody (B75).
+// A reader of the page learns nothing that multivalue does not judge: explain does no zone transfer and asks for no
+// other type, because a plugin above, such as acl, may deny those to all clients (B75).
 func TestExplainAsksForNothingElse(t *testing.T) {
 	s := newScene(t, 11)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nwww TXT secret\nhidden A 127.0.0.13")
@@ -290,8 +290,8 @@ example.org:0 {
 	}
 }
 
-// What another server block judges is left to that block, whose answer is none of this one's; and before the first query, when
-// nobody knows how to follow an alias, that is said (B75).
+// What another server block judges is left to that block, and the explanation refers to it. Before the first query an
+// alias cannot be followed, and the explanation says that (B75).
 func TestExplainLeavesOthersAlone(t *testing.T) {
 	s := newScene(t, 11)
 	s.zone("example.org", "shop CNAME www.example.net.\nwww A 127.0.0.11\nwww A 127.0.0.12")
@@ -301,12 +301,12 @@ func TestExplainLeavesOthersAlone(t *testing.T) {
 			s := &scene{TB: t, port: s.port, dir: s.dir}
 			v, base := s.shown(replace(twoBlocks, "ORG", "status 127.0.0.1:STATUS", "NET", stanza))
 			e := s.explain(base, "shop.example.org A").Explanations[0]
-			if text := fmt.Sprint(e.Steps); !strings.Contains(text, "no query has come in yet: ask the server once") || e.Rcode != "" || len(e.Records) > 0 {
+			if text := fmt.Sprint(e.Steps); !strings.Contains(text, "no query has arrived yet, so aliases cannot be followed: ask the server once") || e.Rcode != "" || len(e.Records) > 0 {
 				t.Errorf("before any query: %+v", e)
 			}
 			v.ask("shop.example.org A")
 			e = s.explain(base, "shop.example.org A").Explanations[0]
-			if text := fmt.Sprint(e.Steps); !strings.Contains(text, "the server block dns://example.net.:0 judges www.example.net. A; ask for that name") || strings.Contains(text, "passes as it is") {
+			if text := fmt.Sprint(e.Steps); !strings.Contains(text, "the server block dns://example.net.:0 judges www.example.net. A; ask for that name") || strings.Contains(text, "passes unchanged") {
 				t.Errorf("%q", e.Steps)
 			}
 			if got := fmt.Sprint(len(e.Sets), " ", e.Rcode, " ", e.Records); got != "0 NOERROR [shop.example.org. 300 IN CNAME www.example.net.]" {
@@ -319,8 +319,9 @@ func TestExplainLeavesOthersAlone(t *testing.T) {
 	}
 }
 
-// A block is explained only where it gets the query: not where another one on the same listener has a longer zone, with
-// multivalue or without, before it or after; but where a view may let the query go on, or on a listener of its own, it is (B75).
+// A block explains a name only if the query reaches that block. It does not if another block on the same listener has
+// a longer zone, with or without multivalue, before it or after it. It does if a view may let the query through, or
+// on a listener of its own (B75).
 func TestExplainWhoIsAsked(t *testing.T) {
 	const rest = "bind 127.0.0.1\n file DIR/zone example.org\n multivalue {\n CALM\n status 127.0.0.1:STATUS\n }\n"
 	const none = "bind 127.0.0.1\n erratic\n"
@@ -344,7 +345,7 @@ func TestExplainWhoIsAsked(t *testing.T) {
 				got = append(got, e.Zone)
 			}
 			if strings.Join(got, " ") != c.want {
-				t.Errorf("explained by the stanza of %q, want %q", got, c.want)
+				t.Errorf("the explanation is of the stanza of %q, want %q", got, c.want)
 			}
 		})
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// busyPort is a port that another program holds for as long as the test runs.
+// busyPort is a port that another listener holds as long as the test runs.
 func busyPort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -18,11 +18,11 @@ func busyPort(t *testing.T) string {
 	return port
 }
 
-// sturdy is classic with a zone file that is not read again: file starts a goroutine for that even if the reload then
-// fails, and never ends it.
+// sturdy is classic with a zone file that is not read again. For a zone file that is, the file plugin starts a
+// goroutine even if the reload then fails, and never ends it.
 var sturdy = strings.Replace(classic, "file DIR/example.org", "file DIR/example.org {\n reload 0\n }", 1)
 
-// brokenCorefiles cannot be started, each for a reason of its own. All of them would bring a new check.
+// brokenCorefiles cannot be started, each for a different reason. Each of them would add a new check.
 func brokenCorefiles(t *testing.T) map[string]string {
 	edited := strings.Replace(sturdy, "QUICK", "QUICK\n check tcp://:PORT", 1)
 	return map[string]string{
@@ -37,8 +37,8 @@ func brokenCorefiles(t *testing.T) map[string]string {
 	}
 }
 
-// A reload that fails, in multivalue or elsewhere, leaves the old server probing and answering and leaks nothing; the
-// next good one takes over from it (B70, T35).
+// A reload that fails, in multivalue or elsewhere, leaves the old server probing and answering, and leaks nothing.
+// The next good reload takes over from it (B70, T35).
 func TestFailedReloadLeavesTheOldServer(t *testing.T) {
 	for name, broken := range brokenCorefiles(t) {
 		t.Run(name, func(t *testing.T) {
@@ -53,7 +53,7 @@ func TestFailedReloadLeavesTheOldServer(t *testing.T) {
 					t.Fatal("the reload did not fail")
 				}
 				if got := members(v.ask("www.example.org A")); got != "11 12 13" {
-					t.Fatalf("after the failure, the answer has %q, want what it had before", got)
+					t.Fatalf("after the failed reload, the answer has %q, want the same as before", got)
 				}
 			}
 			v.settled(3, 1)
@@ -72,7 +72,7 @@ func TestFailedReloadLeavesTheOldServer(t *testing.T) {
 	}
 }
 
-// What a failed reload asked for is never probed (B70).
+// The checks of a reload that failed are never run (B70).
 func TestFailedReloadProbesNothing(t *testing.T) {
 	s := newScene(t, 11, 13)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13")

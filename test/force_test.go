@@ -20,7 +20,7 @@ example.org:0 {
     }
 }`
 
-// moveTo puts a file with the text in the place of another.
+// moveTo replaces a file with a new file that has the text.
 func (s *scene) moveTo(name, text string) {
 	s.Helper()
 	s.file(name+".new", text)
@@ -29,7 +29,7 @@ func (s *scene) moveTo(name, text string) {
 	}
 }
 
-// forced waits until the metrics show so much to be forced up, down and drained, and so many files to be broken.
+// forced waits until the metrics show these numbers of targets forced up, down and drained, and of broken files.
 func (s *scene) forced(up, down, drain, broken int) {
 	s.Helper()
 	want := [...]float64{float64(up), float64(down), float64(drain), float64(broken)}
@@ -40,10 +40,10 @@ func (s *scene) forced(up, down, drain, broken int) {
 		}
 		got[3] = metric("coredns_multivalue_force_broken")
 		return got == want
-	}, func() string { return fmt.Sprintf("%v is in force, want %v", got, want) })
+	}, func() string { return fmt.Sprintf("the counts are %v, want %v", got, want) })
 }
 
-// A file of forced states is heeded as it comes, is edited, broken, mended and deleted, while probing goes on
+// The states in a file apply when the file appears, is edited, broken, repaired and deleted, while probing continues
 // (B55).
 func TestForcedServers(t *testing.T) {
 	s := newScene(t, 11, 12, 13)
@@ -56,7 +56,7 @@ func TestForcedServers(t *testing.T) {
 	v.settled(3, 0)
 	v.eventually(func() bool { return len(v.ask("_http._tcp.example.org SRV").Answer) == 1 },
 		func() string { return "the record of a host that is forced down stays" })
-	s.file("forced", "drain 127.0.0.12/31 # and 13") // in place
+	s.file("forced", "drain 127.0.0.12/31 # and 13") // written in place
 	v.comesTo("www.example.org A", "11")
 	s.kill(11, 13)
 	v.comesTo("www.example.org A", "12")
@@ -68,7 +68,7 @@ func TestForcedServers(t *testing.T) {
 	s.moveTo("forced", "up 127.0.0.13\ndwon 127.0.0.11")
 	s.forced(2, 0, 0, 1)
 	if got := members(v.ask("www.example.org A")); got != "11 12 13" {
-		t.Errorf("with a broken file, the answer has %q, want what it had before", got)
+		t.Errorf("with a broken file, the answer has %q, want the same as before", got)
 	}
 	s.moveTo("forced", "down 127.0.0.12")
 	v.comesTo("www.example.org A", "11")
@@ -80,8 +80,9 @@ func TestForcedServers(t *testing.T) {
 	s.forced(0, 0, 0, 0)
 }
 
-// A ConfigMap is a directory of links that lead through one link, which the kubelet replaces. The path is below root. Also a
-// large file, which takes its time, is in force from the first answer on (B55).
+// States from a ConfigMap apply. A ConfigMap is a directory of symbolic links that lead through one link, which the
+// kubelet replaces; the path is below root. A large file, which takes time to read, applies from the first answer on
+// (B55).
 func TestForcedByAConfigMap(t *testing.T) {
 	s := newScene(t, 11, 12)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
@@ -116,8 +117,8 @@ func TestForcedByAConfigMap(t *testing.T) {
 	v.comesTo("www.example.org A", "11")
 }
 
-// Reloads, good ones and ones that fail, keep what is in force, also when the file is broken meanwhile, and leave nothing;
-// a start with a broken file comes up (B55, B69, B70).
+// Reloads, successful or failed, keep the forced states, even if the file is broken in the meantime, and leak
+// nothing. A server starts even if the file is broken (B55, B69, B70).
 func TestForcedOverReloads(t *testing.T) {
 	s := newScene(t, 11, 12)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")

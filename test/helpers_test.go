@@ -17,11 +17,12 @@ import (
 	"github.com/coredns-multivalue/multivalue/internal/ports"
 
 	"github.com/coredns/caddy"
+
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// scene is the backends and files of one test.
+// scene holds the backends and files of one test.
 type scene struct {
 	testing.TB
 	port     string // of all backends
@@ -29,10 +30,10 @@ type scene struct {
 	backends map[int]*backend
 }
 
-// newScene starts backends at 127.0.0.N, which share a port.
+// newScene starts backends at 127.0.0.N that share a port.
 func newScene(t testing.TB, up ...int) *scene {
 	t.Helper()
-	ports.Need(t, "127.0.0.11") // as on Linux and Windows: elsewhere there is 127.0.0.1 alone
+	ports.Need(t, "127.0.0.11") // on Linux and Windows all of 127.0.0.0/8 works; elsewhere only 127.0.0.1
 	s := &scene{TB: t, dir: t.TempDir(), backends: make(map[int]*backend)}
 	for _, n := range up {
 		s.start(n)
@@ -43,7 +44,7 @@ func newScene(t testing.TB, up ...int) *scene {
 	return s
 }
 
-// start brings a backend up, again or for the first time.
+// start brings a backend up, for the first time or again.
 func (s *scene) start(octets ...int) {
 	s.Helper()
 	for _, n := range octets {
@@ -51,15 +52,16 @@ func (s *scene) start(octets ...int) {
 	}
 }
 
-// kill closes backends: connections to them are refused.
+// kill closes backends: new connections to them are refused.
 func (s *scene) kill(octets ...int) {
 	for _, n := range octets {
 		s.backends[n].close()
 	}
 }
 
-// words are what stands for the particulars of a scene in Corefiles and zones. QUICK makes a stanza that notices within
-// a second; CALM one that comes to its first verdicts as quickly, and after that does not ask again while a test lasts.
+// words returns what replaces the placeholders in Corefiles and zones. QUICK makes a stanza that detects a change
+// within a second. CALM makes one that has its first verdicts as quickly, and then does not probe again during the
+// test.
 func (s *scene) words() *strings.Replacer {
 	const quick = "interval 600ms 100ms\n timeout 600ms\n within 127.0.0.0/8"
 	const calm = "interval 24h 100ms\n timeout 1m\n within 127.0.0.0/8"
@@ -71,13 +73,13 @@ func (s *scene) words() *strings.Replacer {
 
 func (s *scene) expand(text string) string { return s.words().Replace(text) }
 
-// file writes a file into the directory that Corefiles know as DIR.
+// file writes a file into the directory that Corefiles call DIR.
 func (s *scene) file(name, text string) {
 	s.Helper()
 	s.verbatim(name, s.expand(text))
 }
 
-// verbatim is file for text that no word may be looked for in: now and then one stands in a key or a signature.
+// verbatim is like file, without replacing placeholders: a key or a signature contains one by chance now and then.
 func (s *scene) verbatim(name, text string) {
 	s.Helper()
 	if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
@@ -85,19 +87,19 @@ func (s *scene) verbatim(name, text string) {
 	}
 }
 
-// zone writes a zone file, which has the zone's name.
+// zone writes a zone file. The file is named after the zone.
 func (s *scene) zone(origin, records string) {
 	s.Helper()
 	s.file(origin, zoneText(origin, records))
 }
 
-// zoneText is the records with those that every zone needs in front.
+// zoneText returns the records, preceded by those that every zone needs.
 func zoneText(origin, records string) string {
 	const head = "$ORIGIN %s.\n$TTL 300\n@ SOA ns hostmaster 1 7200 900 1209600 3600\n@ NS ns\nns A 192.0.2.53\n%s\n"
 	return fmt.Sprintf(head, origin, records)
 }
 
-// backend is a listener that counts who comes.
+// backend is a listener that counts its connections.
 type backend struct {
 	net.Listener
 	accepted atomic.Int64
@@ -106,7 +108,7 @@ type backend struct {
 	served   sync.WaitGroup
 }
 
-// listen starts a backend on the scene's port, which the first one chooses.
+// listen starts a backend on the scene's port. The first backend chooses that port.
 func (s *scene) listen(host string, serve func(net.Conn)) *backend {
 	s.Helper()
 	if s.port == "" {
@@ -152,7 +154,7 @@ func (b *backend) close() {
 	b.served.Wait()
 }
 
-// visitors is how many connections are open.
+// visitors returns the number of open connections.
 func (b *backend) visitors() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -167,7 +169,7 @@ func answerHTTP(conn net.Conn) {
 	}
 }
 
-// hang reads and never answers, until the peer goes.
+// hang reads and never answers, until the peer closes the connection.
 func hang(conn net.Conn) {
 	for {
 		if _, err := conn.Read(make([]byte, 4096)); err != nil {
@@ -204,20 +206,24 @@ func (s *scene) serve(corefile string) *server {
 	return v
 }
 
-// answersOn waits until the first server of an instance takes queries: a stop before that would leave it behind.
+// answersOn waits until every server of an instance serves, over UDP and TCP: CoreDNS does not stop one that has not begun to.
 func answersOn(i *caddy.Instance) error {
 	m := query(". TXT", func(m *dns.Msg) { m.Question[0].Qclass = dns.ClassCHAOS })
-	first := i.Servers()[0]
-	for network, addr := range map[string]net.Addr{"udp": first.LocalAddr(), "tcp": first.Addr()} {
-		client := dns.Client{Net: network, Timeout: patience}
-		if _, _, err := client.Exchange(m, addr.String()); err != nil {
-			return err
+	for _, server := range i.Servers() {
+		if server.LocalAddr() == nil {
+			continue // it does not speak plain DNS
+		}
+		for network, addr := range map[string]net.Addr{"udp": server.LocalAddr(), "tcp": server.Addr()} {
+			client := dns.Client{Net: network, Timeout: patience}
+			if _, _, err := client.Exchange(m, addr.String()); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// stop ends the server as SIGTERM does.
+// stop ends the server in the way that SIGTERM does.
 func (v *server) stop() {
 	for _, err := range v.instance.ShutdownCallbacks() {
 		v.Error(err)
@@ -227,14 +233,17 @@ func (v *server) stop() {
 	}
 }
 
-// reload puts an edited Corefile into force, as SIGUSR1 and reload do.
+// reload applies an edited Corefile in the way that SIGUSR1 and the reload plugin do.
 func (v *server) reload(corefile string) error {
 	next, err := v.instance.Restart(input(v.expand(corefile)))
 	v.instance = next
-	return err
+	if err != nil {
+		return err
+	}
+	return answersOn(next)
 }
 
-// mustReload is reload of a Corefile that is in order.
+// mustReload is reload for a Corefile that is valid.
 func (v *server) mustReload(corefile string) {
 	v.Helper()
 	if err := v.reload(corefile); err != nil {
@@ -242,7 +251,7 @@ func (v *server) mustReload(corefile string) {
 	}
 }
 
-// query is a question such as "www.example.org A", with the changes to it.
+// query is a question such as "www.example.org A", and functions that change it.
 func query(question string, edits ...func(*dns.Msg)) *dns.Msg {
 	name, qtype, _ := strings.Cut(question, " ")
 	m := new(dns.Msg)
@@ -257,7 +266,7 @@ func do(m *dns.Msg) { m.SetEdns0(4096, true) }
 
 func edns(m *dns.Msg) { m.SetEdns0(4096, false) }
 
-// ask asks over UDP, and has waited for the answer when it returns.
+// ask sends a query over UDP and returns the reply.
 func (v *server) ask(question string, edits ...func(*dns.Msg)) *dns.Msg {
 	v.Helper()
 	return v.exchange("udp", query(question, edits...))
@@ -273,7 +282,7 @@ func (v *server) exchange(network string, m *dns.Msg) *dns.Msg {
 	return reply
 }
 
-// members are the backends in an answer, by the last number of their address, in order.
+// members lists the backends in an answer by the last number of their address, sorted.
 func members(m *dns.Msg) string {
 	var all []int
 	for _, rr := range m.Answer {
@@ -296,7 +305,7 @@ func addressOf(rr dns.RR) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// types is the types of the records in a section, in order.
+// types lists the types of the records in a section, in order.
 func types(section []dns.RR) string {
 	names := make([]string, len(section))
 	for i, rr := range section {
@@ -305,7 +314,7 @@ func types(section []dns.RR) string {
 	return strings.Join(names, " ")
 }
 
-// comesTo asks until the answer has just these backends, and returns that answer.
+// comesTo asks until the answer has exactly these backends, and returns that answer.
 func (v *server) comesTo(question, want string, edits ...func(*dns.Msg)) *dns.Msg {
 	v.Helper()
 	var reply *dns.Msg
@@ -324,14 +333,14 @@ func (s *scene) eventually(condition func() bool, complaint func() string) {
 	}
 }
 
-// down waits until the pool believes n targets to be down.
+// down waits until n targets are down in the pool.
 func (s *scene) down(n int) {
 	s.Helper()
 	s.eventually(func() bool { return targetsIn("down") == n },
 		func() string { return fmt.Sprintf("%d targets are down, want %d", targetsIn("down"), n) })
 }
 
-// settled waits until the pool believes so many targets to be up and down, and knows of no others.
+// settled waits until the pool has exactly these numbers of targets up and down, and no others.
 func (s *scene) settled(up, down int) {
 	s.Helper()
 	s.eventually(func() bool { return targetsIn("up") == up && targetsIn("down") == down && targetsIn("unknown") == 0 },
@@ -343,7 +352,7 @@ func (s *scene) settled(up, down int) {
 
 func targetsIn(state string) int { return int(metric("coredns_multivalue_targets", "state="+state)) }
 
-// metric adds up the samples of a family that have all of the labels, each written as name=value.
+// metric adds up the samples of a family that have all the labels, each written as name=value.
 func metric(family string, labels ...string) (total float64) {
 	families, err := prometheus.DefaultGatherer.Gather()
 	if err != nil {
@@ -366,7 +375,7 @@ func metric(family string, labels ...string) (total float64) {
 	return total
 }
 
-// freePort is a port that is free for TCP and UDP.
+// freePort returns a port that is free for TCP and UDP.
 func freePort(t testing.TB) string {
 	t.Helper()
 	return strconv.Itoa(ports.Free(t))

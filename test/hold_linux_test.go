@@ -24,8 +24,8 @@ example.org:0 {
     }
 }`
 
-// With hold, a server that dies leaves the answers long before its next probe is due; when it is back it returns, and is held
-// again. A stop lets all of them go (B53, B71).
+// With hold, a server that dies leaves the answers long before its next probe is due. When it is back, it returns and
+// its connection is held again. A stop closes all held connections (B53, B71).
 func TestHeldServerLeavesAtOnce(t *testing.T) {
 	s := newScene(t, 11, 12, 13)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13")
@@ -42,19 +42,19 @@ func TestHeldServerLeavesAtOnce(t *testing.T) {
 	v.losesAtOnce(11, "12 13")
 }
 
-// losesAtOnce kills a backend, and wants just the others in the answers sooner than three failures could have come about
-// without an alarm: two fast intervals lie between them.
+// losesAtOnce kills a backend and checks that exactly the others are in the answers sooner than three failed probes
+// could have removed it without an alarm: two fast intervals lie between those probes.
 func (v *server) losesAtOnce(octet int, others string) {
 	v.Helper()
 	killed := time.Now()
 	v.kill(octet)
 	v.comesTo("www.example.org A", others)
 	if took, least := time.Since(killed), 2*9*4*time.Second/10; took >= least {
-		v.Errorf("it left after %s, and would have after %s without an alarm", took, least)
+		v.Errorf("the backend left after %s, want less than the %s that it takes without an alarm", took, least)
 	}
 }
 
-// holds waits until so many connections are kept.
+// holds waits until that many connections are held.
 func (s *scene) holds(n int) {
 	s.Helper()
 	const gauge = "coredns_multivalue_held_connections"
@@ -62,7 +62,7 @@ func (s *scene) holds(n int) {
 		func() string { return fmt.Sprintf("%v connections are held, want %d", metric(gauge), n) })
 }
 
-// It is so over TLS, too, where another goroutine asks and the loop keeps what that leaves it.
+// A held server leaves at once over TLS too, where another goroutine probes and hands the connection to the loop.
 func TestHeldServerOverTLSLeavesAtOnce(t *testing.T) {
 	s := newScene(t)
 	config := &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}}
@@ -85,10 +85,10 @@ func TestHeldServerOverTLSLeavesAtOnce(t *testing.T) {
 	s.holds(3)
 	v.losesAtOnce(12, "11 13")
 	s.holds(2)
-	for n, b := range map[int]*backend{11: s.backends[11], 13: s.backends[13]} { // they learn later that others were closed
+	for n, b := range map[int]*backend{11: s.backends[11], 13: s.backends[13]} { // the clients detect later that the other connections were closed
 		s.eventually(func() bool { return b.visitors() == 1 },
 			func() string {
-				return fmt.Sprintf("%d connections to 127.0.0.%d are open, want the held one", b.visitors(), n)
+				return fmt.Sprintf("%d connections to 127.0.0.%d are open, want only the held one", b.visitors(), n)
 			})
 	}
 	v.mustReload(strings.Replace(secure, " hold", "", 1))

@@ -11,15 +11,15 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// hostile answers with what would be lines, colours and markup elsewhere.
+// hostile answers with text that would be log lines, colours or markup if it were not escaped.
 func hostile(conn net.Conn) {
 	if _, err := conn.Read(make([]byte, 4096)); err == nil {
 		_, _ = conn.Write([]byte("SSH-2.0-\x1b[31m\r[INFO] all is well \u202e<script>\"} 1\n[INFO] plugin/multivalue: up\r\n\r\n"))
 	}
 }
 
-// Names, bodies and options that look like lines of a log or of a scrape, or that move a terminal's cursor, come through
-// as text: each line of the log is one of ours, without a control character, and a scrape can be read.
+// Names, bodies and options that look like lines of a log or a scrape, or that move a terminal's cursor, come out as
+// text. Each log line is one of ours and has no control character, and a scrape can be parsed.
 func TestHostileTextStaysText(t *testing.T) {
 	s := newScene(t, 11)
 	for _, n := range []string{"12", "13"} {
@@ -44,7 +44,7 @@ func TestHostileTextStaysText(t *testing.T) {
 		}
 	}
 	if !strings.Contains(said, `malformed response "SSH-2.0-\x1b[31m`) {
-		t.Errorf("the log does not tell what the peer said:\n%s", said)
+		t.Errorf("the log does not quote the peer:\n%s", said)
 	}
 	families, err := prometheus.DefaultGatherer.Gather()
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 	_ "github.com/coredns/coredns/core/plugin" // all standard plugins
 )
 
-// TestMain puts multivalue in its place in the chain, runs the tests, and wants every goroutine and descriptor back
-// that they took (B71).
+// TestMain puts multivalue in its place in the chain, runs the tests, and checks that every goroutine and descriptor
+// that they took is released (B71).
 func TestMain(m *testing.M) {
 	caddy.Quiet, dnsserver.Quiet = true, true
 	if err := dnsserver.SetDirectives(multivalue.Directives(dnsserver.Directives)); err != nil {
@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// warmUp starts and stops a server without multivalue, since CoreDNS starts some things once and for all.
+// warmUp starts and stops a server without multivalue, because CoreDNS starts some things only once per process.
 func warmUp() {
 	i, err := caddy.Start(input("example.org:0 {\n bind 127.0.0.1\n erratic\n}\n"))
 	if err != nil {
@@ -51,7 +51,7 @@ func warmUp() {
 	_ = i.Stop()
 }
 
-// census is what the process holds.
+// census counts what the process holds.
 type census struct{ goroutines, descriptors int }
 
 func takeCensus() census {
@@ -59,21 +59,21 @@ func takeCensus() census {
 	return census{runtime.NumGoroutine(), len(open)}
 }
 
-// comesBack waits until the process holds no more than it did. Two are allowed for: what net
-// and os/exec keep for the next one.
+// comesBack waits until the process holds no more than before. Two descriptors more are allowed: net and os/exec keep
+// those for later use.
 func (c census) comesBack() bool {
 	const spare = 2
 	return reached(patience, func() bool {
-		runtime.GC() // sockets that caddy handed from one instance to the next are closed by their finalizers
+		runtime.GC() // finalizers close sockets that caddy passed from one instance to the next
 		now := takeCensus()
 		return now.goroutines <= c.goroutines+spare && now.descriptors <= c.descriptors+spare
 	})
 }
 
-// patience is how long a test waits for what must come about. It bounds a hang, and measures nothing.
+// patience is how long a test waits for an expected event. It only bounds a hang and measures nothing.
 const patience = 30 * time.Second
 
-// reached polls until the condition holds, or the time is over.
+// reached polls until the condition holds or the time is over.
 func reached(within time.Duration, condition func() bool) bool {
 	for deadline := time.Now().Add(within); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -83,7 +83,7 @@ func reached(within time.Duration, condition func() bool) bool {
 	return true
 }
 
-// logs is what the servers of this process have logged.
+// logs holds what the servers of this process have logged.
 var logs logbook
 
 type logbook struct {
@@ -97,14 +97,14 @@ func (l *logbook) Write(b []byte) (int, error) {
 	return l.text.Write(b)
 }
 
-// mark is a place in the log, for since.
+// mark is a position in the log, for since.
 func (l *logbook) mark() int {
 	l.Lock()
 	defer l.Unlock()
 	return l.text.Len()
 }
 
-// since is what was logged after the mark.
+// since returns what was logged after the mark.
 func (l *logbook) since(mark int) string {
 	l.Lock()
 	defer l.Unlock()

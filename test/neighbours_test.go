@@ -8,7 +8,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// loadbalance orders what multivalue has left, and never sees what it has not: whoever is preferred, or has the most
+// loadbalance orders only the addresses that multivalue has kept: a preferred address, or the one with the highest
 // weight, is not first when it is down (B7, T28).
 func TestLoadbalanceOrdersWhatIsLeft(t *testing.T) {
 	for _, c := range []struct{ name, balance, first string }{
@@ -37,12 +37,12 @@ func TestLoadbalanceOrdersWhatIsLeft(t *testing.T) {
 	}
 }
 
-// distinct is members without repetitions.
+// distinct returns the members without repetitions.
 func distinct(m *dns.Msg) string {
 	return members(&dns.Msg{Answer: dns.Dedup(m.Answer, nil)})
 }
 
-// Clients whom acl turns away get what acl says, and nothing is learned from their queries; the others get thinned
+// A client that acl rejects gets acl's reply, and nothing is learned from its queries. Other clients get thinned
 // answers (B60).
 func TestClientsTurnedAway(t *testing.T) {
 	for action, rcode := range map[string]int{"block": dns.RcodeRefused, "filter": dns.RcodeSuccess} {
@@ -66,7 +66,7 @@ func TestClientsTurnedAway(t *testing.T) {
 	}
 }
 
-// A query that another plugin drops stays without an answer, above multivalue and below.
+// A query that another plugin drops stays without an answer, whether that plugin is above multivalue or below.
 func TestDroppedQueriesStayDropped(t *testing.T) {
 	for _, c := range []struct{ name, plugins, dropped, answered string }{
 		{"acl above", "acl {\n drop type A\n }\n erratic {\n drop 0\n }", "www.example.org A", "www.example.org AAAA"},
@@ -90,7 +90,7 @@ func TestDroppedQueriesStayDropped(t *testing.T) {
 					s.eventually(func() bool { return metric("coredns_dns_requests_total") > before }, func() string { return "the query is not counted" })
 				}
 				_ = conn.SetReadDeadline(time.Now().Add(patience))
-				// A second answer to the pair before would be read here.
+				// If the server had sent a second answer to the two queries before, it would be read here.
 				m, err := conn.ReadMsg()
 				if err != nil || m.Question[0] != pair[1].Question[0] || m.Id != pair[0].Id && m.Id != pair[1].Id {
 					t.Fatalf("%v, want one answer, to %s:\n%s", err, c.answered, m)
@@ -100,8 +100,8 @@ func TestDroppedQueriesStayDropped(t *testing.T) {
 	}
 }
 
-// A name that rewrite makes another of is judged as that one, and the client hears of the name it asked for, also when
-// the set is closed (B8, B20, B31).
+// A name that rewrite changes is judged under its new name, and the client's answer has the name from its question,
+// even if all addresses are down (B8, B20, B31).
 func TestRewrittenNames(t *testing.T) {
 	for _, c := range []struct{ name, rewrite, question, answer string }{
 		{"exact", "rewrite name exact new.example.org www.example.org answer auto", "new.example.org A", "A"},
@@ -124,8 +124,8 @@ func TestRewrittenNames(t *testing.T) {
 	}
 }
 
-// tsig signs what went through multivalue, and the signature holds: of thinned answers, of closed ones, and of transfers,
-// which pass by (T7, T29).
+// tsig signs what went through multivalue, and the signature is valid: for thinned answers, for the replies of
+// all_down, and for transfers, which pass unchanged (T7, T29).
 func TestSignedTransactions(t *testing.T) {
 	const name, secret = "client.", "c2VjcmV0IG9mIHRoZSBjbGllbnQ="
 	s := newScene(t, 11, 13)
@@ -160,7 +160,7 @@ example.org:0 {
 		v.eventually(func() bool { return signed(question) == want }, func() string { return question + " does not come to " + want })
 	}
 	if m := v.ask("www.example.org A"); m.Rcode != dns.RcodeRefused {
-		t.Errorf("a query without a signature is answered: the test does not test what it means to\n%s", m)
+		t.Errorf("a query without a signature gets an answer, so tsig is not in effect\n%s", m)
 	}
 	transfer := dns.Transfer{TsigSecret: client.TsigSecret}
 	m := new(dns.Msg).SetAxfr("example.org.")

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// get fetches a page, on a connection of its own.
+// get fetches a page on a new connection.
 func (s *scene) get(url string) (status int, body string) {
 	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get(url)
@@ -28,7 +28,7 @@ func (s *scene) get(url string) (status int, body string) {
 	return resp.StatusCode, string(page)
 }
 
-// A scrape shows the metrics, and the series of a check vanish with it (B73).
+// A scrape shows the metrics, and the series of a check vanish with the check (B73).
 func TestMetricsAreScraped(t *testing.T) {
 	s := newScene(t, 11, 13)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
@@ -57,16 +57,16 @@ func TestMetricsAreScraped(t *testing.T) {
 	v.mustReload(strings.Replace(classic, "bind 127.0.0.1", "bind 127.0.0.1\n prometheus 127.0.0.1:"+scrape, 1))
 	_, page = s.get("http://127.0.0.1:" + scrape + "/metrics")
 	if strings.Contains(page, check+`net"`) || !strings.Contains(page, `check="`+check+`"`) {
-		t.Errorf("after the reload, want the series of the check that stayed alone:\n%s", ours(page))
+		t.Errorf("after the reload, want only the series of the check that stayed:\n%s", ours(page))
 	}
 }
 
-// ours are the lines of a scrape that are multivalue's.
+// ours returns the lines of a scrape that are multivalue's.
 func ours(page string) string {
 	return strings.Join(regexp.MustCompile(`(?m)^coredns_multivalue.*$`).FindAllString(page, -1), "\n")
 }
 
-// log prints what became of an answer, from the metadata (B77).
+// The log plugin prints the outcome of an answer, from the metadata (B77).
 func TestLogPrintsMetadata(t *testing.T) {
 	s := newScene(t, 11, 13)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13\nwww TXT text")
@@ -94,8 +94,8 @@ example.org:0 {
 	}
 }
 
-// trace shows the same in the span that it has for the plugin (B77). It is in a process of its own, for trace never ends the
-// goroutines of its reporter.
+// The trace plugin shows the outcome in the span of multivalue (B77). It runs in a separate process, because trace
+// never ends the goroutines of its reporter.
 func TestTraceShowsTheOutcome(t *testing.T) {
 	s := newScene(t, 11, 13)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13\nwww TXT text")
@@ -105,7 +105,7 @@ func TestTraceShowsTheOutcome(t *testing.T) {
 	}
 	var mu sync.Mutex
 	var spans []span
-	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { // as Zipkin has it
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { // the form that Zipkin uses
 		var some []span
 		if err := json.NewDecoder(r.Body).Decode(&some); err != nil {
 			t.Error(err)
@@ -126,7 +126,7 @@ func TestTraceShowsTheOutcome(t *testing.T) {
 	}, func() string { mu.Lock(); defer mu.Unlock(); return fmt.Sprintf("the spans are %+v", spans) })
 }
 
-// ready says so although every backend is dead (T40, B68).
+// The ready plugin reports ready even if every backend is dead (T40, B68).
 func TestReadyWithDeadBackends(t *testing.T) {
 	s := newScene(t)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
@@ -144,7 +144,7 @@ func TestReadyWithDeadBackends(t *testing.T) {
 	s.eventually(isReady, func() string { return "the server does not become ready again after a reload" })
 }
 
-// A transition is one line in the log, with the reason; probes leave none (B74).
+// A transition is one line in the log, with the reason. Probes are not logged (B74).
 func TestOneLogLineATransition(t *testing.T) {
 	s := newScene(t, 11, 12)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
@@ -172,7 +172,7 @@ func TestOneLogLineATransition(t *testing.T) {
 	}
 }
 
-// ourLines are what multivalue has logged since the mark.
+// ourLines returns what multivalue has logged since the mark.
 func ourLines(mark int) (lines []string) {
 	for line := range strings.Lines(logs.since(mark)) {
 		if _, text, ok := strings.Cut(line, "plugin/multivalue: "); ok {
@@ -182,7 +182,7 @@ func ourLines(mark int) (lines []string) {
 	return lines
 }
 
-// Where too few are up, and all are served, the log says so once (B76).
+// If too few targets are up and all are served, the log says that once (B76).
 func TestServingTheDeadIsSaid(t *testing.T) {
 	s := newScene(t)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
@@ -191,11 +191,11 @@ func TestServingTheDeadIsSaid(t *testing.T) {
 	v.ask("www.example.org A")
 	v.settled(0, 2)
 	count := func() int { return strings.Count(logs.since(mark), "too few of 2 addresses are up") }
-	s.eventually(func() bool { v.ask("www.example.org A"); return count() > 0 }, func() string { return "the log does not say that the dead are served" })
+	s.eventually(func() bool { v.ask("www.example.org A"); return count() > 0 }, func() string { return "the log does not say that unhealthy addresses are served" })
 	for range 20 {
 		v.ask("www.example.org A")
 	}
 	if n := count(); n != 1 {
-		t.Errorf("the log says it %d times", n)
+		t.Errorf("the log says that %d times, want once", n)
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// openAPI is the description that the status serves of itself.
+// openAPI is the description that the status server has of itself.
 type openAPI map[string]any
 
 // at follows a path of keys.
@@ -29,7 +29,7 @@ func (o openAPI) at(path ...string) any {
 	return x
 }
 
-// wrong lists where a value is not what a schema says. It knows the words that the description uses.
+// wrong lists where a value does not match a schema. It knows the keywords that the description uses.
 func (o openAPI) wrong(where string, schema, value any) (all []string) {
 	s, ok := schema.(map[string]any)
 	if !ok {
@@ -105,13 +105,13 @@ func hasType(value any, want string) bool {
 	return false
 }
 
-// described is what the description has for an answer, by the path without its query and the status.
+// described returns the description of a response, by the status code and the path without its query.
 func (o openAPI) described(path string, status int) openAPI {
 	path, _, _ = strings.Cut(path, "?")
 	return o.refers(o.at("paths", path, "get", "responses", fmt.Sprint(status)))
 }
 
-// refers is what is described, or what it refers to.
+// refers returns what the description contains, or what it refers to.
 func (o openAPI) refers(x any) openAPI {
 	m, _ := x.(map[string]any)
 	if ref, ok := m["$ref"].(string); ok {
@@ -120,7 +120,7 @@ func (o openAPI) refers(x any) openAPI {
 	return m
 }
 
-// disagrees lists where an answer is not what the description says.
+// disagrees lists where a response does not match the description.
 func (o openAPI) disagrees(path string, r *http.Response) []string {
 	what := fmt.Sprint(path, " ", r.StatusCode)
 	described := o.described(path, r.StatusCode)
@@ -148,7 +148,7 @@ func (o openAPI) disagrees(path string, r *http.Response) []string {
 	return o.wrong(what, openAPI(content).at(media, "schema"), value)
 }
 
-// fetch asks for a path, with one change to the request.
+// fetch requests a path, with changes to the request.
 func (s *scene) fetch(base, path string, edit func(*http.Request)) *http.Response {
 	s.Helper()
 	r, err := http.NewRequest(http.MethodGet, base+path, nil)
@@ -167,7 +167,7 @@ func (s *scene) fetch(base, path string, edit func(*http.Request)) *http.Respons
 	return reply
 }
 
-// described starts a server whose status shows something of everything.
+// described starts a server whose status shows at least one of everything.
 func (s *scene) described() (*server, string, openAPI) {
 	s.zone("example.org", explainedZone)
 	s.file("forced", "drain 127.0.0.12")
@@ -181,7 +181,7 @@ func (s *scene) described() (*server, string, openAPI) {
 	return v, base, api
 }
 
-// What is answered is what the OpenAPI file says, which is served too, and each path in it is there (B75).
+// The responses match the OpenAPI file, which is served too, and each path in the file exists (B75).
 func TestOpenAPI(t *testing.T) {
 	s := newScene(t, 11, 12)
 	_, base, api := s.described()
@@ -200,19 +200,19 @@ func TestOpenAPI(t *testing.T) {
 	}
 	for path := range api.at("paths").(map[string]any) {
 		if !answered[path] {
-			t.Errorf("%s is described, and not tried", path)
+			t.Errorf("%s is described, but not tested", path)
 		}
 	}
 	var page struct{ Changes []any }
 	if s.json(base+"/v1/changes", &page); len(page.Changes) == 0 {
-		t.Error("no change to hold to the description")
+		t.Error("no change to compare with the description")
 	}
 	if complaints := api.wrong("a change", api.at("components", "schemas", "Change"), map[string]any{"number": "1", "to": "away"}); len(complaints) != 7 {
-		t.Errorf("the test lets pass what is wrong: %q", complaints)
+		t.Errorf("the test accepts a wrong value: %q", complaints)
 	}
 }
 
-// Each path refuses as the description says, and says the same again with less (B75).
+// Each path refuses a request as the description says, and replies 304 to a request with the current tag (B75).
 func TestOpenAPIRefusals(t *testing.T) {
 	s := newScene(t, 11, 12)
 	_, base, api := s.described()
@@ -240,7 +240,7 @@ func TestOpenAPIRefusals(t *testing.T) {
 			t.Error(complaint)
 		}
 		if path == "/events" || path == "/v1/summary" || path == "/v1/targets" {
-			continue // no tag, or it changes with every probe
+			continue // no tag, or one that changes with every probe
 		}
 		full := path
 		if path == "/v1/explain" {
@@ -250,12 +250,12 @@ func TestOpenAPIRefusals(t *testing.T) {
 			tag := s.fetch(base, full, nil).Header.Get("ETag")
 			again := s.fetch(base, full, func(r *http.Request) { r.Header.Set("If-None-Match", tag) })
 			return tag != "" && again.StatusCode == http.StatusNotModified && len(api.disagrees(path, again)) == 0
-		}, func() string { return full + " is never the same as a moment before" })
+		}, func() string { return full + " never matches its previous tag" })
 	}
 }
 
-// tooLarge sends as much of a head as the server takes, and no end of it. What is more would be left unread, and the system
-// may then drop the answer.
+// tooLarge sends as much of a request head as the server accepts, and never ends it. It sends no more, because unread
+// data may make the system drop the response.
 func (s *scene) tooLarge(base, path string) *http.Response {
 	s.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
@@ -274,7 +274,8 @@ func (s *scene) tooLarge(base, path string) *http.Response {
 	return reply
 }
 
-// Each parameter that is described counts: its values are taken, and what the description rules out is refused (B75).
+// Each parameter that is described has an effect: its values are accepted, and a value that the description rules out
+// is refused (B75).
 func TestOpenAPIParameters(t *testing.T) {
 	s := newScene(t, 11, 12)
 	_, base, api := s.described()
@@ -295,11 +296,11 @@ func TestOpenAPIParameters(t *testing.T) {
 		}
 	}
 	if tried < 40 {
-		t.Errorf("%d values of parameters were tried", tried)
+		t.Errorf("only %d values of parameters were tested", tried)
 	}
 }
 
-// valuesOf are values that a parameter takes, and others that it does not.
+// valuesOf returns values that a parameter accepts, and others that it does not.
 func valuesOf(p openAPI) (good, bad []string) {
 	schema := openAPI(p.at("schema").(map[string]any))
 	if list, ok := schema["enum"].([]any); ok {
@@ -326,7 +327,7 @@ func valuesOf(p openAPI) (good, bad []string) {
 		}
 	}
 	if len(good) == 0 {
-		good = []string{"192.0.2.1"} // which is a part of anything, or an address
+		good = []string{"192.0.2.1"} // a part of any name, or an address
 	}
 	if p["name"] == "after" {
 		good, bad = nil, []string{"x"}
@@ -334,7 +335,7 @@ func valuesOf(p openAPI) (good, bad []string) {
 	return good, bad
 }
 
-// parameter sends one parameter, and wants a status. It is only asked for the head, since a stream does not end.
+// parameter sends one parameter and checks the status code. It sends HEAD, because a stream does not end.
 func (s *scene) parameter(base, path string, p openAPI, value string, want int) {
 	s.Helper()
 	name := p["name"].(string)
@@ -355,7 +356,7 @@ func (s *scene) parameter(base, path string, p openAPI, value string, want int) 
 	}
 }
 
-// Each event of a stream is what the description says, and each that is described comes about (B75).
+// Each event of a stream matches the description, and each event that is described occurs (B75).
 func TestOpenAPIOfTheStream(t *testing.T) {
 	s := newScene(t, 11, 12)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
@@ -366,7 +367,7 @@ func TestOpenAPIOfTheStream(t *testing.T) {
 	v.comesTo("www.example.org A", "11")
 	port := base[strings.LastIndexByte(base, ':')+1:]
 	corefile := strings.ReplaceAll(showing, "STATUS", port)
-	v.mustReload(replace(corefile, "status 127.0.0.1:"+port, "")) // nothing is kept while nobody can look
+	v.mustReload(replace(corefile, "status 127.0.0.1:"+port, "")) // changes are kept only if a status server can show them
 	v.mustReload(corefile)
 	var api openAPI
 	s.json(base+"/openapi.json", &api)
@@ -398,6 +399,6 @@ func TestOpenAPIOfTheStream(t *testing.T) {
 		}
 	}
 	if len(seen) != len(described) {
-		t.Errorf("of %v come %v", slices.Sorted(maps.Keys(described)), seen)
+		t.Errorf("the description has the events %v, the stream %v", slices.Sorted(maps.Keys(described)), seen)
 	}
 }

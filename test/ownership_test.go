@@ -25,11 +25,12 @@ example.org:0 {
     }
 }`
 
-// What the zone holds is never changed, however many of its answers are cut, drawn from and lowered in TTL: a transfer
-// gives the same before and after, bit for bit, and so do the sets that are not judged (B23, T1-T3).
+// The records of the zone never change, although many of its answers are thinned, sampled and lowered in TTL. A
+// transfer is the same before and after, bit for bit, and so are the sets that are not judged (B23, T1-T3).
 //
-// The zone has no signatures: file itself appends those to slices of its own, which is a race of CoreDNS's (T2). The cache
-// is for the names that are asked for, and not for the whole zone, since it would set the TTLs of a transfer to its least.
+// The zone has no signatures, because the file plugin appends those to slices of its own, which is a race in CoreDNS
+// (T2). The cache serves only the names that the test queries, not the whole zone, because it would lower the TTLs of
+// a transfer to the smallest one.
 func TestZoneSurvivesThousandsOfThinnedAnswers(t *testing.T) {
 	for name, cache := range map[string]string{"without cache": "", "with cache": "cache pool.example.org", "with prefetch": "cache pool.example.org {\n prefetch 1 1h 90%\n }"} {
 		t.Run(name, func(t *testing.T) {
@@ -54,8 +55,8 @@ func TestZoneSurvivesThousandsOfThinnedAnswers(t *testing.T) {
 	}
 }
 
-// The same for records that name hosts: parts of the zone's records are in what goes out, thinned hints and glue among them
-// (B16, B17, B23).
+// Records that name hosts do not change either. Answers contain parts of the zone's records, thinned hints and glue
+// among them (B16, B17, B23).
 func TestZoneSurvivesThinnedHosts(t *testing.T) {
 	for name, cache := range map[string]string{"without cache": "", "with cache": "cache pool.example.org", "with minimal": "minimal"} {
 		t.Run(name, func(t *testing.T) {
@@ -85,7 +86,7 @@ svc.pool     5 SVCB  1 c.pool ipv4hint=127.0.0.33,127.0.0.32`)
 	}
 }
 
-// hostFlaw is what is wrong with an answer of TestZoneSurvivesThinnedHosts.
+// hostFlaw returns what is wrong with an answer of TestZoneSurvivesThinnedHosts.
 func hostFlaw(m *dns.Msg) string {
 	want := map[uint16]string{
 		dns.TypeSRV:   "1 1 1 a.pool.example.org., 1 1 2 b.pool.example.org.",
@@ -104,7 +105,7 @@ func hostFlaw(m *dns.Msg) string {
 	return ""
 }
 
-// transfer is the zone as AXFR gives it, bit for bit.
+// transfer returns the zone as AXFR gives it, bit for bit.
 func (v *server) transfer(zone string) string {
 	v.Helper()
 	m := new(dns.Msg)
@@ -114,7 +115,7 @@ func (v *server) transfer(zone string) string {
 	if err != nil {
 		v.Fatal(err)
 	}
-	var all []string // in order, which the types of a name have none of in a transfer
+	var all []string // sorted, because a transfer has the types of a name in any order
 	for e := range envelopes {
 		if e.Error != nil {
 			v.Fatal(e.Error)
@@ -132,7 +133,8 @@ func (v *server) transfer(zone string) string {
 	return strings.Join(all, "\n")
 }
 
-// flood asks each question from so many clients at once, every other query with DO, and wants each answer to be right.
+// flood asks each question from that many clients at once, with DO in every other query, and checks that each answer
+// is right.
 func (v *server) flood(clients, queries int, flaw func(*dns.Msg) string, questions ...string) {
 	v.Helper()
 	var all sync.WaitGroup
@@ -165,7 +167,7 @@ func (v *server) flood(clients, queries int, flaw func(*dns.Msg) string, questio
 	all.Wait()
 }
 
-// flaw is what is wrong with an answer of TestZoneSurvivesThousandsOfThinnedAnswers.
+// flaw returns what is wrong with an answer of TestZoneSurvivesThousandsOfThinnedAnswers.
 func flaw(m *dns.Msg) string {
 	qtype := m.Question[0].Qtype
 	if qtype != dns.TypeA {
@@ -180,7 +182,7 @@ func flaw(m *dns.Msg) string {
 	}
 	for i, n := range got {
 		if n > "40" || (i > 0 && n == got[i-1]) {
-			return "a dead address, or one that stands twice"
+			return "a dead address, or a duplicate one"
 		}
 	}
 	for _, rr := range m.Answer {

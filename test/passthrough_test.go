@@ -28,8 +28,8 @@ const passing = `
     OURS
 }`
 
-// Whatever is no question for an address passes as it is: the same bytes as from a server without multivalue (B19). A
-// name has one type in this zone, since a transfer has the types of a name in no order.
+// A query that is not for addresses passes unchanged: the reply has the same bytes as from a server without
+// multivalue (B19). A name has one type in this zone, because a transfer has the types of a name in any order.
 func TestOtherMessagesPassByteForByte(t *testing.T) {
 	s := newScene(t)
 	s.zone("example.org", `
@@ -54,13 +54,13 @@ shop       CNAME www`)
 				t.Errorf("%s over %s: got %x, want %x", name, network, got, want)
 			}
 			if len(want) == 0 {
-				t.Errorf("%s over %s: no server answers", name, network)
+				t.Errorf("%s over %s: neither server answers", name, network)
 			}
 		}
 	}
 }
 
-// messages are queries that are none of multivalue's, by their name.
+// messages are queries that multivalue does not handle, by their name.
 func messages() map[string]*dns.Msg {
 	all := make(map[string]*dns.Msg)
 	for _, question := range []string{
@@ -85,7 +85,7 @@ func messages() map[string]*dns.Msg {
 	return all
 }
 
-// raw is all the bytes that a message is answered with.
+// raw returns all bytes of the reply to a message.
 func (v *server) raw(network string, m *dns.Msg) []byte {
 	v.Helper()
 	packed, err := m.Pack()
@@ -107,7 +107,7 @@ func (v *server) raw(network string, m *dns.Msg) []byte {
 		v.Fatal(err)
 	}
 	if stream, ok := conn.(*net.TCPConn); ok {
-		_ = stream.CloseWrite() // so that the server closes once it has answered
+		_ = stream.CloseWrite() // so that the server closes the connection after its reply
 		all, err := io.ReadAll(conn)
 		if err != nil {
 			v.Fatal(err)
@@ -122,7 +122,7 @@ func (v *server) raw(network string, m *dns.Msg) []byte {
 	return reply[:n]
 }
 
-// An answer that is too long for UDP comes truncated, and whole over TCP (B28).
+// An answer that is too long for UDP is truncated there, and complete over TCP (B28).
 func TestLongAnswerIsTruncatedOverUDP(t *testing.T) {
 	s := newScene(t, 11)
 	var records strings.Builder
@@ -141,7 +141,7 @@ func TestLongAnswerIsTruncatedOverUDP(t *testing.T) {
 	}
 }
 
-// The same with a set that is thinned: what is left goes out whole over TCP.
+// A thinned set that is too long for UDP is truncated there, and over TCP all its remaining addresses are served.
 func TestThinnedLongAnswerOverTCP(t *testing.T) {
 	s := newScene(t, 11)
 	var records strings.Builder
@@ -156,11 +156,12 @@ func TestThinnedLongAnswerOverTCP(t *testing.T) {
 		t.Error("the answer over UDP is not truncated")
 	}
 	if whole := v.exchange("tcp", query("www.example.org A")); whole.Truncated || len(whole.Answer) != 99 {
-		t.Errorf("the answer over TCP has %d records, want the 99 that nothing speaks against", len(whole.Answer))
+		t.Errorf("the answer over TCP has %d records, want the 99 that are not down", len(whole.Answer))
 	}
 }
 
-// A truncated answer from behind is a part of a set, and no set to judge: it stays truncated, and as it is (B28, T8).
+// A truncated answer from an upstream is only a part of a set, and is not judged: it stays truncated and unchanged
+// (B28, T8).
 func TestTruncatedAnswerFromBehindStays(t *testing.T) {
 	s := newScene(t, 11)
 	upstream := s.upstream(func(w dns.ResponseWriter, r *dns.Msg) {

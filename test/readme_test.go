@@ -11,7 +11,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 )
 
-// Every Corefile in the README, the manual and the other documents boots, as in CoreDNS's own test of its manuals.
+// Every Corefile in the README, the manual and the other documents starts, as in CoreDNS's own test of its manuals.
 func TestCorefilesInTheDocs(t *testing.T) {
 	docs, err := filepath.Glob("../docs/*.md")
 	if err != nil {
@@ -22,14 +22,14 @@ func TestCorefilesInTheDocs(t *testing.T) {
 		corefiles = append(corefiles, corefilesOf(t, doc)...)
 	}
 	if len(corefiles) < 20 {
-		t.Fatalf("%d Corefiles in the docs", len(corefiles))
+		t.Fatalf("only %d Corefiles in the docs", len(corefiles))
 	}
 	s := newScene(t)
 	s.zone("example.org", "www A 192.0.2.1\nwww A 192.0.2.2")
 	if err := os.Rename(filepath.Join(s.dir, "example.org"), filepath.Join(s.dir, "example.org.zone")); err != nil {
 		t.Fatal(err)
 	}
-	for file, text := range map[string]string{"probe.auth": "probe:s3cret\n"} { // that Corefiles name
+	for file, text := range map[string]string{"probe.auth": "probe:s3cret\n"} { // files that the Corefiles name
 		if err := os.WriteFile(filepath.Join(s.dir, file), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -39,16 +39,16 @@ func TestCorefilesInTheDocs(t *testing.T) {
 	dnsserver.Port = "0"
 	defer func() { dnsserver.Port = old }()
 	for _, corefile := range corefiles {
-		// Nothing listens beyond loopback, and nothing is asked there.
+		// The servers listen on loopback only, and no query is sent to them.
 		onLoopback := loopback(corefile)
 		onLoopback = strings.ReplaceAll(onLoopback, "forward . 192.0.2.53", "forward . 127.0.0.1:9")
-		onLoopback = strings.ReplaceAll(onLoopback, "\n        status\n", "\n        status unix:status.sock\n") // a port may be taken
+		onLoopback = strings.ReplaceAll(onLoopback, "\n        status\n", "\n        status unix:status.sock\n") // another program may have taken the port
 		i, err := caddy.Start(input(onLoopback))
 		if err != nil {
 			t.Errorf("%v, for\n%s", err, corefile)
 			continue
 		}
-		if err := answersOn(i); err != nil { // a server that is stopped before it serves goes on, in CoreDNS
+		if err := answersOn(i); err != nil { // CoreDNS does not stop a server that has not begun to serve
 			t.Errorf("%v, for\n%s", err, corefile)
 		}
 		if errs := i.ShutdownCallbacks(); len(errs) > 0 {
@@ -60,12 +60,12 @@ func TestCorefilesInTheDocs(t *testing.T) {
 	}
 }
 
-// The README's first Corefile is complete: without a file beside it, it shows the scene that the README describes. Only
-// the ports and the pace are others.
+// The README's first Corefile is complete: without any other file, it shows the scene that the README describes. The
+// test changes only its ports and its intervals.
 func TestFirstCorefile(t *testing.T) {
 	first := corefilesOf(t, "../README.md")[0]
 	if !strings.Contains(first, ":1053 {\n    bind 127.0.0.1\n") {
-		t.Fatalf("it does not listen on loopback alone, on a port that needs no root:\n%s", first)
+		t.Fatalf("it does not listen on loopback only, on a port that needs no root:\n%s", first)
 	}
 	s := newScene(t)
 	s.listen("127.0.0.2", answerHTTP)
@@ -81,7 +81,7 @@ func TestFirstCorefile(t *testing.T) {
 	v.comesTo("www.example.org A", "2")
 }
 
-// corefilesOf are the Corefiles in a document.
+// corefilesOf returns the Corefiles in a document.
 func corefilesOf(t *testing.T, doc string) (all []string) {
 	t.Helper()
 	text, err := os.ReadFile(doc)
@@ -94,7 +94,7 @@ func corefilesOf(t *testing.T, doc string) (all []string) {
 	return all
 }
 
-// loopback is a Corefile whose server blocks listen on a free port of 127.0.0.1 alone.
+// loopback changes a Corefile so that its server blocks listen only on a free port of 127.0.0.1.
 func loopback(corefile string) string {
 	corefile = strings.ReplaceAll(corefile, ":1053 {\n", " {\n")
 	if strings.Contains(corefile, "\n    bind ") {

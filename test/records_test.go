@@ -9,11 +9,12 @@ import (
 	"time"
 
 	"github.com/coredns/caddy"
+
 	"github.com/miekg/dns"
 )
 
-// Two hosts with IPv4 addresses, each with a port of its own for one service, as SRV and MX records, hints and ANY have
-// them. BELOW is what stands below multivalue.
+// The zone has two hosts with IPv4 addresses. Each has its own port for one service, in SRV and MX records, in hints
+// and in ANY answers. BELOW is replaced by the plugins below multivalue.
 const naming = `
 example.org:0 {
     bind 127.0.0.1
@@ -55,7 +56,7 @@ func serveRecords(t *testing.T, below string) *server {
 	return s.serve(replace(naming, "BELOW", below))
 }
 
-// rdata is what the records of a section say, without their headers, in order.
+// rdata returns the data of the records in a section, without their headers, sorted.
 func rdata(section []dns.RR) string {
 	var all []string
 	for _, rr := range section {
@@ -67,7 +68,7 @@ func rdata(section []dns.RR) string {
 	return strings.Join(all, ", ")
 }
 
-// becomes asks until answer and additional section are as wanted. PORT stands for the backends' port.
+// becomes asks until the answer and the additional section are as wanted. PORT is replaced by the backends' port.
 func (v *server) becomes(question, answer, extra string) {
 	v.Helper()
 	answer, extra = v.expand(answer), v.expand(extra)
@@ -78,7 +79,7 @@ func (v *server) becomes(question, answer, extra string) {
 	}, func() string { return fmt.Sprintf("%s: want %q and %q, got\n%s", question, answer, extra, m) })
 }
 
-// SRV records are judged on their own port; the additional section follows (B15, B16).
+// SRV records are judged on their own port, and the additional section follows (B15, B16).
 func TestServiceRecords(t *testing.T) {
 	v := serveRecords(t, "")
 	v.becomes("_web._tcp.example.org SRV", "1 1 PORT one.example.org., 1 1 PORT two.example.org.", "127.0.0.11, 127.0.0.12")
@@ -92,7 +93,7 @@ func TestServiceRecords(t *testing.T) {
 	v.becomes("both.example.org SRV", "1 1 PORT one.example.org.", "127.0.0.11")
 }
 
-// With minimal below, which takes the addresses away, the hosts are learned from the zone itself (B16, T27).
+// If minimal is below and removes the addresses, the hosts are looked up in the zone itself (B16, T27).
 func TestServiceRecordsWithoutGlue(t *testing.T) {
 	for _, below := range []string{"minimal", "minimal\n cache"} {
 		v := serveRecords(t, below)
@@ -103,7 +104,7 @@ func TestServiceRecordsWithoutGlue(t *testing.T) {
 	}
 }
 
-// MX records are judged on the check's port, and hints on the record's (B17, B18).
+// MX records are judged on the check's port, and hints on the record's port (B17, B18).
 func TestMailAndHints(t *testing.T) {
 	v := serveRecords(t, "cache")
 	v.becomes("mx.example.org MX", "10 one.example.org., 20 two.example.org.", "127.0.0.11, 127.0.0.12")
@@ -126,7 +127,7 @@ example.org:0 {
     }
 }`
 
-// What is to be learned ahead is judged before anybody asks for it, and comes from the zone (B59).
+// Names under preload are looked up in the zone and judged before the first query for them (B59).
 func TestLearnedAhead(t *testing.T) {
 	for name, words := range map[string][2]string{
 		"watch":                {"file DIR/example.org example.org", "watch www.example.org a.sub.example.org"},
@@ -155,7 +156,7 @@ func TestLearnedAhead(t *testing.T) {
 	}
 }
 
-// preload beside no plugin that can list a zone is refused with the line (B78).
+// preload without a plugin that can list a zone is refused, with the line (B78).
 func TestPreloadNeedsAZone(t *testing.T) {
 	s := newScene(t)
 	const want = "Corefile:5 - preload needs a plugin in the server block that can list its zone"
@@ -164,7 +165,8 @@ func TestPreloadNeedsAZone(t *testing.T) {
 	}
 }
 
-// A client that is told apart gets its own choice, and is told how much of its network counted (B5, B6).
+// A client that sends a client subnet gets a choice for that subnet, and the reply says how much of it was used (B5,
+// B6).
 func TestClientSubnet(t *testing.T) {
 	s := newScene(t)
 	var zone strings.Builder
@@ -198,7 +200,7 @@ func TestClientSubnet(t *testing.T) {
 	}
 }
 
-// Readiness waits for watched names, five seconds at most (B68).
+// Readiness waits for preloaded names, for at most five seconds (B68).
 func TestReadyWaitsForWatchedNames(t *testing.T) {
 	s := newScene(t, 11)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")

@@ -20,8 +20,8 @@ example.org:0 {
     }
 }`
 
-// A reload keeps the verdicts of checks that did not change, whatever else did; also those of a check whose pace alone
-// changed. The backends, which are asked once a day, see no probe of the reloads (B69, T37).
+// A reload keeps the verdicts of checks that did not change, whatever else changed, and also of a check whose
+// intervals alone changed. The backends, which are probed once a day, see no probe because of the reloads (B69, T37).
 func TestReloadKeepsVerdicts(t *testing.T) {
 	for name, edited := range map[string]string{
 		"nothing changed": calm,
@@ -40,20 +40,20 @@ func TestReloadKeepsVerdicts(t *testing.T) {
 			for _, corefile := range []string{edited, calm, edited} {
 				v.mustReload(corefile)
 				if got := members(v.ask("www.example.org A")); got != "11 13" {
-					t.Fatalf("after the reload, the answer has %q, want 11 13 from the first", got)
+					t.Fatalf("after the reload, the answer has %q, want 11 13 from the first answer on", got)
 				}
 			}
 			v.settled(2, 1)
 			for n, b := range s.backends {
 				if got := b.accepted.Load(); got != 1 {
-					t.Errorf("backend %d was asked %d times, want once in all", n, got)
+					t.Errorf("backend %d was probed %d times, want once in total", n, got)
 				}
 			}
 		})
 	}
 }
 
-// Under load from several clients no query is lost over ten reloads, and the dead address is in no answer (B69).
+// Under load from several clients no query is lost over ten reloads, and no answer has the dead address (B69).
 func TestReloadUnderLoad(t *testing.T) {
 	s := newScene(t, 11, 13)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13\nshop CNAME www")
@@ -65,11 +65,11 @@ func TestReloadUnderLoad(t *testing.T) {
 			v.mustReload(strings.Replace(calm, "CALM", fmt.Sprintf("CALM\n limit %d", 3+i%2), 1))
 		}
 	})
-	t.Logf("%d queries were answered meanwhile", answered)
+	t.Logf("%d queries were answered during the reloads", answered)
 }
 
-// underLoad has clients ask on and on while something happens, and wants the same backends in each answer. It returns
-// how many there were.
+// underLoad runs clients that ask without pause while a function runs, and checks that each answer has the wanted
+// backends. It returns the number of answers.
 func (v *server) underLoad(clients int, want string, during func()) int64 {
 	v.Helper()
 	var over atomic.Bool
@@ -95,12 +95,12 @@ func (v *server) underLoad(clients int, want string, during func()) int64 {
 	}
 	defer all.Wait()
 	defer over.Store(true)
-	v.eventually(func() bool { return answered.Load() > 10 }, func() string { return "the load does not begin" })
+	v.eventually(func() bool { return answered.Load() > 10 }, func() string { return "the load does not start" })
 	during()
 	return answered.Load()
 }
 
-// After many reloads a backend is not asked more often than one that was first asked for after them (B69).
+// After many reloads a backend is not probed more often than a backend that was first probed after them (B69).
 func TestReloadsDoNotMultiplyProbes(t *testing.T) {
 	s := newScene(t, 11, 13)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nfresh A 127.0.0.13\nfresh A 127.0.0.14")
@@ -112,9 +112,9 @@ func TestReloadsDoNotMultiplyProbes(t *testing.T) {
 	v.comesTo("fresh.example.org A", "13")
 	old, fresh := &s.backends[11].accepted, &s.backends[13].accepted
 	oldBefore, freshBefore := old.Load(), fresh.Load()
-	v.eventually(func() bool { return fresh.Load() >= freshBefore+12 }, func() string { return "the new backend is not asked" })
+	v.eventually(func() bool { return fresh.Load() >= freshBefore+12 }, func() string { return "the new backend is not probed" })
 	if got := old.Load() - oldBefore; got > 18 {
-		t.Errorf("a backend that lived through the reloads was asked %d times while a new one was asked 12 times", got)
+		t.Errorf("a backend from before the reloads was probed %d times while a new one was probed 12 times", got)
 	}
 }
 
@@ -130,7 +130,7 @@ example.net:0 {
     }
 }`
 
-// A check that a reload removes is asked no more, while the others go on (B69).
+// A check that a reload removes is no longer run, while the others continue (B69).
 func TestRemovedCheckStopsAtOnce(t *testing.T) {
 	s := newScene(t, 11, 13)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
@@ -141,16 +141,17 @@ func TestRemovedCheckStopsAtOnce(t *testing.T) {
 	v.mustReload(classic)
 	removed, kept := &s.backends[13].accepted, &s.backends[11].accepted
 	last, before := removed.Load(), kept.Load()
-	v.eventually(func() bool { return kept.Load() >= before+8 }, func() string { return "the check that stayed is asked no more" })
-	if got := removed.Load() - last; got > 1 { // one was under way
-		t.Errorf("the check that went was asked %d times more", got)
+	v.eventually(func() bool { return kept.Load() >= before+8 }, func() string { return "the check that stayed is no longer run" })
+	if got := removed.Load() - last; got > 1 { // one probe was under way
+		t.Errorf("the removed check was run %d more times", got)
 	}
 	v.settled(1, 1)
 }
 
 const plain = "example.org:0 {\n bind 127.0.0.1\n file DIR/example.org\n}"
 
-// A reload to a Corefile without multivalue ends all probing, and one that brings it back begins anew (B69).
+// A reload to a Corefile without multivalue ends all probing, and a reload that adds it again starts from the
+// beginning (B69).
 func TestReloadWithoutMultivalueEndsProbing(t *testing.T) {
 	s := newScene(t, 11)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
@@ -165,16 +166,16 @@ func TestReloadWithoutMultivalueEndsProbing(t *testing.T) {
 	v.comesTo("www.example.org A", "11")
 }
 
-// notAsked wants no new connection at a backend for some intervals, save one that was under way.
+// notAsked checks that a backend gets no new connection for some intervals, except one that was under way.
 func (s *scene) notAsked(n int) {
 	s.Helper()
 	before := s.backends[n].accepted.Load()
 	if reached(1500*time.Millisecond, func() bool { return s.backends[n].accepted.Load() > before+1 }) {
-		s.Error("the backend is asked on and on")
+		s.Error("the backend is still being probed")
 	}
 }
 
-// Thirty reloads leave as many goroutines and descriptors as there were.
+// After thirty reloads there are as many goroutines and descriptors as before.
 func TestThirtyReloadsLeaveNothing(t *testing.T) {
 	s := newScene(t, 11, 13)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13")

@@ -18,8 +18,8 @@ const searching = `
     }
 }`
 
-// With every server of a name down, autopath stays with that name under serve and nodata: the name exists. It takes a
-// SERVFAIL for a reason to go on to the next domain, as the manual says (T13).
+// If every server of a name is down, autopath stays with that name under serve and nodata, because the name exists.
+// With SERVFAIL it goes on to the next domain, as the manual says (T13).
 func TestSearchStopsAtANameThatIsDown(t *testing.T) {
 	for policy, want := range map[string]string{"serve": "11 12", "nodata": "", "servfail": "99"} {
 		t.Run(policy, func(t *testing.T) {
@@ -30,7 +30,7 @@ func TestSearchStopsAtANameThatIsDown(t *testing.T) {
 			v := s.serve(replace(searching, "POLICY", policy))
 			v.comesTo("db.a.test A", "11 12")
 			v.comesTo("half.a.test A", "11")
-			v.comesTo("other.a.test A", "98") // the search works: this name is in the second domain
+			v.comesTo("other.a.test A", "98") // the search list works: this name is in the second domain
 			s.kill(11, 12)
 			v.down(3)
 			reply := v.ask("db.a.test A")
@@ -55,15 +55,15 @@ example.org:0 {
     }
 }`
 
-// With every IPv6 server down, nodata makes dns64 translate the IPv4 ones that are up; serve does not, and neither does
-// servfail (T15, T16).
+// If every IPv6 server is down, nodata makes dns64 translate the IPv4 addresses that are up. serve and servfail do
+// not (T15, T16).
 func TestDNS64AndAllDown(t *testing.T) {
 	for policy, want := range map[string]string{"nodata": "NOERROR 21", "serve": "NOERROR 11 12", "servfail": "SERVFAIL "} {
 		t.Run(policy, func(t *testing.T) {
 			s := newScene(t, 21)
 			s.zone("example.org", "www AAAA ::ffff:127.0.0.11\nwww AAAA ::ffff:127.0.0.12\nwww A 127.0.0.21\nwww A 127.0.0.22\nfour A 127.0.0.21\nfour A 127.0.0.22")
 			v := s.serve(replace(translating, "POLICY", policy))
-			v.comesTo("four.example.org AAAA", "21") // a name that has no IPv6 at all
+			v.comesTo("four.example.org AAAA", "21") // a name without IPv6 addresses
 			v.ask("www.example.org AAAA")
 			v.down(3)
 			reply := v.ask("www.example.org AAAA")

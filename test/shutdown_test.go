@@ -8,8 +8,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// hourly waits an hour for an answer, so that only a cut ends a probe of a backend that never gives one. Its records
-// come from template, since file does not bear to be shut down twice.
+// hourly waits up to an hour for an answer, so a probe of a backend that never answers ends only if it is cancelled.
+// Its records come from template, because the file plugin must not be shut down twice.
 const hourly = `
 example.org:0 {
     bind 127.0.0.1
@@ -27,7 +27,7 @@ example.org:0 {
     }
 }`
 
-// hung starts a server whose backends accept and never answer, and waits until it asks all of them.
+// hung starts a server whose backends accept and never answer, and waits until it probes all of them.
 func hung(t *testing.T) *server {
 	t.Helper()
 	s := newScene(t)
@@ -40,7 +40,7 @@ func hung(t *testing.T) *server {
 	return v
 }
 
-// visited waits until each backend has so many open connections.
+// visited waits until each backend has that many open connections.
 func (s *scene) visited(want int) {
 	s.Helper()
 	for n, b := range s.backends {
@@ -51,7 +51,8 @@ func (s *scene) visited(want int) {
 	}
 }
 
-// A stop cuts the probes under way, rather than wait for an answer or for its own bound; once more does no harm (B71).
+// A stop cancels the probes under way; it does not wait for a reply or for its own time limit. A second stop is
+// harmless (B71).
 func TestStopCutsHangingProbes(t *testing.T) {
 	v := hung(t)
 	mark := logs.mark()
@@ -63,7 +64,7 @@ func TestStopCutsHangingProbes(t *testing.T) {
 	}
 }
 
-// A reload does not wait for hanging probes, nor does it cut those of a check that stays.
+// A reload neither waits for hanging probes nor cancels the probes of a check that stays.
 func TestReloadLeavesHangingProbesAlone(t *testing.T) {
 	v := hung(t)
 	for range 3 {
@@ -72,12 +73,12 @@ func TestReloadLeavesHangingProbesAlone(t *testing.T) {
 	v.visited(1)
 	for n, b := range v.backends {
 		if got := b.accepted.Load(); got != 1 {
-			t.Errorf("backend %d was asked %d times, want once", n, got)
+			t.Errorf("backend %d was probed %d times, want once", n, got)
 		}
 	}
 }
 
-// A stop in the middle of a question for a start of authority, which the server behind never answers, ends as well (B71).
+// A stop during a query for an SOA record, which the upstream never answers, ends as well (B71).
 func TestStopWhileADenialIsPrepared(t *testing.T) {
 	s := newScene(t, 11)
 	asked := make(chan struct{}, 100)

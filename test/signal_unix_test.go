@@ -18,7 +18,7 @@ func (p *process) signal(s os.Signal) {
 	}
 }
 
-// exit waits for the end of the process, and returns its status.
+// exit waits for the end of the process and returns its exit status.
 func (p *process) exit() int {
 	p.Helper()
 	p.eventually(func() bool {
@@ -32,7 +32,7 @@ func (p *process) exit() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// SIGTERM and SIGINT end the program with status 0, as they end CoreDNS; also while every probe hangs (B71).
+// SIGTERM and SIGINT end the program with status 0, as they end CoreDNS, even while every probe hangs (B71).
 func TestSignalsEndTheProgram(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(signal.String(), func(t *testing.T) {
@@ -49,8 +49,8 @@ func TestSignalsEndTheProgram(t *testing.T) {
 	}
 }
 
-// A second SIGINT while the first is at work ends the program at once. Its status is 2 then, as CoreDNS has it, or 0 if
-// the first was quicker.
+// A second SIGINT during the first one's shutdown ends the program at once. The exit status is then 2, as in CoreDNS,
+// or 0 if the first shutdown was faster.
 func TestSecondInterruptEndsTheProgram(t *testing.T) {
 	for range 3 {
 		p := runCalm(t, listening)
@@ -62,7 +62,7 @@ func TestSecondInterruptEndsTheProgram(t *testing.T) {
 	}
 }
 
-// A stop that comes in the middle of a reload ends the program with status 0, wherever it hits.
+// A stop during a reload ends the program with status 0, at whatever moment it comes.
 func TestStopInTheMiddleOfAReload(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		for range 3 {
@@ -80,7 +80,7 @@ func TestStopInTheMiddleOfAReload(t *testing.T) {
 	}
 }
 
-// Edits that SIGUSR1 puts into force keep the verdicts, time after time, although it drops all event hooks (B69).
+// Reloads by SIGUSR1 keep the verdicts, however often, although SIGUSR1 drops all event hooks (B69).
 func TestSIGUSR1KeepsVerdicts(t *testing.T) {
 	p := runCalm(t, listening)
 	for i := range 4 {
@@ -98,16 +98,16 @@ func TestSIGUSR1KeepsVerdicts(t *testing.T) {
 	p.signal(syscall.SIGUSR1)
 	p.logsAgain("Reloading complete", 5)
 	if got := members(p.ask("www.example.org A")); got != "11 13" {
-		t.Errorf("after a reload that failed and one that did not, the answer has %q, want 11 13", got)
+		t.Errorf("after a failed and a successful reload, the answer has %q, want 11 13", got)
 	}
 	for n, b := range p.backends {
 		if got := b.accepted.Load(); got != 1 {
-			t.Errorf("backend %d was asked %d times, want once", n, got)
+			t.Errorf("backend %d was probed %d times, want once", n, got)
 		}
 	}
 }
 
-// Probing goes on after SIGUSR1: what dies then is noticed.
+// Probing continues after SIGUSR1: a backend that dies then is detected.
 func TestProbingGoesOnAfterSIGUSR1(t *testing.T) {
 	s := newScene(t, 11, 12)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
@@ -121,8 +121,8 @@ func TestProbingGoesOnAfterSIGUSR1(t *testing.T) {
 	p.comesTo("www.example.org A", "11")
 }
 
-// A program without multivalue in its Corefile fails to load one with it, loads it the second time, and then one without
-// it again: no probing may go on (B69, B70, T35).
+// A program whose Corefile does not use multivalue fails to load one that does, loads it the second time, and then
+// loads one without it again. No probing may continue after that (B69, B70, T35).
 func TestFailedFirstUseIsForgotten(t *testing.T) {
 	s := newScene(t, 11)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")

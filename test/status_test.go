@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// showing is a server that shows its status on port STATUS.
+// showing is a Corefile whose server shows its status on port STATUS.
 const showing = `
 example.org:0 {
     bind 127.0.0.1
@@ -25,7 +25,7 @@ example.org:0 {
     }
 }`
 
-// shown starts a server whose status is on a free port, which it returns as the beginning of an URL.
+// shown starts a server with its status on a free port, and returns the start of its URL.
 func (s *scene) shown(corefile string) (*server, string) {
 	s.Helper()
 	port := freePort(s)
@@ -55,7 +55,7 @@ type explained struct {
 	}
 }
 
-// json fetches an answer.
+// json fetches a response.
 func (s *scene) json(url string, into any) {
 	s.Helper()
 	status, body := s.get(url)
@@ -67,7 +67,7 @@ func (s *scene) json(url string, into any) {
 	}
 }
 
-// states are those of all targets, by the last number of their address, in order.
+// states lists the states of all targets by the last number of their address, sorted.
 func (s *scene) states(base string) string {
 	s.Helper()
 	var page struct{ Targets []statusTarget }
@@ -80,7 +80,7 @@ func (s *scene) states(base string) string {
 	return strings.Join(words, ", ")
 }
 
-// The page and the JSON follow a server that is killed and comes back, with the reason, and so does the stream (B75).
+// The page and the JSON follow a server that dies and comes back, with the reason, and so does the stream (B75).
 func TestStatusFollows(t *testing.T) {
 	s := newScene(t, 11, 12)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
@@ -120,7 +120,7 @@ func TestStatusFollows(t *testing.T) {
 	}
 }
 
-// stream follows the changes.
+// stream reads the stream of changes.
 func (s *scene) stream(base string) (changes <-chan string, stop func()) {
 	s.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -149,7 +149,7 @@ func (s *scene) stream(base string) (changes <-chan string, stop func()) {
 	return lines, func() { cancel(); <-ended; transport.CloseIdleConnections() }
 }
 
-// A filter finds all names that lead to an address, not only the one that it was learned by.
+// A filter finds all names that have an address, not only the name under which that address was first seen.
 func TestStatusOfSharedAddresses(t *testing.T) {
 	s := newScene(t, 11)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\napi A 127.0.0.11\napi A 127.0.0.12\nother A 127.0.0.11\nother A 127.0.0.21")
@@ -192,12 +192,12 @@ func TestStatusOfSharedAddresses(t *testing.T) {
 		}
 	}
 	if _, list, _ := strings.Cut(page, `id="changes"`); !strings.Contains(list, ">127.0.0.12:") {
-		t.Errorf("the filter leaves out the change: %s", list)
+		t.Errorf("the filter hides the change: %s", list)
 	}
 }
 
-// A reload that keeps the line keeps the listener, also through one that fails; one that drops the line closes it, and a
-// changed line moves it. A name that was seen stays listed (B69, B70, B75).
+// A reload that keeps the line keeps the listener, and so does a reload that fails. A reload that drops the line
+// closes the listener, and a changed line moves it. A name that was seen stays listed (B69, B70, B75).
 func TestStatusOverReloads(t *testing.T) {
 	s := newScene(t, 11, 12)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
@@ -214,7 +214,7 @@ func TestStatusOverReloads(t *testing.T) {
 	defer stop()
 	v.mustReload(replace(corefile, "QUICK", "QUICK\n limit 3"))
 	if !answers(port) {
-		t.Error("after a reload nobody listens")
+		t.Error("after a reload the listener is closed")
 	}
 	s.kill(12)
 	if line := <-stream; !strings.Contains(line, `"to":"down"`) {
@@ -236,7 +236,7 @@ func TestStatusOverReloads(t *testing.T) {
 			t.Errorf("the error is %v", err)
 		}
 		if !answers(port) || answers(other) {
-			t.Errorf("%s: after a reload that failed, the old port answers: %t, the new one: %t", what, answers(port), answers(other))
+			t.Errorf("%s: after a failed reload, the old port answers: %t, the new port: %t", what, answers(port), answers(other))
 		}
 	}
 	if _, names := s.get("http://127.0.0.1:" + port + "/v1/names"); !strings.Contains(names, `"www.example.org."`) || !strings.Contains(names, `"outcome"`) {
@@ -248,15 +248,16 @@ func TestStatusOverReloads(t *testing.T) {
 	}
 	v.mustReload(replace(corefile, "status 127.0.0.1:"+port, ""))
 	if answers(port) || answers(other) {
-		t.Error("without the line somebody listens")
+		t.Error("without the line the listener is still open")
 	}
 	v.mustReload(corefile)
 	if !answers(port) {
-		t.Error("with the line again nobody listens")
+		t.Error("with the line restored the listener is closed")
 	}
 }
 
-// Stanzas share a listener, or have their own; a port in use stops the start, and leaves the other free.
+// Stanzas share a listener or have their own. A port that is in use makes the start fail and leaves the other port
+// free.
 func TestStatusAddresses(t *testing.T) {
 	s := newScene(t, 11)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
@@ -281,18 +282,18 @@ func TestStatusAddresses(t *testing.T) {
 		t.Errorf("after the reload the status has %d stanzas", len(summary.Stanzas))
 	}
 	if status, _ := s.get("http://127.0.0.1:" + own + "/v1/summary"); status != 0 {
-		t.Error("the listener of the stanza that is gone answers")
+		t.Error("the listener of the removed stanza still answers")
 	}
 	err := v.reload(strings.ReplaceAll(strings.ReplaceAll(showing, "127.0.0.1:STATUS", ":STATUS"), "STATUS", shared))
 	if err == nil || !strings.Contains(err.Error(), "a reload cannot change the host alone") {
 		t.Errorf("another host on the same port: %v", err)
 	}
 	if status, _ := s.get("http://127.0.0.1:" + shared + "/v1/summary"); status != 200 {
-		t.Error("after that the running server's listener is gone")
+		t.Error("after that the running server's listener is closed")
 	}
 }
 
-// Who asks by a strange name, or wants to write, is turned away (DNS rebinding).
+// A request with a foreign host name, or one that wants to write, is refused (DNS rebinding).
 func TestStatusIsGuarded(t *testing.T) {
 	s := newScene(t, 11)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")

@@ -15,8 +15,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// These tests ask through delv, BIND's validator, which trusts the key of the zone and nothing else. dnssec_test.go looks
-// at single signatures; here the whole chain has to hold, denials too.
+// These tests query through delv, BIND's validator, which trusts only the key of the zone. dnssec_test.go checks
+// single signatures; here the whole chain must validate, denials included.
 
 const validated = `
 example.org:0 {
@@ -34,7 +34,8 @@ const (
 	denied   = "negative response, fully validated"
 )
 
-// newSigned is a scene with a zone of three addresses, the key to sign it, and what delv needs to trust that key.
+// newSigned is a scene with a zone of three addresses, the key that signs it, and the file that makes delv trust that
+// key.
 func newSigned(t *testing.T, up ...int) *scene {
 	t.Helper()
 	needsProgram(t, "delv")
@@ -44,14 +45,14 @@ func newSigned(t *testing.T, up ...int) *scene {
 	return s
 }
 
-// trust makes the key the one that delv believes in.
+// trust makes delv trust the key.
 func (s *scene) trust(key *dns.DNSKEY) {
 	s.Helper()
 	s.verbatim("anchor", fmt.Sprintf("trust-anchors { %q static-key %d %d %d %q; };\n",
 		key.Hdr.Name, key.Flags, key.Protocol, key.Algorithm, key.PublicKey))
 }
 
-// needsProgram skips the test where the program is missing. In CI, where it must not be, the test fails.
+// needsProgram skips the test if the program is missing. In CI, where it must be installed, the test fails.
 func needsProgram(t *testing.T, name string) {
 	t.Helper()
 	if _, err := exec.LookPath(name); err == nil {
@@ -60,10 +61,10 @@ func needsProgram(t *testing.T, name string) {
 	if os.Getenv("CI") == "true" {
 		t.Fatalf("%s is missing", name)
 	}
-	t.Skipf("%s is missing: this is not tested", name)
+	t.Skipf("%s is missing: skipping", name)
 }
 
-// placeBelow has multivalue stand directly below another plugin until the test ends.
+// placeBelow puts multivalue directly below another plugin until the test ends.
 func (s *scene) placeBelow(neighbour string) {
 	s.Helper()
 	usual := dnsserver.Directives
@@ -74,7 +75,7 @@ func (s *scene) placeBelow(neighbour string) {
 	s.Cleanup(func() { dnsserver.Directives = usual })
 }
 
-// delv is what the validator says of the answer, and the backends in it.
+// delv returns the validator's verdict on the answer, and the backends in it.
 func (v *server) delv(question string) (verdict, backends string) {
 	v.Helper()
 	host, port, err := net.SplitHostPort(v.addr)
@@ -100,16 +101,16 @@ func (v *server) delv(question string) (verdict, backends string) {
 	return verdict, members(&answer)
 }
 
-// validates wants the verdict of the validator, and the backends in the answer.
+// validates checks the validator's verdict and the backends in the answer.
 func (v *server) validates(question, verdict, backends string) {
 	v.Helper()
 	if said, got := v.delv(question); said != verdict || got != backends {
-		v.Errorf("%s: the validator says %q, and has %q; want %q, %q", question, said, got, verdict, backends)
+		v.Errorf("%s: the verdict is %q with %q; want %q, %q", question, said, got, verdict, backends)
 	}
 }
 
-// Wherever the signatures come from, and wherever multivalue stands, a validator is content. What is signed before it
-// comes by stays whole; what dnssec signs above us is signed as thinned (B24, T23, T25).
+// Answers validate, whatever plugin signs them and wherever multivalue is in the chain. A set that is signed below
+// multivalue stays complete; a set that dnssec signs above it is signed as thinned (B24, T23, T25).
 func TestSignedAnswersValidate(t *testing.T) {
 	for _, c := range []struct{ name, below, others, signed string }{
 		{"above cache and dnssec", "", "cache\n " + onTheFly, "11 12 13"},
@@ -136,7 +137,7 @@ func TestSignedAnswersValidate(t *testing.T) {
 				s.placeBelow(c.below)
 			}
 			v := s.serve(replace(validated, "OTHERS", others, "OURS", ""))
-			v.comesTo("www.example.org A", "11 13") // one is down, and those without DO see it
+			v.comesTo("www.example.org A", "11 13") // one is down, as clients without DO see
 			v.validates("www.example.org A", secured, c.signed)
 			v.validates("shop.example.org A", secured, c.signed)
 			v.validates("example.org SOA", secured, "")
@@ -146,8 +147,8 @@ func TestSignedAnswersValidate(t *testing.T) {
 	}
 }
 
-// signFile has CoreDNS's sign write a signed copy of the zone file, which it does in the background. It panics if it is
-// stopped twice, so it runs until the test ends.
+// signFile makes CoreDNS's sign plugin write a signed copy of the zone file, which it does in the background. The
+// server runs until the test ends, because the plugin panics if it is stopped twice.
 func (s *scene) signFile() {
 	s.Helper()
 	s.serve(`
@@ -165,7 +166,7 @@ example.org:0 {
 	}, func() string { return "the zone file is not signed" })
 }
 
-// Below dnssec, every change of a verdict makes another set, and each of them is signed anew (B24, T25).
+// Below dnssec, every change of a verdict makes another set, and each of these sets is signed (B24, T25).
 func TestThinnedSetsAreSigned(t *testing.T) {
 	s := newSigned(t, 11, 12, 13)
 	s.placeBelow("minimal")
@@ -184,7 +185,7 @@ func TestThinnedSetsAreSigned(t *testing.T) {
 	v.validates("www.example.org A", secured, "12 13")
 }
 
-// So is every draw of a sample.
+// Every draw of a sample is signed too.
 func TestSamplesAreSigned(t *testing.T) {
 	s := newSigned(t, 11, 12, 13)
 	s.placeBelow("minimal")
@@ -193,7 +194,7 @@ func TestSamplesAreSigned(t *testing.T) {
 	for range 20 {
 		said, got := v.delv("www.example.org A")
 		if said != secured || len(strings.Fields(got)) != 2 {
-			t.Fatalf("the validator says %q, and has %q", said, got)
+			t.Fatalf("the verdict is %q with %q", said, got)
 		}
 		seen[got] = true
 	}
@@ -202,8 +203,8 @@ func TestSamplesAreSigned(t *testing.T) {
 	}
 }
 
-// With everything down, a validator gets what all_down says, below dnssec: NODATA is proven, and SERVFAIL comes as such.
-// Above dnssec a signed set is never closed (B9, B24, B31, T12).
+// If everything is down, a validator gets the reply of all_down, below dnssec: NODATA is proven, and SERVFAIL is
+// passed on. Above dnssec, all_down never replaces a signed set (B9, B24, B31, T12).
 func TestAllDownValidates(t *testing.T) {
 	const failed = ";; resolution failed: failure"
 	for _, c := range []struct{ name, below, policy, verdict, backends string }{
@@ -223,16 +224,16 @@ func TestAllDownValidates(t *testing.T) {
 			v.down(3)
 			if c.policy == "nodata" {
 				v.eventually(func() bool { return len(v.ask("www.example.org A").Ns) > 0 },
-					func() string { return "the start of authority is not learned" })
+					func() string { return "the SOA record is not looked up" })
 			}
 			v.validates("www.example.org A", c.verdict, c.backends)
 			v.validates("www.example.org AAAA", denied, "")
-			v.validates("example.org SOA", secured, "") // the zone's own, not the one of our denial
+			v.validates("example.org SOA", secured, "") // the zone's own SOA record, not the one in our denial
 		})
 	}
 }
 
-// The validator does notice: it refuses the signed set once a record of it is gone, and a set under another key.
+// The validator detects changes: it refuses a signed set with a record removed, and a set signed with another key.
 func TestValidatorRefuses(t *testing.T) {
 	s := newSigned(t)
 	behind := s.serve("example.org:0 {\n bind 127.0.0.1\n " + onTheFly + "\n}")
@@ -250,10 +251,10 @@ func TestValidatorRefuses(t *testing.T) {
 	v.validates("www.example.org A", secured, "11 12 13")
 	cut := &server{scene: s, addr: cutting}
 	if said, got := cut.delv("www.example.org A"); !strings.Contains(said, "RRSIG failed to verify") || got != "" {
-		t.Errorf("of a set that was cut the validator says %q, and has %q", said, got)
+		t.Errorf("for a thinned set the verdict is %q with %q", said, got)
 	}
 	s.trust(s.newKey())
 	if said, got := v.delv("www.example.org A"); !strings.Contains(said, "resolution failed") || got != "" {
-		t.Errorf("of a set under another key the validator says %q, and has %q", said, got)
+		t.Errorf("for a set signed with another key the verdict is %q with %q", said, got)
 	}
 }

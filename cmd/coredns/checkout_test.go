@@ -9,14 +9,14 @@ import (
 	"testing"
 )
 
-// The other way in, as the manual has it: a copy of CoreDNS's source, a line in plugin.cfg, go generate, go build. What
-// comes out is a CoreDNS with the plugin in its place; one with the property annotations if that was the other line.
+// The plugin can be built into a copy of CoreDNS's source as the manual says: a line in plugin.cfg, go generate, go build.
+// The result is a CoreDNS with the plugin, and with the property annotations if the line is the one for package full.
 func TestCheckout(t *testing.T) {
 	source, dir := coreDNS(t), filepath.Join(t.TempDir(), "coredns")
 	if err := os.CopyFS(dir, os.DirFS(source)); err != nil {
 		t.Fatal(err)
 	}
-	run(t, ".", "chmod", "-R", "u+w", dir) // the module cache is read-only, and so is the copy
+	run(t, ".", "chmod", "-R", "u+w", dir) // the copy of the module cache is read-only, as the cache is
 	if err := os.Remove(filepath.Join(dir, "plugin.cfg")); err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +24,7 @@ func TestCheckout(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// This tree stands for what "go get" would fetch.
+	// This tree replaces what "go get" would download.
 	const module = "github.com/coredns-multivalue/multivalue"
 	run(t, dir, "go", "mod", "edit", "-require", module+"@v0.0.0", "-replace", module+"="+ours)
 	line, withAnnotations := example(t)
@@ -43,7 +43,7 @@ func TestCheckout(t *testing.T) {
 	}
 }
 
-// readsStanza wants the program to have the plugin, and that to read its stanza.
+// readsStanza checks that the program has the plugin, and that the plugin parses its stanza.
 func readsStanza(t *testing.T, dir string) {
 	t.Helper()
 	if out := run(t, dir, "./coredns", "-plugins"); !strings.Contains(out, "\nmultivalue\n") {
@@ -51,11 +51,11 @@ func readsStanza(t *testing.T, dir string) {
 	}
 	out := fails(t, dir, "example.org:0 {\n    bind 127.0.0.1\n    multivalue {\n        chekc tcp://:80\n    }\n}\n")
 	if !strings.Contains(out, `Corefile:4 - Error during parsing: unknown property "chekc": did you mean "check"?`) {
-		t.Errorf("the plugin did not read its stanza:\n%s", out)
+		t.Errorf("the plugin did not parse its stanza:\n%s", out)
 	}
 }
 
-// fails runs the program with a Corefile that it must refuse, and returns what it says.
+// fails runs the program with an invalid Corefile, and returns its output. The program must exit with an error.
 func fails(t *testing.T, dir, corefile string) string {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(dir, "Corefile"), []byte(corefile), 0o600); err != nil {

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// example is what plugin.cfg.example says to put into a plugin.cfg: its one line, and the one that a comment has for the
-// property annotations.
+// example returns the two lines that plugin.cfg.example has for a plugin.cfg: its only line, and the one in a comment for
+// the property annotations.
 func example(t *testing.T) (line, withAnnotations string) {
 	t.Helper()
 	text, err := os.ReadFile("../../plugin.cfg.example")
@@ -26,17 +26,18 @@ func example(t *testing.T) (line, withAnnotations string) {
 		}
 	}
 	if len(lines) != 1 || len(others) != 1 {
-		t.Fatalf("%d lines and %d others in the example, want one of each", len(lines), len(others))
+		t.Fatalf("plugin.cfg.example has %d lines and %d in comments, want one of each", len(lines), len(others))
 	}
 	return lines[0], others[0]
 }
 
-// coreDNS is the folder with the source of CoreDNS that this module is built with.
+// coreDNS returns the directory of the CoreDNS source that this module is built with.
 func coreDNS(t *testing.T) string {
 	t.Helper()
 	return strings.TrimSpace(run(t, ".", "go", "list", "-m", "-f", "{{.Dir}}", "github.com/coredns/coredns"))
 }
 
+// run runs a command in a directory, and returns its output. A command that fails ends the test.
 func run(t *testing.T, dir, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(name, args...)
@@ -48,7 +49,7 @@ func run(t *testing.T, dir, name string, args ...string) string {
 	return string(out)
 }
 
-// withLine copies a plugin.cfg, with a line of ours directly above cache.
+// withLine copies a plugin.cfg and inserts a line directly above cache.
 func withLine(t *testing.T, from, to, line string) {
 	t.Helper()
 	text, err := os.ReadFile(from)
@@ -65,18 +66,18 @@ func withLine(t *testing.T, from, to, line string) {
 	}
 }
 
-// Each line of plugin.cfg.example, put into CoreDNS's own plugin.cfg, makes its own generator register the plugin
-// directly above cache.
+// With each line of plugin.cfg.example in its plugin.cfg, CoreDNS's generator registers the plugin directly above cache.
 func TestPluginCfg(t *testing.T) {
 	line, withAnnotations := example(t)
 	for line, imports := range map[string]string{
 		line:            `_ "github.com/coredns-multivalue/multivalue"`,
-		withAnnotations: `_ "github.com/coredns-multivalue/multivalue/annotated"`,
+		withAnnotations: `_ "github.com/coredns-multivalue/multivalue/full"`,
 	} {
 		t.Run(line, func(t *testing.T) { generates(t, line, imports) })
 	}
 }
 
+// generates runs the generator in a directory with as much of CoreDNS's source as it reads.
 func generates(t *testing.T, line, imports string) {
 	source, dir := coreDNS(t), t.TempDir()
 	withLine(t, filepath.Join(source, "plugin.cfg"), filepath.Join(dir, "plugin.cfg"), line)
@@ -91,7 +92,7 @@ func generates(t *testing.T, line, imports string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range plugins { // the generator looks which of them are there
+	for _, p := range plugins { // the generator checks that each plugin of plugin.cfg has a directory
 		if err := os.MkdirAll(filepath.Join(dir, "plugin", p.Name()), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +109,7 @@ func generates(t *testing.T, line, imports string) {
 	} {
 		text, err := os.ReadFile(filepath.Join(dir, file))
 		if err != nil || !strings.Contains(string(text), want) {
-			t.Errorf("%s, %v, lacks %s:\n%s", file, err, want, text)
+			t.Errorf("%s (%v) does not contain %s:\n%s", file, err, want, text)
 		}
 	}
 }

@@ -1,6 +1,6 @@
 // Package hash has the hash functions of the process, one of each kind: of names, of addresses, and of values.
 //
-// All are keyed with a seed that differs from process to process, so that nobody outside can choose names or addresses
+// All are keyed with a seed that differs from process to process, so that no client can choose names or addresses
 // that collide. None of them allocates: queries call them. What has to be the same in every process, such as the choice
 // of a client's addresses, must not use this package.
 package hash

@@ -1,5 +1,5 @@
-// Package pooltest has what tests of the pool and of the packages above it share: a network that is not real, for tests
-// whose time is not real either (testing/synctest). Nothing but tests imports it.
+// Package pooltest has a simulated network for tests of the pool and of the packages above it, in simulated time
+// (testing/synctest). Only tests import it.
 package pooltest
 
 import (
@@ -14,23 +14,23 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
-// Pace is that of most tests: the defaults of a stanza.
+// Pace is the pace of most tests: the defaults of a stanza.
 var Pace = verdict.Pace{Interval: 10 * time.Second, Fast: 2 * time.Second, Timeout: 2 * time.Second, Rise: 2, Fall: 3}
 
-// ErrRefused is why a probe of a dead address fails.
+// ErrRefused is the error of a probe to a dead address.
 var ErrRefused = errors.New("connection refused")
 
-// FakeNetwork is what a pool probes in these tests: an address is alive, dead, or a black hole that never answers. The
-// exported fields may be read or changed inside Do.
+// FakeNetwork answers the probes of a pool in these tests: an address is alive, dead, or a black hole that never
+// answers. The exported fields may be read or changed inside Do.
 type FakeNetwork struct {
 	mu     sync.Mutex
 	Dead   map[netip.Addr]bool
 	Holes  map[netip.Addr]bool
-	Broken error                      // what every probe returns, if set
+	Broken error                      // the error of every probe, if set
 	Panics bool                       // whether probes panic
-	probes map[netip.Addr][]time.Time // when each was asked
+	probes map[netip.Addr][]time.Time // when each address was probed
 	Under  int                        // probes in flight
-	Most   int                        // the highest that Under has been
+	Most   int                        // the highest value of Under
 }
 
 // NewNetwork returns a network in which every address is alive.
@@ -38,7 +38,7 @@ func NewNetwork() *FakeNetwork {
 	return &FakeNetwork{Dead: make(map[netip.Addr]bool), Holes: make(map[netip.Addr]bool), probes: make(map[netip.Addr][]time.Time)}
 }
 
-// Probe answers for an address. It is the check of these tests.
+// Probe probes an address. It is the check of these tests.
 func (n *FakeNetwork) Probe(ctx context.Context, addr netip.AddrPort) error {
 	err, hole := n.arrive(addr.Addr())
 	defer n.leave()
@@ -76,7 +76,7 @@ func (n *FakeNetwork) leave() {
 	n.Under--
 }
 
-// Kill makes addresses refuse.
+// Kill makes addresses refuse connections.
 func (n *FakeNetwork) Kill(addrs ...netip.Addr) { n.Set(n.Dead, true, addrs) }
 
 // Revive makes addresses that were killed answer again.
@@ -94,32 +94,32 @@ func (n *FakeNetwork) Set(m map[netip.Addr]bool, to bool, addrs []netip.Addr) {
 	}
 }
 
-// Asked is how often an address has been probed.
+// Asked returns how often an address has been probed.
 func (n *FakeNetwork) Asked(addr netip.Addr) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return len(n.probes[addr])
 }
 
-// Times is when an address was probed.
+// Times returns when an address was probed.
 func (n *FakeNetwork) Times(addr netip.Addr) []time.Time {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return append([]time.Time(nil), n.probes[addr]...)
 }
 
-// Addr is one of many addresses.
+// Addr returns one of many addresses, by its number.
 func Addr(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 }
 
-// Elapse lets fake time pass in a bubble of testing/synctest, until every goroutine there waits for something again.
+// Elapse lets fake time pass in a bubble of testing/synctest, until every goroutine there is blocked again.
 func Elapse(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-// Do runs f while no probe does, so that it may change the exported fields.
+// Do runs f while no probe reads the exported fields, so that f may change them.
 func (n *FakeNetwork) Do(f func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -16,7 +16,8 @@ var steps = map[byte][]os.Signal{
 	'2': {syscall.SIGUSR2},
 }
 
-// child is this test as a program of its own. For each line that it reads, it asks for signals, and says so.
+// child is this test run as a separate program. For each line that it reads, it calls signal.Notify and prints a
+// line.
 func child() {
 	heard := make(chan os.Signal, 1)
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); os.Stdout.WriteString("done\n") {
@@ -27,7 +28,7 @@ func child() {
 	os.Exit(0)
 }
 
-// CoreDNS's goroutines may come first in either order. Not before the last is the program ready.
+// CoreDNS's goroutines may call signal.Notify in either order. The program is ready only after the last call.
 func TestTrapped(t *testing.T) {
 	if os.Getenv("MULTIVALUE_SIGNALS") != "" {
 		child()
@@ -56,7 +57,7 @@ func TestTrapped(t *testing.T) {
 			t.Error(err)
 		}
 		if Trapped(cmd.Process.Pid) {
-			t.Errorf("%s: a program that has ended is ready", order)
+			t.Errorf("%s: a program that has ended is reported ready", order)
 		}
 	}
 }

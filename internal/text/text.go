@@ -33,9 +33,17 @@ func Plural(n int, one, many string) string {
 	return many
 }
 
-// Suggest is the end of an error about an unknown word: the nearest known word, or all of them if none is near. Near is
-// an edit distance of at most a third of the word and one.
+// Suggest is the end of an error about an unknown word: the nearest known word, or all of them if none is near.
 func Suggest(word string, known []string) string {
+	if nearest := DidYouMean(word, known); nearest != "" {
+		return nearest
+	}
+	return ": use one of " + strings.Join(known, ", ")
+}
+
+// DidYouMean is the end of an error about a word that may be mistyped: the nearest known word, or nothing if none is near.
+// Near is an edit distance of at most a third of the word and one.
+func DidYouMean(word string, known []string) string {
 	best, distance := "", len(word)/3+2
 	for _, k := range known {
 		if d := editDistance(word, k); d < distance {
@@ -43,7 +51,7 @@ func Suggest(word string, known []string) string {
 		}
 	}
 	if best == "" {
-		return ": use one of " + strings.Join(known, ", ")
+		return ""
 	}
 	return fmt.Sprintf(": did you mean %q?", best)
 }

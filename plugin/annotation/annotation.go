@@ -1,5 +1,8 @@
-// Package annotation parses the annotation by which the owner of a Kubernetes Service names the check of its endpoints. Its
-// one function, Parse, is called by the plugin for each text that plugin/services reports.
+// Package annotation follows the annotations by which the owners of Kubernetes Services name the checks of their endpoints.
+//
+// Followers is the main type: the clusters that one Corefile names. The life cycle in the root makes and ends it; a stanza
+// subscribes (Subscriber, which package rules implements), and plugin/services is the cluster behind it. Parse reads one
+// annotation, and a quota keeps the owners of one namespace from taking all the room.
 //
 // The text comes from people who may not edit the Corefile, so it must not reach everything that a check can do. Parse takes
 // the text apart and builds a new check from the parts that an owner may choose: scheme, port, path and statuses. Nothing

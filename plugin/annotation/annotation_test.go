@@ -9,7 +9,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 )
 
-// Texts that an owner may write, and the checks that they make.
+// These texts are valid in an annotation, and make these checks.
 func TestAnnotation(t *testing.T) {
 	for text, want := range map[string]string{
 		"http://:8080/healthz":                    "http://:8080/healthz",
@@ -31,7 +31,7 @@ func TestAnnotation(t *testing.T) {
 	}
 }
 
-// Texts that an owner must not write, and a word of the error for each.
+// These texts are refused in an annotation. Each has a word of its error.
 func TestAnnotationRefuses(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                         "empty",
@@ -89,12 +89,12 @@ func TestAnnotationRefuses(t *testing.T) {
 		} else if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want something about %s", text, err, want)
 		} else if strings.Contains(err.Error(), "secret") {
-			t.Errorf("%q: the error tells the password: %v", text, err)
+			t.Errorf("%q: the error contains the password: %v", text, err)
 		}
 	}
 }
 
-// A scheme that package check does not know is refused, and breaks nothing.
+// A scheme that package check does not know is refused, without a panic.
 func TestAnnotationAsFarAsCheckKnows(t *testing.T) {
 	for _, scheme := range []string{"tcp", "http", "https", "grpc"} {
 		_, known := check.New(scheme + "://:8080")
@@ -102,18 +102,18 @@ func TestAnnotationAsFarAsCheckKnows(t *testing.T) {
 			_, known = check.New(scheme+"://:8080", check.Option{Name: "insecure"})
 		}
 		if _, err := annotation.Parse(scheme + "://:8080"); (err == nil) != (known == nil) {
-			t.Errorf("%s: %v here, and there %v", scheme, err, known)
+			t.Errorf("%s: %v in this package, %v in package check", scheme, err, known)
 		}
 	}
 	if c, err := annotation.Parse("grpc://:50051/my.Service"); err == nil && c.String() != "grpc://:50051/my.Service" {
 		t.Errorf("the check is %s", c)
 	} else if err != nil && !strings.Contains(err.Error(), "grpc") {
-		t.Errorf("%v does not say what is unknown", err)
+		t.Errorf("%v does not name the unknown part", err)
 	}
 }
 
-// Whatever the text of an annotation is, its check has nothing but a scheme, a port, a path and statuses, and the text of the
-// check parses to the same check.
+// Whatever the text of an annotation is, its check has only a scheme, a port, a path and statuses, and the text of
+// the check parses to the same check.
 func FuzzAnnotation(f *testing.F) {
 	for _, text := range []string{"http://:8080/healthz", "https://:8443/a status 200-299,404", "tcp://:5432", "grpc://:1/a.B",
 		"http://user:pass@host:80/?q#f", "http://:80/ header a b", "exec:///bin/sh"} {

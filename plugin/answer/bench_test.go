@@ -70,7 +70,7 @@ func BenchmarkThin(b *testing.B) {
 			for b.Loop() {
 				out, _ := Thin(m, rules, draw)
 				if (out != m) != bm.changes {
-					b.Fatal("not what is to be measured")
+					b.Fatal("the answer is not the one to measure")
 				}
 			}
 		})
@@ -157,7 +157,7 @@ func BenchmarkThinTargets(b *testing.B) {
 	}
 }
 
-// BenchmarkSample draws 8 of 64.
+// BenchmarkSample draws 8 of 64 addresses.
 func BenchmarkSample(b *testing.B) {
 	for _, bm := range []struct {
 		name   string

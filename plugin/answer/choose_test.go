@@ -14,7 +14,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// addresses is an answer with n addresses, 10.0.0.0 and up.
+// addresses returns an answer with n addresses, 10.0.0.0 and up.
 func addresses(n int, ttl uint32) *dns.Msg {
 	m := new(dns.Msg)
 	m.SetQuestion("www.example.org.", dns.TypeA)
@@ -63,9 +63,9 @@ func TestSampleIsUniform(t *testing.T) {
 		}
 	}
 	if often[7] != 0 {
-		t.Errorf("the dead one came %d times", often[7])
+		t.Errorf("the address that is down came %d times", often[7])
 	}
-	// 18 degrees of freedom; 42.3 is exceeded by one in a thousand fair draws. The seed is fixed.
+	// With 18 degrees of freedom, one in a thousand fair draws exceeds 42.3. The seed is fixed.
 	for what, counts := range map[string][n]int{"address": often, "first place": first} {
 		var total, chi float64
 		for _, c := range counts {
@@ -98,7 +98,7 @@ func TestMinUpTable(t *testing.T) {
 					want = n
 				}
 				if out, _ := Thin(addresses(n, 30), w, &Draw{IntN: rand.IntN}); len(out.Answer) != want {
-					t.Errorf("%d of %d fit, min_up %d%%: %d served, want %d", fit, n, percent, len(out.Answer), want)
+					t.Errorf("%d of %d healthy, min_up %d%%: %d served, want %d", fit, n, percent, len(out.Answer), want)
 				}
 			}
 		}
@@ -196,14 +196,14 @@ func TestManyTargetsOfOneHost(t *testing.T) {
 	if counter.looks > maxSteps || len(out.Answer) == n || len(out.Answer) < n-maxSteps/n-1 || len(out.Extra) != n {
 		t.Errorf("%d looks, %d and %d records", counter.looks, len(out.Answer), len(out.Extra))
 	}
-	few := *m // for which the steps end while the glue is made to follow
+	few := *m // the steps end while the glue is being adapted
 	few.Answer = m.Answer[:21]
 	w.health[netip.MustParseAddr("10.0.0.1")] = verdict.Verdict{State: verdict.Up}
 	if out, _ := Thin(&few, w, &Draw{IntN: rand.IntN}); len(out.Answer) != 20 || len(out.Extra) != n {
 		t.Errorf("%d and %d records", len(out.Answer), len(out.Extra))
 	}
 	delete(w.health, netip.MustParseAddr("10.0.0.1"))
-	m.Extra = nil // the same, but what is known of the host comes from elsewhere
+	m.Extra = nil // the same, with the addresses of the host from elsewhere
 	w.hosts["host.example.org. A"], counter.looks = slices.Repeat(parseAddrs([]string{"10.0.0.1"}), n), 0
 	if out, _ := Thin(m, counted{w, counter}, &Draw{IntN: rand.IntN}); counter.looks > maxSteps || len(out.Answer) < n-maxSteps/n {
 		t.Errorf("%d looks, %d records", counter.looks, len(out.Answer))
@@ -240,7 +240,7 @@ func TestMalformedRecords(t *testing.T) {
 	if out, report := Thin(m, healthy(8), &Draw{IntN: rand.IntN}); out != m || report.Total != 2 {
 		t.Errorf("%+v\n%s", report, out)
 	}
-	for _, n := range []int{8, pooledSize, pooledSize + 1, 100} { // with the odd one behind as many as there is room for
+	for _, n := range []int{8, pooledSize, pooledSize + 1, 100} { // with the odd record after as many as lent allows
 		m := addresses(n+1, 30)
 		m.Answer[n].(*dns.A).A = nil
 		if out, report := Thin(m, healthy(0), &Draw{IntN: rand.IntN}); out != m || report.Total != n {
@@ -351,5 +351,19 @@ func TestTTLLongest(t *testing.T) {
 func TestQuorumString(t *testing.T) {
 	if got := (Quorum{Count: 3}).String() + " " + (Quorum{Percent: 40}).String(); got != "3 40%" {
 		t.Error(got)
+	}
+}
+
+func TestQuorumOf(t *testing.T) {
+	for _, tt := range []struct {
+		q            Quorum
+		checks, want int
+	}{
+		{Quorum{Count: 1}, 3, 1}, {Quorum{Count: 4}, 3, 4}, {Quorum{Percent: 50}, 3, 2},
+		{Quorum{Percent: 1}, 3, 1}, {Quorum{Percent: 100}, 3, 3}, {Quorum{Percent: 67}, 3, 3}, {Quorum{Percent: 34}, 3, 2},
+	} {
+		if got := tt.q.Of(tt.checks); got != tt.want {
+			t.Errorf("%+v of %d: %d, want %d", tt.q, tt.checks, got, tt.want)
+		}
 	}
 }

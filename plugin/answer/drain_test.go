@@ -8,7 +8,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
-// drain marks some of a fleet as drained.
+// drain marks some addresses of a fleet as drained.
 func drain(all []candidate, which ...int) []candidate {
 	for _, i := range which {
 		all[i].verdict = all[i].verdict.Drain()
@@ -16,7 +16,7 @@ func drain(all []candidate, which ...int) []candidate {
 	return all
 }
 
-// down makes some of a fleet down.
+// down marks some addresses of a fleet as down.
 func down(all []candidate, which ...int) []candidate {
 	for _, i := range which {
 		all[i].verdict = verdict.BriefDown

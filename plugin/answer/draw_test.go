@@ -134,7 +134,7 @@ func TestDrawOrder(t *testing.T) {
 	for name, p := range map[string]Policy{"chance": {}, "weights": {Weights: even}, "warm-up": {Warmup: time.Minute}, "unknown client": {Client: true}} {
 		d, orders := chance(3), make(map[string]float64)
 		if !p.Client {
-			d.Client = network(0) // which does not matter then
+			d.Client = network(0) // the network does not matter then
 		}
 		for range draws {
 			orders[fmt.Sprint(sample(p, fleet(3), 2, d))]++
@@ -204,7 +204,7 @@ func TestClientIsItsNetwork(t *testing.T) {
 		}
 	}
 	if same != 256 || shorter > 64 {
-		t.Errorf("of 256 networks, %d chose alike with other bits behind, and %d with another length", same, shorter)
+		t.Errorf("of 256 networks, %d chose the same with other host bits, and %d with another length", same, shorter)
 	}
 }
 
@@ -247,7 +247,7 @@ func TestClientNetwork(t *testing.T) {
 		}
 	}
 	if got := ClientNetwork(netip.Addr{}); got.IsValid() {
-		t.Errorf("nobody counts as %s", got)
+		t.Errorf("no client counts as %s", got)
 	}
 }
 
@@ -302,7 +302,7 @@ func TestWarmupLeavesNobodyOut(t *testing.T) {
 
 // If there are too many backups, some are drawn, in addition to all fit primaries (B26).
 func TestBackupSample(t *testing.T) {
-	const n, backups, limit = 20, 16, 6 // the first four are primaries, two of which are down
+	const n, backups, limit = 20, 16, 6 // the first four are primaries, and two of them are down
 	p := Policy{Limit: limit, MinUp: Quorum{Percent: 75}, Backup: []netip.Prefix{netip.MustParsePrefix("10.0.0.16/28"), netip.MustParsePrefix("10.0.0.8/29"), netip.MustParsePrefix("10.0.0.4/30")}}
 	d, counts := chance(6), make([]float64, backups)
 	for range draws {

@@ -19,7 +19,7 @@ import (
 type dice struct {
 	rule  Rule
 	seed  uint64
-	flaps *rand.Rand // if not nil, each look finds something else
+	flaps *rand.Rand // if not nil, each look-up returns something else
 }
 
 func (d *dice) Rule(string) *Rule { return &d.rule }
@@ -207,10 +207,10 @@ func (x thinning) assertAll(t *testing.T) {
 		return
 	}
 	if wellFormed(x.out.Answer) < wellFormed(x.in.Answer) && x.out.AuthenticatedData {
-		t.Error("nobody authenticated what is left of the answer")
+		t.Error("AD is set, but the remaining answer was not validated")
 	}
 	if len(x.out.Answer) == 0 && x.report.Outcome != Closed {
-		t.Error("nothing is left")
+		t.Error("the answer is empty")
 	}
 	x.checkAnswer(t)
 	x.checkSets(t)
@@ -245,7 +245,7 @@ func (x thinning) checkDrained(t *testing.T) {
 			}
 		}
 		if tiers[0] > 0 && tiers[1] > 0 {
-			t.Errorf("%d drained addresses of %s went out beside %d that are fit", tiers[1], s.owner, tiers[0])
+			t.Errorf("%d drained addresses of %s went out beside %d healthy ones", tiers[1], s.owner, tiers[0])
 		}
 	}
 }
@@ -321,7 +321,7 @@ func (x thinning) checkSets(t *testing.T) {
 	var buf [maxSets]set
 	sets := findSets(x.in.Answer, buf[:0])
 	if len(sets) == maxSets {
-		return // some may be beyond what is judged
+		return // some may be beyond what Thin judges
 	}
 	var was, is []string
 	for _, rr := range x.in.Answer {
@@ -335,7 +335,7 @@ func (x thinning) checkSets(t *testing.T) {
 		}
 	}
 	if !slices.Equal(was, is) {
-		t.Errorf("what cannot be judged became %q", is)
+		t.Errorf("a set that cannot be judged became %q", is)
 	}
 	for i := range sets {
 		x.checkSet(t, &sets[i])
@@ -476,6 +476,6 @@ func (x thinning) checkLimit(t *testing.T) {
 		return texts
 	}
 	if is, was := named(x.out.Answer), named(out.Answer); !slices.Equal(is, was) {
-		t.Errorf("the limit made %q of %q", is, was)
+		t.Errorf("the limit gave %q, without it %q", is, was)
 	}
 }

@@ -38,12 +38,12 @@ func TestObserve(t *testing.T) {
 		}
 		_, report := Thin(m, w, &w.draw)
 		if report.Enforced = 0; sum != report {
-			t.Errorf("%s: told of %+v, reported %+v", file, sum, report)
+			t.Errorf("%s: observed %+v, reported %+v", file, sum, report)
 		}
 	}
 	for o := Whole; o <= Closed; o++ {
-		if told[o] == 0 && o != Sample { // which the cases have none of, being one of many
-			t.Errorf("no case comes out %s", o)
+		if told[o] == 0 && o != Sample { // the cases have no sample, because its result is random
+			t.Errorf("no case has the outcome %s", o)
 		}
 	}
 }
@@ -67,7 +67,7 @@ func (d *Decision) assertConsistent(t *testing.T, file string) {
 		}
 	}
 	if !d.Alone && bad > 0 && d.Outcome != Open {
-		t.Errorf("%s: %d unfit go out, and it is %s", file, bad, d.Outcome)
+		t.Errorf("%s: %d unhealthy addresses go out with outcome %s", file, bad, d.Outcome)
 	}
 	if d.Outcome == Closed && d.Served > 0 || d.Outcome == Open && good >= d.Need {
 		t.Errorf("%s: %s, and %d of %d go out, need %d", file, d.Outcome, d.Served, len(d.Candidates), d.Need)

@@ -26,10 +26,10 @@ type world struct {
 	drained map[netip.Addr]bool
 	exempt  map[string]bool
 	soas    map[string]*dns.SOA
-	hosts   map[string][]netip.Addr // by name and type, what the server is known to answer
-	looked  map[netip.Addr]uint32   // the TTL each was last looked up with
+	hosts   map[string][]netip.Addr // by name and type, the addresses that the server knows
+	looked  map[netip.Addr]uint32   // the TTL of each address in its last look-up
 	unknown verdict.Verdict
-	ports   map[netip.AddrPort]verdict.Verdict // those that differ from the address's
+	ports   map[netip.AddrPort]verdict.Verdict // TTLs that differ from the address's
 	draw    Draw
 }
 
@@ -113,7 +113,7 @@ func runCase(t *testing.T, file string) {
 	if out != nil && out != m {
 		extend(out)
 		if after := snap(m); !before.equal(after) {
-			t.Error("who appends to what went out writes behind the ends of what came in")
+			t.Error("appending to the result writes behind the ends of the input")
 		}
 		shrink(out)
 	}
@@ -156,7 +156,7 @@ func TestDenialIsNotRoomy(t *testing.T) {
 		t.Fatalf("%+v, with %d additional records", report, len(out.Extra))
 	}
 	if extend(out); !before.equal(snap(m)) {
-		t.Error("who appends to what went out writes over a record that came in")
+		t.Error("appending to the result overwrites a record of the input")
 	}
 }
 

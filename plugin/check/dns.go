@@ -214,7 +214,7 @@ func (d *dnsCheck) probe(ctx context.Context, addr netip.AddrPort) error {
 }
 
 // ask asks over a stream, where each message follows its length in two bytes (RFC 1035, 4.2.2). The
-// first message must be the reply: on a stream nobody else can have sent it.
+// first message must be the reply: on a stream only the server can have sent it.
 func (d *dnsCheck) ask(_ context.Context, x *session) error {
 	query := d.queryWithID()
 	size := binary.BigEndian.AppendUint16(nil, uint16(len(query)))

@@ -94,7 +94,7 @@ func (h *httpCheck) exchangeHTTP2(conn io.ReadWriter, request *http.Request) err
 	if err != nil {
 		return err
 	}
-	// After a failure there may be nobody left to tell.
+	// After a failure the receiver may be gone.
 	defer s.goAway()
 	return h.accept(response)
 }

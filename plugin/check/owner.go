@@ -34,11 +34,11 @@ func (s *spec) checkOwner() error {
 // not be probed itself: probe what [Check.For] returns.
 func (c *Check) AsksOwner() bool { return c.ownerSpec != nil }
 
-// For is the check for records of owner: that is the host to ask for, and the name in the
+// ForOwner is the check for records of owner: that is the host to ask for, and the name in the
 // certificate. Everything else was validated by [New]. If owner is not a valid host name, the
 // returned check abstains. It costs as much as building a check, but reads no file, and is meant
 // for one probe.
-func (c *Check) For(owner string) *Check {
+func (c *Check) ForOwner(owner string) *Check {
 	// The builder changes its spec, so it gets a copy.
 	s := *c.ownerSpec
 	var err error

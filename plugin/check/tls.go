@@ -68,7 +68,7 @@ func setKey(s *settings, v []string) (shown []string, hidden []byte, err error) 
 }
 
 // tlsConfig validates the options of TLS together. The name in the certificate is server_name, else
-// the host of the URL. Without either, the check must say insecure, so that nobody forgets
+// the host of the URL. Without either, the check must say insecure, so that it cannot be forgotten
 // verification by accident.
 //
 // protocols are what to offer by ALPN, unless the option alpn names others; none to offer nothing.

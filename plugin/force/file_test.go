@@ -32,7 +32,7 @@ func opened(w *Watcher, path string) corefile {
 	return c
 }
 
-// watched is one whose servers run, after the first check of its file.
+// watched is a Corefile whose servers run, after the first check of its file.
 func watched(w *Watcher, path string) corefile {
 	c := opened(w, path)
 	c.Watch()
@@ -46,7 +46,7 @@ func (c corefile) stop() {
 	c.AwaitReleased()
 }
 
-// inBubble runs a test in fake time. What it still watches at the end is released.
+// inBubble runs a test in fake time. Files that are still monitored at the end are released.
 func inBubble(t *testing.T, f func(t *testing.T, w *Watcher)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := new(Watcher)
@@ -55,7 +55,8 @@ func inBubble(t *testing.T, f func(t *testing.T, w *Watcher)) {
 	})
 }
 
-// edits counts them, so that no two leave a file with the same time: two in the same tick of the clock look alike.
+// edits counts the edits, so that no two of them leave a file with the same time: two edits in one tick of the clock
+// would look the same.
 var edits int64
 
 // edit writes a file in place.
@@ -75,7 +76,7 @@ func touch(t *testing.T, path string, second int64) {
 	}
 }
 
-// ordered is what is in force for addresses of the tests, in a word each.
+// ordered lists the states in force for addresses of the tests, one word each.
 func ordered(c corefile, numbers ...int) string {
 	var words []string
 	for _, i := range numbers {
@@ -84,7 +85,7 @@ func ordered(c corefile, numbers ...int) string {
 	return strings.Join(words, " ")
 }
 
-// inForce is what the metrics show: what is forced up, down and drained, and the broken files.
+// inForce returns what the metrics show: the numbers of networks forced up, down and drained, and of broken files.
 func inForce() string {
 	return fmt.Sprint(testutil.ToFloat64(forced[Up]), testutil.ToFloat64(forced[Down]), testutil.ToFloat64(forced[Drain]), testutil.ToFloat64(metrics.ForceBroken))
 }
@@ -96,7 +97,7 @@ func wantInForce(t *testing.T, when, want string) {
 	}
 }
 
-// A file is read again within a second of a change, however that comes about (B55).
+// A file is read again within a second of a change, however the change is made (B55).
 func TestForceFileIsWatched(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "forced")
@@ -116,7 +117,7 @@ func TestForceFileIsWatched(t *testing.T) {
 		for _, step := range []struct {
 			what   string
 			change func()
-			want   string // of the first two addresses
+			want   string // the states of the first two addresses
 			counts string
 		}{
 			{"there is no file", func() {}, "none none", "0 0 0 0"},
@@ -159,7 +160,7 @@ func TestForceFileIsWatched(t *testing.T) {
 	wantInForce(t, "after the stop", "0 0 0 0")
 }
 
-// A file that was changed a moment ago is left until the next look: it may be written still (B55).
+// A file that was changed a moment ago is read at the next check, because it may still be being written (B55).
 func TestForceFileSettles(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
 	inBubble(t, func(t *testing.T, w *Watcher) {
@@ -181,7 +182,7 @@ func TestForceFileSettles(t *testing.T) {
 	})
 }
 
-// What looks unchanged is read again every half a minute, and no sooner (B55).
+// A file that looks unchanged is read again every half minute, and not sooner (B55).
 func TestForceFileIsReread(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
 	inBubble(t, func(t *testing.T, w *Watcher) {
@@ -191,7 +192,7 @@ func TestForceFileIsReread(t *testing.T) {
 		touch(t, path, edits-1)
 		pooltest.Elapse(rereadEvery - 2*checkEvery)
 		if got := ordered(c, 1, 2); got != "down none" {
-			t.Errorf("it was read though nothing seems to have changed: %s", got)
+			t.Errorf("the file was read, although it looks unchanged: %s", got)
 		}
 		pooltest.Elapse(3 * checkEvery)
 		if got := ordered(c, 1, 2); got != "none down" {
@@ -200,7 +201,7 @@ func TestForceFileIsReread(t *testing.T) {
 	})
 }
 
-// logged is what the log gets meanwhile that is about forced states.
+// logged returns the log lines about forced states that a function causes.
 func logged(f func()) string {
 	var text bytes.Buffer
 	before := stdlog.Writer()
@@ -216,7 +217,7 @@ func logged(f func()) string {
 	return strings.Join(said, "")
 }
 
-// One line says what each content comes to, however often that is read, and over reloads (B55).
+// Each content of a file is logged in one line, however often the file is read, and across reloads (B55).
 func TestForceFileIsSaidOnce(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "forced")
@@ -254,7 +255,7 @@ func TestForceFileIsSaidOnce(t *testing.T) {
 	})
 }
 
-// A broken file at the start forces nothing, and is watched until it is mended (B55).
+// A file that is broken at the start forces nothing, and is monitored until it is repaired (B55).
 func TestForceBrokenAtTheStart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
 	inBubble(t, func(t *testing.T, w *Watcher) {
@@ -267,13 +268,13 @@ func TestForceBrokenAtTheStart(t *testing.T) {
 		edit(t, path, "down 10.0.0.1 10.0.0.2")
 		pooltest.Elapse(checkEvery)
 		if got := ordered(c, 1, 2); got != "down down" {
-			t.Errorf("mended: %s", got)
+			t.Errorf("repaired: %s", got)
 		}
 	})
 }
 
-// A reload has the states in force from the first query on, also those of a file that has been broken meanwhile; what the
-// old instance had is shown once, and its watchers end (B55, B69).
+// After a reload, the states are in force from the first query on, even if the file was broken in the meantime. The
+// old instance's states are shown once, and its monitors end (B55, B69).
 func TestForceOverReloads(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
 	inBubble(t, func(t *testing.T, w *Watcher) {
@@ -284,7 +285,7 @@ func TestForceOverReloads(t *testing.T) {
 		for i := range 4 {
 			next := opened(w, path)
 			if got := ordered(next, 1); got != "down" {
-				t.Fatalf("reload %d, before it is over: %s", i, got)
+				t.Fatalf("reload %d, before it is complete: %s", i, got)
 			}
 			wantInForce(t, "before it is over", "0 1 0 1")
 			if i%2 == 0 {
@@ -306,12 +307,12 @@ func TestForceOverReloads(t *testing.T) {
 		wantInForce(t, "stopped", "0 0 0 0")
 		edit(t, path, "down 10.0.0.1\nbroken")
 		if got := ordered(opened(w, path), 1); got != "none" {
-			t.Errorf("a new start knows of %s", got)
+			t.Errorf("a new start has the states %s", got)
 		}
 	})
 }
 
-// A file whose reading hangs holds up neither the start nor the stop for long, and no query (B55, B67, B71).
+// A read that hangs delays the start and the stop only briefly, and no query (B55, B67, B71).
 func TestForceFileHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		files := new(Watcher).Files()
@@ -337,7 +338,7 @@ func TestForceFileHangs(t *testing.T) {
 	})
 }
 
-// A file that could not be read before the start was over is in force as soon as it is.
+// A file that is read only after the start applies as soon as it is read.
 func TestForceFileIsLate(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *Watcher) {
 		f := &File{path: filepath.Join(t.TempDir(), "forced"), first: make(chan struct{})}
@@ -357,7 +358,7 @@ func TestForceFileIsLate(t *testing.T) {
 	})
 }
 
-// Stanzas with the same file share it, and a relative path is below the root, as for the plugin file (B55).
+// Stanzas with the same file share it, and a relative path is below root, as in the file plugin (B55).
 func TestForceFilesAreShared(t *testing.T) {
 	for _, tc := range []struct{ root, path, want string }{
 		{"", "forced", "forced"},
@@ -373,7 +374,7 @@ func TestForceFilesAreShared(t *testing.T) {
 	files, path := new(Watcher).Files(), filepath.Join(t.TempDir(), "forced")
 	first, second, other := files.Open(path), files.Open(path), files.Open(path+"2")
 	if first != second || first == other {
-		t.Error("a file is not shared, or another one is")
+		t.Error("the same file is not shared, or different files are")
 	}
 	files.AwaitRead()
 }

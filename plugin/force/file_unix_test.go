@@ -10,7 +10,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 )
 
-// A pipe is refused, without waiting for a writer (B55).
+// A pipe is refused without waiting for a writer (B55).
 func TestForceFileIsAPipe(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {

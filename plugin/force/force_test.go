@@ -52,7 +52,7 @@ up 10.0.0.0/8`))
 	}
 }
 
-// Every mistake names its line, and what would be right (B55, B78).
+// The error for every mistake names its line and the fix (B55, B78).
 func TestForceParseErrors(t *testing.T) {
 	for _, tc := range []struct{ text, want string }{
 		{"down 192.0.2.1\n\ndwon 192.0.2.2", `3: unknown state "dwon": did you mean "down"?`},
@@ -84,7 +84,7 @@ func TestForceParseErrors(t *testing.T) {
 	}
 }
 
-// megabyte is a file of a megabyte, with networks of all lengths.
+// megabyte returns a file of a megabyte, with networks of all lengths.
 func megabyte() []byte {
 	var b strings.Builder
 	for i := 0; b.Len() < 1<<20; i++ {
@@ -95,7 +95,7 @@ func megabyte() []byte {
 	return []byte(b.String())
 }
 
-// A large file is read as a small one is (B55). BenchmarkParseOrders has the time that it takes.
+// A large file is read like a small one (B55). BenchmarkParseOrders measures how long it takes.
 func TestForceParsesAMegabyte(t *testing.T) {
 	if o, err := Parse(megabyte()); err != nil || o.count[Down] < 1000 {
 		t.Fatal(o, err)
@@ -112,7 +112,7 @@ func BenchmarkParseOrders(b *testing.B) {
 	}
 }
 
-// What a forced address counts as, by what is believed of it (B55).
+// A forced address has the forced state, derived from its measured verdict (B55).
 func TestForceOn(t *testing.T) {
 	since := time.UnixMilli(1e12)
 	up := verdict.Verdict{State: verdict.Up, Since: since, Holds: 20 * time.Second}.Brief()
@@ -135,8 +135,8 @@ func TestForceOn(t *testing.T) {
 	}
 }
 
-// FuzzForce reads anything as a file of forced states: no panic; an error has a line; and what is accepted forces what a
-// look at every line says.
+// FuzzForce reads any input as a file of forced states. There is no panic, an error names a line, and a file that is
+// accepted forces what a search through all its lines says.
 func FuzzForce(f *testing.F) {
 	for _, seed := range []string{
 		"down 192.0.2.1\nup 192.0.2.0/24 # text\ndrain 2001:db8::/32 2001:db8::1", "up 0.0.0.0/0 ::/0\ndown 128.0.0.0/1\r\n", "drain",

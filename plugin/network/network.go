@@ -2,7 +2,7 @@
 //
 // List is the main type: the networks of a stanza's within. The rules ask it for each address of an answer, so it
 // compares IPv4 addresses as numbers. Addresses in special ranges, such as loopback and link-local, are probed only if
-// a network inside such a range is named: whoever writes records must not be able to aim probes at the server itself.
+// a network inside such a range is named: the author of a record must not be able to aim probes at the server itself.
 package network
 
 import (

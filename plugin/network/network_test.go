@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// reachesItself is what a special address is, said in another way than in the tables: by the bytes.
+// reachesItself describes a special address in another way than the tables, by its bytes.
 func reachesItself(addr netip.Addr) bool {
 	raw := addr.As16()
 	zeros := make([]byte, 16)
@@ -19,7 +19,7 @@ func reachesItself(addr netip.Addr) bool {
 	case addr.Is4(), bytes.Equal(raw[:12], append(zeros[:10:10], 0xff, 0xff)):
 		return inner(12)
 	case bytes.Equal(raw[:12], zeros[:12]), bytes.Equal(raw[:12], append([]byte{0, 0x64, 0xff, 0x9b}, zeros[:8]...)):
-		return inner(12) // ::1 has 0.0.0.1 inside
+		return inner(12) // ::1 contains 0.0.0.1
 	case raw[0] == 0x20 && raw[1] == 2:
 		return inner(2)
 	case bytes.Equal(raw[:6], []byte{0, 0x64, 0xff, 0x9b, 0, 1}), raw[0] == 0xfe && raw[1]&0xc0 == 0x80, raw[0] == 0xff:
@@ -28,8 +28,8 @@ func reachesItself(addr netip.Addr) bool {
 	return addr == netip.MustParseAddr("fd00:ec2::254") || addr == netip.MustParseAddr("fd20:ce::254")
 }
 
-// FuzzWithin holds the rule of what may be probed to its words (B60): nothing special without a network inside a special
-// range that holds it, and nothing outside the networks, in whatever form an address comes.
+// FuzzWithin tests the rule for what may be probed (B60): a special address only if a network inside a special range
+// holds it, and no address outside the networks, in whatever form it comes.
 func FuzzWithin(f *testing.F) {
 	for _, text := range []string{"127.0.0.1", "169.254.169.254", "192.0.2.1", "::1", "::", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::",
 		"64:ff9b:1::1", "fe80::1", "ff02::1", "fd00:ec2::254", "2001:db8::1", "::127.0.0.1", "255.255.255.255", "240.0.0.1", "0.1.2.3"} {
@@ -101,7 +101,7 @@ func TestWithin(t *testing.T) {
 	}
 }
 
-// ordinary never calls a special address ordinary.
+// ordinary never returns true for a special address.
 func TestOrdinary(t *testing.T) {
 	for _, p := range special {
 		first, last := p.Addr(), p.Addr().As16()

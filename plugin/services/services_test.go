@@ -178,7 +178,7 @@ func TestTell(t *testing.T) {
 // However often annotations change, they are delivered at most once a second, and the last change always is. Owners are reminded
 // of problems that remain.
 func TestFeed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // where a sleep takes no time
+	synctest.Test(t, func(t *testing.T) { // in a bubble, where a sleep takes no time
 		s, r := newStore(key, most), newReporter(nil, key)
 		var takes atomic.Int64
 		var last atomic.Value
@@ -198,13 +198,13 @@ func TestFeed(t *testing.T) {
 		time.Sleep(deliverPause)
 		synctest.Wait()
 		if n := takes.Load(); n < 5 || n > 7 || last.Load() != "99" {
-			t.Errorf("handed over %d times in five seconds, and %v is the last", n, last.Load())
+			t.Errorf("delivered %d times in five seconds, the last time %v", n, last.Load())
 		}
 		before := len(r.queue)
 		time.Sleep(reminderInterval - 10*time.Second)
 		synctest.Wait()
 		if got := len(r.queue); got != before {
-			t.Errorf("%d complaints though nothing changed", got-before)
+			t.Errorf("%d complaints, although nothing changed", got-before)
 		}
 		time.Sleep(20 * time.Second)
 		synctest.Wait()
@@ -228,10 +228,10 @@ func TestHeed(t *testing.T) {
 		}
 	}
 	if r.noteResult(problem{}, errors.New("connection refused")); !r.failed || r.muted("") {
-		t.Error("a failure is taken for none, or for good")
+		t.Error("a failure is ignored, or mutes the namespace forever")
 	}
 	if r.noteResult(problem{}, nil); r.failed {
-		t.Error("a success is none")
+		t.Error("a success counts as a failure")
 	}
 }
 
@@ -287,7 +287,7 @@ func TestEventsAreForbidden(t *testing.T) {
 		time.Sleep(reminderInterval)
 		step("at a reminder", "shut", "open")
 		if n := strings.Count(said(), "cannot write Events in namespace shut"); n != 1 || strings.Contains(said(), "namespace open") {
-			t.Errorf("the log says so %d times:\n%s", n, said())
+			t.Errorf("the log says that %d times:\n%s", n, said())
 		}
 		p.closed.Delete("shut")
 		time.Sleep(reminderInterval)
@@ -327,7 +327,7 @@ func TestEventsAreBounded(t *testing.T) {
 		time.Sleep(30*time.Second + time.Millisecond)
 		synctest.Wait()
 		if got := c.Load(); taken != eventQueue || got < eventBurst+29 || got > eventBurst+31 {
-			t.Errorf("%d taken, and %d written in 30 seconds", taken, got)
+			t.Errorf("%d accepted and %d written in 30 seconds", taken, got)
 		}
 		cancel()
 		running.Wait()
@@ -345,7 +345,7 @@ func TestEvent(t *testing.T) {
 	other := c
 	other.message = "other"
 	if r.newEvent(c, metav1.Now()).Name != e.Name || r.newEvent(other, metav1.Now()).Name == e.Name {
-		t.Error("the name does not go by the complaint")
+		t.Error("the name does not depend on the complaint")
 	}
 }
 
@@ -377,11 +377,11 @@ func TestFollowEnds(t *testing.T) {
 		ended := make(chan error)
 		go func() {
 			ended <- c.Follow(ctx, func(texts map[string]string) map[string]string {
-				t.Errorf("it hands over %v", texts)
+				t.Errorf("Follow delivers %v", texts)
 				return nil
 			})
 		}()
-		asked, err := api.Accept() // it is under way
+		asked, err := api.Accept() // a request is under way
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -443,7 +443,7 @@ func followed(t *testing.T, api *httptest.Server, until func() bool) {
 	})
 	for deadline := time.Now().Add(30 * time.Second); !until(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Error("what is waited for does not come")
+			t.Error("the condition did not become true in time")
 			break
 		}
 	}
@@ -477,14 +477,14 @@ func TestFollowWithoutWatch(t *testing.T) {
 		if tries.Add(1) <= 5 {
 			refuse(w, http.StatusForbidden, metav1.StatusReasonForbidden)
 		} else if n, again := strings.Count(said(), "cannot watch Services"), strings.Count(said(), "watching Services again"); n != 1 || again != 0 {
-			t.Errorf("it is said %d times, and %d times that it is over", n, again)
+			t.Errorf("the failure is logged %d times, and its end %d times", n, again)
 		}
 	}), func() bool { return tries.Load() > 5 && strings.Contains(said(), "watching Services again") })
 }
 
 // A panic, also inside client-go, ends Follow and not the process (T39).
 func TestFollowSurvives(t *testing.T) {
-	c := &Cluster{key: key} // with no way to Services, to ask for them panics
+	c := &Cluster{key: key} // without a client for Services, a request panics
 	if err := c.Follow(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "panic: ") {
 		t.Errorf("%v, want a panic", err)
 	}

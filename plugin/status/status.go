@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Snapshot is the state of everything at one moment. Whoever fills one in calls Sort before it is shown; after that nothing
+// Snapshot is the state of everything at one moment. The caller that fills one in calls Sort before it is shown; after that nothing
 // in it changes.
 type Snapshot struct {
 	Taken   time.Time

@@ -2,7 +2,7 @@ package verdict
 
 import "time"
 
-// Machine decides the state of one target from the results of its probes. The prober owns one Machine a target and
+// Machine decides the state of one target from the results of its probes. The pool owns one Machine a target and
 // calls Step after each probe. A Machine is a plain value: the zero value is a target of which nothing is known yet.
 //
 // Rise and Fall (see Pace) are how many results change the state:
@@ -54,9 +54,10 @@ func (m *Machine) Verdict(holds time.Duration) Verdict {
 func (m *Machine) Falls(p Pace) bool { return m.state != Down && m.failures+1 >= p.Fall }
 
 // Forgive resets the failures of a target that is not down. Call it when they turn out to say nothing about the target,
-// since the server's own network was lost. A target that is down stays down: its failures were counted before.
+// because the server's own network was lost. A target that is down stays down: its failures were counted before.
 func (m *Machine) Forgive() {
 	if m.state != Down {
+		m.reason = ""
 		m.failures = 0
 	}
 }

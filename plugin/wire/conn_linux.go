@@ -94,7 +94,7 @@ func (l *Loop) awaitEvents(c *conn) {
 // connected continues with an open connection: it sends the request, or gives the answer if there
 // is none to send.
 func (l *Loop) connected(c *conn) {
-	// A connection to our own socket means that nobody listens there.
+	// A connection to our own socket means that nothing listens there.
 	if selfConnected(c.fd, c.question.Addr) {
 		l.finish(c, c.question.Talk.Unconnected(c.question.Addr, unix.ECONNREFUSED))
 		return

@@ -39,7 +39,7 @@ func sockaddr(addr netip.AddrPort) (unix.Sockaddr, int) {
 }
 
 // selfConnected reports whether the two ends of the connection are the same socket. The kernel
-// allows that if nobody listens on a local port and connect happens to choose that very port as the
+// allows that if nothing listens on a local port and connect happens to choose that very port as the
 // source (simultaneous open, RFC 9293, 3.5).
 func selfConnected(fd int, peer netip.AddrPort) bool {
 	own, err := unix.Getsockname(fd)

@@ -16,8 +16,8 @@ import (
 
 const liveState = `document.getElementById("live-state").textContent`
 
-// What the page says of itself is so: text that is selected holds up nothing but the part that it is in, and the page says so;
-// and a page whose server does not answer is stale, until it does again.
+// The status shown on the page is true. Selecting text pauses only the part of the page that it is in, and the page
+// says that. A page whose server does not answer is stale until the server answers again.
 func TestLiveIsLive(t *testing.T) {
 	f := newFarm(t, plain, "www A 127.0.0.11\nwww A 127.0.0.12\n", 11, 12)
 	f.eventually("all are known", func() bool { return f.ask("www.example.org") != "" && f.count("state=up") == 2 })
@@ -52,8 +52,8 @@ func (f *farm) signal(s os.Signal) {
 	}
 }
 
-// Eight tabs at once are all there: the one that is seen is live, and the others take no connection away from it; one that is
-// seen again catches up.
+// Eight tabs work at once: the visible one is live, and the others take no connection away from it. A tab that
+// becomes visible again catches up.
 func TestManyTabs(t *testing.T) {
 	f := newFarm(t, plain, "www A 127.0.0.11\nwww A 127.0.0.12\n", 11, 12)
 	f.eventually("all are known", func() bool { return f.ask("www.example.org") != "" && f.count("state=up") == 2 })
@@ -79,7 +79,7 @@ func TestManyTabs(t *testing.T) {
 	}
 }
 
-// another opens one more tab of the browser, and shows it.
+// another opens one more tab of the browser and shows it.
 func (t *tab) another(path string) *tab {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(t.ctx)
@@ -102,7 +102,8 @@ func (t *tab) show() {
 	}))
 }
 
-// A page that comes when there are as many streams as there may be is stale, says so, and is live once there is a place.
+// A page that opens when the maximum number of streams is in use is stale, says that, and becomes live when a stream
+// is free.
 func TestStreamIsTriedAgain(t *testing.T) {
 	f := newFarm(t, plain, "www A 127.0.0.11\nwww A 127.0.0.12\n", 11, 12)
 	ctx, leave := context.WithCancel(context.Background())
@@ -131,8 +132,8 @@ func TestStreamIsTriedAgain(t *testing.T) {
 	p.becomes(`document.querySelectorAll("#b-targets tr.down").length`, "1")
 }
 
-// What a backend says runs no script either, where a reason quotes it: in the rows that come while the page is live, in what
-// is said to those who do not see, and on a page that is loaded then.
+// What a backend sends runs no script, where a reason quotes it: in rows that arrive while the page is live, in what
+// is announced to screen readers, and on a page that is loaded afterwards.
 func TestHostileReasons(t *testing.T) {
 	f := newFarm(t, plain, "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13\n", 11, 12, 13)
 	f.eventually("all are known", func() bool { return f.ask("www.example.org") != "" && f.count("state=up") == 3 })

@@ -1,5 +1,5 @@
-// Package browser holds the tests of the status page in a real browser, against the complete program and real backends, all
-// on loopback. The script run in this directory builds and installs what they need.
+// Package browser holds the tests of the status page in a real browser, against the complete program and real
+// backends, all on loopback. The script run in this directory builds and installs what they need.
 package browser
 
 import (
@@ -25,7 +25,7 @@ import (
 // program is the complete program.
 var program = os.Getenv("MULTIVALUE_BROWSER_PROGRAM")
 
-// patience is how long a test waits for what must come about. It bounds a hang, and measures nothing.
+// patience is how long a test waits for an expected event. It only bounds a hang and measures nothing.
 const patience = 60 * time.Second
 
 func TestMain(m *testing.M) {
@@ -36,16 +36,16 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// need skips the test where a program is missing, unless that is a failure.
+// need skips the test if a program is missing, or fails it where that is an error.
 func need(t *testing.T, name string) {
 	t.Helper()
 	if _, err := exec.LookPath(name); err == nil {
 		return
 	}
 	if os.Getenv("CI") == "true" {
-		t.Fatalf("there is no %s", name)
+		t.Fatalf("%s is missing", name)
 	}
-	t.Skipf("*** SKIPPED: there is no %s ***", name)
+	t.Skipf("*** SKIPPED: %s is missing ***", name)
 }
 
 // farm is the program with its backends.
@@ -57,13 +57,13 @@ type farm struct {
 	status   string // its address
 	metrics  string
 	backends map[int]*http.Server
-	instead  sync.Map // what a backend says in place of HTTP, by its number
+	instead  sync.Map // what a backend sends in place of HTTP, by its number
 	process  *os.Process
 	log      logbook
 }
 
-// newFarm starts backends at 127.0.0.N, and a server with the records. FARM in the Corefile are properties that every stanza
-// wants.
+// newFarm starts backends at 127.0.0.N, and a server with the records. In the Corefile, FARM is replaced by the
+// properties that every stanza needs.
 func newFarm(t *testing.T, corefile, zone string, up ...int) *farm {
 	f := &farm{T: t, dir: t.TempDir(), port: ports.Free(t), backends: make(map[int]*http.Server)}
 	f.dns, f.status, f.metrics = local(ports.Free(t)), local(ports.Free(t)), local(ports.Free(t))
@@ -114,7 +114,7 @@ func (f *farm) run() {
 	f.eventually("the server answers", func() bool { return f.ask("ns.example.org") != "" })
 }
 
-// start brings backends up; kill takes them down.
+// start brings backends up, and kill takes them down.
 func (f *farm) start(octets ...int) {
 	f.Helper()
 	for _, n := range octets {
@@ -131,7 +131,7 @@ func (f *farm) start(octets ...int) {
 				}
 				return
 			}
-			time.Sleep(700 * time.Microsecond * time.Duration(n%7)) // so that a plot has something to show
+			time.Sleep(700 * time.Microsecond * time.Duration(n%7)) // so that a plot has data
 		})}
 		f.backends[n] = b
 		go func() { _ = b.Serve(l) }()
@@ -165,14 +165,14 @@ func (f *farm) eventually(what string, condition func() bool) {
 	f.Helper()
 	for deadline := time.Now().Add(patience); !condition(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			f.Fatalf("it does not come about: %s", what)
+			f.Fatalf("timeout while waiting for: %s", what)
 		}
 	}
 }
 
 func local(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
-// logbook is what a program has said.
+// logbook collects the output of a program.
 type logbook struct {
 	mu   sync.Mutex
 	text strings.Builder

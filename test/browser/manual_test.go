@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// The commands in the manual do what it says.
+// The commands in the manual work as described.
 func TestManualCommands(t *testing.T) {
 	for _, program := range []string{"bash", "curl", "jq"} {
 		need(t, program)
 	}
 	f := newFarm(t, plain, "www A 127.0.0.11\nwww A 127.0.0.12\n", 11)
 	f.eventually("all are known", func() bool { return f.ask("www.example.org") == "127.0.0.11" })
-	wants := []string{`"down": 1`, "127.0.0.12:", "www.example.org. A is thin", "127.0.0.11\n", "true", "127.0.0.12:"}
+	wants := []string{`"down": 1`, "127.0.0.12:", "www.example.org. A is filtered", "127.0.0.11\n", "true", "127.0.0.12:"}
 	lines := f.commands()
 	if len(lines) != len(wants)+1 {
 		t.Fatalf("%d commands: %q", len(lines), lines)
@@ -37,7 +37,7 @@ func TestManualCommands(t *testing.T) {
 	}
 }
 
-// follows runs the command that never ends, until it has told of a change.
+// follows runs the command that never ends, until it has reported a change.
 func (f *farm) follows(command string) {
 	f.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -58,13 +58,13 @@ func (f *farm) follows(command string) {
 		running = ctx.Err() == nil
 	}
 	if !strings.Contains(out.String(), "event: change") {
-		f.Errorf("%s says %s", command, out.String())
+		f.Errorf("%s prints %s", command, out.String())
 	}
 	cancel()
 	_ = c.Wait()
 }
 
-// commands are those of the section on the status, for this server.
+// commands returns the commands of the section on the status, for this server.
 func (f *farm) commands() (lines []string) {
 	f.Helper()
 	text, err := os.ReadFile("../../docs/status.md")

@@ -30,7 +30,7 @@ example.org:DNSPORT {
     }
 }`
 
-// tab is a page in a browser that logs what it loads, and what it complains of.
+// tab is a page in a browser. It records what the page loads, and its errors.
 type tab struct {
 	*farm
 	ctx    context.Context
@@ -61,7 +61,7 @@ func (f *farm) open(path string, actions ...chromedp.Action) *tab {
 	return t
 }
 
-// hear takes note of what the page loads, of errors, and of dialogs, which no page of ours has.
+// hear records what the page loads, errors, and dialogs, which none of our pages has.
 func (t *tab) hear(event any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -94,24 +94,25 @@ func (t *tab) eval(expression string) string {
 	return fmt.Sprint(value)
 }
 
-// profile is a directory for a browser. Its processes may go on to write there for a moment after their end, as they see it.
+// profile returns a directory for a browser. Its processes may still write there for a moment after they seem to have
+// ended.
 func (f *farm) profile() string {
 	f.Helper()
 	dir, err := os.MkdirTemp("", "browser")
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Cleanup(func() { f.eventually("the browser's directory goes", func() bool { return os.RemoveAll(dir) == nil }) })
+	f.Cleanup(func() { f.eventually("the removal of the directory", func() bool { return os.RemoveAll(dir) == nil }) })
 	return dir
 }
 
-// becomes waits until an expression has a value. Between one page and the next there is nobody to ask, and one that is still
-// on its way has not got the elements of it.
+// becomes waits until an expression has a value. Between two pages there is no page to evaluate it, and a page that
+// is still loading lacks some elements.
 func (t *tab) becomes(expression, want string) {
 	t.Helper()
 	tried := "(() => { try { return " + expression + " } catch (e) { return String(e) } })()"
 	t.eventually(expression+" is "+want, func() bool {
-		ctx, cancel := context.WithTimeout(t.ctx, 2*time.Second) // a question to a page that is just going gets no answer
+		ctx, cancel := context.WithTimeout(t.ctx, 2*time.Second) // an evaluation in a page that is being left never returns
 		defer cancel()
 		var value any
 		if err := chromedp.Run(ctx, chromedp.Evaluate(tried, &value)); err != nil {
@@ -121,7 +122,7 @@ func (t *tab) becomes(expression, want string) {
 	})
 }
 
-// clean wants that the page loaded nothing but what is its server's, and complained of nothing.
+// clean checks that the page loaded only what its server has, and reported no error.
 func (t *tab) clean() {
 	t.Helper()
 	t.mu.Lock()
@@ -132,14 +133,14 @@ func (t *tab) clean() {
 		}
 	}
 	if len(t.errors) > 0 {
-		t.Errorf("the page complains: %q", t.errors)
+		t.Errorf("the page reported errors: %q", t.errors)
 	}
 }
 
 const cell = `document.querySelector("#b-targets tr .addr + td") && [...document.querySelectorAll("#b-targets tr")].map(r => r.dataset.state).join(" ")`
 
-// A kill turns a row red by itself, says so to those who do not see it, and a revival turns it back; the row that has the
-// focus keeps it (B75).
+// When a backend is killed, its row turns red without a reload and the change is announced to screen readers, and
+// when the backend is back the row turns back. The row that has the focus keeps it (B75).
 func TestKill(t *testing.T) {
 	f := newFarm(t, plain, "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13\n", 11, 12, 13)
 	host, err := os.Hostname()
@@ -174,14 +175,14 @@ func TestKill(t *testing.T) {
 	p.clean()
 }
 
-// count is how many targets the JSON has.
+// count returns how many targets the JSON has.
 func (f *farm) count(query string) int {
 	var page struct{ Total int }
 	f.json("/v1/targets?"+query, &page)
 	return page.Total
 }
 
-// Filters and orders work with the keyboard alone, and without a script.
+// Filters and sort orders work with only the keyboard, and without a script.
 func TestFilterByKeyboard(t *testing.T) {
 	for _, scripts := range []bool{true, false} {
 		f := newFarm(t, plain, "www A 127.0.0.11\nwww A 127.0.0.12\napi A 127.0.0.21\napi A 127.0.0.22\n", 11, 12, 21)
@@ -194,7 +195,7 @@ func TestFilterByKeyboard(t *testing.T) {
 		p.tabTo("[name=name]")
 		p.do(chromedp.KeyEvent("api"))
 		p.tabTo("[name=state]")
-		p.do(chromedp.KeyEvent("d"), chromedp.KeyEvent("o")) // the option that begins so
+		p.do(chromedp.KeyEvent("d"), chromedp.KeyEvent("o")) // the option that begins with this
 		p.tabTo("form button")
 		if outline := p.eval(`getComputedStyle(document.activeElement).outlineStyle`); outline != "solid" {
 			t.Errorf("the focus is shown as %s", outline)
@@ -215,7 +216,7 @@ func TestFilterByKeyboard(t *testing.T) {
 	}
 }
 
-// tabTo presses Tab until the first element that the selector picks has the focus.
+// tabTo presses Tab until the first element that the selector matches has the focus.
 func (t *tab) tabTo(selector string) {
 	t.Helper()
 	for range 60 {
@@ -224,10 +225,10 @@ func (t *tab) tabTo(selector string) {
 		}
 		t.do(chromedp.KeyEvent(kb.Tab))
 	}
-	t.Fatalf("Tab does not come to %s", selector)
+	t.Fatalf("Tab does not reach %s", selector)
 }
 
-// accessible looks for what screen readers need.
+// accessible checks what screen readers need.
 func (t *tab) accessible() {
 	t.Helper()
 	for expression, want := range map[string]string{
@@ -247,7 +248,7 @@ func (t *tab) accessible() {
 	}
 }
 
-// Names that clients choose, and what backends say, run no script, on any page.
+// Names that clients choose, and what backends send, run no script on any page.
 func TestHostileNames(t *testing.T) {
 	f := newFarm(t, plain, "* A 127.0.0.11\n* A 127.0.0.12\n", 11)
 	const evil = `\"><img src=x onerror=alert(1)><script>alert(2)</script>.example.org`
@@ -266,7 +267,7 @@ func TestHostileNames(t *testing.T) {
 	}
 }
 
-// json fetches an answer of the status.
+// json fetches a response of the status server.
 func (f *farm) json(path string, into any) {
 	f.Helper()
 	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
@@ -278,7 +279,8 @@ func (f *farm) json(path string, into any) {
 	decode(f.T, r.Body, into)
 }
 
-// The pictures of the page in the manual are made here. With MULTIVALUE_BROWSER_PICTURES they are written there.
+// The test makes the pictures of the page for the manual. If MULTIVALUE_BROWSER_PICTURES is set, it writes them to
+// that directory.
 func TestPictures(t *testing.T) {
 	f := newFarm(t, scenery, sceneryZone, 11, 12, 13, 14, 21, 22, 31, 41, 42, 43, 44, 45, 46, 47, 48, 49)
 	f.write("forced", "drain 127.0.0.13\n")

@@ -21,7 +21,7 @@ const (
 	dashboard = "../../deploy/grafana/multivalue.json"
 )
 
-// The alerts do what their tests say, and each has a test (B76).
+// The alerts pass their tests, and each alert has a test (B76).
 func TestRules(t *testing.T) {
 	need(t, "promtool")
 	for _, args := range [][]string{{"check", "rules", rules}, {"test", "rules", ruleTests}} {
@@ -70,8 +70,8 @@ example.org:DNSPORT {
     }
 }`
 
-// A real Prometheus scrapes a real server: every query of the dashboard has an answer, the numbers are those of the page, and
-// when all addresses of a name die the alert fires (B73, B76).
+// A real Prometheus scrapes a real server: every query of the dashboard has a result, the numbers match the page, and
+// the alert fires when all addresses of a name die (B73, B76).
 func TestPrometheus(t *testing.T) {
 	need(t, "prometheus")
 	f := newFarm(t, watched, "www A 127.0.0.11\nwww A 127.0.0.12\nheld A 127.0.0.13\nheld A 127.0.0.14\n", 11, 12, 13, 14)
@@ -104,7 +104,7 @@ type watcher struct {
 	address string
 }
 
-// prometheus starts one that scrapes the farm's server, with alerts that fire within seconds in place of minutes.
+// prometheus starts a Prometheus that scrapes the farm's server, with alerts that fire within seconds, not minutes.
 func (f *farm) prometheus() *watcher {
 	f.Helper()
 	text, err := os.ReadFile(rules)
@@ -137,7 +137,7 @@ scrape_configs:
 	return p
 }
 
-// value is the first value that a query has, empty while there is none, and what is wrong with the query if that is so.
+// value returns the first value of a query, empty if there is none, and the error of a wrong query.
 func (p *watcher) value(expr string) string {
 	r, err := http.Get("http://" + p.address + "/api/v1/query?query=" + url.QueryEscape(expr))
 	if err != nil {
@@ -162,7 +162,7 @@ func (p *watcher) value(expr string) string {
 	return fmt.Sprint(answer.Data.Result[0].Value[1])
 }
 
-// queries are those of the dashboard, by the title of their panel.
+// queries returns the queries of the dashboard, by the title of their panel.
 func queries(t *testing.T) map[string][]string {
 	t.Helper()
 	text, err := os.ReadFile(dashboard)
@@ -190,7 +190,7 @@ func queries(t *testing.T) map[string][]string {
 	return all
 }
 
-// Every metric is shown by the dashboard.
+// The dashboard shows every metric.
 func TestDashboardIsComplete(t *testing.T) {
 	manual, err := os.ReadFile("../../docs/manual.md")
 	if err != nil {

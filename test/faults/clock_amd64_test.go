@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// The wall clock of the program jumps, by a minute and by years, forth and back. Nobody notices: no state changes, no
-// probe is left out, none is made up for, and deaths and recoveries are found as before (B58).
+// The wall clock of the program jumps forward and back, by a minute and by years, without an effect: no state
+// changes, no probe is left out or made up for, and failures and recoveries are detected as before (B58).
 func TestClockJumps(t *testing.T) {
 	s := newScene(t, quick, loopbacks(11, 13))
 	s.block("dropped", loopback(13))
@@ -39,8 +39,8 @@ func TestClockJumps(t *testing.T) {
 	s.comesTo("11 12 13")
 }
 
-// Readiness waits for the first verdicts on watched names for five seconds, also if the clock is set back meanwhile, as
-// when a machine has just booted (B58, B68).
+// Readiness waits five seconds for the first verdicts on preloaded names, even if the clock is set back in that time,
+// as on a machine that has just booted (B58, B68).
 func TestClockJumpsBeforeReadiness(t *testing.T) {
 	s := newScene(t, pace{30 * time.Second, 20 * time.Second, 30 * time.Second}, loopbacks(11, 12))
 	s.turns(loopback(12), stalls)
@@ -65,7 +65,7 @@ func TestClockJumpsBeforeReadiness(t *testing.T) {
 	}
 }
 
-// Addresses that came up before the clock was set back are as warm as those that do so after (B58).
+// Addresses that came up before the clock was set back have the same warm-up as those that come up after it (B58).
 func TestClockJumpsAfterWarmingUp(t *testing.T) {
 	const warmup = 2 * time.Second
 	s := newScene(t, quick, loopbacks(11, 12))
@@ -90,18 +90,18 @@ func TestClockJumpsAfterWarmingUp(t *testing.T) {
 	}
 	for _, member := range []string{"11", "12"} {
 		if n := times[member]; n < 50 {
-			t.Errorf("%s went out %d times of 200, want about a half", member, n)
+			t.Errorf("%s went out %d times of 200, want about half", member, n)
 		}
 	}
 }
 
-// shiftClock makes the wall clock of the program, and it alone, differ from the system's, and wants to see that. The
-// program finds what it would find if somebody had set the system's clock, which a test may not do: the monotonic clock
-// goes on, and so do timers.
+// shiftClock makes the wall clock of the program differ from the system's, and checks the effect. To the program it
+// is as if the system's clock had been set, which a test may not do: the monotonic clock continues, and so do timers.
 //
-// Go reads the clocks by a function of the kernel's that it calls through a variable. Over a function of the runtime
-// that has done its work, we write one that asks the kernel and adds to the seconds of the wall clock, and put its
-// address into that variable. Meanwhile the program stands still. The code is for amd64; elsewhere there is no such test.
+// Go reads the clocks with a function of the kernel that it calls through a variable. A function of the runtime that
+// is no longer needed is overwritten with one that calls the kernel and adds to the seconds of the wall clock, and
+// the variable is set to its address. The program is stopped during that. The code is for amd64; on other machines
+// the test does not exist.
 func (s *scene) shiftClock(by time.Duration) {
 	s.Helper()
 	at := symbols(s, "runtime.rt0_go.abi0", "runtime.vdsoClockgettimeSym")
@@ -127,10 +127,10 @@ func (s *scene) shiftClock(by time.Duration) {
 		}
 	})
 	s.eventually(func() bool { return (time.Until(s.clock()) - by).Abs() < 30*time.Second },
-		func() string { return fmt.Sprintf("its clock is at %s after a shift by %s", s.clock(), by) })
+		func() string { return fmt.Sprintf("the program's clock is at %s after a shift by %s", s.clock(), by) })
 }
 
-// clock is the time that the program tells with its metrics.
+// clock returns the time of the program, from its metrics.
 func (s *scene) clock() time.Time {
 	s.Helper()
 	response, err := s.scrapes.Get("http://127.0.0.1:9153/metrics")
@@ -145,7 +145,7 @@ func (s *scene) clock() time.Time {
 	return at
 }
 
-// frozen stops every thread of the program while f writes to its memory.
+// frozen stops every thread of the program while f writes to the program's memory.
 func (s *scene) frozen(f func(memory *os.File)) {
 	s.Helper()
 	proc := fmt.Sprintf("/proc/%d", s.child.Process.Pid)
@@ -160,7 +160,7 @@ func (s *scene) frozen(f func(memory *os.File)) {
 	f(memory)
 }
 
-// stopped reports whether all threads of a process are.
+// stopped reports whether all threads of a process are stopped.
 func stopped(proc string) bool {
 	threads, _ := filepath.Glob(proc + "/task/*/stat")
 	for _, path := range threads {
@@ -172,7 +172,7 @@ func stopped(proc string) bool {
 	return len(threads) > 0
 }
 
-// symbols are the addresses of symbols of the program.
+// symbols returns the addresses of symbols of the program.
 func symbols(t testing.TB, names ...string) []uint64 {
 	t.Helper()
 	file, err := elf.Open(program)
@@ -192,7 +192,7 @@ func symbols(t testing.TB, names ...string) []uint64 {
 			}
 		}
 		if found[i] == 0 {
-			t.Fatalf("the program has no %s", name)
+			t.Fatalf("symbol %s not found in the program", name)
 		}
 	}
 	return found

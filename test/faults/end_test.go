@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// The program is killed under load, time after time. It starts again, answers at once and with every address, for it
-// knows nothing yet, and the dead one leaves as it did the first time (B52, B54).
+// The program is killed under load, several times. Each time it starts again and answers at once with every address,
+// because it has no verdicts yet, and the dead address leaves as it did the first time (B52, B54).
 func TestKilled(t *testing.T) {
 	s := newScene(t, quick, loopbacks(11, 14))
 	s.block("dropped", loopback(13))
@@ -21,7 +21,7 @@ func TestKilled(t *testing.T) {
 		l.goesOn(50)
 		s.signal(syscall.SIGKILL)
 		s.exits()
-		l.stop() // its queries are lost with the program
+		l.stop() // its queries are lost when the program is killed
 		s.start()
 		if got := members(s.ask()); got != "11 12 13 14" {
 			t.Fatalf("the first answer has %q, want all", got)
@@ -32,9 +32,10 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// A stop while three hundred probes hang in black holes, for a minute if they could, ends the process with status 0, and no
-// probe outlives the second that a stop gives: these need none of it (B71). exits fails what waits for them; how long the stop
-// took in all is told and not judged, for CoreDNS has its own period of grace.
+// A stop while three hundred probes hang in unresponsive addresses, for up to a minute, ends the process with status
+// 0, and no probe outlives the second that a stop allows: these need none of it (B71). exits fails the test if the
+// stop waits for the probes. The total time of the stop is logged but not judged, because CoreDNS has its own grace
+// period.
 func TestStopWhileProbesHang(t *testing.T) {
 	holes := others(300)
 	s := newScene(t, pace{time.Minute, time.Second, time.Minute}, holes)
@@ -42,7 +43,7 @@ func TestStopWhileProbesHang(t *testing.T) {
 	s.start()
 	s.ask()
 	s.eventually(func() bool { return s.metric("coredns_multivalue_probes_in_flight", "") == 300 },
-		func() string { return "the probes are not under way" })
+		func() string { return "there are not 300 probes under way" })
 	began := time.Now()
 	s.signal(syscall.SIGTERM)
 	if status := s.exits(); status != 0 {

@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// farm is the peers: one listener on port 8080 of every address of a network. They are sound unless told otherwise.
+// farm holds the peers: one listener on port 8080 of every address of a network. They answer correctly unless a test
+// changes them.
 type farm struct {
 	net.Listener
 	mu     sync.Mutex
@@ -28,7 +29,7 @@ type peer func(conn *net.TCPConn)
 
 func newFarm(t *testing.T) *farm {
 	t.Helper()
-	var config net.ListenConfig // of IPv4 alone
+	var config net.ListenConfig // of IPv4 only
 	l, err := config.Listen(context.Background(), "tcp4", ":8080")
 	if err != nil {
 		t.Fatal(err)
@@ -39,7 +40,7 @@ func newFarm(t *testing.T) *farm {
 	return f
 }
 
-// turns makes an address behave in another way.
+// turns changes how an address behaves.
 func (f *farm) turns(addr netip.Addr, way peer) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -63,7 +64,7 @@ func (f *farm) accept() {
 	}
 }
 
-// visited takes note of a connection, and tells how to treat it.
+// visited records a connection, and returns how to treat it.
 func (f *farm) visited(conn net.Conn) peer {
 	addr := conn.LocalAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
 	f.mu.Lock()
@@ -98,7 +99,7 @@ func (f *farm) since(addr netip.Addr, began time.Time) (times []time.Time) {
 	return times
 }
 
-// probedAgain reports whether each of the addresses was visited n times after now.
+// probedAgain returns a condition: each of the addresses was visited n times after now.
 func (f *farm) probedAgain(n int, addrs ...netip.Addr) func() bool {
 	began := time.Now()
 	return func() bool {
@@ -111,8 +112,9 @@ func (f *farm) probedAgain(n int, addrs ...netip.Addr) func() bool {
 	}
 }
 
-// unhurried wants the addresses, which are up, probed about as often since then as their pace allows, which is far from
-// twice as often. A wait is shortened by a tenth at most, and a few more probes come about when one fails for once.
+// unhurried checks that the addresses, which are up, were probed about as often as their pace allows since then, and
+// far less than twice as often. A wait is shortened by at most a tenth, and a single failure causes a few more
+// probes.
 func (s *scene) unhurried(began time.Time, addrs ...netip.Addr) {
 	s.Helper()
 	turns, probes := float64(time.Since(began))/(0.9*float64(s.interval)), 0.0
@@ -132,16 +134,17 @@ func sound(conn *net.TCPConn) {
 	}
 }
 
-// resets accepts, and resets.
+// resets accepts a connection and resets it.
 func resets(conn *net.TCPConn) {
 	_ = conn.SetLinger(0)
 	conn.Close()
 }
 
-// stalls reads, and never answers.
+// stalls reads and never answers.
 func stalls(conn *net.TCPConn) { _, _ = io.Copy(io.Discard, conn) }
 
-// relay passes connections on to a peer that is sound, each after a delay, and resets those whose number is to be lost.
+// relay passes connections on to a peer that answers correctly, each after a delay. It resets the connections whose
+// number is to be lost.
 func relay(to netip.Addr, delay time.Duration, lost func(n int64) bool) peer {
 	var count atomic.Int64
 	return func(conn *net.TCPConn) {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// answersOn answers each request on the connection, until the other side goes.
+// answersOn answers each request on the connection until the other side closes it.
 func answersOn(conn *net.TCPConn) {
 	for buf := make([]byte, 4096); ; {
 		if _, err := conn.Read(buf); err != nil {
@@ -22,10 +22,11 @@ func answersOn(conn *net.TCPConn) {
 	}
 }
 
-// A host that is gone sends nothing, not even the end of its connections. With hold, the keep-alives of the one that is kept find
-// that out: an alarm takes the host out of the answers long before its next probe is due, and the others stay (B53).
+// A host that disappears sends nothing, not even the end of its connections. With hold, the keep-alives of its held
+// connection detect that: an alarm removes the host from the answers long before its next probe is due, and the
+// others stay (B53).
 func TestHeldHostVanishes(t *testing.T) {
-	all := loopbacks(11, 20) // too few to be taken for isolation
+	all := loopbacks(11, 20) // too few for isolation
 	s := newScene(t, pace{time.Minute, 200 * time.Millisecond, 500 * time.Millisecond}, all)
 	for _, addr := range all {
 		s.turns(addr, answersOn)
@@ -38,15 +39,16 @@ func TestHeldHostVanishes(t *testing.T) {
 	dropped := time.Now()
 	s.block("dropped", gone)
 	s.comesTo(members(slices.DeleteFunc(slices.Clone(all), func(a netip.Addr) bool { return a == gone })))
-	next := probed.Add(s.interval * 9 / 10) // at the earliest
+	next := probed.Add(s.interval * 9 / 10) // the earliest time
 	left := time.Now()
-	t.Logf("it left the answers %s after it was gone, and %s before its next probe was due", left.Sub(dropped), next.Sub(left))
+	t.Logf("the host left the answers %s after it disappeared, and %s before its next probe was due", left.Sub(dropped), next.Sub(left))
 	if left.After(next) || s.metric("coredns_multivalue_alarms_total", "") != 1 {
-		t.Errorf("it was left to its next probe:\n%s", s.output.String())
+		t.Errorf("the host stayed until its next probe:\n%s", s.output.String())
 	}
 }
 
-// justProbed waits for the first of the addresses to have its second probe, behind which comes a whole interval, and for the answer.
+// justProbed waits until one of the addresses has had its second probe, which a whole interval follows, and until its
+// result is known.
 func (s *scene) justProbed(all []netip.Addr) (which netip.Addr, at time.Time) {
 	s.Helper()
 	s.eventually(func() bool {
@@ -58,6 +60,6 @@ func (s *scene) justProbed(all []netip.Addr) (which netip.Addr, at time.Time) {
 			}
 		}
 		return which.IsValid() && int(sample(page, "coredns_multivalue_probes_total", `result="success"`)) == visits
-	}, func() string { return "nobody is probed a second time" })
+	}, func() string { return "no address is probed a second time" })
 	return which, at
 }

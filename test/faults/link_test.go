@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Addresses behind a link leave and come back with it, whichever end of it goes down, and neither flaps nor the order of
-// things leave a state that is stuck. Every query is answered.
+// Addresses behind a link leave and come back with it, whichever end of the link goes down. No state gets stuck
+// because of flapping or the order of events, and every query is answered.
 func TestFlappingLink(t *testing.T) {
 	n := newNeighbour(t)
 	behind := []netip.Addr{netip.MustParseAddr("10.99.0.12"), netip.MustParseAddr("10.99.0.13")}
@@ -32,13 +32,13 @@ func TestFlappingLink(t *testing.T) {
 		s.comesTo("12 13 11")
 	}
 	enough := s.probedAgain(3, loopback(11))
-	s.eventually(func() bool { // up and down, too quickly to be decided
+	s.eventually(func() bool { // up and down, too fast for a verdict
 		for _, turn := range ends {
 			turn("down")
 			turn("up")
 		}
 		return enough()
-	}, func() string { return "probing stands still" })
+	}, func() string { return "probing has stopped" })
 	s.comesTo("12 13 11")
 	s.says("10.99.0.12:8080 is down after 3 failures of http://:8080/: connect: network unreachable", 1)
 	s.says("10.99.0.12:8080 is down after 3 failures of http://:8080/: connect: timed out", 1)

@@ -10,17 +10,17 @@ import (
 	"time"
 )
 
-// load is clients that ask all the time. Those of its answers that lack an address of always, or have one of never, fail
-// the test.
+// load runs clients that ask without pause. The test fails if an answer lacks an address of always, or has one of
+// never.
 type load struct {
 	s             *scene
 	always, never []netip.Addr
 	answered      atomic.Int64
 	lost          atomic.Int64
-	stop          func() // and wait for the last answer
+	stop          func() // and waits for the last answer
 }
 
-// load begins to ask.
+// load starts the clients.
 func (s *scene) load(clients int, always, never []netip.Addr) *load {
 	l := &load{s: s, always: always, never: never}
 	var over atomic.Bool
@@ -29,7 +29,7 @@ func (s *scene) load(clients int, always, never []netip.Addr) *load {
 		all.Go(func() {
 			for !over.Load() {
 				l.ask()
-				time.Sleep(2 * time.Millisecond) // the machine has other things to do
+				time.Sleep(2 * time.Millisecond) // leaves the machine time for other work
 			}
 		})
 	}
@@ -42,7 +42,7 @@ func (l *load) ask() {
 	got, err := exchange()
 	if err != nil {
 		if l.lost.Add(1) == 1 {
-			l.s.Logf("a query is lost: %v", err)
+			l.s.Logf("a query was lost: %v", err)
 		}
 		return
 	}
@@ -66,13 +66,13 @@ func (l *load) goesOn(n int64) {
 	l.s.eventually(func() bool { return l.answered.Load() >= before+n }, func() string { return "queries are not answered" })
 }
 
-// ends stops the load, and wants every query answered.
+// ends stops the load, and checks that every query was answered.
 func (l *load) ends() {
 	l.s.Helper()
 	l.stop()
 	lost, answered := l.lost.Load(), l.answered.Load()
 	if lost > 0 || answered < 20 {
-		l.s.Errorf("%d queries are lost, and %d answered", lost, answered)
+		l.s.Errorf("%d queries were lost, and %d answered", lost, answered)
 	}
 	l.s.Logf("%d queries answered", answered)
 }

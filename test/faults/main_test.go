@@ -1,15 +1,15 @@
 //go:build faults && linux
 
-// Package faults holds the tests of the complete program against faults of the network, of the machine, and of whoever
-// operates it. Nothing is simulated but peers that misbehave: the program runs as a process, and packets are dropped by
-// the packet filter, links go down, descriptors and ports run out, and the process is killed.
+// Package faults holds the tests of the complete program against faults of the network, of the machine and of its
+// operator. Only misbehaving peers are simulated: the program runs as a process, the packet filter drops packets,
+// links go down, descriptors and ports run out, and the process is killed.
 //
-// The tests run in a network namespace that they make, so that they may do all that and use any address and port: DNS is
-// on 127.0.0.1:53, metrics on port 9153, readiness on 8181, and on port 8080 of every address is a peer (see farm). As in package
-// test, an address goes by its last number.
+// The tests run in a network namespace that they make, so they may do all that and use any address and port: DNS is
+// on 127.0.0.1:53, metrics on port 9153, readiness on 8181, and on port 8080 of every address is a peer (see farm).
+// As in package test, an address is named by its last number.
 //
-// They need Linux, ip and nft, and root or user namespaces. A wait is bounded by some multiple of what the manual
-// promises (see pace.soon), so that a slow machine passes as well.
+// They need Linux, ip and nft, and root or user namespaces. A wait is limited to a multiple of what the manual
+// promises (see pace.soon), so that the tests pass on a slow machine as well.
 package faults
 
 import (
@@ -23,12 +23,12 @@ import (
 	"testing"
 )
 
-// inside names the complete program, in the environment of the process that runs in a namespace of its own.
+// inside is an environment variable of the process that runs in its own namespace. It names the complete program.
 const inside = "MULTIVALUE_FAULTS_PROGRAM"
 
 var program = os.Getenv(inside)
 
-// TestMain runs the tests in a new network namespace. Where that cannot be had, it says so, and fails in CI.
+// TestMain runs the tests in a new network namespace. If it cannot make one, it prints that, and fails in CI.
 func TestMain(m *testing.M) {
 	if program != "" {
 		os.Exit(m.Run())
@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// enter builds the program, and runs this one again in a namespace. An error means that no test was run.
+// enter builds the program, and runs this program again in a namespace. An error means that no test was run.
 func enter() (code int, err error) {
 	for _, name := range []string{"ip", "nft", "prlimit"} {
 		if _, err := exec.LookPath(name); err != nil {
@@ -59,7 +59,7 @@ func enter() (code int, err error) {
 		fmt.Fprintf(os.Stderr, "%s", out)
 		return 1, nil
 	}
-	runtime.LockOSThread() // on whose end the tests would be killed
+	runtime.LockOSThread() // the tests would be killed when it ends
 	again, err := inNamespace(filepath.Join(dir, "coredns"))
 	if err != nil {
 		return 0, err
@@ -71,7 +71,8 @@ func enter() (code int, err error) {
 	return 0, nil
 }
 
-// inNamespace starts the tests as root of a new network: with the rights at hand, else with those of a user namespace.
+// inNamespace starts the tests as root of a new network. It uses the current rights, or else those of a user
+// namespace.
 func inNamespace(program string) (started *exec.Cmd, err error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -87,7 +88,7 @@ func inNamespace(program string) (started *exec.Cmd, err error) {
 		probe := exec.Command("sh", "-c", "ip link set lo up && nft add table inet faults")
 		probe.SysProcAttr = as
 		if out, refused := probe.CombinedOutput(); refused != nil {
-			err = fmt.Errorf("no network namespace to be had: %w: %s", refused, out)
+			err = fmt.Errorf("cannot create a network namespace: %w: %s", refused, out)
 			continue
 		}
 		again := exec.Command(self, os.Args[1:]...)

@@ -23,7 +23,7 @@ func must(t testing.TB, stdin, name string, args ...string) {
 	}
 }
 
-// filter is a packet filter in front of the peers. What is in its sets does not come through.
+// filter is a packet filter in front of the peers. It drops packets to the addresses in its sets.
 const filter = `
 add table inet faults
 delete table inet faults
@@ -46,7 +46,7 @@ table inet faults {
     }
 }`
 
-// resetFilter lets everything through.
+// resetFilter lets all packets through.
 func (s *scene) resetFilter() {
 	s.Helper()
 	must(s, "", "ip", "link", "set", "lo", "up")
@@ -56,7 +56,7 @@ func (s *scene) resetFilter() {
 // block puts addresses into a set of the filter.
 func (s *scene) block(set string, addrs ...netip.Addr) { s.Helper(); s.filter("add", set, addrs) }
 
-// unblock takes them out.
+// unblock removes addresses from all sets.
 func (s *scene) unblock(set string, addrs ...netip.Addr) { s.Helper(); s.filter("delete", set, addrs) }
 
 func (s *scene) filter(verb, set string, addrs []netip.Addr) {
@@ -68,19 +68,19 @@ func (s *scene) filter(verb, set string, addrs []netip.Addr) {
 	must(s, verb+" element inet faults "+set+" { "+strings.Join(list, ", ")+" }", "nft", "-f", "-")
 }
 
-// neighbour is another network, linked with ours by a pair of interfaces: near on our side, far on theirs.
+// neighbour is another network that a pair of interfaces links with ours: near on our side, far on the other.
 type neighbour struct {
 	*testing.T
 	work   chan func()
 	thread int
 }
 
-// newNeighbour makes one. A thread of ours lives there for as long as the test.
+// newNeighbour makes a neighbour. A thread of this process lives in it until the test ends.
 func newNeighbour(t *testing.T) *neighbour {
 	n := &neighbour{T: t, work: make(chan func())}
 	began := make(chan error)
 	go func() {
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		runtime.LockOSThread() // permanently: the thread ends with the goroutine
 		n.thread = syscall.Gettid()
 		began <- syscall.Unshare(syscall.CLONE_NEWNET)
 		for f := range n.work {
@@ -102,11 +102,11 @@ func (n *neighbour) there(f func()) {
 	n.work <- func() { defer close(done); f() }
 	<-done
 	if n.Failed() {
-		n.FailNow() // where the test runs: f could not end that
+		n.FailNow() // in the test's goroutine, because f cannot end the test
 	}
 }
 
-// setting changes a setting of the network, until the test ends.
+// setting changes a network setting until the test ends.
 func (s *scene) setting(name, value string) {
 	s.Helper()
 	path := "/proc/sys/net/" + name

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// What accepts is not up yet. Peers that reset, that never answer, or that answer too late are down, each with its
-// reason; one that is slow is up. Of two that lose connections, one at every second time and the other at every third,
-// the first is down and stays so, for its failures add up and it never answers twice in a row; the other, which does,
-// is up and stays so (B39, B51).
+// A peer that accepts connections is not therefore up. Peers that reset, never answer or answer too late are down,
+// each with its reason; a slow one is up. One peer loses every second connection: it is down and stays down, because
+// its failures add up and it never answers twice in a row. Another loses every third: it does answer twice in a row,
+// so it is up and stays up (B39, B51).
 func TestPeersThatMisbehave(t *testing.T) {
 	s := newScene(t, quick, loopbacks(11, 17))
 	s.turns(loopback(12), resets)
@@ -36,7 +36,8 @@ func TestPeersThatMisbehave(t *testing.T) {
 	s.comesTo("11 12 13 14 15 16 17")
 }
 
-// A peer that grows slower and slower is up until its answers come after the time-out, and up again when it recovers.
+// A peer that becomes slower and slower is up until its answers come after the timeout, and up again when it
+// recovers.
 func TestPeerGrowsSlow(t *testing.T) {
 	s := starts(t, quick, loopbacks(11, 12))
 	s.turns(loopback(12), relay(loopback(11), quick.timeout/4, none))

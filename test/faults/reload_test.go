@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// crowd is a scene of two hundred targets, of which the last twenty are dead: some refuse, and some are black holes.
+// crowd is a scene of two hundred targets. The last twenty are dead: some refuse connections, and some do not
+// respond.
 func crowd(t *testing.T) (s *scene, alive, dead []netip.Addr) {
 	t.Helper()
 	all := loopbacks(1, 200)
@@ -27,11 +28,11 @@ func crowd(t *testing.T) (s *scene, alive, dead []netip.Addr) {
 	return s, alive, dead
 }
 
-// A hundred reloads under a load of queries and of probes: no query is lost, the dead are in no answer and the living in
-// each, nobody is probed twice as often, and what the process holds is what it held before (B69).
+// Over a hundred reloads under a load of queries and probes, no query is lost, dead targets are in no answer, healthy
+// ones are in each, no target is probed twice as often, and the process holds no more than before (B69).
 func TestHundredReloads(t *testing.T) {
 	s, alive, dead := crowd(t)
-	s.reload("max_targets 299") // what the first one keeps is no leak
+	s.reload("max_targets 299") // what the first reload keeps is not a leak
 	s.reload("max_targets 301")
 	before, changes := s.census(), s.metric("coredns_multivalue_transitions_total", "")
 	began := time.Now()
@@ -41,7 +42,7 @@ func TestHundredReloads(t *testing.T) {
 		l.goesOn(100)
 	}
 	t.Logf("100 reloads within %s", time.Since(began).Round(time.Second))
-	s.eventually(s.probedAgain(3, alive...), func() string { return "not all are probed on" })
+	s.eventually(s.probedAgain(3, alive...), func() string { return "some targets are no longer probed" })
 	l.ends()
 	s.unhurried(began, alive...)
 	if after := s.metric("coredns_multivalue_transitions_total", ""); after != changes {
@@ -51,8 +52,8 @@ func TestHundredReloads(t *testing.T) {
 	s.comesBackTo(before)
 }
 
-// Reloads that fail leave the old server at work, and leak nothing; those in between that succeed take over from it
-// (B70).
+// Reloads that fail leave the old server running and leak nothing. Reloads between them that succeed take over from
+// it (B70).
 func TestFailingReloads(t *testing.T) {
 	s, alive, dead := crowd(t)
 	busy, err := net.Listen("tcp4", "127.0.0.1:5300")
@@ -66,9 +67,9 @@ func TestFailingReloads(t *testing.T) {
 	for i := range 10 {
 		for _, broken := range []string{
 			"example.net {\n bind 127.0.0.1\n erratic\n",                             // a brace is missing
-			"example.net {\n bind 127.0.0.1\n multivalue {\n  check tcp://\n }\n}",   // an error of ours
+			"example.net {\n bind 127.0.0.1\n multivalue {\n  check tcp://\n }\n}",   // a mistake in our stanza
 			"example.net:5300 {\n bind 127.0.0.1\n erratic\n}",                       // the port is in use
-			"example.net:5300 {\n bind 127.0.0.1\n forward . 127.0.0.1\n cache\n}\n", // and more has started
+			"example.net:5300 {\n bind 127.0.0.1\n forward . 127.0.0.1\n cache\n}\n", // as before, with more plugins started
 		} {
 			failed := s.output.count(`\[ERROR\] SIGUSR1`)
 			s.edit("check tcp://:8080", broken)
@@ -78,19 +79,19 @@ func TestFailingReloads(t *testing.T) {
 		s.reload(fmt.Sprintf("max_targets %d", 300+i))
 		l.goesOn(100)
 	}
-	s.eventually(s.probedAgain(3, alive...), func() string { return "not all are probed on" })
+	s.eventually(s.probedAgain(3, alive...), func() string { return "some targets are no longer probed" })
 	l.ends()
 	s.unhurried(began, alive...)
 	if n := s.metric("coredns_multivalue_probes_total", `check="tcp://:8080"`); n > 0 {
-		t.Errorf("what a failed reload asked for was probed %v times", n)
+		t.Errorf("the check of a failed reload was run %v times", n)
 	}
 	s.settled(len(alive), len(dead))
 	s.comesBackTo(before)
 	s.block("refused", alive[0])
-	s.eventually(func() bool { return s.ask()[0] != alive[0] }, func() string { return "a death is not noticed any more" })
+	s.eventually(func() bool { return s.ask()[0] != alive[0] }, func() string { return "a failure is no longer detected" })
 }
 
-// reload puts a Corefile with more in its stanza into force.
+// reload applies a Corefile with additions to its stanza.
 func (s *scene) reload(more string) {
 	s.Helper()
 	done := s.output.count("Reloading complete")
@@ -99,7 +100,7 @@ func (s *scene) reload(more string) {
 	s.says("Reloading complete", done+1)
 }
 
-// census is what the process holds.
+// census counts what the process holds.
 type census struct{ goroutines, descriptors, kilobytes int }
 
 func (s *scene) census() census {
@@ -116,8 +117,8 @@ func (s *scene) census() census {
 	return census{int(s.metric("go_goroutines", "")), len(s.openFiles()), kilobytes}
 }
 
-// comesBackTo waits until the process holds about what it did: probes under way come and go, and memory that was freed
-// goes back to the system in its own time.
+// comesBackTo waits until the process holds about as much as before: probes come and go, and the system gets freed
+// memory back later.
 func (s *scene) comesBackTo(before census) {
 	s.Helper()
 	var now census

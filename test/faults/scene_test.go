@@ -23,20 +23,21 @@ import (
 	"github.com/miekg/dns"
 )
 
-// pace is how a stanza asks. Rise and fall are the default 2 and 3.
+// pace is the pace of a stanza. Rise and fall are the default 2 and 3.
 type pace struct{ interval, fast, timeout time.Duration }
 
-// quick finds a death within 2.5 seconds, and is patient with a machine that is busy.
+// quick detects a failure within 2.5 seconds, and tolerates a busy machine.
 var quick = pace{time.Second, 200 * time.Millisecond, 500 * time.Millisecond}
 
 func (p pace) String() string {
 	return fmt.Sprintf("interval %s %s\n        timeout %s", p.interval, p.fast, p.timeout)
 }
 
-// bound is the longest that a target which answers no more stays up, by the manual. One that answers again is up before.
+// bound is the longest time that a target stays up after it stops answering, as the manual says. A target that
+// answers again is up sooner.
 func (p pace) bound() time.Duration { return p.interval + 2*max(p.fast, p.timeout) + p.timeout }
 
-// soon is how long a test waits for what is promised within the bound.
+// soon is how long a test waits for an event that is promised within the bound.
 func (p pace) soon() time.Duration { return 3*p.bound() + 5*time.Second }
 
 // scene is the complete program as a process, with its peers and files.
@@ -50,10 +51,11 @@ type scene struct {
 	child   *exec.Cmd
 	ended   chan struct{}
 	output  logbook
-	files   int // that the program may have open from the start; 0 for what the test may
+	files   int // the number of files that the program may open, from its start; 0 for the limit of the test
 }
 
-// corefile is of a server that judges www.example.org. OPTIONS and PACE are the scene's, and MORE is for more properties.
+// corefile is the Corefile of a server that judges www.example.org. OPTIONS and PACE come from the scene, and MORE is
+// replaced by more properties.
 const corefile = `
 example.org {
     bind 127.0.0.1
@@ -85,7 +87,7 @@ func newScene(t *testing.T, p pace, addrs []netip.Addr) *scene {
 	return s
 }
 
-// starts is newScene with the program started and all addresses found to be up.
+// starts is newScene with the program started and all addresses up.
 func starts(t *testing.T, p pace, addrs []netip.Addr) *scene {
 	t.Helper()
 	s := newScene(t, p, addrs)
@@ -94,10 +96,10 @@ func starts(t *testing.T, p pace, addrs []netip.Addr) *scene {
 	return s
 }
 
-// loopback is 127.0.0.N.
+// loopback returns 127.0.0.N.
 func loopback(n byte) netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, n}) }
 
-// loopbacks are all of these.
+// loopbacks returns 127.0.0.N for each of the numbers.
 func loopbacks(from, to byte) (all []netip.Addr) {
 	for n := from; n <= to; n++ {
 		all = append(all, loopback(n))
@@ -112,14 +114,14 @@ func (s *scene) file(name, text string) {
 	}
 }
 
-// edit writes the Corefile, with more properties in the stanza and more text behind the block.
+// edit writes the Corefile, with more properties in the stanza and more text after the block.
 func (s *scene) edit(more string, blocks ...string) {
 	s.Helper()
 	words := strings.NewReplacer("OPTIONS", s.options, "PACE", s.pace.String(), "DIR", s.dir, "MORE", more)
 	s.file("Corefile", words.Replace(corefile+strings.Join(blocks, "\n")))
 }
 
-// start starts the program, and waits until it serves and is ready for signals. The test ends it.
+// start starts the program, and waits until it answers queries and handles signals. The program ends with the test.
 func (s *scene) start() {
 	s.Helper()
 	served := s.output.count("CoreDNS-")
@@ -142,7 +144,7 @@ func (s *scene) start() {
 		<-ended
 	})
 	s.says("CoreDNS-", served+1)
-	s.eventually(func() bool { return signals.Trapped(child.Process.Pid) }, func() string { return "the program asks for no signals" })
+	s.eventually(func() bool { return signals.Trapped(child.Process.Pid) }, func() string { return "the program does not handle signals" })
 }
 
 // signal sends a signal to the program.
@@ -153,7 +155,7 @@ func (s *scene) signal(what os.Signal) {
 	}
 }
 
-// exits waits for the end of the process, and returns its status.
+// exits waits for the end of the process and returns its exit status.
 func (s *scene) exits() int {
 	s.Helper()
 	select {
@@ -164,7 +166,7 @@ func (s *scene) exits() int {
 	return s.child.ProcessState.ExitCode()
 }
 
-// says waits until the log has what the expression describes n times.
+// says waits until the log has n matches of the expression.
 func (s *scene) says(expression string, n int) {
 	s.Helper()
 	s.eventually(func() bool { return s.output.count(expression) >= n },
@@ -173,10 +175,10 @@ func (s *scene) says(expression string, n int) {
 		})
 }
 
-// patience bounds a wait for what has no bound of its own.
+// patience limits a wait for an event without a time limit of its own.
 const patience = 20 * time.Second
 
-// exchange asks for the addresses of www.example.org, once.
+// exchange asks for the addresses of www.example.org once.
 func exchange() ([]netip.Addr, error) {
 	m := new(dns.Msg).SetQuestion("www.example.org.", dns.TypeA)
 	m.SetEdns0(dns.MaxMsgSize-1, false)
@@ -197,7 +199,7 @@ func exchange() ([]netip.Addr, error) {
 	return all, nil
 }
 
-// ask is exchange for a test that bears no lost query.
+// ask is exchange for a test that must not lose a query.
 func (s *scene) ask() []netip.Addr {
 	s.Helper()
 	all, err := exchange()
@@ -207,7 +209,7 @@ func (s *scene) ask() []netip.Addr {
 	return all
 }
 
-// members are the last numbers of addresses.
+// members lists the last numbers of addresses.
 func members(addrs []netip.Addr) string {
 	var all []string
 	for _, a := range addrs {
@@ -216,7 +218,7 @@ func members(addrs []netip.Addr) string {
 	return strings.Join(all, " ")
 }
 
-// comesTo asks until the answer has just these members.
+// comesTo asks until the answer has exactly these members.
 func (s *scene) comesTo(want string) {
 	s.Helper()
 	var got string
@@ -224,18 +226,18 @@ func (s *scene) comesTo(want string) {
 		func() string { return fmt.Sprintf("the answer has %q, want %q:\n%s", got, want, s.output.String()) })
 }
 
-// stays wants this answer, and no other, until the condition holds.
+// stays checks that this answer, and no other, is given until the condition holds.
 func (s *scene) stays(want string, condition func() bool, complaint string) {
 	s.Helper()
 	s.eventually(func() bool {
 		if got := members(s.ask()); got != want {
-			s.Fatalf("the answer has %q, want %q all the time:\n%s", got, want, s.output.String())
+			s.Fatalf("the answer has %q, want %q throughout:\n%s", got, want, s.output.String())
 		}
 		return condition()
 	}, func() string { return complaint })
 }
 
-// settled asks until the pool believes so many targets to be up and down, and none to be unknown.
+// settled asks until the pool has exactly these numbers of targets up and down, and none unknown.
 func (s *scene) settled(up, down int) {
 	s.Helper()
 	var now [3]int
@@ -249,7 +251,7 @@ func (s *scene) settled(up, down int) {
 	}, func() string { return fmt.Sprintf("%d up, down and unknown: want %d, %d, 0", now, up, down) })
 }
 
-// page is the metrics. It is fetched over one connection for as long as that lives.
+// page returns the metrics. It fetches them over one connection as long as that is open.
 func (s *scene) page() string {
 	s.Helper()
 	var page []byte
@@ -265,7 +267,7 @@ func (s *scene) page() string {
 	return string(page)
 }
 
-// metric adds up the samples of a metric whose labels have the text.
+// metric adds up the samples of a metric whose labels contain the text.
 func (s *scene) metric(name, labels string) float64 {
 	s.Helper()
 	return sample(s.page(), name, labels)
@@ -274,7 +276,7 @@ func (s *scene) metric(name, labels string) float64 {
 func sample(page, name, labels string) (total float64) {
 	for line := range strings.Lines(page) {
 		line = strings.TrimSpace(line)
-		end := strings.LastIndexByte(line, ' ') // there may be one in a label
+		end := strings.LastIndexByte(line, ' ') // a label may contain spaces
 		if word, _, _ := strings.Cut(line[:max(end, 0)], "{"); word == name && strings.Contains(line[:end], labels) {
 			value, _ := strconv.ParseFloat(line[end+1:], 64)
 			total += value
@@ -293,7 +295,7 @@ func (s *scene) eventually(condition func() bool, complaint func() string) {
 	}
 }
 
-// logbook is what the program has said.
+// logbook collects the output of the program.
 type logbook struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -311,7 +313,7 @@ func (l *logbook) String() string {
 	return l.text.String()
 }
 
-// count is how often the log has what the expression describes.
+// count returns how often the expression matches in the log.
 func (l *logbook) count(expression string) int {
 	return len(regexp.MustCompile("(?m)"+expression).FindAllString(l.String(), -1))
 }

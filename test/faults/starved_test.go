@@ -11,20 +11,19 @@ import (
 	"testing"
 )
 
-// When no descriptor is free, probes abstain, and no state changes in either direction: neither that of an address that
-// died meanwhile, nor that of one that came back. Queries are answered. When there are descriptors again, both are
-// noticed (B49).
+// If no descriptor is free, probes abstain and no state changes: an address that died in that time stays up, and one
+// that came back stays down. Queries are answered. When descriptors are free again, both changes are detected (B49).
 func TestWithoutDescriptors(t *testing.T) {
 	s := oneDead(t)
 	l := s.load(1, loopbacks(11, 13), []netip.Addr{loopback(14)})
-	s.descriptors(3) // it has those, and keeps what it has beyond
+	s.descriptors(3) // the program has more than that open, and keeps it
 	s.starves("too many open files")
 	s.descriptors(4096)
 	l.ends()
 	s.comesTo("11 13 14")
 }
 
-// The same when no local port is free, since connections hold all of them.
+// The same is true if no local port is free, because connections hold all of them.
 func TestWithoutPorts(t *testing.T) {
 	const first, last = 20000, 20009
 	s := oneDead(t)
@@ -51,7 +50,7 @@ func TestWithoutPorts(t *testing.T) {
 	s.comesTo("11 13 14")
 }
 
-// oneDead is a scene of four, of which the last is found to be down.
+// oneDead is a scene of four addresses. The last one is down.
 func oneDead(t *testing.T) *scene {
 	t.Helper()
 	s := newScene(t, quick, loopbacks(11, 14))
@@ -61,7 +60,8 @@ func oneDead(t *testing.T) *scene {
 	return s
 }
 
-// starves lets one address die and the dead one come back while no probe can be made, and wants all states to stay.
+// starves makes one address die and the dead one come back while no probe can be made, and checks that all states
+// stay.
 func (s *scene) starves(reason string) {
 	s.Helper()
 	const changes, probes = "coredns_multivalue_transitions_total", "coredns_multivalue_probes_total"
@@ -82,7 +82,7 @@ func (s *scene) descriptors(most int) {
 	must(s, "", "prlimit", "--pid", strconv.Itoa(s.child.Process.Pid), fmt.Sprintf("--nofile=%d:4096", most))
 }
 
-// openFiles are those of the program.
+// openFiles lists the open files of the program.
 func (s *scene) openFiles() []os.DirEntry {
 	s.Helper()
 	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.child.Process.Pid))

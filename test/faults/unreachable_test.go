@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Addresses that a filter swallows leave the answers, and come back when it lets them through (B1, B54). The others
-// stay all the time.
+// Addresses whose packets a filter drops leave the answers, and come back when the filter lets them through (B1,
+// B54). The others stay throughout.
 func TestBlackHole(t *testing.T) {
 	s := starts(t, quick, loopbacks(11, 15))
 	holes := loopbacks(12, 13)
@@ -21,7 +21,8 @@ func TestBlackHole(t *testing.T) {
 	l.ends()
 }
 
-// Addresses that are turned away leave the answers, and the log has the reason for each, which is not the same (B74).
+// Addresses whose connections are rejected leave the answers, and the log has the reason for each; the reasons differ
+// (B74).
 func TestTurnedAway(t *testing.T) {
 	s := starts(t, quick, loopbacks(11, 15))
 	for set, n := range map[string]byte{"refused": 12, "noport": 13, "nohost": 14, "nonet": 15} {

@@ -14,14 +14,14 @@ import (
 	"time"
 )
 
-// annotated is a Service whose owner names its check.
+// annotated is a Service with an annotation that sets its check.
 func annotated(service, text string) string {
 	before, after, _ := strings.Cut(service, "\nspec:")
 	return fmt.Sprintf("%s\n  annotations: {coredns-multivalue.github.io/check: %q}\nspec:%s", before, text, after)
 }
 
-// account makes a ServiceAccount that may do what the manifests for annotations allow and nothing else, or only that to
-// which of their rules, and returns the kubeconfig file of it.
+// account makes a ServiceAccount with the rights of the manifests for annotations and no others, or only with those
+// of the given rules, and returns its kubeconfig file.
 func (s *scene) account(name string, only ...string) string {
 	s.Helper()
 	s.Cleanup(func() { // other tests count annotations as well
@@ -47,13 +47,13 @@ func (s *scene) account(name string, only ...string) string {
 	return s.file(name, cluster.config(name))
 }
 
-// complaint is what an Event says.
+// complaint is the content of an Event.
 type complaint struct {
 	Type, Reason, Message, LastTimestamp string
 	InvolvedObject                       struct{ Kind, UID string }
 }
 
-// complaints are the Events that tell the owner of a Service what is wrong.
+// complaints lists the Events that report a problem to the owner of a Service.
 func (s *scene) complaints(service string) (all []complaint) {
 	s.Helper()
 	var events struct{ Items []complaint }
@@ -68,7 +68,7 @@ func (s *scene) complaints(service string) (all []complaint) {
 	return all
 }
 
-// told waits until the owner of a Service has been told this.
+// told waits until the owner of a Service has this report.
 func (s *scene) told(service, prefix string) {
 	s.Helper()
 	s.eventually(patience, func() bool {
@@ -78,21 +78,22 @@ func (s *scene) told(service, prefix string) {
 			}
 		}
 		return false
-	}, func() string { return fmt.Sprintf("the owner is told %v, and not %s", s.complaints(service), prefix) })
+	}, func() string { return fmt.Sprintf("the owner's Events are %v, want %s", s.complaints(service), prefix) })
 }
 
-// heeded waits until so many annotations are counted as good and as bad.
+// heeded waits until that many annotations are counted as valid and as invalid.
 func (s *scene) heeded(good, bad float64) {
 	s.Helper()
 	var now [2]float64
 	s.eventually(patience, func() bool {
 		now = [2]float64{s.metric("coredns_multivalue_annotations", `state="good"`), s.metric("coredns_multivalue_annotations", `state="bad"`)}
 		return now == [2]float64{good, bad}
-	}, func() string { return fmt.Sprintf("%v good and bad annotations, want %v and %v", now, good, bad) })
+	}, func() string { return fmt.Sprintf("%v valid and invalid annotations, want %v and %v", now, good, bad) })
 }
 
-// The owner of a Service says how it is asked: by an annotation, whose edit and end take effect without a reload. One that
-// is wrong makes an Event and is counted, and changes nothing. The account may do that and nothing else (B81).
+// The owner of a Service sets its check with an annotation, and editing or removing the annotation takes effect
+// without a reload. A wrong annotation makes an Event, is counted, and changes nothing. The account needs only the
+// rights for that (B81).
 func TestServiceAnnotation(t *testing.T) {
 	s := newScene(t)
 	hosts := []string{"192.0.2.11", "192.0.2.12"}
@@ -136,13 +137,13 @@ func TestServiceAnnotation(t *testing.T) {
 	s.apply(headless("cart"))
 	s.comesTo("cart", "A", hosts...)
 	s.heeded(0, 0)
-	s.eventually(patience, func() bool { return s.asked("192.0.2.12") > before }, func() string { return "the stanza's own check asks no more" })
+	s.eventually(patience, func() bool { return s.asked("192.0.2.12") > before }, func() string { return "the stanza's own check does not probe" })
 	if s.output.count("Reloading") > 0 || s.output.count("annotations: ") > 0 {
-		t.Error("the program reloaded, or complains")
+		t.Error("the program reloaded, or logged a problem")
 	}
 }
 
-// Without the right to create Events, a line in the log says so, once; all else is the same.
+// Without the right to create Events, one line in the log says that, and everything else is the same.
 func TestServiceAnnotationWithoutEvents(t *testing.T) {
 	s := newScene(t)
 	s.serve("192.0.2.11", "192.0.2.12", "192.0.2.12:9090")
@@ -158,11 +159,11 @@ func TestServiceAnnotationWithoutEvents(t *testing.T) {
 	s.eventually(patience, func() bool { return s.output.count("cannot write Events.*forbidden") == 1 },
 		func() string { return "the log does not say that the right is missing, or more than once" })
 	if got := s.complaints("cart"); len(got) > 0 {
-		t.Errorf("there are Events all the same: %v", got)
+		t.Errorf("there are Events: %v", got)
 	}
 }
 
-// Whoever starts anew says of what is still wrong that it is, by the Event that is there.
+// After a restart, the program reports a problem that remains by updating the existing Event.
 func TestServiceAnnotationIsStillWrong(t *testing.T) {
 	s := newScene(t)
 	s.apply(annotated(headless("cart"), "nonsense"))
@@ -174,14 +175,14 @@ func TestServiceAnnotationIsStillWrong(t *testing.T) {
 		s.reload("annotations " + watcher)
 		now := s.complaints("cart")
 		return len(now) != 1 || now[0].LastTimestamp > first[0].LastTimestamp
-	}, func() string { return "the Event grows old" })
+	}, func() string { return "the Event is not updated" })
 	if got := s.complaints("cart"); len(got) != 1 || s.output.count("annotations: ") > 0 {
-		t.Errorf("the owner is told %v, and the log has complaints", got)
+		t.Errorf("the owner's Events are %v, and the log has problems", got)
 	}
 }
 
-// While the API is gone, what annotations said stays, also over a reload; afterwards they are followed again. Where the API
-// was never there, or may not be read, the stanza's own check is asked, and the log says so.
+// While the API is gone, annotations stay in force, even over a reload. When it is back, they are followed again. If
+// the API was never there, or may not be read, the stanza's own check is used, and the log says that.
 func TestServiceAnnotationOutage(t *testing.T) {
 	s := newScene(t)
 	hosts := []string{"192.0.2.11", "192.0.2.12"}
@@ -195,11 +196,11 @@ func TestServiceAnnotationOutage(t *testing.T) {
 	s.stays("cart", "A", func() bool { return s.output.count("Reloading complete") == 1 }, "192.0.2.11")
 	cluster.server.kill()
 	t.Cleanup(func() {
-		if cluster.server.over() && t.Failed() { // the next test wants it
+		if cluster.server.over() && t.Failed() { // the next test needs it
 			_ = cluster.start()
 		}
 	})
-	s.eventually(patience, func() bool { return s.output.count("cannot watch Services") > 0 }, func() string { return "the log does not tell of the outage" })
+	s.eventually(patience, func() bool { return s.output.count("cannot watch Services") > 0 }, func() string { return "the log does not report the outage" })
 	s.comesTo("cart", "A", "192.0.2.11")
 	s.serve("192.0.2.12:9090")
 	s.leavesTo("cart", "A", hosts...)
@@ -210,26 +211,26 @@ func TestServiceAnnotationOutage(t *testing.T) {
 	s.stop("192.0.2.11")
 	s.apply(annotated(headless("cart"), "tcp://:8080"))
 	s.eventually(4*patience, func() bool { return slices.Equal(s.data("cart", "A"), []string{"192.0.2.12"}) },
-		func() string { return "the annotation is not followed any more" })
+		func() string { return "the annotation is no longer followed" })
 
 	nowhere := strings.ReplaceAll(cluster.config("watcher"), "127.0.0.1:6443", "127.0.0.1:1")
 	for _, file := range []string{s.file("nowhere", nowhere), s.file("nobody", cluster.config("nobody"))} {
 		count := s.output.count("cannot watch Services")
 		s.reload("annotations " + file)
-		s.eventually(patience, func() bool { return s.output.count("cannot watch Services") > count }, func() string { return "the log does not tell what is wrong" })
+		s.eventually(patience, func() bool { return s.output.count("cannot watch Services") > count }, func() string { return "the log does not report the problem" })
 		s.heeded(0, 0)
 		s.comesTo("cart", "A", "192.0.2.12")
 	}
 }
 
-// reload edits the Corefile, and has the program read it.
+// reload edits the Corefile and makes the program read it.
 func (s *scene) reload(more string) {
 	s.Helper()
 	s.configure(corefile, more)
 	heard, done := s.output.count("SIGUSR1: Reloading"), s.output.count("Reloading complete")
 	var sent time.Time
 	s.eventually(patience, func() bool {
-		// CoreDNS asks for its signals in a goroutine. One that is not heard of came before that, and is lost.
+		// CoreDNS registers its signal handler in a goroutine. A signal that was sent before that is lost.
 		if s.output.count("SIGUSR1: Reloading") == heard && time.Since(sent) > 5*time.Second {
 			sent = time.Now()
 			if err := s.Process.Signal(syscall.SIGUSR1); err != nil {
@@ -240,7 +241,7 @@ func (s *scene) reload(more string) {
 	}, func() string { return "the program does not reload" })
 }
 
-// The rights are those that it takes, and no more.
+// The account has exactly the rights that annotations need.
 func TestServiceAnnotationRights(t *testing.T) {
 	s := newScene(t)
 	s.account("watcher")
@@ -252,7 +253,7 @@ func TestServiceAnnotationRights(t *testing.T) {
 	}
 }
 
-// The example of the manual does what it says, and says what it takes.
+// The example in the manual works, and so do the rights that the manual names for it.
 func TestServiceAnnotationExample(t *testing.T) {
 	s := newScene(t)
 	manual, err := os.ReadFile("../../docs/manual.md")

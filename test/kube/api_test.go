@@ -23,15 +23,15 @@ import (
 // cluster is the API that all tests share.
 var cluster *api
 
-// api is etcd, kube-apiserver, and a client of theirs that may do everything.
+// api is etcd, kube-apiserver, and a client of theirs with all rights.
 type api struct {
 	http.Client
 	dir          string
 	etcd, server *process
 }
 
-// The tokens that the API server knows, and whose they are: ours, and that of the program, which is a ServiceAccount as it
-// is in a cluster, and may do what deploy/kubernetes allows it. The others are for annotations alone.
+// The API server knows these tokens: ours, and that of the program, which is a ServiceAccount as in a cluster, with
+// the rights that deploy/kubernetes gives it. The others are only for annotations.
 const tokens = `admin,admin,admin,system:masters
 coredns,system:serviceaccount:multivalue:coredns,coredns
 watcher,system:serviceaccount:multivalue:watcher,watcher
@@ -62,7 +62,7 @@ func newAPI(dir string) (*api, error) {
 func (a *api) start() error {
 	a.server = newProcess(tool("kube-apiserver"), "--etcd-servers=http://127.0.0.1:2379",
 		"--bind-address=127.0.0.1", "--secure-port=6443", "--cert-dir="+a.file("certs"),
-		"--advertise-address=192.0.2.1", "--endpoint-reconciler-type=none", // there is no way to 192.0.2.1
+		"--advertise-address=192.0.2.1", "--endpoint-reconciler-type=none", // 192.0.2.1 cannot be reached
 		"--service-cluster-ip-range=198.51.100.0/24,2001:db8:1::/112",
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file="+a.file("account.key"), "--service-account-signing-key-file="+a.file("account.key"),
@@ -83,7 +83,7 @@ func (a *api) start() error {
 	return fmt.Errorf("the API server is not ready: %w\n%s", err, a.server.output.String())
 }
 
-// ready reports what is missing until the API can be used.
+// ready returns what is missing until the API can be used.
 func (a *api) ready() error {
 	certificate, err := os.ReadFile(a.file("certs/apiserver.crt"))
 	if err != nil {
@@ -108,7 +108,7 @@ func (a *api) write(name, text string) error {
 	return os.WriteFile(a.file(name), []byte(text), 0o600)
 }
 
-// config is the file by which a program finds the API and says who it is.
+// config returns the kubeconfig by which a program finds the API and identifies itself.
 func (a *api) config(token string) string {
 	return fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: it,
 contexts: [{name: it, context: {cluster: it, user: it}}],
@@ -117,7 +117,7 @@ clusters: [{name: it, cluster: {server: "https://127.0.0.1:6443", certificate-au
 `, token, a.file("certs/apiserver.crt"))
 }
 
-// do sends a request, and returns the body of an answer that says that all is well.
+// do sends a request, and returns the body of a successful response.
 func (a *api) do(method, path, body string) ([]byte, error) {
 	r, err := http.NewRequest(method, "https://127.0.0.1:6443"+path, strings.NewReader(body))
 	if err != nil {

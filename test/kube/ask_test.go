@@ -12,16 +12,16 @@ import (
 	"github.com/miekg/dns"
 )
 
-// question is how a query is made. The zero value is one over UDP, for an answer of any size, from anywhere.
+// question is how a query is sent. The zero value is a query over UDP, for an answer of any size, from any address.
 type question struct {
 	tcp    bool
-	size   uint16 // what EDNS says that the client takes; without EDNS it is 512
+	size   uint16 // the size that the client accepts, in EDNS; without EDNS it is 512
 	plain  bool   // without EDNS
 	from   string // the client's address
 	server string
 }
 
-// ask asks, once.
+// ask sends one query.
 func (q question) ask(name, kind string) (*dns.Msg, error) {
 	m := new(dns.Msg).SetQuestion(name, dns.StringToType[kind])
 	if q.size == 0 {
@@ -44,7 +44,7 @@ func (q question) ask(name, kind string) (*dns.Msg, error) {
 	return reply, err
 }
 
-// ask asks in the simplest way, for a test that bears no lost query.
+// ask sends a simple query, for a test that must not lose one.
 func (s *scene) ask(name, kind string) *dns.Msg {
 	s.Helper()
 	return s.askBy(question{}, name, kind)
@@ -59,7 +59,7 @@ func (s *scene) askBy(q question, name, kind string) *dns.Msg {
 	return reply
 }
 
-// data are what an answer says, in order, or why it says nothing.
+// data returns the data of an answer, sorted, or why it has none.
 func (s *scene) data(name, kind string) []string {
 	s.Helper()
 	reply := s.ask(name, kind)
@@ -71,8 +71,8 @@ func (s *scene) data(name, kind string) []string {
 	return all
 }
 
-// data are what records say: addresses, hosts and ports of SRV records, targets of aliases. Names are cut down to what the
-// test gave them.
+// data returns the data of records: addresses, hosts and ports of SRV records, targets of aliases. Names are
+// shortened to the part that the test gave them.
 func data(records []dns.RR) (all []string) {
 	for _, rr := range records {
 		switch rr := rr.(type) {

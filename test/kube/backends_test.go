@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// backends are the servers behind the addresses. Each listens on an address and a port of its own, and can stop, as a
-// process does.
+// backends are the servers behind the addresses. Each listens on its own address and port, and can stop like a
+// process.
 type backends struct {
 	testing.TB
 	mu   sync.Mutex
@@ -56,7 +56,7 @@ func (b *backends) serve(addresses ...string) {
 	}
 }
 
-// stop ends servers, and what they have open.
+// stop ends servers and closes their connections.
 func (b *backends) stop(addresses ...string) {
 	b.Helper()
 	for _, address := range addresses {
@@ -72,7 +72,7 @@ func (b *backends) stop(addresses ...string) {
 	}
 }
 
-// asked is how often the server of an address was asked.
+// asked returns how often the server of an address was probed.
 func (b *backends) asked(address string) int64 {
 	hits, _ := b.hits.LoadOrStore(withPort(address), new(atomic.Int64))
 	return hits.(*atomic.Int64).Load()

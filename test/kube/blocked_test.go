@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// No probe comes through, by the fault of the network alone. With many targets nothing is taken down, for nobody answers;
-// with few, all are, and are served all the same. Nothing stops resolving, and when probes come through again all is as it
-// was (B56, B8).
+// If the network alone blocks all probes, nothing is taken down in a large pool, because no target answers. In a
+// small pool all targets go down, and all are served. Names keep resolving, and when probes get through again the
+// state is as before (B56, B8).
 func TestBlocked(t *testing.T) {
 	for name, count := range map[string]int{"few": 4, "many": 20} {
 		t.Run(name, func(t *testing.T) {
@@ -30,15 +30,14 @@ func TestBlocked(t *testing.T) {
 	}
 }
 
-// bears blocks the probes of all addresses for as long as the pool needs to have an opinion on that, and lets them through
-// again.
+// bears blocks the probes of all addresses until the pool has reached a verdict, and then lets them through again.
 func (s *scene) bears(name string, all []string, many bool) {
 	s.Helper()
 	l := s.load(2, name, func(_ time.Time, data []string) error {
 		if many && len(data) < len(all) {
 			return fmt.Errorf("%d addresses, want all", len(data))
 		}
-		return nil // few are taken down one by one
+		return nil // a few targets are taken down one by one
 	})
 	s.nft("table inet kube {\n chain input {\n type filter hook input priority 0;\n tcp dport 8080 drop\n }\n}")
 	if many {
@@ -61,7 +60,7 @@ func (s *scene) bears(name string, all []string, many bool) {
 	l.ends()
 }
 
-// nft tells the packet filter something.
+// nft runs commands of the packet filter.
 func (s *scene) nft(text string) {
 	s.Helper()
 	cmd := exec.Command("nft", "-f", "-")

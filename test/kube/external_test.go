@@ -4,7 +4,7 @@ package kube
 
 import "testing"
 
-// upstream is the Corefile of a second DNS server, for the world outside of the cluster, and its zone.
+// upstream is the Corefile of a second DNS server, for names outside the cluster, and its zone.
 const (
 	upstream = `
 example.org {
@@ -33,15 +33,15 @@ func (s *scene) upstream() {
 	s.program(s.configure(upstream, ""))
 }
 
-// external is a Service that is a name outside of the cluster.
+// external is a Service that is an alias of a name outside the cluster.
 const external = `apiVersion: v1
 kind: Service
 metadata:
   name: db
 spec: {type: ExternalName, externalName: www.example.org}`
 
-// A Service that leads out of the cluster has the addresses of the name that it leads to, without the dead ones. The stanza
-// of that name judges them. What is not within our networks is served, and not asked (B79, B60).
+// A Service that is an alias of an external name has the addresses of that name, without the dead ones. The stanza
+// for that name judges them. An address that is not within our networks is served and not probed (B79, B60).
 func TestExternalName(t *testing.T) {
 	s := newScene(t)
 	s.serve("192.0.2.21:9090", "192.0.2.22:9090", "192.0.2.23:9090", "198.18.0.9:9090")
@@ -74,6 +74,6 @@ func TestExternalName(t *testing.T) {
 	s.serve("192.0.2.22:9090")
 	s.leavesTo("db", "A", "192.0.2.21", "192.0.2.22", "192.0.2.23", "198.18.0.9", "www.example.org.")
 	if without, within := s.asked("198.18.0.9:9090"), s.asked("192.0.2.21:9090"); without > 0 || within == 0 {
-		t.Errorf("an address that is not within the networks was asked %d times, and one that is %d times", without, within)
+		t.Errorf("an address outside within was probed %d times, and one inside %d times", without, within)
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// One family of a Service is dead. With all_down serve, its addresses go out all the same, and with nodata there are none;
-// the other family is as it was.
+// If one family of a Service is dead, all its addresses are served with all_down serve, and none with nodata. The
+// other family stays unchanged.
 func TestFamilies(t *testing.T) {
 	s := newScene(t)
 	s.serve(cartHosts...)

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// The usual endpoints: one whose host has addresses of both families, two of one family, and one that is not ready.
+// These are typical endpoints: one host with addresses of both families, two of one family, and one that is not
+// ready.
 func cart() []string {
 	return []string{
 		headless("cart"),
@@ -19,8 +20,8 @@ func cart() []string {
 
 var cartHosts = []string{"192.0.2.11", "192.0.2.12", "192.0.2.13", "2001:db8::11", "2001:db8::12"}
 
-// Of a headless Service, addresses and named ports whose backend stops leave the answers, and return with it. An
-// endpoint's own name goes on leading to it. What Kubernetes says goes for all that is up (B79).
+// Addresses and named ports of a headless Service leave the answers when their backend stops, and return with it. An
+// endpoint's own name keeps its address. For endpoints that are up, the answers are those of Kubernetes (B79).
 func TestHeadless(t *testing.T) {
 	s := newScene(t)
 	s.serve(cartHosts...)
@@ -50,7 +51,7 @@ func TestHeadless(t *testing.T) {
 	s.comesTo("cart", "A", "192.0.2.11", "192.0.2.13")
 }
 
-// An SRV record goes with the port that it names, and nothing else does.
+// An SRV record leaves with the port that it names, and no other record does.
 func TestNamedPort(t *testing.T) {
 	s := newScene(t)
 	s.serve("192.0.2.11", "192.0.2.12", "192.0.2.11:9090", "192.0.2.12:9090")
@@ -65,7 +66,7 @@ func TestNamedPort(t *testing.T) {
 	s.leavesTo("_admin._tcp.cart", "SRV", "192-0-2-11:9090", "192-0-2-12:9090")
 }
 
-// glue waits until these addresses stand in the additional section.
+// glue waits until these addresses are in the additional section.
 func (s *scene) glue(name string, want ...string) {
 	s.Helper()
 	var got []string

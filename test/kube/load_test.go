@@ -12,18 +12,18 @@ import (
 	"github.com/miekg/dns"
 )
 
-// load is clients that ask all the time. A query that is lost, an answer without data and one that its judge does not like
-// fail the test.
+// load runs clients that ask without pause. The test fails if a query is lost, if an answer has no data, or if its
+// judge rejects one.
 type load struct {
 	s        *scene
 	name     string
 	judge    func(sent time.Time, data []string) error
 	answered atomic.Int64
 	failed   atomic.Int64
-	stop     func() // and wait for the last answer
+	stop     func() // and waits for the last answer
 }
 
-// load begins to ask for the IPv4 addresses of a name.
+// load starts asking for the IPv4 addresses of a name.
 func (s *scene) load(clients int, name string, judge func(sent time.Time, data []string) error) *load {
 	l := &load{s: s, name: s.full(name), judge: judge}
 	var over atomic.Bool
@@ -32,7 +32,7 @@ func (s *scene) load(clients int, name string, judge func(sent time.Time, data [
 		all.Go(func() {
 			for !over.Load() {
 				l.ask()
-				time.Sleep(2 * time.Millisecond) // the machine has other things to do
+				time.Sleep(2 * time.Millisecond) // leaves the machine time for other work
 			}
 		})
 	}
@@ -66,22 +66,22 @@ func (l *load) goesOn(n int64) {
 	l.s.eventually(2*patience, func() bool { return l.answered.Load() >= before+n }, func() string { return "queries are not answered" })
 }
 
-// ends stops the load, and tells how it was.
+// ends stops the load, and logs its result.
 func (l *load) ends() {
 	l.s.Helper()
 	l.stop()
 	l.s.Logf("%d queries for %s, %d bad", l.answered.Load(), l.name, l.failed.Load())
 	if l.answered.Load() < 100 || l.failed.Load() > 0 {
-		l.s.Errorf("of %d queries for %s, %d were lost or answered badly", l.answered.Load(), l.name, l.failed.Load())
+		l.s.Errorf("of %d queries for %s, %d were lost or had a bad answer", l.answered.Load(), l.name, l.failed.Load())
 	}
 }
 
-// always is a judge that wants these addresses in each answer.
+// always returns a judge that requires these addresses in each answer.
 func always(want ...string) func(time.Time, []string) error {
 	return func(_ time.Time, data []string) error {
 		for _, address := range want {
 			if !slices.Contains(data, address) {
-				return fmt.Errorf("%s is missing among %s", address, data)
+				return fmt.Errorf("%s is missing from %s", address, data)
 			}
 		}
 		return nil

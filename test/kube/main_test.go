@@ -1,14 +1,15 @@
 //go:build linux
 
-// Package kube holds the tests of the complete program against a real Kubernetes API: etcd, kube-apiserver and, where its
-// work is the point, kube-controller-manager, as processes. There is no node. Services, EndpointSlices, Nodes and Pods are
-// written through the API, and backends listen on the addresses that stand in them.
+// Package kube holds the tests of the complete program against a real Kubernetes API: etcd, kube-apiserver and, where
+// its work is the point, kube-controller-manager, as processes. There is no node. Services, EndpointSlices, Nodes and
+// Pods are written through the API, and backends listen on their addresses.
 //
-// The tests run in namespaces that they make, of processes and of the network, so that all of these addresses are theirs:
-// 192.0.2.0/24, 198.18.0.0/16 and 2001:db8::/64. There is no way out of there. DNS is on 127.0.0.1:53, the API on
-// 127.0.0.1:6443, metrics on port 9153 and readiness on 8181. Every test has a namespace of Kubernetes to itself.
+// The tests run in PID and network namespaces that they make, so they own all of these addresses: 192.0.2.0/24,
+// 198.18.0.0/16 and 2001:db8::/64. There is no route out. DNS is on 127.0.0.1:53, the API on 127.0.0.1:6443, metrics
+// on port 9153 and readiness on 8181. Every test has its own namespace of Kubernetes.
 //
-// They need Linux, ip and nft, and root or user namespaces. The script run in this directory builds what they run.
+// They need Linux, ip and nft, and root or user namespaces. The script run in this directory builds the programs that
+// they use.
 package kube
 
 import (
@@ -23,16 +24,16 @@ import (
 	"testing"
 )
 
-// The programs: tools is the directory of Kubernetes's and etcd's, program is ours.
+// tools is the directory of the programs of Kubernetes and etcd, and program is ours.
 var (
 	tools   = os.Getenv("MULTIVALUE_KUBE_TOOLS")
 	program = os.Getenv("MULTIVALUE_KUBE_PROGRAM")
 )
 
-// inside is set in the environment of the process that runs in namespaces of its own.
+// inside is set in the environment of the process that runs in its own namespaces.
 const inside = "MULTIVALUE_KUBE_INSIDE"
 
-// TestMain runs the tests in new namespaces. Where these cannot be had, it says so, and fails in CI.
+// TestMain runs the tests in new namespaces. If it cannot make them, it prints that, and fails in CI.
 func TestMain(m *testing.M) {
 	if os.Getenv(inside) != "" {
 		os.Exit(within(m))
@@ -51,7 +52,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// within runs the tests beside an API of their own.
+// within runs the tests with their own API.
 func within(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "kube")
 	if err == nil {
@@ -68,7 +69,7 @@ func within(m *testing.M) int {
 
 // enter runs this program again in namespaces. An error means that no test was run.
 func enter() (code int, err error) {
-	runtime.LockOSThread() // on whose end the tests would be killed
+	runtime.LockOSThread() // the tests would be killed when it ends
 	again, err := inNamespaces()
 	if err != nil {
 		return 0, err
@@ -80,8 +81,8 @@ func enter() (code int, err error) {
 	return 0, nil
 }
 
-// inNamespaces starts the tests as root of a new network: with the rights at hand, else with those of a user namespace.
-// They are the first process of their namespace, with which all others end.
+// inNamespaces starts the tests as root of a new network. It uses the current rights, or else those of a user
+// namespace. They are the first process of their namespace, so all others end with them.
 func inNamespaces() (started *exec.Cmd, err error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -98,7 +99,7 @@ func inNamespaces() (started *exec.Cmd, err error) {
 		probe := exec.Command("sh", "-ec", network("nft add table inet kube"))
 		probe.SysProcAttr = as
 		if out, refused := probe.CombinedOutput(); refused != nil {
-			err = fmt.Errorf("no namespaces to be had: %w: %s", refused, out)
+			err = fmt.Errorf("cannot create namespaces: %w: %s", refused, out)
 			continue
 		}
 		again := exec.Command("sh", append([]string{"-ec", network(`exec "$0" "$@"`), self}, os.Args[1:]...)...)
@@ -110,8 +111,8 @@ func inNamespaces() (started *exec.Cmd, err error) {
 	return nil, err
 }
 
-// network is a script that sets up the new namespaces, and what comes then. All addresses lead back to this machine. Of
-// IPv6 those that are listened on have to be there one by one.
+// network is a script that sets up the new namespaces, and runs what follows. All addresses lead back to this
+// machine. IPv6 addresses to listen on are added one by one.
 func network(then string) string {
 	lines := []string{
 		"mount -t proc proc /proc",

@@ -15,7 +15,7 @@ import (
 
 const deploy = "../../deploy/kubernetes/"
 
-// kustomized is what a directory of the manifests comes to.
+// kustomized returns the result of a directory of the manifests.
 func kustomized(t *testing.T, directory string) string {
 	t.Helper()
 	out, err := exec.Command(tool("kubectl"), "kustomize", deploy+directory).CombinedOutput()
@@ -34,7 +34,7 @@ func readFile(t *testing.T, path string) string {
 	return string(text)
 }
 
-// The API takes the manifests as they are, and their Corefiles, with networks that are ours, do what they are for (B82).
+// The API accepts the manifests unchanged, and their Corefiles, with our networks, do what they are for (B82).
 func TestManifests(t *testing.T) {
 	for _, c := range []struct{ in, at string }{
 		{kustomized(t, "base"), "/api/v1/namespaces/multivalue/configmaps/coredns"},
@@ -49,12 +49,13 @@ func TestManifests(t *testing.T) {
 	}
 }
 
-// does wants a Corefile of the manifests to change nothing as it is, and to leave the dead out without dry_run.
+// does checks that a Corefile of the manifests changes nothing as it is, and that it removes dead addresses without
+// dry_run.
 func (s *scene) does(corefile string) {
 	s.Helper()
 	cluster.apply(s, "", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop")
 	s.namespace = "shop"
-	defer s.forget() // and not only at the end
+	defer s.forget() // not only at the end
 	s.serve("192.0.2.11", "192.0.2.12")
 	s.apply(headless("cart"), slice("cart", "cart-4", "192.0.2.11", "192.0.2.12"))
 	s.run(s.configure(ours(corefile), ""))
@@ -63,7 +64,7 @@ func (s *scene) does(corefile string) {
 	s.page("127.0.0.1:8181/ready")
 	s.stop("192.0.2.12")
 	s.settled("cart", 1, 1)
-	s.comesTo("cart", "A", "192.0.2.11", "192.0.2.12") // for all is dry
+	s.comesTo("cart", "A", "192.0.2.11", "192.0.2.12") // dry_run is set for all
 	s.kill()
 
 	s.run(s.configure(strings.Replace(ours(corefile), "dry_run", "", 1), ""))
@@ -73,13 +74,13 @@ func (s *scene) does(corefile string) {
 	s.stop("192.0.2.11")
 }
 
-// As the cluster's own DNS, all of it is in kube-system, the Service has the name and the address that Pods expect, and the
-// account that may read is the one that the Pods run as.
+// If multivalue is the cluster's own DNS, all objects are in kube-system, the Service has the name and the address
+// that Pods expect, and the Pods run under the account that has the rights.
 func TestManifestsForKubeDNS(t *testing.T) {
 	newScene(t)
 	all := strings.Replace(kustomized(t, "kube-dns"), "clusterIP: 10.96.0.10", "clusterIP: 198.51.100.10", 1)
 	if strings.Contains(all, "namespace: multivalue") || strings.Contains(all, "kind: Namespace\n") {
-		t.Errorf("something is left in the namespace of the base:\n%s", all)
+		t.Errorf("an object is still in the namespace of the base:\n%s", all)
 	}
 	cluster.apply(t, "", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: kube-system")
 	cluster.apply(t, "", all)
@@ -95,7 +96,7 @@ func TestManifestsForKubeDNS(t *testing.T) {
 	cluster.delete(t, "/apis/apps/v1/namespaces/kube-system/deployments/coredns")
 }
 
-// kubeadm is as much of the Deployment that kubeadm makes as the patch must leave alone.
+// kubeadm is the part of kubeadm's Deployment that the patch must not change.
 const kubeadm = `apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -116,7 +117,7 @@ spec:
         resources: {limits: {memory: 170Mi}}
         readinessProbe: {httpGet: {path: /ready, port: 8181}}`
 
-// The Deployment that a cluster has gets another image, and keeps the rest.
+// An existing Deployment gets another image, and keeps the rest.
 func TestManifestsForExisting(t *testing.T) {
 	newScene(t)
 	cluster.apply(t, "", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: kube-system")
@@ -135,8 +136,8 @@ func TestManifestsForExisting(t *testing.T) {
 	cluster.delete(t, at)
 }
 
-// A policy lets out what CoreDNS needs and CoreDNS in where backends let nobody in: to the port of the check, in the networks
-// of "within".
+// If backends accept no traffic by default, a policy allows what CoreDNS needs, and admits CoreDNS to the backends:
+// to the port of the check, in the networks of "within".
 func TestManifestsOfPolicies(t *testing.T) {
 	s := newScene(t)
 	backends := strings.Replace(readFile(t, deploy+"backends.yaml"), "namespace: shop", "namespace: "+s.namespace, 1)
@@ -155,7 +156,7 @@ func TestManifestsOfPolicies(t *testing.T) {
 	}
 }
 
-// The values for the Helm chart come to the Corefile of the manifests.
+// The values for the Helm chart give the Corefile of the manifests.
 func TestHelmValues(t *testing.T) {
 	_, plugins, found := strings.Cut(readFile(t, "../../deploy/helm/values.yaml"), "\n  plugins:\n")
 	if !found {
@@ -178,11 +179,11 @@ func TestHelmValues(t *testing.T) {
 	}
 	_, corefile, _ := strings.Cut(readFile(t, deploy+"base/config.yaml"), "Corefile: |\n")
 	if want := strings.Fields(corefile); !slices.Equal(append(got, "}"), want) {
-		t.Errorf("the values come to %q,\nwant %q", got, want)
+		t.Errorf("the values give %q,\nwant %q", got, want)
 	}
 }
 
-// The example of the manual is one that CoreDNS takes, and does what it says.
+// CoreDNS accepts the example in the manual, and the example works.
 func TestManualExample(t *testing.T) {
 	s := newScene(t)
 	_, example, found := strings.Cut(readFile(t, "../../docs/manual.md"), "~~~ txt\ncluster.local {\n")
@@ -199,7 +200,7 @@ func TestManualExample(t *testing.T) {
 	s.comesTo("cart", "A", "192.0.2.11")
 }
 
-// Behind the cache of a node, in the way that the page on Kubernetes tells, a verdict shows at once.
+// Behind the cache of a node, set up as the page on Kubernetes says, a verdict shows at once.
 func TestNodeLocal(t *testing.T) {
 	s := newScene(t)
 	_, local, found := strings.Cut(readFile(t, "../../docs/kubernetes.md"), "~~~ txt\nshop.svc.cluster.local:53 {\n")
@@ -218,14 +219,14 @@ func TestNodeLocal(t *testing.T) {
 	s.stop("192.0.2.12")
 	s.eventually(soon, func() bool {
 		return slices.Equal(data(s.askBy(question{server: "127.0.0.1:54"}, "cart", "A").Answer), []string{"192.0.2.11"})
-	}, func() string { return "the dead do not leave" })
+	}, func() string { return "the dead addresses do not leave" })
 }
 
-// ours is a Corefile made for a Pod of its own, for the address that it has to itself here, at our pace.
+// ours adapts a Corefile made for its own Pod to the address that it has here, and to our pace.
 func ours(corefile string) string {
 	return strings.NewReplacer(
 		"errors\n", "errors\n    bind 127.0.0.1\n",
-		"health {\n        lameduck 5s\n    }\n", "", // it listens on 8080 everywhere
+		"health {\n        lameduck 5s\n    }\n", "", // it listens on 8080 on all addresses
 		"kubernetes cluster.local in-addr.arpa ip6.arpa {\n", "kubernetes cluster.local in-addr.arpa ip6.arpa {\n        kubeconfig CONFIG\n",
 		"within 10.244.0.0/16 fd00:10:244::/56", "PACE\n        within 192.0.2.0/24",
 	).Replace(corefile)

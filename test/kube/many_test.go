@@ -10,8 +10,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Of a thousand endpoints, eight fit into any answer over UDP. Without the plugin, answers are cut off, and every client
-// has to ask again over TCP. The dead are in none.
+// Eight of a thousand endpoints fit into any answer over UDP. Without the plugin, answers are truncated, and every
+// client must ask again over TCP. Dead endpoints are in no answer.
 func TestThousandEndpoints(t *testing.T) {
 	s := newScene(t)
 	s.apply(headless("crowd"))
@@ -51,8 +51,8 @@ func TestThousandEndpoints(t *testing.T) {
 	}
 }
 
-// SRV records are the client's to choose from, so none is left out but the dead: over UDP an answer is cut off for a client
-// of any size, with the plugin as without, and whoever asks again over TCP gets the living.
+// Clients choose from SRV records themselves, so only dead ones are left out. Over UDP an answer is truncated for a
+// client of any size, with and without the plugin, and a client that asks again over TCP gets the healthy ones.
 func TestThousandServices(t *testing.T) {
 	s := newScene(t)
 	s.apply(headless("crowd"))
@@ -82,10 +82,10 @@ func TestThousandServices(t *testing.T) {
 		}
 		t.Logf("%d records over TCP, truncated %t", len(answer.Answer), answer.Truncated)
 		return len(answer.Answer) > 500
-	}, func() string { return "the dead are among the hosts" })
+	}, func() string { return "dead hosts are in the answer" })
 }
 
-// drawn are the addresses in so many answers.
+// drawn returns the addresses in that many answers.
 func (s *scene) drawn(name string, answers int) map[string]bool {
 	s.Helper()
 	all := make(map[string]bool)

@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// A node vanishes: its kubelet says nothing more, and its Pods answer nothing more. They leave the answers within the bound,
-// while Kubernetes calls them ready for the better part of a minute: as long as its own controllers take (B83).
+// A node disappears: its kubelet sends no more status, and its Pods no longer answer. The Pods leave the answers
+// within the bound, while Kubernetes reports them as ready for most of a minute, as long as its own controllers take
+// (B83).
 func TestNodeVanishes(t *testing.T) {
 	s := newScene(t)
 	manager := newProcess(tool("kube-controller-manager"), "--kubeconfig="+cluster.file("admin"), "--leader-elect=false",
@@ -50,7 +51,7 @@ spec: {clusterIP: None, selector: {app: cart}, ports: [{name: http, port: 8080}]
 		ours.Round(100*time.Millisecond), time.Since(began).Round(100*time.Millisecond))
 }
 
-// ready are the endpoints that Kubernetes calls ready.
+// ready returns the endpoints that Kubernetes reports as ready.
 func (s *scene) ready(service string) (all []string) {
 	s.Helper()
 	var list struct {
@@ -73,7 +74,7 @@ func (s *scene) ready(service string) (all []string) {
 	return all
 }
 
-// kubelet speaks for a node as its kubelet does: it says that the node lives, and what runs there.
+// kubelet acts as the kubelet of a node: it reports that the node is alive, and what runs there.
 type kubelet struct {
 	*scene
 	node string
@@ -81,7 +82,7 @@ type kubelet struct {
 	done chan struct{}
 }
 
-// newKubelet makes a node. It lives until the kubelet is stopped.
+// newKubelet makes a node. The node is alive until the kubelet is stopped.
 func newKubelet(s *scene, node string) *kubelet {
 	s.Helper()
 	k := &kubelet{s, node, make(chan struct{}), make(chan struct{})}
@@ -107,7 +108,7 @@ func newKubelet(s *scene, node string) *kubelet {
 	return k
 }
 
-// renew says that the node lives.
+// renew reports that the node is alive.
 func (k *kubelet) renew() {
 	cluster.apply(k, "kube-node-lease", strings.NewReplacer("NODE", k.node, "NOW", time.Now().UTC().Format("2006-01-02T15:04:05.000000Z")).Replace(
 		`apiVersion: coordination.k8s.io/v1

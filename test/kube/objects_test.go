@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// collections tells where the API has the objects of a kind. NS is the namespace's name.
+// collections has the path in the API for objects of each kind. NS is replaced by the name of the namespace.
 var collections = map[string]string{
 	"Namespace":           "/api/v1/namespaces/",
 	"Node":                "/api/v1/nodes/",
@@ -28,8 +28,8 @@ var collections = map[string]string{
 	"ClusterRoleBinding":  "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/",
 }
 
-// apply brings objects about as they are written, in YAML, with --- between them. The server checks them strictly.
-// An object without a namespace of its own is in that of the scene.
+// apply creates or changes objects as written in YAML, with --- between them. The server checks them strictly. An
+// object without a namespace is put into that of the scene.
 func (a *api) apply(t testing.TB, namespace, text string) {
 	t.Helper()
 	for object := range strings.SplitSeq(text, "\n---\n") {
@@ -37,7 +37,7 @@ func (a *api) apply(t testing.TB, namespace, text string) {
 	}
 }
 
-// applyStatus does that with the status of an object, which is not written with the rest.
+// applyStatus applies the status of an object, which is not written with the rest.
 func (a *api) applyStatus(t testing.TB, namespace, object string) {
 	t.Helper()
 	a.patch(t, a.path(t, namespace, object)+"/status", object)
@@ -50,7 +50,7 @@ func (a *api) patch(t testing.TB, path, object string) {
 	}
 }
 
-// path tells where the API has an object.
+// path returns where the API has an object.
 func (a *api) path(t testing.TB, namespace, object string) string {
 	t.Helper()
 	word := func(expression string) string {
@@ -61,7 +61,7 @@ func (a *api) path(t testing.TB, namespace, object string) string {
 	}
 	collection := collections[word("kind")]
 	if collection == "" || word("  name") == "" {
-		t.Fatalf("this has no kind that is known here, or no name:\n%s", object)
+		t.Fatalf("the object has an unknown kind or no name:\n%s", object)
 	}
 	if own := word("  namespace"); own != "" {
 		namespace = own
@@ -69,7 +69,7 @@ func (a *api) path(t testing.TB, namespace, object string) string {
 	return strings.Replace(collection, "NS", namespace, 1) + word("  name")
 }
 
-// headless is a Service without an address of its own, and without a selector: its endpoints are written by hand.
+// headless returns a Service without its own address and without a selector: its endpoints are written by hand.
 func headless(name string) string {
 	return fmt.Sprintf(`apiVersion: v1
 kind: Service
@@ -81,8 +81,8 @@ spec:
   ports: [{name: http, port: 8080}, {name: admin, port: 9090}]`, name)
 }
 
-// slice is an EndpointSlice of a Service. An endpoint is an address, which a host's name may follow; one in brackets is
-// not ready.
+// slice returns an EndpointSlice of a Service. An endpoint is an address, optionally followed by the name of a host.
+// An endpoint in brackets is not ready.
 func slice(service, name string, endpoints ...string) string {
 	family, list := "IPv4", ""
 	for _, e := range endpoints {

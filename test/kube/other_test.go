@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// A Service of a namespace that no stanza names is served as it is, and nothing of it is probed, however it is asked for
-// (B80).
+// A Service in a namespace without a stanza is served unchanged, and none of it is probed, whatever the query (B80).
 func TestOtherNamespaces(t *testing.T) {
 	s := newScene(t)
 	s.serve("192.0.2.11", "192.0.2.12", "192.0.2.13")
@@ -19,7 +18,7 @@ func TestOtherNamespaces(t *testing.T) {
 	cluster.apply(t, "unnamed", slice("cart", "cart-4", "192.0.2.13", "192.0.2.14"))
 	s.run(s.configure(strings.Replace(corefile, "multivalue {", "multivalue NS.svc.cluster.local {", 1), ""))
 	s.comesTo("cart", "A", "192.0.2.11", "192.0.2.12")
-	s.comesTo("cart.unnamed.svc.cluster.local.", "A", "192.0.2.13", "192.0.2.14") // of which the second is dead
+	s.comesTo("cart.unnamed.svc.cluster.local.", "A", "192.0.2.13", "192.0.2.14") // the second one is dead
 	s.comesTo("_http._tcp.cart.unnamed.svc.cluster.local.", "SRV", "192-0-2-13:8080", "192-0-2-14:8080")
 	s.settled("cart", 2, 0)
 	before := s.asked("192.0.2.11")

@@ -10,7 +10,7 @@ import (
 	"sync"
 )
 
-// process is a program that runs beside the test, with what it says.
+// process is a program that runs during the test, with its output.
 type process struct {
 	*exec.Cmd
 	output logbook
@@ -44,13 +44,13 @@ func (p *process) over() bool {
 	}
 }
 
-// kill ends it at once, if it has not ended, and waits for that.
+// kill ends the process at once, if it has not ended, and waits for that.
 func (p *process) kill() {
 	_ = p.Process.Signal(os.Kill)
 	<-p.ended
 }
 
-// logbook is what a program has said.
+// logbook collects the output of a program.
 type logbook struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -68,7 +68,7 @@ func (l *logbook) String() string {
 	return l.text.String()
 }
 
-// count is how often the log has what the expression describes.
+// count returns how often the expression matches in the log.
 func (l *logbook) count(expression string) int {
 	return len(regexp.MustCompile("(?m)"+expression).FindAllString(l.String(), -1))
 }

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// The five hundred endpoints of a Service, in slices of fifty, are replaced slice by slice while clients ask. Some of them
-// are dead all the time. No query is lost, and no answer is empty; it has none that is known to be dead, and none that is
-// no endpoint yet or any more (B79).
+// The five hundred endpoints of a Service, in slices of fifty, are replaced slice by slice while clients ask. Some of
+// them are dead throughout. No query is lost, and no answer is empty, has an address that is known to be dead, or has
+// an address that is not an endpoint at that time (B79).
 func TestRolling(t *testing.T) {
 	s := newScene(t)
 	r := &rollout{scene: s, since: make(map[string]time.Time), until: make(map[string]time.Time), seen: make(map[string]bool)}
@@ -34,13 +34,13 @@ func TestRolling(t *testing.T) {
 	l.ends()
 }
 
-// The endpoints are in so many slices, with so many in each.
+// The endpoints are in this number of slices, with this number in each.
 const parts, each = 10, 50
 
-// slack is what it takes from the API's word to the answers, on a machine that is busy.
+// slack is the time from a change in the API to the answers, on a busy machine.
 const slack = 5 * time.Second
 
-// rollout knows since when, and until when, an address was an endpoint, and which were in answers lately.
+// rollout records from when and until when an address was an endpoint, and which addresses were in answers recently.
 type rollout struct {
 	*scene
 	mu           sync.Mutex
@@ -48,11 +48,11 @@ type rollout struct {
 	seen         map[string]bool
 }
 
-// member is an address of a version of a part. The first of each is dead.
+// member returns an address of a version of a part. The first address of each part is dead.
 func member(version, part, i int) string { return fmt.Sprintf("198.18.%d.%d", 100*version+part, i+1) }
 
-// replace puts a version of a part in the place of the one before, as a Deployment does: the new backends run before they
-// are endpoints, and the old ones until they are not.
+// replace replaces a version of a part with the next one, as a Deployment does: the new backends run before they are
+// endpoints, and the old ones until they no longer are.
 func (r *rollout) replace(part, version int) {
 	r.Helper()
 	var fresh, old []string
@@ -62,7 +62,7 @@ func (r *rollout) replace(part, version int) {
 			old = append(old, member(version-1, part, i))
 		}
 	}
-	r.serve(fresh[1:]...) // the first is dead
+	r.serve(fresh[1:]...) // the first address is dead
 	r.note(r.since, fresh)
 	r.apply(slice("fleet", fmt.Sprintf("fleet-%d", part), fresh...))
 	r.note(r.until, old)
@@ -79,7 +79,7 @@ func (r *rollout) note(times map[string]time.Time, addresses []string) {
 	}
 }
 
-// judge wants addresses that are endpoints, or were so lately, and are not known to be dead.
+// judge requires that all addresses are endpoints, or were until recently, and are not known to be dead.
 func (r *rollout) judge(sent time.Time, data []string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -93,7 +93,7 @@ func (r *rollout) judge(sent time.Time, data []string) error {
 		case !known:
 			return fmt.Errorf("%s was never an endpoint", address)
 		case left && sent.After(until.Add(slack)):
-			return fmt.Errorf("%s has been no endpoint for %s", address, sent.Sub(until))
+			return fmt.Errorf("%s has not been an endpoint for %s", address, sent.Sub(until))
 		case dead(address) && sent.After(since.Add(slack+soon)):
 			return fmt.Errorf("%s has been dead for %s", address, sent.Sub(since))
 		}
@@ -104,7 +104,7 @@ func (r *rollout) judge(sent time.Time, data []string) error {
 
 func dead(address string) bool { return strings.HasSuffix(address, ".1") }
 
-// window is the addresses in the next answers, so many that few are missing by chance.
+// window returns the addresses in the next answers, which are so many that few are missing by chance.
 func (r *rollout) window(l *load) map[string]bool {
 	r.mu.Lock()
 	r.seen = make(map[string]bool)
@@ -115,7 +115,7 @@ func (r *rollout) window(l *load) map[string]bool {
 	return maps.Clone(r.seen)
 }
 
-// complete waits until the answers have none but living endpoints of the second version, and then for each of these.
+// complete waits until the answers have only healthy endpoints of the second version, and then for each of these.
 func (r *rollout) complete(l *load) {
 	r.Helper()
 	missing := make(map[string]bool)
@@ -134,11 +134,11 @@ func (r *rollout) complete(l *load) {
 		}
 		return true
 	}
-	r.eventually(slack+soon, func() bool { return only(r.window(l)) }, func() string { return "the old or the dead do not leave" })
-	r.Logf("the answers have the new endpoints alone %s after the last change", time.Since(began).Round(time.Millisecond))
+	r.eventually(slack+soon, func() bool { return only(r.window(l)) }, func() string { return "old or dead addresses do not leave" })
+	r.Logf("the answers have only new endpoints %s after the last change", time.Since(began).Round(time.Millisecond))
 	r.eventually(2*patience, func() bool {
 		if !only(r.window(l)) {
-			r.Fatal("the old or the dead are back")
+			r.Fatal("old or dead addresses are back")
 		}
 		return len(missing) == 0
 	}, func() string { return fmt.Sprintf("%d endpoints are in no answer", len(missing)) })

@@ -16,11 +16,11 @@ import (
 	"github.com/miekg/dns"
 )
 
-// A large cluster: so many headless Services, with so many endpoints each.
+// These are the numbers of headless Services and of endpoints of each, for a large cluster.
 const services, endpoints = 5000, 10
 
-// Two CoreDNS, which differ in the stanza alone, see the same cluster and get the same queries. What they cost is read from
-// the kernel's accounts. It takes minutes:
+// Two CoreDNS that differ only in the stanza see the same cluster and get the same queries. The test reads their
+// costs from the kernel's accounting. It takes minutes:
 //
 //	test/kube/run -tags scale -run TestScale -v
 func TestScale(t *testing.T) {
@@ -41,7 +41,7 @@ func TestScale(t *testing.T) {
 		during()
 		s.compare(fmt.Sprintf("%s: %s", what, time.Since(began).Round(100*time.Millisecond)), both, before)
 	}
-	idle := func() { time.Sleep(30 * time.Second) } // a window of the measurement
+	idle := func() { time.Sleep(30 * time.Second) } // the length of a measurement
 	window("nobody asks", idle)
 	window("each name asked once", func() { s.asksAll(both) })
 	s.eventually(5*time.Minute, func() bool {
@@ -53,11 +53,11 @@ func TestScale(t *testing.T) {
 	s.tellLags(late, s.lags())
 	window("500 slices changed", func() { s.churns(both) })
 	if down := s.metric("coredns_multivalue_transitions_total", `to="down"`); down > 0 {
-		t.Errorf("%v targets were taken for down", down)
+		t.Errorf("%v targets were taken down", down)
 	}
 }
 
-// bounds are some of those of the histogram of how late probes started, in seconds.
+// bounds are some of the buckets of the histogram of how late probes started, in seconds.
 var bounds = []string{"0.002", "0.016", "0.128", "+Inf"}
 
 // lags counts the probes that started no later than each of the bounds.
@@ -92,7 +92,7 @@ cluster.local:PORT {
 }
 `
 
-// listens answers for all endpoints at once: every address of the range leads here.
+// listens answers for all endpoints at once: every address of the range leads to this machine.
 func (s *scene) listens() {
 	l, err := net.Listen("tcp", "0.0.0.0:8080")
 	if err != nil {
@@ -103,7 +103,7 @@ func (s *scene) listens() {
 	s.Cleanup(func() { _ = server.Close() })
 }
 
-// each does something for so many numbers, a few at a time.
+// each calls a function for the numbers below n, a few at a time.
 func (s *scene) each(n int, do func(int)) {
 	var all sync.WaitGroup
 	for worker := range 8 {
@@ -122,7 +122,7 @@ func (s *scene) creates(n int) {
 	s.apply(strings.Replace(headless(name), "RequireDualStack", "SingleStack", 1), s.sliceOf(n, 0))
 }
 
-// sliceOf is the endpoints of a Service; some of them are others than before.
+// sliceOf returns the endpoints of a Service. Some of them differ from those of the previous version.
 func (s *scene) sliceOf(n, others int) string {
 	name := fmt.Sprintf("s%d", n)
 	var some []string
@@ -136,13 +136,13 @@ func (s *scene) sliceOf(n, others int) string {
 	return slice(name, name, some...)
 }
 
-// instance is a CoreDNS of the two.
+// instance is one of the two CoreDNS.
 type instance struct {
 	*process
 	server string
 }
 
-// instance starts a CoreDNS, and tells how long it took to know the cluster.
+// instance starts a CoreDNS, and logs how long it took to learn the cluster.
 func (s *scene) instance(what, text, port, metrics string) *instance {
 	text = strings.NewReplacer("PORT", port, "METRICS", metrics, "CONFIG", cluster.file("coredns")).Replace(text)
 	began := time.Now()
@@ -151,12 +151,12 @@ func (s *scene) instance(what, text, port, metrics string) *instance {
 	s.eventually(2*time.Minute, func() bool {
 		reply, err := question{server: i.server}.ask(s.full(last), "A")
 		return err == nil && len(reply.Answer) == endpoints
-	}, func() string { return "it does not come to the cluster" })
+	}, func() string { return "the program does not learn the cluster" })
 	s.Logf("%s the stanza: the first right answer after %s, %d MiB", what, time.Since(began).Round(10*time.Millisecond), i.sample().memory>>10)
 	return i
 }
 
-// asksAll asks both for each name, once.
+// asksAll asks both instances for each name once.
 func (s *scene) asksAll(both []*instance) {
 	s.each(services, func(n int) {
 		for _, i := range both {
@@ -168,7 +168,7 @@ func (s *scene) asksAll(both []*instance) {
 	})
 }
 
-// churns changes an endpoint of every tenth Service, and waits until both answer with the last change.
+// churns changes an endpoint of every tenth Service, and waits until both instances answer with the last change.
 func (s *scene) churns(both []*instance) {
 	s.each(services/10, func(n int) { s.apply(s.sliceOf(n*10, 1)) })
 	began := time.Now()
@@ -176,12 +176,12 @@ func (s *scene) churns(both []*instance) {
 		s.eventually(2*time.Minute, func() bool {
 			reply, err := question{server: i.server}.ask(s.full(fmt.Sprintf("s%d", services-10)), "A")
 			return err == nil && strings.Contains(fmt.Sprint(data(reply.Answer)), "198.18.20")
-		}, func() string { return "the last change does not come" })
+		}, func() string { return "the last change is not in the answers" })
 	}
 	s.Logf("the last change is in both answers after %s; the cache holds what it had for 5 s", time.Since(began).Round(10*time.Millisecond))
 }
 
-// sample is what a process has used: processor time in ms, and memory in KiB.
+// sample is the use of a process: processor time in ms, and memory in KiB.
 type sample struct{ time, memory int }
 
 func (i *instance) sample() (now sample) {
@@ -193,11 +193,11 @@ func (i *instance) sample() (now sample) {
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", i.Process.Pid))
 	_, rest, _ = strings.Cut(string(status), "VmRSS:")
 	_, _ = fmt.Sscan(rest, &now.memory)
-	now.time = 10 * (user + system) // the kernel counts hundredths
+	now.time = 10 * (user + system) // the kernel counts hundredths of a second
 	return now
 }
 
-// compare tells what both have used since.
+// compare logs what both instances have used since.
 func (s *scene) compare(what string, both []*instance, before []sample) {
 	without, with := both[0].sample(), both[1].sample()
 	s.Logf("%-32s without: %6d ms, %4d MiB   with: %6d ms, %4d MiB   memory %.2f", what,

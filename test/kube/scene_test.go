@@ -15,20 +15,21 @@ import (
 	"time"
 )
 
-// The pace of the stanzas: interval, fast interval and time-out. A death is found within the bound that the manual tells.
+// The stanzas have this pace: interval, fast interval and timeout. A failure is detected within the bound that the
+// manual gives.
 const (
 	pace  = "interval 1s 200ms\n        timeout 500ms"
 	bound = time.Second + 2*500*time.Millisecond + 500*time.Millisecond
 )
 
-// soon is how long a test waits for what is promised within the bound, on a machine that is busy, and patience for what has
-// no bound.
+// soon is how long a test waits for an event that is promised within the bound, on a busy machine. patience is the
+// limit for events without a bound.
 const (
 	soon     = 3*bound + 5*time.Second
 	patience = 30 * time.Second
 )
 
-// corefile is of a server for the cluster's names. MORE is for more properties of the stanza.
+// corefile is the Corefile of a server for the cluster's names. MORE is replaced by more properties of the stanza.
 const corefile = `
 cluster.local {
     bind 127.0.0.1
@@ -48,7 +49,7 @@ cluster.local {
 }
 `
 
-// scene is the complete program beside the API, with backends, and a namespace of Kubernetes.
+// scene is the complete program with the API, backends, and a namespace of Kubernetes.
 type scene struct {
 	testing.TB
 	*backends
@@ -57,7 +58,7 @@ type scene struct {
 	*process
 }
 
-// newScene prepares a scene. Its namespace is called as the test is.
+// newScene prepares a scene. Its namespace is named after the test.
 func newScene(t *testing.T) *scene {
 	t.Helper()
 	name := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(t.Name(), "Test"), "/", "-"))
@@ -73,14 +74,14 @@ func newScene(t *testing.T) *scene {
 	return s
 }
 
-// forget deletes the endpoints, whose addresses others have as well.
+// forget deletes the endpoints, because other tests use the same addresses.
 func (s *scene) forget() {
 	if _, err := cluster.do(http.MethodDelete, "/apis/discovery.k8s.io/v1/namespaces/"+s.namespace+"/endpointslices", ""); err != nil {
 		s.Error(err)
 	}
 }
 
-// apply brings objects about, in the namespace of the scene.
+// apply creates or changes objects in the namespace of the scene.
 func (s *scene) apply(objects ...string) {
 	s.Helper()
 	cluster.apply(s, s.namespace, strings.Join(objects, "\n---\n"))
@@ -102,20 +103,20 @@ func (s *scene) configure(text, more string) string {
 	return s.file("Corefile", words.Replace(strings.ReplaceAll(text, "MORE", more)))
 }
 
-// start starts the program with the usual Corefile, with more properties in its stanza and more text behind its block.
+// start starts the program with the usual Corefile, with more properties in its stanza and more text after its block.
 func (s *scene) start(more string, blocks ...string) {
 	s.Helper()
 	s.run(s.configure(corefile+strings.Join(blocks, "\n"), more))
-	s.comesTo("kubernetes.default", "A", "198.51.100.1") // the API's own Service, which is there before ours
+	s.comesTo("kubernetes.default", "A", "198.51.100.1") // the API's own Service, which exists before ours
 }
 
-// run starts the program, and waits until it serves. The test ends it.
+// run starts the program and waits until it answers queries. The program ends with the test.
 func (s *scene) run(corefile string) {
 	s.Helper()
 	s.process = s.program(corefile)
 }
 
-// program starts a CoreDNS, and waits until it serves. The test ends it.
+// program starts a CoreDNS and waits until it answers queries. It ends with the test.
 func (s *scene) program(corefile string) *process {
 	s.Helper()
 	p := newProcess(program, "-conf", corefile)
@@ -125,7 +126,7 @@ func (s *scene) program(corefile string) *process {
 	s.Cleanup(func() {
 		p.kill()
 		if s.Failed() {
-			s.Logf("the program said:\n%s", p.output.String())
+			s.Logf("output of the program:\n%s", p.output.String())
 		}
 	})
 	s.eventually(patience, func() bool { return p.output.count("^CoreDNS-") > 0 },
@@ -133,7 +134,7 @@ func (s *scene) program(corefile string) *process {
 	return p
 }
 
-// full is the whole name of a Service of the scene, or of what is below it, or else the name itself.
+// full returns the full name of a Service of the scene, or of a name below it. Other names are returned unchanged.
 func (s *scene) full(name string) string {
 	switch {
 	case strings.HasSuffix(name, "."):
@@ -144,7 +145,7 @@ func (s *scene) full(name string) string {
 	return name + "." + s.namespace + ".svc.cluster.local."
 }
 
-// comesTo asks until the answer has just these data, and returns how long that took.
+// comesTo asks until the answer has exactly these data, and returns how long that took.
 func (s *scene) comesTo(name, kind string, want ...string) time.Duration {
 	s.Helper()
 	began, got := time.Now(), []string(nil)
@@ -156,28 +157,28 @@ func (s *scene) comesTo(name, kind string, want ...string) time.Duration {
 	return time.Since(began)
 }
 
-// leavesTo is comesTo for what is promised within the bound.
+// leavesTo is comesTo for a change that is promised within the bound.
 func (s *scene) leavesTo(name, kind string, want ...string) {
 	s.Helper()
 	took := s.comesTo(name, kind, want...)
 	if took > 100*time.Millisecond {
-		s.Logf("%s %s has what it should after %s; the manual promises %s", name, kind, took.Round(time.Millisecond), bound)
+		s.Logf("%s %s has the wanted answer after %s; the manual promises %s", name, kind, took.Round(time.Millisecond), bound)
 	}
 	if took > soon {
-		s.Errorf("%s %s has what it should after %s", name, kind, took)
+		s.Errorf("%s %s has the wanted answer only after %s", name, kind, took)
 	}
 }
 
-// stays wants this answer, and no other, until the condition holds.
+// stays checks that this answer, and no other, is given until the condition holds.
 func (s *scene) stays(name, kind string, condition func() bool, want ...string) {
 	s.Helper()
 	slices.Sort(want)
 	s.eventually(2*patience, func() bool {
 		if got := s.data(name, kind); !slices.Equal(got, want) {
-			s.Fatalf("%s %s has %q, want %q all the time", name, kind, got, want)
+			s.Fatalf("%s %s has %q, want %q throughout", name, kind, got, want)
 		}
 		return condition()
-	}, func() string { return "what the test waits for does not come" })
+	}, func() string { return "the condition did not become true in time" })
 }
 
 // eventually waits until the condition holds.
@@ -190,7 +191,7 @@ func (s *scene) eventually(limit time.Duration, condition func() bool, complaint
 	}
 }
 
-// settled asks until the pool believes so many targets to be up and down, and none to be unknown.
+// settled asks until the pool has exactly these numbers of targets up and down, and none unknown.
 func (s *scene) settled(name string, up, down int) {
 	s.Helper()
 	var now [3]int
@@ -204,7 +205,7 @@ func (s *scene) settled(name string, up, down int) {
 	}, func() string { return fmt.Sprintf("%d up, down and unknown: want %d, %d, 0", now, up, down) })
 }
 
-// metric adds up the samples of a metric whose labels have the text.
+// metric adds up the samples of a metric whose labels contain the text.
 func (s *scene) metric(name, labels string) (total float64) {
 	s.Helper()
 	for line := range strings.Lines(s.page("127.0.0.1:9153/metrics")) {
@@ -217,7 +218,7 @@ func (s *scene) metric(name, labels string) (total float64) {
 	return total
 }
 
-// page reads a page of the program's.
+// page returns a page of the program.
 func (s *scene) page(at string) string {
 	s.Helper()
 	client := http.Client{Timeout: patience}

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// usual is the Corefile that clusters have, with the plugin in it.
+// usual is the usual Corefile of a cluster, with the plugin in it.
 const usual = `
 . {
     bind 127.0.0.1
@@ -39,7 +39,7 @@ const usual = `
 }
 `
 
-// client is a Pod, by whose address autopath finds the search path.
+// client is a Pod. autopath finds the search path by its address.
 const client = `apiVersion: v1
 kind: Pod
 metadata:
@@ -52,8 +52,8 @@ metadata:
   name: client
 status: {phase: Running, podIP: 192.0.2.200, podIPs: [{ip: 192.0.2.200}]}`
 
-// Beside autopath, cache, loadbalance, ready and reload everything is as it should be: the dead are in no answer, be it out
-// of the cache or at the end of a search path; the order changes; a reload loses no query and forgets no verdict.
+// With autopath, cache, loadbalance, ready and reload, dead addresses are in no answer, neither from the cache nor at
+// the end of a search path. The order of addresses changes, and a reload loses no query and no verdict.
 func TestUsualCorefile(t *testing.T) {
 	s := newScene(t)
 	hosts := []string{"192.0.2.21", "192.0.2.22", "192.0.2.23"}
@@ -72,14 +72,14 @@ func TestUsualCorefile(t *testing.T) {
 	s.stop("192.0.2.22")
 	s.leavesTo("cart", "A", "192.0.2.21", "192.0.2.23")
 	if s.metric("coredns_cache_hits_total", `type="success"`) == hits {
-		t.Error("no answer came out of the cache")
+		t.Error("no answer came from the cache")
 	}
 	s.searches("www.example.org", "192.0.2.21", "192.0.2.23", "198.18.0.9")
 	s.shuffles("cart")
 	s.reloads()
 }
 
-// searches wants a name that a client in the cluster has put its search domain behind to lead to the addresses.
+// searches checks that a name with the search domain of a client in the cluster leads to the addresses.
 func (s *scene) searches(name string, want ...string) {
 	s.Helper()
 	var got []string
@@ -90,34 +90,34 @@ func (s *scene) searches(name string, want ...string) {
 		return slices.Equal(got, append(slices.Clone(want), name+"."))
 	}, func() string { return fmt.Sprintf("at the end of the search path is %q", got) })
 	if got := s.data(name, "A"); !slices.Equal(got, []string{"NXDOMAIN, truncated false"}) {
-		s.Errorf("a client that is no Pod finds %q there", got)
+		s.Errorf("a client that is not a Pod finds %q there", got)
 	}
 }
 
-// shuffles wants the addresses to change places.
+// shuffles checks that the addresses change their order.
 func (s *scene) shuffles(name string) {
 	s.Helper()
 	first := make(map[string]bool)
 	s.eventually(patience, func() bool {
 		first[data(s.ask(name, "A").Answer)[0]] = true
 		return len(first) == 2
-	}, func() string { return fmt.Sprintf("first is %v all the time", first) })
+	}, func() string { return fmt.Sprintf("the first address is always %v", first) })
 }
 
-// reloads edits the Corefile while clients ask. One address is dead then.
+// reloads edits the Corefile while clients ask. One address is dead at that time.
 func (s *scene) reloads() {
 	s.Helper()
 	l := s.load(2, "cart", func(_ time.Time, data []string) error {
 		if slices.Contains(data, "192.0.2.22") {
-			return fmt.Errorf("the dead are back: %s", data)
+			return fmt.Errorf("dead addresses are back: %s", data)
 		}
 		return nil
 	})
 	s.configure(usual, "limit 1")
-	s.eventually(patience, func() bool { return len(s.data("cart", "A")) == 1 }, func() string { return "the new Corefile does nothing" })
+	s.eventually(patience, func() bool { return len(s.data("cart", "A")) == 1 }, func() string { return "the new Corefile has no effect" })
 	s.page("127.0.0.1:8181/ready")
 	s.configure(usual, "limit 1\n nonsense")
-	s.eventually(patience, func() bool { return s.output.count("nonsense") > 0 }, func() string { return "nobody complains" })
+	s.eventually(patience, func() bool { return s.output.count("nonsense") > 0 }, func() string { return "the log does not report the mistake" })
 	s.configure(usual, "")
 	s.comesTo("cart", "A", "192.0.2.21", "192.0.2.23")
 	l.ends()

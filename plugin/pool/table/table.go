@@ -103,7 +103,7 @@ func (b *Table) Remove(e *Entry, h uint64) {
 	e.verdict.Store(removed)
 }
 
-// Each goes through the entries of one of the boardShards parts.
+// Each goes through the entries of one shard.
 func (b *Table) Each(shard int, take func(*Entry)) {
 	p := b[shard].Load()
 	if p == nil {

@@ -10,7 +10,8 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
-// The board holds just what was put on it and not dropped since, whatever the order, and whoever reads meanwhile.
+// The table holds exactly the entries that were added and not removed since, in any order and with concurrent
+// readers.
 func TestBoard(t *testing.T) {
 	id := verdict.Identify("tcp://:80 every 10s", 0)
 	other := verdict.Identify("tcp://:81 every 10s", 0)

@@ -4,7 +4,7 @@
 // The data comes from a Source, as snapshots. The server is read-only, and it limits everything that a client can use up:
 // connections, the size of a request, the time to send and to read, and the length of a page.
 //
-// There is no login: whoever can connect can read. Browsers can connect to loopback for any web site, so the server refuses
+// There is no login: a client that can connect can read. Browsers can connect to loopback for any web site, so the server refuses
 // requests that other sites make (DNS rebinding, cross-site requests).
 package web
 

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// An edit of the ConfigMap arrives by the kubelet's swap of a link, and CoreDNS reloads: the new limit holds, and what was
-// known to hang stays out. A Corefile with a mistake changes nothing, and the log says what is wrong. No query is lost (B69,
-// B70).
+// When a ConfigMap is edited, the kubelet swaps a link and CoreDNS reloads: the new limit applies, and a Pod that
+// hangs stays out of the answers. A Corefile with a mistake changes nothing, and the log reports the mistake. No
+// query is lost (B69, B70).
 func TestConfigMapEdit(t *testing.T) {
 	s := newScene(t)
 	pods := s.backends(3)
@@ -32,7 +32,7 @@ func TestConfigMapEdit(t *testing.T) {
 			}
 		}
 		return len(got) == 2 // one of each family
-	}, func() string { return "the new limit does not hold" })
+	}, func() string { return "the new limit is not in effect" })
 
 	s.apply(configMap("coredns", strings.Replace(original, "limit off", "limit nonsense", 1)))
 	s.says(`limit "nonsense": want a count`)
@@ -43,7 +43,7 @@ func TestConfigMapEdit(t *testing.T) {
 	}
 }
 
-// reloaded waits until each CoreDNS says that it has reloaded so many times.
+// reloaded waits until each CoreDNS has logged that many reloads.
 func (s *scene) reloaded(times int) {
 	s.Helper()
 	for _, p := range s.pods("kube-system", "app=multivalue-coredns") {
@@ -53,8 +53,8 @@ func (s *scene) reloaded(times int) {
 	}
 }
 
-// The Deployment replaces all CoreDNS, as it does for a new image, while Pods ask: the new ones get queries when they are
-// ready, the old ones answer until nobody sends them any. Not one query is lost.
+// A Deployment replaces all CoreDNS, as for a new image, while Pods ask. The new ones get queries when they are
+// ready, and the old ones answer until they get no more queries. No query is lost.
 func TestRollingUpdate(t *testing.T) {
 	s := newScene(t)
 	s.backends(2)
@@ -62,12 +62,12 @@ func TestRollingUpdate(t *testing.T) {
 	s.load()
 	s.kubectl("-n", "kube-system", "rollout", "restart", "deployment/coredns")
 	s.rolledOut()
-	s.eventually(func() bool { return s.gone(old) }, func() string { return "the old Pods do not go" })
+	s.eventually(func() bool { return s.gone(old) }, func() string { return "the old Pods do not end" })
 	s.loaded()
 	s.comesTo(s.service, addresses(s.members()...)...)
 }
 
-// gone tells whether none of these Pods is left.
+// gone reports whether none of these Pods is left.
 func (s *scene) gone(pods []pod) bool {
 	s.Helper()
 	all := s.kubectl("-n", "kube-system", "get", "pods", "-o=name")
@@ -84,8 +84,8 @@ func (s *scene) rolledOut() {
 	s.kubectl("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s")
 }
 
-// A Corefile with a mistake, rolled out with a ConfigMap of its own, stops at the first new Pod: that does not start, and
-// the old ones serve on. It is undone by one command. No query is lost.
+// If a Corefile with a mistake is rolled out in a new ConfigMap, the rollout stops at the first new Pod, which does
+// not start, and the old ones keep serving. One command undoes it. No query is lost.
 func TestBadRollout(t *testing.T) {
 	s := newScene(t)
 	s.backends(2)
@@ -100,20 +100,20 @@ func TestBadRollout(t *testing.T) {
 		return s.kubectl("-n", "kube-system", "get", "pods", "-l", "app=multivalue-coredns", failed) == "1"
 	}, func() string { return "no Pod fails to start" })
 	if now := s.kubectl("-n", "kube-system", "get", "deployment", "coredns", "-o=jsonpath={.status.readyReplicas} {.status.updatedReplicas}"); now != "2 1" {
-		t.Errorf("%s are ready and updated, want the two old ones and one that is not", now)
+		t.Errorf("ready and updated Pods: %s, want the two old ones and a new one that is not ready", now)
 	}
 	s.kubectl("-n", "kube-system", "rollout", "undo", "deployment/coredns")
 	s.rolledOut()
 	s.loaded()
 	s.eventually(func() bool { return fmt.Sprint(s.pods("kube-system", "app=multivalue-coredns")) == fmt.Sprint(old) },
-		func() string { return "others serve than did before" })
+		func() string { return "the Pods are not the ones from before" })
 }
 
-// load begins to ask for the Service in the client Pod, without a pause, and waits until that goes well.
+// load starts asking for the Service in the client Pod, without a pause, and waits until queries are answered.
 func (s *scene) load() {
 	s.Helper()
 	s.page(s.client(), ":8080/load?name="+s.service+".shop.svc.cluster.local")
-	s.eventually(func() bool { return s.asked() > 100 }, func() string { return "nothing is asked" })
+	s.eventually(func() bool { return s.asked() > 100 }, func() string { return "no query is sent" })
 }
 
 func (s *scene) asked() (n int) {
@@ -122,7 +122,7 @@ func (s *scene) asked() (n int) {
 	return n
 }
 
-// loaded ends the load. It wants every query to have been answered, and returns how often each address was in an answer.
+// loaded ends the load. It checks that every query was answered, and returns how often each address was in an answer.
 func (s *scene) loaded() string {
 	s.Helper()
 	report := s.page(s.client(), ":8080/loaded?end=yes")
@@ -134,8 +134,8 @@ func (s *scene) loaded() string {
 	return report
 }
 
-// Somebody drains nodes. Of two CoreDNS the budget lets one go at a time: the other has to stay until there is another one.
-// No query is lost.
+// When nodes are drained, the budget lets one of two CoreDNS go at a time: the other must stay until there is a new
+// one. No query is lost.
 func TestEviction(t *testing.T) {
 	s := newScene(t)
 	s.backends(2)
@@ -151,12 +151,12 @@ func TestEviction(t *testing.T) {
 	}
 	first, second := <-refused, <-refused
 	if (first == nil) == (second == nil) || !strings.Contains(fmt.Sprint(first, second), "disruption budget") {
-		t.Errorf("%v and %v, want one to be refused for the budget", first, second)
+		t.Errorf("%v and %v, want one eviction to be refused because of the budget", first, second)
 	}
 	s.rolledOut()
 	s.eventually(func() bool {
 		now := s.pods("kube-system", "app=multivalue-coredns")
 		return len(now) == 2 && fmt.Sprint(now) != fmt.Sprint(old)
-	}, func() string { return "there are no two again" })
+	}, func() string { return "there are not two CoreDNS again" })
 	s.loaded()
 }

@@ -19,10 +19,10 @@ import (
 	"github.com/miekg/dns"
 )
 
-// dir is where the node has its files, and what its programs say.
+// dir is where the node has its files, and the logs of its programs.
 var dir string
 
-// newCluster starts everything, up to a node that is ready.
+// newCluster starts all programs, and waits for a node that is ready.
 func newCluster(in string) error {
 	dir = in
 	if err := errors.Join(os.Setenv("KUBECONFIG", file("admin.config")), os.MkdirAll(file("log"), 0o700), writeFiles()); err != nil {
@@ -38,7 +38,7 @@ func newCluster(in string) error {
 
 func file(name string) string { return filepath.Join(dir, name) }
 
-// users are those that the API server knows, by tokens that are called as they are.
+// users are the users that the API server knows. The token of each is its name.
 var users = map[string]string{
 	"admin":     "admin,admin,system:masters",
 	"kubelet":   "system:node:node,kubelet,system:nodes",
@@ -47,7 +47,7 @@ var users = map[string]string{
 	"proxy":     "system:kube-proxy,proxy",
 }
 
-// config is the file by which a program finds the API and says who it is.
+// config returns the kubeconfig by which a program finds the API and identifies itself.
 const config = `{apiVersion: v1, kind: Config, current-context: it,
 contexts: [{name: it, context: {cluster: it, user: it}}],
 users: [{name: it, user: {token: USER}}],
@@ -71,7 +71,7 @@ const cni = `{"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "bridg
 "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}}]}
 `
 
-// A kubelet looks at ConfigMaps once a minute; so that a test need not, here it is every two seconds.
+// A kubelet checks ConfigMaps once a minute. Here it checks them every two seconds, so that tests are faster.
 const kubeletConfig = `apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 failCgroupV1: false
@@ -123,7 +123,7 @@ func writeFiles() error {
 	return nil
 }
 
-// start starts a program that runs until all ends. What it says goes into a file.
+// start starts a program that runs until all tests end. Its output goes into a file.
 func start(name string, args ...string) error {
 	output, err := os.Create(file("log/" + name))
 	if err != nil {
@@ -155,9 +155,9 @@ func startNode() error {
 	return start("containerd", "-c", file("containerd.toml"))
 }
 
-// importImages brings the images to the node, as no registry could.
+// importImages imports the images into the node, in place of a registry.
 func importImages() error {
-	if err := until(time.Minute, "containerd does not come up", func() bool { return exec.Command("ctr", "version").Run() == nil }); err != nil {
+	if err := until(time.Minute, "containerd does not start", func() bool { return exec.Command("ctr", "version").Run() == nil }); err != nil {
 		return err
 	}
 	all, err := filepath.Glob(filepath.Join(images, "*.tar"))
@@ -191,7 +191,7 @@ func nodeReady() error {
 	})
 }
 
-// upstream is the DNS server of the node, outside of the cluster. It knows one name.
+// upstream is the DNS server of the node, outside the cluster. It knows one name.
 func upstream() error {
 	conn, err := net.ListenPacket("udp", "192.0.2.53:53")
 	if err != nil {
@@ -221,7 +221,7 @@ func until(limit time.Duration, complaint string, condition func() bool) error {
 	return nil
 }
 
-// logs are the last lines that each program said.
+// logs returns the last lines of each program's output.
 func logs() string {
 	var all strings.Builder
 	names, _ := filepath.Glob(file("log/*"))

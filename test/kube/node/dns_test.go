@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// Our manifests make a cluster's DNS: Pods find each other, the API and the world outside by their own resolv.conf, through
-// the Service's address, over both families. CoreDNS is nobody, with one capability, on a file system that it cannot write
-// to, and within its limits, and may read what it needs and nothing else (B82).
+// Our manifests make a cluster's DNS: Pods find each other, the API and names outside the cluster by their own
+// resolv.conf, through the Service's address, over both families. CoreDNS runs as the user nobody, with one
+// capability, on a read-only file system and within its limits, and it has only the read rights that it needs (B82).
 func TestClusterDNS(t *testing.T) {
 	s := newScene(t)
 	config := s.page(s.client(), ":8080/resolv.conf")
@@ -44,7 +44,7 @@ func TestClusterDNS(t *testing.T) {
 	s.may("delete", "pods", "no")
 }
 
-// may wants the API to allow CoreDNS something, or not to.
+// may checks that the API allows CoreDNS something, or denies it.
 func (s *scene) may(verb, what, want string) {
 	s.Helper()
 	out, _ := kubectl("", "auth", "can-i", verb, what, "--all-namespaces", "--as=system:serviceaccount:kube-system:coredns")
@@ -53,7 +53,7 @@ func (s *scene) may(verb, what, want string) {
 	}
 }
 
-// isConfined wants a process to be as the manifests say.
+// isConfined checks that a process is confined as the manifests say.
 func (s *scene) isConfined(pid int) {
 	s.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -61,7 +61,7 @@ func (s *scene) isConfined(pid int) {
 		s.Fatal(err)
 	}
 	for _, line := range []string{"Uid:\t65532\t65532\t65532\t65532", "Gid:\t65532\t65532\t65532\t65532", "NoNewPrivs:\t1", "Seccomp:\t2",
-		"CapEff:\t0000000000000400", "CapBnd:\t0000000000000400"} { // cap_net_bind_service alone
+		"CapEff:\t0000000000000400", "CapBnd:\t0000000000000400"} { // only cap_net_bind_service
 		if !strings.Contains(string(status), line+"\n") {
 			s.Errorf("no %q in\n%s", line, status)
 		}
@@ -72,20 +72,20 @@ func (s *scene) isConfined(pid int) {
 	}
 	root := strings.Fields(string(mounts))
 	if root[1] != "/" || !slices.Contains(strings.Split(root[3], ","), "ro") {
-		s.Errorf("the root can be written to: %s", root[:4])
+		s.Errorf("the root file system is writable: %s", root[:4])
 	}
 	groups, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	_, group, _ := strings.Cut(string(groups), ":memory:")
 	group, _, _ = strings.Cut(group, "\n")
 	limit, err := os.ReadFile(controllers + "/memory" + group + "/memory.limit_in_bytes")
 	if strings.TrimSpace(string(limit)) != fmt.Sprint(256<<20) {
-		s.Errorf("the limit of memory is %q, %v", limit, err)
+		s.Errorf("the memory limit is %q, %v", limit, err)
 	}
 }
 
-// A program that hangs goes on accepting connections, and Kubernetes, which was not told to ask it, goes on calling it
-// ready. It leaves the answers within the bound, over both families, and comes back when it answers again. The log of the
-// Pods, as kubectl shows it, says so (B83).
+// A program that hangs still accepts connections, and Kubernetes still reports it as ready, because it has no
+// readiness probe. The program leaves the answers within the bound, over both families, and comes back when it
+// answers again. kubectl shows this in the log of the Pods (B83).
 func TestHangingPod(t *testing.T) {
 	s := newScene(t)
 	pods := s.backends(3)
@@ -95,11 +95,11 @@ func TestHangingPod(t *testing.T) {
 	took := s.comesTo(s.service, addresses(pods[1:]...)...)
 	t.Logf("a Pod that hangs is out of the answers after %s; the manual promises %s", took.Round(100*time.Millisecond), bound)
 	if took > soon {
-		t.Errorf("it took %s", took)
+		t.Errorf("the Pod left the answers after %s", took)
 	}
 	ready := s.kubectl("-n", namespace, "get", "pod", pods[0].name, `-o=jsonpath={.status.conditions[?(@.type=="Ready")].status}`)
 	if ready != "True" {
-		t.Errorf("Kubernetes has noticed: Ready is %s", ready)
+		t.Errorf("Kubernetes has detected it too: Ready is %s", ready)
 	}
 	s.says(pods[0].addresses[0] + ":8080 is down after 3 failures of http://:8080/healthz")
 
@@ -108,7 +108,7 @@ func TestHangingPod(t *testing.T) {
 	s.says(pods[0].addresses[0] + ":8080 is up after 2 successes of http://:8080/healthz")
 }
 
-// A Pod that dies is replaced, and the answers follow: the new address is there at once, unchecked as yet, and the old
+// A Pod that dies is replaced, and the answers follow: the new address is there at once, not yet checked, and the old
 // one is gone.
 func TestDeletedPod(t *testing.T) {
 	s := newScene(t)
@@ -117,20 +117,20 @@ func TestDeletedPod(t *testing.T) {
 	s.eventually(func() bool {
 		now := s.members()
 		return len(now) == 2 && !slices.ContainsFunc(now, func(p pod) bool { return p.name == pods[0].name || len(p.addresses) < 2 })
-	}, func() string { return "nothing comes in its place" })
+	}, func() string { return "the Pod is not replaced" })
 	s.comesTo(s.service, addresses(s.members()...)...)
 }
 
-// judged waits until each CoreDNS has probed the Pods that its Service has, and knows none that is unknown.
+// judged waits until each CoreDNS has probed the Pods of its Service and has no unknown target.
 func (s *scene) judged() {
 	s.Helper()
 	page := ""
-	for range 20 { // which CoreDNS gets a query is chance, for each family apart, and each has to learn both
+	for range 20 { // which CoreDNS gets a query is random, for each family separately, and each must learn both
 		s.page(s.client(), ":8080/lookup?name="+s.service)
 	}
 	s.eventually(func() bool {
 		for _, p := range s.pods("kube-system", "app=multivalue-coredns") {
-			s.page(s.client(), ":8080/lookup?name="+s.service) // by chance this or the other
+			s.page(s.client(), ":8080/lookup?name="+s.service) // a random one of the two
 			page = s.page(p, ":9153/metrics")
 			if !strings.Contains(page, `coredns_multivalue_targets{state="unknown"} 0`) || strings.Contains(page, `coredns_multivalue_targets{state="up"} 0`) {
 				return false

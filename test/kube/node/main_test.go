@@ -1,15 +1,17 @@
 //go:build linux
 
-// Package node holds the tests of CoreDNS as the DNS of a cluster with a real node: kubelet, kube-proxy, kube-scheduler,
-// containerd, runc and the CNI plugins, beside etcd, kube-apiserver and kube-controller-manager. Its Pods run an image that
-// cmd/image made, by the manifests of deploy/kubernetes, and clients ask as Pods do: by their resolv.conf, through the
-// Service's address. What needs no Pods is tested in test/kube, which is quicker and may set anything.
+// Package node holds the tests of CoreDNS as the DNS of a cluster with a real node: kubelet, kube-proxy,
+// kube-scheduler, containerd, runc and the CNI plugins, with etcd, kube-apiserver and kube-controller-manager. Its
+// Pods run an image that cmd/image made, with the manifests of deploy/kubernetes, and clients ask as Pods do: by
+// their resolv.conf, through the Service's address. Tests that need no Pods are in test/kube, which is faster and may
+// change any setting.
 //
-// All of it lives in namespaces that the tests make, with control groups of its own, and ends with them. Addresses:
-// 192.0.2.1 is the node, 198.51.100.0/24 are Services, 203.0.113.0/24 and 2001:db8:2::/64 Pods. The tests share the node and
-// the CoreDNS on it, and run one after the other.
+// Everything runs in namespaces that the tests make, with their own control groups, and ends with them. The node has
+// the address 192.0.2.1, Services have 198.51.100.0/24, and Pods 203.0.113.0/24 and 2001:db8:2::/64. The tests share
+// the node and the CoreDNS on it, and run one after the other.
 //
-// They need Linux with control groups of version 1, root, runc, ip and nft. The script test/kube/run-node builds the rest.
+// They need Linux with control groups of version 1, root, runc, ip and nft. The script test/kube/run-node builds the
+// rest.
 package node
 
 import (
@@ -27,19 +29,20 @@ import (
 	"time"
 )
 
-// Where the programs are: those of the API, those of the node, and the images.
+// These are the directories of the programs of the API, of those of the node, and of the images.
 var (
 	apiTools  = os.Getenv("MULTIVALUE_KUBE_TOOLS")
 	nodeTools = os.Getenv("MULTIVALUE_NODE_TOOLS")
 	images    = os.Getenv("MULTIVALUE_NODE_IMAGES")
 )
 
-// What the script that sets up the namespaces is told, and so is whoever runs in them: a directory, and a control group.
+// These environment variables are for the script that sets up the namespaces, and for the process that runs in them:
+// a directory, and a control group.
 const directory, group = "DIR", "CGROUP"
 
 const controllers = "/sys/fs/cgroup"
 
-// TestMain runs the tests in new namespaces. Where these cannot be had, it says so, and fails in CI.
+// TestMain runs the tests in new namespaces. If it cannot make them, it prints that, and fails in CI.
 func TestMain(m *testing.M) {
 	if os.Getenv(group) != "" {
 		os.Exit(within(m, os.Getenv(directory)))
@@ -56,7 +59,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "these tests are run by the script test/kube/run-node")
 		os.Exit(1)
 	}
-	runtime.LockOSThread() // on whose end the tests would be killed
+	runtime.LockOSThread() // the tests would be killed when it ends
 	code, err := enter()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -65,10 +68,10 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// missing says what it is that these tests cannot do without.
+// missing returns what these tests lack on this machine.
 func missing() error {
 	if os.Getuid() != 0 {
-		return errors.New("a kubelet wants root")
+		return errors.New("a kubelet needs root")
 	}
 	if _, err := os.Stat(controllers + "/cpuset/cpuset.cpus"); err != nil {
 		return fmt.Errorf("no control groups of version 1: %w", err)
@@ -81,7 +84,7 @@ func missing() error {
 	return nil
 }
 
-// within runs the tests on a node of their own.
+// within runs the tests on their own node.
 func within(m *testing.M, dir string) int {
 	if err := newCluster(dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -90,7 +93,7 @@ func within(m *testing.M, dir string) int {
 	return m.Run()
 }
 
-// enter runs this program again in namespaces, and sweeps up behind it.
+// enter runs this program again in namespaces, and cleans up after it.
 func enter() (code int, err error) {
 	sweep("*")
 	run := prefix + strconv.Itoa(os.Getpid())
@@ -111,7 +114,7 @@ func enter() (code int, err error) {
 	return wait(again)
 }
 
-// wait runs a program until it ends, or until somebody wants us to.
+// wait runs a program until it ends, or until a signal ends this process.
 func wait(again *exec.Cmd) (code int, err error) {
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM)
@@ -122,7 +125,7 @@ func wait(again *exec.Cmd) (code int, err error) {
 	go func() {
 		select {
 		case <-interrupted:
-			_ = again.Process.Kill() // and with it all that is in its namespace
+			_ = again.Process.Kill() // and all processes in its namespace with it
 		case <-over:
 		}
 	}()
@@ -139,11 +142,11 @@ func path() string {
 	return strings.Join([]string{nodeTools, apiTools, os.Getenv("PATH"), "/usr/sbin", "/sbin"}, ":")
 }
 
-// prefix begins the names of control groups and directories. The rest is the process that made them.
+// prefix begins the names of control groups and directories. The rest of a name is the process that made it.
 const prefix = "multivalue-node-"
 
-// sweep removes the control groups and the directories of runs that have ended, and those of this process. The last processes
-// are gone a moment after their namespace.
+// sweep removes the control groups and the directories of runs that have ended, and those of this process. The last
+// processes end a moment after their namespace.
 func sweep(run string) {
 	directories, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+run))
 	for _, d := range directories {
@@ -166,13 +169,13 @@ func sweep(run string) {
 	}
 }
 
-// running tells whether the tests that made something still run. Those that ask have run.
+// running reports whether the tests that made something still run. Tests that call it have run.
 func running(what string) bool {
 	pid, err := strconv.Atoi(filepath.Base(what)[len(prefix):])
 	return err == nil && pid != os.Getpid() && syscall.Kill(pid, 0) == nil
 }
 
-// removed removes a control group with those in it, the innermost first.
+// removed removes a control group and those in it, the innermost first.
 func removed(group string) bool {
 	inner, _ := os.ReadDir(group)
 	for _, g := range inner {

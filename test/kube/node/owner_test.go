@@ -8,10 +8,10 @@ import (
 	"testing"
 )
 
-// manifests is where ours are.
+// manifests is the directory of our manifests.
 const manifests = "../../../deploy/kubernetes/"
 
-// manifest is one of them, with words replaced.
+// manifest returns one of them, with words replaced.
 func (s *scene) manifest(name string, oldnew ...string) string {
 	s.Helper()
 	text, err := os.ReadFile(manifests + name)
@@ -21,8 +21,9 @@ func (s *scene) manifest(name string, oldnew ...string) string {
 	return strings.NewReplacer(oldnew...).Replace(string(text))
 }
 
-// In a Pod, CoreDNS finds the API by what every Pod is given, and needs no more rights for annotations than the manifest for
-// them has. What a Service's owner says is asked of its Pods, and what is wrong with it is said in an Event (B81).
+// In a Pod, CoreDNS finds the API by what every Pod gets, and for annotations it needs only the rights in their
+// manifest. The Pods of a Service are probed as its owner's annotation says, and an Event reports what is wrong with
+// it (B81).
 func TestAnnotatedService(t *testing.T) {
 	s := newScene(t)
 	s.apply(s.manifest("rbac-annotations.yaml", "namespace: multivalue", "namespace: kube-system"))
@@ -31,7 +32,7 @@ func TestAnnotatedService(t *testing.T) {
 	s.judged()
 	s.configure(strings.Replace(original, "limit off", "limit off\n        annotations", 1))
 	s.reloaded(1)
-	s.load() // what nobody asks for is not probed
+	s.load() // an address that no query asks for is not probed
 	s.annotate("http://:8080/healthz status 404")
 	for _, p := range pods {
 		s.says(p.addresses[0] + ":8080 is down after 3 failures of http://:8080/healthz status 404: status 200")
@@ -42,7 +43,7 @@ func TestAnnotatedService(t *testing.T) {
 	s.annotate("http://:8080/healthz header Authorization secret")
 	s.eventually(func() bool {
 		return strings.Contains(s.kubectl("-n", namespace, "get", "events", "--field-selector=involvedObject.name="+s.service), "BadCheck")
-	}, func() string { return "no Event says what is wrong" })
+	}, func() string { return "no Event reports the problem" })
 	s.kubectl("-n", namespace, "annotate", "service", s.service, "coredns-multivalue.github.io/check-")
 	s.comesTo(s.service, addresses(pods...)...)
 }
@@ -52,8 +53,8 @@ func (s *scene) annotate(check string) {
 	s.kubectl("-n", namespace, "annotate", "--overwrite", "service", s.service, "coredns-multivalue.github.io/check="+check)
 }
 
-// The manifests for a CoreDNS that a cluster has: first the image, which is a roll-out, then the Corefile; and back, the
-// other way round. No query is lost (B82).
+// The manifests for an existing CoreDNS are applied: first the image, which is a rollout, then the Corefile. They are
+// undone in the reverse order. No query is lost (B82).
 func TestExisting(t *testing.T) {
 	s := newScene(t)
 	s.backends(2)
@@ -61,7 +62,7 @@ func TestExisting(t *testing.T) {
 	s.load()
 	s.applyOnServer(s.manifest("existing/coredns.yaml", "registry.example.org/coredns-multivalue:0.1.0", "test.invalid/coredns:2"))
 	s.rolledOut()
-	s.eventually(func() bool { return s.gone(old) }, func() string { return "the old Pods do not go" })
+	s.eventually(func() bool { return s.gone(old) }, func() string { return "the old Pods do not end" })
 	image := `-o=jsonpath={.spec.template.spec.containers[*].image}`
 	if got := s.kubectl("-n", "kube-system", "get", "deployment", "coredns", image); got != "test.invalid/coredns:2" {
 		t.Errorf("the image is %s", got)
@@ -79,7 +80,7 @@ func TestExisting(t *testing.T) {
 	s.comesTo(s.service, addresses(s.members()...)...)
 }
 
-// applyOnServer applies as the manifests for what exists say.
+// applyOnServer applies a manifest in the way that the manifests for an existing CoreDNS describe.
 func (s *scene) applyOnServer(objects string) {
 	s.Helper()
 	if _, err := kubectl(objects, "apply", "--server-side", "--force-conflicts", "-f", "-"); err != nil {

@@ -17,26 +17,26 @@ import (
 	"time"
 )
 
-// The pace of the stanza: the check's interval, fast interval and time-out, and the bound that the manual tells.
+// The stanza has this pace: the check's interval, fast interval and timeout, and the bound that the manual gives.
 const (
 	pace  = "interval 1s 200ms\n        timeout 500ms"
 	bound = time.Second + 2*500*time.Millisecond + 500*time.Millisecond
 )
 
-// soon is how long a test waits for what is promised within the bound, on a machine that is busy, and patience for what has
-// no bound.
+// soon is how long a test waits for an event that is promised within the bound, on a busy machine. patience is the
+// limit for events without a bound.
 const (
 	soon     = 3*bound + 5*time.Second
 	patience = 90 * time.Second
 )
 
-// namespace is where the backends and the client are: the one that the stanza of our manifests is for.
+// namespace holds the backends and the client. The stanza of our manifests is for that namespace.
 const namespace = "shop"
 
-// scene is the node, with CoreDNS as its manifests leave it, a client Pod, and what the test adds.
+// scene is the node, with CoreDNS as its manifests set it up, a client Pod, and the objects of the test.
 type scene struct {
 	testing.TB
-	service string // called as the test is
+	service string // the name of the test
 }
 
 // first deploys CoreDNS and the client, for all tests.
@@ -59,7 +59,7 @@ var first = sync.OnceValue(func() error {
 	return nil
 })
 
-// newScene prepares a scene. Its Corefile is that of the manifests, with dry_run taken out.
+// newScene prepares a scene. Its Corefile is that of the manifests, without dry_run.
 func newScene(t *testing.T) *scene {
 	t.Helper()
 	s := &scene{t, strings.ToLower(strings.TrimPrefix(t.Name(), "Test"))}
@@ -76,8 +76,8 @@ func newScene(t *testing.T) *scene {
 	return s
 }
 
-// overlay is what a user would write: the manifests, with the image, the address and the Corefile of this cluster. The
-// kubelet asks for readiness every second, so that a roll-out takes seconds.
+// overlay is what a user would write: the manifests with the image, the address and the Corefile of this cluster. The
+// kubelet probes readiness every second, so that a rollout takes seconds.
 const overlay = `apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 resources: [MANIFESTS/kube-dns]
@@ -95,13 +95,13 @@ patches:
     spec: {template: {spec: {containers: [{name: coredns, readinessProbe: {periodSeconds: 1}}]}}}
 `
 
-// writeOverlay writes the overlay, and the Corefile of the manifests with the networks of this cluster, at our pace.
+// writeOverlay writes the overlay, and the Corefile of the manifests with the networks of this cluster and our pace.
 func writeOverlay() error {
 	manifests, err := filepath.Abs("../../../deploy/kubernetes")
 	if err != nil {
 		return err
 	}
-	relative, err := filepath.Rel(file("overlay"), manifests) // kustomize takes nothing else
+	relative, err := filepath.Rel(file("overlay"), manifests) // kustomize accepts nothing else
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func writeOverlay() error {
 	return os.WriteFile(file("overlay/kustomization.yaml"), []byte(text), 0o600)
 }
 
-// original is the Corefile that every scene begins and ends with.
+// original is the Corefile at the beginning and the end of every scene.
 var original string
 
 func configMap(name, corefile string) string {
@@ -140,7 +140,7 @@ func indent(text, by string) string {
 	return by + strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n"+by) + "\n"
 }
 
-// kubectl runs kubectl as its users do.
+// kubectl runs kubectl as a user would.
 func kubectl(input string, args ...string) (string, error) {
 	c := exec.Command("kubectl", args...)
 	c.Stdin = strings.NewReader(input)
@@ -160,7 +160,7 @@ func (s *scene) kubectl(args ...string) string {
 	return strings.TrimSpace(out)
 }
 
-// apply brings objects about. The server checks them strictly.
+// apply creates or changes objects. The server checks them strictly.
 func (s *scene) apply(objects string) {
 	s.Helper()
 	if _, err := kubectl(objects, "apply", "-f", "-"); err != nil {
@@ -168,15 +168,15 @@ func (s *scene) apply(objects string) {
 	}
 }
 
-// configure edits the ConfigMap of CoreDNS. The test puts the original back.
+// configure edits the ConfigMap of CoreDNS. The end of the test restores the original.
 func (s *scene) configure(corefile string) {
 	s.Helper()
 	s.apply(configMap("coredns", corefile))
 	s.Cleanup(func() { s.apply(configMap("coredns", original)) })
 }
 
-// backends makes a headless Service of so many Pods, which nobody but us probes, and waits until it is in the answers. The
-// test deletes it.
+// backends makes a headless Service of that many Pods, which only we probe, and waits until it is in the answers. The
+// end of the test deletes it.
 func (s *scene) backends(replicas int) []pod {
 	s.Helper()
 	s.apply(strings.NewReplacer("NAME", s.service, "REPLICAS", fmt.Sprint(replicas)).Replace(`apiVersion: v1
@@ -203,19 +203,19 @@ spec:
 	return pods
 }
 
-// members are the Pods of the Service.
+// members returns the Pods of the Service.
 func (s *scene) members() []pod {
 	s.Helper()
 	return s.pods(namespace, "app="+s.service)
 }
 
-// pod is one of a Service's.
+// pod is a Pod of a Service.
 type pod struct {
 	name      string
 	addresses []string // IPv4, IPv6
 }
 
-// pods are those with a label, in order.
+// pods returns the Pods with a label, sorted.
 func (s *scene) pods(in, label string) (all []pod) {
 	s.Helper()
 	out := s.kubectl("-n", in, "get", "pods", "-l", label, "--field-selector=status.phase=Running",
@@ -235,7 +235,7 @@ func addresses(pods ...pod) (all []string) {
 	return all
 }
 
-// process finds the program in a Pod among those of the node. The pause container's has no arguments.
+// process finds the process of a Pod's program on the node. The pause container's process has no arguments.
 func (s *scene) process(p pod) int {
 	s.Helper()
 	environments, _ := filepath.Glob("/proc/[0-9]*/environ")
@@ -252,7 +252,7 @@ func (s *scene) process(p pod) int {
 	return 0
 }
 
-// hangs stops a Pod's program in its tracks: it accepts connections, since its kernel does, and answers nothing.
+// hangs stops a Pod's program completely: its kernel still accepts connections, and it answers nothing.
 func (s *scene) hangs(p pod) { s.signal(p, syscall.SIGSTOP) }
 
 func (s *scene) goesOn(p pod) { s.signal(p, syscall.SIGCONT) }
@@ -264,7 +264,7 @@ func (s *scene) signal(p pod, signal syscall.Signal) {
 	}
 }
 
-// page reads a page of a Pod's.
+// page returns a page of a Pod.
 func (s *scene) page(p pod, path string) string {
 	s.Helper()
 	client := http.Client{Timeout: 30 * time.Second}
@@ -281,13 +281,13 @@ func (s *scene) page(p pod, path string) string {
 	return strings.TrimSpace(string(text))
 }
 
-// client is the Pod that asks.
+// client returns the Pod that sends queries.
 func (s *scene) client() pod {
 	s.Helper()
 	return s.pods(namespace, "run=client")[0]
 }
 
-// comesTo asks in the client Pod until a name has just these addresses, and returns how long that took.
+// comesTo asks in the client Pod until a name has exactly these addresses, and returns how long that took.
 func (s *scene) comesTo(name string, want ...string) time.Duration {
 	s.Helper()
 	slices.Sort(want)

@@ -11,19 +11,19 @@ import (
 	"github.com/miekg/dns"
 )
 
-// load is a client that asks all the time, and no query a second time. Each is from a port that none was from before: to
-// a port that it knows, the kernel of a node keeps the server that it chose then, for half a minute.
+// load is a client that asks without pause and repeats no query. Each query is from a port that was not used before,
+// because the kernel of a node keeps the server that it chose for a known port for half a minute.
 type load struct {
 	mu            sync.Mutex
 	asked, failed int
-	first         error // what the first that failed met
+	first         error // the error of the first failed query
 	answers       map[string]int
 	over          chan struct{}
 	done          sync.WaitGroup
-	asking        atomic.Int32 // how many queries were begun, ever
+	asking        atomic.Int32 // how many queries were ever started
 }
 
-// begin begins to ask for the IPv4 addresses of a name, with several clients.
+// begin starts asking for the IPv4 addresses of a name, with several clients.
 func (l *load) begin(w http.ResponseWriter, r *http.Request) {
 	config, err := dns.ClientConfigFromFile("/etc/resolv.conf")
 	if err != nil {
@@ -52,7 +52,7 @@ func (l *load) run(name, server string, over chan struct{}) {
 	}
 }
 
-// ask asks once, and waits for as long as a resolver would before it asks again.
+// ask sends one query, and waits as long as a resolver would before it asks again.
 func ask(name, server string, port int) (*dns.Msg, error) {
 	client := dns.Client{Timeout: 5 * time.Second, Dialer: &net.Dialer{LocalAddr: &net.UDPAddr{Port: port}}}
 	reply, _, err := client.Exchange(new(dns.Msg).SetQuestion(name, dns.TypeA), server)
@@ -87,7 +87,7 @@ func (l *load) end() {
 	}
 }
 
-// report ends the load when it is told to, and writes how it was: queries, failures, the first failure, and the addresses.
+// report ends the load on request, and writes the result: queries, failures, the first failure, and the addresses.
 func (l *load) report(w http.ResponseWriter, r *http.Request) {
 	if r.FormValue("end") != "" {
 		l.end()

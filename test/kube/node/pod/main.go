@@ -1,6 +1,6 @@
-// Command pod is what runs in the Pods of these tests. Without an argument it waits for its end, as the pause container of a
-// Pod has to. With "serve" it listens on port 8080, and is a backend with a health page and a client of the cluster's DNS at
-// once: it looks names up as its own resolv.conf says, and tells what it found.
+// Command pod runs in the Pods of these tests. Without an argument it waits for its end, as the pause container of a
+// Pod must. With "serve" it listens on port 8080, and is both a backend with a health page and a client of the
+// cluster's DNS: it looks names up by its own resolv.conf and reports the result.
 package main
 
 import (

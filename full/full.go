@@ -1,0 +1,35 @@
+// Package full is multivalue with everything linked in that has heavy dependencies: the way to the API of Kubernetes, for
+// the property annotations. It is for the plugin.cfg of a CoreDNS of your own, in place of the root, and for cmd/coredns.
+// The root does without, because client-go takes as long to build as all the rest.
+package full
+
+import (
+	"github.com/coredns-multivalue/multivalue"
+	"github.com/coredns-multivalue/multivalue/plugin/annotation"
+	"github.com/coredns-multivalue/multivalue/plugin/services"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/kubernetes"
+)
+
+func init() { multivalue.Link(client{}) }
+
+// client is the way to Kubernetes. It implements annotation.Kubernetes.
+type client struct{}
+
+// Zones are those of the cluster. The plugin kubernetes names its API server by a kubeconfig or an endpoint.
+func (client) Zones(h plugin.Handler) (zones []string, named bool) {
+	switch k := h.(type) {
+	case *kubernetes.Kubernetes:
+		return k.Zones, k.ClientConfig != nil || len(k.APIServerList) > 0
+	case kubernetes.Kubernetes:
+		return k.Zones, k.ClientConfig != nil || len(k.APIServerList) > 0
+	default:
+		return nil, false
+	}
+}
+
+// Cluster opens one.
+func (client) Cluster(kubeconfig, context string) (annotation.Cluster, error) {
+	return services.Open(annotation.Key, annotation.MaxText, kubeconfig, context)
+}

@@ -1,0 +1,34 @@
+package full
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/kubernetes"
+	"github.com/coredns/coredns/plugin/test"
+
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+)
+
+// The kubernetes plugin's zones are found, and so is whether a kubeconfig or an endpoint sets its cluster.
+func TestZones(t *testing.T) {
+	zones := []string{"cluster.local."}
+	file := clientcmd.NewDefaultClientConfig(clientcmdapi.Config{}, nil)
+	for what, c := range map[string]struct {
+		handler plugin.Handler
+		zones   []string
+		told    bool
+	}{
+		"the Pod's own": {&kubernetes.Kubernetes{Zones: zones}, zones, false},
+		"a kubeconfig":  {&kubernetes.Kubernetes{Zones: zones, ClientConfig: file}, zones, true},
+		"an endpoint":   {&kubernetes.Kubernetes{Zones: zones, APIServerList: []string{"https://192.0.2.1"}}, zones, true},
+		"by value":      {kubernetes.Kubernetes{Zones: zones, ClientConfig: file}, zones, true},
+		"another":       {test.ErrorHandler(), nil, false},
+	} {
+		if got, told := (client{}).Zones(c.handler); !slices.Equal(got, c.zones) || told != c.told {
+			t.Errorf("%s has zones %q, and its own cluster: %t", what, got, told)
+		}
+	}
+}

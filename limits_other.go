@@ -1,5 +1,0 @@
-//go:build !unix
-
-package multivalue
-
-func descriptors() int { return manyDescriptors }

@@ -1,0 +1,342 @@
+package corefile
+
+import (
+	"fmt"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/caddy/caddyfile"
+
+	"github.com/miekg/dns"
+)
+
+// parseCorefile parses the multivalue stanzas of the first server block of a Corefile as CoreDNS does, with Caddy's
+// lexer and parser.
+func parseCorefile(corefile string) ([]*Config, error) {
+	blocks, err := caddyfile.Parse("Corefile", strings.NewReader(corefile), nil)
+	if err != nil || len(blocks) == 0 {
+		return nil, err
+	}
+	return Parse(&caddy.Controller{
+		Dispenser:       caddyfile.NewDispenserTokens("Corefile", blocks[0].Tokens["multivalue"]),
+		ServerBlockKeys: blocks[0].Keys,
+	})
+}
+
+func TestParseDefaults(t *testing.T) {
+	stanzas, err := parseCorefile("example.org {\n multivalue {\n  check http://:80\n }\n}")
+	if err != nil || len(stanzas) != 1 {
+		t.Fatal(stanzas, err)
+	}
+	s := stanzas[0]
+	want := answer.Policy{Limit: 8, MinUp: answer.Quorum{Count: 1}, AllDown: answer.Serve, TTL: answer.TTL{Min: 30}}
+	if !reflect.DeepEqual(s.Policy, want) {
+		t.Errorf("policy %+v, want %+v", s.Policy, want)
+	}
+	if got, want := s.Checks[0].String()+" "+s.Pace.String(), "http://:80/ every 10s/2s timeout 2s rise 2 fall 3"; got != want {
+		t.Errorf("the check is %q, want %q", got, want)
+	}
+	if strings.Join(s.Zones, " ") != "example.org." || s.MaxTargets != 65536 || s.Checks[0].Port() != 80 {
+		t.Errorf("zones %v, max_targets %d, port %d", s.Zones, s.MaxTargets, s.Checks[0].Port())
+	}
+}
+
+func TestParseEverything(t *testing.T) {
+	stanzas, err := parseCorefile(`
+dns://Example.ORG:5353 10.0.0.0/24 {
+    file db.example.org
+    multivalue WWW.example.org api.example.org {
+        check https://www.example.org:8443/healthz?deep=1 status 200-299,404 body "all is well"
+        check tcp://:22
+        check http://:8080/live {
+            method HEAD
+            header X-Probe "a b"
+        }
+        interval 30s 5
+        timeout 4s
+        rise 1
+        fall 5
+        limit off
+        min_up 50%
+        all_down nodata
+        ttl 5m 60
+        within 192.0.2.0/24 2001:db8::/32
+        within 198.51.100.0/24
+        except static.www.example.org
+        max_targets 100
+        dry_run
+        types A HTTPS
+        select client
+        weight 3 192.0.2.0/25
+        weight 2 2001:db8::/48 192.0.2.128/25
+        backup 198.51.100.0/24
+        warmup 2m
+        watch www.example.org a.api.Example.org
+        preload
+        force states/forced
+    }
+    multivalue db.example.org {
+        check tcp://:5432
+        interval 1s
+        limit 3
+        min_up 2
+        all_down 203.0.113.1 2001:db8::f
+        ttl off
+    }
+}`)
+	if err != nil || len(stanzas) != 2 {
+		t.Fatal(stanzas, err)
+	}
+	first, second := stanzas[0], stanzas[1]
+	policies := []answer.Policy{
+		{MinUp: answer.Quorum{Count: 1, Percent: 50}, AllDown: answer.NoData, TTL: answer.TTL{Max: 300, Min: 60}, DryRun: true,
+			Client: true, Warmup: 2 * time.Minute, Backup: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")},
+			Weights: []answer.Weight{{Network: netip.MustParsePrefix("192.0.2.0/25"), Weight: 3}, {Network: netip.MustParsePrefix("2001:db8::/48"), Weight: 2},
+				{Network: netip.MustParsePrefix("192.0.2.128/25"), Weight: 2}}},
+		{Limit: 3, MinUp: answer.Quorum{Count: 2}, AllDown: answer.Fixed, TTL: answer.TTL{Off: true},
+			Instead: []netip.Addr{netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("2001:db8::f")}},
+	}
+	if !reflect.DeepEqual(first.Policy, policies[0]) || !reflect.DeepEqual(second.Policy, policies[1]) {
+		t.Errorf("policies %+v and %+v\nwant %+v", first.Policy, second.Policy, policies)
+	}
+	pace := verdict.Pace{Interval: 30 * time.Second, Fast: 5 * time.Second, Timeout: 4 * time.Second, Rise: 1, Fall: 5}
+	quick := verdict.Pace{Interval: time.Second, Fast: time.Second, Timeout: time.Second, Rise: 2, Fall: 3}
+	if first.Pace != pace || second.Pace != quick {
+		t.Errorf("paces %v and %v, want %v and %v", first.Pace, second.Pace, pace, quick)
+	}
+	var checks []string
+	for _, c := range first.Checks {
+		checks = append(checks, c.String())
+	}
+	want := `https://www.example.org:8443/healthz?deep=1 status 200-299,404 body "all is well"|tcp://:22|http://:8080/live method HEAD header X-Probe …`
+	if got := strings.Join(checks, "|"); got != want {
+		t.Errorf("checks\n%s, want\n%s", got, want)
+	}
+	if got := strings.Join(first.Zones, " "); got != "api.example.org. www.example.org." {
+		t.Errorf("zones %s", got)
+	}
+	if first.Types != answer.TypesOf(dns.TypeA, dns.TypeHTTPS) || second.Types != answer.DefaultTypes {
+		t.Errorf("types %v and %v", first.Types, second.Types)
+	}
+	if !first.Preload || strings.Join(first.Watch, " ") != "www.example.org. a.api.example.org." {
+		t.Errorf("preload %t, watch %v", first.Preload, first.Watch)
+	}
+	if first.Force != "states/forced" || second.Force != "" {
+		t.Errorf("force %q and %q", first.Force, second.Force)
+	}
+	if len(first.Within) != 3 || first.MaxTargets != 100 || strings.Join(first.Except, " ") != "static.www.example.org." {
+		t.Errorf("within %v, max_targets %d, except %v", first.Within, first.MaxTargets, first.Except)
+	}
+}
+
+func manyChecks(n int) string {
+	var lines []string
+	for i := range n {
+		lines = append(lines, fmt.Sprintf("check tcp://:%d", i+1))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// The test shows how many checks must pass, and how the lexer reads the steps of a dialogue.
+func TestParseRequire(t *testing.T) {
+	const two = "check tcp://:80\ncheck tcp://:81 {\nexpect \"220 \\x41\\\\\"\nsend \"EHLO a\\r\\n\"\nexpect_regex \"^250 \"\n}\n"
+	for text, want := range map[string]int{"": 0, "require all": 0, "require any": 1, "require 1": 1, "require 2": 0, "require 50%": 1, "require 51%": 0} {
+		stanzas, err := parseCorefile("example.org {\nmultivalue {\n" + two + text + "\n}\n}")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := stanzas[0].Need(); got != want {
+			t.Errorf("%q: %d of 2, want %d", text, got, want)
+		}
+		if got := stanzas[0].Checks[1].String(); got != `tcp://:81 expect "220 A\\\\" send … expect_regex "^250 "` {
+			t.Errorf("%s", got)
+		}
+	}
+	if _, err := parseCorefile("example.org {\nmultivalue {\n" + manyChecks(17) + "\n}\n}"); err != nil {
+		t.Errorf("all of 17: %v", err)
+	}
+}
+
+// Every mistake is refused, with its line and the fix (B78).
+func TestParseErrors(t *testing.T) {
+	for _, tc := range []struct {
+		stanza string // the lines of a stanza; the first is line 3 of the Corefile
+		line   string
+		want   string
+	}{
+		{"", "Corefile:2", "check is missing: add at least one, such as check http://:80/healthz"},
+		{"limit 8", "Corefile:2", "check is missing"},
+		{"check", "Corefile:3", "check takes at least 1 value, not 0: use check URL [OPTION VALUE...]..."},
+		{"check gopher://:70", "Corefile:3", "gopher"},
+		{"check tcp://", "Corefile:3", "check tcp:// names no port, and only SRV records do: add one, as in tcp://:80, or use types SRV alone"},
+		{"types SRV A\ncheck tcp://", "Corefile:4", "names no port"},
+		{"check http://user:hush@example.org/", "Corefile:3", "credentials"},
+		{"check http://:80 stauts 200", "Corefile:3", `unknown option "stauts": did you mean "status"?`},
+		{"check http://:80 xyzzy 200", "Corefile:3", `unknown option "xyzzy": use one of `},
+		{"check tcp://:80\nall_down serve nodata", "Corefile:4", "all_down serve cannot be combined with other values: use serve, nodata or servfail alone, or addresses"},
+		{"check tcp://:80\nall_down 192.0.2.1 servfail", "Corefile:4", "all_down servfail cannot be combined with other values: use serve, nodata or servfail alone, or addresses"},
+		{"check http://:80 status", "Corefile:3", "option status takes 1 value, not 0"},
+		{"check http://:80 status 99", "Corefile:3", "status"},
+		{"check http://:80 {\nstatus 200\nbdoy ok\n}", "Corefile:5", `did you mean "body"?`},
+		{"check http://:80 {\nstatus 200 201\n}", "Corefile:4", "status"},
+		{"check http://:80 insecure", "Corefile:3", "https"},
+		{"check https://www.example.org/ hold {\nbody ok\n}", "Corefile:3", "option hold: cannot be used together with body: remove one of the two"},
+		{"check tls://www.example.org:1 hold", "Corefile:3", "option hold is for http, https, tcp: tls takes"},
+		{"check http://:80 {\nbody ok\nhold\n}", "Corefile:5", "option hold: cannot be used together with body: remove one of the two"},
+		{"check https://:443/", "Corefile:3", "server_name"},
+		{"check tcp://:80\ncheck tcp://:80", "Corefile:4", "duplicate check tcp://:80 in this stanza"},
+		{"check http://:80 host owner\ntypes A SRV", "Corefile:4", "check http://:80/ host owner asks for the owner of a record, which is not a host name for SRV, MX and SVCB: use other types, or a host in the URL"},
+		{"check http://:80 host owner\ntypes A SVCB", "Corefile:4", "check http://:80/ host owner asks for the owner of a record, which is not a host name for SRV, MX and SVCB: use other types, or a host in the URL"},
+		{"check http://www.example.org host owner", "Corefile:3", "option host: cannot be used with a host in the url"},
+		{"check http://:80 host here", "Corefile:3", "option host: write host owner"},
+		{"check tcp://:80\nrequire 0", "Corefile:4", `invalid require "0": use a number from 1 to 16`},
+		{"check tcp://:80\nrequire 2", "Corefile:4", "require 2 with 1 check: use at most as many as there are"},
+		{"check tcp://:80\nrequire 0%", "Corefile:4", `invalid share in require "0": use a number from 1 to 100`},
+		{"check tcp://:80\nrequire nay", "Corefile:4", `invalid require "nay": use all, any, a count or a share: did you mean "any"?`},
+		{manyChecks(17) + "\nrequire any", "Corefile:20", "require with 17 checks: use at most 16, unless all must pass"},
+		{"check tcp://:25 {\nexpect 220\nsend EHLO\\q\n}", "Corefile:5", `option send: invalid escape at byte 5 of the text`},
+		{"check tcp://:25 {\nexpect 220\nstarttls\n}", "Corefile:3", "server_name NAME"},
+		{"check tls://db.example.org:5432 expires never", "Corefile:3", "invalid duration \"never\": use a number with a unit"},
+		{"check tcp://:80 from here", "Corefile:3", "invalid source address"},
+		{"check tcp://:80\nintervall 10s", "Corefile:4", `unknown property "intervall": did you mean "interval"?`},
+		{"check tcp://:80\nqqqqqqqqqq 1", "Corefile:4", "use one of all_down, annotations, backup, check, dry_run"},
+		{"check tcp://:80\ninterval", "Corefile:4", "interval takes 1 or 2 values, not 0: use interval DURATION [FAST]"},
+		{"check tcp://:80\ninterval 0s", "Corefile:4", "interval: invalid duration 0s: use one from 100ms to 24h0m0s"},
+		{"check tcp://:80\ninterval -1s", "Corefile:4", "interval: invalid duration -1s: use one from 100ms to 24h0m0s"},
+		{"check tcp://:80\ninterval soon", "Corefile:4", `interval: invalid duration "soon": use a number with a unit, such as 10s or 500ms`},
+		{"check tcp://:80\ninterval 1s 2s", "Corefile:4", "fast interval: invalid duration 2s: use one from 100ms to 1s"},
+		{"check tcp://:80\ninterval 1s\ninterval 2s", "Corefile:5", "duplicate interval, first on line 4"},
+		{"check tcp://:80\ntimeout 11s", "Corefile:4", "invalid timeout 11s: it must not exceed the interval of 10s"},
+		{"check tcp://:80\ntimeout 5s\ninterval 4s", "Corefile:4", "invalid timeout 5s: it must not exceed the interval of 4s"},
+		{"check tcp://:80\ntimeout 0s", "Corefile:4", "timeout: invalid duration 0s: use one from 1ms to 24h0m0s"},
+		{"check tcp://:80\nrise 0", "Corefile:4", `invalid rise "0": use a number from 1 to 65535`},
+		{"check tcp://:80\nfall -3", "Corefile:4", `invalid fall "-3": use a number from 1 to 65535`},
+		{"check tcp://:80\nfall many", "Corefile:4", `invalid fall "many": use a number from 1 to 65535`},
+		{"check tcp://:80\nlimit 0", "Corefile:4", `invalid limit "0": use a number from 1 to 65535`},
+		{"check tcp://:80\nlimit", "Corefile:4", "limit takes 1 value, not 0: use limit COUNT|off"},
+		{"check tcp://:80\nmin_up 101%", "Corefile:4", `invalid share in min_up "101": use a number from 1 to 100`},
+		{"check tcp://:80\nmin_up 0", "Corefile:4", "min_up"},
+		{"check tcp://:80\nall_down nodat", "Corefile:4", `did you mean "nodata"?`},
+		{"check tcp://:80\nall_down 192.0.2", "Corefile:4", `invalid all_down "192.0.2": use serve, nodata, servfail or addresses`},
+		{"check tcp://:80\nall_down 192.0.2.1 serve", "Corefile:4", "all_down serve cannot be combined with other values: use serve, nodata or servfail alone, or addresses"},
+		{"check tcp://:80\nall_down 192.0.2.1 192.0.2.1", "Corefile:4", "duplicate address 192.0.2.1 in all_down"},
+		{"check tcp://:80\nall_down fe80::1%eth0", "Corefile:4", "or addresses"},
+		{"check tcp://:80\nall_down ::ffff:192.0.2.1", "Corefile:4", "or addresses"},
+		{"check tcp://:80\ntypes TXT", "Corefile:4", `unknown type "TXT" in types: use some of A AAAA SRV MX HTTPS SVCB: did you mean "MX"?`},
+		{"check tcp://:80\ntypes HTTP", "Corefile:4", `did you mean "HTTPS"?`},
+		{"check tcp://:80\ntypes A a", "Corefile:4", "duplicate type A in types"},
+		{"check tcp://:80\nselect cleint", "Corefile:4", `did you mean "client"?`},
+		{"check tcp://:80\nweight 0 192.0.2.0/24", "Corefile:4", `invalid weight "0": use a number from 1 to 65535`},
+		{"check tcp://:80\nweight 3", "Corefile:4", "weight takes at least 2 values"},
+		{"check tcp://:80\nweight 3 192.0.2.1", "Corefile:4", `weight: "192.0.2.1" is an address, not a network: add a length, such as 192.0.2.1/32`},
+		{"check tcp://:80\nweight 3 192.0.2.0/24\nweight 4 192.0.2.0/24", "Corefile:5", "duplicate network 192.0.2.0/24 in weight"},
+		{"check tcp://:80\nbackup 192.0.2.1/24", "Corefile:4", "use 192.0.2.0/24"},
+		{"check tcp://:80\nwarmup 0s", "Corefile:4", "warmup: invalid duration 0s: use one from 1s to 1h0m0s"},
+		{"check tcp://:80\nwatch www.example.com", "Corefile:4", "watch www.example.com. is outside what this stanza judges, the zones example.org. without the names under except"},
+		{"check tcp://:80\nexcept www.example.org\nwatch a.www.example.org", "Corefile:5", "watch a.www.example.org. is outside what this stanza judges, the zones example.org. without the names under except"},
+		{"check tcp://:80\nwatch *.example.org", "Corefile:4", `invalid name "*.example.org" in watch: use a domain name`},
+		{"check tcp://:80\nwatch www.example.org WWW.example.org", "Corefile:4", "duplicate name www.example.org. in watch"},
+		{"check tcp://:80\nwatch www.example.org:8080", "Corefile:4", `invalid name "www.example.org:8080" in watch: use a domain name`},
+		{"check tcp://:80\nwatch dns://www.example.org", "Corefile:4", `invalid name "dns://www.example.org" in watch: use a domain name`},
+		{"check tcp://:80\nexcept www.example.org:53", "Corefile:4", `invalid name "www.example.org:53" in except: use a domain name`},
+		{"check tcp://:80\nbackup 192.0.2.0/24 192.0.2.0/24", "Corefile:4", "duplicate network 192.0.2.0/24 in backup"},
+		{"check tcp://:80\nweight 1 10.0.0.0/8\nweight 5 10.0.0.0/24", "Corefile:5", "weight of 10.0.0.0/24 has no effect, because 10.0.0.0/8 before it contains it: put the narrower network first"},
+		{"check tcp://:80\nall_down 0.0.0.0", "Corefile:4", "or addresses"},
+		{"check tcp://:80\nall_down 255.255.255.255", "Corefile:4", "or addresses"},
+		{"check tcp://:80\nall_down ff02::1", "Corefile:4", "or addresses"},
+		{"check tcp://:80\npreload yes", "Corefile:4", "preload takes no value"},
+		{"check tcp://:80\nttl 0s", "Corefile:4", "ttl: invalid duration 0s: use one from 1s to 596523h14m7s"},
+		{"check tcp://:80\nttl 30 60", "Corefile:4", "ttl 30 60: the second value is the minimum, and must not be above the first"},
+		{"check tcp://:80\nttl off 30", "Corefile:4", `unexpected "30" after ttl off`},
+		{"check tcp://:80\nwithin 192.0.2.1", "Corefile:4", "is an address, not a network: add a length, such as 192.0.2.1/32"},
+		{"check tcp://:80\nwithin 2001:db8::1", "Corefile:4", "such as 2001:db8::1/128"},
+		{"check tcp://:80\nwithin here", "Corefile:4", `invalid network "here"`},
+		{"check tcp://:80\nwithin 192.0.2.1/24", "Corefile:4", "use 192.0.2.0/24"},
+		{"check tcp://:80\nexcept www.example.com", "Corefile:4", "except www.example.com. is outside the zones example.org."},
+		{"check tcp://:80\nexcept www.example.org www.example.org", "Corefile:4", "duplicate zone or exempt name www.example.org., first at Corefile:4: name each once in a server block"},
+		{"check tcp://:80\nmax_targets 0", "Corefile:4", "max_targets"},
+		{"check tcp://:80\nmax_targets 99999999", "Corefile:4", `invalid max_targets "99999999": use a number from 1 to 262144`},
+		{"check tcp://:80\ndry_run yes", "Corefile:4", "dry_run takes no value, not 1: use dry_run"},
+		{"check tcp://:80\nstatus a:1 b:2", "Corefile:4", "status takes 0 or 1 value, not 2: use status [ADDRESS]"},
+		{"check tcp://:80\nstatus\nstatus", "Corefile:5", "duplicate status, first on line 4"},
+		{"check tcp://:80\nforce", "Corefile:4", "force takes 1 value, not 0: use force FILE"},
+		{"check tcp://:80\nforce \"\"", "Corefile:4", "force without a file: name its path"},
+		{"check tcp://:80\nforce a\nforce b", "Corefile:5", "duplicate force, first on line 4"},
+		{"check tcp://:80\ninterval 10s {\nrise 3\n}", "Corefile:4", "unexpected { after interval: only check has a block of its own"},
+	} {
+		_, err := parseCorefile("example.org {\nmultivalue {\n" + tc.stanza + "\n}\n}")
+		if err == nil {
+			t.Errorf("accepted:\n%s", tc.stanza)
+			continue
+		}
+		if !strings.HasPrefix(err.Error(), tc.line+" - ") || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s\nerror %q\nwant  %q, %q", tc.stanza, err, tc.line, tc.want)
+		}
+		if strings.Contains(err.Error(), "hush") {
+			t.Errorf("the error contains a password: %v", err)
+		}
+	}
+}
+
+func TestParseZones(t *testing.T) {
+	const body = " {\ncheck tcp://:80\n}\n"
+	for _, tc := range []struct{ corefile, want string }{
+		{"example.org {\nmultivalue example.com" + body + "}", "Corefile:2 - Error during parsing: zone example.com. is outside this server block: use a name in example.org."},
+		{"example.org {\nmultivalue notexample.org" + body + "}", "is outside"}, // label boundaries
+		{"example.org {\nmultivalue" + body + "multivalue" + body + "}", "Corefile:5 - Error during parsing: duplicate zone or exempt name example.org., first at Corefile:2: name each once in a server block"},
+		{". {\nmultivalue" + body + "}", `Corefile:2 - Error during parsing: within is missing, and required for the zone "."`},
+		{". {\nmultivalue example.org" + body + "}", ""},
+		{"example.org {\nmultivalue a..b" + body + "}", `invalid zone "a..b": use a domain name`},
+		{"example.org example.com {\nmultivalue" + body + "}", ""},
+		{"example.org {\nmultivalue www.example.org example.org" + body + "}", ""},
+		{"example.org {\nmultivalue\n}", "check is missing"},
+		{"example.org {\nmultivalue {\n}\n}", "check is missing"},
+	} {
+		_, err := parseCorefile(tc.corefile)
+		if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
+			t.Errorf("%s\nerror %v\nwant  %s", tc.corefile, err, tc.want)
+		}
+	}
+}
+
+// FuzzParse parses any input as the body of a stanza. There is no panic, and a stanza that is accepted is complete.
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{
+		"check http://:80", "check http://:80 status 200-299 {\nbody ok\n}", "check tcp://:1\ninterval 1s 200ms\nlimit off",
+		"check tcp://:1\nttl 30 10\nwithin 10.0.0.0/8 ::/0\nexcept a.example.org", "check {\n}", "{", "}", "check \"", "all_down\n{\n}",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		if strings.Contains(body, "import") {
+			return // this is Caddy's, and it reads files
+		}
+		stanzas, err := parseCorefile("example.org {\nmultivalue {\n" + body + "\n}\n}")
+		if err != nil {
+			if !strings.HasPrefix(err.Error(), "Corefile:") {
+				t.Errorf("an error without a line: %v", err)
+			}
+			return
+		}
+		for _, s := range stanzas {
+			if len(s.Checks) == 0 || s.Pace.Check() != nil || len(s.Zones) == 0 || s.MaxTargets < 1 {
+				t.Errorf("accepted, but incomplete: %+v", s)
+			}
+		}
+	})
+}
+
+func TestSuggest(t *testing.T) {
+	for word, want := range map[string]string{"intervall": `: did you mean "interval"?`, "al_down": `: did you mean "all_down"?`, "falll": `: did you mean "fall"?`} {
+		if got := suggestProperty(word); got != want {
+			t.Errorf("%s%s, want %s", word, got, want)
+		}
+	}
+}

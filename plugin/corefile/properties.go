@@ -1,0 +1,388 @@
+package corefile
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/internal/text"
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/network"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/plugin"
+
+	"github.com/miekg/dns"
+)
+
+// property is how one property of a stanza is read.
+type property struct {
+	usage    string // what follows its name
+	min, max int    // values on the line; a max of -1 means no limit
+	repeats  bool   // it may stand on several lines
+	block    bool   // it may have a block of its own, in braces
+	parse    func(s *Config, c *caddy.Controller, args []string) error
+}
+
+// properties are all of them. Each has a parser of its own, and none is read anywhere else. A new property is a row here, a
+// parser, a field of Config, and a place in the manual, which a test compares with this table.
+var properties = map[string]property{
+	"check":       {usage: "URL [OPTION VALUE...]...", min: 1, max: -1, repeats: true, block: true, parse: parseCheck},
+	"require":     {usage: "all|any|COUNT|PERCENT%", min: 1, max: 1, parse: parseRequire},
+	"interval":    {usage: "DURATION [FAST]", min: 1, max: 2, parse: parseInterval},
+	"timeout":     {usage: "DURATION", min: 1, max: 1, parse: parseTimeout},
+	"rise":        {usage: "COUNT", min: 1, max: 1, parse: parseRise},
+	"fall":        {usage: "COUNT", min: 1, max: 1, parse: parseFall},
+	"limit":       {usage: "COUNT|off", min: 1, max: 1, parse: parseLimit},
+	"min_up":      {usage: "COUNT|PERCENT%", min: 1, max: 1, parse: parseMinUp},
+	"all_down":    {usage: "serve|nodata|servfail|ADDRESS...", min: 1, max: -1, parse: parseAllDown},
+	"ttl":         {usage: "MAX [MIN]|off", min: 1, max: 2, parse: parseTTL},
+	"within":      {usage: "NETWORK...", min: 1, max: -1, repeats: true, parse: parseWithin},
+	"except":      {usage: "NAME...", min: 1, max: -1, repeats: true, parse: parseExcept},
+	"max_targets": {usage: "COUNT", min: 1, max: 1, parse: parseMaxTargets},
+	"force":       {usage: "FILE", min: 1, max: 1, parse: parseForce},
+	"dry_run":     {parse: parseDryRun},
+	"types":       {usage: "TYPE...", min: 1, max: -1, parse: parseTypes},
+	"select":      {usage: "random|client", min: 1, max: 1, parse: parseSelect},
+	"weight":      {usage: "WEIGHT NETWORK...", min: 2, max: -1, repeats: true, parse: parseWeight},
+	"backup":      {usage: "NETWORK...", min: 1, max: -1, repeats: true, parse: parseBackup},
+	"warmup":      {usage: "DURATION", min: 1, max: 1, parse: parseWarmup},
+	"watch":       {usage: "NAME...", min: 1, max: -1, repeats: true, parse: parseWatch},
+	"preload":     {parse: parsePreload},
+	"annotations": {usage: "[KUBECONFIG [CONTEXT]]", max: 2, parse: parseAnnotations},
+	"status":      {usage: "[ADDRESS]", max: 1, parse: parseStatus},
+}
+
+// suggestProperty is the end of an error about an unknown property.
+func suggestProperty(word string) string {
+	return text.Suggest(word, slices.Sorted(maps.Keys(properties)))
+}
+
+// Syntax is how each property is written, by its first word. A test holds the manual to it.
+func Syntax() map[string]string {
+	all := make(map[string]string, len(properties))
+	for word, p := range properties {
+		all[word] = strings.TrimSpace(word + " " + p.usage)
+	}
+	return all
+}
+
+// arity says how many values the property takes.
+func (p property) arity() string {
+	switch {
+	case p.max == 0:
+		return "no value"
+	case p.max < 0:
+		return "at least " + text.Count(p.min, "value")
+	case p.min == p.max:
+		return text.Count(p.min, "value")
+	default:
+		return fmt.Sprintf("%d or %s", p.min, text.Count(p.max, "value"))
+	}
+}
+
+// parseInterval reads the time between the starts of two probes, and the shorter one while a state may be about to change.
+// Without the second value, complete fills it in, because its default depends on the first.
+func parseInterval(s *Config, c *caddy.Controller, args []string) (err error) {
+	if s.Pace.Interval, err = parseDuration(args[0], verdict.MinInterval, verdict.MaxInterval); err != nil {
+		return c.Errf("interval: %v", err)
+	}
+	if len(args) == 1 {
+		return nil
+	}
+	// It cannot be above the interval: nothing would be fast about it.
+	if s.Pace.Fast, err = parseDuration(args[1], verdict.MinInterval, s.Pace.Interval); err != nil {
+		return c.Errf("fast interval: %v", err)
+	}
+	return nil
+}
+
+// parseTimeout reads the bound on a whole probe. That it is at most the interval is checked when both are known.
+func parseTimeout(s *Config, c *caddy.Controller, args []string) (err error) {
+	if s.Pace.Timeout, err = parseDuration(args[0], verdict.MinTimeout, verdict.MaxInterval); err != nil {
+		return c.Errf("timeout: %v", err)
+	}
+	return nil
+}
+
+// parseRise reads how many successes in a row take a target up that is down.
+func parseRise(s *Config, c *caddy.Controller, args []string) error {
+	return parseCount(c, "rise", args[0], verdict.MaxCount, &s.Pace.Rise)
+}
+
+// parseFall reads how many failures take a target down that is up.
+func parseFall(s *Config, c *caddy.Controller, args []string) error {
+	return parseCount(c, "fall", args[0], verdict.MaxCount, &s.Pace.Fall)
+}
+
+// parseLimit reads the most addresses in an answer. In the policy 0 means no limit; a user writes off, so that a typing error
+// cannot turn the limit off.
+func parseLimit(s *Config, c *caddy.Controller, args []string) error {
+	if args[0] == "off" {
+		s.Policy.Limit = 0
+		return nil
+	}
+	return parseCount(c, "limit", args[0], math.MaxUint16, &s.Policy.Limit)
+}
+
+// parseMinUp reads how many addresses must be healthy, or what share of the set, or the answer is filled up with others.
+func parseMinUp(s *Config, c *caddy.Controller, args []string) error {
+	share, isShare := strings.CutSuffix(args[0], "%")
+	if !isShare {
+		return parseCount(c, "min_up", args[0], math.MaxUint16, &s.Policy.MinUp.Count)
+	}
+	return parseCount(c, "share in min_up", share, 100, &s.Policy.MinUp.Percent)
+}
+
+// parseAllDown reads what to answer if no address is healthy: one of three words alone, or addresses to answer with instead.
+// Those are answered by A and AAAA records, so they must belong to one host.
+func parseAllDown(s *Config, c *caddy.Controller, args []string) error {
+	policies := map[string]answer.AllDown{"serve": answer.Serve, "nodata": answer.NoData, "servfail": answer.ServFail}
+	p := &s.Policy
+	if policy, ok := policies[args[0]]; ok && len(args) == 1 {
+		p.AllDown = policy
+		return nil
+	}
+	p.AllDown = answer.Fixed // unless an argument turns out to be something else
+	for _, arg := range args {
+		if _, ok := policies[arg]; ok {
+			return c.Errf("all_down %s cannot be combined with other values: use serve, nodata or servfail alone, or addresses", arg)
+		}
+		addr, err := netip.ParseAddr(arg)
+		// An IPv4 address in IPv6 form would be answered as an AAAA record, which is hardly what was meant.
+		if err != nil || addr.Zone() != "" || addr.Is4In6() || !single(addr) {
+			return c.Errf("invalid all_down %q: use serve, nodata, servfail or addresses%s", arg, text.DidYouMean(arg, slices.Sorted(maps.Keys(policies))))
+		}
+		if slices.Contains(p.Instead, addr) {
+			return c.Errf("duplicate address %s in all_down", addr)
+		}
+		p.Instead = append(p.Instead, addr)
+	}
+	return nil
+}
+
+// parseTypes reads the types of the record sets that are judged. They replace the default.
+func parseTypes(s *Config, c *caddy.Controller, args []string) error {
+	s.Types = 0
+	var names []string
+	for _, rrtype := range answer.Judged() {
+		names = append(names, dns.TypeToString[rrtype])
+	}
+	for _, arg := range args {
+		word := strings.ToUpper(arg) // types are written in either case, as in zone files
+		if !slices.Contains(names, word) {
+			return c.Errf("unknown type %q in types: use some of %s%s", arg, strings.Join(names, " "), text.DidYouMean(word, names))
+		}
+		t := answer.TypesOf(dns.StringToType[word])
+		if s.Types&t != 0 {
+			return c.Errf("duplicate type %s in types", word)
+		}
+		s.Types |= t
+	}
+	return nil
+}
+
+// parseSelect reads what decides which addresses a sample has. Random is the default, and can be written.
+func parseSelect(s *Config, c *caddy.Controller, args []string) error {
+	switch args[0] {
+	case "random": // the default
+	case "client":
+		s.Policy.Client = true
+	default:
+		return c.Errf("invalid select %q: use random or client%s", args[0], text.DidYouMean(args[0], []string{"random", "client"}))
+	}
+	return nil
+}
+
+// parseWeight reads a weight and the networks that have it. The first network that contains an address counts, so a network
+// inside an earlier one would have no effect, and is refused.
+func parseWeight(s *Config, c *caddy.Controller, args []string) error {
+	var weight int
+	if err := parseCount(c, "weight", args[0], math.MaxUint16, &weight); err != nil {
+		return err
+	}
+	for _, arg := range args[1:] {
+		n, err := network.Parse(arg)
+		if err != nil {
+			return c.Errf("weight: %v", err)
+		}
+		if i := slices.IndexFunc(s.Policy.Weights, func(w answer.Weight) bool { return w.Network == n.Prefix }); i >= 0 {
+			return c.Errf("duplicate network %s in weight", n.Prefix)
+		}
+		if i := slices.IndexFunc(s.Policy.Weights, func(w answer.Weight) bool { return network.Contains(w.Network, n.Prefix) }); i >= 0 {
+			return c.Errf("weight of %s has no effect, because %s before it contains it: put the narrower network first", n.Prefix, s.Policy.Weights[i].Network)
+		}
+		s.Policy.Weights = append(s.Policy.Weights, answer.Weight{Network: n.Prefix, Weight: weight})
+	}
+	return nil
+}
+
+// single reports whether an address belongs to one host, so that a client could connect to it.
+func single(addr netip.Addr) bool {
+	return !addr.IsUnspecified() && !addr.IsMulticast() && addr != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
+// parseBackup reads networks whose addresses are answered only if too few others are healthy.
+func parseBackup(s *Config, c *caddy.Controller, args []string) error {
+	for _, arg := range args {
+		n, err := network.Parse(arg)
+		if err != nil {
+			return c.Errf("backup: %v", err)
+		}
+		if slices.Contains(s.Policy.Backup, n.Prefix) {
+			return c.Errf("duplicate network %s in backup", n.Prefix)
+		}
+		s.Policy.Backup = append(s.Policy.Backup, n.Prefix)
+	}
+	return nil
+}
+
+// parseWarmup reads how long an address that came up takes to gain its full share of samples.
+func parseWarmup(s *Config, c *caddy.Controller, args []string) (err error) {
+	if s.Policy.Warmup, err = parseDuration(args[0], time.Second, time.Hour); err != nil {
+		return c.Errf("warmup: %v", err)
+	}
+	return nil
+}
+
+// plainName is the canonical form of a domain name without a scheme or a port.
+func plainName(text string) (string, bool) {
+	names := plugin.Host(text).NormalizeExact()
+	if _, ok := dns.IsDomainName(text); !ok || len(names) != 1 || names[0] != dns.Fqdn(strings.ToLower(text)) {
+		return "", false
+	}
+	return names[0], true
+}
+
+// maxWatched is how many names a stanza may watch, because each is asked for again and again.
+const maxWatched = 1024
+
+// parseWatch reads names to learn before the first query. A wildcard names nothing that could be asked for.
+func parseWatch(s *Config, c *caddy.Controller, args []string) error {
+	for _, arg := range args {
+		watched, ok := plainName(arg) // without a port, which the check has
+		if !ok || strings.HasPrefix(arg, "*") {
+			return c.Errf("invalid name %q in watch: use a domain name", arg)
+		}
+		if slices.Contains(s.Watch, watched) {
+			return c.Errf("duplicate name %s in watch", watched)
+		}
+		s.Watch = append(s.Watch, watched)
+	}
+	if len(s.Watch) > maxWatched {
+		return c.Errf("watch has %d names: use at most %d, or preload", len(s.Watch), maxWatched)
+	}
+	return nil
+}
+
+// parsePreload notes that all names of the zones are learned. Whether a plugin can list them is checked when the server starts.
+func parsePreload(s *Config, _ *caddy.Controller, _ []string) error {
+	s.Preload = true
+	return nil
+}
+
+// parseTTL reads the bounds on the TTL of judged sets. A maximum below the default minimum lowers that too, because a user who
+// writes ttl 5 means it.
+func parseTTL(s *Config, c *caddy.Controller, args []string) error {
+	ttl := &s.Policy.TTL
+	if args[0] == "off" {
+		if len(args) > 1 {
+			return c.Errf("unexpected %q after ttl off", args[1])
+		}
+		*ttl = answer.TTL{Off: true}
+		return nil
+	}
+	var bounds [2]uint32
+	for i, arg := range args {
+		d, err := parseDuration(arg, time.Second, math.MaxInt32*time.Second) // the largest TTL (RFC 2181, section 8)
+		if err != nil {
+			return c.Errf("ttl: %v", err)
+		}
+		bounds[i] = uint32(d / time.Second)
+	}
+	ttl.Max = bounds[0] // in seconds, as the other one
+	ttl.Min = min(ttl.Min, ttl.Max)
+	if len(args) == 2 {
+		ttl.Min = bounds[1]
+	}
+	if ttl.Min > ttl.Max {
+		return c.Errf("ttl %s %s: the second value is the minimum, and must not be above the first", args[0], args[1])
+	}
+	return nil
+}
+
+// parseWithin reads the networks in which addresses may be probed. See package network for the special ranges.
+func parseWithin(s *Config, c *caddy.Controller, args []string) error {
+	for _, arg := range args {
+		n, err := network.Parse(arg)
+		if err != nil {
+			return c.Errf("within: %v", err)
+		}
+		s.Within = append(s.Within, n)
+	}
+	return nil
+}
+
+// parseExcept reads names that are not judged, with all names below them.
+func parseExcept(s *Config, c *caddy.Controller, args []string) error {
+	for _, arg := range args {
+		exempt, ok := plainName(arg)
+		if !ok {
+			return c.Errf("invalid name %q in except: use a domain name", arg)
+		}
+		s.Except = append(s.Except, exempt)
+	}
+	return nil
+}
+
+// maxTargets is how many targets a stanza may have: as many as the pool watches in all (pool.MaxTargets).
+const maxTargets = 1 << 18
+
+// parseMaxTargets reads the limit on the targets of the stanza.
+func parseMaxTargets(s *Config, c *caddy.Controller, args []string) error {
+	return parseCount(c, "max_targets", args[0], maxTargets, &s.MaxTargets)
+}
+
+// parseDryRun notes that everything is probed, decided and counted, and every answer goes out unchanged.
+func parseDryRun(s *Config, _ *caddy.Controller, _ []string) error {
+	s.Policy.DryRun = true
+	return nil
+}
+
+// parseForce notes the file. Its content is not part of the Corefile: a mistake there does not stop a server.
+func parseForce(s *Config, c *caddy.Controller, args []string) error {
+	if s.Force = args[0]; s.Force == "" {
+		return c.Errf("force without a file: name its path")
+	}
+	return nil
+}
+
+// parseAnnotations notes the cluster. The words are those of the plugin *kubernetes*.
+func parseAnnotations(s *Config, c *caddy.Controller, args []string) error {
+	s.Annotations = new(Cluster)
+	if len(args) > 0 {
+		if s.Annotations.Kubeconfig = args[0]; args[0] == "" {
+			return c.Errf("annotations without a file: name the path of a kubeconfig")
+		}
+	}
+	if len(args) > 1 {
+		s.Annotations.Context = args[1]
+	}
+	return nil
+}
+
+// parseStatus notes where the stanza wants the status to be shown. Whether that is an address is for package web to say.
+func parseStatus(s *Config, c *caddy.Controller, args []string) error {
+	s.Status = defaultStatus
+	if len(args) > 0 {
+		if s.Status = args[0]; args[0] == "" {
+			return c.Errf("status with an empty address: use HOST:PORT, such as %s, or unix:PATH", defaultStatus)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,186 @@
+package inspect
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/internal/pooltest"
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/corefile"
+	"github.com/coredns-multivalue/multivalue/plugin/force"
+	"github.com/coredns-multivalue/multivalue/plugin/pool"
+	"github.com/coredns-multivalue/multivalue/plugin/rules"
+	"github.com/coredns-multivalue/multivalue/plugin/seen"
+	"github.com/coredns-multivalue/multivalue/plugin/status"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/test"
+
+	"github.com/miekg/dns"
+)
+
+const owner = "www.example.org."
+
+// fixture is a source for a pool with one stanza for example.org. The network of that stanza answers every probe.
+type fixture struct {
+	*Source
+	pool       *pool.Pool
+	generation *pool.Generation
+	stanza     *rules.Stanza
+	block      *rules.Block
+	names      *seen.Names
+}
+
+// newFixture makes a fixture with next as the plugins below. Its pool does not run.
+func newFixture(t testing.TB, next plugin.Handler) *fixture {
+	t.Helper()
+	c, err := check.New("tcp://:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := &corefile.Config{
+		At: "Corefile:1", Zones: []string{"example.org."}, Checks: []*check.Check{c}, Pace: pooltest.Pace, MaxTargets: 200_000, Types: answer.DefaultTypes,
+	}
+	s := rules.NewStanza(config, func(c *check.Check) pool.CheckSpec { return pool.NewCheckSpec(c).WithProber(pooltest.NewNetwork()) })
+	f := &fixture{pool: pool.New(), generation: new(pool.Generation), stanza: s, names: seen.New(15)}
+	f.pool.AddGroup(f.generation, s.Group)
+	f.pool.Join(f.generation)
+	f.block = rules.NewBlock(nil, []*corefile.Config{config}, []*rules.Stanza{s})
+	f.block.Resolver.SetNext(next)
+	f.Source = New(f.pool, new(force.Watcher), func() []*rules.Block { return []*rules.Block{f.block} }, func() *seen.Names { return f.names })
+	return f
+}
+
+// answers is a zone in which every name has two addresses.
+var answers plugin.Handler = plugin.HandlerFunc(func(_ context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	m := new(dns.Msg).SetReply(r)
+	m.Answer = append(m.Answer, test.A(r.Question[0].Name+" 30 IN A 10.0.0.1"), test.A(r.Question[0].Name+" 30 IN A 10.0.0.2"))
+	return dns.RcodeSuccess, w.WriteMsg(m)
+})
+
+// The reason for the outcome of a set is put into words, whatever its candidates are.
+func TestStory(t *testing.T) {
+	d := decision{Decision: answer.Decision{Outcome: answer.Whole, Primaries: 2}, stanza: newFixture(t, nil).stanza}
+	for _, c := range []answer.Tier{0, 0, 1, 2, 2} {
+		d.Candidates = append(d.Candidates, answer.Candidate{Tier: c})
+	}
+	if got := d.explain(nil); got != "2 of 2 are not down, and all are served; 1 backup is not needed; 2 drained addresses are not needed" {
+		t.Error(got)
+	}
+	d.Outcome, d.Candidates = answer.Thinned, d.Candidates[:2]
+	for primaries, want := range map[int]string{3: "2 of 3 are not down, and the other is left out", 4: "2 of 4 are not down, and the others are left out"} {
+		d.Primaries = primaries
+		if got := d.explain(nil); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// Each name is listed once, with its answers by type: names from queries, and names under which targets were added.
+func TestNamesOfASnapshot(t *testing.T) {
+	targets := []status.Target{{Name: "other.example.org."}, {Name: owner}, {Name: owner}}
+	if got := fmt.Sprint(names(nil, targets)); got != "[{other.example.org. []} {www.example.org. []}]" {
+		t.Errorf("without a status page: %s", got)
+	}
+	s := seen.New(15)
+	s.Note(&dns.Question{Name: owner, Qtype: dns.TypeAAAA}, answer.Report{Outcome: answer.Closed, Total: 2}, new(dns.Msg), 0)
+	s.Note(&dns.Question{Name: owner, Qtype: dns.TypeA}, answer.Report{Outcome: answer.Thinned, Kept: 3, Total: 70_000}, new(dns.Msg), 0)
+	if got := fmt.Sprint(names(s, targets)); got != "[{other.example.org. []} {www.example.org. [{A thin 3 70000} {AAAA closed 0 2}]}]" {
+		t.Error(got)
+	}
+}
+
+// The plugins below get one question, however many clients request the same explanation. The number of concurrent
+// questions is limited, and no client waits forever, even if a plugin ignores its context.
+func TestExplainAsksLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked, busy atomic.Int64
+		release := make(chan struct{})
+		f := newFixture(t, plugin.HandlerFunc(func(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+			asked.Add(1)
+			busy.Add(1)
+			<-release
+			busy.Add(-1)
+			return answers.ServeDNS(ctx, w, r)
+		}))
+		f.pool.Confirm(f.generation)
+		defer f.pool.Leave(f.generation)
+		var failed atomic.Int64
+		var all sync.WaitGroup
+		explain := func(name string) {
+			all.Go(func() {
+				if _, err := f.Explain(context.Background(), status.Question{Name: name, Type: "A"}); err != nil {
+					failed.Add(1)
+				}
+			})
+		}
+		for range 50 {
+			explain(owner)
+		}
+		if synctest.Wait(); asked.Load() != 1 {
+			t.Errorf("50 requests for the same explanation cause %d questions", asked.Load())
+		}
+		for i := range 2 * maxAnswers {
+			explain(fmt.Sprintf("n%d.example.org.", i))
+		}
+		if synctest.Wait(); busy.Load() != maxAsking || len(f.Source.answers) > maxAnswers {
+			t.Errorf("%d questions at a time, %d left", busy.Load(), len(f.Source.answers))
+		}
+		began := time.Now()
+		all.Wait()
+		if waited := time.Since(began); waited > askWait || failed.Load() != 50+2*maxAnswers {
+			t.Errorf("%d gave up after %v", failed.Load(), waited)
+		}
+		close(release)
+		pooltest.Elapse(time.Minute)
+		for range 2 {
+			explain(owner)
+			all.Wait()
+		}
+		if before := int64(1 + maxAsking - 1); asked.Load() != before+1 || failed.Load() != 50+2*maxAnswers {
+			t.Errorf("%d asked, want %d", asked.Load(), before+1)
+		}
+	})
+}
+
+// BenchmarkLink measures linking the maximum number of listed names to targets, with four addresses each.
+func BenchmarkLink(b *testing.B) {
+	const listed = 4096
+	for _, n := range []int{10_000, 100_000} {
+		b.Run(fmt.Sprintf("%d targets", n), func(b *testing.B) {
+			f := newFixture(b, nil)
+			for i := range listed {
+				q := &dns.Question{Name: fmt.Sprintf("n%d.example.org.", i), Qtype: dns.TypeA}
+				m := new(dns.Msg)
+				for k := range 4 {
+					m.Answer = append(m.Answer, test.A(fmt.Sprintf("%s 300 IN A %s", q.Name, pooltest.Addr((4*i+k)%n))))
+				}
+				f.names.Note(q, answer.Report{}, m, 0)
+			}
+			shot := new(status.Snapshot)
+			for i := range n {
+				k := f.stanza.Targets(owner, netip.AddrPortFrom(pooltest.Addr(i), 0))[0]
+				shot.Targets = append(shot.Targets, status.Target{Address: k.Addr, Check: k.Check.Name, Pace: k.Check.PaceText(), Name: owner})
+			}
+			shot.Sort()
+			links := 0
+			for b.Loop() {
+				for i := range shot.Targets {
+					shot.Targets[i].Names = nil
+				}
+				f.link(shot)
+			}
+			for i := range shot.Targets {
+				links += len(shot.Targets[i].Names)
+			}
+			b.ReportMetric(float64(links), "links")
+		})
+	}
+}

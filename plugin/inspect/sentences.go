@@ -1,0 +1,293 @@
+package inspect
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/coredns-multivalue/multivalue/internal/text"
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/pool"
+	"github.com/coredns-multivalue/multivalue/plugin/status"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/miekg/dns"
+)
+
+// sentences puts into words how an answer comes about, for people. It decides nothing: each sentence says what the code that
+// answers queries has decided. Outcomes are named by the words that operators search for; the values in JSON do not change.
+type sentences struct{ status.Explanation }
+
+// step adds a sentence to the steps.
+func (s *sentences) step(format string, args ...any) {
+	s.Steps = append(s.Steps, fmt.Sprintf(format, args...))
+}
+
+// addAnswer says what the plugins below answer, and reports whether that can be judged.
+func (s *sentences) addAnswer(below *belowAnswer) bool {
+	switch {
+	case below.unfollowed():
+		s.step("no query has arrived yet, so aliases cannot be followed: ask the server once")
+		return false
+	case below.msg == nil:
+		s.step("the plugins that serve the zone gave no usable answer: they failed, or it is truncated")
+		return false
+	}
+	s.Rcode = dns.RcodeToString[below.msg.Rcode]
+	s.step("the plugins that serve the zone answer %s with %s", s.Rcode, text.Count(len(below.msg.Answer), "record"))
+	for _, name := range slices.Sorted(maps.Keys(below.elsewhere)) {
+		x := below.elsewhere[name]
+		s.step("the server block %s judges %s %s; ask for that name", x.Block, name, dns.TypeToString[x.Type])
+	}
+	return true
+}
+
+// addSet says how one set was decided.
+func (s *sentences) addSet(e *explainer, d decision, known map[verdict.Target]status.Target) {
+	set := status.Set{
+		Owner: d.Owner, Type: dns.TypeToString[d.Type], Outcome: d.Outcome.String(),
+		Kept: d.Served, Total: len(d.Candidates), DryRun: d.DryRun, Members: []status.Member{},
+	}
+	set.Why = d.explain(e)
+	for i := range d.members {
+		set.Members = append(set.Members, d.member(i, known))
+	}
+	if set.More = len(d.Candidates) - len(d.members); set.More > 0 {
+		set.Why += fmt.Sprintf("; and %d more, not listed", set.More)
+	}
+	s.Sets = append(s.Sets, set)
+	s.step("%s %s is %s: %s", set.Owner, set.Type, status.OutcomeTerm(set.Outcome).Label, set.Why)
+	if d.TTL != 0 && d.TTL < math.MaxUint32 && !d.DryRun {
+		s.step("the TTL of %s %s is at most %d s, because a verdict may change after that", set.Owner, set.Type, d.TTL)
+	}
+}
+
+// finish says what goes out.
+func (s *sentences) finish(e *explainer) {
+	switch {
+	case e.thinned == nil:
+		s.Rcode = dns.RcodeToString[dns.RcodeServerFailure]
+		s.step("the answer is SERVFAIL (all_down)")
+		return
+	case len(e.decisions) == 0 && e.reply.Rcode != dns.RcodeSuccess:
+		s.step("the answer is negative, and passes unchanged")
+	case len(e.decisions) == 0 && len(e.elsewhere) == 0:
+		s.step("the answer has no set that the stanza judges, and passes unchanged")
+	}
+	for _, rr := range e.thinned.Answer {
+		if !e.judgedElsewhere(rr.Header().Name) {
+			s.Records = append(s.Records, strings.ReplaceAll(rr.String(), "\t", " "))
+		}
+	}
+	words := text.Counted(len(s.Records), "record is", "records are") + " served"
+	if len(e.elsewhere) > 0 {
+		words += ", besides those of the other server block"
+	}
+	s.step("%s", words)
+}
+
+// explain says why a set has its outcome, in a sentence that begins with the numbers it was decided by.
+func (d *decision) explain(e *explainer) string {
+	if d.DryRun && !d.Signed && !d.Alone {
+		return d.reason(e) + "; but this is a dry run, so the set is served unchanged"
+	}
+	return d.reason(e)
+}
+
+// reason is explain without regard to a dry run. The order of the cases is that of the decision.
+func (d *decision) reason(e *explainer) string {
+	n := d.count()
+	total := len(d.Candidates)
+	switch {
+	case d.Signed: // before anything else, because nothing else was looked at
+		return "a DNSSEC signature covers it, so it stays whole"
+	case d.Alone: // health could not change the answer, so it was not asked
+		return "it is the only address of the set, which is served whatever its health is, and not probed because of this set"
+	}
+	switch d.Outcome {
+	case answer.Whole:
+		return n.text() + ", and all are served" + n.spare()
+	case answer.Sample:
+		return fmt.Sprintf("%s, and the limit is %d: %s", n.text(), d.Limit, d.drawReason(e))
+	case answer.Thinned:
+		words := fmt.Sprintf("%s, and the %s left out", n.text(), text.Plural(n.primaries-n.fit, "other is", "others are"))
+		if d.Limit > 0 && n.fit > d.Limit { // what is left was sampled as well
+			words += fmt.Sprintf("; the limit is %d: %s", d.Limit, d.drawReason(e))
+		}
+		return words + n.spare()
+	case answer.Backup:
+		return fmt.Sprintf("%s, and min_up asks for %d: %s", n.text(), d.Need, d.fillReason())
+	case answer.Open: // all tiers count, because all of them were served from
+		n.fit, n.primaries = n.fit+n.backups+n.drained, total
+		return fmt.Sprintf("%s, and min_up asks for %d: health is disregarded (all_down serve)", n.text(), d.Need)
+	case answer.Closed:
+		return fmt.Sprintf("none of %d is up, and all_down is %s", total, allDown(d.stanza.Rule.Policy))
+	}
+	return "nothing was judged"
+}
+
+// numbers counts the candidates of a set.
+type numbers struct {
+	primaries, fit, backups, drained int
+	unsure                           bool // some that count as fit have no verdict
+}
+
+// text says how many of the primaries are fit: up, or not known to be down.
+func (n numbers) text() string {
+	word := "up"
+	if n.unsure {
+		word = "not down"
+	}
+	return fmt.Sprintf("%d of %d %s %s", n.fit, n.primaries, text.Plural(n.fit, "is", "are"), word)
+}
+
+// spare says which others are not needed.
+func (n numbers) spare() string {
+	words := ""
+	if n.backups > 0 {
+		words += fmt.Sprintf("; %s not needed", text.Counted(n.backups, "backup is", "backups are"))
+	}
+	if n.drained > 0 {
+		words += fmt.Sprintf("; %s not needed", text.Counted(n.drained, "drained address is", "drained addresses are"))
+	}
+	return words
+}
+
+// count counts the candidates by tier. Those that are unfit are in none.
+func (d *decision) count() numbers {
+	n := numbers{primaries: d.Primaries}
+	for _, c := range d.Candidates {
+		n.unsure = n.unsure || c.Verdict.State() == verdict.Unknown || c.Verdict.State() == verdict.Unchecked
+		switch c.Tier.String() {
+		case "primary":
+			n.fit++
+		case "backup":
+			n.backups++
+		case "drained":
+			n.drained++
+		}
+	}
+	return n
+}
+
+// drawReason says what decides which addresses are served.
+func (d *decision) drawReason(e *explainer) string {
+	if d.stanza.Rule.Policy.Client {
+		return fmt.Sprintf("the client's network, here %s, decides which are served", e.Draw.Client.Masked())
+	}
+	return "each answer draws its own sample, and this is one"
+}
+
+// fillReason says what fills up the answer.
+func (d *decision) fillReason() string {
+	var words []string
+	for _, tier := range []string{"backup", "drained"} { // in the order in which they fill up
+		if slices.ContainsFunc(d.Candidates[:d.Served], func(c answer.Candidate) bool { return c.Tier.String() == tier }) {
+			words = append(words, map[string]string{"backup": "backups", "drained": "drained addresses"}[tier])
+		}
+	}
+	return strings.Join(words, " and ") + " are served too"
+}
+
+// allDown is the policy as the Corefile has it, so that a reader finds the word there.
+func allDown(p answer.Policy) string {
+	switch p.AllDown {
+	case answer.NoData:
+		return "nodata"
+	case answer.ServFail:
+		return "servfail"
+	case answer.Fixed:
+		var words []string
+		for _, addr := range p.Instead {
+			words = append(words, addr.String())
+		}
+		return strings.Join(words, " ")
+	}
+	return "serve"
+}
+
+// member says what is known of one candidate, and what becomes of it.
+func (d *decision) member(i int, known map[verdict.Target]status.Target) status.Member {
+	c, x := d.Candidates[i], &d.members[i]
+	m := status.Member{Within: x.within, More: x.more, Served: i < d.Served || d.DryRun, Tier: c.Tier.String(), State: c.Verdict.State().String(), Checks: []status.Asked{}}
+	m.Member = c.Addr.String()
+	if !c.Addr.IsValid() { // a record that names a host: its data, without owner, TTL, class and type
+		m.Member = strings.TrimSpace(strings.ReplaceAll(strings.TrimPrefix(c.Record.String(), c.Record.Header().String()), "\t", " "))
+	}
+	if d.stanza.Forced != nil && c.Addr.IsValid() {
+		m.Forced = d.stanza.Forced.For(c.Addr).String()
+	}
+	for _, t := range x.targets {
+		m.Checks = append(m.Checks, asked(&t, known))
+	}
+	if d.Alone && c.Addr.IsValid() { // it was not looked up for the answer
+		m.State = d.stanza.ReadOnly().Look(d.Owner, c.Addr, 0, 0).State().String()
+	}
+	if m.Why = d.memberReason(c, &m); x.more > 0 {
+		m.Why += fmt.Sprintf("; and %s not listed", text.Counted(x.more, "more address is", "more addresses are"))
+	}
+	return m
+}
+
+// asked says what is known of one target. One that is not watched has no row, and nothing but its address and check to show.
+func asked(t *pool.Key, known map[verdict.Target]status.Target) status.Asked {
+	a := status.Asked{Check: t.Check.Name, Address: t.Addr, State: verdict.Unknown.String()}
+	if w, ok := known[t.Target]; ok {
+		a.Watched, a.State, a.Since, a.Reason, a.Streak, a.Needed = true, w.State, w.Since, w.Reason, w.Streak, w.Needed
+	}
+	return a
+}
+
+// memberReason says why a candidate is served or left out. The order of the cases matters: a dry run and a set of one are
+// served whatever the rest says, and the tier decides before the verdict does, because a forced state changes the tier alone.
+func (d *decision) memberReason(c answer.Candidate, m *status.Member) string {
+	switch {
+	case d.DryRun:
+		return "dry run"
+	case d.Alone:
+		return "the only address"
+	case c.Tier.String() == "unfit" && m.Served:
+		return "served although it is down"
+	case c.Tier.String() == "unfit":
+		return downReason(m)
+	case m.Served && c.Tier.String() != "primary":
+		return c.Tier.String() + ", needed"
+	case !m.Served && c.Tier.String() != "primary": // a backup or a drained address
+		return c.Tier.String() + ", not needed"
+	case !m.Served: // the limit left it out
+		return c.Verdict.State().String() + ", but not in this sample"
+	case c.Verdict.State() == verdict.Unknown:
+		return unknown(m)
+	case c.Verdict.State() == verdict.Unchecked && len(m.Checks) > 0: // it has checks, and no target for them
+		return "not watched, because a limit of targets is reached (max_targets): served unchecked"
+	case c.Verdict.State() == verdict.Unchecked && !m.Within && c.Addr.IsValid():
+		return "outside within, served unchecked"
+	case c.Verdict.State() == verdict.Unchecked:
+		return "not covered by a check"
+	}
+	return "up"
+}
+
+// downReason says why a member is down: the reason of the first check that says so. A host is down by its addresses, and has
+// no forced state of its own.
+func downReason(m *status.Member) string {
+	if m.Forced == "down" {
+		return "forced down"
+	}
+	for _, a := range m.Checks {
+		if a.State == m.State && a.Reason != "" {
+			return a.Reason
+		}
+	}
+	return "down"
+}
+
+// unknown says why an address has no verdict yet.
+func unknown(m *status.Member) string {
+	if slices.ContainsFunc(m.Checks, func(a status.Asked) bool { return a.Watched }) {
+		return "not decided yet, so it is served"
+	}
+	return "not watched yet, so it is served"
+}

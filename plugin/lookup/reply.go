@@ -1,0 +1,53 @@
+package lookup
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	// minKeep and maxKeep bound how long a reply is believed, whatever its TTL.
+	minKeep = 5 * time.Second
+	maxKeep = 5 * time.Minute
+)
+
+// Reply is what matters of an answer. It never changes.
+type Reply struct {
+	Addresses []netip.Addr
+	Foreign   bool     // an address is of a name outside the block, at the end of an alias
+	SOA       *dns.SOA // nil if there is none
+}
+
+// digest takes what matters out of an answer, and how long that is to be believed. It returns nil if the message is
+// neither an answer nor a denial (RFC 2308, section 2).
+func (l *Resolver) digest(q Question, m *dns.Msg) (*Reply, time.Duration) {
+	if m == nil || (m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError) {
+		return nil, 0
+	}
+	r := new(Reply)
+	ttl := uint32(maxKeep / time.Second)
+	for _, rr := range m.Answer {
+		ttl = min(ttl, rr.Header().Ttl)
+		if addr, ok := answer.Address(rr); ok {
+			r.Addresses = append(r.Addresses, addr)
+			r.Foreign = r.Foreign || !l.host.Owns(rr.Header().Name)
+		}
+	}
+	for _, section := range [][]dns.RR{m.Answer, m.Ns} {
+		for _, rr := range section {
+			if soa, ok := rr.(*dns.SOA); ok && dns.IsSubDomain(soa.Hdr.Name, q.Name) && r.SOA == nil {
+				own := *soa
+				r.SOA = &own
+				ttl = min(ttl, soa.Hdr.Ttl, max(soa.Minttl, 1))
+			}
+		}
+	}
+	if r.SOA == nil && (q.Type == dns.TypeSOA || len(m.Answer) == 0) {
+		return nil, 0 // a referral, or less
+	}
+	return r, min(max(time.Duration(ttl)*time.Second, minKeep), maxKeep)
+}

@@ -1,0 +1,375 @@
+// Package lookup asks the plugins below for what a query leads to but must not wait for, and remembers the replies: the
+// addresses of hosts that records name, the start of authority for a denial, and the addresses of watched names.
+//
+// Resolver is the main type. There is one for each server block, which is its Host. Queries read what it knows without a
+// lock; its own goroutines ask, renew replies as their TTL runs out, and forget what is no longer asked for.
+package lookup
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/internal/rescue"
+
+	"github.com/coredns/coredns/plugin"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	// maxEntries is how many questions are kept for a server block, besides those of watched names. Beyond it, a host
+	// whose addresses are not in the answer is not judged, and NODATA goes out without a start of authority.
+	maxEntries = 4096
+	// maxAsking is how many questions are asked at a time.
+	maxAsking = 8
+	// askTimeout bounds a question; retryAfter is when one that failed is asked again.
+	askTimeout = 3 * time.Second
+	retryAfter = 5 * time.Second
+	// dropAfter is how long a reply is kept that is not asked for, dropFailed how long a question without a reply is.
+	dropAfter  = 10 * time.Minute
+	dropFailed = time.Minute
+	// tickEvery is how often replies that are too old are looked for, and readyTick the same while readiness waits.
+	tickEvery = time.Second
+	readyTick = 100 * time.Millisecond
+	// stopWait is how long Close waits for a question in flight: a plugin may go on although its context has ended.
+	stopWait = 500 * time.Millisecond
+)
+
+// Host is the server block that a resolver asks for.
+type Host interface {
+	// Owns reports whether a name is the block's own: in its zones, and judged.
+	Owns(name string) bool
+	// Mark returns a context that tells the handlers on the way that the question is the block's own, not a query.
+	Mark(ctx context.Context) context.Context
+	// Judge shows the pool the addresses in an answer, and returns how many have no verdict yet. Nothing goes out.
+	Judge(m *dns.Msg) (unknown int)
+	// Sets returns an answer for each record set of a zone that is judged.
+	Sets(zone string, records []dns.RR) []*dns.Msg
+	// Backlog is how many targets wait to be learned by the pool.
+	Backlog() int
+}
+
+// Resolver remembers what the plugins below a server block answer. New makes one; it asks nothing before Start.
+type Resolver struct {
+	known    atomic.Pointer[map[Question]*entry] // replaced, never changed
+	requests chan Question                       // from queries; lossy
+	next     atomic.Pointer[plugin.Handler]      // the plugins below
+	ingress  atomic.Pointer[ingress]             // of the first query that needed it
+	host     Host
+	watched  *firstVerdicts // of watched names; nil if there are none
+	zones    []zoneList     // to preload
+
+	running  atomic.Bool
+	starting sync.Mutex // held to begin and to end; never by a query that finds what it needs
+	ended    bool
+	quit     chan struct{}
+	work     sync.WaitGroup
+
+	// What follows belongs to the loop.
+	answered chan answered
+	asking   int
+}
+
+// Question is what is asked, with the name in lower case.
+type Question struct {
+	Name string
+	Type uint16
+}
+
+// Message is the question as it goes out.
+func (q Question) Message() *dns.Msg {
+	m := new(dns.Msg)
+	m.SetQuestion(q.Name, q.Type)
+	return m
+}
+
+// entry is what is known of a question.
+type entry struct {
+	Question
+	reply     atomic.Pointer[Reply] // nil until there is one
+	requested atomic.Bool           // since the last refresh
+
+	// What follows belongs to the loop.
+	pinned bool // it is of a watched name
+	busy   bool
+	due    time.Time
+	used   time.Time // last found requested
+	tried  time.Time // last asked
+}
+
+// answered is a question that was asked. The message is nil if there was no useful answer.
+type answered struct {
+	entry *entry
+	msg   *dns.Msg
+}
+
+// New returns a resolver for a server block.
+func New(host Host) *Resolver {
+	return &Resolver{
+		host:     host,
+		requests: make(chan Question, 64),
+		answered: make(chan answered, maxAsking),
+		quit:     make(chan struct{}),
+	}
+}
+
+// SetNext tells the resolver the plugins below. They are known after the whole Corefile has been read.
+func (l *Resolver) SetNext(next plugin.Handler) { l.next.Store(&next) }
+
+// Get returns what is known, nil if there was no answer yet, and whether the question has been taken up. It is for
+// queries, and notes that the question is still of use. The name is in lower case.
+func (l *Resolver) Get(q Question) (r *Reply, taken bool) {
+	x := l.entries()[q]
+	if x == nil {
+		return nil, false
+	}
+	if !x.requested.Load() {
+		x.requested.Store(true)
+	}
+	return x.reply.Load(), true
+}
+
+// Peek is Get without a note. It returns nil if nothing is known.
+func (l *Resolver) Peek(q Question) *Reply {
+	if x := l.entries()[q]; x != nil {
+		return x.reply.Load()
+	}
+	return nil
+}
+
+// Known is how many questions have been taken up.
+func (l *Resolver) Known() int { return len(l.entries()) }
+
+// Request has a question taken up, if there is room for it. It never waits: the next query repeats what is lost.
+func (l *Resolver) Request(q Question) {
+	select {
+	case l.requests <- q:
+	default:
+	}
+}
+
+// NeedsIngress reports whether there is something to ask, and no query has shown yet where questions come in.
+func (l *Resolver) NeedsIngress() bool { return l.known.Load() != nil && l.ingress.Load() == nil }
+
+// HasIngress reports whether a query has shown where questions come in.
+func (l *Resolver) HasIngress() bool { return l.ingress.Load() != nil }
+
+// NoteIngress notes where the query with that context came in, for questions of our own.
+func (l *Resolver) NoteIngress(ctx context.Context) {
+	if l.ingress.Load() == nil {
+		l.ingress.CompareAndSwap(nil, ingressOf(ctx))
+	}
+}
+
+// Start lets the resolver ask, unless it has been closed. It may be called again and again, by queries too.
+func (l *Resolver) Start() {
+	if l.running.Load() {
+		return
+	}
+	l.starting.Lock()
+	defer l.starting.Unlock()
+	if l.ended || l.running.Load() {
+		return
+	}
+	l.running.Store(true)
+	l.work.Go(l.run)
+	if len(l.zones) > 0 {
+		l.work.Go(l.preload)
+	}
+}
+
+// HasWork reports whether there is something to ask before the first query.
+func (l *Resolver) HasWork() bool {
+	return l.watched != nil || len(l.zones) > 0 || l.known.Load() != nil
+}
+
+// Close ends the resolver. It waits until its questions have ended, for half a second at most.
+func (l *Resolver) Close() {
+	l.starting.Lock()
+	if !l.ended {
+		l.ended = true
+		close(l.quit)
+	}
+	l.starting.Unlock()
+	rescue.Wait(&l.work, stopWait)
+	if l.watched != nil {
+		l.watched.finish()
+	}
+}
+
+// run keeps the loop going. A panic in it loses nothing but time.
+func (l *Resolver) run() {
+	for !l.loop() {
+		continue
+	}
+}
+
+// loop returns true when the resolver was closed.
+func (l *Resolver) loop() (ended bool) {
+	defer rescue.Log("the resolver")
+	ticker := time.NewTicker(l.tick())
+	defer ticker.Stop()
+	for {
+		select {
+		case <-l.quit:
+			return true
+		case q := <-l.requests:
+			if !l.takeUp(q, false) {
+				continue
+			}
+		case a := <-l.answered:
+			l.asking--
+			l.store(a, time.Now())
+		case <-ticker.C:
+			if l.watched != nil {
+				l.watched.update(l.host)
+			}
+			ticker.Reset(l.tick())
+		}
+		l.refresh(time.Now())
+	}
+}
+
+func (l *Resolver) tick() time.Duration {
+	if l.watched.waiting() {
+		return readyTick
+	}
+	return tickEvery
+}
+
+func (l *Resolver) entries() map[Question]*entry {
+	if known := l.known.Load(); known != nil {
+		return *known
+	}
+	return nil
+}
+
+// takeUp takes up a question, if there is room for it.
+func (l *Resolver) takeUp(q Question, pinned bool) bool {
+	old := l.entries()
+	if old[q] != nil || (!pinned && len(old) >= maxEntries) {
+		return false
+	}
+	next := make(map[Question]*entry, len(old)+1)
+	maps.Copy(next, old)
+	next[q] = &entry{Question: q, pinned: pinned, used: time.Now()}
+	l.known.Store(&next)
+	return true
+}
+
+// Adopt takes over what the resolver of the same server block knew before a reload. All of it is asked again at once, but
+// until then no name falls back to what is known of it at a first start. It is called before Start.
+func (l *Resolver) Adopt(before *Resolver) {
+	if before == nil {
+		return
+	}
+	next := maps.Clone(l.entries())
+	if next == nil {
+		next = make(map[Question]*entry)
+	}
+	for q, old := range before.entries() {
+		if next[q] == nil {
+			if old.pinned {
+				continue // it is watched no longer
+			}
+			next[q] = &entry{Question: q, used: time.Now()}
+		}
+		next[q].reply.Store(old.reply.Load())
+	}
+	l.known.Store(&next)
+}
+
+// refresh asks what is due, and drops what has not been requested for a long time.
+func (l *Resolver) refresh(now time.Time) {
+	stale := 0
+	for _, x := range l.entries() {
+		if x.requested.Load() {
+			x.requested.Store(false)
+			x.used = now
+		}
+		if x.expired(now) {
+			stale++
+		}
+		if l.asking < maxAsking && x.isDue(now) {
+			l.ask(x, now)
+		}
+	}
+	if stale > 0 {
+		next := maps.Clone(l.entries())
+		maps.DeleteFunc(next, func(_ Question, x *entry) bool { return x.expired(now) })
+		l.known.Store(&next)
+	}
+}
+
+// expired reports whether the entry has not been requested for so long that it can go.
+func (x *entry) expired(now time.Time) bool {
+	keep := dropAfter
+	if x.reply.Load() == nil {
+		keep = dropFailed
+	}
+	return !x.pinned && !x.busy && now.Sub(x.used) > keep
+}
+
+// isDue reports whether it is time to ask: the reply is too old, and a query has requested it since the last time.
+func (x *entry) isDue(now time.Time) bool {
+	return !x.busy && !now.Before(x.due) && (x.pinned || x.tried.IsZero() || x.used.After(x.tried))
+}
+
+func (l *Resolver) ask(x *entry, now time.Time) {
+	x.busy, x.tried = true, now
+	l.asking++
+	l.work.Go(func() {
+		a := answered{entry: x}
+		defer func() { l.answered <- a }()
+		defer rescue.Log("the question for " + x.Name)
+		a.msg = l.Ask(l.host.Mark(context.Background()), x.Message())
+	})
+}
+
+// Ask asks the plugins below, and waits for three seconds at most. It returns nil if there was no useful answer. The
+// context is not a query's, which would end with the query; the host has marked it.
+func (l *Resolver) Ask(ctx context.Context, m *dns.Msg) *dns.Msg {
+	next := l.next.Load()
+	if next == nil {
+		return nil
+	}
+	ctx, cancel := l.until(l.ingress.Load().on(ctx))
+	defer cancel()
+	var w recorder
+	if _, err := plugin.NextOrFailure("multivalue", *next, ctx, &w, m); err != nil || w.reply == nil || w.reply.Truncated {
+		return nil
+	}
+	return w.reply
+}
+
+// until is ctx with the time-out of a question, cancelled when the resolver is closed.
+func (l *Resolver) until(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	go func() {
+		select {
+		case <-l.quit:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// store keeps what an answer says.
+func (l *Resolver) store(a answered, now time.Time) {
+	x := a.entry
+	x.busy = false
+	known, ttl := l.digest(x.Question, a.msg)
+	if known == nil {
+		x.due = now.Add(retryAfter)
+	} else {
+		x.reply.Store(known)
+		x.due = now.Add(ttl)
+	}
+	if x.pinned {
+		l.watched.noteAnswer(l.host, x.Question, a.msg)
+	}
+}

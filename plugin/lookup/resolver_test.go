@@ -1,0 +1,196 @@
+package lookup
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/internal/pooltest"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/test"
+
+	"github.com/miekg/dns"
+)
+
+// block is a server block for example.org. The test sets the state of its pool.
+type block struct{ unknown, backlog atomic.Int32 }
+
+func (b *block) Owns(name string) bool                         { return dns.IsSubDomain("example.org.", name) }
+func (b *block) Mark(ctx context.Context) context.Context      { return ctx }
+func (b *block) Judge(*dns.Msg) int                            { return int(b.unknown.Load()) }
+func (b *block) Sets(zone string, records []dns.RR) []*dns.Msg { return nil }
+func (b *block) Backlog() int                                  { return int(b.backlog.Load()) }
+
+// zone is a plugin that answers from records, and counts the questions that it gets.
+type zone struct {
+	mu      sync.Mutex
+	records []dns.RR
+	asked   map[Question]int
+	fails   bool
+}
+
+func (z *zone) fail(fails bool) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.fails = fails
+}
+
+func (z *zone) count(name string, qtype uint16) int {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return z.asked[Question{name, qtype}]
+}
+
+func (z *zone) Name() string { return "zone" }
+
+func (z *zone) ServeDNS(_ context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	q := r.Question[0]
+	z.asked[Question{strings.ToLower(q.Name), q.Qtype}]++
+	if z.fails {
+		return dns.RcodeServerFailure, nil
+	}
+	m := new(dns.Msg)
+	m.SetReply(r)
+	for _, rr := range z.records {
+		if h := rr.Header(); h.Rrtype == q.Qtype && strings.EqualFold(h.Name, q.Name) {
+			m.Answer = append(m.Answer, rr)
+		}
+	}
+	if len(m.Answer) == 0 {
+		m.Ns = []dns.RR{test.SOA("example.org. 300 IN SOA ns.example.org. hostmaster.example.org. 1 7200 3600 1209600 60")}
+	}
+	return dns.RcodeSuccess, w.WriteMsg(m)
+}
+
+// hosts has two hosts with a TTL of 30 s.
+func hosts() *zone {
+	return &zone{asked: make(map[Question]int), records: []dns.RR{
+		test.A("a.example.org. 30 IN A 10.0.0.1"), test.A("b.example.org. 30 IN A 10.0.0.2"),
+	}}
+}
+
+// inBubble runs a test in fake time, with a resolver in front of a plugin, and closes the resolver.
+func inBubble(t *testing.T, next plugin.Handler, f func(t *testing.T, l *Resolver)) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(new(block))
+		l.SetNext(next)
+		f(t, l)
+		l.Close()
+	})
+}
+
+// need looks a reply up, as an answer does that needs the question.
+func need(l *Resolver, q Question) *Reply {
+	r, taken := l.Get(q)
+	if !taken {
+		l.Request(q)
+		l.Start()
+	}
+	return r
+}
+
+// keepNeeding looks the addresses of both hosts up once a second.
+func keepNeeding(l *Resolver, d time.Duration) {
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		for _, name := range []string{"a.example.org.", "b.example.org."} {
+			need(l, Question{name, dns.TypeA})
+			need(l, Question{name, dns.TypeAAAA})
+		}
+		pooltest.Elapse(time.Second)
+	}
+}
+
+// A question that fails is asked again only while queries still need it.
+func TestFailedQuestionsRest(t *testing.T) {
+	z := hosts()
+	inBubble(t, z, func(t *testing.T, l *Resolver) {
+		z.fail(true)
+		q := Question{"a.example.org.", dns.TypeA}
+		l.Request(q)
+		l.Start()
+		pooltest.Elapse(5 * time.Minute)
+		if got := z.count("a.example.org.", dns.TypeA); got != 1 {
+			t.Errorf("asked %d times for one query", got)
+		}
+		for range 60 {
+			need(l, q)
+			pooltest.Elapse(time.Second)
+		}
+		if got := z.count("a.example.org.", dns.TypeA); got < 9 || got > 14 {
+			t.Errorf("asked %d times in a minute of queries, want one in five seconds", got)
+		}
+	})
+}
+
+// A reply that is no longer needed is forgotten, and the number of replies is limited (B61).
+func TestResolverForgets(t *testing.T) {
+	z := hosts()
+	inBubble(t, z, func(t *testing.T, l *Resolver) {
+		keepNeeding(l, 10*time.Second)
+		if got := len(l.entries()); got != 4 {
+			t.Errorf("%d entries, want 4: two hosts, two families", got)
+		}
+		if r := l.Peek(Question{"b.example.org.", dns.TypeA}); r == nil || len(r.Addresses) != 1 || r.Addresses[0] != pooltest.Addr(2) {
+			t.Errorf("addresses of b: %v", r)
+		}
+		before := z.count("a.example.org.", dns.TypeA)
+		pooltest.Elapse(dropAfter - time.Minute)
+		if got := z.count("a.example.org.", dns.TypeA) - before; got > 1 {
+			t.Errorf("asked %d times while no query needed it", got)
+		}
+		pooltest.Elapse(2 * time.Minute)
+		if got := len(l.entries()); got != 0 {
+			t.Errorf("%d entries after a while", got)
+		}
+		for i := range maxEntries + 100 {
+			l.Request(Question{fmt.Sprintf("h%d.example.org.", i), dns.TypeA})
+			if i%50 == 0 {
+				pooltest.Elapse(time.Second)
+			}
+		}
+		pooltest.Elapse(time.Minute)
+		if got := len(l.entries()); got != maxEntries {
+			t.Errorf("%d entries, want %d", got, maxEntries)
+		}
+	})
+}
+
+// The resolver has at most eight questions under way, as the manual says, and asks the others when those are
+// answered.
+func TestQuestionsAtATime(t *testing.T) {
+	var under, most, all atomic.Int32
+	var turn chan struct{} // created in the bubble
+	slow := plugin.HandlerFunc(func(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+		now := under.Add(1)
+		for before := most.Load(); now > before && !most.CompareAndSwap(before, now); before = most.Load() {
+		}
+		all.Add(1)
+		defer under.Add(-1)
+		<-turn
+		return hosts().ServeDNS(ctx, w, r)
+	})
+	inBubble(t, slow, func(t *testing.T, l *Resolver) {
+		turn = make(chan struct{})
+		l.Start()
+		for i := range 40 {
+			l.Request(Question{fmt.Sprintf("h%d.example.org.", i), dns.TypeA})
+		}
+		pooltest.Elapse(10 * time.Second) // each is given up after three seconds, and keeps its place
+		if got := under.Load(); got != 8 || all.Load() != 8 {
+			t.Errorf("%d of 40 questions are under way, want 8", got)
+		}
+		close(turn)
+		pooltest.Elapse(10 * time.Second)
+		if most.Load() != 8 || all.Load() != 40 {
+			t.Errorf("%d of 40 questions were asked, up to %d at a time, want 8", all.Load(), most.Load())
+		}
+	})
+}

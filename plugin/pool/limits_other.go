@@ -1,0 +1,5 @@
+//go:build !unix
+
+package pool
+
+func descriptors() int { return manyDescriptors }

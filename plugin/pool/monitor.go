@@ -1,0 +1,264 @@
+package pool
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/internal/clock"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
+	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
+	"github.com/coredns-multivalue/multivalue/plugin/status"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+)
+
+// targetRequest asks the pool to watch a target.
+type targetRequest struct {
+	target verdict.Target
+	check  verdict.Identity // the target's, without an owner in it
+	group  *Group
+	owner  string // of the set that the address was in
+	ttl    uint32 // seconds
+}
+
+// monitor is one watched target. It belongs to the loop, or to the one probe that it was handed to, which touches nothing
+// but its check.
+type monitor struct {
+	check        *checkState
+	group        *Group
+	owner        string // in lower case
+	entry        *table.Entry
+	machine      verdict.Machine
+	suspectSince clock.Instant   // when the first probe began whose failure counts now
+	asked        clock.Instant   // when a sweep last found it asked for
+	started      clock.Instant   // of the last probe
+	due          clock.Instant   // of the next
+	held         *heldConn       // nil unless the check holds connections
+	history      *status.History // of its probes; nil while there is no status page
+	position     int32           // in its queue, or probing or parked
+	lane         lane
+	failing      bool // the last probe failed
+	suspicion    suspicion
+	settled      bool // it had its first wait of a whole interval, which is drawn at random
+	removed      bool // while its probe was under way
+}
+
+// verdict is what is believed of the target, with how long that is sure to hold.
+func (m *monitor) verdict() verdict.Verdict {
+	brief, _ := m.entry.Peek()
+	return m.machine.Verdict(time.Duration(brief.Holds()) * time.Second)
+}
+
+const (
+	probing = -1 // handed to a probe
+	parked  = -2 // its check runs in no confirmed generation yet
+)
+
+// record adds a probe to the history, while there is a status page to show it.
+func (m *monitor) record(recording bool, r probeResult) {
+	if !recording {
+		return
+	}
+	if m.history == nil {
+		m.history = new(status.History)
+	}
+	m.history.Add(r.took, r.err != nil)
+}
+
+// memory is the last verdict on a target that is watched no longer.
+type memory struct {
+	verdict verdict.Verdict
+	until   time.Time
+}
+
+// learn begins to watch a target that a query did not find in the table, unless a limit is reached. Nothing that is watched
+// makes room for what is new, so a flood of names never evicts a busy target.
+func (p *Pool) learn(r targetRequest, now time.Time) {
+	g := r.group.generation
+	if g.stage == left {
+		return // a query that was in flight when its server stopped
+	}
+	if g.stage == candidate {
+		p.confirmed(g, now) // it answers queries, so it has started
+	}
+	check := p.checks[r.check]
+	if check == nil || p.find(&r.target, check.seedFor(r.owner)) != nil {
+		return
+	}
+	if !r.group.covers(r.check, r.target.Addr.Addr(), r.owner) {
+		return // a query that was in flight when the annotation changed
+	}
+	if len(p.monitors) >= p.maxTargets {
+		p.full.Store(true)
+		return
+	}
+	if r.group.targets >= r.group.Max {
+		r.group.full.Store(true)
+		return
+	}
+	owner := lowerName(r.owner)
+	if p.overNameLimit(r, check, owner) {
+		return
+	}
+	m := p.addMonitor(r.target, check, r.group, owner, now)
+	m.entry.Touch(r.ttl)
+	m.scheduleFirst(p, now)
+}
+
+// overNameLimit reports whether a name has as many targets as it may have, or one address as many names.
+func (p *Pool) overNameLimit(r targetRequest, c *checkState, owner string) bool {
+	byName := p.names[owner] >= maxPerName
+	if !byName && p.owners[c.withoutOwner(r.target)] < maxOwners {
+		return false
+	}
+	metrics.SkippedName.Inc()
+	if !r.group.loggedNames.First() {
+		return true
+	}
+	if byName {
+		p.Warn("%s has reached the limit of %d targets for one name: its other addresses are served as unknown (stanza at %s)", owner, maxPerName, r.group.At)
+	} else {
+		p.Warn("%s has reached the limit of %d names for one address with host owner: for others, such as %s, it is served as unknown (stanza at %s)",
+			r.target.Place(), maxOwners, owner, r.group.At)
+	}
+	return true
+}
+
+// addMonitor adds a target to the table, with the verdict that is remembered if there is one. It is parked until
+// scheduleFirst schedules it.
+func (p *Pool) addMonitor(t verdict.Target, check *checkState, group *Group, owner string, now time.Time) *monitor {
+	m := &monitor{check: check, group: group, owner: owner, entry: &table.Entry{Target: t}, asked: clock.At(now), position: parked}
+	m.entry.Touch(0)
+	if last, ok := p.memories[check.memoryKey(t, owner)]; ok && now.Before(last.until) {
+		m.machine = verdict.Resume(last.verdict)
+		m.entry.Store(last.verdict)
+	}
+	group.targets++
+	p.names[owner]++
+	if check.forOwner != nil {
+		p.owners[check.withoutOwner(t)]++
+	}
+	p.monitors[m.entry] = m
+	targets[m.machine.State()].Inc()
+	p.table.Insert(m.entry, table.Hash(&t, check.seedFor(owner)))
+	return m
+}
+
+// find is the monitor of a target, or nil. The table is its index.
+func (p *Pool) find(t *verdict.Target, seed uint64) *monitor {
+	return p.monitors[p.table.Find(t, table.Hash(t, seed))]
+}
+
+// releaseName takes a monitor off the counts of its name.
+func (p *Pool) releaseName(m *monitor) {
+	if p.names[m.owner]--; p.names[m.owner] <= 0 {
+		delete(p.names, m.owner)
+	}
+	if m.check.forOwner == nil {
+		return
+	}
+	t := m.check.withoutOwner(m.entry.Target)
+	if p.owners[t]--; p.owners[t] <= 0 {
+		delete(p.owners, t)
+	}
+}
+
+// scheduleFirst schedules a parked monitor: a new one within a fast interval, one that resumes within a whole one. When in
+// that time is drawn at random, so that targets learned together are not probed together.
+func (m *monitor) scheduleFirst(p *Pool, now time.Time) {
+	wait := m.check.pace.Fast
+	if m.machine.State() != verdict.Unknown {
+		wait = m.check.pace.Interval
+		m.settled = true
+	}
+	m.failing = m.machine.State() == verdict.Down
+	p.schedule.add(m, clock.At(now).Add(randomWait(0, wait)))
+}
+
+// forget ends a monitor. Its verdict is remembered for two intervals, in case the target is asked for again.
+func (p *Pool) forget(m *monitor, now time.Time) {
+	if m.machine.State() != verdict.Unknown && len(p.memories) < p.maxTargets {
+		p.memories[m.check.memoryKey(m.entry.Target, m.owner)] = memory{m.verdict(), now.Add(2 * m.check.pace.Interval)}
+	}
+	m.removed = true
+	p.dropConn(m)
+	p.isolation.remove(m)
+	p.schedule.remove(m)
+	delete(p.monitors, m.entry)
+	targets[m.machine.State()].Dec()
+	p.table.Remove(m.entry, table.Hash(&m.entry.Target, m.check.seedFor(m.owner)))
+	m.group.targets--
+	p.releaseName(m)
+	m.group.full.Store(false)
+	p.full.Store(false)
+}
+
+// sweep forgets targets that are no longer asked for, and verdicts that were remembered for long enough. It runs once a
+// minute.
+func (p *Pool) sweep(now time.Time) {
+	p.nextSweep = now.Add(sweepEvery)
+	p.isolation.expire(now)
+	if p.OnSweep != nil {
+		p.OnSweep()
+	}
+	for _, m := range p.monitors {
+		if m.entry.TakeAsked() {
+			m.asked = clock.At(now)
+		} else if clock.At(now).Sub(m.asked) > keepFor(m.entry.TTL()) {
+			p.forget(m, now)
+		}
+	}
+	for t, last := range p.memories {
+		if now.After(last.until) {
+			delete(p.memories, t)
+		}
+	}
+	for _, c := range p.checks {
+		c.abstains.Reset()
+	}
+	for _, g := range p.generations {
+		for _, group := range g.groups {
+			group.resetLogs()
+		}
+	}
+}
+
+// keepFor is how long a target that went out with that TTL, in seconds, is watched after it was last asked for.
+func keepFor(ttl uint32) time.Duration {
+	return max(keepUnasked, min(3*time.Duration(min(ttl, 1<<31-1))*time.Second, keepAtMost))
+}
+
+// reset forgets everything, and remembers no verdict. It also follows a panic, so it does not trust what it finds. Probes
+// in flight come back to monitors that are removed.
+func (p *Pool) reset() {
+	for _, m := range p.monitors {
+		m.removed = true
+		p.dropConn(m)
+		p.isolation.remove(m)
+		m.group.targets--
+		targets[m.machine.State()].Dec()
+	}
+	p.table.Clear()
+	p.full.Store(false)
+	for _, g := range p.generations {
+		for _, group := range g.groups {
+			group.full.Store(false)
+		}
+	}
+	clear(p.names)
+	clear(p.owners)
+	p.schedule.queues = [2]queue{}
+	p.monitors = make(map[*table.Entry]*monitor)
+	p.memories = make(map[verdict.Target]memory)
+}
+
+// jitter takes up to a tenth off a wait, so that replicas and targets do not stay in step. It never lengthens one: the bound
+// on how late a death is noticed must hold. How much earlier the schedule may start the probe is part of that tenth.
+func (c *checkState) jitter(wait time.Duration) time.Duration {
+	return wait - rand.N(max(0, wait*verdict.Jitter/100-c.earliness())+1)
+}
+
+// earliness is how long before it is due a probe may start if others start as well.
+func (c *checkState) earliness() time.Duration { return min(gather, c.pace.Fast/gatherShare) }
+
+// randomWait draws a wait from low to high, both included.
+func randomWait(low, high time.Duration) time.Duration { return low + rand.N(high-low+1) }

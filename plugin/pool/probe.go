@@ -1,0 +1,63 @@
+package pool
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/internal/clock"
+	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
+	"github.com/coredns-multivalue/multivalue/plugin/wire"
+)
+
+// probeResult is what a probe has found out.
+type probeResult struct {
+	monitor *monitor
+	err     error // nil, why the target is unfit, or one that wraps check.ErrAbstain
+	took    time.Duration
+	held    *wire.Held // the connection, if it is to be kept
+}
+
+// start hands a monitor to a probe: to the event loop if that can ask the check, else to a goroutine. The monitor comes back
+// as the probe's result.
+func (p *Pool) start(ctx context.Context, probes *sync.WaitGroup, m *monitor, now time.Time) {
+	late := clock.At(now).Sub(m.due)
+	if late > m.check.pace.Interval {
+		metrics.SkippedOverdue.Inc() // it missed a whole turn, which is not made up for
+	}
+	metrics.ProbeLag.Observe(max(0, late.Seconds()))
+	m.started = clock.At(now)
+	if p.prober.canAsk(m, now) {
+		p.prober.enqueue(m)
+		return
+	}
+	prober, timeout, addr := m.prober(), m.check.pace.Timeout, m.entry.Target.Addr
+	holding := p.prober.holding(m, now)
+	if holding != nil {
+		prober = holding
+	}
+	probes.Go(func() {
+		began := time.Now()
+		r := probeResult{monitor: m, err: ask(ctx, prober, timeout, addr)}
+		if r.took = time.Since(began); holding != nil {
+			r.held = holding.conn
+		}
+		p.probed <- r
+	})
+}
+
+// ask probes once. A panic in a check proves nothing about the target, and must not end the process.
+func ask(ctx context.Context, prober Prober, timeout time.Duration, addr netip.AddrPort) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			metrics.Panics.Inc()
+			err = fmt.Errorf("%w: the check panicked: %v", check.ErrAbstain, r)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return prober.Probe(ctx, addr)
+}

@@ -1,0 +1,77 @@
+package pool
+
+import (
+	"errors"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/internal/clock"
+	"github.com/coredns-multivalue/multivalue/internal/text"
+	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+)
+
+// settle takes the result of a probe: it steps the target's state, publishes the verdict, and schedules the next probe. The
+// order matters: isolation decides whether the result counts before the state machine sees it.
+func (p *Pool) settle(r probeResult, now time.Time) {
+	m := r.monitor
+	p.schedule.done(m)
+	if m.removed {
+		return // the target may have been learned again meanwhile, with a monitor of its own
+	}
+	if errors.Is(r.err, check.ErrAbstain) {
+		m.check.abstained.Inc()
+		if m.check.abstains.First() {
+			log.Errorf("%s keeps its state: %v (logged once a minute, and counted)", m.entry.Target, r.err)
+		}
+		p.schedule.add(m, m.started.Add(m.check.jitter(m.check.pace.Fast)))
+		return
+	}
+	m.check.count(r.err, r.took)
+	m.record(p.recording, r)
+	m.failing = r.err != nil
+	if p.isolation.withholds(m, r.err != nil, len(p.monitors), now) {
+		p.schedule.add(m, m.started.Add(m.check.jitter(m.check.pace.Fast)))
+		return
+	}
+	before := m.machine.State()
+	v, wait := m.machine.Step(m.check.pace, r.err, clock.Steady(now))
+	if !v.State.Fit() {
+		p.dropConn(m)
+	}
+	if m.check.hold { // an alarm may take the target down sooner
+		v.Holds = min(v.Holds, time.Duration(m.check.pace.Fall-1)*alarmPace)
+	}
+	wait = m.check.jitter(m.alarmWait(v.State, r.err != nil, wait))
+	if !m.settled && wait > m.check.pace.Fast {
+		m.settled = true // the first whole interval is drawn at random, to spread targets that were learned together
+		wait = randomWait(0, wait)
+		v.Holds = min(v.Holds, wait)
+	}
+	m.entry.Store(v)
+	if v.State != before { // metrics and the log follow what queries see, never the other way round
+		p.transition(m, before, v, now)
+	}
+	p.isolation.update(m, before)
+	p.schedule.add(m, m.started.Add(wait))
+}
+
+// transition counts a change of state, and logs it. Nothing else about probes enters the log, and a new target that answers
+// only its debug lines.
+func (p *Pool) transition(m *monitor, before verdict.State, v verdict.Verdict, now time.Time) {
+	targets[before].Dec()
+	targets[v.State].Inc()
+	m.check.transitions[v.State].Inc()
+	if before == verdict.Unknown && v.State == verdict.Up {
+		log.Debugf("%s is up after its first probe, %s", m.entry.Target.Place(), m.question())
+		return
+	}
+	p.recordChange(m, before, v, now)
+	if !p.transitions.allow(transitionKey{m.check.Name, v.State, v.Reason}, now) {
+		return
+	}
+	if v.State == verdict.Down {
+		log.Warningf("%s is down after %s of %s: %s", m.entry.Target.Place(), text.Count(m.check.pace.Fall, "failure"), m.question(), v.Reason)
+		return
+	}
+	log.Infof("%s is up after %s of %s", m.entry.Target.Place(), text.Count(m.check.pace.Rise, "success"), m.question())
+}

@@ -1,0 +1,55 @@
+package rules
+
+import (
+	"net/netip"
+
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
+
+	"github.com/miekg/dns"
+)
+
+// clientNetwork is the network that asks: the one that the query carries for a resolver's client (RFC 7871), else the
+// sender's. For a question of our own it is that of localhost.
+func (j *Judge) clientNetwork() netip.Prefix {
+	if subnet := ClientSubnet(j.Request); subnet != nil {
+		return subnetPrefix(subnet)
+	}
+	if j.Remote == nil {
+		return answer.ClientNetwork(netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+	}
+	remote, ok := j.Remote.RemoteAddr().(interface{ AddrPort() netip.AddrPort })
+	if !ok {
+		return netip.Prefix{}
+	}
+	return answer.ClientNetwork(remote.AddrPort().Addr())
+}
+
+// subnetPrefix is the client subnet of a query, at most as long as a client's network counts. It is the zero value for one
+// that is malformed.
+func subnetPrefix(subnet *dns.EDNS0_SUBNET) netip.Prefix {
+	addr, ok := netip.AddrFromSlice(subnet.Address)
+	if !ok {
+		return netip.Prefix{}
+	}
+	if subnet.Family == 1 {
+		addr = addr.Unmap()
+	}
+	longest := answer.ClientNetwork(addr)
+	p, err := addr.Prefix(min(int(subnet.SourceNetmask), longest.Bits()))
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return p
+}
+
+// ClientSubnet is the option of a message that names the client's network (RFC 7871), or nil.
+func ClientSubnet(m *dns.Msg) *dns.EDNS0_SUBNET {
+	if opt := m.IsEdns0(); opt != nil {
+		for _, o := range opt.Option {
+			if subnet, ok := o.(*dns.EDNS0_SUBNET); ok {
+				return subnet
+			}
+		}
+	}
+	return nil
+}

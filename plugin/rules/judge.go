@@ -1,0 +1,155 @@
+package rules
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/lookup"
+
+	"github.com/miekg/dns"
+)
+
+// maxRequests is how many unknown questions one answer can have the resolver take up.
+const maxRequests = 32
+
+// Judge is what one answer is judged by: the answer.Rules for answer.Thin. It is part of the writer of a query, by value,
+// and used by one goroutine, except for what another server block notes on the way.
+type Judge struct {
+	Block   *Block
+	Zone    *Zone // of the name that was asked; its stanza is not nil
+	Request *dns.Msg
+	Remote  interface{ RemoteAddr() net.Addr } // the client; nil for a question of our own
+	Draw    answer.Draw
+	Quiet   bool // nothing goes out, so that there is nothing to deny
+	// Elsewhere says that another server block has judged a part of the answer.
+	Elsewhere atomic.Bool
+
+	requests  int        // questions that the resolver should take up
+	byClient  bool       // a policy lets the client choose
+	asking    bool       // it is a question of our own
+	crossings *Crossings // notes where that passes; nil if it does not matter
+	mark      mark       // what the plugins below get for a context
+}
+
+// judgeKey is the key of the Judge that a look-up within a query, or within a question of ours, belongs to.
+type judgeKey struct{}
+
+// mark is a context by which a look-up within knows its Judge. It is part of that, which spares an allocation a query.
+type mark struct {
+	context.Context
+	judge *Judge
+}
+
+// Value is that of a context.
+func (m *mark) Value(key any) any {
+	if key == (judgeKey{}) {
+		return m.judge
+	}
+	return m.Context.Value(key)
+}
+
+// Context is what the plugins below get, so that look-ups that they make through the whole server are known as parts of
+// this answer.
+func (j *Judge) Context(ctx context.Context) context.Context {
+	j.mark = mark{ctx, j}
+	return &j.mark
+}
+
+// Outer is the context of the query, as Context got it.
+func (j *Judge) Outer() context.Context { return j.mark.Context }
+
+// Nested reports whether a query is one that a plugin below makes through the whole server to complete its answer, as
+// *file* does to follow a CNAME. That answer comes by again as part of the outer one. Here it is left whole, so that every
+// set is judged once. If another server block judges it here, the outer one must not do so again.
+func (b *Block) Nested(ctx context.Context, z *Zone, r *dns.Msg) bool {
+	outer, ok := ctx.Value(judgeKey{}).(*Judge)
+	if !ok {
+		return false
+	}
+	if outer.Block != b && outer.crossings != nil {
+		outer.crossings.note(b, z, &r.Question[0])
+	}
+	if outer.Block == b || outer.asking {
+		return true
+	}
+	outer.Elsewhere.Store(true)
+	return false
+}
+
+// Requested reports whether the answer led to a question that the resolver should take up.
+func (j *Judge) Requested() bool { return j.requests > 0 }
+
+// ByClient reports whether the client's network decided about the answer. It is Draw.Client then.
+func (j *Judge) ByClient() bool { return j.byClient }
+
+// Rule judges a set by the stanza whose zone holds its owner name, else by the one that holds the name that was asked.
+func (j *Judge) Rule(owner string) *answer.Rule {
+	z := j.Zone
+	if owner != j.Request.Question[0].Name {
+		if z = j.Block.Zones.Find(owner); z == nil {
+			// Without within, the owner of an alias's target would choose what is probed.
+			if j.Elsewhere.Load() || len(j.Zone.Stanza.Within) == 0 {
+				return nil
+			}
+			z = j.Zone
+		}
+	}
+	if z.Stanza == nil {
+		return nil
+	}
+	rule := z.Stanza.RuleFor(owner)
+	if !j.Quiet && (rule.Policy.AllDown == answer.NoData || rule.Policy.AllDown == answer.Fixed) {
+		j.SOA(owner) // so that it is known when it is needed
+	}
+	if rule.Policy.Client && !j.byClient {
+		j.byClient, j.Draw.Client = true, j.clientNetwork()
+	}
+	if rule.Policy.Warmup > 0 {
+		j.Draw.Now = z.Stanza.Group.Clock()
+	}
+	return rule
+}
+
+// Follow reports whether the addresses of a host count for the records that name it: inside the server block's zones,
+// unless it is exempt; outside, where within says what may be probed, because the host belongs to someone else.
+func (j *Judge) Follow(owner, host string) bool {
+	if j.Block.Owns(host) {
+		return true
+	}
+	z := j.Block.Zones.Find(owner)
+	if z == nil {
+		z = j.Zone
+	}
+	return j.Block.Zones.Find(host) == nil && z.Stanza != nil && len(z.Stanza.Within) > 0
+}
+
+// SOA is the start of authority of the zone that holds a name, as far as it is known.
+func (j *Judge) SOA(owner string) *dns.SOA {
+	if r := j.known(owner, dns.TypeSOA); r != nil {
+		return r.SOA
+	}
+	return nil
+}
+
+// Addresses are those that the plugins below give a host, as far as they are known.
+func (j *Judge) Addresses(host string, rrtype uint16) ([]netip.Addr, bool) {
+	if r := j.known(host, rrtype); r != nil && (!r.Foreign || j.Block.confined) {
+		return r.Addresses, true
+	}
+	return nil, false
+}
+
+// known is what the resolver knows of a question. If it does not have it yet, it is requested, for the queries that follow.
+func (j *Judge) known(name string, qtype uint16) *lookup.Reply {
+	q := lookup.Question{Name: strings.ToLower(name), Type: qtype}
+	r, taken := j.Block.Resolver.Get(q)
+	if !taken && j.requests < maxRequests {
+		j.requests++
+		j.Block.Resolver.Request(q)
+	}
+	return r
+}
