@@ -568,11 +568,14 @@ func TestReadinessIsNotEarly(t *testing.T) {
 func TestFirstQuestionHasTheServer(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
 		server := &dnsserver.Server{Addr: "dns://127.0.0.1:53"}
+		var mu sync.Mutex
 		var asked []any
 		zone := zoneOf(records("example.org. 30 IN MX 10 mail.example.org.", "mail.example.org. 30 IN A 10.0.0.1")...)
 		next := plugin.HandlerFunc(func(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
 			if r.Question[0].Qtype != dns.TypeMX {
+				mu.Lock()
 				asked = append(asked, ctx.Value(dnsserver.Key{}))
+				mu.Unlock()
 			}
 			return zone.ServeDNS(ctx, w, r)
 		})
@@ -583,6 +586,8 @@ func TestFirstQuestionHasTheServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		pooltest.Elapse(5 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
 		if len(asked) == 0 || slices.Contains(asked, nil) {
 			t.Errorf("asked with the servers %v", asked)
 		}
