@@ -205,7 +205,7 @@ func Address(rr dns.RR) (addr netip.Addr, ok bool) {
 }
 
 // appendTo appends the chosen records to a section. Records whose TTL is too high are copied; the copies share the bytes of the
-// address with the original, which nobody changes. The others are appended as they are. The copies of one set are allocated in
+// address with the original, which never changes. The others are appended as they are. The copies of one set are allocated in
 // one piece.
 func (c *choice) appendTo(section, answer []dns.RR) []dns.RR {
 	var as []dns.A

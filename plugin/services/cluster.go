@@ -53,7 +53,7 @@ type Cluster struct {
 // kubeconfig is empty, the service account of the Pod that the process runs in. An annotation text that is longer than
 // maxText bytes is cut to maxText+1 bytes, so it is still seen to be too long.
 //
-// An error means that the configuration is wrong. An API that cannot be reached is no error: Follow waits for it.
+// An error means that the configuration is wrong. An API that cannot be reached is not an error: Follow waits for it.
 func Open(key string, maxText int, kubeconfig, kubecontext string) (*Cluster, error) {
 	config, err := loadConfig(kubeconfig, kubecontext)
 	if err != nil {
