@@ -3,14 +3,10 @@ package corefile
 import (
 	"fmt"
 	"maps"
-	"math"
-	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/text"
-	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
@@ -30,7 +26,8 @@ type property struct {
 }
 
 // properties are all of them. Each has a parser of its own, and none is read anywhere else. A new property is a row here, a
-// parser, a field of Config, and a place in the manual, which a test compares with this table.
+// parser, a field of Config or of a value in it, and a place in the manual, which a test compares with this table. Parsers of
+// the policy are in policy.go, those of the check and of require in checkline.go, the others below.
 var properties = map[string]property{
 	"check":       {usage: "URL [OPTION VALUE...]...", min: 1, max: -1, repeats: true, block: true, parse: parseCheck},
 	"require":     {usage: "all|any|COUNT|PERCENT%", min: 1, max: 1, parse: parseRequire},
@@ -120,136 +117,6 @@ func parseFall(s *Config, c *caddy.Controller, args []string) error {
 	return parseCount(c, "fall", args[0], verdict.MaxCount, &s.Pace.Fall)
 }
 
-// parseLimit reads the most addresses in an answer. In the policy 0 means no limit; a user writes off, so that a typing error
-// cannot turn the limit off.
-func parseLimit(s *Config, c *caddy.Controller, args []string) error {
-	if args[0] == "off" {
-		s.Policy.Limit = 0
-		return nil
-	}
-	return parseCount(c, "limit", args[0], math.MaxUint16, &s.Policy.Limit)
-}
-
-// parseMinUp reads how many addresses must be healthy, or what share of the set, or the answer is filled up with others.
-func parseMinUp(s *Config, c *caddy.Controller, args []string) error {
-	share, isShare := strings.CutSuffix(args[0], "%")
-	if !isShare {
-		return parseCount(c, "min_up", args[0], math.MaxUint16, &s.Policy.MinUp.Count)
-	}
-	return parseCount(c, "share in min_up", share, 100, &s.Policy.MinUp.Percent)
-}
-
-// parseAllDown reads what to answer if no address is healthy: one of three words alone, or addresses to answer with instead.
-// Those are answered by A and AAAA records, so they must belong to one host.
-func parseAllDown(s *Config, c *caddy.Controller, args []string) error {
-	policies := map[string]answer.AllDown{"serve": answer.Serve, "nodata": answer.NoData, "servfail": answer.ServFail}
-	p := &s.Policy
-	if policy, ok := policies[args[0]]; ok && len(args) == 1 {
-		p.AllDown = policy
-		return nil
-	}
-	p.AllDown = answer.Fixed // unless an argument turns out to be something else
-	for _, arg := range args {
-		if _, ok := policies[arg]; ok {
-			return c.Errf("all_down %s cannot be combined with other values: use serve, nodata or servfail alone, or addresses", arg)
-		}
-		addr, err := netip.ParseAddr(arg)
-		// An IPv4 address in IPv6 form would be answered as an AAAA record, which is hardly what was meant.
-		if err != nil || addr.Zone() != "" || addr.Is4In6() || !single(addr) {
-			return c.Errf("invalid all_down %q: use serve, nodata, servfail or addresses%s", arg, text.DidYouMean(arg, slices.Sorted(maps.Keys(policies))))
-		}
-		if slices.Contains(p.Instead, addr) {
-			return c.Errf("duplicate address %s in all_down", addr)
-		}
-		p.Instead = append(p.Instead, addr)
-	}
-	return nil
-}
-
-// parseTypes reads the types of the record sets that are judged. They replace the default.
-func parseTypes(s *Config, c *caddy.Controller, args []string) error {
-	s.Types = 0
-	var names []string
-	for _, rrtype := range answer.Judged() {
-		names = append(names, dns.TypeToString[rrtype])
-	}
-	for _, arg := range args {
-		word := strings.ToUpper(arg) // types are written in either case, as in zone files
-		if !slices.Contains(names, word) {
-			return c.Errf("unknown type %q in types: use some of %s%s", arg, strings.Join(names, " "), text.DidYouMean(word, names))
-		}
-		t := answer.TypesOf(dns.StringToType[word])
-		if s.Types&t != 0 {
-			return c.Errf("duplicate type %s in types", word)
-		}
-		s.Types |= t
-	}
-	return nil
-}
-
-// parseSelect reads what decides which addresses a sample has. Random is the default, and can be written.
-func parseSelect(s *Config, c *caddy.Controller, args []string) error {
-	switch args[0] {
-	case "random": // the default
-	case "client":
-		s.Policy.Client = true
-	default:
-		return c.Errf("invalid select %q: use random or client%s", args[0], text.DidYouMean(args[0], []string{"random", "client"}))
-	}
-	return nil
-}
-
-// parseWeight reads a weight and the networks that have it. The first network that contains an address counts, so a network
-// inside an earlier one would have no effect, and is refused.
-func parseWeight(s *Config, c *caddy.Controller, args []string) error {
-	var weight int
-	if err := parseCount(c, "weight", args[0], math.MaxUint16, &weight); err != nil {
-		return err
-	}
-	for _, arg := range args[1:] {
-		n, err := network.Parse(arg)
-		if err != nil {
-			return c.Errf("weight: %v", err)
-		}
-		if i := slices.IndexFunc(s.Policy.Weights, func(w answer.Weight) bool { return w.Network == n.Prefix }); i >= 0 {
-			return c.Errf("duplicate network %s in weight", n.Prefix)
-		}
-		if i := slices.IndexFunc(s.Policy.Weights, func(w answer.Weight) bool { return network.Contains(w.Network, n.Prefix) }); i >= 0 {
-			return c.Errf("weight of %s has no effect, because %s before it contains it: put the narrower network first", n.Prefix, s.Policy.Weights[i].Network)
-		}
-		s.Policy.Weights = append(s.Policy.Weights, answer.Weight{Network: n.Prefix, Weight: weight})
-	}
-	return nil
-}
-
-// single reports whether an address belongs to one host, so that a client could connect to it.
-func single(addr netip.Addr) bool {
-	return !addr.IsUnspecified() && !addr.IsMulticast() && addr != netip.AddrFrom4([4]byte{255, 255, 255, 255})
-}
-
-// parseBackup reads networks whose addresses are answered only if too few others are healthy.
-func parseBackup(s *Config, c *caddy.Controller, args []string) error {
-	for _, arg := range args {
-		n, err := network.Parse(arg)
-		if err != nil {
-			return c.Errf("backup: %v", err)
-		}
-		if slices.Contains(s.Policy.Backup, n.Prefix) {
-			return c.Errf("duplicate network %s in backup", n.Prefix)
-		}
-		s.Policy.Backup = append(s.Policy.Backup, n.Prefix)
-	}
-	return nil
-}
-
-// parseWarmup reads how long an address that came up takes to gain its full share of samples.
-func parseWarmup(s *Config, c *caddy.Controller, args []string) (err error) {
-	if s.Policy.Warmup, err = parseDuration(args[0], time.Second, time.Hour); err != nil {
-		return c.Errf("warmup: %v", err)
-	}
-	return nil
-}
-
 // plainName is the canonical form of a domain name without a scheme or a port.
 func plainName(text string) (string, bool) {
 	names := plugin.Host(text).NormalizeExact()
@@ -286,36 +153,6 @@ func parsePreload(s *Config, _ *caddy.Controller, _ []string) error {
 	return nil
 }
 
-// parseTTL reads the bounds on the TTL of judged sets. A maximum below the default minimum lowers that too, because a user who
-// writes ttl 5 means it.
-func parseTTL(s *Config, c *caddy.Controller, args []string) error {
-	ttl := &s.Policy.TTL
-	if args[0] == "off" {
-		if len(args) > 1 {
-			return c.Errf("unexpected %q after ttl off", args[1])
-		}
-		*ttl = answer.TTL{Off: true}
-		return nil
-	}
-	var bounds [2]uint32
-	for i, arg := range args {
-		d, err := parseDuration(arg, time.Second, math.MaxInt32*time.Second) // the largest TTL (RFC 2181, section 8)
-		if err != nil {
-			return c.Errf("ttl: %v", err)
-		}
-		bounds[i] = uint32(d / time.Second)
-	}
-	ttl.Max = bounds[0] // in seconds, as the other one
-	ttl.Min = min(ttl.Min, ttl.Max)
-	if len(args) == 2 {
-		ttl.Min = bounds[1]
-	}
-	if ttl.Min > ttl.Max {
-		return c.Errf("ttl %s %s: the second value is the minimum, and must not be above the first", args[0], args[1])
-	}
-	return nil
-}
-
 // parseWithin reads the networks in which addresses may be probed. See package network for the special ranges.
 func parseWithin(s *Config, c *caddy.Controller, args []string) error {
 	for _, arg := range args {
@@ -346,12 +183,6 @@ const maxTargets = 1 << 18
 // parseMaxTargets reads the limit on the targets of the stanza.
 func parseMaxTargets(s *Config, c *caddy.Controller, args []string) error {
 	return parseCount(c, "max_targets", args[0], maxTargets, &s.MaxTargets)
-}
-
-// parseDryRun notes that everything is probed, decided and counted, and every answer goes out unchanged.
-func parseDryRun(s *Config, _ *caddy.Controller, _ []string) error {
-	s.Policy.DryRun = true
-	return nil
 }
 
 // parseForce notes the file. Its content is not part of the Corefile: a mistake there does not stop a server.
