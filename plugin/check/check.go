@@ -19,9 +19,12 @@ import (
 	"strings"
 )
 
-// ErrAbstain means that the probe could not be made: there was no free descriptor or local port, or
-// the caller is shutting down. It says nothing about the target, so it must not change a state
-// (B49). Errors of [Check.Probe] wrap it; test with [errors.Is].
+// ErrAbstain means that the probe could not be made: there was no free descriptor or local port, no
+// permission to send ICMP, a source address that this host does not have, a credential file that
+// cannot be read, too many programs running already, or the caller is shutting down. It says nothing
+// about the target, so it must not change a state (B49). Which errors of the system count is in
+// localErrors (reason.go), what turns on the source address in dial.go. Errors of [Check.Probe]
+// wrap it; test with [errors.Is].
 var ErrAbstain = errors.New("could not ask")
 
 // A Check is one question to an address and the answers that count as healthy. It is immutable, and
@@ -35,7 +38,7 @@ type Check struct {
 	talk      *Talk         // nil if a goroutine has to ask
 	hold      bool          // the option hold is set
 	invert    bool          // the option invert is set
-	ownerSpec *spec         // what For builds from; nil unless the host is the owner of the record
+	ownerSpec *spec         // what ForOwner builds from; nil unless the host is the owner of the record
 
 	portNamed bool // what PortNamed returns
 }

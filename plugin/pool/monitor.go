@@ -174,10 +174,10 @@ func (m *monitor) scheduleFirst(p *Pool, now time.Time) {
 	p.schedule.add(m, clock.At(now).Add(randomWait(0, wait)))
 }
 
-// forget ends a monitor. Its verdict is remembered for two intervals, in case the target is asked for again.
+// forget ends a monitor. Its verdict is remembered for a while, in case the target is asked for again.
 func (p *Pool) forget(m *monitor, now time.Time) {
 	if m.machine.State() != verdict.Unknown && len(p.memories) < p.maxTargets {
-		p.memories[m.check.memoryKey(m.entry.Target, m.owner)] = memory{m.verdict(), now.Add(2 * m.check.pace.Interval)}
+		p.memories[m.check.memoryKey(m.entry.Target, m.owner)] = memory{m.verdict(), now.Add(remembered * m.check.pace.Interval)}
 	}
 	m.removed = true
 	p.dropConn(m)

@@ -47,6 +47,8 @@ const (
 	// that is longer, so that a name asked for once a TTL stays known; keepAtMost bounds that.
 	keepUnasked = 15 * time.Minute
 	keepAtMost  = 24 * time.Hour
+	// remembered is for how many intervals the verdict on a target is remembered after the target was forgotten.
+	remembered = 2
 	// stopWithin bounds how long a stop waits for probes to end. They end at once when their context does. With the waits
 	// of packages force and annotation a stop takes two seconds at most.
 	stopWithin = time.Second
