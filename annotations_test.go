@@ -219,7 +219,7 @@ const (
 // An annotation sets the check for the addresses of its Service and for names below it. An edit switches to the other
 // check, and removing it returns to the stanza's own check, at once and without a reload. Other addresses are probed
 // as before (B81).
-func TestAnnotationIsHeeded(t *testing.T) {
+func TestAnnotationIsFollowed(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
 		q, c := questioned{}, newEdited()
 		s, _ := following(t, p, q, c)

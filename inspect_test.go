@@ -112,7 +112,7 @@ func TestSnapshot(t *testing.T) {
 
 // Nothing is recorded for the status page without a listener, and what was recorded is dropped when the listener
 // closes.
-func TestNothingIsKeptForNobody(t *testing.T) {
+func TestNothingIsRecordedWithoutAPage(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
 		s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
 		h := serving(p, zoneOf(www...), s)
@@ -230,7 +230,7 @@ func TestChangesAreCounted(t *testing.T) {
 }
 
 // A panic in a plugin below is an error in the explanation, not an answer without faults.
-func TestExplainTellsOfAPanic(t *testing.T) {
+func TestExplainReportsAPanic(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
 		serving(p, plugin.HandlerFunc(func(context.Context, dns.ResponseWriter, *dns.Msg) (int, error) {
 			panic("below")
@@ -285,7 +285,7 @@ func TestExplainIsBounded(t *testing.T) {
 }
 
 // An explanation and a snapshot say that no target answers.
-func TestExplainTellsOfIsolation(t *testing.T) {
+func TestExplainReportsIsolation(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
 		s := testStanza("tcp://:80", n, pooltest.Pace)
 		serving(p, zoneOf(www...), s)

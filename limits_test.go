@@ -61,7 +61,7 @@ func TestLookTakesNoLock(t *testing.T) {
 
 // The log says once a minute that unhealthy addresses are served, as long as they are, and not once for each answer
 // (B76).
-func TestServingTheDeadIsSaidAgain(t *testing.T) {
+func TestFailOpenIsLoggedAgain(t *testing.T) {
 	text := logged(t)
 	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
 		s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")

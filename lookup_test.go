@@ -277,7 +277,7 @@ func TestForeignHosts(t *testing.T) {
 }
 
 // Hosts that cannot be looked up do not keep later hosts from being judged.
-func TestFailingHostsStarveNobody(t *testing.T) {
+func TestFailingHostsDoNotStarveOthers(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
 		var set []dns.RR
 		for i := range 2 * maxRequests {

@@ -183,7 +183,7 @@ func ourLines(mark int) (lines []string) {
 }
 
 // If too few targets are up and all are served, the log says that once (B76).
-func TestServingTheDeadIsSaid(t *testing.T) {
+func TestFailOpenIsLogged(t *testing.T) {
 	s := newScene(t)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
 	mark := logs.mark()

@@ -144,7 +144,7 @@ func shrink(m *dns.Msg) {
 
 // A NODATA answer keeps only the OPT record of the additional section. An append to it must not overwrite what followed that
 // record in the original (T2).
-func TestDenialIsNotRoomy(t *testing.T) {
+func TestNodataHasNoSpareCapacity(t *testing.T) {
 	m, w := addresses(2, 30), healthy(8)
 	w.rule.Policy.AllDown = NoData
 	w.fell("10.0.0.0", time.Hour)

@@ -8,7 +8,7 @@ import (
 )
 
 // A peer that reads nothing blocks the send once the buffers of the kernel are full.
-func TestDialogueNobodyListensTo(t *testing.T) {
+func TestDialogueWithoutListener(t *testing.T) {
 	if !ownNetwork(t) {
 		return
 	}

@@ -218,7 +218,7 @@ func logged(f func()) string {
 }
 
 // Each content of a file is logged in one line, however often the file is read, and across reloads (B55).
-func TestForceFileIsSaidOnce(t *testing.T) {
+func TestForceFileIsLoggedOnce(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "forced")
 	inBubble(t, func(t *testing.T, w *Watcher) {

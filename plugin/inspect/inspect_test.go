@@ -99,7 +99,7 @@ func TestNamesOfASnapshot(t *testing.T) {
 
 // The plugins below get one question, however many clients request the same explanation. The number of concurrent
 // questions is limited, and no client waits forever, even if a plugin ignores its context.
-func TestExplainAsksLittle(t *testing.T) {
+func TestExplainReusesAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked, busy atomic.Int64
 		release := make(chan struct{})

@@ -31,7 +31,7 @@ func countLines(text *bytes.Buffer, words string) int { return strings.Count(tex
 // The pool limits the number of targets of all stanzas together. Over the limit, addresses are served unchecked and
 // counted, in every stanza. Targets that are watched stay, and when some of them are forgotten, others can be added
 // (B61).
-func TestCapInAll(t *testing.T) {
+func TestLimitInAll(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
 		if p.maxTargets != 1<<18 {
 			t.Errorf("a pool has up to %d targets, but the manual says 262144", p.maxTargets)
@@ -63,7 +63,7 @@ func TestCapInAll(t *testing.T) {
 }
 
 // The number of remembered verdicts on forgotten targets has the same limit (B61).
-func TestCapOfMemories(t *testing.T) {
+func TestLimitOfMemories(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
 		pace := pooltest.Pace
 		pace.Interval = 30 * time.Minute // verdicts are remembered for twice this time
@@ -86,7 +86,7 @@ func TestCapOfMemories(t *testing.T) {
 
 // A limit that leaves addresses unchecked is logged once a minute for each stanza, with its place in the Corefile,
 // whichever limit it is (B76).
-func TestCapsAreSaid(t *testing.T) {
+func TestLimitsAreLogged(t *testing.T) {
 	for name, tc := range map[string]struct {
 		limit func(p *Pool, s *stanza)
 		want  string
@@ -117,7 +117,7 @@ func TestCapsAreSaid(t *testing.T) {
 
 // A limit that leaves addresses unknown is logged too: too many addresses of a name, and too many names of an address
 // (B76).
-func TestCapsOfNamesAreSaid(t *testing.T) {
+func TestLimitsOfNamesAreLogged(t *testing.T) {
 	for name, tc := range map[string]struct {
 		look func(s *stanza, i int)
 		most int
@@ -163,7 +163,7 @@ func TestCapsOfNamesAreSaid(t *testing.T) {
 }
 
 // One name adds only a limited number of targets, however its addresses change (B61).
-func TestCapOfAName(t *testing.T) {
+func TestLimitOfAName(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
 		s := testStanza("tcp://:80", n, pooltest.Pace)
 		begin(p, s)

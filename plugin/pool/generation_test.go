@@ -214,7 +214,7 @@ func TestPoolStopsAndStarts(t *testing.T) {
 }
 
 // The limits and counts of targets follow the generation that the targets belong to.
-func TestAccountsFollow(t *testing.T) {
+func TestTargetsFollowTheirStanza(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
 		old := testStanza("tcp://:80", n, pooltest.Pace)
 		old.Max = 3
@@ -264,7 +264,7 @@ func TestReloadNarrowsWithin(t *testing.T) {
 }
 
 // A shared target keeps counting for the stanza that asked for it, over reloads (B61).
-func TestAccountsStayApart(t *testing.T) {
+func TestTargetsOfStanzasStayApart(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
 		stanzas := func() (a, b *stanza) {
 			a, b = testStanza("tcp://:80", n, pooltest.Pace), testStanza("tcp://:80", n, pooltest.Pace)

@@ -299,7 +299,7 @@ func TestAlarmAmidAProbe(t *testing.T) {
 }
 
 // A peer that closes idle connections regularly stays up, and is probed at most three times an interval (B65).
-func TestHabitOfHangingUp(t *testing.T) {
+func TestPeerThatClosesIdleConnections(t *testing.T) {
 	h := newHost(t, 1, 0, func(_ *host, conn net.Conn) {
 		_ = conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 		_, _ = conn.Read(make([]byte, 1))

@@ -20,7 +20,7 @@ import (
 
 // An explanation sees an address as a query does, in every state and with every forced state, but adds no target to
 // the pool. TestPeek in package pool tests each check.
-func TestPeekingIsLooking(t *testing.T) {
+func TestReadOnlyAgreesWithLook(t *testing.T) {
 	for name, second := range map[string]*check.Check{
 		"a port":   checkOf("tcp://:81"),
 		"no ports": checkOf("icmp:"),
@@ -89,7 +89,7 @@ func peekAndLook(t *testing.T, second *check.Check, limit int) {
 }
 
 // An address that only explanations look up is forgotten.
-func TestPeekingIsNotAsking(t *testing.T) {
+func TestReadOnlyLeavesNoTrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := pooltest.NewNetwork()
 		s := NewStanza(&corefile.Config{Zones: []string{"example.org."}, Checks: []*check.Check{checkOf("tcp://:80")}, Pace: pooltest.Pace, MaxTargets: 8},

@@ -142,7 +142,7 @@ func TestStoreCutsTexts(t *testing.T) {
 
 // A problem is reported once. It is reported again if its message changes, if the Service is another one of the same name, or
 // if it was solved in between. A problem that finds the queue full is reported the next time.
-func TestTell(t *testing.T) {
+func TestProblemIsReportedOnce(t *testing.T) {
 	all := map[string]service{"a.shop": {"shop", "a", "1", "x"}, "b.shop": {"shop", "b", "2", "y"}}
 	told := make(map[string]problem)
 	var got []string
@@ -217,7 +217,7 @@ func TestFeed(t *testing.T) {
 }
 
 // A namespace where Events are forbidden is muted for a while. Other namespaces are not, and other failures mute nothing.
-func TestHeed(t *testing.T) {
+func TestForbiddenNamespaceIsMuted(t *testing.T) {
 	r := newReporter(nil, key)
 	events := corev1.Resource("events")
 	terminating := apierrors.NewForbidden(events, "a", errors.New("namespace is being terminated"))

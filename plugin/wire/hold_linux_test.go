@@ -53,7 +53,7 @@ func (d *recorder) runTurn(addr netip.AddrPort) {
 }
 
 // However a peer ends a held connection, the loss is reported once.
-func TestLost(t *testing.T) {
+func TestLossIsReportedOnce(t *testing.T) {
 	quiet := listen(t, "127.0.0.1", linger)
 	greet := func(conn *net.TCPConn) { hear(conn); io.WriteString(conn, "hello") }
 	for name, end := range map[string]func(*net.TCPConn){
@@ -102,7 +102,7 @@ func TestLostWithTheAnswer(t *testing.T) {
 }
 
 // Data from the peer is not a loss, and a connection is not held if the talk does not want it.
-func TestHeldThrough(t *testing.T) {
+func TestHeldConnectionTakesData(t *testing.T) {
 	addr, peers := guests(t, silence)
 	d := newRecorder(t)
 	tag, _ := d.askHold(addr, connection)

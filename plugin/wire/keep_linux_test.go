@@ -32,7 +32,7 @@ func (d *recorder) handOver(peers chan *net.TCPConn, to net.Addr, before func(pe
 
 // A connection that was opened elsewhere stays open after its owner has closed it, until it is
 // released.
-func TestKept(t *testing.T) {
+func TestAdoptedConnectionIsHeld(t *testing.T) {
 	addr, peers := guests(t, silence)
 	d := newRecorder(t)
 	tag, held, peer := d.handOver(peers, net.TCPAddrFromAddrPort(addr), silence)
@@ -55,7 +55,7 @@ func TestKept(t *testing.T) {
 }
 
 // Its end is reported once, even if it came before the loop had the connection.
-func TestKeptIsLost(t *testing.T) {
+func TestAdoptedConnectionIsLost(t *testing.T) {
 	for name, end := range map[string]func(*net.TCPConn){
 		"closed": func(conn *net.TCPConn) { conn.Close() },
 		"reset":  reset,

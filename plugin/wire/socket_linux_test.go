@@ -13,7 +13,7 @@ import (
 
 // A socket that is bound to a port and connects to it is connected to itself. A socket with a peer
 // is not, though the peer may have the same port at another address.
-func TestToItself(t *testing.T) {
+func TestSelfConnection(t *testing.T) {
 	for _, tt := range []struct {
 		own, dialled string
 		want         bool

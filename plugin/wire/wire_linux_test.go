@@ -225,7 +225,7 @@ func TestHoldLeavesConnectingAlone(t *testing.T) {
 
 // Connecting to a closed port of this host may get that very port as the source, and so connect to
 // itself. Done often enough, that happens.
-func TestMeetsItself(t *testing.T) {
+func TestConnectionToItselfIsRefused(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
 	if err != nil && os.Getenv("CI") != "true" {
@@ -525,7 +525,7 @@ func TestCloseAmid(t *testing.T) {
 }
 
 // Close while report is blocked until the caller of Close lets it continue, as in the pool.
-func TestCloseWhileTelling(t *testing.T) {
+func TestCloseWhileReporting(t *testing.T) {
 	addr := listen(t, "127.0.0.1", says("hello"))
 	told := make(chan []wire.Answer)
 	l, err := wire.Start(func(a []wire.Answer) { told <- a })

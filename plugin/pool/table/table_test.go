@@ -12,7 +12,7 @@ import (
 
 // The table holds exactly the entries that were added and not removed since, in any order and with concurrent
 // readers.
-func TestBoard(t *testing.T) {
+func TestTable(t *testing.T) {
 	id := verdict.Identify("tcp://:80 every 10s", 0)
 	other := verdict.Identify("tcp://:81 every 10s", 0)
 	seeds := map[verdict.Identity]uint64{id: Seed(id), other: Seed(other)}
