@@ -30,7 +30,7 @@ func TestCheckout(t *testing.T) {
 	line, withAnnotations := example(t)
 	const stanza = "cluster.local:0 {\n    bind 127.0.0.1\n    multivalue {\n        check tcp://:80\n        within 10.0.0.0/8\n        annotations\n    }\n}\n"
 	for line, want := range map[string]string{
-		line:            "Corefile:6 - Error during parsing: annotations: this CoreDNS was built without what reads them",
+		line:            "Corefile:6 - Error during parsing: annotations is not part of this CoreDNS",
 		withAnnotations: "Corefile:6 - Error during parsing: annotations: not running in a Pod of a cluster: name a kubeconfig file",
 	} {
 		withLine(t, filepath.Join(source, "plugin.cfg"), filepath.Join(dir, "plugin.cfg"), line)
