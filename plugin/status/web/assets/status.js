@@ -41,10 +41,11 @@
     if (link) link.focus({ preventScroll: true });
   };
 
-  // When the page was last up to date, whether the last refresh failed, whether a part waits, and whether a refresh runs.
-  let fresh = Date.now(), failed = false, held = false, busy = false;
+  // When the page was last up to date, whether the last refresh failed, whether the stream was refused, whether a part
+  // waits, and whether a refresh runs.
+  let fresh = Date.now(), failed = false, refused = false, held = false, busy = false;
   const showState = () => {
-    if (failed || Date.now() - fresh > patience) setState(`stale since ${new Date(fresh).toISOString().slice(0, 19).replace("T", " ")} UTC`);
+    if (failed || refused || Date.now() - fresh > patience) setState(`stale since ${new Date(fresh).toISOString().slice(0, 19).replace("T", " ")} UTC`);
     else setState(held ? "paused: text is selected" : "live");
   };
 
@@ -81,6 +82,7 @@
   let stream = null;
   const openStream = () => {
     stream = new EventSource("/events");
+    stream.addEventListener("open", () => { refused = false; });
     stream.addEventListener("tick", refresh);
     stream.addEventListener("change", (e) => {
       const c = JSON.parse(e.data);
@@ -89,7 +91,8 @@
     // A browser does not retry a stream that was refused because there are too many.
     stream.addEventListener("error", () => {
       if (stream?.readyState !== EventSource.CLOSED) return;
-      stream = null;
+      [stream, refused] = [null, true];
+      showState();
       setTimeout(checkVisible, patience);
     });
     stream.addEventListener("lost", (e) => { news.textContent = `${JSON.parse(e.data).lost} more changes are no longer listed`; });
