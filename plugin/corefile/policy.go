@@ -1,6 +1,7 @@
 package corefile
 
 import (
+	"fmt"
 	"maps"
 	"math"
 	"net/netip"
@@ -27,7 +28,10 @@ func parseLimit(s *Config, c *caddy.Controller, args []string) error {
 		s.Policy.Limit = 0
 		return nil
 	}
-	return parseCount(c, "limit", args[0], math.MaxUint16, &s.Policy.Limit)
+	if err := parseCount(c, "limit", args[0], math.MaxUint16, &s.Policy.Limit); err != nil {
+		return fmt.Errorf("%w, or off", err)
+	}
+	return nil
 }
 
 // parseMinUp reads how many addresses must be healthy, or what share of the set, or the answer is filled up with others.
@@ -165,6 +169,9 @@ func parseTTL(s *Config, c *caddy.Controller, args []string) error {
 	for i, arg := range args {
 		d, err := parseDuration(arg, time.Second, math.MaxInt32*time.Second) // the largest TTL (RFC 2181, section 8)
 		if err != nil {
+			if i == 0 {
+				return c.Errf("ttl: %v, or off", err)
+			}
 			return c.Errf("ttl: %v", err)
 		}
 		bounds[i] = uint32(d / time.Second)

@@ -35,7 +35,7 @@ func TestConfigMapEdit(t *testing.T) {
 	}, func() string { return "the new limit is not in effect" })
 
 	s.apply(configMap("coredns", strings.Replace(original, "limit off", "limit nonsense", 1)))
-	s.says(`limit "nonsense": want a count`)
+	s.says(`invalid limit "nonsense": use a number from 1 to 65535, or off`)
 	s.apply(configMap("coredns", original))
 	s.comesTo(s.service, both...)
 	if counts := s.loaded(); strings.Contains(counts, pods[0].addresses[0]+":") {
