@@ -2,7 +2,6 @@ package multivalue
 
 import (
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -37,22 +36,6 @@ func watched(p *process, n *pooltest.FakeNetwork, path string) (*stanza, *genera
 	return s, g
 }
 
-// edits counts the edits, so that no two of them leave a file with the same time: two edits in one tick of the clock
-// would look the same.
-var edits int64
-
-// edit writes a file in place.
-func edit(t *testing.T, path, text string) {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	edits++
-	if err := os.Chtimes(path, time.Time{}, time.Unix(1e9+edits, 0)); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // states lists how a query sees the addresses of the tests, one word each.
 func states(s *stanza, numbers ...int) string {
 	var words []string
@@ -71,7 +54,7 @@ func states(s *stanza, numbers ...int) string {
 func TestForced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
 	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
-		edit(t, path, "up 10.0.0.1\ndown 10.0.0.2\ndrain 10.0.0.3")
+		pooltest.Edit(t, path, "up 10.0.0.1\ndown 10.0.0.2\ndrain 10.0.0.3")
 		s, _ := watched(p, n, path)
 		n.Kill(pooltest.Addr(1))
 		if got := states(s, 1, 2, 3, 4); got != "up down drained unknown" {
@@ -86,7 +69,7 @@ func TestForced(t *testing.T) {
 		if got := states(s, 3); got != "down" {
 			t.Errorf("drained, and measured down: %s", got)
 		}
-		edit(t, path, "# nothing")
+		pooltest.Edit(t, path, "# nothing")
 		pooltest.Elapse(time.Second)
 		if got := states(s, 1, 2, 3, 4); got != "down up down up" {
 			t.Errorf("measured beneath: %s", got)
@@ -99,7 +82,7 @@ func TestForced(t *testing.T) {
 func TestForcedAnswers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
 	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
-		edit(t, path, "down 192.0.2.1 10.0.0.0/8\nup 10.0.0.2")
+		pooltest.Edit(t, path, "down 192.0.2.1 10.0.0.0/8\nup 10.0.0.2")
 		s, g := forcing(p, n, path)
 		s.Within = network.List{network.New(netip.MustParsePrefix("10.0.0.0/8"))}
 		s.Rule.Policy = answer.Policy{Limit: 8, MinUp: answer.Quorum{Count: 1}, AllDown: answer.NoData}
@@ -134,25 +117,25 @@ func TestForceOfAFailedReload(t *testing.T) {
 	dir := t.TempDir()
 	path, other := filepath.Join(dir, "forced"), filepath.Join(dir, "other")
 	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
-		edit(t, path, "down 10.0.0.1")
-		edit(t, other, "down 10.0.0.2")
+		pooltest.Edit(t, path, "down 10.0.0.1")
+		pooltest.Edit(t, other, "down 10.0.0.2")
 		s, _ := watched(p, n, path)
 		for range 5 {
 			failed, next := forcing(p, n, other)
 			next.files.Open(path)
 			pooltest.Elapse(time.Second)
-			edit(t, other, "up 10.0.0.2")
+			pooltest.Edit(t, other, "up 10.0.0.2")
 			pooltest.Elapse(time.Second)
 			if got := failed.Forced.For(pooltest.Addr(2)); got != force.Down {
 				t.Errorf("a candidate watches its file: %s", got)
 			}
 			p.abandon()
-			edit(t, other, "down 10.0.0.2")
+			pooltest.Edit(t, other, "down 10.0.0.2")
 		}
 		if got := p.forced.Totals(); got != (force.Totals{Down: 1}) {
 			t.Errorf("after the failed starts %+v is in force", got)
 		}
-		edit(t, path, "up 10.0.0.1")
+		pooltest.Edit(t, path, "up 10.0.0.1")
 		pooltest.Elapse(time.Second)
 		if got := p.forced.Totals(); got != (force.Totals{Up: 1}) || states(s, 1) != "up" {
 			t.Errorf("the old instance no longer watches its file: %+v is in force", got)
@@ -166,7 +149,7 @@ func TestForceIsConfirmedByAQuery(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
 		begin(p, testStanza("tcp://:81", n, pooltest.Pace))
 		s, _ := forcing(p, n, path)
-		edit(t, path, "drain 10.0.0.1")
+		pooltest.Edit(t, path, "drain 10.0.0.1")
 		s.Look(owner, pooltest.Addr(1), 0, 30)
 		pooltest.Elapse(time.Second)
 		if got := states(s, 1); got != "drained" {
@@ -179,7 +162,7 @@ func TestForceIsConfirmedByAQuery(t *testing.T) {
 func TestForceEndsBesideTheFirstQuery(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
 	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
-		edit(t, path, "drain 10.0.0.1")
+		pooltest.Edit(t, path, "drain 10.0.0.1")
 		begin(p, testStanza("tcp://:81", n, pooltest.Pace))
 		for range 50 {
 			s, g := forcing(p, n, path)

@@ -1,9 +1,7 @@
 package multivalue
 
 import (
-	"bytes"
 	"context"
-	stdlog "log"
 	"net/netip"
 	"slices"
 	"strings"
@@ -257,15 +255,3 @@ func parseCorefile(text string) (all []*corefile.Config, err error) {
 	}
 	return all, nil
 }
-
-// logged collects what is logged from now on until the test ends. A bubble may read it when all its goroutines are
-// blocked.
-func logged(t *testing.T) *bytes.Buffer {
-	text, before := new(bytes.Buffer), stdlog.Writer()
-	stdlog.SetOutput(text)
-	t.Cleanup(func() { stdlog.SetOutput(before) })
-	return text
-}
-
-// countLines returns the number of lines that contain the words.
-func countLines(text *bytes.Buffer, words string) int { return strings.Count(text.String(), words) }

@@ -26,7 +26,11 @@ func TestLookTakesNoLock(t *testing.T) {
 	p, n := newProcess(), pooltest.NewNetwork()
 	s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
 	h := serving(p, zoneOf(www...), s)
-	for serve(t, h, query("www.example.org.", dns.TypeA)); targetsIn(p) < 2; time.Sleep(time.Millisecond) {
+	serve(t, h, query("www.example.org.", dns.TypeA))
+	for deadline := time.Now().Add(time.Minute); targetsIn(p) < 2; time.Sleep(time.Millisecond) { // the loop does not announce it
+		if time.Now().After(deadline) {
+			t.Fatalf("%d targets a minute after the query, want 2", targetsIn(p))
+		}
 	}
 	g := begun[p][0]
 	delete(begun, p)
@@ -62,7 +66,7 @@ func TestLookTakesNoLock(t *testing.T) {
 // The log says once a minute that unhealthy addresses are served, as long as they are, and not once for each answer
 // (B76).
 func TestFailOpenIsLoggedAgain(t *testing.T) {
-	text := logged(t)
+	text := pooltest.Logged(t)
 	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
 		s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
 		s.Rule.Policy.MinUp.Count = 1
@@ -71,13 +75,13 @@ func TestFailOpenIsLoggedAgain(t *testing.T) {
 		keepAsking(t, h, 30*time.Second, "www.example.org.", dns.TypeA)
 		text.Reset()
 		keepAsking(t, h, 10*time.Minute, "www.example.org.", dns.TypeA)
-		if got := countLines(text, "www.example.org.: too few of 2 addresses are up, serving 2 of them"); got < 9 || got > 11 {
+		if got := pooltest.CountLines(text, "www.example.org.: too few of 2 addresses are up, serving 2 of them"); got < 9 || got > 11 {
 			t.Errorf("%d lines in ten minutes:\n%s", got, text)
 		}
 		text.Reset()
 		n.Revive(pooltest.Addr(1), pooltest.Addr(2))
 		keepAsking(t, h, 5*time.Minute, "www.example.org.", dns.TypeA)
-		if got := countLines(text, "too few of"); got > 1 {
+		if got := pooltest.CountLines(text, "too few of"); got > 1 {
 			t.Errorf("%d lines after they came back:\n%s", got, text)
 		}
 	})
@@ -143,7 +147,7 @@ func (indifferent) Apply(map[string]*check.Check) bool { return false }
 // A stop does not wait for a plugin below that holds up the questions of many server blocks. Together they have the
 // time of one block, even if probes and other parts of a generation hang as well (B71).
 func TestStopBesideADeafPlugin(t *testing.T) {
-	text := logged(t)
+	text := pooltest.Logged(t)
 	inBubble(t, func(t *testing.T, p *process, _ *pooltest.FakeNetwork) {
 		never := &deaf{free: make(chan struct{}), asked: make(map[string]bool)}
 		g := p.newGeneration()
@@ -175,7 +179,7 @@ func TestStopBesideADeafPlugin(t *testing.T) {
 		if took := time.Since(began) + force.StopWait; took > stopsWithin { // reading a file of forced states may hang as well
 			t.Errorf("the stop takes up to %s", took)
 		}
-		if got := countLines(text, "annotations are still followed"); got != 1 {
+		if got := pooltest.CountLines(text, "annotations are still followed"); got != 1 {
 			t.Errorf("%d lines say that annotations are still followed:\n%s", got, text)
 		}
 		close(never.free)

@@ -1,5 +1,5 @@
-// Package pooltest has a simulated network for tests of the pool and of the packages above it, in simulated time
-// (testing/synctest). Only tests import it.
+// Package pooltest has what tests of the pool and of the packages above it share: a simulated network, in simulated time
+// (testing/synctest), files that a test edits, and the log. Only tests import it.
 package pooltest
 
 import (

@@ -21,8 +21,8 @@ import (
 )
 
 // A server is a real one from Debian, which a test starts on a loopback address in its own process
-// group. It runs in the directory of the test. If the test is root, it runs as the user nobody,
-// because some servers refuse root, unless it needs root.
+// group. It runs in the directory of the test. If the test is root, the server runs without that
+// privilege, because some servers refuse to run as root, unless it needs root.
 type server struct {
 	*testing.T
 	dir  string

@@ -55,27 +55,6 @@ func inBubble(t *testing.T, f func(t *testing.T, w *Watcher)) {
 	})
 }
 
-// edits counts the edits, so that no two of them leave a file with the same time: two edits in one tick of the clock
-// would look the same.
-var edits int64
-
-// edit writes a file in place.
-func edit(t *testing.T, path, text string) {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	edits++
-	touch(t, path, edits)
-}
-
-func touch(t *testing.T, path string, second int64) {
-	t.Helper()
-	if err := os.Chtimes(path, time.Time{}, time.Unix(1e9+second, 0)); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // ordered lists the states in force for addresses of the tests, one word each.
 func ordered(c corefile, numbers ...int) string {
 	var words []string
@@ -114,6 +93,7 @@ func TestForceFileIsWatched(t *testing.T) {
 	}
 	inBubble(t, func(t *testing.T, w *Watcher) {
 		c := watched(w, path)
+		var last time.Time // the modification time of the file that others imitate
 		for _, step := range []struct {
 			what   string
 			change func()
@@ -121,33 +101,33 @@ func TestForceFileIsWatched(t *testing.T) {
 			counts string
 		}{
 			{"there is no file", func() {}, "none none", "0 0 0 0"},
-			{"it is written", func() { edit(t, path, "down 10.0.0.1") }, "down none", "0 1 0 0"},
-			{"it is edited, and as long as before", func() { edit(t, path, "down 10.0.0.2") }, "none down", "0 1 0 0"},
-			{"it is longer, and has the same time", func() { edit(t, path, "down 10.0.0.0/24"); touch(t, path, edits-1) }, "down down", "0 1 0 0"},
+			{"it is written", func() { pooltest.Edit(t, path, "down 10.0.0.1") }, "down none", "0 1 0 0"},
+			{"it is edited, and as long as before", func() { last = pooltest.Edit(t, path, "down 10.0.0.2") }, "none down", "0 1 0 0"},
+			{"it is longer, and has the same time", func() { pooltest.Edit(t, path, "down 10.0.0.0/24"); pooltest.Touch(t, path, last) }, "down down", "0 1 0 0"},
 			{"another takes its place, with the same time and size", func() {
-				edit(t, path+"2", "drain 10.0.0.0/8")
-				touch(t, path+"2", edits-2)
+				pooltest.Edit(t, path+"2", "drain 10.0.0.0/8")
+				pooltest.Touch(t, path+"2", last)
 				move("forced2", "forced")
 			}, "drain drain", "0 0 1 0"},
-			{"it is broken", func() { edit(t, path, "up 10.0.0.1\ndwon 10.0.0.2") }, "drain drain", "0 0 1 1"},
-			{"it is broken in another way", func() { edit(t, path, "up 10.0.0.1\ndown 10.0.0.2/8") }, "drain drain", "0 0 1 1"},
-			{"it is as it was before", func() { edit(t, path, "drain 10.0.0.0/8") }, "drain drain", "0 0 1 0"},
-			{"it is broken, and then deleted", func() { edit(t, path, "x"); pooltest.Elapse(checkEvery); os.Remove(path) }, "none none", "0 0 0 0"},
+			{"it is broken", func() { pooltest.Edit(t, path, "up 10.0.0.1\ndwon 10.0.0.2") }, "drain drain", "0 0 1 1"},
+			{"it is broken in another way", func() { pooltest.Edit(t, path, "up 10.0.0.1\ndown 10.0.0.2/8") }, "drain drain", "0 0 1 1"},
+			{"it is as it was before", func() { pooltest.Edit(t, path, "drain 10.0.0.0/8") }, "drain drain", "0 0 1 0"},
+			{"it is broken, and then deleted", func() { pooltest.Edit(t, path, "x"); pooltest.Elapse(checkEvery); os.Remove(path) }, "none none", "0 0 0 0"},
 			{"it is a directory", func() { os.Mkdir(path, 0o700) }, "none none", "0 0 0 1"},
 			{"it is a link into a directory that is itself one, as in Kubernetes", func() {
 				os.Remove(path)
 				for i, text := range []string{"down 10.0.0.1", "down 10.0.0.2"} {
 					os.Mkdir(filepath.Join(dir, fmt.Sprint("..", i)), 0o700)
-					edit(t, filepath.Join(dir, fmt.Sprint("..", i), "forced"), text)
+					pooltest.Edit(t, filepath.Join(dir, fmt.Sprint("..", i), "forced"), text)
 				}
 				link("..0")
 				os.Symlink("..data/forced", path)
 			}, "down none", "0 1 0 0"},
 			{"the directory is replaced", func() { link("..1") }, "none down", "0 1 0 0"},
 			{"the link leads nowhere", func() { os.Remove(filepath.Join(dir, "..data")) }, "none none", "0 0 0 0"},
-			{"it is too large", func() { os.Remove(path); edit(t, path, strings.Repeat("#", maxSize+1)) }, "none none", "0 0 0 1"},
-			{"it is as large as it may be", func() { edit(t, path, "up 10.0.0.1"+strings.Repeat("\n", maxSize-11)) }, "up none", "1 0 0 0"},
-			{"it is empty", func() { edit(t, path, "") }, "none none", "0 0 0 0"},
+			{"it is too large", func() { os.Remove(path); pooltest.Edit(t, path, strings.Repeat("#", maxSize+1)) }, "none none", "0 0 0 1"},
+			{"it is as large as it may be", func() { pooltest.Edit(t, path, "up 10.0.0.1"+strings.Repeat("\n", maxSize-11)) }, "up none", "1 0 0 0"},
+			{"it is empty", func() { pooltest.Edit(t, path, "") }, "none none", "0 0 0 0"},
 		} {
 			step.change()
 			pooltest.Elapse(checkEvery)
@@ -164,10 +144,10 @@ func TestForceFileIsWatched(t *testing.T) {
 func TestForceFileSettles(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
 	inBubble(t, func(t *testing.T, w *Watcher) {
-		edit(t, path, "down 10.0.0.1")
+		pooltest.Edit(t, path, "down 10.0.0.1")
 		c := watched(w, path)
 		pooltest.Elapse(10*checkEvery - settleTime/2)
-		edit(t, path, "")
+		pooltest.Edit(t, path, "")
 		if err := os.Chtimes(path, time.Time{}, time.Now()); err != nil {
 			t.Fatal(err)
 		}
@@ -186,15 +166,15 @@ func TestForceFileSettles(t *testing.T) {
 func TestForceFileIsReread(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
 	inBubble(t, func(t *testing.T, w *Watcher) {
-		edit(t, path, "down 10.0.0.1")
+		modified := pooltest.Edit(t, path, "down 10.0.0.1")
 		c := watched(w, path)
-		edit(t, path, "down 10.0.0.2")
-		touch(t, path, edits-1)
-		pooltest.Elapse(rereadEvery - 2*checkEvery)
+		pooltest.Edit(t, path, "down 10.0.0.2")
+		pooltest.Touch(t, path, modified)
+		pooltest.Elapse(28 * time.Second)
 		if got := ordered(c, 1, 2); got != "down none" {
 			t.Errorf("the file was read, although it looks unchanged: %s", got)
 		}
-		pooltest.Elapse(3 * checkEvery)
+		pooltest.Elapse(3 * time.Second)
 		if got := ordered(c, 1, 2); got != "none down" {
 			t.Errorf("after half a minute: %s", got)
 		}
@@ -226,9 +206,9 @@ func TestForceFileIsLoggedOnce(t *testing.T) {
 		got := logged(func() {
 			c = watched(w, path)
 			for _, text := range []string{"down 10.0.0.1 10.0.0.2\nup 10.0.0.3", "dwon 10.0.0.1", "dwon 10.0.0.2", "drain 10.0.0.0/8"} {
-				edit(t, path, text)
+				pooltest.Edit(t, path, text)
 				pooltest.Elapse(checkEvery)
-				touch(t, path, 0)
+				pooltest.Touch(t, path, time.Unix(1e9, 0))
 				pooltest.Elapse(2 * rereadEvery)
 			}
 			next := opened(w, path)
@@ -259,13 +239,13 @@ func TestForceFileIsLoggedOnce(t *testing.T) {
 func TestForceBrokenAtTheStart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
 	inBubble(t, func(t *testing.T, w *Watcher) {
-		edit(t, path, "down 10.0.0.1\nsideways 10.0.0.2")
+		pooltest.Edit(t, path, "down 10.0.0.1\nsideways 10.0.0.2")
 		c := watched(w, path)
 		if got := ordered(c, 1, 2); got != "none none" {
 			t.Errorf("broken: %s", got)
 		}
 		wantInForce(t, "broken", "0 0 0 1")
-		edit(t, path, "down 10.0.0.1 10.0.0.2")
+		pooltest.Edit(t, path, "down 10.0.0.1 10.0.0.2")
 		pooltest.Elapse(checkEvery)
 		if got := ordered(c, 1, 2); got != "down down" {
 			t.Errorf("repaired: %s", got)
@@ -278,9 +258,9 @@ func TestForceBrokenAtTheStart(t *testing.T) {
 func TestForceOverReloads(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
 	inBubble(t, func(t *testing.T, w *Watcher) {
-		edit(t, path, "down 10.0.0.1")
+		pooltest.Edit(t, path, "down 10.0.0.1")
 		running := watched(w, path)
-		edit(t, path, "down 10.0.0.1\nbroken")
+		pooltest.Edit(t, path, "down 10.0.0.1\nbroken")
 		pooltest.Elapse(checkEvery)
 		for i := range 4 {
 			next := opened(w, path)
@@ -300,12 +280,12 @@ func TestForceOverReloads(t *testing.T) {
 			wantInForce(t, "after it", "0 1 0 1")
 			running = next
 		}
-		edit(t, path, "drain 10.0.0.1")
+		pooltest.Edit(t, path, "drain 10.0.0.1")
 		pooltest.Elapse(checkEvery)
 		wantInForce(t, "mended", "0 0 1 0")
 		running.stop()
 		wantInForce(t, "stopped", "0 0 0 0")
-		edit(t, path, "down 10.0.0.1\nbroken")
+		pooltest.Edit(t, path, "down 10.0.0.1\nbroken")
 		if got := ordered(opened(w, path), 1); got != "none" {
 			t.Errorf("a new start has the states %s", got)
 		}
@@ -343,7 +323,7 @@ func TestForceFileIsLate(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *Watcher) {
 		f := &File{path: filepath.Join(t.TempDir(), "forced"), first: make(chan struct{})}
 		f.states.Store(new(States))
-		edit(t, f.path, "down 10.0.0.1")
+		pooltest.Edit(t, f.path, "down 10.0.0.1")
 		c := corefile{&Files{w, map[string]*File{f.path: f}}, f}
 		c.Watch()
 		pooltest.Elapse(time.Minute)

@@ -1,10 +1,7 @@
 package pool
 
 import (
-	"bytes"
 	"fmt"
-	stdlog "log"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,18 +12,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
-
-// logged collects what is logged from now on until the test ends. A bubble may read it when all its goroutines are
-// blocked.
-func logged(t *testing.T) *bytes.Buffer {
-	text, before := new(bytes.Buffer), stdlog.Writer()
-	stdlog.SetOutput(text)
-	t.Cleanup(func() { stdlog.SetOutput(before) })
-	return text
-}
-
-// countLines returns the number of lines that contain the words.
-func countLines(text *bytes.Buffer, words string) int { return strings.Count(text.String(), words) }
 
 // The pool limits the number of targets of all stanzas together. Over the limit, addresses are served unchecked and
 // counted, in every stanza. Targets that are watched stay, and when some of them are forgotten, others can be added
@@ -95,7 +80,7 @@ func TestLimitsAreLogged(t *testing.T) {
 		"in all":        {func(p *Pool, _ *stanza) { p.maxTargets = 3 }, "the limit of 3 targets in all is reached: further addresses are served unchecked (stanza at Corefile:7)"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			text := logged(t)
+			text := pooltest.Logged(t)
 			inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
 				s := testStanza("tcp://:80", n, pooltest.Pace)
 				s.At = "Corefile:7"
@@ -106,7 +91,7 @@ func TestLimitsAreLogged(t *testing.T) {
 					t.Errorf("up to the limit the log has %s", text)
 				}
 				pass(10*time.Minute, s, addrs(0, 100)...)
-				all, lines := countLines(text, tc.want), countLines(text, "\n")
+				all, lines := pooltest.CountLines(text, tc.want), pooltest.CountLines(text, "\n")
 				if all < 9 || all > 11 || lines != all {
 					t.Errorf("%d lines of %d in ten minutes have %q:\n%s", all, lines, tc.want, text)
 				}
@@ -129,7 +114,7 @@ func TestLimitsOfNamesAreLogged(t *testing.T) {
 			"10.0.0.1:80 has reached the limit of 256 names for one address with host owner: for others, such as x256.example.org., it is served as unknown (stanza at Corefile:7)"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			text := logged(t)
+			text := pooltest.Logged(t)
 			inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
 				s := ownerStanza(nil, pooltest.Pace)
 				s.checks[0].forOwner = nil
@@ -153,7 +138,7 @@ func TestLimitsOfNamesAreLogged(t *testing.T) {
 					tc.look(s, tc.most+i%5)
 					pooltest.Elapse(time.Second)
 				}
-				all, lines := countLines(text, tc.want), countLines(text, "\n")
+				all, lines := pooltest.CountLines(text, tc.want), pooltest.CountLines(text, "\n")
 				if all < 4 || all > 6 || lines != all {
 					t.Errorf("%d lines of %d in five minutes have %q:\n%s", all, lines, tc.want, text)
 				}

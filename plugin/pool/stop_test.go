@@ -29,7 +29,7 @@ func (d deaf) Name() string { return "deaf" }
 // A stop waits only a short time for probes that ignore their context, and logs that. The pool can start again in the
 // meantime, and the results of such probes change nothing (B71).
 func TestStopBesideDeafProbes(t *testing.T) {
-	text := logged(t)
+	text := pooltest.Logged(t)
 	inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
 		never := make(deaf)
 		s := testStanza("deaf", never, pooltest.Pace)
@@ -41,7 +41,7 @@ func TestStopBesideDeafProbes(t *testing.T) {
 		if took := time.Since(began); took > stopsWithin {
 			t.Errorf("the stop took %s", took)
 		}
-		if got := countLines(text, "probes are still in flight"); got != 1 {
+		if got := pooltest.CountLines(text, "probes are still in flight"); got != 1 {
 			t.Errorf("%d lines say that probes are under way:\n%s", got, text)
 		}
 		again := testStanza("tcp://:80", n, pooltest.Pace)

@@ -1,8 +1,6 @@
 package pool
 
 import (
-	"bytes"
-	stdlog "log"
 	"regexp"
 	"strconv"
 	"strings"
@@ -17,10 +15,7 @@ import (
 // When a thousand targets die at once, the log names a few of them and counts the others in one line a second. None
 // is left out, and a later single transition has its own line again (B74).
 func TestLogOfAFlood(t *testing.T) {
-	var text bytes.Buffer
-	before := stdlog.Writer()
-	stdlog.SetOutput(&text)
-	defer stdlog.SetOutput(before)
+	text := pooltest.Logged(t)
 	inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
 		s := testStanza("tcp://:80", n, verdict.Pace{Interval: 10 * time.Second, Fast: time.Second, Timeout: time.Second, Rise: 2, Fall: 3})
 		begin(p, s)

@@ -1,4 +1,4 @@
-// Package seen remembers the names that queries asked for lately, what became of the last answer for each, and where it
+// Package seen remembers the names that queries asked for lately, the outcome of the last answer for each, and where it
 // led. The status page lists them.
 //
 // Names is the main type. The handler notes every judged answer in it, without a lock, while a status page is there to
@@ -79,7 +79,7 @@ func (x *Name) note(packed uint64, m *dns.Msg, rank int) {
 	}
 }
 
-// Report is what became of the last answer: its outcome, and the records kept and in all.
+// Report describes the last answer: its outcome, how many records were kept, and of how many.
 func (x *Name) Report() answer.Report {
 	packed := x.last.Load()
 	return answer.Report{Outcome: answer.Outcome(packed >> 56), Kept: int(packed >> 28 & (1<<28 - 1)), Total: int(packed & (1<<28 - 1))}

@@ -81,8 +81,8 @@ func (s *scene) told(service, prefix string) {
 	}, func() string { return fmt.Sprintf("the owner's Events are %v, want %s", s.complaints(service), prefix) })
 }
 
-// heeded waits until that many annotations are counted as valid and as invalid.
-func (s *scene) heeded(good, bad float64) {
+// annotationsCounted waits until the metrics show that many valid and invalid annotations.
+func (s *scene) annotationsCounted(good, bad float64) {
 	s.Helper()
 	var now [2]float64
 	s.eventually(patience, func() bool {
@@ -103,13 +103,13 @@ func TestServiceAnnotation(t *testing.T) {
 	s.start("annotations " + s.account("watcher"))
 	s.comesTo("cart", "A", hosts...)
 	s.settled("cart", 2, 0)
-	s.heeded(0, 0)
+	s.annotationsCounted(0, 0)
 
 	s.apply(annotated(headless("cart"), "http://:9090/healthz status 200-299"))
 	s.comesTo("cart", "A", "192.0.2.11")
 	s.comesTo("_http._tcp.cart", "SRV", "192-0-2-11:8080")
 	s.comesTo("till", "A", hosts...)
-	s.heeded(1, 0)
+	s.annotationsCounted(1, 0)
 	if s.metric("coredns_multivalue_probes_total", `check="annotation",result="success"`) == 0 {
 		t.Error("no probe of an annotation is counted")
 	}
@@ -121,7 +121,7 @@ func TestServiceAnnotation(t *testing.T) {
 	} {
 		s.apply(annotated(headless("cart"), bad))
 		s.told("cart", "annotation coredns-multivalue.github.io/check is ignored: "+complaint)
-		s.heeded(0, 1)
+		s.annotationsCounted(0, 1)
 		s.comesTo("cart", "A", "192.0.2.11")
 	}
 
@@ -136,7 +136,7 @@ func TestServiceAnnotation(t *testing.T) {
 	before := s.asked("192.0.2.12")
 	s.apply(headless("cart"))
 	s.comesTo("cart", "A", hosts...)
-	s.heeded(0, 0)
+	s.annotationsCounted(0, 0)
 	s.eventually(patience, func() bool { return s.asked("192.0.2.12") > before }, func() string { return "the stanza's own check does not probe" })
 	if s.output.count("Reloading") > 0 || s.output.count("annotations: ") > 0 {
 		t.Error("the program reloaded, or logged a problem")
@@ -151,10 +151,10 @@ func TestServiceAnnotationWithoutEvents(t *testing.T) {
 	s.start("annotations " + s.account("silent", "services"))
 	for i := range 3 {
 		s.apply(annotated(headless("cart"), fmt.Sprintf("nonsense %d", i)), annotated(headless("till"), fmt.Sprintf("body %d", i)))
-		s.heeded(0, 2)
+		s.annotationsCounted(0, 2)
 	}
 	s.apply(annotated(headless("cart"), "http://:9090/"))
-	s.heeded(1, 1)
+	s.annotationsCounted(1, 1)
 	s.comesTo("cart", "A", "192.0.2.12")
 	s.eventually(patience, func() bool { return s.output.count("cannot write Events.*forbidden") == 1 },
 		func() string { return "the log does not say that the right is missing, or more than once" })
@@ -204,7 +204,7 @@ func TestServiceAnnotationOutage(t *testing.T) {
 	s.comesTo("cart", "A", "192.0.2.11")
 	s.serve("192.0.2.12:9090")
 	s.leavesTo("cart", "A", hosts...)
-	s.heeded(1, 0)
+	s.annotationsCounted(1, 0)
 	if err := cluster.start(); err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +218,7 @@ func TestServiceAnnotationOutage(t *testing.T) {
 		count := s.output.count("cannot watch Services")
 		s.reload("annotations " + file)
 		s.eventually(patience, func() bool { return s.output.count("cannot watch Services") > count }, func() string { return "the log does not report the problem" })
-		s.heeded(0, 0)
+		s.annotationsCounted(0, 0)
 		s.comesTo("cart", "A", "192.0.2.12")
 	}
 }
@@ -278,5 +278,5 @@ func TestServiceAnnotationExample(t *testing.T) {
 	s.settled("cart", 2, 0)
 	s.apply(annotated(headless("cart"), text))
 	s.comesTo("cart", "A", "192.0.2.11")
-	s.heeded(1, 0)
+	s.annotationsCounted(1, 0)
 }

@@ -20,7 +20,7 @@ type testSource struct {
 	snap         status.Snapshot
 	explanations []status.Explanation
 	err          error
-	wait         bool          // until the context ends
+	hangs        chan struct{} // if not nil, a snapshot closes it, and does not come until the context ends
 	slow         chan struct{} // if not nil, an explanation comes when it is closed
 }
 
@@ -48,7 +48,8 @@ func newTestSource(n int) *testSource {
 }
 
 func (f *testSource) Snapshot(ctx context.Context) (*status.Snapshot, error) {
-	if f.wait {
+	if f.hangs != nil {
+		close(f.hangs)
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}

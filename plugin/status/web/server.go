@@ -4,8 +4,9 @@
 // The data comes from a Source, as snapshots. The server is read-only, and it limits everything that a client can use up:
 // connections, the size of a request, the time to send and to read, and the length of a page.
 //
-// There is no login: a client that can connect can read. Browsers can connect to loopback for any web site, so the server refuses
-// requests that other sites make (DNS rebinding, cross-site requests).
+// There is no login: a client that can connect can read. Any web site can make a visitor's browser send
+// requests to a loopback address, so the server refuses requests that come from other sites (DNS rebinding, cross-site
+// requests).
 package web
 
 import (

@@ -232,7 +232,7 @@ func TestNoTickWithoutALook(t *testing.T) {
 // Close does not wait for a source that hangs.
 func TestCloseWhileWaiting(t *testing.T) {
 	f := newTestSource(1)
-	f.wait = true
+	f.hangs = make(chan struct{})
 	s, address := start(t, f)
 	done := make(chan error)
 	go func() {
@@ -242,7 +242,7 @@ func TestCloseWhileWaiting(t *testing.T) {
 		}
 		done <- err
 	}()
-	time.Sleep(10 * time.Millisecond) // usually enough for the request to be in flight; if not, there is less to close
+	<-f.hangs // the request is in flight
 	s.Close()
 	<-done
 }

@@ -12,8 +12,8 @@ import (
 )
 
 // Our manifests make a cluster's DNS: Pods find each other, the API and names outside the cluster by their own
-// resolv.conf, through the Service's address, over both families. CoreDNS runs as the user nobody, with one
-// capability, on a read-only file system and within its limits, and it has only the read rights that it needs (B82).
+// resolv.conf, through the Service's address, over both families. CoreDNS does not run as root. It has one capability, a read-only
+// file system, and only the read rights that it needs, and it stays within its limits (B82).
 func TestClusterDNS(t *testing.T) {
 	s := newScene(t)
 	config := s.page(s.client(), ":8080/resolv.conf")
