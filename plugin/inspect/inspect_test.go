@@ -130,7 +130,7 @@ func TestExplainReusesAnswers(t *testing.T) {
 		for i := range 2 * maxAnswers {
 			explain(fmt.Sprintf("n%d.example.org.", i))
 		}
-		if synctest.Wait(); busy.Load() != maxAsking || len(f.Source.answers) > maxAnswers {
+		if synctest.Wait(); busy.Load() != 8 || len(f.Source.answers) > maxAnswers {
 			t.Errorf("%d questions at a time, %d left", busy.Load(), len(f.Source.answers))
 		}
 		began := time.Now()
@@ -146,6 +146,18 @@ func TestExplainReusesAnswers(t *testing.T) {
 		}
 		if before := int64(1 + maxAsking - 1); asked.Load() != before+1 || failed.Load() != 50+2*maxAnswers {
 			t.Errorf("%d asked, want %d", asked.Load(), before+1)
+		}
+		for _, later := range []struct {
+			wait time.Duration
+			more int64
+		}{{4 * time.Second, 0}, {time.Second, 1}} { // an answer is used for five seconds
+			before := asked.Load()
+			pooltest.Elapse(later.wait)
+			explain(owner)
+			all.Wait()
+			if got := asked.Load() - before; got != later.more {
+				t.Errorf("%d questions after another %s, want %d", got, later.wait, later.more)
+			}
 		}
 	})
 }

@@ -18,7 +18,7 @@ func TestWaitForVerdicts(t *testing.T) {
 		waits        time.Duration
 	}{
 		"verdicts":    {3 * time.Second, 3 * time.Second},
-		"no verdicts": {time.Hour, readyWait},
+		"no verdicts": {time.Hour, 5 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
