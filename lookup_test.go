@@ -329,9 +329,9 @@ func TestWatch(t *testing.T) {
 		if p.ready(time.Now()) {
 			t.Error("ready before anything is known")
 		}
-		// A verdict takes three failures with two fast intervals between them, each of which may be a tenth shorter:
-		// at least 3.6 s.
-		const early = 3500 * time.Millisecond
+		// A verdict takes three failures with two quarters of a fast interval between them, each of which may be a tenth
+		// shorter: at least 0.9 s.
+		const early = 850 * time.Millisecond
 		pooltest.Elapse(early)
 		if p.ready(time.Now()) {
 			t.Error("ready before the dead address has a verdict")

@@ -217,9 +217,12 @@ func (b belief) promised(p verdict.Pace, alive bool, long time.Duration) bool {
 // doubted reports whether the state may be about to change.
 func (b belief) doubted() bool { return b.state == verdict.Unknown || b.fails+b.hits > 0 }
 
-// wait returns the time from one probe to the next, without the random reduction (B53).
+// wait returns the time from one probe to the next, without the random reduction (B53, B86).
 func (b belief) wait(p verdict.Pace) time.Duration {
-	if b.doubted() {
+	switch {
+	case b.state == verdict.Unknown:
+		return max(p.Fast/4, 100*time.Millisecond)
+	case b.doubted():
 		return p.Fast
 	}
 	return p.Interval

@@ -426,8 +426,8 @@ func TestMetricNames(t *testing.T) {
 			}
 		}
 	}
-	if len(ours) != 15 {
-		t.Errorf("%d metrics, want 15", len(ours))
+	if len(ours) != 16 {
+		t.Errorf("%d metrics, want 16", len(ours))
 	}
 	problems, err := promlint.NewWithMetricFamilies(ours).Lint()
 	if err != nil || len(problems) > 0 {

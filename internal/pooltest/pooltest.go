@@ -26,6 +26,7 @@ type FakeNetwork struct {
 	mu     sync.Mutex
 	Dead   map[netip.Addr]bool
 	Holes  map[netip.Addr]bool
+	slow   map[netip.Addr]time.Duration // how long an address takes to answer
 	Broken error                      // the error of every probe, if set
 	Panics bool                       // whether probes panic
 	probes map[netip.Addr][]time.Time // when each address was probed
@@ -35,13 +36,20 @@ type FakeNetwork struct {
 
 // NewNetwork returns a network in which every address is alive.
 func NewNetwork() *FakeNetwork {
-	return &FakeNetwork{Dead: make(map[netip.Addr]bool), Holes: make(map[netip.Addr]bool), probes: make(map[netip.Addr][]time.Time)}
+	return &FakeNetwork{Dead: make(map[netip.Addr]bool), Holes: make(map[netip.Addr]bool), slow: make(map[netip.Addr]time.Duration), probes: make(map[netip.Addr][]time.Time)}
 }
 
 // Probe probes an address. It is the check of these tests.
 func (n *FakeNetwork) Probe(ctx context.Context, addr netip.AddrPort) error {
 	err, hole := n.arrive(addr.Addr())
 	defer n.leave()
+	if wait := n.delay(addr.Addr()); wait > 0 {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			hole = true
+		}
+	}
 	if hole {
 		<-ctx.Done()
 		if errors.Is(ctx.Err(), context.Canceled) {
@@ -84,6 +92,21 @@ func (n *FakeNetwork) Revive(addrs ...netip.Addr) { n.Set(n.Dead, false, addrs) 
 
 // Swallow makes addresses black holes.
 func (n *FakeNetwork) Swallow(addrs ...netip.Addr) { n.Set(n.Holes, true, addrs) }
+
+// Slow makes addresses take their time to answer.
+func (n *FakeNetwork) Slow(wait time.Duration, addrs ...netip.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, a := range addrs {
+		n.slow[a] = wait
+	}
+}
+
+func (n *FakeNetwork) delay(addr netip.Addr) time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.slow[addr]
+}
 
 // Set changes Dead or Holes for addresses.
 func (n *FakeNetwork) Set(m map[netip.Addr]bool, to bool, addrs []netip.Addr) {

@@ -29,6 +29,8 @@ var (
 	ProbesInFlight = gauge("probes_in_flight", "Number of probes in flight.")
 	// ProbeLag is how long after it was due a probe started, in seconds.
 	ProbeLag = promauto.NewHistogram(histogram("probe_lag_seconds", "Time between when a probe was due and when it started."))
+	// LaneLag is how long the first probe that waits in each lane of the schedule has been due, in seconds.
+	LaneLag = gauges("lane_lag_seconds", "Time since the oldest waiting probe was due, by lane: doubt, calm, fallen, undecided, slow or idle.", "lane")
 	// HeldConnections is how many connections checks with hold keep open.
 	HeldConnections = gauge("held_connections", "Number of connections that checks with hold keep open.")
 	// Alarms counts held connections that a peer closed, where that led to a probe at once.

@@ -144,6 +144,7 @@ func (p *Pool) clearMetrics() {
 	clear(p.monitors)
 	clear(p.names)
 	p.isolation.lift()
+	p.lateness.clear()
 	p.relabel(nil)
 	clear(p.checks)
 }

@@ -252,7 +252,7 @@ func (p *Pool) peerClosed(m *monitor, conn *wire.Held, now time.Time) {
 	m.held.alarmed, m.held.answered, m.held.alarmAt = true, false, clock.At(now)
 	if m.position >= 0 {
 		p.schedule.remove(m)
-		p.schedule.add(m, clock.At(now))
+		p.schedule.add(m, clock.At(now), now)
 	}
 }
 

@@ -35,8 +35,11 @@ type monitor struct {
 	held         *heldConn       // nil unless the check holds connections
 	history      *status.History // of its probes; nil while there is no status page
 	position     int32           // in its queue, or probing or parked
+	tries        int32           // probes while it has no state
 	lane         lane
-	failing      bool // the last probe failed
+	slow         bool          // the last probe was not quick
+	idle         bool          // no query asks for it
+	fellAt       clock.Instant // when it went from up to down
 	suspicion    suspicion
 	settled      bool // it had its first wait of a whole interval, which is drawn at random
 	removed      bool // while its probe was under way
@@ -126,7 +129,7 @@ func (p *Pool) overNameLimit(r targetRequest, c *checkState, owner string) bool 
 // addMonitor adds a target to the table, with the verdict that is remembered if there is one. It is parked until
 // scheduleFirst schedules it.
 func (p *Pool) addMonitor(t verdict.Target, check *checkState, group *Group, owner string, now time.Time) *monitor {
-	m := &monitor{check: check, group: group, owner: owner, entry: &table.Entry{Target: t}, asked: clock.At(now), position: parked}
+	m := &monitor{check: check, group: group, owner: owner, entry: &table.Entry{Target: t}, asked: clock.At(now), fellAt: clock.LongAgo, position: parked}
 	m.entry.Touch(0)
 	if last, ok := p.memories[check.memoryKey(t, owner)]; ok && now.Before(last.until) {
 		m.machine = verdict.Resume(last.verdict)
@@ -162,16 +165,15 @@ func (p *Pool) releaseName(m *monitor) {
 	}
 }
 
-// scheduleFirst schedules a parked monitor: a new one within a fast interval, one that resumes within a whole one. When in
-// that time is drawn at random, so that targets learned together are not probed together.
+// scheduleFirst schedules a parked monitor: a new one within a quarter of a fast interval, one that resumes within a whole
+// interval. When in that time is drawn at random, so that targets learned together are not probed together.
 func (m *monitor) scheduleFirst(p *Pool, now time.Time) {
-	wait := m.check.pace.Fast
+	wait := m.check.pace.Fast / 4
 	if m.machine.State() != verdict.Unknown {
 		wait = m.check.pace.Interval
 		m.settled = true
 	}
-	m.failing = m.machine.State() == verdict.Down
-	p.schedule.add(m, clock.At(now).Add(randomWait(0, wait)))
+	p.schedule.add(m, clock.At(now).Add(randomWait(0, wait)), now)
 }
 
 // forget ends a monitor. Its verdict is remembered for a while, in case the target is asked for again.
@@ -246,7 +248,7 @@ func (p *Pool) reset() {
 	}
 	clear(p.names)
 	clear(p.owners)
-	p.schedule.queues = [2]queue{}
+	p.schedule.queues = [lanes]queue{}
 	p.monitors = make(map[*table.Entry]*monitor)
 	p.memories = make(map[verdict.Target]memory)
 }
@@ -255,6 +257,15 @@ func (p *Pool) reset() {
 // on how late a death is noticed must hold. How much earlier the schedule may start the probe is part of that tenth.
 func (c *checkState) jitter(wait time.Duration) time.Duration {
 	return wait - rand.N(max(0, wait*verdict.Jitter/100-c.earliness())+1)
+}
+
+// retryWait is the wait after a probe that has left a target in doubt, or without a state: quick for as many probes as it
+// takes to decide, and the fast interval after that.
+func (m *monitor) retryWait() time.Duration {
+	if m.machine.State() == verdict.Unknown && int(m.tries) < m.check.pace.Fall {
+		return m.check.pace.Early()
+	}
+	return m.check.pace.Fast
 }
 
 // earliness is how long before it is due a probe may start if others start as well.

@@ -87,6 +87,7 @@ type Pool struct {
 	owners      map[verdict.Target]int    // targets of checks with host owner, by check and address
 	warming     bool                      // a stanza needs the clock
 	schedule    schedule
+	lateness    lateness
 	isolation   isolation
 	transitions transitionLog
 	nextSweep   time.Time
@@ -196,6 +197,7 @@ func (p *Pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 		}
 		p.schedule.dispatch(now, func(m *monitor) { p.start(ctx, probes, m, now) })
 		p.prober.flush()
+		p.lateness.measure(&p.schedule, now)
 		timer.Reset(p.pause(now))
 	}
 }
@@ -203,7 +205,7 @@ func (p *Pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 // pause publishes the time for queries, and returns how long the loop may rest: until a probe is due, or something else is.
 func (p *Pool) pause(now time.Time) time.Duration {
 	p.clock.Store(uint64(clock.Steady(now).UnixMilli()))
-	wait := min(p.schedule.wait(now), p.nextSweep.Sub(now), p.transitions.wait(now))
+	wait := min(p.schedule.wait(now), p.nextSweep.Sub(now), p.transitions.wait(now), p.lateness.rest(now))
 	if p.warming {
 		wait = min(wait, time.Second)
 	}

@@ -364,7 +364,7 @@ func TestPoolDropsLateResults(t *testing.T) {
 		p.Leave(g)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if got := sizeOf(p).monitors; n.Asked(pooltest.Addr(1)) != 1 || got != 0 || p.schedule.inFlight != [2]int{} {
+		if got := sizeOf(p).monitors; n.Asked(pooltest.Addr(1)) != 1 || got != 0 || p.schedule.inFlight != [lanes]int{} {
 			t.Errorf("probed %d times, %d watches, %v in flight", n.Asked(pooltest.Addr(1)), got, p.schedule.inFlight)
 		}
 	})
@@ -390,7 +390,7 @@ func TestScheduleRate(t *testing.T) {
 	s := schedule{bound: 512}
 	now := time.Unix(1e9, 0)
 	for range 10 * maxInFlight {
-		s.add(&monitor{check: &checkState{}}, clock.At(now))
+		s.add(in(calm), clock.At(now), now)
 	}
 	started := 0
 	for at := now; at.Before(now.Add(50 * time.Millisecond)); at = at.Add(time.Millisecond) {
@@ -465,25 +465,29 @@ func TestPoolCountsOverdue(t *testing.T) {
 	})
 }
 
-// If the rate limit applies, failing targets get their share of probes next to healthy ones. Otherwise none would go
-// down.
+// If the rate limit applies, what is in doubt gets what it needs, and every other lane its share.
 func TestScheduleRateIsFair(t *testing.T) {
-	s := schedule{bound: 512}
-	now := time.Unix(1e9, 0)
-	for i := range 1000 {
-		w := &monitor{check: &checkState{}, failing: i%10 == 0}
-		s.add(w, clock.At(now.Add(time.Duration(i)*time.Microsecond)))
+	s := schedule{bound: 4096}
+	now := time.Now()
+	for i := range 6000 {
+		s.add(in(lane(i)%idle), clock.At(now.Add(time.Duration(i)*time.Microsecond)), now)
 	}
-	var started [2]int
-	for at := now.Add(time.Millisecond); at.Before(now.Add(time.Second)); at = at.Add(time.Millisecond) {
-		s.dispatch(at, func(w *monitor) {
-			started[w.lane]++
-			s.done(w)
-			s.add(w, clock.At(at)) // due again at once, so there is always more work than the rate allows
+	var started [lanes]int
+	for at := now.Add(10 * time.Millisecond); at.Before(now.Add(time.Second)); at = at.Add(time.Millisecond) {
+		s.dispatch(at, func(m *monitor) {
+			started[m.lane]++
+			s.done(m)
+			s.add(m, clock.At(at), now) // due again at once, so there is always more work than the rate allows
 		})
 	}
-	if share := float64(started[failing]) / float64(started[healthy]+started[failing]); share < 0.05 || share > 0.2 {
-		t.Errorf("%d probes of healthy and %d of failing targets were started", started[healthy], started[failing])
+	total := 0
+	for _, n := range started {
+		total += n
+	}
+	for l, want := range [lanes]float64{doubt: 8, calm: 8, fallen: 2, undecided: 4, slow: 2} {
+		if got := float64(started[l]) / float64(total); got < want/24*0.9 || got > want/24*1.1 {
+			t.Errorf("%s had %.3f of the probes, want %.3f", lane(l), got, want/24)
+		}
 	}
 }
 

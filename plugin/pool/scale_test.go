@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
+	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
@@ -91,7 +92,10 @@ func TestPoolChurn(t *testing.T) {
 		p.life.Lock()
 		defer p.life.Unlock()
 		p.do(func() {
-			queued := len(p.schedule.queues[healthy]) + len(p.schedule.queues[failing])
+			queued := 0
+			for _, q := range p.schedule.queues {
+				queued += len(q)
+			}
 			if len(p.monitors)+len(p.memories)+len(p.names)+queued+s.targets+p.isolation.failing() != 0 {
 				t.Errorf("%d watches, %d memories, %d names, %d planned, %d counted, %d in doubt are left",
 					len(p.monitors), len(p.memories), len(p.names), queued, s.targets, p.isolation.failing())
@@ -169,4 +173,108 @@ func TestReplicasAreNotInStep(t *testing.T) {
 			t.Errorf("%d of %d targets are probed by both within half a second", close, len(all))
 		}
 	})
+}
+
+// Beside a full pool of targets of any one kind, busy targets leave the answers within the bound of their pace when they
+// die, and return when they are back: with all places, and with the few that 1,024 descriptors allow. Fewer die than half of
+// the places can ask, and some go on answering, so that the pool does not believe that its own network is lost (B54, B89).
+func TestFloodsDelayNothing(t *testing.T) {
+	kinds := map[string]func(n *pooltest.FakeNetwork, flood []netip.Addr){
+		"black holes": func(n *pooltest.FakeNetwork, flood []netip.Addr) { n.Swallow(flood...) },
+		"slow ones":   func(n *pooltest.FakeNetwork, flood []netip.Addr) { n.Slow(1800*time.Millisecond, flood...) },
+		"dead ones":   func(n *pooltest.FakeNetwork, flood []netip.Addr) { n.Kill(flood...) },
+		"living ones": func(*pooltest.FakeNetwork, []netip.Addr) {},
+	}
+	for kind, answer := range kinds {
+		t.Run(kind+", few descriptors", func(t *testing.T) { besideFlood(t, 256, 15_000, 100, answer) })
+		if !raced {
+			t.Run(kind, func(t *testing.T) { besideFlood(t, maxInFlight, MaxTargets-1000, 900, answer) })
+		}
+	}
+}
+
+// besideFlood has a thousand busy targets beside a flood. Some of them die, and come back.
+func besideFlood(t *testing.T, bound, flood, die int, answer func(n *pooltest.FakeNetwork, flood []netip.Addr)) {
+	inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
+		p.schedule.bound = bound
+		s := testStanza("tcp://:80", n, pooltest.Pace)
+		s.Max = MaxTargets
+		begin(p, s)
+		busy, all := addrs(0, 1000), addrs(1000, 1000+flood)
+		lookAll(s, busy)
+		pooltest.Elapse(15 * time.Second)
+		answer(n, all)
+		lookAll(s, all)
+		pooltest.Elapse(20 * time.Second) // until each has been probed once, as far as there are places
+		n.Swallow(busy[:die]...)
+		pooltest.Elapse(pooltest.Pace.Bound())
+		expect(t, s, busy[:die], verdict.Down)
+		n.Set(n.Holes, false, busy)
+		pooltest.Elapse(pooltest.Pace.Interval + pooltest.Pace.Timeout + pooltest.Pace.Fast)
+		expect(t, s, busy, verdict.Up)
+	})
+}
+
+// expect fails if a query sees another state of one of the addresses.
+func expect(t *testing.T, s *stanza, all []netip.Addr, want verdict.State) {
+	t.Helper()
+	for _, a := range all {
+		if got := state(s, a); got != want {
+			t.Fatalf("%s is %s, want %s", a, got, want)
+		}
+	}
+}
+
+// A refusal is known within a second and a half of when it was learned, for two thousand targets that are learned at once
+// (B86).
+func TestRefusalIsKnownSoon(t *testing.T) {
+	for _, bound := range []int{minInFlight, maxInFlight} {
+		inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
+			p.schedule.bound = bound
+			s := testStanza("tcp://:80", n, pooltest.Pace)
+			begin(p, s)
+			s.Look(owner, pooltest.Addr(2000), 0, 30) // it answers, so that the pool does not believe that its own network is lost
+			pooltest.Elapse(3 * time.Second)
+			dead := addrs(0, 2000)
+			n.Kill(dead...)
+			lookAll(s, dead)
+			pooltest.Elapse(1500 * time.Millisecond)
+			expect(t, s, dead, verdict.Down)
+			for _, a := range dead[:10] {
+				if got := n.Asked(a); got < 3 || got > 4 { // the first whole interval is drawn from zero on
+					t.Errorf("%s was asked %d times, want 3 or 4", a, got)
+				}
+			}
+		})
+	}
+}
+
+// What cannot be decided is probed quickly for as many probes as could have decided it, and at the fast pace after that: at
+// most ten times a second, however short the fast interval is (B86).
+func TestUndecidedIsProbedQuicklyAtFirst(t *testing.T) {
+	for fast, early := range map[time.Duration]time.Duration{2 * time.Second: 500 * time.Millisecond, 200 * time.Millisecond: 100 * time.Millisecond} {
+		inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
+			n.Broken = fmt.Errorf("%w: too many open files", check.ErrAbstain)
+			pace := pooltest.Pace
+			pace.Fast = fast
+			s := testStanza("tcp://:80", n, pace)
+			begin(p, s)
+			began := time.Now()
+			s.Look(owner, pooltest.Addr(1), 0, 30)
+			pooltest.Elapse(20 * time.Second)
+			times := n.Times(pooltest.Addr(1))
+			if first := times[0].Sub(began); first > fast/4 {
+				t.Errorf("fast %s: first probed after %s", fast, first)
+			}
+			for i, gap := range gapsOf(times) {
+				want := fast
+				if i < pace.Fall-1 {
+					want = early
+				}
+				if gap > want || gap < want*8/10 {
+					t.Errorf("fast %s: wait %d is %s, want %s", fast, i, gap, want)
+				}
+			}
+		})
+	}
 }

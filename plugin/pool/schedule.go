@@ -1,7 +1,6 @@
 package pool
 
 import (
-	"container/heap"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/clock"
@@ -19,8 +18,9 @@ const (
 	gather      = 20 * time.Millisecond
 	gatherShare = 20
 	gatherMost  = 32
-	// maxRate bounds the probes a second, whatever a Corefile asks for, so that no DNS server becomes the source of a flood.
-	maxRate = 20_000
+	// maxRate bounds the probes a second, whatever a Corefile asks for, so that no DNS server becomes the source of a flood. It
+	// is what MaxTargets need at the default interval.
+	maxRate = 30_000
 	// maxBurst is how much of the rate may be caught up with after a pause.
 	maxBurst = 10 * time.Millisecond
 
@@ -28,36 +28,29 @@ const (
 	never = time.Hour
 )
 
-// lane is which of two queues a monitor waits in. Each lane has its own share of the probes in flight.
-type lane uint8
-
-const (
-	healthy lane = iota // its last probe succeeded, or it has had none
-	failing
-)
-
 // schedule holds the monitors until they are due. Each has its own deadline; there are no rounds.
 type schedule struct {
 	bound    int // of the probes in flight
-	queues   [2]queue
-	inFlight [2]int
-	opens    time.Time // when the next probe may start, because of maxRate
+	total    int // probes in flight
+	queues   [lanes]queue
+	inFlight [lanes]int
+	opens    time.Time     // when the next probe may start, because of maxRate
+	lends    time.Time     // when the next place may be lent
+	pass     [lanes]uint64 // how far each lane has advanced
+	turn     uint64        // how far the lane had advanced that started the last probe
 }
 
 // add schedules the next probe of a monitor.
-func (s *schedule) add(m *monitor, due clock.Instant) {
+func (s *schedule) add(m *monitor, due clock.Instant, now time.Time) {
 	m.due = due
-	m.lane = healthy
-	if m.failing {
-		m.lane = failing
-	}
-	heap.Push(&s.queues[m.lane], m)
+	m.lane = m.laneOf(clock.At(now))
+	s.queues[m.lane].push(m, due)
 }
 
 // remove takes a monitor out, if it is in.
 func (s *schedule) remove(m *monitor) {
 	if m.position >= 0 {
-		heap.Remove(&s.queues[m.lane], int(m.position))
+		s.queues[m.lane].remove(int(m.position))
 		m.position = parked
 	}
 }
@@ -65,6 +58,7 @@ func (s *schedule) remove(m *monitor) {
 // done gives back the place of a probe that has ended.
 func (s *schedule) done(m *monitor) {
 	s.inFlight[m.lane]--
+	s.total--
 	metrics.ProbesInFlight.Dec()
 	m.position = parked
 }
@@ -84,78 +78,57 @@ func (s *schedule) dispatch(now time.Time, start func(*monitor)) {
 			s.opens = idle
 		}
 		s.opens = s.opens.Add(time.Second / maxRate)
-		m := heap.Pop(&s.queues[l]).(*monitor)
+		s.turn = max(s.pass[l], s.turn)
+		s.pass[l] = s.turn + strides[l]
+		m := s.queues[l].pop()
 		m.position = probing
 		s.inFlight[l]++
+		s.total++
+		s.lend(m, now)
 		metrics.ProbesInFlight.Inc()
 		start(m)
 	}
 }
 
-// next is the lane that has room and whose first monitor has been due for longest. The shares of the lanes keep the dead
-// from delaying the living; the order keeps the living from using up the rate.
+// next is the lane that starts the next probe: one that has something due, and a place for it. A place of its own comes before
+// one that is lent, and then the lane that has had the smallest part of its share of the rate.
 func (s *schedule) next(now time.Time, early bool) (next lane, ok bool) {
-	for l := healthy; l <= failing; l++ {
+	own := false
+	for l := range lanes {
 		q := s.queues[l]
-		if len(q) == 0 || !q[0].isDue(now, early) || !s.hasRoom(l) {
+		if len(q) == 0 || !q[0].isDue(now, early) || !s.mayStart(l, now) {
 			continue
 		}
-		if !ok || q[0].due < s.queues[next][0].due {
-			next, ok = l, true
+		better := max(s.pass[l], s.turn) < max(s.pass[next], s.turn)
+		if o := s.hasShare(l); !ok || o && !own || o == own && better {
+			next, ok, own = l, true, o
 		}
 	}
 	return next, ok
 }
 
 // isDue reports whether a probe may start, which it may do a little early if others start as well.
-func (m *monitor) isDue(now time.Time, early bool) bool {
-	ahead := m.due.Sub(clock.At(now))
-	return ahead <= 0 || early && ahead <= m.check.earliness()
+func (x slot) isDue(now time.Time, early bool) bool {
+	ahead := x.due.Sub(clock.At(now))
+	return ahead <= 0 || early && ahead <= x.check.earliness()
 }
 
-// hasRoom reports whether a probe of that lane may start. Targets that failed last time get three quarters of the places at
-// most: each black hole holds its place for a whole timeout, and must not keep the living waiting. An eighth is never taken
-// by the living, so that dead targets are noticed when they return.
-func (s *schedule) hasRoom(l lane) bool {
-	if l == failing {
-		return s.inFlight[failing] < s.bound*3/4 && s.inFlight[healthy]+s.inFlight[failing] < s.bound
-	}
-	return s.inFlight[healthy]+max(s.inFlight[failing], s.bound/8) < s.bound
-}
-
-// wait is how long no probe can be started, unless one in flight ends before.
+// wait is how long no probe can be started, unless one in flight ends before. Places are lent for a moment's worth at a time,
+// because waking up for each would cost more than the probes.
 func (s *schedule) wait(now time.Time) time.Duration {
 	wait := never
-	for l := healthy; l <= failing; l++ {
-		if q := s.queues[l]; len(q) > 0 && s.hasRoom(l) {
-			wait = min(wait, q[0].due.Sub(clock.At(now)))
+	for l := range lanes {
+		q := s.queues[l]
+		if len(q) == 0 {
+			continue
+		}
+		due := q[0].due.Sub(clock.At(now))
+		switch {
+		case s.mayStart(l, now):
+			wait = min(wait, due)
+		case s.mayStart(l, s.lends):
+			wait = min(wait, max(due, s.lends.Sub(now)+gather/2))
 		}
 	}
 	return max(wait, s.opens.Sub(now), 0)
-}
-
-// queue is a heap of monitors, the first due on top. A monitor knows its position, so that it can be taken out.
-type queue []*monitor
-
-func (q queue) Len() int           { return len(q) }
-func (q queue) Less(i, j int) bool { return q[i].due < q[j].due }
-func (q queue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].position, q[j].position = int32(i), int32(j)
-}
-
-// Push is for container/heap.
-func (q *queue) Push(x any) {
-	m := x.(*monitor)
-	m.position = int32(len(*q))
-	*q = append(*q, m)
-}
-
-// Pop is for container/heap.
-func (q *queue) Pop() any {
-	last := len(*q) - 1
-	m := (*q)[last]
-	(*q)[last] = nil
-	*q = (*q)[:last]
-	return m
 }

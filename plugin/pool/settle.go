@@ -18,23 +18,30 @@ func (p *Pool) settle(r probeResult, now time.Time) {
 	if m.removed {
 		return // the target may have been learned again meanwhile, with a monitor of its own
 	}
+	if m.machine.State() == verdict.Unknown {
+		m.tries++
+	}
 	if errors.Is(r.err, check.ErrAbstain) {
 		m.check.abstained.Inc()
 		if m.check.abstains.First() {
 			log.Errorf("%s keeps its state: %v (logged once a minute, and counted)", m.entry.Target, r.err)
 		}
-		p.schedule.add(m, m.started.Add(m.check.jitter(m.check.pace.Fast)))
+		p.schedule.add(m, m.started.Add(m.check.jitter(m.retryWait())), now)
 		return
 	}
 	m.check.count(r.err, r.took)
 	m.record(p.recording, r)
-	m.failing = r.err != nil
+	m.slow = r.took > m.check.pace.Timeout/quickShare
 	if p.isolation.withholds(m, r.err != nil, len(p.monitors), now) {
-		p.schedule.add(m, m.started.Add(m.check.jitter(m.check.pace.Fast)))
+		p.schedule.add(m, m.started.Add(m.check.jitter(m.retryWait())), now)
 		return
 	}
 	before := m.machine.State()
 	v, wait := m.machine.Step(m.check.pace, r.err, clock.Steady(now))
+	if v.State == verdict.Unknown {
+		wait = m.retryWait()
+		v.Holds = min(v.Holds, wait*(100-verdict.Jitter)/100)
+	}
 	if !v.State.Fit() {
 		p.dropConn(m)
 	}
@@ -48,11 +55,14 @@ func (p *Pool) settle(r probeResult, now time.Time) {
 		v.Holds = min(v.Holds, wait)
 	}
 	m.entry.Store(v)
+	if before == verdict.Up && v.State == verdict.Down {
+		m.fellAt = clock.At(now)
+	}
 	if v.State != before { // metrics and the log follow what queries see, never the other way round
 		p.transition(m, before, v, now)
 	}
 	p.isolation.update(m, before)
-	p.schedule.add(m, m.started.Add(wait))
+	p.schedule.add(m, m.started.Add(wait), now)
 }
 
 // transition counts a change of state, and logs it. Nothing else about probes enters the log, and a new target that answers

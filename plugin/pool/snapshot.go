@@ -87,7 +87,7 @@ func (v View) Isolated() bool { return !v.pool.isolation.since.IsZero() }
 func (v View) Totals(shot *status.Snapshot) {
 	p, s := v.pool, &shot.Summary
 	s.Running, s.Full, s.IsolatedSince = true, p.full.Load(), p.isolation.since
-	s.InFlight, s.Held = p.schedule.inFlight[healthy]+p.schedule.inFlight[failing], p.prober.held
+	s.InFlight, s.Held = p.schedule.total, p.prober.held
 	for _, g := range p.generations {
 		if g.stage != confirmed {
 			continue

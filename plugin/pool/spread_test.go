@@ -11,6 +11,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/metrics"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
 // Every wait is between nine tenths of its interval and the whole, and the waits differ: for targets that are up at
@@ -65,7 +66,7 @@ func busiest(from time.Time, times []time.Time) (most int, last time.Duration) {
 	return most, last
 }
 
-// The first probes of a thousand targets that are added at one instant are spread over a fast interval. After a
+// The first probes of a thousand targets that are added at one instant are spread over a quarter of the fast interval. After a
 // reload that changes their pace, they are spread over a whole interval (B65).
 func TestFirstProbesAreSpread(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
@@ -76,7 +77,7 @@ func TestFirstProbesAreSpread(t *testing.T) {
 		lookAll(old, all)
 		pooltest.Elapse(pooltest.Pace.Fast + time.Second)
 		most, last := busiest(began, firstAfter(n, began, all))
-		if most > 100 || last > pooltest.Pace.Fast { // fifty would be an even spread
+		if most > 300 || last > pooltest.Pace.Fast/4 { // two hundred would be an even spread
 			t.Errorf("%d first probes in a tenth of a second, and the last after %s", most, last)
 		}
 		pass(time.Minute, old, all...)
@@ -104,34 +105,107 @@ func firstAfter(n *pooltest.FakeNetwork, began time.Time, all []netip.Addr) (fir
 	return first
 }
 
-// Healthy targets take all places except an eighth, however many are due. That eighth is for failing targets: one of
-// them starts even if it has been due for less time. Failing targets take at most three quarters (B66).
+// in makes a monitor that belongs in a lane.
+func in(l lane) *monitor {
+	m := &monitor{check: &checkState{}, fellAt: clock.LongAgo}
+	m.check.pace = pooltest.Pace
+	up, down := verdict.Resume(verdict.Verdict{State: verdict.Up}), verdict.Resume(verdict.Verdict{State: verdict.Down})
+	switch l {
+	case doubt:
+		m.machine = up
+		m.machine.Step(m.check.pace, pooltest.ErrRefused, time.Now())
+	case calm:
+		m.machine = up
+	case fallen:
+		m.machine, m.fellAt = down, clock.At(time.Now())
+	case slow:
+		m.machine = down
+	case idle:
+		m.machine, m.idle = down, true
+	}
+	return m
+}
+
+// Each lane is sure of its share of the places, whatever else is due, and what others do not use is lent, but for an eighth
+// of all places: whoever is about to change its state always finds one (B89).
 func TestPlacesOfTheLanes(t *testing.T) {
 	const bound = 64
-	now := time.Unix(1e9, 0)
-	fill := func(s *schedule, count int, fails bool, due time.Time) {
-		for range count {
-			s.add(&monitor{check: &checkState{}, failing: fails}, clock.At(due))
-		}
-	}
-	for name, tc := range map[string]struct{ living, failing, wantLiving, wantFailing int }{
-		"the living alone":              {200, 0, bound * 7 / 8, 0},
-		"the living and one that fails": {200, 1, bound * 7 / 8, 1},
-		"the living and many":           {200, 200, bound * 7 / 8, bound / 8},
-		"the failing alone":             {0, 200, 0, bound * 3 / 4},
-		"the failing and few living":    {4, 200, 4, bound * 3 / 4},
+	for name, tc := range map[string]struct {
+		first, then [lanes]int // what is due at once, and a second later
+		want        [lanes]int // in flight after another second, in which no probe ends
+	}{
+		"only new ones":          {first: [lanes]int{undecided: 200}, want: [lanes]int{undecided: bound * 7 / 8}},
+		"only long dead ones":    {first: [lanes]int{slow: 200}, want: [lanes]int{slow: bound * 7 / 8}},
+		"only idle ones":         {first: [lanes]int{idle: 200}, want: [lanes]int{idle: bound * 7 / 8}},
+		"only calm ones":         {first: [lanes]int{calm: 200}, want: [lanes]int{calm: bound * 7 / 8}},
+		"only doubt":             {first: [lanes]int{doubt: 200}, want: [lanes]int{doubt: bound * 7 / 8}},
+		"a flood, then doubt":    {first: [lanes]int{undecided: 200, slow: 200, idle: 200}, then: [lanes]int{doubt: 200}, want: [lanes]int{doubt: 8, undecided: 52, slow: 4}},
+		"doubt, then everything": {first: [lanes]int{doubt: 32}, then: [lanes]int{calm: 200, fallen: 200, undecided: 200, slow: 200, idle: 200}, want: [lanes]int{doubt: 32, calm: 8, fallen: 4, undecided: 16, slow: 4}},
 	} {
 		s := schedule{bound: bound}
-		fill(&s, tc.living, false, now)
-		fill(&s, tc.failing, true, now.Add(time.Millisecond))
-		for at := now; at.Before(now.Add(time.Second)); at = at.Add(time.Millisecond) {
-			s.dispatch(at, func(*monitor) {}) // their probes never end
+		now := time.Now()
+		for i, due := range [][lanes]int{tc.first, tc.then} {
+			at := now.Add(time.Duration(i) * 10 * time.Second)
+			for l, n := range due {
+				for range n {
+					s.add(in(lane(l)), clock.At(at), at)
+				}
+			}
+			for tick := range 10_000 {
+				s.dispatch(at.Add(time.Duration(tick)*time.Millisecond), func(*monitor) {}) // their probes never end
+			}
 		}
-		if want := [2]int{tc.wantLiving, tc.wantFailing}; s.inFlight != want {
-			t.Errorf("%s: %v are under way, want %v", name, s.inFlight, want)
+		if name == "a flood, then doubt" { // what the flood borrowed in the first second differs, and what is left does not
+			tc.want[undecided], tc.want[slow], tc.want[idle] = s.inFlight[undecided], s.inFlight[slow], s.inFlight[idle]
+			if s.inFlight[undecided] < 16 || s.inFlight[slow] < 4 {
+				t.Errorf("%s: %v in flight, want at least 16 new ones and 4 slow ones", name, s.inFlight)
+			}
 		}
-		for range s.inFlight[healthy] + s.inFlight[failing] {
-			metrics.ProbesInFlight.Dec()
+		if s.inFlight != tc.want {
+			t.Errorf("%s: %v in flight, want %v", name, s.inFlight, tc.want)
 		}
+		metrics.ProbesInFlight.Sub(float64(s.total))
 	}
+}
+
+// Places that are lent come back one after another, not all at once: beside a flood of black holes, a target in doubt never
+// waits for a whole time-out (B89).
+func TestLentPlacesComeBackEvenly(t *testing.T) {
+	const bound = 64
+	s := schedule{bound: bound}
+	began := time.Now()
+	type probe struct {
+		m    *monitor
+		ends time.Time
+	}
+	var under []probe
+	for range 2000 {
+		s.add(in(undecided), clock.At(began), began)
+	}
+	var worst time.Duration
+	for tick := range 20_000 {
+		now := began.Add(time.Duration(tick) * time.Millisecond)
+		for len(under) > 0 && !now.Before(under[0].ends) {
+			s.done(under[0].m)
+			s.add(under[0].m, clock.At(now), now)
+			under = under[1:]
+		}
+		if tick >= 5000 && tick%1000 == 0 { // as many as the eighth that is never lent, and some more
+			for range bound / 4 {
+				s.add(in(doubt), clock.At(now), now)
+			}
+		}
+		s.dispatch(now, func(m *monitor) {
+			if m.lane == doubt {
+				worst = max(worst, clock.At(now).Sub(m.due))
+				m.machine = verdict.Resume(verdict.Verdict{State: verdict.Down}) // it joins the flood
+			}
+			under = append(under, probe{m, now.Add(pooltest.Pace.Timeout)})
+		})
+	}
+	// Sixteen come at once. Eight places are free, and the others come back at 64 in two seconds.
+	if worst > 500*time.Millisecond {
+		t.Errorf("a target in doubt waited %s for a place", worst)
+	}
+	metrics.ProbesInFlight.Sub(float64(s.total))
 }

@@ -48,7 +48,7 @@ func TestStopBesideDeafProbes(t *testing.T) {
 		next := begin(p, again)
 		close(never)
 		pass(20*time.Second, again, pooltest.Addr(1))
-		if got, want := sizeOf(p), (size{generations: 1, checks: 1, monitors: 1}); got != want || p.schedule.inFlight != [2]int{} {
+		if got, want := sizeOf(p), (size{generations: 1, checks: 1, monitors: 1}); got != want || p.schedule.inFlight != [lanes]int{} {
 			t.Errorf("%+v, want %+v; %v under way", got, want, p.schedule.inFlight)
 		}
 		p.Leave(next)

@@ -58,6 +58,10 @@ func (p Pace) Bound() time.Duration {
 	return p.Interval + time.Duration(p.Fall-1)*max(p.Fast, p.Timeout) + p.Timeout
 }
 
+// Early is the wait between the first probes of a target without a state: a quarter of the fast interval, but at least
+// MinInterval, so that a new address that is dead is known soon after it was learned.
+func (p Pace) Early() time.Duration { return max(p.Fast/4, MinInterval) }
+
 // LongestHold is an upper bound of Verdict.Holds at this pace. Use it to say which TTLs are possible at all.
 func (p Pace) LongestHold() time.Duration {
 	return p.Interval + time.Duration(max(p.Rise, p.Fall)-1)*p.Fast
