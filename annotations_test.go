@@ -195,7 +195,8 @@ var (
 
 // look looks up an address of a set with that name, as a query does.
 func look(s *rules.Stanza, name string, a netip.Addr) verdict.State {
-	return s.RuleFor(name).Health.Look(name, a, 0, 30).State()
+	h := s.RuleFor(name).Health
+	return h.Look(h.Open(name, dns.TypeA), a, 0, 30).State()
 }
 
 // during lets time pass while queries look up an address of a name, and returns the checks that probed it in that
@@ -265,7 +266,7 @@ func TestAnnotationEndsAtOnce(t *testing.T) {
 		during(time.Minute, s, q, "till.shop.svc.cluster.local.", pooltest.Addr(2))
 		underWay := s.RuleFor(cartName) // like a query that is under way
 		c.say("cart.shop", "http://:2/", "till.shop", "http://:1/")
-		underWay.Health.Look(cartName, pooltest.Addr(1), 0, 30)
+		underWay.Health.Look(underWay.Health.Open(cartName, dns.TypeA), pooltest.Addr(1), 0, 30)
 		before, kept := q.of("http://:1/").Asked(pooltest.Addr(1)), q.of("http://:1/").Asked(pooltest.Addr(2))
 		pooltest.Elapse(time.Minute)
 		if got := q.of("http://:1/").Asked(pooltest.Addr(1)); got != before || before == 0 {

@@ -129,6 +129,14 @@ func inBubble(t *testing.T, f func(t *testing.T, p *process, n *pooltest.FakeNet
 	})
 }
 
+// Look looks up an address as a query does, except that what it teaches is not rationed: most tests need many addresses at
+// once.
+func (s *stanza) Look(owner string, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
+	at := s.Open(owner, dns.TypeA)
+	at.Ahead = true
+	return s.Stanza.Look(at, addr, port, ttl)
+}
+
 // state returns the state that a query sees.
 func state(s *stanza, a netip.Addr) verdict.State { return s.Look(owner, a, 0, 30).State() }
 

@@ -287,6 +287,7 @@ type modelTarget struct {
 	last   time.Time // start of the last probe
 	spread bool      // it had the one wait that may be shorter, which spreads targets
 	under  int       // probes under way
+	rested bool      // it was idle when the last query asked for it, and was not probed since
 }
 
 // idle returns how long ago the last query asked for it.
@@ -300,7 +301,7 @@ func (t *modelTarget) idle(now time.Time) time.Duration {
 
 // mayBeWatched reports whether it may still be watched.
 func (t *modelTarget) mayBeWatched(now time.Time) bool {
-	return now.Sub(t.kept) <= keepsFor+forgetsFor+modelSlack
+	return now.Sub(t.kept) <= idlesFor+forgetsFor+modelSlack
 }
 
 func later(a, b time.Time) time.Time {
@@ -310,10 +311,11 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// A target that no query asks for is forgotten after keepsFor, up to two checks of a minute each earlier or later
-// (B62).
+// A target that no query asks for is idle after keepsFor, and forgotten after idlesFor, up to two checks of a minute each
+// earlier or later (B62, B84).
 const (
 	keepsFor    = 15 * time.Minute
+	idlesFor    = keepsFor + 24*time.Hour
 	forgetsFor  = 2 * time.Minute
 	modelSlack  = time.Millisecond
 	modelTries  = 4 // runs of one sequence, because the plugin makes random choices
@@ -421,17 +423,34 @@ func (m *model) begins(p modelProber, a netip.AddrPort) (*modelTarget, int, stri
 		least, most := p.pace.Interval, p.pace.Timeout
 		for b := range t.may {
 			least, most = min(least, jittered(b.wait(p.pace))), max(most, b.wait(p.pace))
+			if t.rested || t.idle(now) > keepsFor-forgetsFor {
+				most = max(most, p.pace.Idle())
+			}
 		}
 		if gap := now.Sub(t.last); gap < least && t.spread {
 			m.fault(p, a, "%s after the last time, want %s", gap, least)
-		} else if gap > most+modelSlack {
+		} else if gap > most+modelSlack && !m.strayed(k, t, now) {
 			m.fault(p, a, "%s after the last time, want %s at most", gap, most)
 		} else if gap < least {
 			t.spread = true
 		}
 	}
-	t.last, t.doubted = now, false
+	t.last, t.doubted, t.rested = now, false, false
 	return t, t.life, m.lives[a].how
+}
+
+// strayed reports whether a target may have been forgotten although its names are quiet, because a reload gave a zone that
+// asked for it another check or pace: its sets are looked at without it (B85).
+func (m *model) strayed(k modelKey, t *modelTarget, now time.Time) bool {
+	if t.idle(now) <= keepsFor-forgetsFor && !t.rested {
+		return false
+	}
+	for zone := range t.asked {
+		if s := m.corefile.stanzaOf("x." + zone + "."); s == nil || s.pace != k.pace || !slices.Contains(s.checks, k.check) || !s.covers(k.addr) {
+			return true
+		}
+	}
+	return false
 }
 
 // ends records the result of a probe.
@@ -504,7 +523,7 @@ func (m *model) recall(k modelKey, now time.Time) beliefs {
 		}
 	}
 	for other, t := range m.targets { // at another pace, which may have been forgotten
-		if k != other && k.check == other.check && k.addr == other.addr && t.idle(now) > keepsFor && t.mayBeWatched(now.Add(-2*other.pace.Interval)) {
+		if k != other && k.check == other.check && k.addr == other.addr && t.idle(now) > idlesFor && t.mayBeWatched(now.Add(-2*other.pace.Interval)) {
 			maps.Copy(may, t.may.resumed(other.pace))
 			may[belief{}] = true
 		}
@@ -515,7 +534,7 @@ func (m *model) recall(k modelKey, now time.Time) beliefs {
 // forget removes a target that no stanza covers any more. The target is remembered for two intervals.
 func (m *model) forget(k modelKey, t *modelTarget, now time.Time) {
 	may := t.may.resumed(k.pace)
-	if t.idle(now) > keepsFor {
+	if t.idle(now) > idlesFor {
 		may[belief{}] = true
 	}
 	m.remember(k, may, now.Add(2*k.pace.Interval))
@@ -536,20 +555,22 @@ func (m *model) ask(k modelKey, zone string, now time.Time) {
 			t.may = believing(belief{})
 		}
 		m.targets[k] = t
-	} else if idle := t.idle(now); idle > keepsFor || t.doubted {
+	} else if idle := t.idle(now); idle > idlesFor || t.doubted || m.strayed(k, t, now) {
 		remembered := 2 * k.pace.Interval
 		may := m.recall(k, now).or(t.may.resumed(k.pace))
 		if t.mayBeWatched(now) {
 			may = may.or(t.may)
 		}
-		if idle > keepsFor+remembered || t.doubted {
+		if idle > idlesFor+remembered || t.doubted || m.strayed(k, t, now) {
 			may[belief{}] = true
 		}
 		if !t.mayBeWatched(now.Add(-remembered)) {
 			may = believing(belief{}).or(m.recall(k, now))
 		}
-		m.remember(k, t.may.resumed(k.pace).or(believing(belief{})), t.kept.Add(keepsFor+forgetsFor+remembered))
+		m.remember(k, t.may.resumed(k.pace).or(believing(belief{})), t.kept.Add(idlesFor+forgetsFor+remembered))
 		*t = modelTarget{may: may, asked: t.asked, watched: now, life: t.life + 1}
+	} else if idle > keepsFor-forgetsFor {
+		t.watched, t.rested = now, true // it was idle: what is promised counts from now on
 	}
 	t.asked[zone], t.kept = now, now
 }
@@ -638,7 +659,7 @@ func (m *model) look(s *modelStanza, c modelCandidate, now time.Time) []modelCan
 	for i, check := range s.checks {
 		k := modelKey{check, s.pace, c.addr}
 		may := believing(belief{})
-		if t := m.targets[k]; t != nil && t.idle(now) <= keepsFor && !t.doubted {
+		if t := m.targets[k]; t != nil && t.idle(now) <= idlesFor && !t.doubted && !m.strayed(k, t, now) {
 			may = t.may
 		} else if t != nil && t.mayBeWatched(now) {
 			may = may.or(t.may)

@@ -27,11 +27,11 @@ type FakeNetwork struct {
 	Dead   map[netip.Addr]bool
 	Holes  map[netip.Addr]bool
 	slow   map[netip.Addr]time.Duration // how long an address takes to answer
-	Broken error                      // the error of every probe, if set
-	Panics bool                       // whether probes panic
-	probes map[netip.Addr][]time.Time // when each address was probed
-	Under  int                        // probes in flight
-	Most   int                        // the highest value of Under
+	Broken error                        // the error of every probe, if set
+	Panics bool                         // whether probes panic
+	probes map[netip.Addr][]time.Time   // when each address was probed
+	Under  int                          // probes in flight
+	Most   int                          // the highest value of Under
 }
 
 // NewNetwork returns a network in which every address is alive.

@@ -18,12 +18,14 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Health gives the health of addresses. Look is on the query path, once for each address of each set.
+// Health gives the health of addresses. It is on the query path, and must not wait.
 type Health interface {
-	// Look returns the health of an address at once: it must not wait. It also learns that the address is in an answer for the
-	// owner name, so that it is probed from now on. ttl is that of the record, in seconds. port is the one that the record
-	// names (SRV, HTTPS, SVCB), or 0.
-	Look(owner string, addr netip.Addr, port uint16, ttl uint32) verdict.Brief
+	// Open is called once for each set that is looked at, before its addresses are looked up. It notes that, whatever is in
+	// the set, and returns what Look needs.
+	Open(owner string, rrtype uint16) verdict.RecordSet
+	// Look returns the health of an address at once. It also learns that the address is in the set, so that it is probed from
+	// now on. ttl is that of the record, in seconds. port is the one that the record names (SRV, HTTPS, SVCB), or 0.
+	Look(at verdict.RecordSet, addr netip.Addr, port uint16, ttl uint32) verdict.Brief
 }
 
 // Rule says how the sets of some owner names are filtered. Rules are shared by queries: a Rule does not change once it is used.
@@ -43,6 +45,8 @@ type Rules interface {
 	SOA(owner string) *dns.SOA
 	// Follow reports whether records of the owner name that name the host are filtered by the addresses of the host.
 	Follow(owner, host string) bool
+	// Absent says that there is no set of an owner name and type, in a positive answer, which has another one, or a denial.
+	Absent(owner string, rrtype uint16)
 	// Addresses returns the addresses of type A or AAAA of a host, and whether they are known. It is called for the hosts that
 	// SRV and MX records name, if the additional section does not have the addresses.
 	Addresses(host string, rrtype uint16) (addrs []netip.Addr, known bool)
@@ -74,6 +78,7 @@ type Report struct {
 // A set that an RRSIG covers is left unchanged, since a part of it would not validate. So is a message that is not a complete
 // positive answer: one with another rcode or opcode, or a truncated one.
 func Thin(m *dns.Msg, rules Rules, draw *Draw) (*dns.Msg, Report) {
+	tellAbsent(m, rules)
 	if !isFilterable(m) {
 		return m, Report{}
 	}
@@ -132,7 +137,7 @@ func (sc *scratch) filterSets() {
 			}
 			continue
 		}
-		s.rule = rule
+		s.rule, s.at = rule, rule.Health.Open(s.owner, s.rrtype)
 		if sc.decideSet(s); sc.out == nil {
 			return
 		}
@@ -215,7 +220,7 @@ func (sc *scratch) decideAddresses(s *set) choice {
 	ttl := uint32(math.MaxUint32)
 	for i := range all {
 		a := &all[i]
-		a.verdict = s.rule.Health.Look(s.owner, a.addr, 0, a.ttl)
+		a.verdict = s.rule.Health.Look(s.at, a.addr, 0, a.ttl)
 		ttl = min(ttl, a.ttl)
 	}
 	c.served, c.outcome = p.choose(all, sc.draw) // reorders all, which is why candidates have an index

@@ -18,8 +18,9 @@ type board struct {
 	verdicts map[netip.Addr]*verdict.Verdict
 }
 
-func (b *board) Rule(string) *Rule   { return &b.rule }
-func (b *board) SOA(string) *dns.SOA { return nil }
+func (b *board) Rule(string) *Rule     { return &b.rule }
+func (b *board) Absent(string, uint16) {}
+func (b *board) SOA(string) *dns.SOA   { return nil }
 
 // Addresses says that no host has an IPv6 address.
 func (b *board) Follow(string, string) bool { return true }
@@ -27,7 +28,8 @@ func (b *board) Addresses(_ string, rrtype uint16) ([]netip.Addr, bool) {
 	return nil, rrtype == dns.TypeAAAA
 }
 
-func (b *board) Look(_ string, addr netip.Addr, _ uint16, _ uint32) verdict.Brief {
+func (b *board) Open(string, uint16) verdict.RecordSet { return verdict.RecordSet{} }
+func (b *board) Look(_ verdict.RecordSet, addr netip.Addr, _ uint16, _ uint32) verdict.Brief {
 	if v := b.verdicts[addr]; v != nil {
 		return v.Brief()
 	}

@@ -215,9 +215,9 @@ type counter struct {
 	looks int
 }
 
-func (c *counter) Look(owner string, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
+func (c *counter) Look(at verdict.RecordSet, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
 	c.looks++
-	return c.Health.Look(owner, addr, port, ttl)
+	return c.Health.Look(at, addr, port, ttl)
 }
 
 // counted is a world that counts the lookups.

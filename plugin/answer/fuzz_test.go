@@ -24,6 +24,8 @@ type dice struct {
 
 func (d *dice) Rule(string) *Rule { return &d.rule }
 
+func (d *dice) Absent(string, uint16) {}
+
 func (d *dice) SOA(owner string) *dns.SOA {
 	if d.seed%3 == 0 {
 		return nil
@@ -42,7 +44,9 @@ func (d *dice) Addresses(host string, rrtype uint16) ([]netip.Addr, bool) {
 	return addrs, rng.IntN(3) > 0
 }
 
-func (d *dice) Look(_ string, addr netip.Addr, port uint16, _ uint32) verdict.Brief {
+func (d *dice) Open(owner string, _ uint16) verdict.RecordSet { return verdict.RecordSet{Owner: owner} }
+
+func (d *dice) Look(_ verdict.RecordSet, addr netip.Addr, port uint16, _ uint32) verdict.Brief {
 	rng := d.flaps
 	if rng == nil {
 		rng = d.rng(netip.AddrPortFrom(addr, port).String())
@@ -236,7 +240,7 @@ func (x thinning) checkDrained(t *testing.T) {
 		}
 		for _, rr := range x.out.Answer {
 			if addr, ok := Address(rr); ok && s.contains(rr.Header()) {
-				switch v := x.d.Look("", addr, 0, 0); {
+				switch v := x.d.Look(verdict.RecordSet{}, addr, 0, 0); {
 				case v.Drained():
 					tiers[1]++
 				case v.State().Fit():
@@ -440,7 +444,7 @@ func (x thinning) checkGlue(t *testing.T) {
 			if !ok || !sameName(glue.Header().Name, host) {
 				continue
 			}
-			if v := x.d.Look("", addr, port, 0); !v.State().Fit() || v.Drained() {
+			if v := x.d.Look(verdict.RecordSet{}, addr, port, 0); !v.State().Fit() || v.Drained() {
 				continue
 			}
 			if _, ok := left[key(glue)]; !ok && host != "." {

@@ -178,7 +178,7 @@ func (sc *scratch) markTarget(marks []uint8, rr dns.RR) {
 	}
 	look := func(i int) verdict.Brief {
 		addr, _ := Address(sc.m.Extra[i])
-		return s.rule.Health.Look(s.owner, addr, port, rr.Header().Ttl)
+		return s.rule.Health.Look(s.at, addr, port, rr.Header().Ttl)
 	}
 	var fit, drained int
 	var better [2]bool // by family: an address is fit and not drained

@@ -64,7 +64,7 @@ func withHints(kv dns.SVCBKeyValue, ips []net.IP) dns.SVCBKeyValue {
 // queries the addresses anyway (RFC 9460, section 7.3).
 func (sc *scratch) decideHints(s *set) {
 	sc.glue.build(sc)
-	t := tally{rule: s.rule, owner: s.owner, ttl: math.MaxUint32}
+	t := tally{rule: s.rule, at: s.at, ttl: math.MaxUint32}
 	for _, rr := range sc.out.Answer {
 		if s.contains(rr.Header()) {
 			sc.tallyHints(&t, rr)
@@ -100,7 +100,7 @@ func (sc *scratch) decideHints(s *set) {
 // so that the usual case, in which nothing does, needs no memory.
 type tally struct {
 	rule        *Rule
-	owner       string
+	at          verdict.RecordSet
 	outcome     Outcome // the worst one
 	kept, total int     // addresses in the hints
 	ttl         uint32  // the highest TTL that a record may have
@@ -121,7 +121,7 @@ func (sc *scratch) tallyHints(t *tally, rr dns.RR) {
 	host, _ := sc.followedTarget(rr)
 	for i := sc.glue.firstOf(host); i >= 0 && host != "."; i = sc.glue.nextOf(i, host) {
 		addr, _ := Address(sc.m.Extra[i])
-		v := t.rule.Health.Look(t.owner, addr, port, rr.Header().Ttl)
+		v := t.rule.Health.Look(t.at, addr, port, rr.Header().Ttl)
 		sc.glue.recordVerdict(i, v, t.rule.Policy.TTL.boundOne(v))
 	}
 }
@@ -130,7 +130,7 @@ func (sc *scratch) tallyHints(t *tally, rr dns.RR) {
 func (sc *scratch) addParameter(t *tally, ips []net.IP, port uint16, rr dns.RR) {
 	served, outcome := sc.chooseHints(t, ips, port, rr.Header().Ttl)
 	if t.rule.Observe != nil {
-		s := set{owner: t.owner, rrtype: rr.Header().Rrtype, rule: t.rule}
+		s := set{owner: t.at.Owner, rrtype: rr.Header().Rrtype, rule: t.rule}
 		sc.observe(&s, &choice{outcome: outcome, all: served[:len(ips)], served: served, ttl: t.rule.Policy.TTL.boundAll(served)}, rr)
 	}
 	t.outcome, t.ttl = max(t.outcome, outcome), min(t.ttl, t.rule.Policy.TTL.boundAll(served))
@@ -159,7 +159,7 @@ func (t *tally) lookUp(ip net.IP, port uint16, ttl uint32) verdict.Brief {
 	if !ok {
 		return verdict.BriefUnchecked
 	}
-	return t.rule.Health.Look(t.owner, addr.Unmap(), port, ttl)
+	return t.rule.Health.Look(t.at, addr.Unmap(), port, ttl)
 }
 
 // withChosenHints returns a copy of a record with only the chosen addresses in its hints, and with a TTL that is low enough.

@@ -30,7 +30,8 @@ type set struct {
 	size   int  // number of records
 	signed bool // an RRSIG in the answer covers it
 
-	rule    *Rule   // that decides it; nil if none does
+	rule    *Rule // that decides it; nil if none does
+	at      verdict.RecordSet
 	outcome Outcome // None if it was not changed: there is no rule, or it is a dry run
 }
 

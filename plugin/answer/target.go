@@ -71,7 +71,7 @@ func (sc *scratch) decideTargets(s *set) choice {
 			c.single = true
 			return c // as for a set of one address
 		}
-		a.verdict = sc.bestVerdict(hostQuery{s.rule, s.owner, host, port, a.ttl})
+		a.verdict = sc.bestVerdict(hostQuery{s.rule, s.at, host, port, a.ttl})
 		ttl = min(ttl, a.ttl)
 	}
 	p := Policy{MinUp: policy.MinUp, AllDown: policy.AllDown, TTL: policy.TTL}
@@ -104,13 +104,13 @@ func (sc *scratch) recordCandidates(s *set) []candidate {
 	return all
 }
 
-// hostQuery asks for the health of the host of a record. The owner, port and TTL are those of the record.
+// hostQuery asks for the health of the host of a record. The set, port and TTL are those of the record.
 type hostQuery struct {
-	rule  *Rule
-	owner string
-	host  string
-	port  uint16
-	ttl   uint32 // in seconds
+	rule *Rule
+	at   verdict.RecordSet
+	host string
+	port uint16
+	ttl  uint32 // in seconds
 }
 
 // families are the types of addresses. Arrays of two are indexed by familyIndex.
@@ -133,7 +133,7 @@ func (sc *scratch) bestVerdict(q hostQuery) verdict.Brief {
 		rr := sc.m.Extra[i]
 		addr, _ := Address(rr)
 		seen[familyIndex(rr)] = true
-		v := q.rule.Health.Look(q.owner, addr, q.port, q.ttl)
+		v := q.rule.Health.Look(q.at, addr, q.port, q.ttl)
 		sc.glue.recordVerdict(i, v, q.rule.Policy.TTL.boundOne(v))
 		better(v)
 	}
@@ -148,7 +148,7 @@ func (sc *scratch) bestVerdict(q hostQuery) verdict.Brief {
 			continue
 		}
 		for _, addr := range addrs {
-			better(q.rule.Health.Look(q.owner, addr, q.port, q.ttl))
+			better(q.rule.Health.Look(q.at, addr, q.port, q.ttl))
 		}
 	}
 	if !found || !sc.glue.spendSteps(0) {

@@ -41,6 +41,8 @@ func (w *world) Rule(owner string) *Rule {
 	return &w.rule
 }
 
+func (w *world) Absent(string, uint16) {}
+
 func (w *world) SOA(owner string) *dns.SOA {
 	for zone, soa := range w.soas {
 		if dns.IsSubDomain(zone, owner) {
@@ -60,7 +62,12 @@ func (w *world) Addresses(host string, rrtype uint16) ([]netip.Addr, bool) {
 	return addrs, known
 }
 
-func (w *world) Look(_ string, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
+// Open implements Health.
+func (w *world) Open(owner string, _ uint16) verdict.RecordSet {
+	return verdict.RecordSet{Owner: owner}
+}
+
+func (w *world) Look(_ verdict.RecordSet, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
 	if w.looked == nil {
 		w.looked = make(map[netip.Addr]uint32)
 	}

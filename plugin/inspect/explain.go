@@ -225,6 +225,9 @@ func (e *explainer) Rule(owner string) *answer.Rule {
 	}}
 }
 
+// Absent notes nothing: an explanation is not a query.
+func (e *explainer) Absent(string, uint16) {}
+
 // SOA is the start of authority as far as it is known.
 func (e *explainer) SOA(owner string) *dns.SOA {
 	if r := e.peek(owner, dns.TypeSOA); r != nil {

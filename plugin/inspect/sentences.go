@@ -223,7 +223,7 @@ func (d *decision) member(i int, known map[verdict.Target]status.Target) status.
 		m.Checks = append(m.Checks, asked(&t, known))
 	}
 	if d.Alone && c.Addr.IsValid() { // it was not looked up for the answer
-		m.State = d.stanza.ReadOnly().Look(d.Owner, c.Addr, 0, 0).State().String()
+		m.State = d.stanza.ReadOnly().Look(verdict.RecordSet{Owner: d.Owner}, c.Addr, 0, 0).State().String()
 	}
 	if m.Why = d.memberReason(c, &m); x.more > 0 {
 		m.Why += fmt.Sprintf("; and %s not listed", text.Counted(x.more, "more address is", "more addresses are"))

@@ -133,6 +133,9 @@ func countStates(shot *status.Snapshot) {
 	for i := range shot.Targets {
 		t := &shot.Targets[i]
 		countState(&shot.Summary.Up, &shot.Summary.Down, &shot.Summary.Unknown, t.State)
+		if t.Idle {
+			shot.Summary.Idle++
+		}
 		if c := checks[t.Check+" "+t.Pace]; c != nil {
 			countState(&c.Up, &c.Down, &c.Unknown, t.State)
 		}

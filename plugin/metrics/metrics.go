@@ -19,6 +19,8 @@ const subsystem = "multivalue"
 var (
 	// Targets counts watched targets by state: up, down or unknown.
 	Targets = gauges("targets", "Number of watched targets by state.", "state")
+	// IdleTargets is how many of the watched targets no query asks for.
+	IdleTargets = gauge("idle_targets", "Number of watched targets that no query asks for, so that they are probed less often.")
 	// Probes counts probes by check and result: success, failure or abstained.
 	Probes = counters("probes_total", "Number of probes by check and result.", "check", "result")
 	// ProbeDuration is how long probes took, in seconds.
@@ -62,6 +64,7 @@ var skipped = counters("skipped_total", "Number of things left undone, by reason
 var (
 	SkippedMaxTargets = skipped.WithLabelValues("max_targets") // an address over a cap on targets, served unchecked
 	SkippedName       = skipped.WithLabelValues("name")        // an address over the cap of a name, or a name over the cap of an address; served as unknown
+	SkippedLearn      = skipped.WithLabelValues("learn")       // an address beyond what a name or a stanza may add in a minute, served as unknown
 	SkippedBusy       = skipped.WithLabelValues("busy")        // a new target that found the pool's inbox full; the next query repeats it
 	SkippedSigned     = skipped.WithLabelValues("dnssec")      // a signed set, served whole
 	SkippedPacked     = skipped.WithLabelValues("packed")      // an answer that another plugin had packed already

@@ -10,6 +10,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
+	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
@@ -57,7 +58,7 @@ func TestLimitOfMemories(t *testing.T) {
 		p.maxTargets = 10
 		for from := 0; from < 30; from += 10 {
 			lookAll(s, addrs(from, from+10))
-			pooltest.Elapse(keepUnasked + 2*sweepEvery)
+			abandon(s, owners(from))
 			if got := sizeOf(p); got.monitors != 0 || got.memories != 10 {
 				t.Errorf("%+v, want no watches, and memories of the first 10", got)
 			}
@@ -167,11 +168,71 @@ func TestLimitOfAName(t *testing.T) {
 		if got := sizeOf(p).monitors; got != maxPerName+1 {
 			t.Errorf("%d targets with another name, want %d", got, maxPerName+1)
 		}
-		pooltest.Elapse(time.Hour)
+		abandon(s, "www.example.org.", "other.example.org.")
 		s.Look(owner, pooltest.Addr(1), 0, 30)
 		pooltest.Elapse(time.Second)
 		if got := sizeOf(p).monitors; got != 1 {
 			t.Errorf("%d targets after the others were forgotten, want 1", got)
+		}
+	})
+}
+
+// What a name and a stanza may add is rationed: a name 1,024 targets at once and 256 a minute after that, a stanza 8,192 a
+// minute. What is beyond is unknown and counted, and logged once a minute. What the Corefile has learned ahead is not rationed
+// (B90).
+func TestLearningIsRationed(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
+		text := pooltest.Logged(t)
+		s := testStanza("tcp://:80", n, pooltest.Pace)
+		s.At = "Corefile:7"
+		begin(p, s)
+		next := 0
+		ask := func(owner string, count int, ahead bool) {
+			at := s.Open(owner, dns.TypeA)
+			at.Ahead = ahead
+			for range count {
+				if got := s.lookIn(at, pooltest.Addr(next), 0, 30); got.State() != verdict.Unknown {
+					t.Fatalf("a new address is %s", got.State())
+				}
+				if next++; next%1000 == 0 {
+					synctest.Wait()
+				}
+			}
+			synctest.Wait()
+		}
+		expect := func(what string, want int) {
+			t.Helper()
+			if got := sizeOf(p).monitors; got != want {
+				t.Errorf("%s: %d targets, want %d", what, got, want)
+			}
+		}
+		before := testutil.ToFloat64(metrics.SkippedLearn)
+		ask("a.example.org.", 3000, false)
+		expect("one name, at once", 1024)
+		if got := testutil.ToFloat64(metrics.SkippedLearn) - before; got != 3000-1024 {
+			t.Errorf("%v were counted, want %d", got, 3000-1024)
+		}
+		pooltest.Elapse(time.Minute)
+		ask("a.example.org.", 3000, false)
+		expect("one name, a minute later", 1024+256)
+		pooltest.Elapse(30 * time.Second)
+		ask("A.EXAMPLE.org.", 1000, false)
+		expect("one name, half a minute later", 1024+256+128)
+		pooltest.Elapse(5 * time.Minute)
+		had := sizeOf(p).monitors
+		for i := range 20 {
+			ask(fmt.Sprintf("b%d.example.org.", i), 1000, false)
+		}
+		expect("one stanza, at once", had+8192)
+		ask("c.example.org.", 2000, true)
+		expect("learned ahead", had+8192+2000)
+		pooltest.Elapse(30 * time.Second)
+		for i := range 20 {
+			ask(fmt.Sprintf("d%d.example.org.", i), 1000, false)
+		}
+		expect("one stanza, half a minute later", had+8192+2000+4096)
+		if got := pooltest.CountLines(text, "more new addresses than may be learned"); got < 2 || got > 5 {
+			t.Errorf("%d lines:\n%s", got, text)
 		}
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"github.com/coredns-multivalue/multivalue/internal/hash"
 )
 
 // Generation is what one Corefile, or one reload of it, asks of the pool. The new one joins before the old one leaves, so
@@ -30,7 +32,13 @@ const (
 
 // AddGroup gives a generation one more group. It is called before the generation joins.
 func (p *Pool) AddGroup(g *Generation, group *Group) {
-	group.pool, group.generation = p, g
+	same := 0 // earlier groups with the same zones, such as those of other views
+	for _, other := range g.groups {
+		if other.Zones == group.Zones {
+			same++
+		}
+	}
+	group.pool, group.generation, group.seed = p, g, hash.Mix(hash.Of(group.Zones), uint64(same))
 	g.groups = append(g.groups, group)
 }
 
@@ -139,6 +147,7 @@ func (p *Pool) Update(g *Generation, change func() bool) {
 func (p *Pool) clearMetrics() {
 	for _, m := range p.monitors {
 		m.removed = true // a result of its last probe may be read by the next start
+		m.leaveIdle()
 		targets[m.machine.State()].Dec()
 	}
 	clear(p.monitors)
@@ -163,12 +172,22 @@ func (p *Pool) confirmed(g *Generation, now time.Time) {
 	if g.OnConfirm != nil {
 		g.OnConfirm()
 	}
+	resting := make(map[*Group][]*monitor)
 	for _, m := range p.monitors {
-		if group := g.groupOf(m); group != nil {
-			m.group.targets--
-			m.group = group
-			group.targets++
+		group := g.groupOf(m)
+		if group == nil {
+			continue
 		}
+		m.group.targets--
+		group.targets++
+		if m.idle {
+			resting[group] = append(resting[group], m)
+		} else {
+			m.group = group
+		}
+	}
+	for group, all := range resting {
+		moveIdle(group, all)
 	}
 }
 

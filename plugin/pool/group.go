@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/coredns-multivalue/multivalue/internal/hash"
 	"github.com/coredns-multivalue/multivalue/internal/logonce"
 	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
@@ -33,37 +34,68 @@ type Group struct {
 
 	pool       *Pool
 	generation *Generation
-	targets    int // that it was the first to ask for; the loop's
+	seed       uint64 // of its sets' keys
 	full       atomic.Bool
+	hasIdle    atomic.Bool // there are idle targets, which can make room
 
-	loggedFull, loggedNames logonce.Line // lines that every sweep allows again
+	// These belong to the pool's loop.
+	targets int // that it was the first to ask for
+	idle    idleTargets
+	learned allowance
+	steps   int // through idle, since the last sweep
+
+	loggedFull, loggedNames, loggedLearn logonce.Line // lines that every sweep allows again
 }
+
+// Open notes that a query looks at a set, whatever it finds, and returns what Look needs to know of it. It takes no lock,
+// does not wait and allocates nothing. Opening a set that an answer says does not exist is how the pool learns that its
+// targets have left it.
+func (g *Group) Open(owner string, rrtype uint16) verdict.RecordSet {
+	key := hash.Mix(hash.Name(owner)^g.seed, uint64(rrtype))
+	g.pool.sets.Look(key, g.pool.now())
+	return verdict.RecordSet{Owner: owner, Key: key}
+}
+
+// now is the time that queries note, in seconds since 1970.
+func (p *Pool) now() uint32 { return uint32(p.clock.Load() / 1000) }
 
 // Look is what the pool believes of a target of a check of the group: what queries ask. It takes no lock, does not wait
 // and allocates nothing. Looking is watching: a target that is not in the table is handed to the pool, and unknown until
 // a probe has decided; one over a limit is unchecked. The port is the record's, 0 if it names none; the TTL is the one
 // that the record may go out with, in seconds.
-func (g *Group) Look(c *CheckSpec, owner string, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
-	t, seed := c.target(owner, addr, port)
+func (g *Group) Look(c *CheckSpec, at verdict.RecordSet, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
+	t, seed := c.target(at.Owner, addr, port)
 	if e := g.pool.table.Find(&t, table.Hash(&t, seed)); e != nil {
-		if v, there := e.Load(ttl); there {
+		if v, there := e.Load(); there {
+			if e.Touch(at.Key, ttl, g.pool.now()) && !g.request(t, c, at, ttl) {
+				e.Untouch(at.Key)
+			}
 			return v
 		}
 	}
 	if c.hasNoPort(t) {
 		return verdict.BriefUnchecked
 	}
-	return g.request(t, c, owner, ttl)
+	if g.hasNoRoom() {
+		metrics.SkippedMaxTargets.Inc()
+		g.logFull()
+		return verdict.BriefUnchecked
+	}
+	g.request(t, c, at, ttl)
+	return 0
 }
+
+// hasNoRoom reports whether the group cannot have another target. Idle ones make room.
+func (g *Group) hasNoRoom() bool { return (g.full.Load() || g.pool.full.Load()) && !g.hasIdle.Load() }
 
 // Peek is what Look would return, without a trace: it is for explanations, which must not have anything watched.
 func (g *Group) Peek(k Key) verdict.Brief {
 	if e := g.pool.table.Find(&k.Target, table.Hash(&k.Target, k.seed)); e != nil {
-		if v, there := e.Peek(); there {
+		if v, there := e.Load(); there {
 			return v
 		}
 	}
-	if k.Check.hasNoPort(k.Target) || g.full.Load() || g.pool.full.Load() {
+	if k.Check.hasNoPort(k.Target) || g.hasNoRoom() {
 		return verdict.BriefUnchecked
 	}
 	return 0
@@ -72,19 +104,15 @@ func (g *Group) Peek(k Key) verdict.Brief {
 // Clock is the pool's clock: see Pool.Clock.
 func (g *Group) Clock() uint64 { return g.pool.clock.Load() }
 
-// request hands a target to the pool, if there is room for it.
-func (g *Group) request(t verdict.Target, c *CheckSpec, owner string, ttl uint32) verdict.Brief {
-	if g.full.Load() || g.pool.full.Load() {
-		metrics.SkippedMaxTargets.Inc()
-		g.logFull()
-		return verdict.BriefUnchecked
-	}
+// request tells the pool of a target that it does not know in that set, or that was idle. It reports whether it could.
+func (g *Group) request(t verdict.Target, c *CheckSpec, at verdict.RecordSet, ttl uint32) bool {
 	select {
-	case g.pool.requests <- targetRequest{t, c.identity, g, owner, ttl}:
+	case g.pool.requests <- targetRequest{t, c.identity, g, at, ttl}:
+		return true
 	default: // the next query repeats it
 		metrics.SkippedBusy.Inc()
+		return false
 	}
-	return 0
 }
 
 // logFull logs that a limit leaves addresses of a stanza unchecked, once until the next sweep. It is for the query path.
@@ -103,6 +131,7 @@ func (g *Group) logFull() {
 func (g *Group) resetLogs() {
 	g.loggedFull.Reset()
 	g.loggedNames.Reset()
+	g.loggedLearn.Reset()
 }
 
 // covers reports whether the stanza asks a check of addresses in sets of that name, and may probe this one.

@@ -11,6 +11,8 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/miekg/dns"
 )
 
 // owner is the name of the set that the tests' addresses are in.
@@ -27,14 +29,22 @@ type stanza struct {
 func (s *stanza) For(string) []CheckSpec { return s.checks }
 func (s *stanza) All() []CheckSpec       { return s.checks }
 
-// Look looks up an address, as a query does.
+// Look looks up an address as a query does, except that what it teaches is not rationed: most tests need many addresses at
+// once.
 func (s *stanza) Look(owner string, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
+	at := s.Open(owner, dns.TypeA)
+	at.Ahead = true
+	return s.lookIn(at, addr, port, ttl)
+}
+
+// lookIn looks up an address of a set, as a query does.
+func (s *stanza) lookIn(at verdict.RecordSet, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
 	worst := verdict.BriefUnchecked
 	if !s.Allow(addr) {
 		return worst
 	}
 	for i := range s.checks {
-		v := s.Group.Look(&s.checks[i], owner, addr, port, min(ttl, s.maxTTL))
+		v := s.Group.Look(&s.checks[i], at, addr, port, min(ttl, s.maxTTL))
 		if worst = verdict.Worse(worst, v); i == 0 {
 			worst = v
 		}
@@ -128,6 +138,17 @@ func pass(d time.Duration, s *stanza, addrs ...netip.Addr) {
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
+	}
+}
+
+// abandon lets time pass while queries look at the A sets of the owners, and find none of the addresses there that were in
+// them, so that all are forgotten.
+func abandon(s *stanza, owners ...string) {
+	for range (keepUnasked + 3*sweepEvery) / sweepEvery {
+		for _, o := range owners {
+			s.Open(o, dns.TypeA)
+		}
+		pooltest.Elapse(sweepEvery)
 	}
 }
 

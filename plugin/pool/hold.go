@@ -78,7 +78,7 @@ func (l *loopProber) enqueue(m *monitor) {
 
 // reserve reports whether the connection of the next probe is to be held: the check asks for it, and there is room.
 func (l *loopProber) reserve(m *monitor) bool {
-	if !m.check.hold {
+	if !m.check.hold || m.idle {
 		return false
 	}
 	if m.held == nil {

@@ -1,11 +1,11 @@
 package pool
 
 import (
+	"container/list"
 	"math/rand/v2"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/clock"
-	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -16,7 +16,7 @@ type targetRequest struct {
 	target verdict.Target
 	check  verdict.Identity // the target's, without an owner in it
 	group  *Group
-	owner  string // of the set that the address was in
+	at     verdict.RecordSet
 	ttl    uint32 // seconds
 }
 
@@ -29,7 +29,6 @@ type monitor struct {
 	entry        *table.Entry
 	machine      verdict.Machine
 	suspectSince clock.Instant   // when the first probe began whose failure counts now
-	asked        clock.Instant   // when a sweep last found it asked for
 	started      clock.Instant   // of the last probe
 	due          clock.Instant   // of the next
 	held         *heldConn       // nil unless the check holds connections
@@ -39,6 +38,8 @@ type monitor struct {
 	lane         lane
 	slow         bool          // the last probe was not quick
 	idle         bool          // no query asks for it
+	idleSince    clock.Instant // when it became idle
+	rests        *list.Element // its place among the idle targets of its group; nil while it is busy
 	fellAt       clock.Instant // when it went from up to down
 	suspicion    suspicion
 	settled      bool // it had its first wait of a whole interval, which is drawn at random
@@ -47,7 +48,7 @@ type monitor struct {
 
 // verdict is what is believed of the target, with how long that is sure to hold.
 func (m *monitor) verdict() verdict.Verdict {
-	brief, _ := m.entry.Peek()
+	brief, _ := m.entry.Load()
 	return m.machine.Verdict(time.Duration(brief.Holds()) * time.Second)
 }
 
@@ -73,8 +74,8 @@ type memory struct {
 	until   time.Time
 }
 
-// learn begins to watch a target that a query did not find in the table, unless a limit is reached. Nothing that is watched
-// makes room for what is new, so a flood of names never evicts a busy target.
+// learn begins to watch a target that a query did not find in the table, unless a limit is reached. Nothing that is asked
+// for makes room for what is new, so a flood of names never evicts a busy target; idle ones do.
 func (p *Pool) learn(r targetRequest, now time.Time) {
 	g := r.group.generation
 	if g.stage == left {
@@ -84,59 +85,35 @@ func (p *Pool) learn(r targetRequest, now time.Time) {
 		p.confirmed(g, now) // it answers queries, so it has started
 	}
 	check := p.checks[r.check]
-	if check == nil || p.find(&r.target, check.seedFor(r.owner)) != nil {
+	if check == nil {
 		return
 	}
-	if !r.group.covers(r.check, r.target.Addr.Addr(), r.owner) {
+	if m := p.find(&r.target, check.seedFor(r.at.Owner)); m != nil {
+		p.askedFor(m, r, now)
+		return
+	}
+	if !r.group.covers(r.check, r.target.Addr.Addr(), r.at.Owner) {
 		return // a query that was in flight when the annotation changed
 	}
-	if len(p.monitors) >= p.maxTargets {
-		p.full.Store(true)
-		return
-	}
-	if r.group.targets >= r.group.Max {
-		r.group.full.Store(true)
-		return
-	}
-	owner := lowerName(r.owner)
-	if p.overNameLimit(r, check, owner) {
+	owner := lowerName(r.at.Owner)
+	if !p.admits(r, check, owner, now) {
 		return
 	}
 	m := p.addMonitor(r.target, check, r.group, owner, now)
-	m.entry.Touch(r.ttl)
+	p.join(m, r.at.Key, r.ttl, now)
 	m.scheduleFirst(p, now)
-}
-
-// overNameLimit reports whether a name has as many targets as it may have, or one address as many names.
-func (p *Pool) overNameLimit(r targetRequest, c *checkState, owner string) bool {
-	byName := p.names[owner] >= maxPerName
-	if !byName && p.owners[c.withoutOwner(r.target)] < maxOwners {
-		return false
-	}
-	metrics.SkippedName.Inc()
-	if !r.group.loggedNames.First() {
-		return true
-	}
-	if byName {
-		p.Warn("%s has reached the limit of %d targets for one name: its other addresses are served as unknown (stanza at %s)", owner, maxPerName, r.group.At)
-	} else {
-		p.Warn("%s has reached the limit of %d names for one address with host owner: for others, such as %s, it is served as unknown (stanza at %s)",
-			r.target.Place(), maxOwners, owner, r.group.At)
-	}
-	return true
 }
 
 // addMonitor adds a target to the table, with the verdict that is remembered if there is one. It is parked until
 // scheduleFirst schedules it.
 func (p *Pool) addMonitor(t verdict.Target, check *checkState, group *Group, owner string, now time.Time) *monitor {
-	m := &monitor{check: check, group: group, owner: owner, entry: &table.Entry{Target: t}, asked: clock.At(now), fellAt: clock.LongAgo, position: parked}
-	m.entry.Touch(0)
-	if last, ok := p.memories[check.memoryKey(t, owner)]; ok && now.Before(last.until) {
-		m.machine = verdict.Resume(last.verdict)
-		m.entry.Store(last.verdict)
+	m := &monitor{check: check, group: group, owner: owner, entry: &table.Entry{Target: t}, fellAt: clock.LongAgo, position: parked}
+	if last, ok := p.recall(check, t, owner, now); ok {
+		m.machine = verdict.Resume(last)
+		m.entry.Store(last)
 	}
 	group.targets++
-	p.names[owner]++
+	p.nameOf(owner).targets++
 	if check.forOwner != nil {
 		p.owners[check.withoutOwner(t)]++
 	}
@@ -146,6 +123,12 @@ func (p *Pool) addMonitor(t verdict.Target, check *checkState, group *Group, own
 	return m
 }
 
+// recall is the verdict that is remembered of a target.
+func (p *Pool) recall(c *checkState, t verdict.Target, owner string, now time.Time) (verdict.Verdict, bool) {
+	last, ok := p.memories[c.memoryKey(t, owner)]
+	return last.verdict, ok && now.Before(last.until)
+}
+
 // find is the monitor of a target, or nil. The table is its index.
 func (p *Pool) find(t *verdict.Target, seed uint64) *monitor {
 	return p.monitors[p.table.Find(t, table.Hash(t, seed))]
@@ -153,9 +136,7 @@ func (p *Pool) find(t *verdict.Target, seed uint64) *monitor {
 
 // releaseName takes a monitor off the counts of its name.
 func (p *Pool) releaseName(m *monitor) {
-	if p.names[m.owner]--; p.names[m.owner] <= 0 {
-		delete(p.names, m.owner)
-	}
+	p.nameOf(m.owner).targets-- // the next sweep drops what is not needed any more
 	if m.check.forOwner == nil {
 		return
 	}
@@ -185,6 +166,10 @@ func (p *Pool) forget(m *monitor, now time.Time) {
 	p.dropConn(m)
 	p.isolation.remove(m)
 	p.schedule.remove(m)
+	m.leaveIdle()
+	for x := range m.entry.Members() {
+		p.quit(m, x)
+	}
 	delete(p.monitors, m.entry)
 	targets[m.machine.State()].Dec()
 	p.table.Remove(m.entry, table.Hash(&m.entry.Target, m.check.seedFor(m.owner)))
@@ -203,12 +188,9 @@ func (p *Pool) sweep(now time.Time) {
 		p.OnSweep()
 	}
 	for _, m := range p.monitors {
-		if m.entry.TakeAsked() {
-			m.asked = clock.At(now)
-		} else if clock.At(now).Sub(m.asked) > keepFor(m.entry.TTL()) {
-			p.forget(m, now)
-		}
+		p.review(m, now)
 	}
+	p.restoreBudgets(now)
 	for t, last := range p.memories {
 		if now.After(last.until) {
 			delete(p.memories, t)
@@ -224,11 +206,6 @@ func (p *Pool) sweep(now time.Time) {
 	}
 }
 
-// keepFor is how long a target that went out with that TTL, in seconds, is watched after it was last asked for.
-func keepFor(ttl uint32) time.Duration {
-	return max(keepUnasked, min(3*time.Duration(min(ttl, 1<<31-1))*time.Second, keepAtMost))
-}
-
 // reset forgets everything, and remembers no verdict. It also follows a panic, so it does not trust what it finds. Probes
 // in flight come back to monitors that are removed.
 func (p *Pool) reset() {
@@ -237,9 +214,11 @@ func (p *Pool) reset() {
 		p.dropConn(m)
 		p.isolation.remove(m)
 		m.group.targets--
+		m.leaveIdle()
 		targets[m.machine.State()].Dec()
 	}
 	p.table.Clear()
+	p.sets.Clear()
 	p.full.Store(false)
 	for _, g := range p.generations {
 		for _, group := range g.groups {

@@ -71,7 +71,7 @@ func TestOwnersOverAReload(t *testing.T) {
 				t.Errorf("%d targets", got)
 			}
 		}
-		pooltest.Elapse(time.Hour)
+		pooltest.Elapse(25 * time.Hour)
 		if got := sizeOf(p).monitors; got != 0 {
 			t.Errorf("%d targets that no query asks for", got)
 		}
@@ -105,10 +105,22 @@ func TestOwnersOfAWildcard(t *testing.T) {
 		pooltest.Elapse(time.Hour)
 		look(maxOwners+300, pooltest.Addr(1))
 		synctest.Wait()
+		if got := sizeOf(p).monitors; got != maxOwners+1 || p.find(keyOf(s, maxOwners+300)) == nil {
+			t.Errorf("%d targets, want %d, with the new name in place of an idle one", got, maxOwners+1)
+		}
+		pooltest.Elapse(25 * time.Hour)
+		look(maxOwners+400, pooltest.Addr(1))
+		synctest.Wait()
 		if got := sizeOf(p).monitors; got != 1 || len(p.owners) != 1 {
 			t.Errorf("%d targets and %d addresses after they were forgotten, want 1 each", got, len(p.owners))
 		}
 	})
+}
+
+// keyOf is the target of address 1 for a name of TestOwnersOfAWildcard, and its seed.
+func keyOf(s *stanza, i int) (*verdict.Target, uint64) {
+	t, seed := s.checks[0].target(fmt.Sprintf("x%d.example.org.", i), pooltest.Addr(1), 0)
+	return &t, seed
 }
 
 // A name with letters outside ASCII is the same name in the pool and in the table.

@@ -30,23 +30,11 @@ import (
 var log = clog.NewWithPlugin("multivalue")
 
 const (
-	// MaxTargets is how many targets the pool watches in all; max_targets bounds each stanza below it.
-	MaxTargets = 1 << 18
-	// maxPerName bounds the targets that one name brings in. It is more than one message can hold, so it only limits a
-	// name whose addresses keep changing.
-	maxPerName = 4096
-	// maxOwners is for how many names a check with host owner asks one address. Below a wildcard a client could make it
-	// any number.
-	maxOwners = 256
 	// maxRequests is how many targets may wait to be learned. A request that finds the inbox full is dropped, because the
 	// next query repeats it.
 	maxRequests = 4096
 	// sweepEvery is how often the pool looks for targets that are no longer asked for.
 	sweepEvery = time.Minute
-	// keepUnasked is how long a target is probed after it was last asked for, or three times the TTL it went out with if
-	// that is longer, so that a name asked for once a TTL stays known; keepAtMost bounds that.
-	keepUnasked = 15 * time.Minute
-	keepAtMost  = 24 * time.Hour
 	// remembered is for how many intervals the verdict on a target is remembered after the target was forgotten.
 	remembered = 2
 	// stopWithin bounds how long a stop waits for probes to end. They end at once when their context does. With the waits
@@ -65,6 +53,7 @@ type Pool struct {
 	OnSweep func()
 
 	table      table.Table
+	sets       table.Sets
 	maxTargets int         // in all
 	full       atomic.Bool // no room for more targets
 	running    atomic.Bool
@@ -83,7 +72,7 @@ type Pool struct {
 	checks      map[verdict.Identity]*checkState
 	monitors    map[*table.Entry]*monitor
 	memories    map[verdict.Target]memory // by the check without its pace
-	names       map[string]int            // targets, by the name that they were first asked for
+	names       map[string]*nameCount     // by the name that targets were first asked for
 	owners      map[verdict.Target]int    // targets of checks with host owner, by check and address
 	warming     bool                      // a stanza needs the clock
 	schedule    schedule
@@ -99,7 +88,7 @@ type Pool struct {
 // New returns a pool that does not run yet: the first generation that is confirmed starts its loop.
 func New() *Pool {
 	bound := min(maxInFlight, max(descriptors()/4, minInFlight))
-	return &Pool{
+	p := &Pool{
 		maxTargets: MaxTargets,
 		requests:   make(chan targetRequest, maxRequests),
 		logLines:   make(chan string, 64),
@@ -111,16 +100,18 @@ func New() *Pool {
 		checks:     make(map[verdict.Identity]*checkState),
 		monitors:   make(map[*table.Entry]*monitor),
 		memories:   make(map[verdict.Target]memory),
-		names:      make(map[string]int),
+		names:      make(map[string]*nameCount),
 		owners:     make(map[verdict.Target]int),
 	}
+	p.setClock(time.Now())
+	return p
 }
 
 // Running reports whether the loop runs, and with it the probes.
 func (p *Pool) Running() bool { return p.running.Load() }
 
-// Clock is the time in milliseconds since 1970, for queries, which read no clock: at most a second behind while the
-// addresses of a stanza warm up.
+// Clock is the time in milliseconds since 1970, for queries, which read no clock: at most a second behind while there are
+// targets.
 func (p *Pool) Clock() uint64 { return p.clock.Load() }
 
 // Backlog is how many targets wait to be learned. What finds more than about a thousand should wait, too.
@@ -204,10 +195,13 @@ func (p *Pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 
 // pause publishes the time for queries, and returns how long the loop may rest: until a probe is due, or something else is.
 func (p *Pool) pause(now time.Time) time.Duration {
-	p.clock.Store(uint64(clock.Steady(now).UnixMilli()))
+	p.setClock(now)
 	wait := min(p.schedule.wait(now), p.nextSweep.Sub(now), p.transitions.wait(now), p.lateness.rest(now))
-	if p.warming {
+	if p.warming || len(p.monitors) > 0 {
 		wait = min(wait, time.Second)
 	}
 	return wait
 }
+
+// setClock publishes the time for queries.
+func (p *Pool) setClock(now time.Time) { p.clock.Store(uint64(clock.Steady(now).UnixMilli())) }

@@ -2,7 +2,6 @@ package pool
 
 import (
 	"fmt"
-	"math"
 	"net/netip"
 	"slices"
 	"testing"
@@ -219,84 +218,6 @@ func TestPoolCaps(t *testing.T) {
 		pass(10*time.Second, s, pooltest.Addr(500))
 		if v := verdictOf(s, pooltest.Addr(500)); v.State != verdict.Up {
 			t.Errorf("after targets were forgotten, the verdict is %+v", v)
-		}
-	})
-}
-
-// An address that no query asks for is probed for a quarter of an hour, or for three times its TTL in answers. If it
-// is asked for again, it has its last verdict if that is recent (B62, B63).
-func TestPoolForgets(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
-		s := testStanza("tcp://:80", n, pooltest.Pace)
-		s.maxTTL = 3600
-		begin(p, s)
-		n.Kill(pooltest.Addr(1), pooltest.Addr(2))
-		s.Look(owner, pooltest.Addr(1), 0, 30)
-		s.Look(owner, pooltest.Addr(2), 0, 1200)
-		time.Sleep(18 * time.Minute)
-		synctest.Wait()
-		count := n.Asked(pooltest.Addr(1))
-		time.Sleep(10 * time.Minute)
-		if n.Asked(pooltest.Addr(1)) != count {
-			t.Error("still probed, long after the last query")
-		}
-		if v := verdictOf(s, pooltest.Addr(2)); v.State != verdict.Down {
-			t.Errorf("asked for again within three TTLs, but %+v", v)
-		}
-		if v := verdictOf(s, pooltest.Addr(1)); v != (verdict.Verdict{}) {
-			t.Errorf("forgotten for long, but %+v", v)
-		}
-		if got := sizeOf(p); got.monitors > 2 || got.memories > 1 {
-			t.Errorf("%+v", got)
-		}
-	})
-}
-
-// An address that went out with a TTL of years is probed for a day after its last query, as the manual says, and no
-// longer (B62).
-func TestKeepsForADayAtMost(t *testing.T) {
-	for ttl, want := range map[uint32]time.Duration{0: 15 * time.Minute, 300: 15 * time.Minute, 1200: time.Hour, 30_000: 24 * time.Hour, math.MaxUint32: 24 * time.Hour} {
-		if got := keepFor(ttl); got != want {
-			t.Errorf("kept for %s with a TTL of %d seconds, want %s", got, ttl, want)
-		}
-	}
-	inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
-		pace := pooltest.Pace
-		pace.Interval = time.Hour
-		s := testStanza("tcp://:80", n, pace)
-		s.maxTTL = math.MaxUint32
-		begin(p, s)
-		s.Look(owner, pooltest.Addr(1), 0, math.MaxUint32)
-		pooltest.Elapse(23 * time.Hour)
-		if got := sizeOf(p).monitors; got != 1 {
-			t.Errorf("%d targets after 23 hours", got)
-		}
-		pooltest.Elapse(time.Hour + 3*time.Minute)
-		if got := sizeOf(p).monitors; got != 0 {
-			t.Errorf("%d targets after a day", got)
-		}
-	})
-}
-
-// A target that is asked for soon after it was forgotten has its old verdict.
-func TestPoolRemembers(t *testing.T) {
-	inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
-		pace := pooltest.Pace
-		pace.Interval = 10 * time.Minute
-		s := testStanza("tcp://:80", n, pace)
-		begin(p, s)
-		n.Kill(pooltest.Addr(1))
-		s.Look(owner, pooltest.Addr(1), 0, 30)
-		deadline := time.Now().Add(24 * time.Hour)
-		for pooltest.Elapse(time.Second); sizeOf(p).monitors > 0; pooltest.Elapse(time.Second) {
-			if time.Now().After(deadline) {
-				t.Fatal("an address that no query asks for is still watched after a day")
-			}
-		}
-		s.Look(owner, pooltest.Addr(1), 0, 30)
-		synctest.Wait()
-		if v := verdictOf(s, pooltest.Addr(1)); v.State != verdict.Down || v.Reason != "connection refused" {
-			t.Errorf("just forgotten, but %+v", v)
 		}
 	})
 }

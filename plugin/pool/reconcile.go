@@ -107,7 +107,27 @@ func (p *Pool) inherit(old map[verdict.Identity]*checkState, same map[verdict.Id
 			successor.machine = verdict.Resume(m.verdict())
 			successor.entry.Store(m.verdict())
 			targets[successor.machine.State()].Inc()
-			successor.entry.Touch(m.entry.TTL())
+			p.takeOver(successor, m, now)
 		}
+	}
+}
+
+// takeOver gives a monitor what is known of another one beside its verdict: its sets, when it was probed, and that it is idle.
+func (p *Pool) takeOver(successor, m *monitor, now time.Time) {
+	for x := range m.entry.Members() {
+		x.TakeAsked()
+		successor.entry.Join(x.Set, x.TTL(), x.Last)
+	}
+	for x := range successor.entry.Members() {
+		for old := range m.entry.Members() {
+			if x.Set == old.Set {
+				x.Born = old.Born
+			}
+		}
+	}
+	successor.started, successor.slow, successor.fellAt = m.started, m.slow, m.fellAt
+	if m.idle {
+		p.rest(successor, now)
+		successor.idleSince = m.idleSince
 	}
 }

@@ -45,6 +45,12 @@ func (p *Pool) settle(r probeResult, now time.Time) {
 	if !v.State.Fit() {
 		p.dropConn(m)
 	}
+	if m.idle {
+		v.Holds = min(v.Holds, m.machine.HoldsFromNow(m.check.pace))
+		if m.calm() {
+			wait = m.check.pace.Idle()
+		}
+	}
 	if m.check.hold { // an alarm may take the target down sooner
 		v.Holds = min(v.Holds, time.Duration(m.check.pace.Fall-1)*alarmPace)
 	}

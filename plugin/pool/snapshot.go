@@ -112,7 +112,7 @@ func (m *monitor) row() status.Target {
 	t := status.Target{
 		Address: m.entry.Target.Addr, Check: m.check.Name, Pace: m.check.PaceText(), Name: m.owner,
 		State: v.State.String(), Since: v.Since, Reason: v.Reason,
-		Streak: m.machine.Streak(), Needed: m.check.pace.Fall, Probing: m.position == probing, Held: m.held != nil && m.held.conn != nil,
+		Idle: m.idle, Streak: m.machine.Streak(), Needed: m.check.pace.Fall, Probing: m.position == probing, Held: m.held != nil && m.held.conn != nil,
 	}
 	if v.State == verdict.Down {
 		t.Needed = m.check.pace.Rise

@@ -153,9 +153,16 @@ type countingHealth struct {
 	unknown *int
 }
 
+// Open is the stanza's, for a set that is learned ahead.
+func (c countingHealth) Open(owner string, rrtype uint16) verdict.RecordSet {
+	at := c.Health.Open(owner, rrtype)
+	at.Ahead = true
+	return at
+}
+
 // Look is the stanza's.
-func (c countingHealth) Look(owner string, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
-	v := c.Health.Look(owner, addr, port, ttl)
+func (c countingHealth) Look(at verdict.RecordSet, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
+	v := c.Health.Look(at, addr, port, ttl)
 	if v.State() == verdict.Unknown {
 		*c.unknown++
 	}

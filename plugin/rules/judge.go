@@ -127,6 +127,13 @@ func (j *Judge) Follow(owner, host string) bool {
 	return j.Block.Zones.Find(host) == nil && z.Stanza != nil && len(z.Stanza.Within) > 0
 }
 
+// Absent tells the pool that a set is not there, so that its targets are forgotten.
+func (j *Judge) Absent(owner string, rrtype uint16) {
+	if s := j.Block.StanzaFor(owner, j.Request.Question[0].Name); s != nil {
+		s.Open(owner, rrtype)
+	}
+}
+
 // SOA is the start of authority of the zone that holds a name, as far as it is known.
 func (j *Judge) SOA(owner string) *dns.SOA {
 	if r := j.known(owner, dns.TypeSOA); r != nil {

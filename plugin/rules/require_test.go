@@ -34,7 +34,7 @@ func requiring(t *testing.T, require answer.Quorum, networks ...*pooltest.FakeNe
 func askFor(d time.Duration, s *Stanza, numbers ...int) {
 	for end := time.Now().Add(d); time.Now().Before(end); pooltest.Elapse(time.Second) {
 		for _, i := range numbers {
-			s.Look(owner, pooltest.Addr(i), 0, 30)
+			look(s, owner, pooltest.Addr(i), 0, 30)
 		}
 	}
 }
@@ -57,15 +57,15 @@ func TestRequire(t *testing.T) {
 				if fails > good {
 					want = verdict.Down
 				}
-				if got := s.Look(owner, pooltest.Addr(fails), 0, 30).State(); got != want {
+				if got := look(s, owner, pooltest.Addr(fails), 0, 30).State(); got != want {
 					t.Errorf("need %d, %d fail: %s, want %s", need, fails, got, want)
 				}
 			}
-			if s.need > 0 && s.Look(owner, pooltest.Addr(9), 0, 30).State() != verdict.Unknown {
+			if s.need > 0 && look(s, owner, pooltest.Addr(9), 0, 30).State() != verdict.Unknown {
 				t.Errorf("need %d: an address that was never probed is not unknown", need)
 			}
 		}
-		if allocs := testing.AllocsPerRun(100, func() { s.Look(owner, pooltest.Addr(1), 0, 30) }); allocs != 0 {
+		if allocs := testing.AllocsPerRun(100, func() { look(s, owner, pooltest.Addr(1), 0, 30) }); allocs != 0 {
 			t.Errorf("%v allocations", allocs)
 		}
 	})

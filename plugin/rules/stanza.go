@@ -65,12 +65,17 @@ func (s *Stanza) Force(f *force.File) {
 	s.Group.Forced = func(addr netip.Addr) string { return f.For(addr).String() }
 }
 
+// Open implements answer.Health.
+func (s *Stanza) Open(owner string, rrtype uint16) verdict.RecordSet {
+	return s.Group.Open(owner, rrtype)
+}
+
 // Look is what is believed of an address: what the checks say together, unless it is forced. The pool is asked for a forced
 // address too, because looking is watching; only what lies outside within is not. It allocates nothing.
-func (s *Stanza) Look(owner string, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
+func (s *Stanza) Look(at verdict.RecordSet, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
 	v := verdict.BriefUnchecked
 	if s.Within.Allows(addr) {
-		v = s.believe(owner, addr, port, min(ttl, s.maxTTL))
+		v = s.believe(at, addr, port, min(ttl, s.maxTTL))
 	}
 	if s.Forced != nil {
 		return s.Forced.For(addr).Apply(v)
@@ -79,17 +84,17 @@ func (s *Stanza) Look(owner string, addr netip.Addr, port uint16, ttl uint32) ve
 }
 
 // believe is what the checks say together: the worst of them, or of as many as have to pass.
-func (s *Stanza) believe(owner string, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
+func (s *Stanza) believe(at verdict.RecordSet, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
 	if s.need > 0 {
 		var all [corefile.MaxRequire]verdict.Brief
 		for i := range s.checks { // all are asked, because looking is watching
-			all[i] = s.Group.Look(&s.checks[i], owner, addr, port, ttl)
+			all[i] = s.Group.Look(&s.checks[i], at, addr, port, ttl)
 		}
 		return verdict.Quorum(all[:len(s.checks)], s.need)
 	}
-	worst := s.Group.Look(&s.checks[0], owner, addr, port, ttl)
+	worst := s.Group.Look(&s.checks[0], at, addr, port, ttl)
 	for i := 1; i < len(s.checks); i++ {
-		worst = verdict.Worse(worst, s.Group.Look(&s.checks[i], owner, addr, port, ttl))
+		worst = verdict.Worse(worst, s.Group.Look(&s.checks[i], at, addr, port, ttl))
 	}
 	return worst
 }
@@ -131,11 +136,16 @@ func (s *Stanza) ReadOnly() answer.Health { return readOnly{s} }
 
 type readOnly struct{ *Stanza }
 
+// Open is the stanza's, without a note.
+func (r readOnly) Open(owner string, _ uint16) verdict.RecordSet {
+	return verdict.RecordSet{Owner: owner}
+}
+
 // Look is the stanza's, without a note that a query asked.
-func (r readOnly) Look(owner string, addr netip.Addr, port uint16, _ uint32) verdict.Brief {
+func (r readOnly) Look(at verdict.RecordSet, addr netip.Addr, port uint16, _ uint32) verdict.Brief {
 	v := verdict.BriefUnchecked
 	if r.Within.Allows(addr) {
-		v = r.combined(owner, netip.AddrPortFrom(addr, port))
+		v = r.combined(at.Owner, netip.AddrPortFrom(addr, port))
 	}
 	if r.Forced != nil {
 		return r.Forced.For(addr).Apply(v)

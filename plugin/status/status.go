@@ -33,6 +33,7 @@ type Summary struct {
 	Up            int       `json:"up"`
 	Down          int       `json:"down"`
 	Unknown       int       `json:"unknown"`
+	Idle          int       `json:"idle"` // of all these, the ones that no query asks for
 	Names         int       `json:"names"`
 	InFlight      int       `json:"probes_in_flight"`
 	Held          int       `json:"held_connections"`
@@ -78,6 +79,7 @@ type Target struct {
 	NextProbe time.Time      `json:"next_probe,omitzero"`
 	Probing   bool           `json:"probing"` // a probe is in flight
 	Held      bool           `json:"held"`    // a connection to it is held open between probes
+	Idle      bool           `json:"idle"`    // no query asks for it, so it is probed less often
 	Probes    History        `json:"probes"`  // the latest ones
 }
 

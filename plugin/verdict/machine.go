@@ -62,6 +62,9 @@ func (m *Machine) Forgive() {
 	}
 }
 
+// HoldsFromNow is the shortest time until the state can change if the next probe starts at once.
+func (m *Machine) HoldsFromNow(p Pace) time.Duration { return max(0, m.holdTime(p, 0)) }
+
 // Streak is how many results speak against the current state: successes in a row of a down target, else failures.
 func (m *Machine) Streak() int {
 	if m.state == Down {

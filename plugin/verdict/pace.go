@@ -62,6 +62,10 @@ func (p Pace) Bound() time.Duration {
 // MinInterval, so that a new address that is dead is known soon after it was learned.
 func (p Pace) Early() time.Duration { return max(p.Fast/4, MinInterval) }
 
+// Idle is the interval for a target that no query asks for: ten times as long, but five minutes at most, and never shorter
+// than the interval itself.
+func (p Pace) Idle() time.Duration { return max(p.Interval, min(10*p.Interval, 5*time.Minute)) }
+
 // LongestHold is an upper bound of Verdict.Holds at this pace. Use it to say which TTLs are possible at all.
 func (p Pace) LongestHold() time.Duration {
 	return p.Interval + time.Duration(max(p.Rise, p.Fall)-1)*p.Fast

@@ -98,3 +98,11 @@ func (t Target) Place() string {
 	}
 	return t.Addr.String()
 }
+
+// RecordSet is a record set (RFC 2181, section 5) as it is looked at: all records of one owner name and type that one stanza
+// judges. Answers look targets up in sets, and the pool knows by them which targets have left the DNS.
+type RecordSet struct {
+	Owner string
+	Key   uint64 // tells the sets of all stanzas apart; chosen by the pool
+	Ahead bool   // it is looked at for the Corefile's sake (watch, preload), not for a query: what it teaches is not rationed
+}

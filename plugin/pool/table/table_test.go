@@ -26,7 +26,8 @@ func TestTable(t *testing.T) {
 			default:
 				tg := verdict.Target{Identity: id, Addr: netip.AddrPortFrom(pooltest.Addr(i%5000), 80)}
 				if e := b.Find(&tg, Hash(&tg, seeds[id])); e != nil {
-					e.Load(uint32(i))
+					e.Load()
+					e.Touch(uint64(i%3), uint32(i), uint32(i))
 				}
 			}
 		}
@@ -52,8 +53,8 @@ func TestTable(t *testing.T) {
 	close(stop)
 	readers.Wait()
 	used, most := 0, 0
-	for i := range b {
-		if p := b[i].Load(); p != nil {
+	for i := range b.index {
+		if p := b.index[i].Load(); p != nil {
 			used += p.used
 			most = max(most, p.used)
 		}

@@ -163,8 +163,8 @@ func nonNil[T any](list []T) []T {
 	return list
 }
 
-// filterStates are the values of the parameter state: measured states, and those that an address can be forced into.
-var filterStates = []string{"up", "down", "unknown", "drain"}
+// filterStates are the values of the parameter state: measured states, those that an address can be forced into, and idle.
+var filterStates = []string{"up", "down", "unknown", "drain", "idle"}
 
 // parseFilter reads the parameters name, address, state and check.
 func parseFilter(r *http.Request) (status.Filter, error) {

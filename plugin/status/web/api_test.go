@@ -81,8 +81,8 @@ func TestNonsenseIsRefused(t *testing.T) {
 		}
 	}
 	for url, want := range map[string]string{
-		"/v1/targets?state=bogus": `{"error":"invalid state \"bogus\": use one of up, down, unknown, drain"}`, "/v1/explain?name=a.example&do=true": `invalid do \"true\": use 1`,
-		"/?state=bogus": "invalid state &#34;bogus&#34;: use one of up, down, unknown, drain.</p>", "/explain?name=a.example&do=true": "invalid do &#34;true&#34;: use 1",
+		"/v1/targets?state=bogus": `{"error":"invalid state \"bogus\": use one of up, down, unknown, drain, idle"}`, "/v1/explain?name=a.example&do=true": `invalid do \"true\": use 1`,
+		"/?state=bogus": "invalid state &#34;bogus&#34;: use one of up, down, unknown, drain, idle.</p>", "/explain?name=a.example&do=true": "invalid do &#34;true&#34;: use 1",
 	} {
 		if got := body(t, ask(t, f, "GET", url)); !strings.Contains(got, want) {
 			t.Errorf("%s lacks %q: %s", url, want, got)

@@ -1,0 +1,211 @@
+package pool
+
+import (
+	"cmp"
+	"container/list"
+	"slices"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/internal/clock"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
+	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+)
+
+// A target that is not asked for is not forgotten at once, because the next query for its name must not get a dead address.
+// While the sets that it was in are looked at without it, it has left the DNS, and is forgotten. Otherwise its names are
+// merely quiet: it becomes idle, is probed less often, and keeps its state.
+
+const (
+	// keepUnasked is how long a target is busy after it was last asked for, or three times the TTL it went out with if that
+	// is longer, so that a name asked for once a TTL stays busy; keepAtMost bounds that. A target that has left a set which
+	// is looked at is forgotten after the same time.
+	keepUnasked = 15 * time.Minute
+	keepAtMost  = 24 * time.Hour
+	// idleFor is how long a target is kept after it became idle.
+	idleFor = 24 * time.Hour
+	// floodFor: a name that was asked for within this time only, and never again, is likely to be part of a flood of names.
+	floodFor = time.Minute
+	// maxSets is how many sets a target is known to be in. All others count as one, in which it stays.
+	maxSets = 8
+)
+
+// seconds is a time as the table notes it, in seconds since 1970.
+func seconds(t time.Time) uint32 { return uint32(clock.Steady(t).Unix()) }
+
+// keepFor is how long a target that went out with that TTL, in seconds, is busy after it was last asked for.
+func keepFor(ttl uint32) time.Duration {
+	return max(keepUnasked, min(3*time.Duration(min(ttl, 1<<31-1))*time.Second, keepAtMost))
+}
+
+// askedFor is learn for a target that is watched: it is in one more set, or it was idle.
+func (p *Pool) askedFor(m *monitor, r targetRequest, now time.Time) {
+	if m.entry.Touch(r.at.Key, r.ttl, seconds(now)) {
+		p.join(m, r.at.Key, r.ttl, now)
+	}
+	p.wake(m, now)
+}
+
+// join notes that a target is in a set, unless it is noted already.
+func (p *Pool) join(m *monitor, key uint64, ttl uint32, now time.Time) {
+	n := 0
+	for x := range m.entry.Members() {
+		if n++; x.Set == nil || x.Set == p.sets.Find(key) {
+			return
+		}
+	}
+	if n == maxSets {
+		m.entry.Join(nil, ttl, seconds(now))
+		return
+	}
+	s := p.sets.Find(key)
+	if s == nil {
+		s = table.NewSet(key, seconds(now))
+		p.sets.Insert(s)
+	}
+	m.entry.Join(s, ttl, seconds(now))
+}
+
+// quit notes that a target is in a set no longer.
+func (p *Pool) quit(m *monitor, x *table.Member) {
+	m.entry.Quit(x)
+	if x.Set != nil && x.Set.Members == 0 {
+		p.sets.Remove(x.Set)
+	}
+}
+
+// review decides, once a minute, whether a target is still asked for, has become idle, or is to be forgotten.
+func (p *Pool) review(m *monitor, now time.Time) {
+	at, asked, busy, members := seconds(now), false, false, 0
+	for x := range m.entry.Members() {
+		asked = x.TakeAsked() || asked
+		keep := uint32(keepFor(x.TTL()) / time.Second)
+		if x.Set != nil && x.Set.Looked() > x.Last+keep {
+			p.quit(m, x) // it has left this set, which is still looked at
+			continue
+		}
+		members++
+		busy = busy || at <= x.Last+keep
+	}
+	switch {
+	case members == 0, m.idle && !asked && clock.At(now).Sub(m.idleSince) >= idleFor:
+		p.forget(m, now)
+	case m.idle && asked:
+		p.wake(m, now)
+	case !m.idle && !busy:
+		p.rest(m, now)
+	}
+}
+
+// rest makes a target idle. Its connection is not held any longer. What queries see is that its state holds for as long as
+// it surely does if the first of them has it probed at once.
+func (p *Pool) rest(m *monitor, now time.Time) {
+	m.idle, m.idleSince = true, clock.At(now)
+	p.dropConn(m)
+	m.held = nil
+	for x := range m.entry.Members() {
+		x.Rest()
+	}
+	m.joinIdle()
+	v := m.verdict()
+	v.Holds = min(v.Holds, m.machine.HoldsFromNow(m.check.pace))
+	m.entry.Store(v)
+	if m.position < 0 {
+		return
+	}
+	due := m.due
+	if m.calm() {
+		due = m.started.Add(m.check.jitter(m.check.pace.Idle()))
+	}
+	p.schedule.remove(m)
+	p.schedule.add(m, due, now)
+}
+
+// wake makes an idle target busy again: with a probe at once, if the last is older than an interval.
+func (p *Pool) wake(m *monitor, now time.Time) {
+	if !m.idle {
+		return
+	}
+	m.idle = false
+	m.leaveIdle()
+	m.group.full.Store(false)
+	if m.position < 0 {
+		return
+	}
+	due := m.due
+	switch since := clock.At(now).Sub(m.started); {
+	case since > m.check.pace.Interval:
+		due = clock.At(now)
+	case m.calm():
+		due = m.started.Add(m.check.jitter(m.check.pace.Interval))
+	}
+	p.schedule.remove(m)
+	p.schedule.add(m, due, now)
+}
+
+// calm reports whether the state is decided, and nothing speaks against it.
+func (m *monitor) calm() bool {
+	return m.machine.State() != verdict.Unknown && m.machine.Streak() == 0
+}
+
+// isFlood reports whether the target's names were asked for within a minute only.
+func (m *monitor) isFlood() bool {
+	for x := range m.entry.Members() {
+		if time.Duration(x.Last-x.Born)*time.Second > floodFor {
+			return false
+		}
+	}
+	return true
+}
+
+// joinIdle adds a target to the idle ones of its group, the latest last.
+func (m *monitor) joinIdle() {
+	l := &m.group.idle[0]
+	if !m.isFlood() {
+		l = &m.group.idle[1]
+	}
+	m.rests = l.PushBack(m)
+	m.group.hasIdle.Store(true)
+	metrics.IdleTargets.Inc()
+}
+
+// leaveIdle takes a target off the idle ones of its group, if it is one of them.
+func (m *monitor) leaveIdle() {
+	if m.rests == nil {
+		return
+	}
+	for i := range m.group.idle {
+		m.group.idle[i].Remove(m.rests) // of one list; the other does not have it
+	}
+	m.rests = nil
+	m.group.hasIdle.Store(m.group.idle[0].Len()+m.group.idle[1].Len() > 0)
+	metrics.IdleTargets.Dec()
+}
+
+// makeRoom forgets one idle target of a group that fits: of a flood if there is one, else the one that has been idle for
+// longest. It reports whether there was one. Going through very many takes time, so a minute's steps are bounded.
+func (p *Pool) makeRoom(g *Group, fits func(*monitor) bool, now time.Time) bool {
+	for i := range g.idle {
+		for e := g.idle[i].Front(); e != nil && g.steps < maxSteps; e = e.Next() {
+			g.steps++
+			if m := e.Value.(*monitor); fits(m) {
+				p.forget(m, now)
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// moveIdle gives a group the idle targets that it takes over, those that have been idle for longest first.
+func moveIdle(to *Group, all []*monitor) {
+	slices.SortFunc(all, func(a, b *monitor) int { return cmp.Compare(a.idleSince, b.idleSince) })
+	for _, m := range all {
+		m.leaveIdle()
+		m.group = to
+		m.joinIdle()
+	}
+}
+
+// idleTargets are the idle targets of a group: those whose names were asked for within a minute only, and the others.
+type idleTargets [2]list.List
