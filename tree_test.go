@@ -294,6 +294,7 @@ func TestImports(t *testing.T) {
 		"plugin/answer":     {"internal/hash", "plugin/verdict"},
 		"plugin/pool/table": {"internal/hash", "plugin/verdict"},
 		"plugin/status/web": {"plugin/status"},
+		"plugin/state":      {"plugin/verdict"},
 		"plugin/force":      {"internal/rescue", "internal/text", "plugin/metrics", "plugin/network", "plugin/verdict"},
 		"plugin/annotation": {"internal/rescue", "plugin/check", "plugin/metrics"},
 		"plugin/lookup":     {"internal/rescue", "plugin/answer"},
@@ -381,6 +382,8 @@ func TestWallClock(t *testing.T) {
 		"stamp":         "plugin/status/web/api.go",         // shows an instant
 		"changeTime":    "plugin/check/credential_linux.go", // of a file
 		"Edit":          "internal/pooltest/helpers.go",     // the same
+		"put":           "plugin/state/encode.go",           // the wall clock is what two processes have in common
+		"timeOf":        "plugin/state/state.go",            // the same
 	}
 	for _, s := range sources(t, false) {
 		if strings.HasPrefix(s.path, "bench/") || strings.HasPrefix(s.path, "cmd/") {
