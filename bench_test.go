@@ -32,7 +32,7 @@ func upBlock(b *testing.B, n int) (*process, *rules.Block) {
 	p.pool.Join(&g.pool)
 	p.pool.Confirm(&g.pool)
 	for i, deadline := 0, time.Now().Add(time.Minute); i < n; {
-		if state(s, pooltest.Addr(i)) == verdict.Up {
+		if stateOf(s, pooltest.Addr(i)) == verdict.Up {
 			i++
 		} else if time.Sleep(time.Millisecond); time.Now().After(deadline) {
 			b.Fatalf("%d of %d addresses are up after a minute", i, n)

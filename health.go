@@ -33,6 +33,7 @@ type process struct {
 	kubernetes annotation.Kubernetes // nil if it is not linked; set before anything starts
 	newSpec    rules.NewSpec         // pool.NewCheckSpec, except in tests
 	source     *inspect.Source
+	state      stateFile
 
 	seen    atomic.Pointer[seen.Names]         // names that queries asked for; nil while there is no status page
 	blocks  atomic.Pointer[[]*rules.Block]     // of the confirmed generation
@@ -47,6 +48,7 @@ func newProcess() *process {
 	p := &process{pool: pool.New(), newSpec: pool.NewCheckSpec, listeners: make(map[string]*listener)}
 	p.source = inspect.New(p.pool, &p.forced, p.runningBlocks, p.seen.Load)
 	p.pool.OnSweep = p.sweep
+	p.pool.OnStop = p.lastState
 	return p
 }
 
@@ -95,6 +97,8 @@ type generation struct {
 	files      *force.Files
 	followers  *annotation.Followers
 	statusAt   []statusAddress // where the status is to be shown
+	state      string          // the file that keeps verdicts over a restart; empty for none
+	stateAt    string          // the file and line that name it
 	serverKeys []rules.ServerKey
 }
 
@@ -120,6 +124,7 @@ func (p *process) join(g *generation) error {
 	if err := p.openStatus(g); err != nil {
 		return err
 	}
+	p.takeState()
 	p.pool.Join(&g.pool)
 	return nil
 }
@@ -137,6 +142,7 @@ func (p *process) confirm(g *generation) {
 	}
 	p.closeUnused()()
 	if runs {
+		p.keepState(g.state)
 		p.startResolvers(g)
 	}
 }
@@ -189,6 +195,7 @@ func (p *process) leave(g *generation) {
 	closed := p.closeStatus(g) // beside what else ends
 	last := p.pool.Leave(&g.pool)
 	g.files.AwaitReleased()
+	p.awaitState()
 	if last {
 		p.resolvers = nil
 		p.blocks.Store(nil)

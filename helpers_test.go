@@ -137,8 +137,8 @@ func (s *stanza) Look(owner string, addr netip.Addr, port uint16, ttl uint32) ve
 	return s.Stanza.Look(at, addr, port, ttl)
 }
 
-// state returns the state that a query sees.
-func state(s *stanza, a netip.Addr) verdict.State { return s.Look(owner, a, 0, 30).State() }
+// stateOf returns the state that a query sees.
+func stateOf(s *stanza, a netip.Addr) verdict.State { return s.Look(owner, a, 0, 30).State() }
 
 // targetsIn returns the number of targets in the pool.
 func targetsIn(p *process) (n int) {

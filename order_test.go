@@ -31,7 +31,7 @@ func TestLogFollowsTheTable(t *testing.T) {
 		defer stdlog.SetOutput(before)
 		stdlog.SetOutput(writeFunc(func(b []byte) (int, error) {
 			if bytes.Contains(b, []byte("is down")) {
-				seen = state(s, pooltest.Addr(1))
+				seen = stateOf(s, pooltest.Addr(1))
 			}
 			return len(b), nil
 		}))

@@ -91,6 +91,11 @@ func (g *generation) addStanzas(root string, configs []*corefile.Config) ([]*rul
 		if c.Force != "" {
 			s.Force(g.files.Open(force.Path(root, c.Force)))
 		}
+		if c.State != "" {
+			if err := g.nameState(root, c.State, c.Where("state")); err != nil {
+				return nil, err
+			}
+		}
 		if c.Annotations != nil {
 			if err := g.followers.Subscribe(annotation.At(*c.Annotations), g.process.kubernetes, s.Overrides); err != nil {
 				return nil, c.ErrorAt("annotations", "annotations: %w", err)

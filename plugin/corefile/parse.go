@@ -55,6 +55,7 @@ type Config struct {
 	Policy answer.Policy
 
 	Force       string   // the file of forced states, as the Corefile names it; empty for none
+	State       string   // the file that keeps verdicts over a restart, as the Corefile names it; empty for none
 	Annotations *Cluster // whose annotations name checks; nil for none
 	Status      string   // the address to show the status at; empty if this stanza does not ask for it
 

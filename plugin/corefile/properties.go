@@ -43,6 +43,7 @@ var properties = map[string]property{
 	"except":      {usage: "NAME...", min: 1, max: -1, repeats: true, parse: parseExcept},
 	"max_targets": {usage: "COUNT", min: 1, max: 1, parse: parseMaxTargets},
 	"force":       {usage: "FILE", min: 1, max: 1, parse: parseForce},
+	"state":       {usage: "FILE", min: 1, max: 1, parse: parseState},
 	"dry_run":     {parse: parseDryRun},
 	"types":       {usage: "TYPE...", min: 1, max: -1, parse: parseTypes},
 	"select":      {usage: "random|client", min: 1, max: 1, parse: parseSelect},
@@ -183,6 +184,14 @@ const maxTargets = 1 << 18
 // parseMaxTargets reads the limit on the targets of the stanza.
 func parseMaxTargets(s *Config, c *caddy.Controller, args []string) error {
 	return parseCount(c, "max_targets", args[0], maxTargets, &s.MaxTargets)
+}
+
+// parseState notes the file. There is one for the whole process, which the plugin sees to.
+func parseState(s *Config, c *caddy.Controller, args []string) error {
+	if s.State = args[0]; s.State == "" {
+		return c.Errf("state without a file: name its path")
+	}
+	return nil
 }
 
 // parseForce notes the file. Its content is not part of the Corefile: a mistake there does not stop a server.

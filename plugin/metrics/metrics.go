@@ -54,6 +54,13 @@ var (
 	Forced = gauges("forced", "Number of addresses and networks that files force into a state.", "state")
 	// ForceBroken counts files of forced states whose latest content could not be read or understood.
 	ForceBroken = gauge("force_broken", "Number of files of forced states whose latest content was refused.")
+	// StateSaved is when the file that keeps verdicts over a restart was last saved, in seconds since 1970.
+	StateSaved = gauge("state_saved_timestamp_seconds", "Time at which the state file was last saved, in seconds since 1970; 0 if it never was.")
+	// StateFailures counts the times it could not be saved.
+	StateFailures = promauto.NewCounter(prometheus.CounterOpts{
+		Namespace: plugin.Namespace, Subsystem: subsystem, Name: "state_failures_total",
+		Help: "Number of times that the state file could not be saved.",
+	})
 	// Annotations counts Services whose annotation names a check for some stanza, by state: good or bad.
 	Annotations = gauges("annotations", "Number of Services whose annotation names a check, by whether it is valid.", "state")
 )

@@ -42,8 +42,8 @@ func TestLimitInAll(t *testing.T) {
 		pass(20*time.Minute, a, addrs(0, 6)...) // the targets of b are forgotten
 		lookAll(b, addrs(0, 4))
 		pass(10*time.Second, b, addrs(0, 4)...)
-		if got := sizeOf(p).monitors; got != 10 || state(b, pooltest.Addr(3)) != verdict.Up {
-			t.Errorf("after targets were forgotten, there are %d targets, and %s", got, state(b, pooltest.Addr(3)))
+		if got := sizeOf(p).monitors; got != 10 || stateOf(b, pooltest.Addr(3)) != verdict.Up {
+			t.Errorf("after targets were forgotten, there are %d targets, and %s", got, stateOf(b, pooltest.Addr(3)))
 		}
 	})
 }

@@ -108,6 +108,9 @@ func (p *Pool) Leave(g *Generation) (last bool) {
 	if last && p.stop != nil {
 		p.stop()
 		p.stop = nil
+		if p.OnStop != nil {
+			p.OnStop(View{p})
+		}
 		p.clearMetrics()
 	}
 	return last

@@ -24,14 +24,14 @@ func TestReloadKeepsVerdicts(t *testing.T) {
 		for range 20 {
 			fresh := testStanza("tcp://:80", n, pooltest.Pace)
 			next := candidateOf(p, fresh)
-			if state(fresh, pooltest.Addr(1)) != verdict.Down || state(fresh, pooltest.Addr(2)) != verdict.Up {
-				t.Fatalf("in the new generation: %s and %s", state(fresh, pooltest.Addr(1)), state(fresh, pooltest.Addr(2)))
+			if stateOf(fresh, pooltest.Addr(1)) != verdict.Down || stateOf(fresh, pooltest.Addr(2)) != verdict.Up {
+				t.Fatalf("in the new generation: %s and %s", stateOf(fresh, pooltest.Addr(1)), stateOf(fresh, pooltest.Addr(2)))
 			}
 			p.Leave(g)
 			p.Confirm(next)
 			pass(time.Second, fresh, pooltest.Addr(1), pooltest.Addr(2))
-			if state(fresh, pooltest.Addr(1)) != verdict.Down || state(fresh, pooltest.Addr(2)) != verdict.Up {
-				t.Fatalf("after the reload: %s and %s", state(fresh, pooltest.Addr(1)), state(fresh, pooltest.Addr(2)))
+			if stateOf(fresh, pooltest.Addr(1)) != verdict.Down || stateOf(fresh, pooltest.Addr(2)) != verdict.Up {
+				t.Fatalf("after the reload: %s and %s", stateOf(fresh, pooltest.Addr(1)), stateOf(fresh, pooltest.Addr(2)))
 			}
 			g = next
 		}
@@ -62,7 +62,7 @@ func TestReloadWithAnotherPace(t *testing.T) {
 		p.Confirm(next)
 		n.Revive(pooltest.Addr(1))
 		pass(time.Minute, fresh, pooltest.Addr(1), pooltest.Addr(2))
-		if state(fresh, pooltest.Addr(1)) != verdict.Up {
+		if stateOf(fresh, pooltest.Addr(1)) != verdict.Up {
 			t.Error("the new pace does not probe")
 		}
 		if got := sizeOf(p).monitors; got != 2 {
@@ -91,7 +91,7 @@ func TestReloadFails(t *testing.T) {
 		pass(30*time.Second, old, pooltest.Addr(1))
 		n.Kill(pooltest.Addr(1))
 		pass(30*time.Second, old, pooltest.Addr(1))
-		if state(old, pooltest.Addr(1)) != verdict.Down {
+		if stateOf(old, pooltest.Addr(1)) != verdict.Down {
 			t.Error("the old instance has stopped probing")
 		}
 		if got, want := sizeOf(p), (size{generations: 1, checks: 1, monitors: 1}); got.generations != want.generations || got.checks != want.checks || got.monitors != want.monitors {
@@ -134,8 +134,8 @@ func TestQueryConfirms(t *testing.T) {
 		fresh := testStanza("tcp://:80", n, pooltest.Pace)
 		next := candidateOf(p, fresh)
 		pass(20*time.Second, fresh, pooltest.Addr(1))
-		if state(fresh, pooltest.Addr(1)) != verdict.Up || next.stage != confirmed {
-			t.Errorf("the new generation is in state %d with verdict %s", next.stage, state(fresh, pooltest.Addr(1)))
+		if stateOf(fresh, pooltest.Addr(1)) != verdict.Up || next.stage != confirmed {
+			t.Errorf("the new generation is in state %d with verdict %s", next.stage, stateOf(fresh, pooltest.Addr(1)))
 		}
 		p.Abandon() // because of another start
 		p.Leave(g)
@@ -169,8 +169,8 @@ func TestAbandonedByMistake(t *testing.T) {
 		candidateOf(p, fresh)
 		p.Abandon()
 		pass(20*time.Second, fresh, pooltest.Addr(1))
-		if state(fresh, pooltest.Addr(1)) != verdict.Up {
-			t.Errorf("%s", state(fresh, pooltest.Addr(1)))
+		if stateOf(fresh, pooltest.Addr(1)) != verdict.Up {
+			t.Errorf("%s", stateOf(fresh, pooltest.Addr(1)))
 		}
 	})
 }
@@ -182,8 +182,8 @@ func TestPoolStopsAndStarts(t *testing.T) {
 		for range 3 {
 			s := testStanza("tcp://:80", n, pooltest.Pace)
 			g := begin(p, s)
-			if state(s, pooltest.Addr(1)) != verdict.Unknown {
-				t.Fatalf("after a new start the verdict is %s", state(s, pooltest.Addr(1)))
+			if stateOf(s, pooltest.Addr(1)) != verdict.Unknown {
+				t.Fatalf("after a new start the verdict is %s", stateOf(s, pooltest.Addr(1)))
 			}
 			n.Kill(pooltest.Addr(1))
 			for i := 2; i < 1000; i++ {
@@ -202,7 +202,7 @@ func TestPoolStopsAndStarts(t *testing.T) {
 			if p.running.Load() || n.Under != 0 {
 				t.Errorf("running: %t; %d probes under way", p.running.Load(), n.Under)
 			}
-			if state(s, pooltest.Addr(1)) != verdict.Down {
+			if stateOf(s, pooltest.Addr(1)) != verdict.Down {
 				t.Error("queries under way lose the verdicts")
 			}
 			p.Confirm(g)

@@ -127,8 +127,8 @@ func verdictOf(s *stanza, a netip.Addr) (v verdict.Verdict) {
 	return v
 }
 
-// state returns the state that a query sees.
-func state(s *stanza, a netip.Addr) verdict.State { return s.Look(owner, a, 0, 30).State() }
+// stateOf returns the state that a query sees.
+func stateOf(s *stanza, a netip.Addr) verdict.State { return s.Look(owner, a, 0, 30).State() }
 
 // pass lets time pass while queries look up the addresses every second.
 func pass(d time.Duration, s *stanza, addrs ...netip.Addr) {

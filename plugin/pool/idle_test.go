@@ -77,7 +77,7 @@ func TestQuietNameStaysKnown(t *testing.T) {
 				quiet = 0
 			}
 		}
-		if up, down := state(s, pooltest.Addr(1)), state(s, pooltest.Addr(2)); up != verdict.Up || down != verdict.Down {
+		if up, down := stateOf(s, pooltest.Addr(1)), stateOf(s, pooltest.Addr(2)); up != verdict.Up || down != verdict.Down {
 			t.Errorf("the first query after half an hour sees %s and %s", up, down)
 		}
 		pooltest.Elapse(50 * time.Millisecond)
@@ -119,7 +119,7 @@ func TestHoldOfAnIdleTarget(t *testing.T) {
 			n.Kill(pooltest.Addr(1))
 			asked := time.Now()
 			v := s.Look(owner, pooltest.Addr(1), 0, 30)
-			for state(s, pooltest.Addr(1)) == verdict.Up {
+			for stateOf(s, pooltest.Addr(1)) == verdict.Up {
 				pooltest.Elapse(100 * time.Millisecond)
 			}
 			if lasted := time.Since(asked); v.State() == verdict.Up && lasted < time.Duration(v.Holds())*time.Second {

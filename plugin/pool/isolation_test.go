@@ -34,7 +34,7 @@ func inFleet(t *testing.T, size int, pace verdict.Pace, f func(t *testing.T, s *
 func down(s *stanza, fleet []netip.Addr) int {
 	n := 0
 	for _, a := range fleet {
-		if state(s, a) == verdict.Down {
+		if stateOf(s, a) == verdict.Down {
 			n++
 		}
 	}
@@ -196,7 +196,7 @@ func TestAlarmOutlivesAGoodProbe(t *testing.T) {
 		}
 		n.Kill(pooltest.Addr(1))
 		rest(time.Second)
-		if got := state(s, pooltest.Addr(1)); got != verdict.Down {
+		if got := stateOf(s, pooltest.Addr(1)); got != verdict.Down {
 			t.Errorf("the state is %s one second after the process ended", got)
 		}
 	})
@@ -249,8 +249,8 @@ func TestIsolatedFromTheStart(t *testing.T) {
 		n.Set(n.Holes, false, fleet)
 		rest(10 * time.Second)
 		for _, a := range fleet {
-			if state(s, a) != verdict.Up {
-				t.Errorf("%s is %s", a, state(s, a))
+			if stateOf(s, a) != verdict.Up {
+				t.Errorf("%s is %s", a, stateOf(s, a))
 			}
 		}
 	})

@@ -30,6 +30,7 @@ type monitor struct {
 	machine      verdict.Machine
 	suspectSince clock.Instant   // when the first probe began whose failure counts now
 	started      clock.Instant   // of the last probe
+	heard        clock.Instant   // when the last result came that proved something
 	due          clock.Instant   // of the next
 	held         *heldConn       // nil unless the check holds connections
 	history      *status.History // of its probes; nil while there is no status page
@@ -44,6 +45,7 @@ type monitor struct {
 	suspicion    suspicion
 	settled      bool // it had its first wait of a whole interval, which is drawn at random
 	removed      bool // while its probe was under way
+	earlier      bool // its state is that of an earlier process, and no probe of this one has been made yet
 }
 
 // verdict is what is believed of the target, with how long that is sure to hold.
@@ -71,7 +73,9 @@ func (m *monitor) record(recording bool, r probeResult) {
 // memory is the last verdict on a target that is watched no longer.
 type memory struct {
 	verdict verdict.Verdict
+	heard   clock.Instant
 	until   time.Time
+	earlier bool // it is of an earlier process
 }
 
 // learn begins to watch a target that a query did not find in the table, unless a limit is reached. Nothing that is asked
@@ -109,8 +113,8 @@ func (p *Pool) learn(r targetRequest, now time.Time) {
 func (p *Pool) addMonitor(t verdict.Target, check *checkState, group *Group, owner string, now time.Time) *monitor {
 	m := &monitor{check: check, group: group, owner: owner, entry: &table.Entry{Target: t}, fellAt: clock.LongAgo, position: parked}
 	if last, ok := p.recall(check, t, owner, now); ok {
-		m.machine = verdict.Resume(last)
-		m.entry.Store(last)
+		m.machine, m.heard, m.earlier = verdict.Resume(last.verdict), last.heard, last.earlier
+		m.entry.Store(last.verdict)
 	}
 	group.targets++
 	p.nameOf(owner).targets++
@@ -123,10 +127,12 @@ func (p *Pool) addMonitor(t verdict.Target, check *checkState, group *Group, own
 	return m
 }
 
-// recall is the verdict that is remembered of a target.
-func (p *Pool) recall(c *checkState, t verdict.Target, owner string, now time.Time) (verdict.Verdict, bool) {
-	last, ok := p.memories[c.memoryKey(t, owner)]
-	return last.verdict, ok && now.Before(last.until)
+// recall is the verdict that is remembered of a target, from this process or from the one before.
+func (p *Pool) recall(c *checkState, t verdict.Target, owner string, now time.Time) (memory, bool) {
+	if last, ok := p.memories[c.memoryKey(t, owner)]; ok && now.Before(last.until) {
+		return last, true
+	}
+	return p.restored.recall(c, t.Addr, owner, now)
 }
 
 // find is the monitor of a target, or nil. The table is its index.
@@ -147,12 +153,16 @@ func (p *Pool) releaseName(m *monitor) {
 }
 
 // scheduleFirst schedules a parked monitor: a new one within a quarter of a fast interval, one that resumes within a whole
-// interval. When in that time is drawn at random, so that targets learned together are not probed together.
+// interval, or at once if its state is that of an earlier process. When in that time is drawn at random, so that targets
+// learned together are not probed together.
 func (m *monitor) scheduleFirst(p *Pool, now time.Time) {
 	wait := m.check.pace.Fast / 4
 	if m.machine.State() != verdict.Unknown {
 		wait = m.check.pace.Interval
 		m.settled = true
+	}
+	if m.earlier {
+		wait, m.settled = 0, false
 	}
 	p.schedule.add(m, clock.At(now).Add(randomWait(0, wait)), now)
 }
@@ -160,7 +170,7 @@ func (m *monitor) scheduleFirst(p *Pool, now time.Time) {
 // forget ends a monitor. Its verdict is remembered for a while, in case the target is asked for again.
 func (p *Pool) forget(m *monitor, now time.Time) {
 	if m.machine.State() != verdict.Unknown && len(p.memories) < p.maxTargets {
-		p.memories[m.check.memoryKey(m.entry.Target, m.owner)] = memory{m.verdict(), now.Add(remembered * m.check.pace.Interval)}
+		p.memories[m.check.memoryKey(m.entry.Target, m.owner)] = memory{m.verdict(), m.heard, now.Add(remembered * m.check.pace.Interval), false}
 	}
 	m.removed = true
 	p.dropConn(m)
@@ -191,6 +201,7 @@ func (p *Pool) sweep(now time.Time) {
 		p.review(m, now)
 	}
 	p.restoreBudgets(now)
+	p.restored.expire(now)
 	for t, last := range p.memories {
 		if now.After(last.until) {
 			delete(p.memories, t)

@@ -51,6 +51,9 @@ const (
 type Pool struct {
 	// OnSweep is called once a minute, on the loop. It is set before anything joins, and must not wait.
 	OnSweep func()
+	// OnStop is called when the last generation has left and the loop has ended, with the state that it had then. It is set
+	// before anything joins.
+	OnStop func(View)
 
 	table      table.Table
 	sets       table.Sets
@@ -74,6 +77,8 @@ type Pool struct {
 	memories    map[verdict.Target]memory // by the check without its pace
 	names       map[string]*nameCount     // by the name that targets were first asked for
 	owners      map[verdict.Target]int    // targets of checks with host owner, by check and address
+	restored    restored                  // what an earlier process believed
+	settled     uint64                    // results that proved something
 	warming     bool                      // a stanza needs the clock
 	schedule    schedule
 	lateness    lateness

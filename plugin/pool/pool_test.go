@@ -181,7 +181,7 @@ func TestAllChecksMustPass(t *testing.T) {
 		other.Kill(pooltest.Addr(3))
 		pass(30*time.Second, s, pooltest.Addr(1), pooltest.Addr(2), pooltest.Addr(3))
 		for i, want := range map[int]verdict.State{1: verdict.Up, 2: verdict.Down, 3: verdict.Down} {
-			if got := state(s, pooltest.Addr(i)); got != want {
+			if got := stateOf(s, pooltest.Addr(i)); got != want {
 				t.Errorf("%s is %s, want %s", pooltest.Addr(i), got, want)
 			}
 		}

@@ -35,6 +35,7 @@ func (p *Pool) reconcile(now time.Time) {
 	p.relabel(stay)
 	old := p.checks
 	p.checks = stay
+	p.restored.ambiguous = ambiguous(stay)
 	same := p.sameChecks(old)
 	for _, g := range p.generations {
 		for _, a := range g.groups {
@@ -125,7 +126,7 @@ func (p *Pool) takeOver(successor, m *monitor, now time.Time) {
 			}
 		}
 	}
-	successor.started, successor.slow, successor.fellAt = m.started, m.slow, m.fellAt
+	successor.started, successor.heard, successor.slow, successor.fellAt = m.started, m.heard, m.slow, m.fellAt
 	if m.idle {
 		p.rest(successor, now)
 		successor.idleSince = m.idleSince

@@ -59,8 +59,8 @@ func TestPoolTenThousand(t *testing.T) {
 		n.Set(n.Holes, false, holes)
 		pooltest.Elapse(pooltest.Pace.Interval + pooltest.Pace.Fast + pooltest.Pace.Timeout)
 		for _, a := range holes {
-			if state(s, a) != verdict.Up {
-				t.Fatalf("%s responds again, but is %s", a, state(s, a))
+			if stateOf(s, a) != verdict.Up {
+				t.Fatalf("%s responds again, but is %s", a, stateOf(s, a))
 			}
 		}
 		if n.Most > p.schedule.bound {
@@ -219,7 +219,7 @@ func besideFlood(t *testing.T, bound, flood, die int, answer func(n *pooltest.Fa
 func expect(t *testing.T, s *stanza, all []netip.Addr, want verdict.State) {
 	t.Helper()
 	for _, a := range all {
-		if got := state(s, a); got != want {
+		if got := stateOf(s, a); got != want {
 			t.Fatalf("%s is %s, want %s", a, got, want)
 		}
 	}

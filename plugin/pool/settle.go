@@ -15,6 +15,7 @@ import (
 func (p *Pool) settle(r probeResult, now time.Time) {
 	m := r.monitor
 	p.schedule.done(m)
+	m.earlier = false
 	if m.removed {
 		return // the target may have been learned again meanwhile, with a monitor of its own
 	}
@@ -36,24 +37,14 @@ func (p *Pool) settle(r probeResult, now time.Time) {
 		p.schedule.add(m, m.started.Add(m.check.jitter(m.retryWait())), now)
 		return
 	}
+	m.heard = clock.At(now)
+	p.settled++
 	before := m.machine.State()
 	v, wait := m.machine.Step(m.check.pace, r.err, clock.Steady(now))
-	if v.State == verdict.Unknown {
-		wait = m.retryWait()
-		v.Holds = min(v.Holds, wait*(100-verdict.Jitter)/100)
-	}
 	if !v.State.Fit() {
 		p.dropConn(m)
 	}
-	if m.idle {
-		v.Holds = min(v.Holds, m.machine.HoldsFromNow(m.check.pace))
-		if m.calm() {
-			wait = m.check.pace.Idle()
-		}
-	}
-	if m.check.hold { // an alarm may take the target down sooner
-		v.Holds = min(v.Holds, time.Duration(m.check.pace.Fall-1)*alarmPace)
-	}
+	v.Holds, wait = m.adjust(v, wait)
 	wait = m.check.jitter(m.alarmWait(v.State, r.err != nil, wait))
 	if !m.settled && wait > m.check.pace.Fast {
 		m.settled = true // the first whole interval is drawn at random, to spread targets that were learned together
@@ -69,6 +60,26 @@ func (p *Pool) settle(r probeResult, now time.Time) {
 	}
 	p.isolation.update(m, before)
 	p.schedule.add(m, m.started.Add(wait), now)
+}
+
+// adjust says how long a verdict holds and when to probe next, where that is not the machine's to say: a target without a state
+// is probed quickly, an idle one seldom, and one whose connection is held may go down at any time.
+func (m *monitor) adjust(v verdict.Verdict, wait time.Duration) (holds, next time.Duration) {
+	holds, next = v.Holds, wait
+	if v.State == verdict.Unknown {
+		next = m.retryWait()
+		holds = min(holds, next*(100-verdict.Jitter)/100)
+	}
+	if m.idle {
+		holds = min(holds, m.machine.HoldsFromNow(m.check.pace))
+		if m.calm() {
+			next = m.check.pace.Idle()
+		}
+	}
+	if m.check.hold { // an alarm may take the target down sooner
+		holds = min(holds, time.Duration(m.check.pace.Fall-1)*alarmPace)
+	}
+	return holds, next
 }
 
 // transition counts a change of state, and logs it. Nothing else about probes enters the log, and a new target that answers

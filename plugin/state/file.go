@@ -137,7 +137,7 @@ func replace(ctx context.Context, path string, records iter.Seq2[Key, Record]) e
 	if err != nil {
 		return err
 	}
-	defer t.remove()
+	defer t.discard()
 	if err := write(ctx, t.file, records); err != nil {
 		return err
 	}
@@ -226,8 +226,8 @@ func (t *temporary) rename(path string) error {
 	return err
 }
 
-// remove removes the file, if it has not been renamed.
-func (t *temporary) remove() {
+// discard removes the file, if it has not been renamed.
+func (t *temporary) discard() {
 	if t.file == nil {
 		return
 	}

@@ -23,8 +23,8 @@ type slot[E any] struct {
 // insert adds an entry.
 func (x *index[E]) insert(e *E, h uint64) { x.replace(h, slot[E]{h, e}, nil) }
 
-// take takes an entry out.
-func (x *index[E]) take(e *E, h uint64) { x.replace(h, slot[E]{}, e) }
+// withdraw takes an entry out.
+func (x *index[E]) withdraw(e *E, h uint64) { x.replace(h, slot[E]{}, e) }
 
 // each goes through the entries of one shard.
 func (x *index[E]) each(shard int, take func(*E)) {

@@ -53,7 +53,7 @@ func (b *Sets) Find(key uint64) *Set {
 func (b *Sets) Insert(s *Set) { b.index.insert(s, s.key) }
 
 // Remove takes a set out.
-func (b *Sets) Remove(s *Set) { b.index.take(s, s.key) }
+func (b *Sets) Remove(s *Set) { b.index.withdraw(s, s.key) }
 
 // Clear removes all sets.
 func (b *Sets) Clear() {

@@ -61,7 +61,7 @@ func (b *Table) Insert(e *Entry, h uint64) { b.index.insert(e, h) }
 
 // Remove takes an entry out. Readers that still have it are told by Load.
 func (b *Table) Remove(e *Entry, h uint64) {
-	b.index.take(e, h)
+	b.index.withdraw(e, h)
 	e.verdict.Store(removed)
 }
 
