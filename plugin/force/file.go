@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/rescue"
+	"github.com/coredns-multivalue/multivalue/internal/watchfile"
 	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 
 	clog "github.com/coredns/coredns/plugin/pkg/log"
@@ -43,6 +43,8 @@ const (
 	settleTime = 100 * time.Millisecond
 	// readWait bounds the wait for the first reading: a file may be on a server that does not answer.
 	readWait = 2 * time.Second
+	// stuckAfter is how long a check of a file may take before it counts as stuck.
+	stuckAfter = 10 * time.Second
 )
 
 // StopWait bounds how long AwaitReleased waits for a reading that hangs.
@@ -54,6 +56,7 @@ const StopWait = 500 * time.Millisecond
 // by a goroutine of its own, never by a query or the pool's loop.
 type File struct {
 	path   string
+	read   readFunc               // how it is read
 	states atomic.Pointer[States] // in force; never nil
 	first  chan struct{}          // closed when it has been read for the first time
 
@@ -63,6 +66,7 @@ type File struct {
 
 	mu    sync.Mutex // held to publish, and to count or discount the file in the metrics; never by a query
 	shown bool
+	stuck chan struct{} // closed when the check that takes too long has ended; nil if none does
 
 	// What follows belongs to the first reading, and then to the goroutine that watches.
 	info    fs.FileInfo // of what was read last; nil if it could not be read
@@ -80,21 +84,32 @@ func Static(s *States) *File {
 	return f
 }
 
+// readFunc reads a file, as watchfile.Read does.
+type readFunc func(path string, limit int) ([]byte, fs.FileInfo, error)
+
 // openFile begins to read a file. Until that is over, what is in force is what was before a reload, by the same file.
-func openFile(path string, before *File) *File {
-	f := &File{path: path, first: make(chan struct{})}
+//
+// If that one is stuck, the new one waits with it, and does not read: so however often the Corefile is reloaded meanwhile,
+// no more goroutines hang.
+func openFile(path string, read readFunc, before *File) *File {
+	f := &File{path: path, read: read}
 	f.states.Store(new(States))
 	if before != nil {
 		f.states.Store(before.states.Load())
+		if f.stuck = before.stuckUntil(); f.stuck != nil {
+			f.first = f.stuck
+			return f
+		}
 	}
+	f.first = make(chan struct{})
 	go func() {
 		defer close(f.first)
-		f.refresh(time.Now())
+		f.check()
 	}()
 	return f
 }
 
-// watch refreshes the file again and again, until the context ends.
+// watch checks the file again and again, until the context ends.
 func (f *File) watch(ctx context.Context) {
 	defer close(f.ended)
 	select {
@@ -102,15 +117,57 @@ func (f *File) watch(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
+	f.setStuck(nil) // it may have waited with an earlier one
 	ticker := time.NewTicker(checkEvery)
 	defer ticker.Stop()
 	for ctx.Err() == nil {
-		f.refresh(time.Now())
+		f.check()
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
 		}
 	}
+}
+
+// check refreshes the file. If its file system does not answer, that is logged and counted once it takes stuckAfter, and
+// logged again when it is over. The caller's goroutine hangs for as long as the file system does.
+func (f *File) check() {
+	began, ended := time.Now(), make(chan struct{})
+	timer := time.AfterFunc(stuckAfter, func() {
+		if f.setStuck(ended); f.stuckUntil() == ended {
+			log.Warningf("force: checking %s takes longer than %s; until that ends, what was in force before stays in force", f.path, stuckAfter)
+		}
+	})
+	defer timer.Stop()
+	f.refresh(began)
+	close(ended)
+	if f.stuckUntil() == ended {
+		f.setStuck(nil)
+		log.Infof("force: checking %s ended after %.0f seconds; it is watched as before", f.path, time.Since(began).Seconds())
+	}
+}
+
+// stuckUntil returns a channel that is closed when the check that takes too long has ended, nil if none does.
+func (f *File) stuckUntil() chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stuck
+}
+
+// setStuck says that a check takes too long, unless it has ended meanwhile, which closes the channel. With nil, none does.
+func (f *File) setStuck(ended chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	select {
+	case <-ended:
+		return
+	default:
+	}
+	if f.shown {
+		f.addToMetrics(-1)
+		defer f.addToMetrics(1)
+	}
+	f.stuck = ended
 }
 
 // refresh reads the file if it is another one than last time, or was changed, or if that is long ago.
@@ -123,7 +180,10 @@ func (f *File) refresh(now time.Time) {
 	var text []byte
 	f.info, f.due = nil, now.Add(rereadEvery)
 	if err == nil {
-		text, f.info, err = readFile(f.path, info)
+		text, f.info, err = f.read(f.path, maxSize)
+	}
+	if errors.Is(err, watchfile.ErrTooLarge) {
+		err = fmt.Errorf("%s is larger than %d bytes: use fewer lines, with networks instead of addresses", f.path, maxSize)
 	}
 	f.accept(text, err)
 }
@@ -137,29 +197,6 @@ func sameFile(a, b fs.FileInfo) bool {
 func justChanged(info fs.FileInfo, now time.Time) bool {
 	age := now.Sub(info.ModTime())
 	return age >= 0 && age < settleTime
-}
-
-// readFile reads a file, and returns its metadata from before that.
-func readFile(path string, info fs.FileInfo) ([]byte, fs.FileInfo, error) {
-	if !info.Mode().IsRegular() { // opening a pipe would wait for a writer
-		return nil, nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer file.Close()
-	if info, err = file.Stat(); err != nil {
-		return nil, nil, err
-	}
-	text, err := io.ReadAll(io.LimitReader(file, maxSize+1))
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(text) > maxSize {
-		return nil, info, fmt.Errorf("%s is larger than %d bytes: use fewer lines, with networks instead of addresses", path, maxSize)
-	}
-	return text, info, nil
 }
 
 // missing is the content of a file that does not exist.
@@ -232,6 +269,9 @@ func (f *File) addToMetrics(sign float64) {
 	}
 	if f.refused != "" {
 		metrics.ForceBroken.Add(sign)
+	}
+	if f.stuck != nil {
+		metrics.ForceStuck.Add(sign)
 	}
 }
 

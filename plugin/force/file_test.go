@@ -3,16 +3,19 @@ package force
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
 	stdlog "log"
 	"maps"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
+	"github.com/coredns-multivalue/multivalue/internal/watchfile"
 	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -226,7 +229,7 @@ func TestForceFileIsLoggedOnce(t *testing.T) {
 [ERROR] DIR/forced:1: unknown state "dwon": did you mean "down"?; what was in force before stays in force
 [ERROR] DIR/forced:1: unknown state "dwon": did you mean "down"?; what was in force before stays in force
 [INFO] DIR/forced has 0 up, 0 down, 1 drain
-[ERROR] DIR/forced is not a regular file; what was in force before stays in force
+[ERROR] open DIR/forced: not a regular file; what was in force before stays in force
 [INFO] DIR/forced does not exist, so it forces nothing
 `
 		if got = strings.ReplaceAll(got, dir, "DIR"); got != want {
@@ -321,7 +324,7 @@ func TestForceFileHangs(t *testing.T) {
 // A file that is read only after the start applies as soon as it is read.
 func TestForceFileIsLate(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *Watcher) {
-		f := &File{path: filepath.Join(t.TempDir(), "forced"), first: make(chan struct{})}
+		f := &File{path: filepath.Join(t.TempDir(), "forced"), read: watchfile.Read, first: make(chan struct{})}
 		f.states.Store(new(States))
 		pooltest.Edit(t, f.path, "down 10.0.0.1")
 		c := corefile{&Files{w, map[string]*File{f.path: f}}, f}
@@ -335,6 +338,100 @@ func TestForceFileIsLate(t *testing.T) {
 		if got := ordered(c, 1); got != "down" {
 			t.Errorf("after it: %s", got)
 		}
+	})
+}
+
+// A check of a file that does not return is logged once and counted. What was in force stays in force, also over reloads,
+// which do not add to what hangs; and when it returns, the file is watched as before (B55).
+func TestForceFileIsStuck(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "forced")
+	wantStuck := func(when string, want float64) {
+		t.Helper()
+		if got := testutil.ToFloat64(metrics.ForceStuck); got != want {
+			t.Errorf("%s: %v stuck, want %v", when, got, want)
+		}
+	}
+	inBubble(t, func(t *testing.T, w *Watcher) {
+		var hangs atomic.Bool
+		var hanging atomic.Int64
+		release := make(chan struct{})
+		w.read = func(path string, limit int) ([]byte, fs.FileInfo, error) {
+			if hangs.Load() {
+				hanging.Add(1)
+				<-release
+				hanging.Add(-1)
+			}
+			return watchfile.Read(path, limit)
+		}
+		pooltest.Edit(t, path, "down 10.0.0.1")
+		running := watched(w, path)
+		got := logged(func() {
+			hangs.Store(true)
+			pooltest.Edit(t, path, "drain 10.0.0.1")
+			pooltest.Elapse(stuckAfter)
+			wantStuck("after ten seconds", 0) // the next check was a moment later
+			pooltest.Elapse(2 * time.Second)
+			wantStuck("after twelve seconds", 1)
+			pooltest.Elapse(time.Hour)
+			for range 3 {
+				next := opened(w, path)
+				next.Watch()
+				running.stop()
+				running = next
+				wantStuck("after a reload", 1)
+				wantInForce(t, "after a reload", "0 1 0 0")
+				pooltest.Elapse(time.Minute)
+			}
+			if n := hanging.Load(); n != 1 {
+				t.Errorf("%d goroutines hang after three reloads, want 1", n)
+			}
+			hangs.Store(false)
+			close(release)
+			synctest.Wait()
+			wantStuck("at the end", 0)
+			wantInForce(t, "at the end", "0 0 1 0")
+			pooltest.Edit(t, path, "up 10.0.0.1")
+			pooltest.Elapse(checkEvery)
+			wantInForce(t, "after an edit", "1 0 0 0")
+		})
+		late := "[ERROR] reading FILE takes longer than 2s; until it is read, what was in force before stays in force\n"
+		want := "[WARNING] checking FILE takes longer than 10s; until that ends, what was in force before stays in force\n" + strings.Repeat(late, 3) +
+			"[INFO] checking FILE ended after 3798 seconds; it is watched as before\n"
+		said := strings.ReplaceAll(got, path, "FILE")
+		got = ""
+		for line := range strings.Lines(said) {
+			if strings.Contains(line, "ing FILE ") {
+				got += line
+			}
+		}
+		if got != want {
+			t.Errorf("the log has\n%swant\n%s", got, want)
+		}
+		running.stop()
+		wantStuck("after the stop", 0)
+	})
+}
+
+// A Corefile that ends while its file is stuck takes its share out of the metric, and one whose first reading hangs has one.
+func TestForceFileIsStuckAtTheStart(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *Watcher) {
+		release := make(chan struct{})
+		w.read = func(path string, limit int) ([]byte, fs.FileInfo, error) {
+			<-release
+			return watchfile.Read(path, limit)
+		}
+		path := filepath.Join(t.TempDir(), "forced")
+		pooltest.Edit(t, path, "down 10.0.0.1")
+		c := watched(w, path)
+		pooltest.Elapse(2 * stuckAfter)
+		if got := testutil.ToFloat64(metrics.ForceStuck); got != 1 {
+			t.Errorf("%v stuck, want 1", got)
+		}
+		c.stop()
+		if got := testutil.ToFloat64(metrics.ForceStuck); got != 0 {
+			t.Errorf("after the stop: %v stuck, want 0", got)
+		}
+		close(release)
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/coredns-multivalue/multivalue/internal/rescue"
+	"github.com/coredns-multivalue/multivalue/internal/watchfile"
 )
 
 // Watcher knows the files that running Corefiles name. There is one in the process. Its zero value knows none.
@@ -13,6 +14,7 @@ import (
 type Watcher struct {
 	mu      sync.Mutex
 	watched map[string]*File // by path, of the Corefile that was confirmed last
+	read    readFunc         // nil for watchfile.Read; another one in tests of a file system that does not answer
 }
 
 // Files are the files that one Corefile names. They are opened while it is read, watched from when its servers run, and
@@ -31,7 +33,11 @@ func (f *Files) Open(path string) *File {
 	f.watcher.mu.Lock()
 	defer f.watcher.mu.Unlock()
 	if f.files[path] == nil {
-		f.files[path] = openFile(path, f.watcher.watched[path])
+		read := f.watcher.read
+		if read == nil {
+			read = watchfile.Read
+		}
+		f.files[path] = openFile(path, read, f.watcher.watched[path])
 	}
 	return f.files[path]
 }

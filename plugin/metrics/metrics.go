@@ -54,6 +54,8 @@ var (
 	Forced = gauges("forced", "Number of addresses and networks that files force into a state.", "state")
 	// ForceBroken counts files of forced states whose latest content could not be read or understood.
 	ForceBroken = gauge("force_broken", "Number of files of forced states whose latest content was refused.")
+	// ForceStuck counts files of forced states that cannot be checked, because their file system does not answer.
+	ForceStuck = gauge("force_stuck", "Number of files of forced states whose file system has not answered for ten seconds.")
 	// StateSaved is when the file that keeps verdicts over a restart was last saved, in seconds since 1970.
 	StateSaved = gauge("state_saved_timestamp_seconds", "Time at which the state file was last saved, in seconds since 1970; 0 if it never was.")
 	// StateFailures counts the times it could not be saved.
