@@ -174,7 +174,8 @@ func (c *Check) PortNamed() bool { return c.portNamed }
 //
 // The deadline of ctx bounds connecting, handshake and exchange together. Without a deadline, a
 // silent peer is waited for until ctx is cancelled. A deadline that passes is a failure. When Probe
-// returns, the connection is closed and no goroutine is left.
+// returns, the connection is closed and no goroutine is left, except for one that reads a file with
+// credentials and hangs: a check has at most one of those.
 func (c *Check) Probe(ctx context.Context, addr netip.AddrPort) error {
 	return c.result(ctx, c.prober.probe(ctx, addr))
 }

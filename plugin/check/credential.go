@@ -1,14 +1,18 @@
 package check
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/coredns-multivalue/multivalue/internal/watchfile"
 )
 
 const (
@@ -26,8 +30,20 @@ const (
 // target.
 type credential struct {
 	path   string
-	format func(text string) (string, error) // turns the line of the file into the value
-	cached atomic.Pointer[cachedValue]       // nil before the first read
+	format func(text string) (string, error)                         // turns the line of the file into the value
+	read   func(path string, limit int) ([]byte, fs.FileInfo, error) // watchfile.Read, except in tests
+	cached atomic.Pointer[cachedValue]                               // nil before the first read
+
+	mu      sync.Mutex
+	looking *look // the look at the file that is under way; nil if none is
+}
+
+// A look is one look at the file. All probes that come while it is under way wait for it, so that
+// no more than one goroutine hangs if the file system does not answer.
+type look struct {
+	done  chan struct{} // closed when the rest is known
+	value string
+	err   error
 }
 
 // A cachedValue is the value from one version of the file.
@@ -54,8 +70,8 @@ func (h *httpSettings) authorize(v []string, form func(string) (string, error)) 
 	if h.auth != nil {
 		return nil, nil, errors.New("only one of basic_auth and bearer is allowed: keep one")
 	}
-	h.auth = &credential{path: v[0], format: form}
-	_, err = h.auth.value()
+	h.auth = &credential{path: v[0], format: form, read: watchfile.Read}
+	_, err = h.auth.current()
 	return v, nil, err
 }
 
@@ -76,10 +92,45 @@ func bearerAuthorization(text string) (string, error) {
 	return "Bearer " + text, nil
 }
 
-// value returns the current value. If the file has not changed, that costs one stat call. Several
-// probes may call it at once; then the last one to read wins, and all of them have read the same
-// file.
-func (c *credential) value() (string, error) {
+// value returns the current value, or an error if ctx ends before it is known: a file may be on a
+// server that does not answer.
+func (c *credential) value(ctx context.Context) (string, error) {
+	l := c.join()
+	select {
+	case <-l.done:
+		return l.value, l.err
+	case <-ctx.Done():
+		return "", fmt.Errorf("%s: its file system does not answer", quote(c.path))
+	}
+}
+
+// join returns the look that is under way, and begins one if none is.
+func (c *credential) join() *look {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.looking == nil {
+		c.looking = &look{done: make(chan struct{})}
+		go c.complete(c.looking)
+	}
+	return c.looking
+}
+
+// complete looks at the file, in a goroutine of its own.
+func (c *credential) complete(l *look) {
+	defer func() {
+		if r := recover(); r != nil { // probes wait, and the server must not end
+			l.err = fmt.Errorf("reading it panicked: %v", r)
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.looking = nil
+		close(l.done)
+	}()
+	l.value, l.err = c.current()
+}
+
+// current returns the current value. If the file has not changed, that costs one stat call.
+func (c *credential) current() (string, error) {
 	file, err := os.Stat(c.path)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", quote(c.path), errors.Unwrap(err))
@@ -88,7 +139,7 @@ func (c *credential) value() (string, error) {
 		return last.value, nil
 	}
 	young := time.Since(file.ModTime()) < settleTime || time.Since(changeTime(file)) < settleTime
-	value, err := c.load(file)
+	value, err := c.load()
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", quote(c.path), err)
 	}
@@ -97,11 +148,11 @@ func (c *credential) value() (string, error) {
 }
 
 // load reads and formats the file. Its errors never quote the content.
-func (c *credential) load(file fs.FileInfo) (string, error) {
-	if !file.Mode().IsRegular() || file.Size() > credentialLimit {
+func (c *credential) load() (string, error) {
+	text, _, err := c.read(c.path, credentialLimit)
+	if errors.Is(err, watchfile.ErrIrregular) || errors.Is(err, watchfile.ErrTooLarge) {
 		return "", fmt.Errorf("not a regular file of at most %d bytes", credentialLimit)
 	}
-	text, err := os.ReadFile(c.path)
 	if err != nil {
 		return "", errors.Unwrap(err)
 	}

@@ -177,7 +177,7 @@ func FuzzHTTP2(f *testing.F) {
 			if bytewise {
 				r = iotest.OneByteReader(count)
 			}
-			request, err := h.requestFor(netip.MustParseAddrPort("192.0.2.1:443"))
+			request, err := h.requestFor(t.Context(), netip.MustParseAddrPort("192.0.2.1:443"))
 			if err != nil {
 				t.Fatal(err)
 			}

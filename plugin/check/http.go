@@ -123,7 +123,7 @@ func (h *httpCheck) probe(ctx context.Context, addr netip.AddrPort) error {
 // probeHolding is probe, and passes the connection of a good answer to keep if the check holds and
 // the peer keeps it open.
 func (h *httpCheck) probeHolding(ctx context.Context, addr netip.AddrPort, keep func(*net.TCPConn)) error {
-	request, err := h.requestFor(addr)
+	request, err := h.requestFor(ctx, addr)
 	if err != nil {
 		return err
 	}
@@ -169,13 +169,13 @@ func (h *httpCheck) askOverTLS(client *tls.Conn, request *http.Request) (stays b
 
 // requestFor is the request for one address. A credential that cannot be read is a fault of ours,
 // so the probe abstains.
-func (h *httpCheck) requestFor(addr netip.AddrPort) (*http.Request, error) {
+func (h *httpCheck) requestFor(ctx context.Context, addr netip.AddrPort) (*http.Request, error) {
 	request := *h.request
 	request.Host = h.host(addr)
 	if h.auth == nil {
 		return &request, nil
 	}
-	value, err := h.auth.value()
+	value, err := h.auth.value(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrAbstain, err)
 	}

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/coredns-multivalue/multivalue/internal/watchfile"
 )
 
 // A version that overwrites another one with the same length and time is noticed: while the file is
@@ -13,13 +15,13 @@ import (
 // announces.
 func TestCredentialRotatedInPlace(t *testing.T) {
 	path, old := filepath.Join(t.TempDir(), "token"), time.Now().Add(-time.Hour)
-	c := &credential{path: path, format: bearerAuthorization}
+	c := &credential{path: path, format: bearerAuthorization, read: watchfile.Read}
 	for i, token := range []string{"first", "other", "third"} {
 		if err := errors.Join(os.WriteFile(path, []byte(token), 0o600), os.Chtimes(path, old, old)); err != nil {
 			t.Fatal(err)
 		}
 		settled := func() bool {
-			if got, err := c.value(); err != nil || got != "Bearer "+token {
+			if got, err := c.value(t.Context()); err != nil || got != "Bearer "+token {
 				t.Fatalf("%q, %v; want the token %s", got, err, token)
 			}
 			return !c.cached.Load().unsettled

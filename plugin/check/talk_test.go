@@ -143,7 +143,7 @@ func TestTalkRequest(t *testing.T) {
 			for _, addr := range []string{"192.0.2.1:80", "192.0.2.1:8080", "[2001:db8::1]:80", "[2001:db8::1]:443", "[fe80::1%eth0]:8080", "[::ffff:192.0.2.1]:80"} {
 				at := netip.MustParseAddrPort(addr)
 				var sent recorder
-				request, err := h.requestFor(at)
+				request, err := h.requestFor(t.Context(), at)
 				if err != nil {
 					t.Fatal(err)
 				}

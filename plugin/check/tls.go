@@ -7,9 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"time"
+
+	"github.com/coredns-multivalue/multivalue/internal/watchfile"
 )
+
+// pemLimit is the longest file of certificates, or with a key, in bytes. All public authorities
+// together have a tenth of it.
+const pemLimit = 4 << 20
 
 // tlsOptions are the options of every scheme that speaks TLS.
 var tlsOptions = []string{"server_name", "insecure", "ca", "cert", "key", "expires", "tls_timeout"}
@@ -43,7 +48,7 @@ func setInsecure(s *settings, _ []string) (shown []string, hidden []byte, err er
 // setCA parses the option ca. The content of the file is part of the identity of the check: other
 // roots are another check.
 func setCA(s *settings, v []string) (shown []string, hidden []byte, err error) {
-	bundle, err := os.ReadFile(v[0])
+	bundle, _, err := watchfile.Read(v[0], pemLimit)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -56,14 +61,14 @@ func setCA(s *settings, v []string) (shown []string, hidden []byte, err error) {
 
 // setCert parses the option cert, the certificate of the client with its chain.
 func setCert(s *settings, v []string) (shown []string, hidden []byte, err error) {
-	s.tls.cert, err = os.ReadFile(v[0])
+	s.tls.cert, _, err = watchfile.Read(v[0], pemLimit)
 	return v, s.tls.cert, err
 }
 
 // setKey parses the option key. The content is hidden: only its hash is part of the identity of the
 // check.
 func setKey(s *settings, v []string) (shown []string, hidden []byte, err error) {
-	s.tls.key, err = os.ReadFile(v[0])
+	s.tls.key, _, err = watchfile.Read(v[0], pemLimit)
 	return v, s.tls.key, err
 }
 
