@@ -3,10 +3,11 @@ package inspect
 import (
 	"context"
 	"errors"
-	"maps"
+	"net/netip"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/rescue"
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/lookup"
 	"github.com/coredns-multivalue/multivalue/plugin/rules"
 
@@ -14,9 +15,12 @@ import (
 )
 
 const (
-	// reuseFor is how long an answer of the plugins below is used again to explain with; maxAnswers is how many are kept.
-	reuseFor   = 5 * time.Second
+	// reuseFor is how long an answer of the plugins below is used again to explain with. Then it is dropped.
+	reuseFor = 5 * time.Second
+	// maxAnswers is how many answers are kept, with those to come. maxRecords is how many records and addresses in hints the
+	// kept ones have in all, at some 100 bytes each: about 7 MB. A longer answer is not kept.
 	maxAnswers = 1024
+	maxRecords = 1 << 16
 	// maxAsking is how many questions are asked to explain with at a time, of all blocks; askWait bounds the wait for one.
 	maxAsking = 8
 	askWait   = 5 * time.Second
@@ -49,10 +53,12 @@ type blockQuestion struct {
 // cachedAnswer is an answer, or one to come: callers that ask the same meanwhile wait for it too. A page that is open in many
 // browsers asks the plugins below once in five seconds.
 type cachedAnswer struct {
-	done   chan struct{} // closed when the rest is known
-	answer belowAnswer
-	err    error
-	at     time.Time
+	question blockQuestion
+	done     chan struct{} // closed when the rest is known
+	answer   belowAnswer
+	err      error
+	at       time.Time
+	records  int // see belowAnswer.records
 }
 
 // belowAnswer is what the plugins below answer.
@@ -85,23 +91,22 @@ func (v *Source) cached(q blockQuestion) *cachedAnswer {
 	if t := v.answers[q]; t != nil && !t.stale(q.Block) {
 		return t
 	}
-	if len(v.answers) >= maxAnswers {
-		maps.DeleteFunc(v.answers, func(_ blockQuestion, t *cachedAnswer) bool { return t.known() })
+	for len(v.answers) >= maxAnswers && len(v.kept) > 0 {
+		v.dropOldest()
 	}
 	if len(v.answers) >= maxAnswers { // all of them are in flight
 		return nil
 	}
-	t := &cachedAnswer{done: make(chan struct{})}
+	t := &cachedAnswer{question: q, done: make(chan struct{})}
 	v.answers[q] = t
-	go v.ask(q, t)
+	go v.ask(t)
 	return t
 }
 
 // ask asks the plugins below, in a goroutine of its own, and completes the answer in any case: a caller waits for that.
-func (v *Source) ask(q blockQuestion, t *cachedAnswer) {
-	defer close(t.done)
-	defer func() { t.at = time.Now() }()
-	defer rescue.Error("explaining "+q.Name, &t.err)
+func (v *Source) ask(t *cachedAnswer) {
+	defer v.complete(t)
+	defer rescue.Error("explaining "+t.question.Name, &t.err)
 	select {
 	case v.slots <- struct{}{}: // so that pages cannot flood the plugins below
 		defer func() { <-v.slots }()
@@ -109,8 +114,76 @@ func (v *Source) ask(q blockQuestion, t *cachedAnswer) {
 		t.err = errBelow
 		return
 	}
+	q := t.question
 	t.answer.blind = !q.Resolver.HasIngress()
 	t.answer.msg, t.answer.elsewhere = q.AskBelow(context.Background(), q.message())
+}
+
+// complete gives an answer to the callers that wait for it, and keeps it for others, unless it is too long or Forget was
+// called meanwhile.
+func (v *Source) complete(t *cachedAnswer) {
+	t.at, t.records = time.Now(), t.answer.records()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	defer close(t.done)
+	switch {
+	case v.answers[t.question] != t:
+		return
+	case t.records > maxRecords:
+		delete(v.answers, t.question)
+		return
+	}
+	for v.records+t.records > maxRecords {
+		v.dropOldest()
+	}
+	v.kept, v.records = append(v.kept, t), v.records+t.records
+	if len(v.kept) == 1 {
+		v.dropAfter(reuseFor)
+	}
+}
+
+// dropOldest drops the oldest answer that is kept. The caller holds mu.
+func (v *Source) dropOldest() {
+	t := v.kept[0]
+	v.kept[0] = nil
+	v.kept, v.records = v.kept[1:], v.records-t.records
+	if v.answers[t.question] == t { // and not one that was asked for after it
+		delete(v.answers, t.question)
+	}
+}
+
+// dropAfter sets the timer that drops old answers. It runs only while there are some. The caller holds mu.
+func (v *Source) dropAfter(d time.Duration) {
+	if v.timer == nil {
+		v.timer = time.AfterFunc(d, v.dropStale)
+		return
+	}
+	v.timer.Reset(d)
+}
+
+// dropStale drops the answers that are too old to be used.
+func (v *Source) dropStale() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for len(v.kept) > 0 {
+		if left := reuseFor - time.Since(v.kept[0].at); left > 0 {
+			v.dropAfter(left)
+			return
+		}
+		v.dropOldest()
+	}
+	v.kept = nil // with its memory
+}
+
+// dropAll drops all answers, also those to come once they are given to the callers that wait for them.
+func (v *Source) dropAll() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	clear(v.answers)
+	v.kept, v.records = nil, 0
+	if v.timer != nil {
+		v.timer.Stop()
+	}
 }
 
 // known reports whether the answer is complete.
@@ -127,6 +200,22 @@ func (t *cachedAnswer) known() bool {
 // questions come in, and one has since.
 func (t *cachedAnswer) stale(b *rules.Block) bool {
 	return t.known() && (time.Since(t.at) >= reuseFor || t.answer.blind && b.Resolver.HasIngress())
+}
+
+// records is how many records an answer has, and addresses in hints: the measure of the memory that it takes. An answer
+// counts itself, so one without a record does, too.
+func (s *belowAnswer) records() int {
+	n := 1 + len(s.elsewhere)
+	if s.msg == nil {
+		return n
+	}
+	for _, section := range [][]dns.RR{s.msg.Answer, s.msg.Ns, s.msg.Extra} {
+		n += len(section)
+		for _, rr := range section {
+			answer.EachHint(rr, func(netip.Addr) { n++ })
+		}
+	}
+	return n
 }
 
 // unfollowed reports whether an alias may have been left as it is, because no query has shown yet where to ask for what it

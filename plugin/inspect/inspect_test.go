@@ -162,6 +162,111 @@ func TestExplainReusesAnswers(t *testing.T) {
 	})
 }
 
+// many is a zone in which every name has as many addresses as its first label says, half of them in the hints of a record.
+var many plugin.Handler = plugin.HandlerFunc(func(_ context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	var n, id int
+	if _, err := fmt.Sscanf(r.Question[0].Name, "a%d-%d.", &n, &id); err != nil {
+		return dns.RcodeServerFailure, err
+	}
+	m := new(dns.Msg).SetReply(r)
+	hints := new(dns.SVCBIPv4Hint)
+	for i := range n / 2 {
+		addr := pooltest.Addr(i).AsSlice()
+		m.Answer = append(m.Answer, &dns.A{Hdr: dns.RR_Header{Name: r.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 30}, A: addr})
+		hints.Hint = append(hints.Hint, addr)
+	}
+	svcb := dns.SVCB{Hdr: dns.RR_Header{Name: r.Question[0].Name, Rrtype: dns.TypeHTTPS, Class: dns.ClassINET, Ttl: 30}, Priority: 1, Target: "."}
+	svcb.Value = append(svcb.Value, hints)
+	m.Extra = append(m.Extra, &dns.HTTPS{SVCB: svcb})
+	return dns.RcodeSuccess, w.WriteMsg(m)
+})
+
+// What is kept to explain with has a bound on the records of all answers together. A longer answer is explained, and not
+// kept. After five seconds without a request nothing is left, and no timer runs.
+func TestExplanationsAreDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, many)
+		f.pool.Confirm(f.generation)
+		defer f.pool.Leave(f.generation)
+		explain := func(n, id int) {
+			t.Helper()
+			all, err := f.Explain(t.Context(), status.Question{Name: fmt.Sprintf("a%d-%d.example.org.", n, id), Type: "A"})
+			if err != nil || len(all) != 1 || len(all[0].Sets) != 1 {
+				t.Fatalf("%d addresses: %d explanations, %v", n, len(all), err)
+			}
+		}
+		kept := func() (records, counted, answers int) {
+			f.Source.mu.Lock()
+			defer f.Source.mu.Unlock()
+			for _, k := range f.Source.kept {
+				records += k.answer.records()
+			}
+			if len(f.Source.kept) != len(f.Source.answers) {
+				t.Errorf("%d answers are kept, and %d are known", len(f.Source.kept), len(f.Source.answers))
+			}
+			return records, f.Source.records, len(f.Source.kept)
+		}
+		wantNothing := func(when string) {
+			t.Helper()
+			f.Source.mu.Lock()
+			defer f.Source.mu.Unlock()
+			if len(f.Source.kept) > 0 || len(f.Source.answers) > 0 || f.Source.records != 0 || f.Source.timer.Stop() {
+				t.Errorf("%s: %d answers with %d records, or a timer", when, len(f.Source.answers), f.Source.records)
+			}
+		}
+		for i := range 60 {
+			explain(4000, i)
+			if n, counted, answers := kept(); n > maxRecords || n != counted {
+				t.Fatalf("%d records are kept, and %d are counted, of %d answers, want at most %d", n, counted, answers, maxRecords)
+			}
+		}
+		if n, _, _ := kept(); n < maxRecords-4002 {
+			t.Errorf("%d records are kept, which is fewer than there is room for", n)
+		}
+		explain(maxRecords, 0)
+		if n, _, _ := kept(); n < maxRecords-4002 {
+			t.Errorf("an answer that is too long to keep leaves %d records of others", n)
+		}
+		pooltest.Elapse(reuseFor - time.Second)
+		explain(40, 0)
+		pooltest.Elapse(time.Second)
+		if _, _, n := kept(); n != 1 {
+			t.Errorf("%d answers are kept, want the last one", n)
+		}
+		pooltest.Elapse(reuseFor - time.Second)
+		wantNothing("five seconds after the last request")
+		explain(40, 0)
+		f.Forget()
+		wantNothing("after the page is closed")
+	})
+}
+
+// An answer that comes after the page was closed is given to whoever waits for it, and is not kept.
+func TestForgottenWhileAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		f := newFixture(t, plugin.HandlerFunc(func(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+			<-release
+			return answers.ServeDNS(ctx, w, r)
+		}))
+		f.pool.Confirm(f.generation)
+		defer f.pool.Leave(f.generation)
+		var asking sync.WaitGroup
+		asking.Go(func() {
+			if all, err := f.Explain(t.Context(), status.Question{Name: owner, Type: "A"}); err != nil || len(all) != 1 {
+				t.Error(all, err)
+			}
+		})
+		synctest.Wait()
+		f.Forget()
+		close(release)
+		asking.Wait()
+		if len(f.Source.answers) > 0 || len(f.Source.kept) > 0 || f.Source.timer != nil {
+			t.Errorf("%d answers are left, or a timer", len(f.Source.answers))
+		}
+	})
+}
+
 // BenchmarkLink measures linking the maximum number of listed names to targets, with four addresses each.
 func BenchmarkLink(b *testing.B) {
 	const listed = 4096

@@ -42,9 +42,12 @@ type Source struct {
 	expires  time.Time   // when the last one is too old
 	outdated atomic.Bool // the last one is of an earlier Corefile
 
-	mu      sync.Mutex // held to look for an answer of the plugins below
+	mu      sync.Mutex // held to look for an answer of the plugins below, and to keep or drop one
 	answers map[blockQuestion]*cachedAnswer
-	slots   chan struct{} // held to ask the plugins below
+	kept    []*cachedAnswer // those that are complete, the oldest first
+	records int             // in them
+	timer   *time.Timer     // drops old ones; nil before it was needed
+	slots   chan struct{}   // held to ask the plugins below
 }
 
 // New returns a source for the pool and what belongs to it.
@@ -86,9 +89,7 @@ func (v *Source) Outdate() { v.outdated.Store(true) }
 // replaces it.
 func (v *Source) Forget() {
 	v.outdated.Store(true)
-	v.mu.Lock()
-	clear(v.answers)
-	v.mu.Unlock()
+	v.dropAll()
 	select {
 	case v.turn <- struct{}{}:
 		v.last = nil
