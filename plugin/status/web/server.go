@@ -37,8 +37,12 @@ const (
 	maxHeader = 8 << 10
 	// maxQuery bounds the query string, in bytes. The links of a page repeat it, so it also bounds the page.
 	maxQuery = 2 << 10
-	// readTimeout bounds reading a request, writeTimeout writing a response. A stream has writeTimeout for each write.
+	// headTimeout bounds reading the head of a request, from its first byte on or from when the connection was accepted; and
+	// then reading a body, which no request needs. It is short, because maxConns clients that send half a request keep all
+	// others waiting. readTimeout bounds how long a request is served: after it, its context ends.
+	// writeTimeout bounds writing a response. A stream has it for each write.
 	// idleTimeout is how long a connection without a request is kept.
+	headTimeout  = time.Second
 	readTimeout  = 5 * time.Second
 	writeTimeout = 10 * time.Second
 	idleTimeout  = 30 * time.Second
@@ -134,7 +138,7 @@ func newServer(address string, source Source) *Server {
 	s.anyHost = strings.HasPrefix(address, "unix:")
 	s.http = http.Server{
 		Handler: s.checkRequest(s.routes()), MaxHeaderBytes: maxHeader,
-		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		ReadHeaderTimeout: headTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: discardLog,
 	}
 	// HTTP/1 alone: over HTTP/2 one connection could carry any number of requests at once.
@@ -264,6 +268,9 @@ func (s *Server) checkRequest(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cache-Control", "no-cache")
+		if r.ContentLength != 0 { // net/http reads the body of a request that it has answered
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(headTimeout))
+		}
 		switch {
 		case !s.acceptsHost(r.Host):
 			writeError(w, http.StatusMisdirectedRequest, "unknown host in the request: use localhost, or the address in the Corefile")

@@ -122,6 +122,34 @@ func TestPlacesForConnections(t *testing.T) {
 	s.Close()
 }
 
+// Half-sent requests on all connections that there are places for do not keep others off the page: it is served while their
+// clients still hold them.
+func TestHalfSentRequestsOverSockets(t *testing.T) {
+	_, address := start(t, newTestSource(1))
+	for range maxConns {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: localhost\r\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client := &http.Client{Transport: &http.Transport{}, Timeout: 20 * time.Second}
+	defer client.CloseIdleConnections()
+	for range 2 { // the second time over the same connection
+		r, err := client.Get("http://" + address + "/v1/summary")
+		if err != nil || r.StatusCode != http.StatusOK {
+			t.Fatal(r, err)
+		}
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+	}
+}
+
 // A stream sends each change once, and none from before it began.
 func TestEvents(t *testing.T) {
 	f := newTestSource(1)

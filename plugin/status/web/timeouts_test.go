@@ -41,18 +41,30 @@ type piped struct {
 
 func (c *piped) Close() error { c.end(); return c.Conn.Close() }
 
+// newPipes returns a listener without a connection.
+func newPipes() *pipes {
+	p := &pipes{incoming: make(chan net.Conn), closed: make(chan struct{})}
+	p.close = sync.OnceFunc(func() { close(p.closed) })
+	return p
+}
+
+// dial returns the client's end of a connection once the server has accepted it, and what is closed when the server ends it.
+func (p *pipes) dial() (client net.Conn, ended <-chan struct{}) {
+	client, server := net.Pipe()
+	c := &piped{Conn: server, ended: make(chan struct{})}
+	c.end = sync.OnceFunc(func() { close(c.ended) })
+	p.incoming <- c
+	return client, c.ended
+}
+
 // inBubble serves a source to a client in fake time.
 func inBubble(t *testing.T, f *testSource, run func(t *testing.T, s *Server, client net.Conn, ended <-chan struct{})) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &pipes{incoming: make(chan net.Conn), closed: make(chan struct{})}
-		p.close = sync.OnceFunc(func() { close(p.closed) })
+		p := newPipes()
 		s := newServer("localhost:9253", f)
 		go s.acceptLoop(p)
-		client, server := net.Pipe()
-		c := &piped{Conn: server, ended: make(chan struct{})}
-		c.end = sync.OnceFunc(func() { close(c.ended) })
-		p.incoming <- c
-		run(t, s, client, c.ended)
+		client, ended := p.dial()
+		run(t, s, client, ended)
 		client.Close()
 		s.Close()
 	})
@@ -78,11 +90,18 @@ func TestSlowClients(t *testing.T) {
 		then    func(t *testing.T, client net.Conn)
 		within  time.Duration
 	}{
-		"sends no head":        {"GET /v1/summary" + head, nil, readTimeout},
+		"sends nothing":        {"", nil, headTimeout},
+		"sends half of a head": {"GET /v1/summary" + head, nil, headTimeout},
 		"reads no answer":      {"GET /v1/summary" + head + "\r\n", nil, writeTimeout},
 		"asks nothing more":    {"GET /v1/summary" + head + "\r\n", func(t *testing.T, client net.Conn) { read(t, client) }, idleTimeout},
 		"follows no more":      {"GET /events" + head + "\r\n", func(t *testing.T, client net.Conn) { read(t, client) }, writeTimeout},
-		"sends half of a body": {"GET /v1/summary" + head + "Content-Length: 9\r\n\r\nhalf", func(t *testing.T, client net.Conn) { read(t, client) }, readTimeout},
+		"sends half of a body": {"GET /v1/summary" + head + "Content-Length: 9\r\n\r\nhalf", func(t *testing.T, client net.Conn) { read(t, client) }, headTimeout},
+		"sends half of a second head": {"GET /v1/summary" + head + "\r\n", func(t *testing.T, client net.Conn) {
+			read(t, client)
+			if _, err := io.WriteString(client, "GET / HTTP/1.1\r\n"); err != nil {
+				t.Error(err)
+			}
+		}, headTimeout},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, newTestSource(1), func(t *testing.T, _ *Server, client net.Conn, ended <-chan struct{}) {
@@ -104,6 +123,49 @@ func TestSlowClients(t *testing.T) {
 			})
 		})
 	}
+}
+
+// As many clients as there are places for, each with half of a request, keep others waiting for a second, and no longer. A
+// client whose connection is idle for longer than that has its next request answered all the same.
+func TestHalfSentRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipes()
+		s := newServer("localhost:9253", newTestSource(1))
+		go s.acceptLoop(p)
+		defer s.Close()
+		ask := func(client net.Conn, in *bufio.Reader) {
+			t.Helper()
+			if _, err := io.WriteString(client, "GET /v1/summary"+head+"\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			r, err := http.ReadResponse(in, nil)
+			if err != nil || r.StatusCode != http.StatusOK {
+				t.Fatal(r, err)
+			}
+			if _, err := io.Copy(io.Discard, r.Body); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range maxConns {
+			client, _ := p.dial()
+			defer client.Close()
+			if _, err := io.WriteString(client, "GET /v1/summary"+head); err != nil {
+				t.Fatal(err)
+			}
+		}
+		began := time.Now()
+		client, _ := p.dial()
+		defer client.Close()
+		in := bufio.NewReader(client)
+		ask(client, in)
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("it is served after %s, want at most a second", took)
+		}
+		for _, pause := range []time.Duration{2 * headTimeout, 2 * readTimeout, idleTimeout - time.Second} {
+			time.Sleep(pause)
+			ask(client, in)
+		}
+	})
 }
 
 // A stream outlasts the timeouts of a request, and ends by itself after some minutes.
