@@ -71,7 +71,8 @@ type Report struct {
 //     hints of HTTPS and SVCB records.
 //  2. Let the policy choose which are served (Policy.choose). The outcome is the kind of choice.
 //  3. Lower the TTL to the time for which the verdicts on the served addresses are sure to hold.
-//  4. After all sets: filter the additional section like the answer, and make NODATA of an answer with no record left.
+//  4. Of a set of more than maxJudged members, serve the rest after them, unless there is a limit: then leave it out.
+//  5. After all sets: filter the additional section like the answer, and make NODATA of an answer with no record left.
 //
 // The rule of a set may be a dry run: then steps 1 and 2 are done and reported, and the set is left unchanged.
 //
@@ -107,13 +108,14 @@ type work struct {
 }
 
 // scratch is memory to filter an answer in, from a pool. On the stack it would be slow: CoreDNS answers each query in a new
-// goroutine, whose small stack would have to grow, and that costs more than all the rest. A set or an additional section of
-// more than pooledSize records gets memory of its own.
+// goroutine, whose small stack would have to grow, and that costs more than all the rest. A set of more than pooledSize
+// members has a larger piece, which is kept too; an additional section of more records gets memory of its own.
 type scratch struct {
 	work
 	allSets    [maxSets]set          // work.sets
 	candidates [pooledSize]candidate // of the set at hand: each set overwrites those of the one before
 	table      [2 * pooledSize]int32 // to find duplicates
+	large      *large                // in place of both for larger sets; nil before the first one
 	index      index
 }
 
@@ -193,26 +195,29 @@ func isFilterable(m *dns.Msg) bool {
 // addChoice adds the choice on one set.
 func (r *Report) addChoice(c choice) {
 	r.Outcome = max(r.Outcome, c.outcome)
-	r.Kept += len(c.served)
+	r.Kept += len(c.served) + c.rest.passing()
 	r.Total += c.total
 }
 
 // choice is what a rule decides about a set.
 type choice struct {
 	outcome Outcome
-	all     []candidate // all members of the set; those that are served come first
-	served  []candidate // the front of all, in the order in which they are served
-	instead []dns.RR    // records that replace a fail-closed set
-	total   int         // different members of the set
-	ttl     uint32      // the highest TTL that a record may have, in seconds
-	single  bool        // the only member, which is served whatever its health is, so that was not looked up
+	all     []candidate  // all members of the set; those that are served come first
+	served  []candidate  // the front of all, in the order in which they are served
+	instead []dns.RR     // records that replace a fail-closed set
+	rest    rest         // of the set, which is not judged
+	leftOut addressTable // of the addresses that are judged and not served; nil if the rest cannot have them
+	total   int          // different members of the set, and the records of the rest
+	ttl     uint32       // the highest TTL that a record may have, in seconds
+	single  bool         // the only member, which is served whatever its health is, so that was not looked up
 }
 
 // decideAddresses looks up the addresses of an A or AAAA set and chooses among them.
 func (sc *scratch) decideAddresses(s *set) choice {
-	all := sc.addresses(sc.out.Answer, s)
-	c := choice{outcome: Whole, all: all, served: all, total: len(all), ttl: math.MaxUint32}
+	all, rest := sc.addresses(sc.out.Answer, s)
 	p := &s.rule.Policy
+	rest.pass = p.Limit == 0
+	c := choice{outcome: Whole, all: all, served: all, rest: rest, total: len(all) + rest.size, ttl: math.MaxUint32}
 	if len(all) == 1 && p.AllDown == Serve { // with another AllDown its health does matter
 		c.single = true
 		return c // and so such an address is not probed, either
@@ -225,29 +230,51 @@ func (sc *scratch) decideAddresses(s *set) choice {
 	}
 	c.served, c.outcome = p.choose(all, sc.draw) // reorders all, which is why candidates have an index
 	c.ttl = p.TTL.boundAll(c.served)
-	if c.outcome == Closed {
+	if c.addRest(p); c.outcome == Closed {
 		c.ttl = min(ttl, p.TTL.boundAll(all)) // of the whole set, as if it had been served
 		c.instead = p.fixedRecords(s, c.ttl)
 	}
+	if c.rest.passing() > 0 && len(c.served) < len(all) {
+		_, c.leftOut = sc.room(len(all))
+		clear(c.leftOut)
+		for i := len(c.served); i < len(all); i++ {
+			c.leftOut[c.leftOut.slotOf(all, all[i].addr)] = int32(i + 1)
+		}
+	}
 	return c
+}
+
+// addRest takes the rest of the set into account. If it is served, it is a reason not to be fail-closed: some of it may be
+// fit. If it is not, that is because of the limit.
+func (c *choice) addRest(p *Policy) {
+	switch {
+	case c.rest.passing() > 0 && c.outcome == Closed:
+		c.outcome, c.ttl = Thinned, p.TTL.boundAll(c.all)
+	case c.rest.passing() < c.rest.size && c.outcome == Whole:
+		c.outcome = Sample
+	}
 }
 
 // replaceSet returns out with only the chosen records of s, at the place of its first record. It returns out itself if nothing
 // changes. m is the message as it came.
 func (c *choice) replaceSet(m, out *dns.Msg, s *set) *dns.Msg {
-	cut := len(c.served) != s.size
-	if !cut && !c.lowersTTL() {
+	kept := len(c.served) + c.rest.passing()
+	cut := kept != s.size
+	if !cut && s.ttl <= c.ttl {
 		return out
 	}
-	answer := make([]dns.RR, 0, len(out.Answer)-s.size+len(c.served)+len(c.instead))
-	placed := false
-	for _, rr := range out.Answer {
+	answer := make([]dns.RR, 0, len(out.Answer)-s.size+kept+len(c.instead))
+	low := lowering{ttl: c.ttl, room: kept}
+	placed, whole := false, s.size == len(out.Answer)
+	for i, rr := range out.Answer {
 		switch {
-		case !s.contains(rr.Header()):
+		case !whole && !s.contains(rr.Header()):
 			answer = append(answer, rr)
 		case !placed:
 			placed = true
-			answer = append(c.appendTo(answer, out.Answer), c.instead...)
+			answer = append(c.appendTo(answer, out.Answer, &low), c.instead...)
+		case i >= c.rest.from && c.rest.passing() > 0 && !c.leavesOut(rr):
+			answer = append(answer, low.apply(rr))
 		}
 	}
 	out = copyOnce(m, out)
@@ -258,14 +285,13 @@ func (c *choice) replaceSet(m, out *dns.Msg, s *set) *dns.Msg {
 	return out
 }
 
-// lowersTTL reports whether the TTL of a served record is too high.
-func (c *choice) lowersTTL() bool {
-	for i := range c.served {
-		if c.served[i].ttl > c.ttl {
-			return true
-		}
+// leavesOut reports whether a record of the rest has an address that was judged and is not served.
+func (c *choice) leavesOut(rr dns.RR) bool {
+	if c.leftOut == nil {
+		return false
 	}
-	return false
+	addr, _ := Address(rr)
+	return c.leftOut[c.leftOut.slotOf(c.all, addr)] != 0
 }
 
 // copyOnce returns out if it is a copy already, and otherwise a shallow copy of m. No record is copied. The capacity of the

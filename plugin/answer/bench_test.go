@@ -61,6 +61,10 @@ func BenchmarkThin(b *testing.B) {
 		{"healthy 4", 4, 0, 8, 30, false},
 		{"healthy 8", 8, 0, 8, 30, false},
 		{"healthy 64, no limit", 64, 0, 0, 30, false},
+		{"healthy 4096, no limit", maxJudged, 0, 0, 30, false},
+		{"healthy 65000, no limit", 65_000, 0, 0, 30, false},
+		{"1 of 65000 down, no limit", 65_000, 1, 0, 30, true},
+		{"65000 sampled to 8", 65_000, 0, 8, 30, true},
 		{"2 of 8 down", 8, 2, 8, 30, true},
 		{"healthy 8, TTL capped", 8, 0, 8, 300, true},
 		{"64 sampled to 8", 64, 0, 8, 30, true},
@@ -79,9 +83,9 @@ func BenchmarkThin(b *testing.B) {
 	}
 }
 
-// Nothing is allocated if nothing changes, with up to pooledSize addresses, and also behind a chain of aliases.
+// Nothing is allocated if nothing changes, with any number of addresses, and also behind a chain of aliases.
 func TestThinAllocatesNothing(t *testing.T) {
-	for _, n := range []int{1, 2, 8, pooledSize} {
+	for _, n := range []int{1, 2, 8, pooledSize, pooledSize + 1, maxJudged, 20_000} {
 		m, rules := addresses(n, 30), boardFor(n, 0, 0)
 		m.Question[0].Name = "alias.example.org."
 		chain := &dns.CNAME{Hdr: dns.RR_Header{Name: "alias.example.org.", Rrtype: dns.TypeCNAME, Class: dns.ClassINET}, Target: "www.example.org."}

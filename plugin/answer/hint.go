@@ -64,7 +64,7 @@ func withHints(kv dns.SVCBKeyValue, ips []net.IP) dns.SVCBKeyValue {
 // queries the addresses anyway (RFC 9460, section 7.3).
 func (sc *scratch) decideHints(s *set) {
 	sc.glue.build(sc)
-	t := tally{rule: s.rule, at: s.at, ttl: math.MaxUint32}
+	t := tally{rule: s.rule, at: s.at, ttl: math.MaxUint32, left: maxJudged}
 	for _, rr := range sc.out.Answer {
 		if s.contains(rr.Header()) {
 			sc.tallyHints(&t, rr)
@@ -83,6 +83,7 @@ func (sc *scratch) decideHints(s *set) {
 	if t.kept == t.total && t.highest <= t.ttl { // nothing changes
 		return
 	}
+	t.left = maxJudged // so that the same hints are judged again
 	answer := make([]dns.RR, len(sc.out.Answer))
 	for i, rr := range sc.out.Answer {
 		if answer[i] = rr; s.contains(rr.Header()) {
@@ -105,6 +106,7 @@ type tally struct {
 	kept, total int     // addresses in the hints
 	ttl         uint32  // the highest TTL that a record may have
 	highest     uint32  // the highest TTL of the records
+	left        int     // how many more addresses are judged
 }
 
 // tallyHints adds the hints of one record. It also looks up the addresses of its target in the additional section, since clients
@@ -128,29 +130,31 @@ func (sc *scratch) tallyHints(t *tally, rr dns.RR) {
 
 // addParameter adds one hint. The addresses that stay in it bound the TTL of the record.
 func (sc *scratch) addParameter(t *tally, ips []net.IP, port uint16, rr dns.RR) {
-	served, outcome := sc.chooseHints(t, ips, port, rr.Header().Ttl)
+	served, judged, outcome := sc.chooseHints(t, ips, port, rr.Header().Ttl)
+	unjudged := rest{size: len(ips) - judged, pass: true}
 	if t.rule.Observe != nil {
 		s := set{owner: t.at.Owner, rrtype: rr.Header().Rrtype, rule: t.rule}
-		sc.observe(&s, &choice{outcome: outcome, all: served[:len(ips)], served: served, ttl: t.rule.Policy.TTL.boundAll(served)}, rr)
+		sc.observe(&s, &choice{outcome: outcome, all: served[:judged], served: served, rest: unjudged, ttl: t.rule.Policy.TTL.boundAll(served)}, rr)
 	}
 	t.outcome, t.ttl = max(t.outcome, outcome), min(t.ttl, t.rule.Policy.TTL.boundAll(served))
 	t.total += len(ips)
-	t.kept += len(served)
+	t.kept += len(served) + unjudged.size
 }
 
-// chooseHints returns the addresses of one hint that stay, by their indexes in it. Of the policy only MinUp applies: a limit or
-// backups would be those of the addresses that the client queries, and an empty hint is invalid.
-func (sc *scratch) chooseHints(t *tally, ips []net.IP, port uint16, ttl uint32) ([]candidate, Outcome) {
-	all := sc.candidates[:0]
-	if len(ips) > pooledSize {
-		all = make([]candidate, 0, len(ips))
-	}
-	for i, ip := range ips {
+// chooseHints returns the addresses of one hint that stay, by their indexes in it, and how many were judged: those after them
+// stay too. Of the policy only MinUp applies: a limit or backups would be those of the addresses that the client queries, and
+// an empty hint is invalid.
+func (sc *scratch) chooseHints(t *tally, ips []net.IP, port uint16, ttl uint32) (served []candidate, judged int, outcome Outcome) {
+	judged = min(len(ips), t.left)
+	t.left -= judged
+	all, _ := sc.room(judged)
+	for i, ip := range ips[:judged] {
 		addr, _ := netip.AddrFromSlice(ip)
-		all = append(all, candidate{addr: addr.Unmap(), index: int32(i), verdict: t.lookUp(ip, port, ttl)})
+		all[i] = candidate{addr: addr.Unmap(), index: int32(i), verdict: t.lookUp(ip, port, ttl)}
 	}
 	p := Policy{MinUp: t.rule.Policy.MinUp} // with AllDown Serve, so the result is never empty
-	return p.chooseInOrder(all, sc.draw)
+	served, outcome = p.chooseInOrder(all, sc.draw)
+	return served, judged, outcome
 }
 
 // lookUp returns the health of an address in a hint. Data of a wrong length counts as unchecked.
@@ -173,15 +177,15 @@ func (sc *scratch) withChosenHints(t *tally, rr dns.RR) dns.RR {
 		if len(ips) < 2 {
 			continue
 		}
-		served, _ := sc.chooseHints(t, ips, port, rr.Header().Ttl)
-		if len(served) == len(ips) {
+		served, judged, _ := sc.chooseHints(t, ips, port, rr.Header().Ttl)
+		if len(served) == judged {
 			continue
 		}
-		left := make([]net.IP, len(served))
+		left := make([]net.IP, len(served), len(served)+len(ips)-judged)
 		for j := range served {
 			left[j] = ips[served[j].index]
 		}
-		values[i] = withHints(kv, left)
+		values[i] = withHints(kv, append(left, ips[judged:]...))
 	}
 	return c
 }

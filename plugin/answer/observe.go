@@ -23,6 +23,7 @@ type Decision struct {
 	// Candidates are the members of the set in the order in which they would be served. The first Served of them are.
 	Candidates []Candidate
 	Served     int
+	Unjudged   int // further members of the set, which are served after these if there is no limit, and else left out
 }
 
 // Candidate is a member of a set.
@@ -53,7 +54,7 @@ func (sc *scratch) observe(s *set, c *choice, record dns.RR) {
 	}
 	d := Decision{
 		Owner: s.owner, Type: s.rrtype, Outcome: c.outcome, Alone: c.single, DryRun: s.rule.Policy.DryRun,
-		Limit: p.Limit, Primaries: n.primaries, Need: p.need(n.primaries, limit), TTL: c.ttl, Served: len(c.served),
+		Limit: p.Limit, Primaries: n.primaries, Need: p.need(n.primaries, limit), TTL: c.ttl, Served: len(c.served), Unjudged: c.rest.size,
 	}
 	for i := range c.all {
 		a := &c.all[i]

@@ -32,7 +32,7 @@ func TestObserve(t *testing.T) {
 			sum.Signed = sum.Signed || d.Signed
 			sum.Outcome = max(sum.Outcome, d.Outcome)
 			sum.Kept += d.Served
-			sum.Total += len(d.Candidates)
+			sum.Total += len(d.Candidates) + d.Unjudged
 			told[d.Outcome]++
 			d.assertConsistent(t, file)
 		}

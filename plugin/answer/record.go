@@ -18,6 +18,10 @@ const (
 	maxSets = 16
 	// pooledSize is the size of a set up to which filtering it needs no new memory.
 	pooledSize = 64
+	// maxJudged is how many different addresses of a set are judged, or records that name hosts, or addresses in hints: the
+	// first ones. A set may have 65,000, and judging each would cost far more than the rest of the query. Without a limit the
+	// rest of the set is served after those that are judged; with one it is left out.
+	maxJudged = 4096
 	// maxPairwise is the size of a set up to which comparing each address with each other is the fastest way to find
 	// duplicates. Most sets are smaller.
 	maxPairwise = 12
@@ -27,8 +31,9 @@ const (
 type set struct {
 	owner  string
 	rrtype uint16
-	size   int  // number of records
-	signed bool // an RRSIG in the answer covers it
+	size   int    // number of records
+	ttl    uint32 // the highest of the records, in seconds
+	signed bool   // an RRSIG in the answer covers it
 
 	rule    *Rule // that decides it; nil if none does
 	at      verdict.RecordSet
@@ -55,7 +60,7 @@ func findSets(answer []dns.RR, sets []set) []set {
 		switch rr := rr.(type) {
 		case *dns.A:
 			if last := len(sets) - 1; last >= 0 && len(rr.A) == net.IPv4len && sets[last].containsSameCase(&rr.Hdr) {
-				sets[last].size++
+				sets[last].include(&rr.Hdr)
 				continue
 			}
 			if len(rr.A) == net.IPv4len || len(rr.A) == net.IPv6len {
@@ -80,7 +85,7 @@ func findSets(answer []dns.RR, sets []set) []set {
 // countRecord counts a record with this header in its set.
 func countRecord(sets []set, h *dns.RR_Header) []set {
 	if last := len(sets) - 1; last >= 0 && sets[last].contains(h) {
-		sets[last].size++
+		sets[last].include(h)
 		return sets
 	}
 	if h.Class != dns.ClassINET {
@@ -88,9 +93,15 @@ func countRecord(sets []set, h *dns.RR_Header) []set {
 	}
 	sets, s := findSet(sets, h.Name, h.Rrtype)
 	if s != nil {
-		s.size++
+		s.include(h)
 	}
 	return sets
+}
+
+// include counts a record of the set.
+func (s *set) include(h *dns.RR_Header) {
+	s.size++
+	s.ttl = max(s.ttl, h.Ttl)
 }
 
 // findSet returns the set of a name and type, which it adds if it is new. If there are maxSets already it returns nil.
@@ -118,12 +129,44 @@ type candidate struct {
 	drained bool
 }
 
-// addresses lists the addresses of a set in their order, each once. A duplicate would be counted twice by the policy.
-func (sc *scratch) addresses(answer []dns.RR, s *set) []candidate {
-	all := sc.candidates[:]
-	if s.size > pooledSize {
-		all = make([]candidate, s.size)
+// rest are the records of a set after those that are judged.
+type rest struct {
+	from int  // the index in the answer of the first one
+	size int  // how many there are
+	pass bool // they are served, because there is no limit
+}
+
+// passing returns how many of them are served.
+func (r rest) passing() int {
+	if r.pass {
+		return r.size
 	}
+	return 0
+}
+
+// large is the memory for a set of more than pooledSize members.
+type large struct {
+	candidates [maxJudged]candidate
+	table      [2 * maxJudged]int32
+}
+
+// room returns memory for the candidates of a set, and for a table of them. Each set overwrites what the set before had.
+func (sc *scratch) room(n int) ([]candidate, addressTable) {
+	if n <= pooledSize {
+		return sc.candidates[:n], sc.table[:]
+	}
+	if sc.large == nil {
+		sc.large = new(large)
+	}
+	return sc.large.candidates[:n], sc.large.table[:1<<bits.Len(uint(2*n-1))]
+}
+
+// addresses lists the addresses of a set in their order, each once. A duplicate would be counted twice by the policy.
+func (sc *scratch) addresses(answer []dns.RR, s *set) ([]candidate, rest) {
+	if s.size > maxJudged {
+		return sc.firstAddresses(answer, s)
+	}
+	all, table := sc.room(s.size)
 	n := 0
 	for i, rr := range answer {
 		// If all records of the answer are of this set, as they usually are, their headers need no comparison.
@@ -136,9 +179,34 @@ func (sc *scratch) addresses(answer []dns.RR, s *set) []candidate {
 		}
 	}
 	if n > maxPairwise {
-		return sc.distinctMany(all[:n])
+		return distinctMany(all[:n], table), rest{}
 	}
-	return distinctFew(all[:n])
+	return distinctFew(all[:n]), rest{}
+}
+
+// firstAddresses does the same for sets of more than maxJudged records. It stops at the first address after maxJudged others.
+func (sc *scratch) firstAddresses(answer []dns.RR, s *set) ([]candidate, rest) {
+	room, table := sc.room(maxJudged)
+	clear(table)
+	all, listed := room[:0], 0
+	for i, rr := range answer {
+		if s.size < len(answer) && !s.contains(rr.Header()) {
+			continue
+		}
+		addr, ok := Address(rr)
+		if !ok {
+			continue
+		}
+		if slot := table.slotOf(all, addr); table[slot] == 0 {
+			if len(all) == maxJudged {
+				return all, rest{from: i, size: s.size - listed}
+			}
+			all = append(all, candidate{addr: addr, index: int32(i), ttl: rr.Header().Ttl})
+			table[slot] = int32(len(all))
+		}
+		listed++
+	}
+	return all, rest{}
 }
 
 // distinctFew removes duplicates and keeps the order. It compares each address with each other.
@@ -160,22 +228,26 @@ func distinctFew(all []candidate) []candidate {
 	return all[:n]
 }
 
-// distinctMany does the same for large sets with a hash table (open addressing). The table has the index of each kept address
-// plus one; 0 is a free slot.
-func (sc *scratch) distinctMany(all []candidate) []candidate {
-	table := sc.table[:]
-	if len(all) > pooledSize {
-		table = make([]int32, 1<<bits.Len(uint(2*len(all))))
+// addressTable finds addresses among candidates by their hash (open addressing). A slot has the index of a candidate plus
+// one; 0 is a free slot. Its length is a power of two, and more than the number of candidates.
+type addressTable []int32
+
+// slotOf returns the slot that has an address, or the free one to put it into.
+func (t addressTable) slotOf(of []candidate, addr netip.Addr) int {
+	mask := len(t) - 1
+	slot := int(hash.AddrPort(addressKey, addr, 0)) & mask
+	for t[slot] != 0 && of[t[slot]-1].addr != addr {
+		slot = (slot + 1) & mask
 	}
+	return slot
+}
+
+// distinctMany does the same for large sets with a table.
+func distinctMany(all []candidate, table addressTable) []candidate {
 	clear(table) // it has the indexes of the set before
-	mask := len(table) - 1
 	kept := all[:0]
 	for i := range all {
-		slot := int(hash.AddrPort(addressKey, all[i].addr, 0)) & mask
-		for table[slot] != 0 && kept[table[slot]-1].addr != all[i].addr {
-			slot = (slot + 1) & mask
-		}
-		if table[slot] == 0 {
+		if slot := table.slotOf(kept, all[i].addr); table[slot] == 0 {
 			kept = append(kept, all[i])
 			table[slot] = int32(len(kept))
 		}
@@ -183,7 +255,7 @@ func (sc *scratch) distinctMany(all []candidate) []candidate {
 	return kept
 }
 
-// addressKey is the key of the hashes in distinctMany.
+// addressKey is the key of the hashes in an addressTable.
 var addressKey = hash.Of("addresses of a set")
 
 // Address returns the address in an A or AAAA record, and false for other records and for data of a wrong length. It never gives
@@ -205,32 +277,48 @@ func Address(rr dns.RR) (addr netip.Addr, ok bool) {
 	return netip.Addr{}, false
 }
 
-// appendTo appends the chosen records to a section. Records whose TTL is too high are copied; the copies share the bytes of the
-// address with the original, which never changes. The others are appended as they are. The copies of one set are allocated in
-// one piece.
-func (c *choice) appendTo(section, answer []dns.RR) []dns.RR {
-	var as []dns.A
-	var quads []dns.AAAA
+// appendTo appends the chosen records to a section. Those of the rest of the set come later, in their places.
+func (c *choice) appendTo(section, answer []dns.RR, l *lowering) []dns.RR {
 	for i := range c.served {
-		rr := answer[c.served[i].index]
-		if rr.Header().Ttl > c.ttl {
-			switch old := rr.(type) {
-			case *dns.A:
-				as = ensureCapacity(as, len(c.served))
-				as = append(as, *old)
-				rr = &as[len(as)-1]
-			case *dns.AAAA:
-				quads = ensureCapacity(quads, len(c.served))
-				quads = append(quads, *old)
-				rr = &quads[len(quads)-1]
-			default:
-				rr = dns.Copy(old)
-			}
-			rr.Header().Ttl = c.ttl
-		}
-		section = append(section, rr)
+		section = append(section, l.apply(answer[c.served[i].index]))
 	}
 	return section
+}
+
+// lowering lowers the TTLs of the records of a set. Records whose TTL is too high are copied; the copies share the bytes of the
+// address with the original, which never changes. The others stay as they are. The copies are allocated in one piece.
+type lowering struct {
+	ttl   uint32 // the highest that a record may have, in seconds
+	room  int    // how many records the set has at most
+	as    []dns.A
+	quads []dns.AAAA
+}
+
+// apply returns a record, or a copy of it with a TTL that is low enough. It looks at the type first, because calling a method of
+// each of many records takes time.
+func (l *lowering) apply(rr dns.RR) dns.RR {
+	switch old := rr.(type) {
+	case *dns.A:
+		if old.Hdr.Ttl > l.ttl {
+			l.as = append(ensureCapacity(l.as, l.room), *old)
+			lowered := &l.as[len(l.as)-1]
+			lowered.Hdr.Ttl = l.ttl
+			return lowered
+		}
+	case *dns.AAAA:
+		if old.Hdr.Ttl > l.ttl {
+			l.quads = append(ensureCapacity(l.quads, l.room), *old)
+			lowered := &l.quads[len(l.quads)-1]
+			lowered.Hdr.Ttl = l.ttl
+			return lowered
+		}
+	default:
+		if rr.Header().Ttl > l.ttl {
+			rr = dns.Copy(rr)
+			rr.Header().Ttl = l.ttl
+		}
+	}
+	return rr
 }
 
 // ensureCapacity returns records, or memory for n records if it is nil.

@@ -59,8 +59,8 @@ func (sc *scratch) followedTarget(rr dns.RR) (host string, port uint16) {
 // of its host. The client applies priorities, preferences and weights, and needs all records for that. So Limit, Backup and
 // Fixed do not apply to these sets.
 func (sc *scratch) decideTargets(s *set) choice {
-	all := sc.recordCandidates(s)
-	c := choice{outcome: Whole, all: all, served: all, total: len(all), ttl: math.MaxUint32}
+	all, rest := sc.recordCandidates(s)
+	c := choice{outcome: Whole, all: all, served: all, rest: rest, total: len(all) + rest.size, ttl: math.MaxUint32}
 	policy := &s.rule.Policy
 	sc.glue.build(sc)
 	ttl := uint32(math.MaxUint32)
@@ -80,28 +80,30 @@ func (sc *scratch) decideTargets(s *set) choice {
 	}
 	c.served, c.outcome = p.chooseInOrder(all, sc.draw)
 	c.ttl = p.TTL.boundAll(c.served)
-	if c.outcome == Closed { // for a denial, as in decideAddresses
+	if c.addRest(&p); c.outcome == Closed { // for a denial, as in decideAddresses
 		c.ttl = min(ttl, p.TTL.boundAll(all))
 	}
 	// The section must be filtered if a host was left out, or if one that stays has an address that must not.
-	if len(c.served) < c.total || sc.glue.outdated {
+	if len(c.served) < len(all) || sc.glue.outdated {
 		sc.glue.mustFilter = true
 	}
 	return c
 }
 
-// recordCandidates lists the records of a set of SRV or MX records.
-func (sc *scratch) recordCandidates(s *set) []candidate {
-	all := sc.candidates[:0]
-	if s.size > pooledSize { // append would not write beyond the pooled array, but grow it in steps
-		all = make([]candidate, 0, s.size)
-	}
+// recordCandidates lists the records of a set of SRV or MX records. The rest of the set is served, as no limit applies.
+func (sc *scratch) recordCandidates(s *set) ([]candidate, rest) {
+	room, _ := sc.room(min(s.size, maxJudged))
+	all := room[:0]
 	for i, rr := range sc.out.Answer {
-		if s.contains(rr.Header()) {
-			all = append(all, candidate{index: int32(i), ttl: rr.Header().Ttl})
+		if !s.contains(rr.Header()) {
+			continue
 		}
+		if len(all) == maxJudged {
+			return all, rest{from: i, size: s.size - maxJudged, pass: true}
+		}
+		all = append(all, candidate{index: int32(i), ttl: rr.Header().Ttl})
 	}
-	return all
+	return all, rest{}
 }
 
 // hostQuery asks for the health of the host of a record. The set, port and TTL are those of the record.

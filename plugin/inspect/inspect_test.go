@@ -241,6 +241,31 @@ func TestExplanationsAreDropped(t *testing.T) {
 	})
 }
 
+// An explanation counts the addresses of a large set that are not judged, and says what becomes of them.
+func TestExplainLargeSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, many)
+		f.pool.Confirm(f.generation)
+		defer f.pool.Leave(f.generation)
+		for _, tc := range []struct {
+			limit, kept int
+			why         string
+		}{
+			{0, 5000, "4096 of 4096 are not down, and all are served; 904 after the first 4096 are not judged, and served after them; and 3976 more, not listed"},
+			{8, 8, "4096 of 4096 are not down, and the limit is 8: each answer draws its own sample, and this is one; 904 after the first 4096 are not judged, and left out; and 3976 more, not listed"},
+		} {
+			f.stanza.Rule.Policy.Limit = tc.limit
+			all, err := f.Explain(t.Context(), status.Question{Name: "a10000-0.example.org.", Type: "A"})
+			if err != nil || len(all) != 1 || len(all[0].Sets) != 1 {
+				t.Fatalf("%d explanations, %v", len(all), err)
+			}
+			if s := all[0].Sets[0]; s.Kept != tc.kept || s.Total != 5000 || len(s.Members)+s.More != 5000 || s.Why != tc.why || len(all[0].Records) != tc.kept {
+				t.Errorf("%d of %d, %d records: %s", s.Kept, s.Total, len(all[0].Records), s.Why)
+			}
+		}
+	})
+}
+
 // An answer that comes after the page was closed is given to whoever waits for it, and is not kept.
 func TestForgottenWhileAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -48,13 +48,20 @@ func (s *sentences) addAnswer(below *belowAnswer) bool {
 func (s *sentences) addSet(e *explainer, d decision, known map[verdict.Target]status.Target) {
 	set := status.Set{
 		Owner: d.Owner, Type: dns.TypeToString[d.Type], Outcome: d.Outcome.String(),
-		Kept: d.Served, Total: len(d.Candidates), DryRun: d.DryRun, Members: []status.Member{},
+		Kept: d.Served, Total: len(d.Candidates) + d.Unjudged, DryRun: d.DryRun, Members: []status.Member{},
 	}
 	set.Why = d.explain(e)
+	if d.Unjudged > 0 {
+		words := "left out"
+		if d.Limit == 0 {
+			words, set.Kept = "served after them", d.Served+d.Unjudged
+		}
+		set.Why += fmt.Sprintf("; %d after the first %d are not judged, and %s", d.Unjudged, len(d.Candidates), words)
+	}
 	for i := range d.members {
 		set.Members = append(set.Members, d.member(i, known))
 	}
-	if set.More = len(d.Candidates) - len(d.members); set.More > 0 {
+	if set.More = set.Total - len(d.members); set.More > 0 {
 		set.Why += fmt.Sprintf("; and %d more, not listed", set.More)
 	}
 	s.Sets = append(s.Sets, set)
