@@ -66,7 +66,7 @@ func (c chain) preload(b *rules.Block) error {
 		if len(sources) == 0 {
 			return fmt.Errorf("%s - preload needs a plugin in the server block that can list its zone: use file, auto or secondary, or watch with the names", s.At)
 		}
-		b.Resolver.Preload(s.Zones, sources)
+		b.Resolver.Preload(s.Zones, sources, s.FirstVerdicts())
 	}
 	return nil
 }

@@ -147,17 +147,20 @@ func (p *process) confirm(g *generation) {
 	}
 }
 
-// awaitVerdicts has readiness wait for what the generation's blocks ask first. It is called before the pool runs: readiness
-// that is true for a moment before it waits would be taken for good. After a reload, what is watched is mostly known, and
+// awaitVerdicts has readiness wait for what the generation's blocks watch and preload. It is called before the pool runs:
+// readiness that is true for a moment before it waits would be taken for good. After a reload, most of that is known, and
 // readiness must not flicker.
 func (p *process) awaitVerdicts(g *generation) {
+	reload := p.pool.Running()
 	var awaited []*lookup.Resolver
 	for _, b := range g.blocks {
-		if b.Resolver.BeginWait(time.Now()) {
+		if reload {
+			b.Resolver.SkipWait()
+		} else if b.Resolver.BeginWait(time.Now()) {
 			awaited = append(awaited, b.Resolver)
 		}
 	}
-	if !p.pool.Running() {
+	if !reload {
 		p.awaited.Store(&awaited)
 	}
 }

@@ -12,11 +12,11 @@ import (
 
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
-	"github.com/coredns-multivalue/multivalue/plugin/corefile"
 	"github.com/coredns-multivalue/multivalue/plugin/lookup"
 	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/pool"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
@@ -27,8 +27,8 @@ import (
 )
 
 const (
-	// readyWait is how long readiness waits for first verdicts, as the manual says.
-	readyWait = 5 * time.Second
+	// readyWait is how long readiness waits for first verdicts at pooltest.Pace, as the manual says: 3 x 2 s + 2 s.
+	readyWait = 8 * time.Second
 	// maxRequests is how many unknown questions of one answer the resolver accepts.
 	maxRequests = 32
 	// poolInbox is how many new targets may wait for the pool.
@@ -331,14 +331,13 @@ func TestWatch(t *testing.T) {
 		}
 		// A verdict takes three failures with two quarters of a fast interval between them, each of which may be a tenth
 		// shorter: at least 0.9 s.
-		const early = 850 * time.Millisecond
-		pooltest.Elapse(early)
+		pooltest.Elapse(850 * time.Millisecond)
 		if p.ready(time.Now()) {
 			t.Error("ready before the dead address has a verdict")
 		}
-		pooltest.Elapse(readyWait - early + time.Millisecond)
+		pooltest.Elapse(2500 * time.Millisecond)
 		if !p.ready(time.Now()) {
-			t.Error("not ready after five seconds")
+			t.Error("not ready although all addresses have verdicts")
 		}
 		for _, d := range []time.Duration{10 * time.Second, 2 * time.Hour} {
 			pooltest.Elapse(d)
@@ -370,10 +369,13 @@ func TestWatchBesideSelectClient(t *testing.T) {
 // A server that was ready stays ready through a reload that preloads more names, although no probe of their addresses
 // has ended (B68).
 func TestReadinessDoesNotFlicker(t *testing.T) {
+	text := pooltest.Logged(t)
 	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
 		n.Swallow(pooltest.Addr(1), pooltest.Addr(2))
+		pace := pooltest.Pace
+		pace.Fast = pace.Interval // so that no address that is down has a verdict while readiness might wait
 		watching := func(names ...string) *stanza {
-			s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
+			s := forZone(testStanza("tcp://:80", n, pace), "example.org.")
 			s.config.Watch = names
 			return s
 		}
@@ -394,6 +396,9 @@ func TestReadinessDoesNotFlicker(t *testing.T) {
 			t.Errorf("not ready after the old servers have stopped, with %d probes of the new name", n.Asked(pooltest.Addr(1)))
 		}
 	})
+	if strings.Contains(text.String(), "readiness") {
+		t.Errorf("the log says that readiness waited through the reload:\n%s", text)
+	}
 }
 
 // A server is ready when the last target has its first verdict, and does not wait for a name that does not exist
@@ -416,6 +421,67 @@ func TestFirstVerdicts(t *testing.T) {
 	})
 }
 
+// Readiness waits for the verdicts of dead addresses in a preloaded zone, and an address over the limit does not hold it
+// back (B87).
+func TestReadyAfterPreloading(t *testing.T) {
+	for what, tc := range map[string]struct{ targets, verdicts int }{"all": {65536, 4}, "over the limit": {2, 2}} {
+		inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
+			s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
+			s.config.Preload, s.Group.Max = true, tc.targets
+			n.Kill(addrs(1, 5)...)
+			preloading(t, p, zoneFile(t, 1, "www 30 IN A 10.0.0.1\nwww 30 IN A 10.0.0.2\nwww 30 IN A 10.0.0.3\nwww 30 IN A 10.0.0.4"), s)
+			began := time.Now()
+			for !p.ready(time.Now()) {
+				pooltest.Elapse(10 * time.Millisecond)
+			}
+			down := 0
+			for _, a := range addrs(1, 5) {
+				if state(s, a) == verdict.Down {
+					down++
+				}
+			}
+			if took := time.Since(began); down != tc.verdicts || took < 3500*time.Millisecond || took >= readyWait {
+				t.Errorf("%s: ready after %s, with %d verdicts, want %d", what, took, down, tc.verdicts)
+			}
+		})
+	}
+}
+
+// Readiness waits no longer than fall x timeout + 2 s, or half a minute, for addresses that do not get a verdict, and for a
+// zone that no plugin lists (B87). The longest of the stanzas counts.
+func TestReadyWaitIsBounded(t *testing.T) {
+	paces := map[time.Duration]verdict.Pace{
+		8 * time.Second:  pooltest.Pace,
+		30 * time.Second: {Interval: 10 * time.Second, Fast: 5 * time.Second, Timeout: 5 * time.Second, Rise: 2, Fall: 20},
+	}
+	stuck := func(n *pooltest.FakeNetwork, zone string, pace verdict.Pace) *stanza {
+		pace.Interval, pace.Fast = time.Minute, time.Minute // a verdict takes longer than readiness waits
+		s := forZone(testStanza("tcp://:80", n, pace), zone)
+		s.config.Watch = []string{"www." + zone}
+		return s
+	}
+	for want, pace := range paces {
+		for what, zone := range map[string]string{"watch": "", "no zone": "none.example."} {
+			inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
+				n.Kill(pooltest.Addr(1), pooltest.Addr(2))
+				s := stuck(n, "example.org.", pace)
+				if zone != "" {
+					s.config.Watch, s.config.Preload = nil, true
+					forZone(s, zone)
+				}
+				quick := stuck(n, "sub.example.org.", verdict.Pace{Timeout: time.Second, Rise: 1, Fall: 1})
+				preloading(t, p, zoneFile(t, 1, "www 30 IN A 10.0.0.1\nwww 30 IN A 10.0.0.2"), s, quick)
+				pooltest.Elapse(want - 10*time.Millisecond)
+				early := p.ready(time.Now())
+				pooltest.Elapse(10 * time.Millisecond)
+				if early || !p.ready(time.Now()) {
+					t.Errorf("%s, at %s: readiness did not wait for exactly %s", what, pace, want)
+				}
+			})
+		}
+	}
+}
+
 // zoneFile returns the file plugin with one zone.
 func zoneFile(t *testing.T, serial int, records string) file.File {
 	t.Helper()
@@ -427,11 +493,15 @@ func zoneFile(t *testing.T, serial int, records string) file.File {
 	return file.File{Zones: file.Zones{Z: map[string]*file.Zone{"example.org.": z}, Names: []string{"example.org."}}}
 }
 
-// preloading serves a stanza whose zones are preloaded from a plugin of its block.
-func preloading(t *testing.T, p *process, source plugin.Handler, s *stanza) {
+// preloading serves stanzas whose zones are preloaded from a plugin of their block.
+func preloading(t *testing.T, p *process, source plugin.Handler, stanzas ...*stanza) {
 	t.Helper()
-	g, b := blockOf(p, source, s)
-	if err := (chain{configs: []*corefile.Config{s.config}, handlers: []plugin.Handler{source}}).preload(b); err != nil {
+	g, b := blockOf(p, source, stanzas...)
+	c := chain{handlers: []plugin.Handler{source}}
+	for _, s := range stanzas {
+		c.configs = append(c.configs, s.config)
+	}
+	if err := c.preload(b); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.join(g); err != nil {

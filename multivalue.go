@@ -102,7 +102,7 @@ func (m Multivalue) Metadata(ctx context.Context, state request.Request) context
 	return context.WithValue(ctx, reportKey{}, r)
 }
 
-// Ready reports whether the pool runs, and has first verdicts on the addresses of watched names, for which it waits five
-// seconds at most. It never depends on the health of the backends: a CoreDNS that knows only dead ones is the one whose
+// Ready reports whether the pool runs, and has first verdicts on the addresses of watched names and preloaded zones, for
+// which it waits half a minute at most. It never depends on the health of the backends: a CoreDNS that knows only dead ones is the one whose
 // answers are needed.
 func (m Multivalue) Ready() bool { return m.process.ready(time.Now()) }

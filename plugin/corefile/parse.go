@@ -37,6 +37,13 @@ const (
 	defaultStatus   = "localhost:9253"
 )
 
+// Readiness waits for the first verdicts on the names that a stanza watches or preloads: firstSlack for answers and first
+// probes, then as long as a dead address may take to fail, but maxFirst at most.
+const (
+	firstSlack = 2 * time.Second
+	maxFirst   = 30 * time.Second
+)
+
 // Config is one stanza.
 type Config struct {
 	At      string   // file and line where it begins
@@ -81,6 +88,11 @@ func (s *Config) needed() int {
 		return len(s.Checks)
 	}
 	return s.Require.Of(len(s.Checks))
+}
+
+// FirstVerdicts is the longest that readiness waits for the first verdicts of the stanza's names.
+func (s *Config) FirstVerdicts() time.Duration {
+	return min(time.Duration(s.Pace.Fall)*s.Pace.Timeout+firstSlack, maxFirst)
 }
 
 // Parse reads all stanzas of a server block, whose controller has not been read yet. It returns the first error. Nothing

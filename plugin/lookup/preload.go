@@ -51,9 +51,17 @@ type zoneList struct {
 	wait    time.Duration // after a failure; 0 after none
 }
 
-// Preload has the addresses of all names in the zones learned, from these sources. It is called before Start.
-func (l *Resolver) Preload(zones []string, sources []Transferer) {
+// zoneRead is what readiness needs to know of a zone that was read.
+type zoneRead struct {
+	zone    string
+	unknown []*dns.Msg // sets with an address that has no verdict
+}
+
+// Preload has the addresses of all names in the zones learned, from these sources. Readiness may wait for their first verdicts
+// for as long as limit. It is called before Start.
+func (l *Resolver) Preload(zones []string, sources []Transferer, limit time.Duration) {
 	for _, zone := range zones {
+		l.awaitFirst(limit).zones[zone] = true
 		l.zones = append(l.zones, zoneList{zone: zone, sources: sources})
 	}
 }
@@ -98,17 +106,32 @@ func (l *Resolver) readZone(x *zoneList) bool {
 	if serial != x.serial || len(records) > 1 {
 		x.serial, x.answers = serial, l.host.Sets(x.zone, records)
 	}
+	unknown, whole := l.show(x.answers)
+	if whole && l.first.waiting() {
+		select {
+		case l.listed <- zoneRead{x.zone, unknown}:
+		case <-l.quit:
+		}
+	}
+	return true
+}
+
+// show shows the addresses of sets to the pool, at its speed. It returns the sets with an address that has no verdict, and
+// false if the resolver was closed before all were shown.
+func (l *Resolver) show(sets []*dns.Msg) (unknown []*dns.Msg, whole bool) {
 	shown := 0
-	for _, m := range x.answers {
-		l.host.Judge(m)
+	for _, m := range sets {
+		if l.host.Judge(m) > 0 {
+			unknown = append(unknown, m)
+		}
 		if shown += len(m.Answer); shown < preloadStep {
 			continue
 		}
 		if shown = 0; !l.pause() {
-			break
+			return nil, false
 		}
 	}
-	return true
+	return unknown, true
 }
 
 // pause lets the pool catch up: what finds its inbox full is lost until the next time. It returns false when the resolver

@@ -31,9 +31,8 @@ const (
 	// dropAfter is how long a reply is kept that is not asked for, dropFailed how long a question without a reply is.
 	dropAfter  = 10 * time.Minute
 	dropFailed = time.Minute
-	// tickEvery is how often replies that are too old are looked for, and readyTick the same while readiness waits.
+	// tickEvery is how often replies that are too old are looked for. While readiness waits, it is readyTick.
 	tickEvery = time.Second
-	readyTick = 100 * time.Millisecond
 	// stopWait is how long Close waits for a question in flight: a plugin may go on although its context has ended.
 	stopWait = 500 * time.Millisecond
 )
@@ -59,7 +58,7 @@ type Resolver struct {
 	next     atomic.Pointer[plugin.Handler]      // the plugins below
 	ingress  atomic.Pointer[ingress]             // of the first query that needed it
 	host     Host
-	watched  *firstVerdicts // of watched names; nil if there are none
+	first    *firstVerdicts // nil if nothing is watched or preloaded
 	zones    []zoneList     // to preload
 
 	running  atomic.Bool
@@ -70,6 +69,7 @@ type Resolver struct {
 
 	// What follows belongs to the loop.
 	answered chan answered
+	listed   chan zoneRead
 	asking   int
 }
 
@@ -100,6 +100,8 @@ type entry struct {
 	tried  time.Time // last asked
 }
 
+func questionOf(m *dns.Msg) Question { return Question{m.Question[0].Name, m.Question[0].Qtype} }
+
 // answered is a question that was asked. The message is nil if there was no useful answer.
 type answered struct {
 	entry *entry
@@ -112,6 +114,7 @@ func New(host Host) *Resolver {
 		host:     host,
 		requests: make(chan Question, 64),
 		answered: make(chan answered, maxAsking),
+		listed:   make(chan zoneRead),
 		quit:     make(chan struct{}),
 	}
 }
@@ -183,7 +186,7 @@ func (l *Resolver) Start() {
 
 // HasWork reports whether there is something to ask before the first query.
 func (l *Resolver) HasWork() bool {
-	return l.watched != nil || len(l.zones) > 0 || l.known.Load() != nil
+	return l.first != nil || l.known.Load() != nil
 }
 
 // Close ends the resolver. It waits until its questions have ended, for half a second at most.
@@ -195,9 +198,7 @@ func (l *Resolver) Close() {
 	}
 	l.starting.Unlock()
 	rescue.Wait(&l.work, stopWait)
-	if l.watched != nil {
-		l.watched.finish()
-	}
+	l.SkipWait()
 }
 
 // run keeps the loop going. A panic in it loses nothing but time.
@@ -223,9 +224,12 @@ func (l *Resolver) loop() (ended bool) {
 		case a := <-l.answered:
 			l.asking--
 			l.store(a, time.Now())
+		case z := <-l.listed:
+			l.first.noteZone(z)
+			continue
 		case <-ticker.C:
-			if l.watched != nil {
-				l.watched.update(l.host)
+			if l.first != nil {
+				l.first.update(l.host, time.Now())
 			}
 			ticker.Reset(l.tick())
 		}
@@ -234,7 +238,7 @@ func (l *Resolver) loop() (ended bool) {
 }
 
 func (l *Resolver) tick() time.Duration {
-	if l.watched.waiting() {
+	if l.first.waiting() {
 		return readyTick
 	}
 	return tickEvery
@@ -370,6 +374,6 @@ func (l *Resolver) store(a answered, now time.Time) {
 		x.due = now.Add(ttl)
 	}
 	if x.pinned {
-		l.watched.noteAnswer(l.host, x.Question, a.msg)
+		l.first.noteAnswer(l.host, x.Question, a.msg)
 	}
 }

@@ -3,6 +3,7 @@ package lookup
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,13 +20,47 @@ import (
 )
 
 // block is a server block for example.org. The test sets the state of its pool.
-type block struct{ unknown, backlog atomic.Int32 }
+type block struct {
+	unknown, backlog atomic.Int32
+	judged           atomic.Int32 // addresses that were shown to the pool
 
-func (b *block) Owns(name string) bool                         { return dns.IsSubDomain("example.org.", name) }
-func (b *block) Mark(ctx context.Context) context.Context      { return ctx }
-func (b *block) Judge(*dns.Msg) int                            { return int(b.unknown.Load()) }
-func (b *block) Sets(zone string, records []dns.RR) []*dns.Msg { return nil }
-func (b *block) Backlog() int                                  { return int(b.backlog.Load()) }
+	mu     sync.Mutex
+	absent []string // names and types of sets that were reported as gone
+}
+
+func (b *block) Owns(name string) bool                    { return dns.IsSubDomain("example.org.", name) }
+func (b *block) Mark(ctx context.Context) context.Context { return ctx }
+func (b *block) Backlog() int                             { return int(b.backlog.Load()) }
+
+func (b *block) Judge(m *dns.Msg) int {
+	b.judged.Add(int32(len(m.Answer)))
+	return int(b.unknown.Load())
+}
+
+func (b *block) Sets(_ string, records []dns.RR) (sets []*dns.Msg) {
+	for _, rr := range records[1:] { // each is a set of its own; the first is the SOA
+		m := Question{rr.Header().Name, rr.Header().Rrtype}.Message()
+		m.Answer = []dns.RR{rr}
+		sets = append(sets, m)
+	}
+	return sets
+}
+
+func (b *block) Absent(q Question) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.absent = append(b.absent, q.Name+" "+dns.TypeToString[q.Type])
+}
+
+// gone lists what was reported as gone since the last call, sorted, each once.
+func (b *block) gone() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	slices.Sort(b.absent)
+	all := strings.Join(slices.Compact(b.absent), ", ")
+	b.absent = nil
+	return all
+}
 
 // zone is a plugin that answers from records, and counts the questions that it gets.
 type zone struct {

@@ -41,7 +41,6 @@ type Block struct {
 func NewBlock(keys []string, configs []*corefile.Config, stanzas []*Stanza) *Block {
 	b := &Block{Zones: make(Zones), confined: true, origins: plugin.OriginsFromArgsOrServerBlock(nil, keys), stanzas: stanzas}
 	b.Resolver = lookup.New(b)
-	var watched []lookup.Question
 	for i, c := range configs {
 		s := stanzas[i]
 		b.types |= s.Rule.Types
@@ -52,14 +51,19 @@ func NewBlock(keys []string, configs []*corefile.Config, stanzas []*Stanza) *Blo
 		for _, exempt := range c.Except {
 			b.Zones[exempt] = &Zone{Name: exempt}
 		}
-		for _, n := range c.Watch {
-			for _, rrtype := range s.Rule.Types.Each() {
-				watched = append(watched, lookup.Question{Name: n, Type: rrtype})
-			}
+		b.Resolver.Watch(watched(c, s), c.FirstVerdicts())
+	}
+	return b
+}
+
+// watched are the questions for the names that a stanza watches.
+func watched(c *corefile.Config, s *Stanza) (questions []lookup.Question) {
+	for _, n := range c.Watch {
+		for _, rrtype := range s.Rule.Types.Each() {
+			questions = append(questions, lookup.Question{Name: n, Type: rrtype})
 		}
 	}
-	b.Resolver.Watch(watched)
-	return b
+	return questions
 }
 
 // Asked is the zone whose stanza judges the answer to a query, or nil if the query is not judged: transfers, updates and

@@ -39,10 +39,10 @@ func TestClockJumps(t *testing.T) {
 	s.comesTo("11 12 13")
 }
 
-// Readiness waits five seconds for the first verdicts on preloaded names, even if the clock is set back in that time,
-// as on a machine that has just booted (B58, B68).
+// Readiness waits eight seconds for the first verdicts on watched names, even if the clock is set back in that time, as
+// on a machine that has just booted (B58, B68).
 func TestClockJumpsBeforeReadiness(t *testing.T) {
-	s := newScene(t, pace{30 * time.Second, 20 * time.Second, 30 * time.Second}, loopbacks(11, 12))
+	s := newScene(t, pace{30 * time.Second, 20 * time.Second, 2 * time.Second}, loopbacks(11, 12))
 	s.turns(loopback(12), stalls)
 	s.edit("watch www.example.org")
 	s.start()
