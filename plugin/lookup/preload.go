@@ -47,6 +47,7 @@ type zoneList struct {
 	sources []Transferer
 	serial  uint32
 	answers []*dns.Msg // its sets, as they would be answered
+	sets    *zoneSets
 	due     time.Time
 	wait    time.Duration // after a failure; 0 after none
 }
@@ -62,7 +63,11 @@ type zoneRead struct {
 func (l *Resolver) Preload(zones []string, sources []Transferer, limit time.Duration) {
 	for _, zone := range zones {
 		l.awaitFirst(limit).zones[zone] = true
-		l.zones = append(l.zones, zoneList{zone: zone, sources: sources})
+		sets := l.adopted[zone]
+		if sets == nil {
+			sets = &zoneSets{gone: make(map[Question]time.Time)}
+		}
+		l.zones = append(l.zones, zoneList{zone: zone, sources: sources, sets: sets})
 	}
 }
 
@@ -103,9 +108,12 @@ func (l *Resolver) readZone(x *zoneList) bool {
 	if !ok {
 		return false // its addresses are forgotten like any others
 	}
+	now := time.Now()
 	if serial != x.serial || len(records) > 1 {
 		x.serial, x.answers = serial, l.host.Sets(x.zone, records)
+		x.sets.compare(x.answers, now)
 	}
+	x.sets.report(l.host, now)
 	unknown, whole := l.show(x.answers)
 	if whole && l.first.waiting() {
 		select {

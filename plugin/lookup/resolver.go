@@ -49,6 +49,9 @@ type Host interface {
 	Sets(zone string, records []dns.RR) []*dns.Msg
 	// Backlog is how many targets wait to be learned by the pool.
 	Backlog() int
+	// Absent says that a set does not exist any more, or never did. It is repeated for a set that left a preloaded zone, and
+	// for one that is watched.
+	Absent(q Question)
 }
 
 // Resolver remembers what the plugins below a server block answer. New makes one; it asks nothing before Start.
@@ -58,8 +61,9 @@ type Resolver struct {
 	next     atomic.Pointer[plugin.Handler]      // the plugins below
 	ingress  atomic.Pointer[ingress]             // of the first query that needed it
 	host     Host
-	first    *firstVerdicts // nil if nothing is watched or preloaded
-	zones    []zoneList     // to preload
+	first    *firstVerdicts       // nil if nothing is watched or preloaded
+	zones    []zoneList           // to preload
+	adopted  map[string]*zoneSets // of zones that were preloaded before a reload
 
 	running  atomic.Bool
 	starting sync.Mutex // held to begin and to end; never by a query that finds what it needs
@@ -265,10 +269,14 @@ func (l *Resolver) takeUp(q Question, pinned bool) bool {
 }
 
 // Adopt takes over what the resolver of the same server block knew before a reload. All of it is asked again at once, but
-// until then no name falls back to what is known of it at a first start. It is called before Start.
+// until then no name falls back to what is known of it at a first start. It is called before Preload and Start.
 func (l *Resolver) Adopt(before *Resolver) {
 	if before == nil {
 		return
+	}
+	l.adopted = make(map[string]*zoneSets)
+	for i := range before.zones {
+		l.adopted[before.zones[i].zone] = before.zones[i].sets
 	}
 	next := maps.Clone(l.entries())
 	if next == nil {
@@ -374,6 +382,7 @@ func (l *Resolver) store(a answered, now time.Time) {
 		x.due = now.Add(ttl)
 	}
 	if x.pinned {
+		l.reportAbsent(x.Question, a.msg, known)
 		l.first.noteAnswer(l.host, x.Question, a.msg)
 	}
 }

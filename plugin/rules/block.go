@@ -122,6 +122,11 @@ func (b *Block) Mark(ctx context.Context) context.Context {
 // Backlog implements lookup.Host.
 func (b *Block) Backlog() int { return b.stanzas[0].Group.Backlog() }
 
+// Absent implements lookup.Host.
+func (b *Block) Absent(q lookup.Question) {
+	_ = b.StanzaFor(q.Name, q.Name) // hook: its group can be told here that no address is in this set
+}
+
 // Judge implements lookup.Host: nothing goes out of the answer.
 func (b *Block) Judge(m *dns.Msg) (unknown int) {
 	if len(m.Question) != 1 {
