@@ -23,11 +23,8 @@ const (
 	// maxEntries is how many questions are kept for a server block, besides those of watched names. Beyond it, a host
 	// whose addresses are not in the answer is not judged, and NODATA goes out without a start of authority.
 	maxEntries = 4096
-	// maxAsking is how many questions are asked at a time.
-	maxAsking = 8
-	// askTimeout bounds a question; retryAfter is when one that failed is asked again.
+	// askTimeout bounds a question.
 	askTimeout = 3 * time.Second
-	retryAfter = 5 * time.Second
 	// dropAfter is how long a reply is kept that is not asked for, dropFailed how long a question without a reply is.
 	dropAfter  = 10 * time.Minute
 	dropFailed = time.Minute
@@ -74,7 +71,8 @@ type Resolver struct {
 	// What follows belongs to the loop.
 	answered chan answered
 	listed   chan zoneRead
-	asking   int
+	asking   int // questions
+	others   int // of these, for names that are not watched
 }
 
 // Question is what is asked, with the name in lower case.
@@ -88,20 +86,6 @@ func (q Question) Message() *dns.Msg {
 	m := new(dns.Msg)
 	m.SetQuestion(q.Name, q.Type)
 	return m
-}
-
-// entry is what is known of a question.
-type entry struct {
-	Question
-	reply     atomic.Pointer[Reply] // nil until there is one
-	requested atomic.Bool           // since the last refresh
-
-	// What follows belongs to the loop.
-	pinned bool // it is of a watched name
-	busy   bool
-	due    time.Time
-	used   time.Time // last found requested
-	tried  time.Time // last asked
 }
 
 func questionOf(m *dns.Msg) Question { return Question{m.Question[0].Name, m.Question[0].Qtype} }
@@ -133,9 +117,7 @@ func (l *Resolver) Get(q Question) (r *Reply, taken bool) {
 	if x == nil {
 		return nil, false
 	}
-	if !x.requested.Load() {
-		x.requested.Store(true)
-	}
+	x.markUsed()
 	return x.reply.Load(), true
 }
 
@@ -226,7 +208,6 @@ func (l *Resolver) loop() (ended bool) {
 				continue
 			}
 		case a := <-l.answered:
-			l.asking--
 			l.store(a, time.Now())
 		case z := <-l.listed:
 			l.first.noteZone(z)
@@ -255,19 +236,6 @@ func (l *Resolver) entries() map[Question]*entry {
 	return nil
 }
 
-// takeUp takes up a question, if there is room for it.
-func (l *Resolver) takeUp(q Question, pinned bool) bool {
-	old := l.entries()
-	if old[q] != nil || (!pinned && len(old) >= maxEntries) {
-		return false
-	}
-	next := make(map[Question]*entry, len(old)+1)
-	maps.Copy(next, old)
-	next[q] = &entry{Question: q, pinned: pinned, used: time.Now()}
-	l.known.Store(&next)
-	return true
-}
-
 // Adopt takes over what the resolver of the same server block knew before a reload. All of it is asked again at once, but
 // until then no name falls back to what is known of it at a first start. It is called before Preload and Start.
 func (l *Resolver) Adopt(before *Resolver) {
@@ -292,53 +260,6 @@ func (l *Resolver) Adopt(before *Resolver) {
 		next[q].reply.Store(old.reply.Load())
 	}
 	l.known.Store(&next)
-}
-
-// refresh asks what is due, and drops what has not been requested for a long time.
-func (l *Resolver) refresh(now time.Time) {
-	stale := 0
-	for _, x := range l.entries() {
-		if x.requested.Load() {
-			x.requested.Store(false)
-			x.used = now
-		}
-		if x.expired(now) {
-			stale++
-		}
-		if l.asking < maxAsking && x.isDue(now) {
-			l.ask(x, now)
-		}
-	}
-	if stale > 0 {
-		next := maps.Clone(l.entries())
-		maps.DeleteFunc(next, func(_ Question, x *entry) bool { return x.expired(now) })
-		l.known.Store(&next)
-	}
-}
-
-// expired reports whether the entry has not been requested for so long that it can go.
-func (x *entry) expired(now time.Time) bool {
-	keep := dropAfter
-	if x.reply.Load() == nil {
-		keep = dropFailed
-	}
-	return !x.pinned && !x.busy && now.Sub(x.used) > keep
-}
-
-// isDue reports whether it is time to ask: the reply is too old, and a query has requested it since the last time.
-func (x *entry) isDue(now time.Time) bool {
-	return !x.busy && !now.Before(x.due) && (x.pinned || x.tried.IsZero() || x.used.After(x.tried))
-}
-
-func (l *Resolver) ask(x *entry, now time.Time) {
-	x.busy, x.tried = true, now
-	l.asking++
-	l.work.Go(func() {
-		a := answered{entry: x}
-		defer func() { l.answered <- a }()
-		defer rescue.Log("the question for " + x.Name)
-		a.msg = l.Ask(l.host.Mark(context.Background()), x.Message())
-	})
 }
 
 // Ask asks the plugins below, and waits for three seconds at most. It returns nil if there was no useful answer. The
@@ -368,21 +289,4 @@ func (l *Resolver) until(ctx context.Context) (context.Context, context.CancelFu
 		}
 	}()
 	return ctx, cancel
-}
-
-// store keeps what an answer says.
-func (l *Resolver) store(a answered, now time.Time) {
-	x := a.entry
-	x.busy = false
-	known, ttl := l.digest(x.Question, a.msg)
-	if known == nil {
-		x.due = now.Add(retryAfter)
-	} else {
-		x.reply.Store(known)
-		x.due = now.Add(ttl)
-	}
-	if x.pinned {
-		l.reportAbsent(x.Question, a.msg, known)
-		l.first.noteAnswer(l.host, x.Question, a.msg)
-	}
 }
