@@ -436,7 +436,7 @@ func TestReadyAfterPreloading(t *testing.T) {
 			}
 			down := 0
 			for _, a := range addrs(1, 5) {
-				if state(s, a) == verdict.Down {
+				if stateOf(s, a) == verdict.Down {
 					down++
 				}
 			}

@@ -115,7 +115,8 @@ func (p *process) keepState(path string) {
 	}()
 }
 
-// saveAgainAndAgain saves once a minute, until the context ends.
+// saveAgainAndAgain saves once a minute, until the context ends. What changed in the last minute is lost if the process is
+// killed.
 func (p *process) saveAgainAndAgain(ctx context.Context, path string) {
 	ticker := time.NewTicker(saveEvery)
 	defer ticker.Stop()

@@ -34,6 +34,8 @@ func (x *writer) WriteMsg(m *dns.Msg) error {
 	if !answers(m, x.Request) {
 		return x.ResponseWriter.WriteMsg(m)
 	}
+	x.Reply = m
+	x.LearnZone()
 	x.Draw.IntN = rand.IntN // of math/rand/v2, which takes no lock
 	thinned, report := answer.Thin(m, &x.Judge, &x.Draw)
 	x.record(m, report)

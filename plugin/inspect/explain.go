@@ -146,7 +146,7 @@ func newExplainer(b *rules.Block, z *rules.Zone, below *belowAnswer, q status.Qu
 		m.IsEdns0().Option = append(m.IsEdns0().Option, subnet)
 	}
 	e := &explainer{
-		Judge: rules.Judge{Block: b, Zone: z, Request: m, Quiet: true},
+		Judge: rules.Judge{Block: b, Zone: z, Request: m, Reply: below.msg, Quiet: true},
 		reply: below.msg, room: maxListed, hosts: make(map[string][]netip.Addr), elsewhere: maps.Clone(below.elsewhere),
 	}
 	if len(e.elsewhere) > 0 {
@@ -230,10 +230,7 @@ func (e *explainer) Absent(string, uint16) {}
 
 // SOA is the start of authority as far as it is known.
 func (e *explainer) SOA(owner string) *dns.SOA {
-	if r := e.peek(owner, dns.TypeSOA); r != nil {
-		return r.SOA
-	}
-	return nil
+	return e.Block.Resolver.PeekSOA(dns.CanonicalName(owner), e.Top(owner))
 }
 
 // Addresses are those of a host as far as they are known.

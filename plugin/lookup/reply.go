@@ -20,6 +20,7 @@ type Reply struct {
 	Addresses []netip.Addr
 	Foreign   bool     // an address is of a name outside the block, at the end of an alias
 	SOA       *dns.SOA // nil if there is none
+	Apex      string   // of the zone with that SOA, in lower case
 }
 
 // digest takes what matters out of an answer, and how long that is to be believed. It returns nil if the message is
@@ -41,13 +42,16 @@ func (l *Resolver) digest(q Question, m *dns.Msg) (*Reply, time.Duration) {
 		for _, rr := range section {
 			if soa, ok := rr.(*dns.SOA); ok && dns.IsSubDomain(soa.Hdr.Name, q.Name) && r.SOA == nil {
 				own := *soa
-				r.SOA = &own
+				r.SOA, r.Apex = &own, dns.CanonicalName(soa.Hdr.Name)
 				ttl = min(ttl, soa.Hdr.Ttl, max(soa.Minttl, 1))
 			}
 		}
 	}
 	if r.SOA == nil && (q.Type == dns.TypeSOA || len(m.Answer) == 0) {
 		return nil, 0 // a referral, or less
+	}
+	if q.Type == dns.TypeSOA && q.Name != r.Apex {
+		return r, maxKeep // it says where the zone begins; the question for the apex is renewed in time
 	}
 	return r, min(max(time.Duration(ttl)*time.Second, minKeep), maxKeep)
 }

@@ -54,6 +54,7 @@ type Host interface {
 // Resolver remembers what the plugins below a server block answer. New makes one; it asks nothing before Start.
 type Resolver struct {
 	known    atomic.Pointer[map[Question]*entry] // replaced, never changed
+	noSOA    atomic.Int32                        // SOA questions without a reply
 	requests chan Question                       // from queries; lossy
 	next     atomic.Pointer[plugin.Handler]      // the plugins below
 	ingress  atomic.Pointer[ingress]             // of the first query that needed it

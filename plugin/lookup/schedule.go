@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/rescue"
+
+	"github.com/miekg/dns"
 )
 
 const (
@@ -25,14 +27,14 @@ type entry struct {
 	Question
 	reply     atomic.Pointer[Reply] // nil until there is one
 	requested atomic.Bool           // since the last refresh
+	failures  atomic.Int32          // in a row; the loop writes it
 
 	// What follows belongs to the loop.
-	pinned   bool // it is of a watched name
-	busy     bool
-	due      time.Time
-	used     time.Time // last found requested
-	tried    time.Time // last asked
-	failures int       // in a row
+	pinned bool // it is of a watched name
+	busy   bool
+	due    time.Time
+	used   time.Time // last found requested
+	tried  time.Time // last asked
 }
 
 // markUsed notes that the question is still of use. It writes only once until the next refresh.
@@ -58,7 +60,7 @@ func (l *Resolver) takeUp(q Question, pinned bool) bool {
 
 // refresh asks what is due, and drops what has not been requested for a long time.
 func (l *Resolver) refresh(now time.Time) {
-	stale := 0
+	stale, noSOA := 0, int32(0)
 	var watched, others []*entry // that are due; the first few of each
 	for _, x := range l.entries() {
 		if x.requested.Load() {
@@ -74,7 +76,11 @@ func (l *Resolver) refresh(now time.Time) {
 		default:
 			others = insertByDue(others, x)
 		}
+		if x.Type == dns.TypeSOA && x.reply.Load() == nil {
+			noSOA++
+		}
 	}
+	l.noSOA.Store(noSOA)
 	for _, x := range l.choose(watched, others) {
 		l.ask(x, now)
 	}
@@ -153,10 +159,9 @@ func (l *Resolver) store(a answered, now time.Time) {
 	l.occupy(x, -1)
 	reply, ttl := l.digest(x.Question, a.msg)
 	if reply == nil {
-		x.failures++
-		x.due = now.Add(retryPause(x.failures))
+		x.due = now.Add(retryPause(x.failures.Add(1)))
 	} else {
-		x.failures = 0
+		x.failures.Store(0)
 		x.reply.Store(reply)
 		x.due = now.Add(ttl)
 	}
@@ -167,6 +172,6 @@ func (l *Resolver) store(a answered, now time.Time) {
 }
 
 // retryPause is how long a question rests after some failures in a row, at least one.
-func retryPause(failures int) time.Duration {
+func retryPause(failures int32) time.Duration {
 	return min(retryAfter<<min(failures-1, 8), maxRetry)
 }

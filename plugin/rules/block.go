@@ -124,7 +124,9 @@ func (b *Block) Backlog() int { return b.stanzas[0].Group.Backlog() }
 
 // Absent implements lookup.Host.
 func (b *Block) Absent(q lookup.Question) {
-	_ = b.StanzaFor(q.Name, q.Name) // hook: its group can be told here that no address is in this set
+	if s := b.StanzaFor(q.Name, q.Name); s != nil {
+		s.Open(q.Name, q.Type)
+	}
 }
 
 // Judge implements lookup.Host: nothing goes out of the answer.
@@ -136,7 +138,7 @@ func (b *Block) Judge(m *dns.Msg) (unknown int) {
 	if z == nil || z.Stanza == nil {
 		return 0
 	}
-	s := &unknownCounter{Judge: Judge{Block: b, Zone: z, Request: m, Quiet: true}}
+	s := &unknownCounter{Judge: Judge{Block: b, Zone: z, Request: m, Reply: m, Quiet: true}}
 	answer.Thin(m, s, &answer.Draw{IntN: rand.IntN})
 	return s.unknown
 }

@@ -23,12 +23,13 @@ type Judge struct {
 	Zone    *Zone // of the name that was asked; its stanza is not nil
 	Request *dns.Msg
 	Remote  interface{ RemoteAddr() net.Addr } // the client; nil for a question of our own
+	Reply   *dns.Msg                           // as the plugins below made it; its authority section may say where a zone begins
 	Draw    answer.Draw
 	Quiet   bool // nothing goes out, so that there is nothing to deny
 	// Elsewhere says that another server block has judged a part of the answer.
 	Elsewhere atomic.Bool
 
-	requests  int        // questions that the resolver should take up
+	requests  int32      // questions that the resolver should take up
 	byClient  bool       // a policy lets the client choose
 	asking    bool       // it is a question of our own
 	crossings *Crossings // notes where that passes; nil if it does not matter
@@ -102,7 +103,7 @@ func (j *Judge) Rule(owner string) *answer.Rule {
 		return nil
 	}
 	rule := z.Stanza.RuleFor(owner)
-	if !j.Quiet && (rule.Policy.AllDown == answer.NoData || rule.Policy.AllDown == answer.Fixed) {
+	if !j.Quiet && needsSOA(rule) {
 		j.SOA(owner) // so that it is known when it is needed
 	}
 	if rule.Policy.Client && !j.byClient {
@@ -134,14 +135,6 @@ func (j *Judge) Absent(owner string, rrtype uint16) {
 	}
 }
 
-// SOA is the start of authority of the zone that holds a name, as far as it is known.
-func (j *Judge) SOA(owner string) *dns.SOA {
-	if r := j.known(owner, dns.TypeSOA); r != nil {
-		return r.SOA
-	}
-	return nil
-}
-
 // Addresses are those that the plugins below give a host, as far as they are known.
 func (j *Judge) Addresses(host string, rrtype uint16) ([]netip.Addr, bool) {
 	if r := j.known(host, rrtype); r != nil && (!r.Foreign || j.Block.confined) {
@@ -154,9 +147,16 @@ func (j *Judge) Addresses(host string, rrtype uint16) ([]netip.Addr, bool) {
 func (j *Judge) known(name string, qtype uint16) *lookup.Reply {
 	q := lookup.Question{Name: strings.ToLower(name), Type: qtype}
 	r, taken := j.Block.Resolver.Get(q)
-	if !taken && j.requests < maxRequests {
+	if !taken {
+		j.request(q)
+	}
+	return r
+}
+
+// request has the resolver take up a question, unless the answer has led to too many.
+func (j *Judge) request(q lookup.Question) {
+	if j.requests < maxRequests {
 		j.requests++
 		j.Block.Resolver.Request(q)
 	}
-	return r
 }
