@@ -440,7 +440,7 @@ func TestReadyAfterPreloading(t *testing.T) {
 					down++
 				}
 			}
-			if took := time.Since(began); down != tc.verdicts || took < 3500*time.Millisecond || took >= readyWait {
+			if took := time.Since(began); down != tc.verdicts || took < 850*time.Millisecond || took >= readyWait {
 				t.Errorf("%s: ready after %s, with %d verdicts, want %d", what, took, down, tc.verdicts)
 			}
 		})

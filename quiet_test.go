@@ -20,7 +20,8 @@ func TestQuietNames(t *testing.T) {
 		qtype uint16
 		want  string
 	}{
-		"A": {www, "www.example.org.", dns.TypeA, "10.0.0.2"},
+		"A":   {www, "www.example.org.", dns.TypeA, "10.0.0.2"},
+		"SRV": {hostsOf(1, 2), "_x._tcp.example.org.", dns.TypeSRV, "b.example.org."},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {

@@ -59,7 +59,7 @@ func (p *process) readState(path string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state.read != nil {
-		return
+		return // a reload: what this process believes is newer
 	}
 	p.state.read = make(chan map[state.Key]state.Record, 1)
 	go func(read chan<- map[state.Key]state.Record) {
@@ -108,7 +108,8 @@ func (p *process) keepState(path string) {
 	s.ended = ended
 	go func() {
 		defer close(ended)
-		if before != nil && !rescue.Closed(ctx, before) { // never two at once
+		// The goroutine before may still be saving, and there must never be two at once.
+		if before != nil && !rescue.Closed(ctx, before) {
 			return
 		}
 		p.saveAgainAndAgain(ctx, path)

@@ -25,9 +25,13 @@ const (
 	maxEntries = 4096
 	// askTimeout bounds a question.
 	askTimeout = 3 * time.Second
-	// dropAfter is how long a reply is kept that is not asked for, dropFailed how long a question without a reply is.
+	// dropAfter is how long a reply is kept that is not asked for, dropFailed how long a question without a reply is. The
+	// addresses of a host are kept for idleFor, as long as the pool keeps the targets of quiet names, and renewed every
+	// idleEvery: the first query that leads to the host must not get it although all of them are down.
 	dropAfter  = 10 * time.Minute
 	dropFailed = time.Minute
+	idleFor    = 24 * time.Hour
+	idleEvery  = 5 * time.Minute
 	// tickEvery is how often replies that are too old are looked for. While readiness waits, it is readyTick.
 	tickEvery = time.Second
 	// stopWait is how long Close waits for a question in flight: a plugin may go on although its context has ended.

@@ -165,7 +165,8 @@ func TestFailedQuestionsRest(t *testing.T) {
 	})
 }
 
-// A reply that is no longer needed is forgotten, and the number of replies is limited (B61).
+// The addresses of a host that no query needs are kept for a day, renewed now and then, and make room for others after ten
+// minutes. The number of replies is limited (B61, B84).
 func TestResolverForgets(t *testing.T) {
 	z := hosts()
 	inBubble(t, z, func(t *testing.T, l *Resolver) {
@@ -177,16 +178,16 @@ func TestResolverForgets(t *testing.T) {
 			t.Errorf("addresses of b: %v", r)
 		}
 		before := z.count("a.example.org.", dns.TypeA)
-		pooltest.Elapse(9 * time.Minute)
-		if got := z.count("a.example.org.", dns.TypeA) - before; got > 1 {
-			t.Errorf("asked %d times while no query needed it", got)
+		pooltest.Elapse(2 * time.Hour)
+		if got := z.count("a.example.org.", dns.TypeA) - before; got < 20 || got > 25 {
+			t.Errorf("asked %d times in two hours without a query, want once in five minutes", got)
 		}
 		if got := len(l.entries()); got != 4 {
-			t.Errorf("%d entries after nine minutes, want 4", got)
+			t.Errorf("%d entries after two hours, want 4", got)
 		}
-		pooltest.Elapse(2 * time.Minute)
+		pooltest.Elapse(23 * time.Hour)
 		if got := len(l.entries()); got != 0 {
-			t.Errorf("%d entries after a while", got)
+			t.Errorf("%d entries after a day", got)
 		}
 		for i := range maxEntries + 100 {
 			l.Request(Question{fmt.Sprintf("h%d.example.org.", i), dns.TypeA})
@@ -197,6 +198,17 @@ func TestResolverForgets(t *testing.T) {
 		pooltest.Elapse(time.Minute)
 		if got := len(l.entries()); got != maxEntries {
 			t.Errorf("%d entries, want %d", got, maxEntries)
+		}
+		late := Question{"late.example.org.", dns.TypeA}
+		if l.Request(late); l.Peek(late) != nil {
+			t.Error("a busy reply made room")
+		}
+		pooltest.Elapse(11 * time.Minute)
+		need(l, Question{"h7.example.org.", dns.TypeA})
+		l.Request(late)
+		pooltest.Elapse(2 * time.Second)
+		if got := len(l.entries()); got != maxEntries || l.Peek(late) == nil || l.Peek(Question{"h7.example.org.", dns.TypeA}) == nil {
+			t.Errorf("%d entries, the new one %v, the busy one %v", got, l.Peek(late), l.Peek(Question{"h7.example.org.", dns.TypeA}))
 		}
 	})
 }

@@ -44,18 +44,34 @@ func (x *entry) markUsed() {
 	}
 }
 
-// takeUp takes up a question, if there is room for it.
+// takeUp takes up a question, if there is room for it. What nothing has asked for in a while makes room.
 func (l *Resolver) takeUp(q Question, pinned bool) bool {
-	old := l.entries()
-	if old[q] != nil || (!pinned && len(old) >= maxEntries) {
+	old, now := l.entries(), time.Now()
+	if old[q] != nil {
 		return false
 	}
 	next := make(map[Question]*entry, len(old)+1)
 	maps.Copy(next, old)
-	now := time.Now()
+	if !pinned && len(old) >= maxEntries {
+		idle := longestIdle(old, now)
+		if idle == nil {
+			return false
+		}
+		delete(next, idle.Question)
+	}
 	next[q] = &entry{Question: q, pinned: pinned, used: now, due: now}
 	l.known.Store(&next)
 	return true
+}
+
+// longestIdle is the entry that nothing has asked for in the longest time, nil if all are busy.
+func longestIdle(entries map[Question]*entry, now time.Time) (idle *entry) {
+	for _, x := range entries {
+		if !x.pinned && !x.busy && !x.requested.Load() && now.Sub(x.used) > dropAfter && (idle == nil || x.used.Before(idle.used)) {
+			idle = x
+		}
+	}
+	return idle
 }
 
 // refresh asks what is due, and drops what has not been requested for a long time.
@@ -124,14 +140,23 @@ func (x *entry) expired(now time.Time) bool {
 	keep := dropAfter
 	if x.reply.Load() == nil {
 		keep = dropFailed
+	} else if x.isHost() {
+		keep = idleFor
 	}
 	return !x.pinned && !x.busy && now.Sub(x.used) > keep
 }
 
-// isDue reports whether it is time to ask: the reply is too old, and a query has requested it since the last time.
+// isDue reports whether it is time to ask: the reply is too old, and a query has requested it since the last time. The
+// addresses of a host are asked for now and then without a query.
 func (x *entry) isDue(now time.Time) bool {
-	return !x.busy && !now.Before(x.due) && (x.pinned || x.tried.IsZero() || x.used.After(x.tried))
+	if x.busy || now.Before(x.due) {
+		return false
+	}
+	return x.pinned || x.tried.IsZero() || x.used.After(x.tried) || x.isHost() && x.reply.Load() != nil && now.Sub(x.tried) >= idleEvery
 }
+
+// isHost reports whether the entry is about the addresses of a host.
+func (x *entry) isHost() bool { return x.Type == dns.TypeA || x.Type == dns.TypeAAAA }
 
 func (l *Resolver) ask(x *entry, now time.Time) {
 	x.busy, x.tried = true, now
