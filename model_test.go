@@ -287,6 +287,7 @@ type modelTarget struct {
 	last   time.Time // start of the last probe
 	spread bool      // it had the one wait that may be shorter, which spreads targets
 	under  int       // probes under way
+	strays bool      // a zone that asked for it had another check or pace since
 	rested bool      // it was idle when the last query asked for it, and was not probed since
 }
 
@@ -423,6 +424,9 @@ func (m *model) begins(p modelProber, a netip.AddrPort) (*modelTarget, int, stri
 		least, most := p.pace.Interval, p.pace.Timeout
 		for b := range t.may {
 			least, most = min(least, jittered(b.wait(p.pace))), max(most, b.wait(p.pace))
+			if m.crowded() {
+				least = min(least, jittered(p.pace.Fast))
+			}
 			if t.rested || t.idle(now) > keepsFor-forgetsFor {
 				most = max(most, p.pace.Idle())
 			}
@@ -442,9 +446,11 @@ func (m *model) begins(p modelProber, a netip.AddrPort) (*modelTarget, int, stri
 // strayed reports whether a target may have been forgotten although its names are quiet, because a reload gave a zone that
 // asked for it another check or pace: its sets are looked at without it (B85).
 func (m *model) strayed(k modelKey, t *modelTarget, now time.Time) bool {
-	if t.idle(now) <= keepsFor-forgetsFor && !t.rested {
-		return false
-	}
+	return (t.idle(now) > keepsFor-forgetsFor || t.rested) && (t.strays || m.strays(k, t))
+}
+
+// strays reports whether a zone that asked for a target has another check or pace now.
+func (m *model) strays(k modelKey, t *modelTarget) bool {
 	for zone := range t.asked {
 		if s := m.corefile.stanzaOf("x." + zone + "."); s == nil || s.pace != k.pace || !slices.Contains(s.checks, k.check) || !s.covers(k.addr) {
 			return true
@@ -452,6 +458,10 @@ func (m *model) strayed(k modelKey, t *modelTarget, now time.Time) bool {
 	}
 	return false
 }
+
+// crowded reports whether so many targets may be watched that their silence can be taken for a fault of the network: then
+// failures may have no effect, or be forgotten (B56).
+func (m *model) crowded() bool { return len(m.targets) >= 16 }
 
 // ends records the result of a probe.
 func (m *model) ends(t *modelTarget, life int, pace verdict.Pace, ok bool) {
@@ -463,6 +473,10 @@ func (m *model) ends(t *modelTarget, life int, pace verdict.Pace, ok bool) {
 	next := make(beliefs)
 	for b := range t.may {
 		next[b.after(pace, ok, time.Now())] = true
+		if !ok && m.crowded() {
+			next[b] = true
+			next[belief{state: b.state, since: b.since}] = true
+		}
 	}
 	if life == t.life {
 		t.under--
@@ -498,7 +512,7 @@ func (m *model) promises() error {
 	for k, t := range m.targets {
 		port, _ := strconv.Atoi(strings.TrimPrefix(k.check, "tcp://:"))
 		l := m.lives[netip.AddrPortFrom(k.addr, uint16(port))]
-		if t.watched.IsZero() || t.idle(now) > keepsFor || t.doubted {
+		if t.watched.IsZero() || t.idle(now) > keepsFor || t.doubted || m.crowded() {
 			continue
 		}
 		long, kept := now.Sub(later(l.since, t.watched))-modelSlack, false
@@ -600,7 +614,7 @@ func (m *model) joins(c modelCorefile) {
 
 // heir returns the target at another pace, for a zone.
 func (t *modelTarget) heir(p verdict.Pace, zone string, now time.Time) *modelTarget {
-	h := &modelTarget{may: t.may.resumed(p), kept: now, doubted: t.doubted || t.idle(now) > keepsFor}
+	h := &modelTarget{may: t.may.resumed(p), kept: now, doubted: t.doubted || t.idle(now) > keepsFor, strays: t.strays}
 	at, asked := t.asked[zone]
 	if !asked || now.Sub(at) > keepsFor {
 		at, h.doubted = now.Add(-t.idle(now)), true
@@ -626,6 +640,7 @@ func (m *model) runs(corefiles ...modelCorefile) {
 	now := time.Now()
 	m.running, m.corefile = corefiles, corefiles[len(corefiles)-1]
 	for k, t := range m.targets {
+		t.strays = t.strays || m.strays(k, t)
 		if !m.covered(k) {
 			m.forget(k, t, now)
 		} else if t.watched.IsZero() {
@@ -928,8 +943,11 @@ func (r *modelRun) expect(q dns.Question, set []dns.RR) func(*dns.Msg, int) erro
 		r.server.denied[q.Name] = now
 	}
 	all := s.candidates(set)
-	if len(all) == 1 && s.allDown == "serve" {
-		return whole // and it is not probed (B60a)
+	if len(all) == 1 && s.allDown == "serve" { // its address is not looked up (B60a), so it is forgotten if it was watched before
+		for k, t := range r.targets {
+			t.strays = t.strays || k.addr == all[0].addr
+		}
+		return whole
 	}
 	var may [][]modelCandidate
 	for _, c := range all {

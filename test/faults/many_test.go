@@ -3,7 +3,10 @@
 package faults
 
 import (
+	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -34,6 +37,7 @@ func TestTwoThousandTargets(t *testing.T) {
 	s := newScene(t, pace{2 * time.Second, 500 * time.Millisecond, 2 * time.Second}, all)
 	s.block("dropped", holes...)
 	s.files = 4 * places
+	s.edit("watch www.example.org") // a query may bring in a thousand at once, and no more
 	s.start()
 	s.settled(len(alive), len(holes))
 	s.eventually(s.probedAgain(2, alive...), func() string { return "not all are probed" }) // and spread in time
@@ -53,6 +57,46 @@ func TestTwoThousandTargets(t *testing.T) {
 		t.Errorf("half of the healthy targets wait longer than %s", at(50))
 	}
 	s.revive(holes)
+}
+
+// With 1,024 descriptors there are 256 places for probes. A flood of 2,400 addresses that drop every packet fills all of them
+// for good. It delays neither that a dead address leaves the answers, nor that it comes back: without places of their own,
+// its probes would wait for those of the whole flood, which takes twelve seconds each time (B54, B89).
+func TestFloodOfBlackHoles(t *testing.T) {
+	s := newScene(t, pace{2 * time.Second, 500 * time.Millisecond, time.Second}, loopbacks(11, 20))
+	flood := others(2400)
+	zone, err := os.ReadFile(filepath.Join(s.dir, "zone"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := ""
+	for i, addr := range flood {
+		name := fmt.Sprintf("flood%d", i/800)
+		if i%800 == 0 {
+			names += " " + name + ".example.org"
+		}
+		zone = fmt.Appendf(zone, "%s A %s\n", name, addr)
+	}
+	s.file("zone", string(zone))
+	s.block("dropped", flood...)
+	s.files = 1024
+	s.edit("watch www.example.org" + names)
+	s.start()
+	s.eventually(func() bool {
+		return s.metric("coredns_multivalue_targets", `state="up"`) == 10 && s.metric("coredns_multivalue_lane_lag_seconds", `lane="undecided"`) > 2
+	}, func() string { return "the flood does not fill the places" })
+	for range 3 {
+		began := time.Now()
+		s.block("dropped", loopback(15))
+		s.comesTo("11 12 13 14 16 17 18 19 20")
+		out := time.Since(began)
+		s.unblock("dropped", loopback(15))
+		s.comesTo("11 12 13 14 15 16 17 18 19 20")
+		if out > s.soon() { // generous, and half of what it took without places of their own
+			t.Errorf("out after %s, with a bound of %s", out, s.bound())
+		}
+		t.Logf("out after %s, back after %s; the bound is %s", out.Round(time.Millisecond), (time.Since(began) - out).Round(time.Millisecond), s.bound())
+	}
 }
 
 // gaps returns the times from one probe of an address to the next, from a time on, sorted, and the time from the last
