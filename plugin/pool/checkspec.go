@@ -106,6 +106,7 @@ func (c *CheckSpec) hasNoPort(t verdict.Target) bool { return t.Addr.Port() == 0
 type Key struct {
 	verdict.Target
 	Check *CheckSpec
+	owner string
 	seed  uint64
 }
 
@@ -113,7 +114,7 @@ type Key struct {
 // nothing says which port to ask.
 func (c *CheckSpec) Key(owner string, at netip.AddrPort) (Key, bool) {
 	t, seed := c.target(owner, at.Addr(), at.Port())
-	return Key{t, c, seed}, !c.hasNoPort(t)
+	return Key{t, c, owner, seed}, !c.hasNoPort(t)
 }
 
 // checkState is a check as the pool runs it.

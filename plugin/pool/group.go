@@ -82,7 +82,7 @@ func (g *Group) Look(c *CheckSpec, at verdict.RecordSet, addr netip.Addr, port u
 		return verdict.BriefUnchecked
 	}
 	g.request(t, c, at, ttl)
-	return 0
+	return g.unwatched(c, t.Addr, at.Owner)
 }
 
 // hasNoRoom reports whether the group cannot have another target. Idle ones make room.
@@ -98,7 +98,7 @@ func (g *Group) Peek(k Key) verdict.Brief {
 	if k.Check.hasNoPort(k.Target) || g.hasNoRoom() {
 		return verdict.BriefUnchecked
 	}
-	return 0
+	return g.unwatched(k.Check, k.Addr, k.owner)
 }
 
 // Clock is the pool's clock: see Pool.Clock.

@@ -132,7 +132,7 @@ func (p *Pool) recall(c *checkState, t verdict.Target, owner string, now time.Ti
 	if last, ok := p.memories[c.memoryKey(t, owner)]; ok && now.Before(last.until) {
 		return last, true
 	}
-	return p.restored.recall(c, t.Addr, owner, now)
+	return p.recallEarlier(c, t.Addr, owner, now)
 }
 
 // find is the monitor of a target, or nil. The table is its index.
@@ -201,7 +201,7 @@ func (p *Pool) sweep(now time.Time) {
 		p.review(m, now)
 	}
 	p.restoreBudgets(now)
-	p.restored.expire(now)
+	p.expireRestored(now)
 	for t, last := range p.memories {
 		if now.After(last.until) {
 			delete(p.memories, t)

@@ -57,8 +57,9 @@ type Pool struct {
 
 	table      table.Table
 	sets       table.Sets
-	maxTargets int         // in all
-	full       atomic.Bool // no room for more targets
+	restored   atomic.Pointer[restored] // nil if there is nothing, or it is too old
+	maxTargets int                      // in all
+	full       atomic.Bool              // no room for more targets
 	running    atomic.Bool
 	clock      atomic.Uint64      // milliseconds since 1970, for queries: at most a second behind while something warms up
 	requests   chan targetRequest // targets that queries did not find in the table; lossy
@@ -77,7 +78,7 @@ type Pool struct {
 	memories    map[verdict.Target]memory // by the check without its pace
 	names       map[string]*nameCount     // by the name that targets were first asked for
 	owners      map[verdict.Target]int    // targets of checks with host owner, by check and address
-	restored    restored                  // what an earlier process believed
+	ambiguous   map[string]bool           // texts that several checks have, with different secrets
 	settled     uint64                    // results that proved something
 	warming     bool                      // a stanza needs the clock
 	schedule    schedule

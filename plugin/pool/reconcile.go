@@ -35,7 +35,7 @@ func (p *Pool) reconcile(now time.Time) {
 	p.relabel(stay)
 	old := p.checks
 	p.checks = stay
-	p.restored.ambiguous = ambiguous(stay)
+	p.compareTexts()
 	same := p.sameChecks(old)
 	for _, g := range p.generations {
 		for _, a := range g.groups {

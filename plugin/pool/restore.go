@@ -10,40 +10,77 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
-// restored is what an earlier process believed. A target that is learned begins with that, while it is fresh.
+// restored is what an earlier process believed. A target that is learned begins with that, while it is fresh; queries look
+// at it before that, so that the first one does not get a dead address. It never changes.
 type restored struct {
-	records   map[state.Key]state.Record // nil if there is nothing, or it is too old
-	until     time.Time                  // when all of it is
-	ambiguous map[string]bool            // texts that several checks have, with different secrets
+	records   map[state.Key]state.Record
+	until     time.Time       // when all of it is too old
+	ambiguous map[string]bool // texts that several checks have, with different secrets
 }
 
 // Restore gives the pool what an earlier process believed. It is called before the first generation joins.
 func (p *Pool) Restore(records map[state.Key]state.Record) {
 	p.life.Lock()
 	defer p.life.Unlock()
-	p.do(func() { p.restored.records, p.restored.until = records, time.Now().Add(state.MaxAge) })
+	if len(records) > 0 {
+		p.do(func() { p.restored.Store(&restored{records, time.Now().Add(state.MaxAge), p.ambiguous}) })
+	}
 }
 
-// recall is the verdict that an earlier process had of a target. It holds for as long as it surely does if the target is
-// probed at once.
-func (r *restored) recall(c *checkState, addr netip.AddrPort, owner string, now time.Time) (memory, bool) {
-	if r.records == nil {
-		return memory{}, false
+// find is the record of a target, if it can be used. It takes no lock and allocates nothing, and may be called for nil.
+func (r *restored) find(c *CheckSpec, addr netip.AddrPort, owner string, now time.Time) (state.Record, bool) {
+	if r == nil {
+		return state.Record{}, false
 	}
 	record, ok := r.records[c.stateKey(addr, owner)]
-	if !ok || !record.Fresh(now) || r.ambiguous[c.identity.String()] {
-		return memory{}, false
-	}
-	v := verdict.Verdict{State: record.State, Since: clock.Steady(now).Add(-now.Sub(record.Since)), Reason: record.Reason}
-	m := verdict.Resume(v)
-	v.Holds = m.HoldsFromNow(c.pace)
-	return memory{verdict: v, heard: clock.At(now).Add(-now.Sub(record.At)), earlier: true}, true
+	return record, ok && record.Fresh(now) && !r.ambiguous[c.identity.String()]
 }
 
-// expire drops it all when it is too old.
-func (r *restored) expire(now time.Time) {
-	if now.After(r.until) {
-		r.records = nil
+// believed is the verdict in a record. It holds for as long as it surely does if the target is probed at once.
+func (c *CheckSpec) believed(record state.Record, since time.Time) verdict.Verdict {
+	v := verdict.Verdict{State: record.State, Since: since, Reason: record.Reason}
+	m := verdict.Resume(v)
+	v.Holds = m.HoldsFromNow(c.pace)
+	return v
+}
+
+// unwatched is what a query is told of a target that is not watched yet: what an earlier process believed, or that it is
+// unknown.
+func (g *Group) unwatched(c *CheckSpec, addr netip.AddrPort, owner string) verdict.Brief {
+	r := g.pool.restored.Load()
+	if r == nil {
+		return 0
+	}
+	now := time.UnixMilli(int64(g.pool.clock.Load()))
+	record, ok := r.find(c, addr, owner, now)
+	if !ok {
+		return 0
+	}
+	return c.believed(record, record.Since).Brief()
+}
+
+// recallEarlier is the verdict that an earlier process had of a target.
+func (p *Pool) recallEarlier(c *checkState, addr netip.AddrPort, owner string, now time.Time) (memory, bool) {
+	record, ok := p.restored.Load().find(&c.CheckSpec, addr, owner, now)
+	if !ok {
+		return memory{}, false
+	}
+	since := clock.Steady(now).Add(-now.Sub(record.Since))
+	return memory{verdict: c.believed(record, since), heard: clock.At(now).Add(-now.Sub(record.At)), earlier: true}, true
+}
+
+// expireRestored drops what an earlier process believed, when it is too old.
+func (p *Pool) expireRestored(now time.Time) {
+	if r := p.restored.Load(); r != nil && now.After(r.until) {
+		p.restored.Store(nil)
+	}
+}
+
+// compareTexts finds the checks that differ in a secret only, after the checks have changed.
+func (p *Pool) compareTexts() {
+	p.ambiguous = ambiguous(p.checks)
+	if r := p.restored.Load(); r != nil {
+		p.restored.Store(&restored{r.records, r.until, p.ambiguous})
 	}
 }
 
@@ -86,7 +123,7 @@ func (v View) Records(shard int, take func(state.Key, state.Record)) (next int, 
 				return
 			}
 			n++
-			if s := m.machine.Verdict(0); s.State != verdict.Unknown && !v.pool.restored.ambiguous[m.check.identity.String()] {
+			if s := m.machine.Verdict(0); s.State != verdict.Unknown && !v.pool.ambiguous[m.check.identity.String()] {
 				take(m.check.stateKey(e.Target.Addr, m.owner), m.stateRecord(s, now))
 			}
 		})

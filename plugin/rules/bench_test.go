@@ -13,6 +13,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/force"
 	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/pool"
+	"github.com/coredns-multivalue/multivalue/plugin/state"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/miekg/dns"
@@ -185,5 +186,20 @@ func TestForcedLookAllocatesNothing(t *testing.T) {
 	}
 	if look(s, owner, pooltest.Addr(3), 0, 30).State() != verdict.Up || look(s, owner, pooltest.Addr(4), 0, 30).State() != verdict.Down {
 		t.Error("it is not forced")
+	}
+}
+
+// A look-up of an address that an earlier process knew, and this one does not watch yet, allocates nothing.
+func TestRestoredLookAllocatesNothing(t *testing.T) {
+	s, p := benchStanza(checkOf("tcp://:80")), pool.New()
+	known := state.Key{Check: "tcp://:80 " + quick.String(), Addr: netip.AddrPortFrom(pooltest.Addr(1), 80)}
+	now := time.Now()
+	p.Restore(map[state.Key]state.Record{known: {State: verdict.Down, Since: now.Add(-time.Minute), At: now.Add(-time.Second)}})
+	p.AddGroup(new(pool.Generation), s.Group)
+	if got := look(s, owner, pooltest.Addr(1), 0, 30); got.State() != verdict.Down {
+		t.Errorf("it is %s", got.State())
+	}
+	if allocs := testing.AllocsPerRun(1000, func() { look(s, owner, pooltest.Addr(1), 0, 30) }); allocs != 0 {
+		t.Errorf("%v allocations", allocs)
 	}
 }
