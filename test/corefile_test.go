@@ -28,6 +28,8 @@ func TestBrokenCorefileNamesTheLine(t *testing.T) {
 			[]string{"Corefile:3", "status"}},
 		"a zone twice": {"example.org:0 {\n multivalue {\n  check tcp://:80\n }\n multivalue {\n  check tcp://:81\n }\n}",
 			[]string{"Corefile:5", "example.org"}},
+		"two state files": {"example.org:0 {\n multivalue {\n  check tcp://:80\n  state one\n }\n}\nexample.net:0 {\n multivalue {\n  check tcp://:80\n  state two\n }\n}",
+			[]string{"Corefile:10", "state two", "Corefile:4 names one"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)

@@ -205,16 +205,14 @@ func probeError(err error) error {
 }
 
 // holdConn holds the connection of a successful probe in place of the one before. Of those that were asked for together, more
-// may come than there is room for.
+// may come than there is room for; and the target may have become idle meanwhile.
 func (p *Pool) holdConn(m *monitor, conn *wire.Held) {
 	full := m.held.conn == nil && p.prober.held >= p.prober.maxHeld
-	if m.removed || full {
-		p.prober.loop.Release(conn)
-	}
 	if full {
 		metrics.SkippedHold.Inc()
 	}
-	if m.removed || full {
+	if m.removed || m.idle || full {
+		p.prober.loop.Release(conn)
 		return
 	}
 	p.dropConn(m)

@@ -520,3 +520,47 @@ func TestPanicOfATalk(t *testing.T) {
 type panicking struct{ wire.Talk }
 
 func (panicking) Request(netip.AddrPort) []byte { panic("a fault in the talk") }
+
+// A target that becomes idle while it is probed holds no connection, and the pool does not panic over the one that the probe
+// brings (B84).
+func TestIdleHoldsNoConnection(t *testing.T) {
+	h := newHost(t, 1, 0, polite)
+	p := newHoldPool(t, url("tcp", h), slowPace, 10)
+	p.holds(h)
+	before := testutil.ToFloat64(metrics.Panics)
+	var last clock.Instant
+	p.on(h, func(m *monitor) {
+		last = m.started
+		p.rest(m, time.Now())
+		if p.prober.held != 0 || m.held.conn != nil {
+			t.Errorf("%d connections are held to an idle target", p.prober.held)
+		}
+		p.schedule.remove(m)
+		p.schedule.add(m, clock.At(time.Now()), time.Now())
+	})
+	started := func() (at clock.Instant) {
+		p.on(h, func(m *monitor) { at = m.started })
+		return at
+	}
+	eventually(t, "probed while idle", func() bool { return started() != last })
+	p.on(h, func(m *monitor) { // as if a probe had begun before it became idle
+		conn, err := net.Dial("tcp", h.addr.String())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		held, err := wire.Take(conn.(*net.TCPConn))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		p.adoptConn(m, held)
+		if p.prober.held != 0 || m.held.conn != nil {
+			t.Error("the connection is held")
+		}
+	})
+	if got := testutil.ToFloat64(metrics.Panics); got != before {
+		t.Errorf("%v panics", got-before)
+	}
+}

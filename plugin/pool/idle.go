@@ -102,7 +102,9 @@ func (p *Pool) review(m *monitor, now time.Time) {
 func (p *Pool) rest(m *monitor, now time.Time) {
 	m.idle, m.idleSince = true, clock.At(now)
 	p.dropConn(m)
-	m.held = nil
+	if m.held != nil {
+		m.held.alarmed = false
+	}
 	for x := range m.entry.Members() {
 		x.Rest()
 	}
@@ -128,7 +130,6 @@ func (p *Pool) wake(m *monitor, now time.Time) {
 	}
 	m.idle = false
 	m.leaveIdle()
-	m.group.full.Store(false)
 	if m.position < 0 {
 		return
 	}

@@ -80,11 +80,13 @@ func (p *Pool) admits(r targetRequest, c *checkState, owner string, now time.Tim
 
 // mayLearn reports whether a name and a stanza may bring in one more target now.
 func (p *Pool) mayLearn(g *Group, owner string, now time.Time) bool {
-	name, at := p.nameOf(owner), clock.At(now)
-	name.learned.gain(learnName, at)
+	at := clock.At(now)
 	g.learned.gain(learnStanza, at)
-	if name.learned.used+1 <= learnNameBurst && g.learned.used+1 <= learnStanza {
-		return true
+	if g.learned.used+1 <= learnStanza { // else the name is not even counted: there may be any number of names
+		name := p.nameOf(owner)
+		if name.learned.gain(learnName, at); name.learned.used+1 <= learnNameBurst {
+			return true
+		}
 	}
 	metrics.SkippedLearn.Inc()
 	if g.loggedLearn.First() {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
+	"unsafe"
 
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -64,5 +65,12 @@ func TestTable(t *testing.T) {
 	}
 	if most > 4*len(want)/Shards {
 		t.Errorf("one part has %d of %d entries", most, len(want))
+	}
+}
+
+// An entry fits a line of the processor's cache, as most of a query's time in the pool is spent on loading entries.
+func TestEntryFitsALine(t *testing.T) {
+	if got := unsafe.Sizeof(Entry{}); got > 64 {
+		t.Errorf("an entry has %d bytes", got)
 	}
 }
