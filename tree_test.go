@@ -377,6 +377,7 @@ func TestWallClock(t *testing.T) {
 	allowed := map[string]string{
 		"setClock":      "plugin/pool/pool.go",              // tells queries the time
 		"stateRecord":   "plugin/pool/restore.go",           // tells another process the time
+		"unwatched":     "plugin/pool/restore.go",           // compares the time with that of another process
 		"seconds":       "plugin/pool/idle.go",              // the same time, to compare with what they noted
 		"Brief":         "plugin/verdict/brief.go",          // the same, for the start of a state
 		"validityFault": "plugin/check/reason.go",           // the dates of a certificate

@@ -74,6 +74,22 @@ func (p *Pool) quit(m *monitor, x *table.Member) {
 	}
 }
 
+// reviewSome reviews the targets in one shard of the table after another, so that each comes up once a minute: going through
+// hundreds of thousands at once would keep the loop from probing for a tenth of a second.
+func (p *Pool) reviewSome(now time.Time) {
+	if oldest := now.Add(-sweepEvery); p.nextReview.Before(oldest) {
+		p.nextReview = oldest // after a pause, each is reviewed once
+	}
+	for ; !now.Before(p.nextReview); p.nextReview = p.nextReview.Add(sweepEvery / table.Shards) {
+		p.table.Each(p.reviewed, func(e *table.Entry) {
+			if m := p.monitors[e]; m != nil {
+				p.review(m, now)
+			}
+		})
+		p.reviewed = (p.reviewed + 1) % table.Shards
+	}
+}
+
 // review decides, once a minute, whether a target is still asked for, has become idle, or is to be forgotten.
 func (p *Pool) review(m *monitor, now time.Time) {
 	at, asked, busy, members := seconds(now), false, false, 0

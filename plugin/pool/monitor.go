@@ -189,16 +189,13 @@ func (p *Pool) forget(m *monitor, now time.Time) {
 	p.full.Store(false)
 }
 
-// sweep forgets targets that are no longer asked for, and verdicts that were remembered for long enough. It runs once a
-// minute.
+// sweep forgets verdicts that were remembered for long enough, and lets the log be told again of what is still so. It runs once
+// a minute.
 func (p *Pool) sweep(now time.Time) {
 	p.nextSweep = now.Add(sweepEvery)
 	p.isolation.expire(now)
 	if p.OnSweep != nil {
 		p.OnSweep()
-	}
-	for _, m := range p.monitors {
-		p.review(m, now)
 	}
 	p.restoreBudgets(now)
 	p.expireRestored(now)

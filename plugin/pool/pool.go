@@ -86,6 +86,8 @@ type Pool struct {
 	isolation   isolation
 	transitions transitionLog
 	nextSweep   time.Time
+	nextReview  time.Time       // of the targets in a shard of the table
+	reviewed    int             // the shard that is next
 	recording   bool            // for the status page
 	changes     []status.Change // the latest, while recording
 	changed     uint64          // how many there were
@@ -192,6 +194,7 @@ func (p *Pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 		if !now.Before(p.nextSweep) {
 			p.sweep(now)
 		}
+		p.reviewSome(now)
 		p.schedule.dispatch(now, func(m *monitor) { p.start(ctx, probes, m, now) })
 		p.prober.flush()
 		p.lateness.measure(&p.schedule, now)
@@ -203,7 +206,10 @@ func (p *Pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 func (p *Pool) pause(now time.Time) time.Duration {
 	p.setClock(now)
 	wait := min(p.schedule.wait(now), p.nextSweep.Sub(now), p.transitions.wait(now), p.lateness.rest(now))
-	if p.warming || len(p.monitors) > 0 {
+	if len(p.monitors) > 0 {
+		wait = min(wait, p.nextReview.Sub(now))
+	}
+	if p.warming {
 		wait = min(wait, time.Second)
 	}
 	return wait

@@ -12,6 +12,8 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/miekg/dns"
 )
 
 // lookAll looks addresses up, in batches that fit into the pool's inbox.
@@ -114,27 +116,35 @@ func heapSize() uint64 {
 	return m.HeapAlloc
 }
 
+// benchPool is a pool that does not run, with n targets of a confirmed stanza, in names of 64 addresses. learn adds one more.
+func benchPool(n int) (p *Pool, learn func(i int) *monitor) {
+	p = New()
+	s := testStanza("tcp://:80", pooltest.NewNetwork(), pooltest.Pace)
+	g := new(Generation)
+	p.AddGroup(g, &s.Group)
+	g.stage = confirmed
+	s.Max = MaxTargets
+	p.generations = append(p.generations, g)
+	now := time.Now()
+	p.reconcile(now)
+	learn = func(i int) *monitor {
+		t := verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(pooltest.Addr(i), 80)}
+		at := s.Open(owners(i), dns.TypeA)
+		at.Ahead = true
+		p.learn(targetRequest{t, t.Identity, &s.Group, at, 30}, now)
+		return p.find(&t, s.checks[0].seed)
+	}
+	for i := range n {
+		learn(i)
+	}
+	return p, learn
+}
+
 // BenchmarkLearn measures the cost of one new target, beside that many existing ones.
 func BenchmarkLearn(b *testing.B) {
 	for _, n := range []int{1_000, 100_000} {
 		b.Run(fmt.Sprintf("beside %d", n), func(b *testing.B) {
-			p := New()
-			s := testStanza("tcp://:80", pooltest.NewNetwork(), pooltest.Pace)
-			g := new(Generation)
-			p.AddGroup(g, &s.Group)
-			g.stage = confirmed
-			s.Max = MaxTargets
-			p.generations = append(p.generations, g)
-			now := time.Now()
-			p.reconcile(now)
-			learn := func(i int) *monitor {
-				t := verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(pooltest.Addr(i), 80)}
-				p.learn(targetRequest{t, t.Identity, &s.Group, verdict.RecordSet{Owner: owners(i), Ahead: true}, 30}, now)
-				return p.find(&t, s.checks[0].seed)
-			}
-			for i := range n {
-				learn(i)
-			}
+			p, learn := benchPool(n)
 			b.ReportAllocs()
 			for b.Loop() {
 				w := learn(n)
@@ -142,8 +152,27 @@ func BenchmarkLearn(b *testing.B) {
 					b.Fatal("not added")
 				}
 				b.StopTimer()
-				p.forget(w, now)
+				p.forget(w, time.Now())
 				b.StartTimer()
+			}
+		})
+	}
+}
+
+// BenchmarkReview measures how long the loop is kept at a time by going through the targets of a shard, busy and idle ones.
+func BenchmarkReview(b *testing.B) {
+	for name, later := range map[string]time.Duration{"busy": 0, "idle": 20 * time.Minute} {
+		b.Run(name, func(b *testing.B) {
+			p, _ := benchPool(100_000)
+			now := time.Now().Add(later)
+			p.nextReview = now.Add(-sweepEvery)
+			p.reviewSome(now)
+			for b.Loop() {
+				now = now.Add(sweepEvery / table.Shards)
+				p.reviewSome(now)
+			}
+			if len(p.monitors) != 100_000 {
+				b.Fatalf("%d targets", len(p.monitors))
 			}
 		})
 	}
