@@ -93,7 +93,8 @@ type generation struct {
 	process    *process
 	pool       pool.Generation
 	blocks     []*rules.Block
-	connected  int // blocks that know their plugins
+	connected  int            // blocks that know their plugins
+	identified map[string]int // how many server blocks have the same keys and view
 	files      *force.Files
 	followers  *annotation.Followers
 	statusAt   []statusAddress // where the status is to be shown

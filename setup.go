@@ -1,6 +1,7 @@
 package multivalue
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -51,6 +52,7 @@ func setup(c *caddy.Controller) error {
 	c.OnStartup(func() error {
 		b.ServerKeys = g.serverKeys
 		chain := chain{configs, config.Handlers(), dnsserver.Directives}
+		g.identify(b.Keys+" "+config.ViewName, stanzas)
 		if err := g.connect(b, stanzas, chain); err != nil {
 			return plugin.Error(name, err)
 		}
@@ -136,6 +138,18 @@ func (g *generation) connect(b *rules.Block, stanzas []*rules.Stanza, chain chai
 		g.followers.Begin()
 	}
 	return nil
+}
+
+// identify tells the stanzas which server block they are in: by its keys and its view, and if several have the same, by their
+// order. Those are what stays the same when a Corefile is edited elsewhere. Views are known when all of it has been read.
+func (g *generation) identify(block string, stanzas []*rules.Stanza) {
+	if g.identified == nil {
+		g.identified = make(map[string]int)
+	}
+	g.identified[block]++
+	for _, s := range stanzas {
+		s.Group.Identify(fmt.Sprintf("%s %d", block, g.identified[block]))
+	}
 }
 
 type generationKey struct{}

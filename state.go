@@ -20,7 +20,7 @@ const (
 	saveEvery = time.Minute
 	// stateReadWait bounds how long a start waits for the file, and stateStopWait how long a stop waits until it is saved.
 	stateReadWait = 2 * time.Second
-	stateStopWait = 700 * time.Millisecond
+	stateStopWait = 500 * time.Millisecond
 )
 
 // stateFile keeps the verdicts over a restart of the process, in the one file that Corefiles name.
@@ -164,6 +164,7 @@ func (p *process) records(ctx context.Context, cancel context.CancelCauseFunc) i
 				}
 			}
 		}
+		p.pool.Earlier(yield) // which would be lost if nobody asks for it between two restarts
 	}
 }
 
@@ -199,11 +200,12 @@ func (p *process) lastState(v pool.View) {
 	// The goroutine that saves is told to end, and waited for before the last save: two at once would both give up.
 	path, ended := s.path, s.ended
 	p.keepState("")
+	s.last, s.lastBy = make(chan struct{}), time.Now().Add(stateStopWait)
 	records := make(map[state.Key]state.Record, v.Targets())
+	p.pool.Earlier(func(k state.Key, r state.Record) bool { records[k] = r; return true })
 	for shard, more := 0, true; more; {
 		shard, more = v.Records(shard, func(k state.Key, r state.Record) { records[k] = r })
 	}
-	s.last, s.lastBy = make(chan struct{}), time.Now().Add(stateStopWait)
 	go func(last chan<- struct{}, by time.Time) {
 		defer close(last)
 		ctx, cancel := context.WithDeadline(context.Background(), by)

@@ -314,3 +314,32 @@ func TestStateOfSecrets(t *testing.T) {
 		})
 	}
 }
+
+// Two restarts in quick succession: what nobody asked for between them is still fresh, and must not be lost (B88).
+func TestTwoRestarts(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
+		s, g := keeping(t, p, n, path)
+		n.Kill(pooltest.Addr(1), pooltest.Addr(2))
+		pass(70*time.Second, s, pooltest.Addr(1), pooltest.Addr(2))
+		p.end(g)
+		before, _ := state.Read(path, time.Now())
+		restarted(t, n, path, func(s *stanza) { // 2 is of a quiet name
+			pass(20*time.Second, s, pooltest.Addr(1))
+		})
+		after, err := state.Read(path, time.Now())
+		t.Logf("%d records before, %d after, %v", len(before), len(after), err)
+		restarted(t, n, path, func(s *stanza) {
+			states(s, 1, 2)
+			synctest.Wait()
+			if got := states(s, 1, 2); got != "down down" {
+				t.Errorf("half a minute later: %s", got)
+			}
+		})
+		restarted(t, n, path, func(*stanza) {})
+		after, err = state.Read(path, time.Now())
+		if len(after) == 0 {
+			t.Errorf("after a restart without a query: %d records, %v", len(after), err)
+		}
+	})
+}

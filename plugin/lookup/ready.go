@@ -85,11 +85,14 @@ func (c *firstVerdicts) timeUp(now time.Time) bool {
 	return deadline == nil || !now.Before(*deadline)
 }
 
-// noteAnswer notes the answer to a question, nil if there was none, and shows the pool the addresses in it.
+// noteAnswer notes the answer to a question, nil if it failed, and shows the pool the addresses in it.
 func (c *firstVerdicts) noteAnswer(host Host, q Question, m *dns.Msg) {
+	if m == nil {
+		return // it is asked again, and until then nothing more is known
+	}
 	delete(c.missing, q)
 	delete(c.unknown, q)
-	if m != nil && host.Judge(m) > 0 && c.waiting() {
+	if host.Judge(m) > 0 && c.waiting() {
 		c.unknown[q] = m
 	}
 }

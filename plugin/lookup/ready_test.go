@@ -1,6 +1,7 @@
 package lookup
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 
+	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/test"
 
 	"github.com/miekg/dns"
@@ -216,6 +218,28 @@ func TestTicksAreBounded(t *testing.T) {
 		}
 		if took := time.Since(began); took > (size/readyStep+2)*readyTick {
 			t.Errorf("it saw after %s that nothing is unknown", took)
+		}
+	})
+}
+
+// A watched name whose first question fails is still without a verdict, so readiness waits for it (B87).
+func TestFirstQuestionFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := new(block)
+		l := New(b)
+		defer l.Close()
+		l.SetNext(plugin.HandlerFunc(func(context.Context, dns.ResponseWriter, *dns.Msg) (int, error) {
+			return dns.RcodeServerFailure, nil // the upstream is not there yet
+		}))
+		l.Watch([]Question{{"a.example.org.", dns.TypeA}}, 8*time.Second)
+		l.BeginWait(time.Now())
+		l.Start()
+		began := time.Now()
+		for l.AwaitsVerdicts(time.Now()) {
+			pooltest.Elapse(10 * time.Millisecond)
+		}
+		if took := time.Since(began); took < 8*time.Second {
+			t.Errorf("ready after %s, without an answer for the watched name", took)
 		}
 	})
 }

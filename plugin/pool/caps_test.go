@@ -185,7 +185,7 @@ func TestLearningIsRationed(t *testing.T) {
 		text := pooltest.Logged(t)
 		s := testStanza("tcp://:80", n, pooltest.Pace)
 		s.At = "Corefile:7"
-		begin(p, s)
+		g := begin(p, s)
 		next := 0
 		ask := func(owner string, count int, ahead bool) {
 			at := s.Open(owner, dns.TypeA)
@@ -227,10 +227,25 @@ func TestLearningIsRationed(t *testing.T) {
 		ask("c.example.org.", 2000, true)
 		expect("learned ahead", had+8192+2000)
 		pooltest.Elapse(30 * time.Second)
+		ask("d.example.org.", 1000, false)
+		expect("one stanza, half a minute later", had+8192+2000)
+		again := testStanza("tcp://:80", n, pooltest.Pace)
+		next2 := begin(p, again)
+		p.Leave(g)
+		s, g = again, next2
+		ask("e.example.org.", 1000, false)
+		expect("after a reload", had+8192+2000)
+		pooltest.Elapse(31 * time.Second)
 		for i := range 20 {
-			ask(fmt.Sprintf("d%d.example.org.", i), 1000, false)
+			ask(fmt.Sprintf("f%d.example.org.", i), 1000, false)
 		}
-		expect("one stanza, half a minute later", had+8192+2000+4096)
+		expect("one stanza, a minute later", had+8192+2000+8192)
+		for i := range 20_000 {
+			ask(fmt.Sprintf("g%d.example.org.", i), 1, false)
+		}
+		if got := len(p.names); got > 100 {
+			t.Errorf("%d names are counted, although most were turned away", got)
+		}
 		if got := pooltest.CountLines(text, "more new addresses than may be learned"); got < 2 || got > 5 {
 			t.Errorf("%d lines:\n%s", got, text)
 		}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"slices"
 	"time"
-
-	"github.com/coredns-multivalue/multivalue/internal/hash"
 )
 
 // Generation is what one Corefile, or one reload of it, asks of the pool. The new one joins before the old one leaves, so
@@ -32,13 +30,7 @@ const (
 
 // AddGroup gives a generation one more group. It is called before the generation joins.
 func (p *Pool) AddGroup(g *Generation, group *Group) {
-	same := 0 // earlier groups with the same zones, such as those of other views
-	for _, other := range g.groups {
-		if other.Zones == group.Zones {
-			same++
-		}
-	}
-	group.pool, group.generation, group.seed = p, g, hash.Mix(hash.Of(group.Zones), uint64(same))
+	group.pool, group.generation = p, g
 	g.groups = append(g.groups, group)
 }
 
@@ -183,6 +175,7 @@ func (p *Pool) confirmed(g *Generation, now time.Time) {
 		}
 		m.group.targets--
 		group.targets++
+		group.learned = m.group.learned // a reload does not begin the minute again
 		if m.idle {
 			resting[group] = append(resting[group], m)
 		} else {

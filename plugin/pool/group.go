@@ -47,6 +47,11 @@ type Group struct {
 	loggedFull, loggedNames, loggedLearn logonce.Line // lines that every sweep allows again
 }
 
+// Identify says which server block the group's stanza is in, so that sets of one name and type in different blocks, such as
+// those of views, are told apart. A stanza of the same block with the same text continues its sets after a reload, whatever
+// else was edited. It is called before queries come.
+func (g *Group) Identify(block string) { g.seed = hash.Of(block) }
+
 // Open notes that a query looks at a set, whatever it finds, and returns what Look needs to know of it. It takes no lock,
 // does not wait and allocates nothing. Opening a set that an answer says does not exist is how the pool learns that its
 // targets have left it.

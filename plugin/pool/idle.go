@@ -48,29 +48,38 @@ func (p *Pool) askedFor(m *monitor, r targetRequest, now time.Time) {
 
 // join notes that a target is in a set, unless it is noted already.
 func (p *Pool) join(m *monitor, key uint64, ttl uint32, now time.Time) {
-	n := 0
+	n, at := 0, seconds(now)
 	for x := range m.entry.Members() {
-		if n++; x.Set == nil || x.Set == p.sets.Find(key) {
+		if n++; x.Key == key || x.Key == table.AnySet {
 			return
 		}
 	}
 	if n == maxSets {
-		m.entry.Join(nil, ttl, seconds(now))
-		return
+		key = table.AnySet
 	}
-	s := p.sets.Find(key)
-	if s == nil {
-		s = table.NewSet(key, seconds(now))
-		p.sets.Insert(s)
+	p.enter(m, key, ttl, at, at)
+}
+
+// enter adds a target to a set, which is added if it is new.
+func (p *Pool) enter(m *monitor, key uint64, ttl, born, now uint32) {
+	if key != table.AnySet {
+		s := p.sets.Find(key)
+		if s == nil {
+			s = table.NewSet(key, now)
+			p.sets.Insert(s)
+		}
+		s.Members++
 	}
-	m.entry.Join(s, ttl, seconds(now))
+	m.entry.Join(key, ttl, born, now)
 }
 
 // quit notes that a target is in a set no longer.
 func (p *Pool) quit(m *monitor, x *table.Member) {
 	m.entry.Quit(x)
-	if x.Set != nil && x.Set.Members == 0 {
-		p.sets.Remove(x.Set)
+	if s := p.sets.Find(x.Key); s != nil {
+		if s.Members--; s.Members == 0 {
+			p.sets.Remove(s)
+		}
 	}
 }
 
@@ -92,19 +101,23 @@ func (p *Pool) reviewSome(now time.Time) {
 
 // review decides, once a minute, whether a target is still asked for, has become idle, or is to be forgotten.
 func (p *Pool) review(m *monitor, now time.Time) {
-	at, asked, busy, members := seconds(now), false, false, 0
+	at, asked, busy, named := seconds(now), false, false, 0
 	for x := range m.entry.Members() {
 		asked = x.TakeAsked() || asked
 		keep := uint32(keepFor(x.TTL()) / time.Second)
-		if x.Set != nil && x.Set.Looked() > x.Last+keep {
+		if s := p.sets.Find(x.Key); s != nil && s.Looked() > x.Last+keep {
 			p.quit(m, x) // it has left this set, which is still looked at
 			continue
 		}
-		members++
+		if x.Key != table.AnySet {
+			named++
+		}
 		busy = busy || at <= x.Last+keep
 	}
 	switch {
-	case members == 0, m.idle && !asked && clock.At(now).Sub(m.idleSince) >= idleFor:
+	case named == 0 && !busy, // a target that left all the sets it is known to be in has left the others, too
+		m.idle && !asked && clock.At(now).Sub(m.idleSince()) >= idleFor,
+		m.idle && m.group.targets > m.group.Max: // which a reload has lowered
 		p.forget(m, now)
 	case m.idle && asked:
 		p.wake(m, now)
@@ -116,7 +129,7 @@ func (p *Pool) review(m *monitor, now time.Time) {
 // rest makes a target idle. Its connection is not held any longer. What queries see is that its state holds for as long as
 // it surely does if the first of them has it probed at once.
 func (p *Pool) rest(m *monitor, now time.Time) {
-	m.idle, m.idleSince = true, clock.At(now)
+	m.idle = true
 	p.dropConn(m)
 	if m.held != nil {
 		m.held.alarmed = false
@@ -124,7 +137,7 @@ func (p *Pool) rest(m *monitor, now time.Time) {
 	for x := range m.entry.Members() {
 		x.Rest()
 	}
-	m.joinIdle()
+	m.joinIdle(clock.At(now))
 	v := m.verdict()
 	v.Holds = min(v.Holds, m.machine.HoldsFromNow(m.check.pace))
 	m.entry.Store(v)
@@ -175,13 +188,25 @@ func (m *monitor) isFlood() bool {
 	return true
 }
 
+// idleTargets are the idle targets of a group: those whose names were asked for within a minute only, and the others. The
+// values of the lists are idleTarget.
+type idleTargets [2]list.List
+
+type idleTarget struct {
+	*monitor
+	since clock.Instant // when it became idle
+}
+
+// idleSince is when the target became idle.
+func (m *monitor) idleSince() clock.Instant { return m.rests.Value.(idleTarget).since }
+
 // joinIdle adds a target to the idle ones of its group, the latest last.
-func (m *monitor) joinIdle() {
+func (m *monitor) joinIdle(since clock.Instant) {
 	l := &m.group.idle[0]
 	if !m.isFlood() {
 		l = &m.group.idle[1]
 	}
-	m.rests = l.PushBack(m)
+	m.rests = l.PushBack(idleTarget{m, since})
 	m.group.hasIdle.Store(true)
 	metrics.IdleTargets.Inc()
 }
@@ -199,13 +224,25 @@ func (m *monitor) leaveIdle() {
 	metrics.IdleTargets.Dec()
 }
 
-// makeRoom forgets one idle target of a group that fits: of a flood if there is one, else the one that has been idle for
-// longest. It reports whether there was one. Going through very many takes time, so a minute's steps are bounded.
-func (p *Pool) makeRoom(g *Group, fits func(*monitor) bool, now time.Time) bool {
+// makeRoom forgets one idle target of a group: of a flood if there is one, else the one that has been idle for longest. It
+// reports whether there was one.
+func (p *Pool) makeRoom(g *Group, now time.Time) bool {
+	for i := range g.idle {
+		if first := g.idle[i].Front(); first != nil {
+			p.forget(first.Value.(idleTarget).monitor, now)
+			return true
+		}
+	}
+	return false
+}
+
+// makeRoomAmong is makeRoom among the idle targets that fit. Going through very many takes time, so a minute's steps are
+// bounded.
+func (p *Pool) makeRoomAmong(g *Group, fits func(*monitor) bool, now time.Time) bool {
 	for i := range g.idle {
 		for e := g.idle[i].Front(); e != nil && g.steps < maxSteps; e = e.Next() {
 			g.steps++
-			if m := e.Value.(*monitor); fits(m) {
+			if m := e.Value.(idleTarget).monitor; fits(m) {
 				p.forget(m, now)
 				return true
 			}
@@ -216,13 +253,11 @@ func (p *Pool) makeRoom(g *Group, fits func(*monitor) bool, now time.Time) bool 
 
 // moveIdle gives a group the idle targets that it takes over, those that have been idle for longest first.
 func moveIdle(to *Group, all []*monitor) {
-	slices.SortFunc(all, func(a, b *monitor) int { return cmp.Compare(a.idleSince, b.idleSince) })
+	slices.SortFunc(all, func(a, b *monitor) int { return cmp.Compare(a.idleSince(), b.idleSince()) })
 	for _, m := range all {
+		since := m.idleSince()
 		m.leaveIdle()
 		m.group = to
-		m.joinIdle()
+		m.joinIdle(since)
 	}
 }
-
-// idleTargets are the idle targets of a group: those whose names were asked for within a minute only, and the others.
-type idleTargets [2]list.List

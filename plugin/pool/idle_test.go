@@ -198,6 +198,22 @@ func TestForgottenOrIdle(t *testing.T) {
 					query(s, fmt.Sprintf("x%d.example.org.", i), dns.TypeA, 2)
 				}
 			})
+		}, map[int]string{1: "gone", 2: "busy"}},
+		"more names than are told apart, all quiet": {func(s *stanza) {
+			for i := range 3 * maxSets {
+				query(s, fmt.Sprintf("x%d.example.org.", i), dns.TypeA, 1, 2)
+			}
+			pooltest.Elapse(20 * time.Minute)
+		}, map[int]string{1: "idle", 2: "idle"}},
+		"more names than are told apart, one of which is quiet": {func(s *stanza) {
+			for i := range 3 * maxSets {
+				query(s, fmt.Sprintf("x%d.example.org.", i), dns.TypeA, 1, 2)
+			}
+			every(20*time.Minute, func() {
+				for i := range 3*maxSets - 1 {
+					query(s, fmt.Sprintf("x%d.example.org.", i+1), dns.TypeA, 2)
+				}
+			})
 		}, map[int]string{1: "idle", 2: "busy"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -224,8 +240,13 @@ func TestForgottenOrIdle(t *testing.T) {
 // Two views of a zone give a name different addresses. Queries of one view do not make the other forget its own (B85).
 func TestViewsForgetApart(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
-		inside, outside := testStanza("tcp://:80", n, pooltest.Pace), testStanza("tcp://:80", n, pooltest.Pace)
-		inside.Zones, outside.Zones = "example.org.", "example.org."
+		in := func(view string) *stanza {
+			s := testStanza("tcp://:80", n, pooltest.Pace)
+			s.Zones = "example.org."
+			s.Identify("example.org:53 " + view)
+			return s
+		}
+		inside, outside := in("inside"), in("outside")
 		g := begin(p, inside, outside)
 		query(inside, owner, dns.TypeA, 1, 2)
 		for round := range 2 { // the second one after a reload
@@ -238,9 +259,8 @@ func TestViewsForgetApart(t *testing.T) {
 					t.Errorf("round %d: %s is idle %t, watched %t", round, pooltest.Addr(i), idle, watched)
 				}
 			}
-			inside, outside = testStanza("tcp://:80", n, pooltest.Pace), testStanza("tcp://:80", n, pooltest.Pace)
-			inside.Zones, outside.Zones = "example.org.", "example.org."
-			next := begin(p, inside, outside)
+			inside, outside = in("inside"), in("outside")
+			next := begin(p, in("new"), outside, inside) // one more, and in another order
 			p.Leave(g)
 			g = next
 		}

@@ -41,13 +41,14 @@ var (
 	// lent to others, except for the last eighth, which is never lent. Idle targets have what is lent.
 	places = [lanes]int{doubt: 8, calm: 2, fallen: 1, undecided: 4, slow: 1, idle: 0}
 	// strides are inverse to the shares of the rate, where more is due than maxRate allows: the lane that starts a probe
-	// advances by its stride, and the one that has advanced least is next.
+	// advances by its stride, and the one that has advanced least is next. A place of a lane's own comes before one that is
+	// lent, so idle targets, which have none, come last.
 	strides = [lanes]uint64{doubt: 1, calm: 1, fallen: 4, undecided: 2, slow: 4, idle: 8}
 )
 
 // laneOf is the lane that a monitor belongs in now. An idle one stays in its own, also in doubt: otherwise a flood of names
 // whose targets go down together would take the places of those that are asked for.
-func (m *monitor) laneOf(now clock.Instant) lane {
+func (m *monitor) laneOf(now time.Time) lane {
 	state := m.machine.State()
 	switch {
 	case m.idle:
@@ -56,7 +57,7 @@ func (m *monitor) laneOf(now clock.Instant) lane {
 		return undecided
 	case m.machine.Streak() > 0, m.held != nil && m.held.alarmed:
 		return doubt
-	case state == verdict.Down && now.Sub(m.fellAt) < fallenFor:
+	case state == verdict.Down && m.fell && clock.Steady(now).Sub(m.machine.Verdict(0).Since) < fallenFor:
 		return fallen
 	case state == verdict.Down || m.slow:
 		return slow

@@ -32,10 +32,11 @@ type nameCount struct {
 	learned allowance
 }
 
-// allowance is how many more targets may be learned. The zero value has used nothing.
+// allowance is how many targets were learned: of a name less what it has gained since, of a stanza in the minute that began
+// then. The zero value has used nothing.
 type allowance struct {
 	used float64
-	at   clock.Instant // when used was right
+	at   clock.Instant
 }
 
 // gain brings the allowance up to date: it gains so many a minute.
@@ -62,14 +63,15 @@ func (p *Pool) admits(r targetRequest, c *checkState, owner string, now time.Tim
 	if rationed && !p.mayLearn(r.group, owner, now) || p.overNameLimit(r, c, owner, now) {
 		return false
 	}
-	all := func(*monitor) bool { return true }
-	if len(p.monitors) >= p.maxTargets && !p.makeRoom(r.group, all, now) {
+	if len(p.monitors) >= p.maxTargets && !p.makeRoom(r.group, now) {
 		p.full.Store(true)
 		return false
 	}
-	if r.group.targets >= r.group.Max && !p.makeRoom(r.group, all, now) {
-		r.group.full.Store(true)
-		return false
+	if r.group.targets >= r.group.Max { // more than that after a reload that lowered it: review forgets idle ones then
+		if !p.makeRoom(r.group, now) || r.group.targets >= r.group.Max {
+			r.group.full.Store(true)
+			return false
+		}
 	}
 	if rationed {
 		p.nameOf(owner).learned.used++
@@ -81,9 +83,14 @@ func (p *Pool) admits(r targetRequest, c *checkState, owner string, now time.Tim
 // mayLearn reports whether a name and a stanza may bring in one more target now.
 func (p *Pool) mayLearn(g *Group, owner string, now time.Time) bool {
 	at := clock.At(now)
-	g.learned.gain(learnStanza, at)
-	if g.learned.used+1 <= learnStanza { // else the name is not even counted: there may be any number of names
-		name := p.nameOf(owner)
+	if g.learned.at == 0 || at.Sub(g.learned.at) >= time.Minute {
+		g.learned = allowance{at: at}
+	}
+	if g.learned.used < learnStanza {
+		name := p.names[owner] // a name that is turned away is not counted: there may be any number of them
+		if name == nil {
+			return true
+		}
 		if name.learned.gain(learnName, at); name.learned.used+1 <= learnNameBurst {
 			return true
 		}
@@ -97,7 +104,8 @@ func (p *Pool) mayLearn(g *Group, owner string, now time.Time) bool {
 
 // overNameLimit reports whether a name has as many targets as it may have, or one address as many names.
 func (p *Pool) overNameLimit(r targetRequest, c *checkState, owner string, now time.Time) bool {
-	byName := p.nameOf(owner).targets >= maxPerName
+	name := p.names[owner]
+	byName := name != nil && name.targets >= maxPerName
 	fits := func(m *monitor) bool { return m.owner == owner }
 	if !byName {
 		place := c.withoutOwner(r.target)
@@ -106,7 +114,7 @@ func (p *Pool) overNameLimit(r targetRequest, c *checkState, owner string, now t
 		}
 		fits = func(m *monitor) bool { return m.check == c && c.withoutOwner(m.entry.Target) == place }
 	}
-	if p.makeRoom(r.group, fits, now) {
+	if p.makeRoomAmong(r.group, fits, now) {
 		return false
 	}
 	metrics.SkippedName.Inc()

@@ -39,13 +39,12 @@ type monitor struct {
 	lane         lane
 	slow         bool          // the last probe was not quick
 	idle         bool          // no query asks for it
-	idleSince    clock.Instant // when it became idle
 	rests        *list.Element // its place among the idle targets of its group; nil while it is busy
-	fellAt       clock.Instant // when it went from up to down
+	fell         bool          // it was up before it went down
 	suspicion    suspicion
 	settled      bool // it had its first wait of a whole interval, which is drawn at random
 	removed      bool // while its probe was under way
-	earlier      bool // its state is that of an earlier process, and no probe of this one has been made yet
+	outdated     bool // its state is remembered, and so old that it is to be probed at once
 }
 
 // verdict is what is believed of the target, with how long that is sure to hold.
@@ -75,16 +74,13 @@ type memory struct {
 	verdict verdict.Verdict
 	heard   clock.Instant
 	until   time.Time
-	earlier bool // it is of an earlier process
+	earlier *earlierRecord // what an earlier process believed, if it is of that
 }
 
 // learn begins to watch a target that a query did not find in the table, unless a limit is reached. Nothing that is asked
 // for makes room for what is new, so a flood of names never evicts a busy target; idle ones do.
 func (p *Pool) learn(r targetRequest, now time.Time) {
 	g := r.group.generation
-	if g.stage == left {
-		return // a query that was in flight when its server stopped
-	}
 	if g.stage == candidate {
 		p.confirmed(g, now) // it answers queries, so it has started
 	}
@@ -95,6 +91,9 @@ func (p *Pool) learn(r targetRequest, now time.Time) {
 	if m := p.find(&r.target, check.seedFor(r.at.Owner)); m != nil {
 		p.askedFor(m, r, now)
 		return
+	}
+	if g.stage == left {
+		return // a query that was in flight when its server stopped
 	}
 	if !r.group.covers(r.check, r.target.Addr.Addr(), r.at.Owner) {
 		return // a query that was in flight when the annotation changed
@@ -111,9 +110,13 @@ func (p *Pool) learn(r targetRequest, now time.Time) {
 // addMonitor adds a target to the table, with the verdict that is remembered if there is one. It is parked until
 // scheduleFirst schedules it.
 func (p *Pool) addMonitor(t verdict.Target, check *checkState, group *Group, owner string, now time.Time) *monitor {
-	m := &monitor{check: check, group: group, owner: owner, entry: &table.Entry{Target: t}, fellAt: clock.LongAgo, position: parked}
+	m := &monitor{check: check, group: group, owner: owner, entry: &table.Entry{Target: t}, position: parked}
 	if last, ok := p.recall(check, t, owner, now); ok {
-		m.machine, m.heard, m.earlier = verdict.Resume(last.verdict), last.heard, last.earlier
+		m.machine, m.heard, m.fell = verdict.Resume(last.verdict), last.heard, true
+		m.outdated = last.earlier != nil || clock.At(now).Sub(m.heard) > check.pace.Interval
+		if last.earlier != nil {
+			last.earlier.used.Store(true)
+		}
 		m.entry.Store(last.verdict)
 	}
 	group.targets++
@@ -153,15 +156,15 @@ func (p *Pool) releaseName(m *monitor) {
 }
 
 // scheduleFirst schedules a parked monitor: a new one within a quarter of a fast interval, one that resumes within a whole
-// interval, or at once if its state is that of an earlier process. When in that time is drawn at random, so that targets
-// learned together are not probed together.
+// interval, or at once if what is remembered is old. When in that time is drawn at random, so that targets learned together
+// are not probed together.
 func (m *monitor) scheduleFirst(p *Pool, now time.Time) {
 	wait := m.check.pace.Fast / 4
 	if m.machine.State() != verdict.Unknown {
 		wait = m.check.pace.Interval
 		m.settled = true
 	}
-	if m.earlier {
+	if m.outdated {
 		wait, m.settled = 0, false
 	}
 	p.schedule.add(m, clock.At(now).Add(randomWait(0, wait)), now)
@@ -170,7 +173,7 @@ func (m *monitor) scheduleFirst(p *Pool, now time.Time) {
 // forget ends a monitor. Its verdict is remembered for a while, in case the target is asked for again.
 func (p *Pool) forget(m *monitor, now time.Time) {
 	if m.machine.State() != verdict.Unknown && len(p.memories) < p.maxTargets {
-		p.memories[m.check.memoryKey(m.entry.Target, m.owner)] = memory{m.verdict(), m.heard, now.Add(remembered * m.check.pace.Interval), false}
+		p.memories[m.check.memoryKey(m.entry.Target, m.owner)] = memory{m.verdict(), m.heard, now.Add(remembered * m.check.pace.Interval), nil}
 	}
 	m.removed = true
 	p.dropConn(m)

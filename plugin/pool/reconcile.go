@@ -117,18 +117,13 @@ func (p *Pool) inherit(old map[verdict.Identity]*checkState, same map[verdict.Id
 func (p *Pool) takeOver(successor, m *monitor, now time.Time) {
 	for x := range m.entry.Members() {
 		x.TakeAsked()
-		successor.entry.Join(x.Set, x.TTL(), x.Last)
+		p.enter(successor, x.Key, x.TTL(), x.Born, x.Last)
 	}
-	for x := range successor.entry.Members() {
-		for old := range m.entry.Members() {
-			if x.Set == old.Set {
-				x.Born = old.Born
-			}
-		}
-	}
-	successor.started, successor.heard, successor.slow, successor.fellAt = m.started, m.heard, m.slow, m.fellAt
+	successor.outdated = false // after a reload, probes are spread
+	successor.started, successor.heard, successor.slow, successor.fell = m.started, m.heard, m.slow, m.fell
 	if m.idle {
 		p.rest(successor, now)
-		successor.idleSince = m.idleSince
+		successor.leaveIdle()
+		successor.joinIdle(m.idleSince())
 	}
 }

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/clock"
@@ -13,27 +14,55 @@ import (
 // restored is what an earlier process believed. A target that is learned begins with that, while it is fresh; queries look
 // at it before that, so that the first one does not get a dead address. It never changes.
 type restored struct {
-	records   map[state.Key]state.Record
+	records   map[state.Key]*earlierRecord
 	until     time.Time       // when all of it is too old
 	ambiguous map[string]bool // texts that several checks have, with different secrets
+}
+
+// earlierRecord is a record that is believed until the target is watched: what this process finds out is newer.
+type earlierRecord struct {
+	state.Record
+	used atomic.Bool
 }
 
 // Restore gives the pool what an earlier process believed. It is called before the first generation joins.
 func (p *Pool) Restore(records map[state.Key]state.Record) {
 	p.life.Lock()
 	defer p.life.Unlock()
-	if len(records) > 0 {
-		p.do(func() { p.restored.Store(&restored{records, time.Now().Add(state.MaxAge), p.ambiguous}) })
+	if len(records) == 0 {
+		return
+	}
+	all := make(map[state.Key]*earlierRecord, len(records))
+	for k, r := range records {
+		all[k] = &earlierRecord{Record: r}
+	}
+	p.do(func() { p.restored.Store(&restored{all, time.Now().Add(state.MaxAge), p.ambiguous}) })
+}
+
+// Earlier calls take with what an earlier process believed of targets that this one has not watched yet, as far as that can
+// still be used.
+func (p *Pool) Earlier(take func(state.Key, state.Record) (more bool)) {
+	r := p.restored.Load()
+	if r == nil {
+		return
+	}
+	for k, x := range r.records {
+		if !x.used.Load() && x.Fresh(time.Now()) && !take(k, x.Record) {
+			return
+		}
 	}
 }
 
 // find is the record of a target, if it can be used. It takes no lock and allocates nothing, and may be called for nil.
-func (r *restored) find(c *CheckSpec, addr netip.AddrPort, owner string, now time.Time) (state.Record, bool) {
+func (r *restored) find(c *CheckSpec, addr netip.AddrPort, owner string, now time.Time) *earlierRecord {
 	if r == nil {
-		return state.Record{}, false
+		return nil
 	}
-	record, ok := r.records[c.stateKey(addr, owner)]
-	return record, ok && record.Fresh(now) && !r.ambiguous[c.identity.String()]
+	x := r.records[c.stateKey(addr, owner)]
+	if x == nil || x.used.Load() || !x.Fresh(now) || r.ambiguous[c.identity.String()] {
+		return nil
+	}
+	return x
 }
 
 // believed is the verdict in a record. It holds for as long as it surely does if the target is probed at once.
@@ -52,21 +81,21 @@ func (g *Group) unwatched(c *CheckSpec, addr netip.AddrPort, owner string) verdi
 		return 0
 	}
 	now := time.UnixMilli(int64(g.pool.clock.Load()))
-	record, ok := r.find(c, addr, owner, now)
-	if !ok {
+	x := r.find(c, addr, owner, now)
+	if x == nil {
 		return 0
 	}
-	return c.believed(record, record.Since).Brief()
+	return c.believed(x.Record, x.Since).Brief()
 }
 
 // recallEarlier is the verdict that an earlier process had of a target.
 func (p *Pool) recallEarlier(c *checkState, addr netip.AddrPort, owner string, now time.Time) (memory, bool) {
-	record, ok := p.restored.Load().find(&c.CheckSpec, addr, owner, now)
-	if !ok {
+	x := p.restored.Load().find(&c.CheckSpec, addr, owner, now)
+	if x == nil {
 		return memory{}, false
 	}
-	since := clock.Steady(now).Add(-now.Sub(record.Since))
-	return memory{verdict: c.believed(record, since), heard: clock.At(now).Add(-now.Sub(record.At)), earlier: true}, true
+	since := clock.Steady(now).Add(-now.Sub(x.Since))
+	return memory{verdict: c.believed(x.Record, since), heard: clock.At(now).Add(-now.Sub(x.At)), earlier: x}, true
 }
 
 // expireRestored drops what an earlier process believed, when it is too old.

@@ -43,7 +43,7 @@ type schedule struct {
 // add schedules the next probe of a monitor.
 func (s *schedule) add(m *monitor, due clock.Instant, now time.Time) {
 	m.due = due
-	m.lane = m.laneOf(clock.At(now))
+	m.lane = m.laneOf(now)
 	s.queues[m.lane].push(m, due)
 }
 

@@ -15,7 +15,7 @@ import (
 func (p *Pool) settle(r probeResult, now time.Time) {
 	m := r.monitor
 	p.schedule.done(m)
-	m.earlier = false
+	m.outdated = false
 	if m.removed {
 		return // the target may have been learned again meanwhile, with a monitor of its own
 	}
@@ -52,8 +52,8 @@ func (p *Pool) settle(r probeResult, now time.Time) {
 		v.Holds = min(v.Holds, wait)
 	}
 	m.entry.Store(v)
-	if before == verdict.Up && v.State == verdict.Down {
-		m.fellAt = clock.At(now)
+	if v.State != before {
+		m.fell = before == verdict.Up
 	}
 	if v.State != before { // metrics and the log follow what queries see, never the other way round
 		p.transition(m, before, v, now)

@@ -42,7 +42,7 @@ func peekAndLook(t *testing.T, change func(*CheckSpec)) {
 		k, _ := c.Key(owner, addr)
 		if e := s.pool.table.Find(&k.Target, table.Hash(&k.Target, k.seed)); e != nil {
 			e.Store(verdict.Verdict{State: measured[random.IntN(3)], Holds: time.Minute})
-			e.Join(nil, 0, 1)
+			e.Join(1, 0, 1, 1)
 			for x := range e.Members() {
 				x.Rest()
 				if s.Peek(k); x.TakeAsked() {

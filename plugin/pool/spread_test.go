@@ -107,9 +107,10 @@ func firstAfter(n *pooltest.FakeNetwork, began time.Time, all []netip.Addr) (fir
 
 // in makes a monitor that belongs in a lane.
 func in(l lane) *monitor {
-	m := &monitor{check: &checkState{}, fellAt: clock.LongAgo}
+	m := &monitor{check: &checkState{}}
 	m.check.pace = pooltest.Pace
-	up, down := verdict.Resume(verdict.Verdict{State: verdict.Up}), verdict.Resume(verdict.Verdict{State: verdict.Down})
+	up := verdict.Resume(verdict.Verdict{State: verdict.Up})
+	down := verdict.Resume(verdict.Verdict{State: verdict.Down, Since: clock.Steady(time.Now())})
 	switch l {
 	case doubt:
 		m.machine = up
@@ -117,7 +118,7 @@ func in(l lane) *monitor {
 	case calm:
 		m.machine = up
 	case fallen:
-		m.machine, m.fellAt = down, clock.At(time.Now())
+		m.machine, m.fell = down, true
 	case slow:
 		m.machine = down
 	case idle:

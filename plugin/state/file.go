@@ -115,19 +115,25 @@ func resolve(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	file, size, err := open(real)
+	ours, err := isOurs(real)
+	if err == nil && !ours {
+		err = fmt.Errorf("%w: remove it, or use another path", errForeign)
+	}
+	return real, err
+}
+
+// isOurs reports whether a file begins as this package writes it, or is empty.
+func isOurs(path string) (bool, error) {
+	file, size, err := open(path)
 	if err != nil {
-		return "", err
+		return false, err
 	}
 	defer file.Close()
 	head := make([]byte, min(size, int64(len(magic))))
 	if _, err := io.ReadFull(file, head); err != nil {
-		return "", err
+		return false, err
 	}
-	if !begun(head) {
-		return "", fmt.Errorf("%w: remove it, or use another path", errForeign)
-	}
-	return real, nil
+	return begun(head), nil
 }
 
 // replace writes a temporary file and renames it. The new file is on the disk before its name is, so that a machine that
@@ -182,7 +188,11 @@ type temporary struct {
 // rename, and gives up.
 func create(path string) (*temporary, error) {
 	if info, err := os.Lstat(path); err == nil {
-		if !info.Mode().IsRegular() {
+		ours := false
+		if info.Mode().IsRegular() {
+			ours, _ = isOurs(path)
+		}
+		if !ours {
 			return nil, fmt.Errorf("%s is in the way: remove it", path)
 		}
 		if err := os.Remove(path); err != nil {

@@ -183,17 +183,28 @@ func TestLink(t *testing.T) {
 // A temporary file that a killed process left is replaced, and anything else in its place stops the save.
 func TestStaleTemporaryFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
-	if err := os.WriteFile(path+suffix, []byte("half"), 0o400); err != nil {
-		t.Fatal(err)
+	for _, half := range []string{"", magic[:5], magic + "t"} {
+		if err := os.WriteFile(path+suffix, []byte(half), 0o400); err != nil {
+			t.Fatal(err)
+		}
+		save(t, path, some(1))
+		wantFile(t, path, some(1))
 	}
-	save(t, path, some(1))
-	wantFile(t, path, some(1))
-	if err := os.Mkdir(path+suffix, 0o700); err != nil {
-		t.Fatal(err)
+	for what, put := range map[string]func() error{
+		"a directory":     func() error { return os.Mkdir(path+suffix, 0o700) },
+		"somebody's file": func() error { return os.WriteFile(path+suffix, []byte("example.org. 60 IN SOA"), 0o600) },
+	} {
+		if err := put(); err != nil {
+			t.Fatal(err)
+		}
+		t.Log(what)
+		err := Save(t.Context(), path, maps.All(some(2)))
+		wantError(t, err, "state: "+path+": "+path+suffix+" is in the way: remove it: not saved, so the file stays as it was")
+		wantFile(t, path, some(1), "state"+suffix)
+		if err := os.Remove(path + suffix); err != nil {
+			t.Error(err)
+		}
 	}
-	err := Save(t.Context(), path, maps.All(some(2)))
-	wantError(t, err, "state: "+path+": "+path+suffix+" is in the way: remove it: not saved, so the file stays as it was")
-	wantFile(t, path, some(1), "state"+suffix)
 }
 
 // endless are records without an end. Before each, f is called with its number.

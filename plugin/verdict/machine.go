@@ -19,8 +19,8 @@ type Machine struct {
 	state     State
 	since     time.Time // when the state was entered
 	reason    string    // why the last failure failed; empty once the failures are reset
-	failures  int       // sum, towards Down; 0 while the state is Down
-	successes int       // in a row: towards Up while Down, towards resetting the failures while Up
+	failures  int32     // sum, towards Down; 0 while the state is Down
+	successes int32     // in a row: towards Up while Down, towards resetting the failures while Up
 }
 
 // Resume returns a machine that continues from a verdict, such as one kept over a reload. Both counts start at 0.
@@ -51,7 +51,7 @@ func (m *Machine) Verdict(holds time.Duration) Verdict {
 
 // Falls reports whether one more failure takes the target down. Ask before Step, to hold that failure back while the
 // server itself may have lost its network.
-func (m *Machine) Falls(p Pace) bool { return m.state != Down && m.failures+1 >= p.Fall }
+func (m *Machine) Falls(p Pace) bool { return m.state != Down && int(m.failures)+1 >= p.Fall }
 
 // Forgive resets the failures of a target that is not down. Call it when they turn out to say nothing about the target,
 // because the server's own network was lost. A target that is down stays down: its failures were counted before.
@@ -68,18 +68,18 @@ func (m *Machine) HoldsFromNow(p Pace) time.Duration { return max(0, m.holdTime(
 // Streak is how many results speak against the current state: successes in a row of a down target, else failures.
 func (m *Machine) Streak() int {
 	if m.state == Down {
-		return m.successes
+		return int(m.successes)
 	}
-	return m.failures
+	return int(m.failures)
 }
 
 // addSuccess counts a success. A change of state resets both counts and the reason.
 func (m *Machine) addSuccess(p Pace, now time.Time) {
 	m.successes++
 	switch {
-	case m.state == Unknown, m.state == Down && m.successes >= p.Rise:
+	case m.state == Unknown, m.state == Down && int(m.successes) >= p.Rise:
 		*m = Machine{state: Up, since: now}
-	case m.state == Up && m.successes >= p.Rise:
+	case m.state == Up && int(m.successes) >= p.Rise:
 		m.failures, m.successes, m.reason = 0, 0, ""
 	}
 }
@@ -91,7 +91,7 @@ func (m *Machine) addFailure(p Pace, now time.Time) {
 		return
 	}
 	m.failures++
-	if m.failures >= p.Fall {
+	if int(m.failures) >= p.Fall {
 		*m = Machine{state: Down, since: now, reason: m.reason}
 	}
 }
@@ -111,9 +111,9 @@ func (m *Machine) holdTime(p Pace, wait time.Duration) time.Duration {
 	further := 0
 	switch m.state {
 	case Up:
-		further = p.Fall - m.failures - 1
+		further = p.Fall - int(m.failures) - 1
 	case Down:
-		further = p.Rise - m.successes - 1
+		further = p.Rise - int(m.successes) - 1
 	}
 	return (wait + time.Duration(further)*p.Fast) * (100 - Jitter) / 100
 }

@@ -74,15 +74,16 @@ func (b *Sets) Len() (n int) {
 
 // Member says that a target is in a set, and when it was last asked for there. The pool's loop adds and removes members.
 type Member struct {
-	// Set is nil in the one that stands for any other set. It belongs to the pool's loop, as Born and Last do.
-	Set   *Set
-	Born  uint32 // when the target was first asked for in the set, in seconds since 1970
-	Last  uint32 // when it was last, as far as TakeAsked has found
-	key   uint64 // of the set
+	Key   uint64 // of the set; AnySet in the one that stands for any other set, which is the last
+	Born  uint32 // when the target was first asked for in the set, in seconds since 1970; the loop's
+	Last  uint32 // when it was last, as far as TakeAsked has found; the loop's
 	asked atomic.Uint32
 	ttl   atomic.Uint32
 	next  atomic.Pointer[Member]
 }
+
+// AnySet is the key of all sets that a target is not known to be in. No set has it, but by a chance of one in 2⁶⁴.
+const AnySet = 0
 
 // Touch notes that a query asked for the target in the set with that key, with a TTL in seconds, now. It reports whether the
 // pool has to be told: because the target is not known to be in that set, or was idle. It writes only what is not noted yet,
@@ -113,20 +114,17 @@ func (e *Entry) Untouch(key uint64) {
 // member is the target's place in a set, or nil.
 func (e *Entry) member(key uint64) *Member {
 	for m := e.members.Load(); m != nil; m = m.next.Load() {
-		if m.key == key || m.Set == nil {
+		if m.Key == key || m.Key == AnySet {
 			return m
 		}
 	}
 	return nil
 }
 
-// Join adds the target to a set, or to any other set if that is nil, which must come last.
-func (e *Entry) Join(s *Set, ttl, now uint32) {
-	m := &Member{Set: s, Born: now, Last: now}
-	if s != nil {
-		m.key = s.key
-		s.Members++
-	}
+// Join adds the target to the set with a key, or to any other set, which must come last. It was first asked for there, and
+// last, at these times in seconds since 1970.
+func (e *Entry) Join(key uint64, ttl, born, now uint32) {
+	m := &Member{Key: key, Born: born, Last: now}
 	m.ttl.Store(ttl)
 	m.asked.Store(now)
 	at := &e.members
@@ -143,9 +141,6 @@ func (e *Entry) Quit(m *Member) {
 		at = &at.Load().next
 	}
 	at.Store(m.next.Load())
-	if m.Set != nil {
-		m.Set.Members--
-	}
 }
 
 // Members goes through the sets that the target is in.
