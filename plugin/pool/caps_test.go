@@ -230,9 +230,9 @@ func TestLearningIsRationed(t *testing.T) {
 		ask("d.example.org.", 1000, false)
 		expect("one stanza, half a minute later", had+8192+2000)
 		again := testStanza("tcp://:80", n, pooltest.Pace)
-		next2 := begin(p, again)
+		begin(p, again)
 		p.Leave(g)
-		s, g = again, next2
+		s = again
 		ask("e.example.org.", 1000, false)
 		expect("after a reload", had+8192+2000)
 		pooltest.Elapse(31 * time.Second)
