@@ -290,3 +290,29 @@ func TestExplainPage(t *testing.T) {
 		t.Errorf("the page before a question does not say what it is for:\n%s", blank)
 	}
 }
+
+// A target that no query asks for keeps its state on the page, and is marked as idle. The heading counts such targets and
+// leads to them; without one it says nothing of it (B84).
+func TestIdleTargets(t *testing.T) {
+	f := newTestSource(20)
+	if page := body(t, ask(t, f, "GET", "/")); strings.Contains(page, "state=idle") {
+		t.Error("the heading counts idle targets, and there are none")
+	}
+	f.snap.Targets[3].Idle, f.snap.Targets[4].Idle, f.snap.Summary.Idle = true, true, 2
+	page := body(t, ask(t, f, "GET", "/"))
+	if !strings.Contains(page, `<a href="/?state=idle"><b>2</b> of them idle</a>`) {
+		t.Error("the heading does not count the idle targets")
+	}
+	for _, row := range strings.Split(page, "<tr")[1:] {
+		want := strings.Contains(row, ">10.0.0.3:80<") || strings.Contains(row, ">10.0.0.4:80<")
+		if got := strings.Contains(row, ">idle</small>"); got != want {
+			t.Errorf("idle %t, want %t: %s", got, want, row)
+		}
+		if want && !strings.Contains(row, "curl -i http://10.0.0.") {
+			t.Errorf("it lost the rest of its row: %s", row)
+		}
+	}
+	if got := body(t, ask(t, f, "GET", "/v1/targets?state=idle")); !strings.Contains(got, `"total": 2`) || !strings.Contains(got, `"state": "down"`) {
+		t.Errorf("the filter finds %s", got)
+	}
+}
