@@ -196,6 +196,7 @@ func (p *process) resolver(keys string) *lookup.Resolver {
 func (p *process) leave(g *generation) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.state.stopping = time.Now()
 	closed := p.closeStatus(g) // beside what else ends
 	last := p.pool.Leave(&g.pool)
 	g.files.AwaitReleased()

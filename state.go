@@ -18,9 +18,10 @@ import (
 const (
 	// saveEvery is how often the verdicts are saved, if there were results since the last time.
 	saveEvery = time.Minute
-	// stateReadWait bounds how long a start waits for the file, and stateStopWait how long a stop waits until it is saved.
+	// stateReadWait bounds how long a start waits for the file. stateStopWait bounds how long a stop waits until it is saved,
+	// from the beginning of the stop: what the pool does not need for its probes, and what is left for followers of clusters.
 	stateReadWait = 2 * time.Second
-	stateStopWait = 500 * time.Millisecond
+	stateStopWait = 1400 * time.Millisecond
 )
 
 // stateFile keeps the verdicts over a restart of the process, in the one file that Corefiles name.
@@ -37,6 +38,8 @@ type stateFile struct {
 	ended   chan struct{}
 	last    chan struct{} // closed when the last save, that of a stop, has ended; nil if there is none
 	lastBy  time.Time     // when it has to have ended
+
+	stopping time.Time // when the stop began
 	settled uint64        // results when it was last saved; the goroutine's
 	failed  string        // why the last save failed; the goroutine's
 }
@@ -200,7 +203,7 @@ func (p *process) lastState(v pool.View) {
 	// The goroutine that saves is told to end, and waited for before the last save: two at once would both give up.
 	path, ended := s.path, s.ended
 	p.keepState("")
-	s.last, s.lastBy = make(chan struct{}), time.Now().Add(stateStopWait)
+	s.last, s.lastBy = make(chan struct{}), s.stopping.Add(stateStopWait)
 	records := make(map[state.Key]state.Record, v.Targets())
 	p.pool.Earlier(func(k state.Key, r state.Record) bool { records[k] = r; return true })
 	for shard, more := 0, true; more; {
