@@ -31,17 +31,17 @@ const (
 //
 // Its fields are guarded by process.mu, except for what is said to belong to the goroutine.
 type stateFile struct {
-	read    chan map[state.Key]state.Record // what was in it; nil before it is read
-	taken   bool                            // the pool has that
-	path    string                          // where it is saved; empty while it is not
-	stop    context.CancelFunc
-	ended   chan struct{}
-	last    chan struct{} // closed when the last save, that of a stop, has ended; nil if there is none
-	lastBy  time.Time     // when it has to have ended
+	read   chan map[state.Key]state.Record // what was in it; nil before it is read
+	taken  bool                            // the pool has that
+	path   string                          // where it is saved; empty while it is not
+	stop   context.CancelFunc
+	ended  chan struct{}
+	last   chan struct{} // closed when the last save, that of a stop, has ended; nil if there is none
+	lastBy time.Time     // when it has to have ended
 
 	stopping time.Time // when the stop began
-	settled uint64        // results when it was last saved; the goroutine's
-	failed  string        // why the last save failed; the goroutine's
+	settled  uint64    // results when it was last saved; the goroutine's
+	failed   string    // why the last save failed; the goroutine's
 }
 
 // nameState notes which file a stanza names. There is one for the process, so two stanzas cannot name different ones.
