@@ -227,7 +227,7 @@ func (p *process) awaitState() {
 	ctx, cancel := context.WithDeadline(context.Background(), p.state.lastBy)
 	defer cancel()
 	if !rescue.Closed(ctx, p.state.last) {
-		log.Warningf("state: saving takes longer than %s at the stop, so the file stays as it was", stateStopWait)
+		log.Warningf("state: the file could not be saved before the end of the stop, so it stays as it was")
 	}
 	p.state.last = nil
 }
