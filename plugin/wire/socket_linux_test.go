@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"testing"
@@ -27,13 +28,22 @@ func TestSelfConnection(t *testing.T) {
 			continue
 		}
 		own := netip.MustParseAddr(tt.own)
-		fd, at := bound(t, own, 0)
+		fd, at, err := bound(t, own, 0)
 		dialled := netip.AddrPortFrom(netip.MustParseAddr(tt.dialled), uint16(port(at)))
-		if !tt.want {
-			peer, _ := bound(t, dialled.Addr(), port(at))
-			if err := unix.Listen(peer, 1); err != nil {
-				t.Fatal(err)
+		for tries := 0; err == nil && !tt.want; tries++ { // until a port is free at both addresses
+			var peer int
+			if peer, _, err = bound(t, dialled.Addr(), port(at)); err == nil {
+				err = unix.Listen(peer, 1)
+				break
 			}
+			if !errors.Is(err, unix.EADDRINUSE) || tries == 100 {
+				break
+			}
+			fd, at, err = bound(t, own, 0)
+			dialled = netip.AddrPortFrom(dialled.Addr(), uint16(port(at)))
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 		to, _ := sockaddr(dialled)
 		if err := unix.Connect(fd, to); err != nil {
@@ -46,21 +56,18 @@ func TestSelfConnection(t *testing.T) {
 }
 
 // bound is a socket at an address.
-func bound(t *testing.T, addr netip.Addr, port int) (fd int, at unix.Sockaddr) {
+func bound(t *testing.T, addr netip.Addr, port int) (fd int, at unix.Sockaddr, err error) {
 	t.Helper()
 	at, family := sockaddr(netip.AddrPortFrom(addr, uint16(port)))
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
+	if fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(fd) })
 	if err := unix.Bind(fd, at); err != nil {
-		t.Fatal(err)
+		return fd, at, err
 	}
-	if at, err = unix.Getsockname(fd); err != nil {
-		t.Fatal(err)
-	}
-	return fd, at
+	at, err = unix.Getsockname(fd)
+	return fd, at, err
 }
 
 // standing is a talk that only wants the connection.
