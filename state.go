@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"maps"
+	"os"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/rescue"
@@ -124,6 +126,7 @@ func (p *process) keepState(path string) {
 func (p *process) saveAgainAndAgain(ctx context.Context, path string) {
 	ticker := time.NewTicker(saveEvery)
 	defer ticker.Stop()
+	p.checkState(path)
 	for {
 		select {
 		case <-ctx.Done():
@@ -140,6 +143,18 @@ func (p *process) saveAgainAndAgain(ctx context.Context, path string) {
 			p.state.settled = settled
 		}
 		cancel(nil)
+	}
+}
+
+// checkState logs at once if a new file cannot be saved, and not only after a minute: the path may be a mistake. What is wrong
+// with a file that exists has been logged by who has read it.
+func (p *process) checkState(path string) {
+	defer rescue.Log("checking " + path)
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err := state.Check(path); err != nil {
+		log.Error(err)
 	}
 }
 

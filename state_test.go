@@ -205,7 +205,11 @@ func TestStateCannotBeSaved(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
 		before := testutil.ToFloat64(metrics.StateFailures)
 		s, _ := keeping(t, p, n, filepath.Join(dir, "state"))
-		pass(5*time.Minute, s, pooltest.Addr(1))
+		pass(time.Second, s, pooltest.Addr(1))
+		if got := pooltest.CountLines(text, "no such file or directory: it cannot be saved"); got != 1 {
+			t.Errorf("at the start %d lines:\n%s", got, text)
+		}
+		pass(5*time.Minute-time.Second, s, pooltest.Addr(1))
 		if got := testutil.ToFloat64(metrics.StateFailures) - before; got < 4 || got > 5 {
 			t.Errorf("%v failures in five minutes", got)
 		}

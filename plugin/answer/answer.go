@@ -264,7 +264,7 @@ func (c *choice) replaceSet(m, out *dns.Msg, s *set) *dns.Msg {
 		return out
 	}
 	answer := make([]dns.RR, 0, len(out.Answer)-s.size+kept+len(c.instead))
-	low := lowering{ttl: c.ttl, room: kept}
+	low := lowering{ttl: c.ttl, room: len(c.served)}
 	placed, whole := false, s.size == len(out.Answer)
 	for i, rr := range out.Answer {
 		switch {
@@ -273,8 +273,12 @@ func (c *choice) replaceSet(m, out *dns.Msg, s *set) *dns.Msg {
 		case !placed:
 			placed = true
 			answer = append(c.appendTo(answer, out.Answer, &low), c.instead...)
+			if whole && c.leftOut == nil && c.rest.passing() > 0 {
+				answer = append(answer, out.Answer[c.rest.from:]...)
+			}
+		case whole && c.leftOut == nil: // all of the rest is there
 		case i >= c.rest.from && c.rest.passing() > 0 && !c.leavesOut(rr):
-			answer = append(answer, low.apply(rr))
+			answer = append(answer, rr)
 		}
 	}
 	out = copyOnce(m, out)

@@ -22,6 +22,10 @@ const (
 	learnNameBurst = 1024
 	learnName      = 256
 	learnStanza    = 8192
+	// Once a stanza has learned learnShared in a minute, the rest is for names that have brought in less than learnFew lately:
+	// a flood of large names must not keep small ones from being learned.
+	learnShared = learnStanza * 3 / 4
+	learnFew    = 16
 	// maxSteps bounds how many idle targets are looked at in a minute to make room in one group.
 	maxSteps = 1 << 20
 )
@@ -91,7 +95,8 @@ func (p *Pool) mayLearn(g *Group, owner string, now time.Time) bool {
 		if name == nil {
 			return true
 		}
-		if name.learned.gain(learnName, at); name.learned.used+1 <= learnNameBurst {
+		name.learned.gain(learnName, at)
+		if name.learned.used+1 <= learnNameBurst && (g.learned.used < learnShared || name.learned.used < learnFew) {
 			return true
 		}
 	}

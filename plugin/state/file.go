@@ -82,6 +82,21 @@ func open(path string) (*os.File, int64, error) {
 	return file, info.Size(), nil
 }
 
+// Check reports why Save could not write a file at the path now, as Save would. It writes nothing that stays.
+func Check(path string) error {
+	real, err := resolve(path)
+	if err == nil {
+		var t *temporary
+		if t, err = create(real + suffix); err == nil {
+			t.discard()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("state: %s: %w: it cannot be saved", path, plain(err))
+	}
+	return nil
+}
+
 // Save writes a file with these records in place of the one at the path, with mode 0600. On any error the last file stays
 // as it is. The directory has to exist, and to be writable.
 //

@@ -41,11 +41,11 @@ const (
 	// then reading a body, which no request needs. It is short, because maxConns clients that send half a request keep all
 	// others waiting. readTimeout bounds how long a request is served: after it, its context ends.
 	// writeTimeout bounds writing a response. A stream has it for each write.
-	// idleTimeout is how long a connection without a request is kept.
+	// idleTimeout is how long a connection without a request is kept. Both are short for the same reason as headTimeout.
 	headTimeout  = time.Second
 	readTimeout  = 5 * time.Second
-	writeTimeout = 10 * time.Second
-	idleTimeout  = 30 * time.Second
+	writeTimeout = 5 * time.Second
+	idleTimeout  = 3 * time.Second
 	// closeTimeout bounds how long Close waits for requests in flight, since a reload waits for Close.
 	closeTimeout = 500 * time.Millisecond
 )

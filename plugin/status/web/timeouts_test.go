@@ -161,7 +161,7 @@ func TestHalfSentRequests(t *testing.T) {
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("it is served after %s, want at most a second", took)
 		}
-		for _, pause := range []time.Duration{2 * headTimeout, 2 * readTimeout, idleTimeout - time.Second} {
+		for _, pause := range []time.Duration{2 * headTimeout, idleTimeout - time.Second/2} {
 			time.Sleep(pause)
 			ask(client, in)
 		}
