@@ -2,7 +2,9 @@ package test
 
 import (
 	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -197,6 +199,59 @@ func TestClientSubnet(t *testing.T) {
 	}
 	if len(different) < 3 {
 		t.Errorf("four networks got %d choices of 4 in 40", len(different))
+	}
+}
+
+// Behind a proxy, a client's own address decides, over UDP and TCP (B5).
+func TestSelectClientBehindAProxy(t *testing.T) {
+	s := newScene(t)
+	var zone strings.Builder
+	for n := range 40 {
+		fmt.Fprintf(&zone, "www A 127.0.0.%d\n", n+11)
+	}
+	s.zone("example.org", zone.String())
+	v := s.serve(replace(ahead, "KIND", "file DIR/example.org example.org\n proxyproto", "HOW", "select client\n limit 4"))
+	// ask asks through a proxy that names the client, by version 2 of its protocol.
+	ask := func(network, client string) string {
+		packed, err := query("www.example.org A").Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr, to := netip.MustParseAddr(client), v.addr
+		family := map[bool]byte{true: 0x10, false: 0x20}[addr.Is4()]
+		transport := byte(2)
+		if network == "tcp" {
+			to, transport, packed = v.tcp, 1, append([]byte{byte(len(packed) >> 8), byte(len(packed))}, packed...)
+		}
+		head := append([]byte("\r\n\r\n\x00\r\nQUIT\n"), 0x21, family|transport, 0, byte(2*len(addr.AsSlice())+4))
+		head = append(append(append(head, addr.AsSlice()...), addr.AsSlice()...), 0x14, 0xe9, 0, 53)
+		conn, err := net.Dial(network, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		if _, err := conn.Write(append(head, packed...)); err != nil {
+			t.Fatal(err)
+		}
+		m, err := (&dns.Conn{Conn: conn}).ReadMsg()
+		if err != nil {
+			t.Fatalf("%s, %s: %v", network, client, err)
+		}
+		return members(m)
+	}
+	different := make(map[string]bool)
+	for _, client := range []string{"198.51.100.7", "203.0.113.7", "192.0.2.7", "2001:db8:1::7", "2001:db8:2::7"} {
+		first := ask("udp", client)
+		for range 4 {
+			if udp, tcp := ask("udp", client), ask("tcp", client); udp != first || tcp != first {
+				t.Errorf("%s got %s, then %s over UDP and %s over TCP", client, first, udp, tcp)
+			}
+		}
+		different[first] = true
+	}
+	if len(different) < 4 {
+		t.Errorf("five networks got %d choices of 4 in 40", len(different))
 	}
 }
 

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"net"
 	"net/netip"
 
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
@@ -17,11 +18,23 @@ func (j *Judge) clientNetwork() netip.Prefix {
 	if j.Remote == nil {
 		return answer.ClientNetwork(netip.AddrFrom4([4]byte{127, 0, 0, 1}))
 	}
-	remote, ok := j.Remote.RemoteAddr().(interface{ AddrPort() netip.AddrPort })
-	if !ok {
-		return netip.Prefix{}
+	return answer.ClientNetwork(addressOf(j.Remote.RemoteAddr()))
+}
+
+// addressOf is the address of a client, invalid if there is none in it. That of *proxyproto* over UDP has no AddrPort, and is
+// known by its text alone.
+func addressOf(remote net.Addr) netip.Addr {
+	if a, ok := remote.(interface{ AddrPort() netip.AddrPort }); ok {
+		return a.AddrPort().Addr()
 	}
-	return answer.ClientNetwork(remote.AddrPort().Addr())
+	if remote == nil {
+		return netip.Addr{}
+	}
+	if at, err := netip.ParseAddrPort(remote.String()); err == nil {
+		return at.Addr()
+	}
+	addr, _ := netip.ParseAddr(remote.String())
+	return addr
 }
 
 // subnetPrefix is the client subnet of a query, at most as long as a client's network counts. It is the zero value for one
