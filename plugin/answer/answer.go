@@ -11,6 +11,7 @@ package answer
 import (
 	"math"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -149,6 +150,9 @@ func (sc *scratch) filterSets() {
 	}
 	if sc.closed && onlyAliases(sc.out.Answer) {
 		makeNODATA(sc.out, sc.rules.SOA(sc.deniedOwner), sc.denialTTL)
+	}
+	if sc.out != sc.m {
+		sc.out.Answer = aliasesFirst(sc.out.Answer)
 	}
 }
 
@@ -314,13 +318,39 @@ func copyOnce(m, out *dns.Msg) *dns.Msg {
 // onlyAliases reports whether no record is left that answers the question, only aliases that lead to its name.
 func onlyAliases(answer []dns.RR) bool {
 	for _, rr := range answer {
-		switch rr.Header().Rrtype {
-		case dns.TypeCNAME, dns.TypeDNAME, dns.TypeRRSIG:
-		default:
+		if !isAlias(rr) && rr.Header().Rrtype != dns.TypeRRSIG {
 			return false
 		}
 	}
 	return true
+}
+
+// isAlias reports whether a record leads to another name, or signs one that does.
+func isAlias(rr dns.RR) bool {
+	t := rr.Header().Rrtype
+	if sig, ok := rr.(*dns.RRSIG); ok {
+		t = sig.TypeCovered
+	}
+	return t == dns.TypeCNAME || t == dns.TypeDNAME
+}
+
+// aliasesFirst returns the records with the aliases in front of what they lead to, else in their order: clients follow them in
+// that order (RFC 1034, section 4.3.2), and some servers put them last. The records are moved to a slice of their own if need
+// be, because what came from below may not be changed.
+func aliasesFirst(answer []dns.RR) []dns.RR {
+	first := slices.IndexFunc(answer, func(rr dns.RR) bool { return !isAlias(rr) })
+	if first < 0 || !slices.ContainsFunc(answer[first:], isAlias) {
+		return answer
+	}
+	sorted := make([]dns.RR, 0, len(answer))
+	for _, alias := range []bool{true, false} {
+		for _, rr := range answer {
+			if isAlias(rr) == alias {
+				sorted = append(sorted, rr)
+			}
+		}
+	}
+	return sorted
 }
 
 // makeNODATA turns a copy that has no answer left into a NODATA answer: the authority section has the SOA of the zone and no NS
