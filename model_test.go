@@ -595,7 +595,7 @@ func (m *model) joins(c modelCorefile) {
 	for i := range c {
 		s := &c[i]
 		for k, t := range old {
-			if m.corefile[i].pace != k.pace || !slices.Contains(s.checks, k.check) || !s.covers(k.addr) {
+			if m.corefile[i].pace != k.pace || !slices.Contains(m.corefile[i].checks, k.check) || !slices.Contains(s.checks, k.check) || !s.covers(k.addr) {
 				continue
 			}
 			before := k.pace
