@@ -71,9 +71,17 @@ func execEnviron(addr netip.AddrPort) []string {
 // execFailure is a reason: how the program ended, and the first line of its output that is not
 // empty.
 func execFailure(how string, output []byte) error {
-	line, _, _ := strings.Cut(strings.TrimLeft(string(output), "\r\n\t "), "\n")
-	if line = strings.TrimRight(line, "\r\t "); line != "" {
-		how += ": " + quote(line)
+	if line := firstLine(output); line != "" {
+		how += ": " + line
 	}
 	return errors.New(how)
+}
+
+// firstLine is the first line of the output that is not empty, in quotes; "" if there is none.
+func firstLine(output []byte) string {
+	line, _, _ := strings.Cut(strings.TrimLeft(string(output), "\r\n\t "), "\n")
+	if line = strings.TrimRight(line, "\r\t "); line == "" {
+		return ""
+	}
+	return quote(line)
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"regexp"
 	"syscall"
 	"time"
 
@@ -28,7 +29,7 @@ func runnable(path string) error {
 	case info.Mode()&(os.ModeSetuid|os.ModeSetgid) != 0 && os.Geteuid() != 0:
 		return fmt.Errorf("%s is setuid or setgid, and the server could not kill it: use a program that is not", quote(path))
 	}
-	return nil
+	return startable(path)
 }
 
 // A runner runs one command, for many addresses at once.
@@ -104,8 +105,12 @@ func (r runner) execute(ctx context.Context, addr netip.AddrPort) (timedOut bool
 	heard := collectOutput(output)
 	timedOut = awaitExit(ctx, cmd.Process.Pid)
 	killGroup(cmd.Process.Pid) // the program is not reaped yet, so its process ID cannot have been reused
-	err = cmd.Wait()
-	return timedOut, runResult(err, timedOut, heard())
+	status, err := reap(cmd.Process)
+	if err != nil {
+		heard()
+		return timedOut, fmt.Errorf("%w: %s", ErrAbstain, quote(err.Error()))
+	}
+	return timedOut, runResult(status, timedOut, heard())
 }
 
 // startFailure is why the program did not start, without the path, which the error of os/exec
@@ -187,19 +192,27 @@ func killGroup(pid int) {
 
 // runResult turns the end of a program into a result. Exit status 0 in time is healthy, whatever
 // the output.
-func runResult(err error, timedOut bool, output []byte) error {
-	var exit *exec.ExitError
+func runResult(status syscall.WaitStatus, timedOut bool, output []byte) error {
 	switch {
+	case !timedOut && status.Exited() && status.ExitStatus() == 0:
+		return nil
+	case cannotFork(output):
+		return fmt.Errorf("%w: the program could not start another: %s", ErrAbstain, firstLine(output))
 	case timedOut:
 		return execFailure("timed out", output)
-	case err == nil:
-		return nil
-	case !errors.As(err, &exit):
-		return fmt.Errorf("%w: %s", ErrAbstain, quote(err.Error()))
-	}
-	// A negative exit code would not say which signal it was.
-	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+	case status.Signaled(): // an exit code would not say which signal it was
 		return execFailure(fmt.Sprintf("ended by signal %d (%s)", status.Signal(), status.Signal()), output)
 	}
-	return execFailure(fmt.Sprintf("exit status %d", exit.ExitCode()), output)
+	return execFailure(fmt.Sprintf("exit status %d", status.ExitStatus()), output)
 }
+
+// forkFailures is what programs say if the limit of processes is reached, of the user or of the
+// container: dash; BusyBox; bash, which also says it before each of its attempts; Python; Go; and
+// strerror(EAGAIN) of the C libraries behind "fork:". The locale is always C.
+var forkFailures = regexp.MustCompile(`(?m)^[^"\n]{0,80}(: (Cannot|can't) fork\b|\bfork: (retry: )?Resource temporarily unavailable|` +
+	`\bfork/exec \S+: resource temporarily unavailable)|^BlockingIOError: \[Errno 11\] Resource temporarily unavailable$`)
+
+// cannotFork reports whether a program failed because it could not start another one. Like a
+// program that cannot be started at all, this is a limit of this host, and proves nothing about the
+// target.
+func cannotFork(output []byte) bool { return forkFailures.Match(output) }
