@@ -165,9 +165,12 @@ func mysqlCapabilities(greeting []byte) (uint16, error) {
 
 // mysqlOnlyUs are errors of a server that serves others, only not us: access denied (1044, 1045,
 // 1698), no such database (1049), our host is not allowed (1130), expired password (1820, 1862),
-// TLS required (3159), locked account (3118; 4151 in MariaDB), unknown way to log in (1251, 1524),
-// and limits of the account, which we have used up (1203, 1226).
-var mysqlOnlyUs = []uint16{1044, 1045, 1049, 1130, 1203, 1226, 1251, 1524, 1698, 1820, 1862, 3118, 3159, 4151}
+// TLS required (3159), locked account (3118; 4151 in MariaDB), account blocked after failed logins
+// (3955; 4150 in MariaDB), unknown way to log in (1251, 1524), and limits of the account, which we
+// have used up (1203, 1226). The numbers are those of the "MySQL Error Message Reference" and of
+// MariaDB's list of error codes. Not among them are 1129, which every client on our host would meet,
+// and 3032, which tells all users without privileges that the server is offline.
+var mysqlOnlyUs = []uint16{1044, 1045, 1049, 1130, 1203, 1226, 1251, 1524, 1698, 1820, 1862, 3118, 3159, 3955, 4150, 4151}
 
 // mysqlFailure judges an error packet. The SQLSTATE is missing in an error that comes before the
 // greeting.

@@ -160,3 +160,37 @@ func TestRealMariaDBBlocks(t *testing.T) {
 	s.mariadb("flush hosts")
 	s.await(c, "")
 }
+
+// With max_password_errors the server blocks an account after failed logins. A probe gives no
+// password, which MariaDB does not count. It is up for an account that others have had blocked
+// (docs/protocols.md).
+func TestRealMariaDBBlocksAccounts(t *testing.T) {
+	t.Parallel()
+	s := newMariaDB(t)
+	s.startMariaDB("--max-password-errors=2")
+	c := mustNew(t, "mysql://")
+	login := func(password string) bool {
+		t.Helper()
+		return s.command("mariadb", "--no-defaults", "-umultivalue", "-p"+password, "-hHOST", "-PPORT", "-e", "select 1").Run() == nil
+	}
+	asked := func(state string) {
+		t.Helper()
+		for range 5 {
+			if err := probe(c, s.addr); err != nil {
+				t.Errorf("%s: %v", state, err)
+			}
+		}
+	}
+	s.mariadb("create user multivalue@'127.0.0.1' identified by 'x'")
+	asked("with a password")
+	if !login("x") {
+		t.Error("probes had the account blocked")
+	}
+	for range 3 {
+		login("wrong")
+	}
+	if login("x") {
+		t.Error("the account is not blocked, so nothing is tested")
+	}
+	asked("blocked")
+}

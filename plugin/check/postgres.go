@@ -141,7 +141,8 @@ func (p postgresCheck) judgeMessage(kind byte, body []byte) (over bool, result e
 }
 
 // postgresFailure judges an ErrorResponse by its SQLSTATE (PostgreSQL manual, appendix A). An error
-// that only concerns us, such as an unknown user, shows that the server accepts sessions.
+// that only concerns us, such as an unknown user, shows that the server accepts sessions. PgBouncer
+// says that in words only.
 func postgresFailure(body []byte) error {
 	var code, text string
 	for field := range strings.SplitSeq(string(body), "\x00") {
@@ -155,7 +156,7 @@ func postgresFailure(body []byte) error {
 	// 3D000 is invalid_catalog_name, 42501 insufficient_privilege, and class 28 an invalid
 	// authorization.
 	const noDatabase, noPrivilege, notAuthorized = "3D000", "42501", "28"
-	if code == noDatabase || code == noPrivilege || strings.HasPrefix(code, notAuthorized) {
+	if code == noDatabase || code == noPrivilege || strings.HasPrefix(code, notAuthorized) || onlyUsToPgBouncer(code, text) {
 		return nil
 	}
 	return fmt.Errorf("postgres error %s: %s", quote(code), quote(text))
