@@ -68,20 +68,20 @@ type scheme struct {
 // schemes lists every kind of check, sorted by name. Which scheme takes which option is decided
 // here and nowhere else.
 var schemes = []scheme{
-	{"dns", 53, "dns://:53/example.org", slices.Concat(dnsOptions, []string{"tcp"}, socketOptions), newDNS},
-	{"dot", 853, "dot://ns1.example.org/example.org", slices.Concat(dnsOptions, tlsOptions, answerOptions, socketOptions), newDOT},
+	{"dns", 53, "dns://:53/example.org", slices.Concat(dnsOptions, []string{"tcp"}, proxyOptions, socketOptions), newDNS},
+	{"dot", 853, "dot://ns1.example.org/example.org", slices.Concat(dnsOptions, tlsOptions, answerOptions, proxyOptions, socketOptions), newDOT},
 	{"exec", 0, "exec://:5432", execOptions, newExec},
-	{"grpc", 0, "grpc://:50051", slices.Concat(answerOptions, socketOptions), newGRPC},
-	{"grpcs", 0, "grpcs://api.example.org:50051", slices.Concat(tlsOptions, answerOptions, socketOptions), newGRPCS},
-	{"http", 80, "http://:8080/healthz", slices.Concat(ownerOptions, httpOptions, holdOptions, answerOptions, socketOptions), newHTTP},
-	{"https", 443, "https://www.example.org/healthz", slices.Concat(ownerOptions, httpOptions, []string{"alpn"}, tlsOptions, holdOptions, answerOptions, socketOptions), newHTTPS},
+	{"grpc", 0, "grpc://:50051", slices.Concat(answerOptions, proxyOptions, socketOptions), newGRPC},
+	{"grpcs", 0, "grpcs://api.example.org:50051", slices.Concat(tlsOptions, answerOptions, proxyOptions, socketOptions), newGRPCS},
+	{"http", 80, "http://:8080/healthz", slices.Concat(ownerOptions, httpOptions, holdOptions, answerOptions, proxyOptions, socketOptions), newHTTP},
+	{"https", 443, "https://www.example.org/healthz", slices.Concat(ownerOptions, httpOptions, []string{"alpn"}, tlsOptions, holdOptions, answerOptions, proxyOptions, socketOptions), newHTTPS},
 	{"icmp", 0, "icmp://", socketOptions, newICMP},
-	{"mysql", 3306, "mysql://:3306", slices.Concat(upgradeOptions, tlsOptions, answerOptions, socketOptions), newMySQL},
-	{"postgres", 5432, "postgres://:5432", slices.Concat(upgradeOptions, tlsOptions, answerOptions, socketOptions), newPostgres},
-	{"redis", 6379, "redis://:6379", slices.Concat(redisOptions, answerOptions, socketOptions), newRedis},
-	{"rediss", 6379, "rediss://cache.example.org:6379", slices.Concat(redisOptions, tlsOptions, answerOptions, socketOptions), newRediss},
+	{"mysql", 3306, "mysql://:3306", slices.Concat(upgradeOptions, tlsOptions, answerOptions, proxyOptions, socketOptions), newMySQL},
+	{"postgres", 5432, "postgres://:5432", slices.Concat(upgradeOptions, tlsOptions, answerOptions, proxyOptions, socketOptions), newPostgres},
+	{"redis", 6379, "redis://:6379", slices.Concat(redisOptions, answerOptions, proxyOptions, socketOptions), newRedis},
+	{"rediss", 6379, "rediss://cache.example.org:6379", slices.Concat(redisOptions, tlsOptions, answerOptions, proxyOptions, socketOptions), newRediss},
 	{"tcp", 0, "tcp://:5432", tcpOptions, newTCP},
-	{"tls", 0, "tls://db.example.org:5432", slices.Concat(ownerOptions, []string{"alpn"}, tlsOptions, connectOptions, socketOptions), newTLS},
+	{"tls", 0, "tls://db.example.org:5432", slices.Concat(ownerOptions, []string{"alpn"}, tlsOptions, connectOptions, proxyOptions, socketOptions), newTLS},
 }
 
 // commonOptions are the options that every scheme takes.
@@ -128,7 +128,7 @@ func New(rawURL string, options ...Option) (*Check, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.invert || s.askOwner || s.dialer.bound() || s.hasPhaseTimeout() {
+	if s.invert || s.askOwner || s.dialer.bound() || s.dialer.proxyProtocol || s.hasPhaseTimeout() {
 		s.talk = nil // the event loop knows none of these; few checks have them, so a goroutine asks
 	}
 	if err := s.checkHold(); err != nil {

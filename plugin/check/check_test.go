@@ -282,9 +282,9 @@ func TestTakes(t *testing.T) {
 		}
 	}
 	for scheme, want := range map[string]string{
-		"HTTP": "basic_auth bearer body body_regex connect_timeout expect_header first_byte_timeout from header hold host invert method no_body no_body_regex no_header status",
-		"tcp":  "ca cert connect_timeout expect expect_regex expires first_byte_timeout from hold insecure invert key reset send server_name starttls tls_timeout",
-		"tls":  "alpn ca cert connect_timeout expires from host insecure invert key server_name tls_timeout",
+		"HTTP": "basic_auth bearer body body_regex connect_timeout expect_header first_byte_timeout from header hold host invert method no_body no_body_regex no_header proxy_protocol status",
+		"tcp":  "ca cert connect_timeout expect expect_regex expires first_byte_timeout from hold insecure invert key proxy_protocol reset send server_name starttls tls_timeout",
+		"tls":  "alpn ca cert connect_timeout expires from host insecure invert key proxy_protocol server_name tls_timeout",
 		"ftp":  "",
 	} {
 		if got := strings.Join(check.Options(scheme), " "); got != want {
@@ -322,6 +322,7 @@ func FuzzNew(f *testing.F) {
 	f.Add("https://", "insecure", "", "", "server_name", "a.example", "")
 	f.Add("tls://h:1", "expires", "14d", "", "alpn", "h2", "")
 	f.Add("tcp://:1", "expect", `220 \r\n\x00`, "", "from", "192.0.2.1", "")
+	f.Add("tcp://:1", "proxy_protocol", "", "", "reset", "", "")
 	f.Add("http://", "expect_header", "a", "b", "no_body", "c", "")
 	f.Fuzz(func(t *testing.T, url, name1, a1, b1, name2, a2, b2 string) {
 		var list []check.Option

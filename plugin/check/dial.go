@@ -20,6 +20,7 @@ type dialer struct {
 	// from4 and from6 are the source addresses of the option from; invalid if the kernel chooses.
 	from4, from6   netip.Addr
 	connectTimeout time.Duration // for the TCP handshake; 0 for no bound of its own
+	proxyProtocol  bool          // a connection over TCP starts with a header of the PROXY protocol
 }
 
 // setFrom parses the option from. It may be given once per family, because a peer can only be
@@ -67,13 +68,21 @@ func (d *dialer) source(peer netip.Addr) (netip.Addr, error) {
 	return of, nil
 }
 
-// dial connects to addr over TCP. The caller must call closeConn when done; after that neither
-// connection nor goroutine is left.
+// dial connects to addr over TCP, and sends the header of the PROXY protocol if that is wanted. The
+// caller must call closeConn when done; after that neither connection nor goroutine is left.
 func (d *dialer) dial(ctx context.Context, addr netip.AddrPort) (conn net.Conn, closeConn func(), err error) {
-	return d.dialOver(ctx, "tcp", addr)
+	conn, closeConn, err = d.dialOver(ctx, "tcp", addr)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := d.announce(conn); err != nil {
+		closeConn()
+		return nil, nil, err
+	}
+	return conn, closeConn, nil
 }
 
-// dialOver is dial for "tcp" or "udp".
+// dialOver connects over "tcp" or "udp". closeConn is as for dial.
 //
 // When ctx ends, the connection is closed, and every pending read and write fails at once. A
 // deadline on the connection would not do: crypto/tls sets a deadline of its own for its last

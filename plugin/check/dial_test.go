@@ -61,7 +61,7 @@ func TestFromThatCannotBe(t *testing.T) {
 // A check with a source address, or with invert, is probed by a goroutine. With invert, the
 // connection is never held.
 func TestFromAndInvertAreNoTalk(t *testing.T) {
-	for _, line := range [][]string{opt("from", "127.0.0.1"), opt("invert")} {
+	for _, line := range [][]string{opt("from", "127.0.0.1"), opt("invert"), opt("proxy_protocol")} {
 		if mustNew(t, "tcp://:1", line).Talk() != nil {
 			t.Errorf("%v is a conversation, which knows nothing of it", line)
 		}

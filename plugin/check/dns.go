@@ -81,6 +81,9 @@ func newDNS(s *spec) (prober, error) {
 	if err := s.refuseHost(); err != nil {
 		return nil, err
 	}
+	if s.dialer.proxyProtocol && !s.dns.tcp {
+		return nil, s.optionError("proxy_protocol", errProxyOverUDP)
+	}
 	d, err := buildDNS(s)
 	if err != nil {
 		return nil, err

@@ -78,6 +78,7 @@ var options = []option{
 	{name: "connect_timeout", args: "DURATION", set: setConnectTimeout},
 	{name: "tls_timeout", args: "DURATION", set: setTLSTimeout},
 	{name: "first_byte_timeout", args: "DURATION", set: setFirstByteTimeout},
+	{name: "proxy_protocol", set: setProxyProtocol},
 	{name: "from", args: "ADDRESS", many: true, set: setFrom},
 	{name: "invert", set: setInvert},
 	{name: "command", args: "PROGRAM [ARG...]", rest: true, set: setCommand}, // must be last: nothing tells where its values end

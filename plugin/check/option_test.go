@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"regexp"
@@ -31,6 +32,7 @@ func TestEveryOptionOfEveryScheme(t *testing.T) {
 	for _, w := range ways(t) {
 		m.tryEverywhere(w)
 		m.tryInTime(w)
+		m.tryProxied(w)
 		if w.tls {
 			m.tryOverTLS(w)
 		}
@@ -192,6 +194,45 @@ func (m *matrix) tryInTime(w way) {
 		if tt.applies && slices.Contains(check.Options(w.scheme()), tt.option) {
 			m.tryFor(w, tt.option, with(opt(tt.option, "1m")), good, "")
 			m.tryFor(w, tt.option, with(opt(tt.option, "200ms")), tt.bad, tt.want)
+		}
+	}
+}
+
+// tryProxied tries the PROXY protocol with a peer that wants its header before anything else, and
+// with one that does not know it.
+func (m *matrix) tryProxied(w way) {
+	m.Helper()
+	if w.addr.IsValid() { // not over TCP
+		return
+	}
+	with := func(lines ...[]string) *check.Check {
+		if w.tls {
+			lines = append(lines, m.trust)
+		}
+		return w.check(m, www, lines...)
+	}
+	wants := listen(m, "127.0.0.1", behindHeader(w.serve(m.good, w.good))).addr
+	m.try(w, "proxy_protocol", with(opt("proxy_protocol")), wants, "")
+	if w.scheme() == "tcp" && !w.tls {
+		return // asks for a connection, and nothing more
+	}
+	if err := probeFor(with(), wants, brief); err == nil {
+		m.Errorf("%s: good without the header", with())
+	}
+	unaware := listen(m, "127.0.0.1", func(conn net.Conn) { io.ReadFull(conn, make([]byte, len(proxyHeader))) }).addr
+	m.try(w, "proxy_protocol", with(opt("proxy_protocol")), unaware, ".+")
+}
+
+// proxyHeader is what the specification of the PROXY protocol demands of a health check (2.2):
+// version 2, LOCAL, AF_UNSPEC, and a length of 0.
+const proxyHeader = "\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a\x20\x00\x00\x00"
+
+// behindHeader serves connections that start with the header, and closes others.
+func behindHeader(serve func(net.Conn)) func(net.Conn) {
+	return func(conn net.Conn) {
+		head := make([]byte, len(proxyHeader))
+		if n, _ := io.ReadFull(conn, head); string(head[:n]) == proxyHeader {
+			serve(conn)
 		}
 	}
 }

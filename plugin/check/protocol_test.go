@@ -38,6 +38,8 @@ func TestProtocolsAccepted(t *testing.T) {
 		{"exec://", options(opt("command", "/bin/true"), opt("invert")), "exec:// invert command /bin/true", 0},
 		{"redis://", nil, "redis://:6379", 6379},
 		{"redis://:6380", options(opt("from", "192.0.2.1"), opt("role", "master")), "redis://:6380 role master from 192.0.2.1", 6380},
+		{"redis://", options(opt("from", "192.0.2.1"), opt("proxy_protocol")), "redis://:6379 proxy_protocol from 192.0.2.1", 6379},
+		{"dns:///a", options(opt("proxy_protocol"), opt("tcp")), "dns://:53/a tcp proxy_protocol", 53},
 		{"rediss://Cache.example.org:6379", nil, "rediss://cache.example.org", 6379},
 		{"rediss://", options(opt("role", "replica"), opt("insecure")), "rediss://:6379 role replica insecure", 6379},
 		{"postgres://", nil, "postgres://:5432", 5432},
@@ -83,11 +85,11 @@ func TestProtocolsRefused(t *testing.T) {
 		{"dns:///a", [][]string{opt("answer", "")}, 0, "option answer: empty expression would match every record: write one, or remove the option"},
 		{"dot:///a", nil, -1, "dot has no name to verify the certificate against: name a host, as in dot://www.example.org, " +
 			"or add server_name NAME or insecure"},
-		{"dot://h/a", [][]string{opt("tcp")}, 0, "option tcp is for dns: dot takes answer, authoritative, ca, cert, connect_timeout, expires, first_byte_timeout, from, insecure, invert, key, rcode, server_name, tls_timeout"},
+		{"dot://h/a", [][]string{opt("tcp")}, 0, "option tcp is for dns: dot takes answer, authoritative, ca, cert, connect_timeout, expires, first_byte_timeout, from, insecure, invert, key, proxy_protocol, rcode, server_name, tls_timeout"},
 		{"grpc://:1/my.Service/Method", nil, -1, `invalid service name "/my.Service/Method": write one as in grpc://:50051/my.Service`},
 		{"grpc://:1/%ff", nil, -1, `invalid service name "/%ff": write one as in grpc://:50051/my.Service`},
 		{"grpc://:1?service=x", nil, -1, "grpc takes no query: write grpc://:50051"},
-		{"grpc://:1", [][]string{opt("insecure")}, 0, "option insecure is for " + withTLS + ": grpc takes connect_timeout, first_byte_timeout, from, invert"},
+		{"grpc://:1", [][]string{opt("insecure")}, 0, "option insecure is for " + withTLS + ": grpc takes connect_timeout, first_byte_timeout, from, invert, proxy_protocol"},
 		{"grpcs://:1", nil, -1, "grpcs has no name to verify the certificate against: name a host, as in grpcs://www.example.org:1, " +
 			"or add server_name NAME or insecure"},
 		{"icmp://:7", nil, -1, "icmp has no ports: write icmp://"},
@@ -103,12 +105,17 @@ func TestProtocolsRefused(t *testing.T) {
 		{"exec://:1", [][]string{opt("command", "/bin/true", "\x00")}, 0, `option command: argument "\x00" is not valid text: use UTF-8 without NUL`},
 		{"exec://:1", [][]string{opt("from", "192.0.2.1")}, 0, "option from is for dns, dot, grpc, grpcs, http, https, icmp, mysql, postgres, redis, rediss, tcp, tls: " +
 			"exec takes command, invert"},
+		{"exec://:1", [][]string{opt("proxy_protocol")}, 0, "option proxy_protocol is for dns, dot, grpc, grpcs, http, https, mysql, postgres, redis, rediss, tcp, tls: " +
+			"exec takes command, invert"},
+		{"icmp:", [][]string{opt("proxy_protocol")}, 0, "option proxy_protocol is for dns, dot, grpc, grpcs, http, https, mysql, postgres, redis, rediss, tcp, tls: " +
+			"icmp takes from, invert"},
+		{"dns:///a", [][]string{opt("rcode", "NOERROR"), opt("proxy_protocol")}, 1, "option proxy_protocol: works over TCP only: add the option tcp, or remove it"},
 		{"exec://h:1", [][]string{opt("command", "/bin/true")}, -1, "exec does not use a host: write exec://:5432"},
 		{"redis://cache.example.org", nil, -1, "redis does not use a host: write redis://:6379"},
 		{"redis:///0", nil, -1, "redis takes no path and no query: write redis://:6379"},
 		{"redis://:1?x", nil, -1, "redis takes no path and no query: write redis://:6379"},
 		{"redis://", [][]string{opt("role", "slave")}, 0, `option role: invalid role "slave": use master or replica`},
-		{"redis://", [][]string{opt("insecure")}, 0, "option insecure is for " + withTLS + ": redis takes connect_timeout, first_byte_timeout, from, invert, role"},
+		{"redis://", [][]string{opt("insecure")}, 0, "option insecure is for " + withTLS + ": redis takes connect_timeout, first_byte_timeout, from, invert, proxy_protocol, role"},
 		{"rediss://", nil, -1, "rediss has no name to verify the certificate against: name a host, as in rediss://www.example.org, " +
 			"or add server_name NAME or insecure"},
 		{"postgres:///template1", nil, -1, "postgres takes no path and no query: write postgres://:5432"},
@@ -117,7 +124,7 @@ func TestProtocolsRefused(t *testing.T) {
 			"as in postgres://db.example.org:5432, or add server_name NAME or insecure"},
 		{"postgres://", [][]string{opt("from", "192.0.2.1"), opt("insecure")}, 1, "option insecure: has no effect without starttls: add starttls, or remove it"},
 		{"mysql://", [][]string{opt("server_name", "db.example.org")}, 0, "option server_name: has no effect without starttls: add starttls, or remove it"},
-		{"mysql://", [][]string{opt("role", "master")}, 0, "option role is for redis, rediss: mysql takes ca, cert, connect_timeout, expires, first_byte_timeout, from, insecure, invert, key, server_name, starttls, tls_timeout"},
+		{"mysql://", [][]string{opt("role", "master")}, 0, "option role is for redis, rediss: mysql takes ca, cert, connect_timeout, expires, first_byte_timeout, from, insecure, invert, key, proxy_protocol, server_name, starttls, tls_timeout"},
 		{"mysql://:3306/db", nil, -1, "mysql takes no path and no query: write mysql://:3306"},
 	} {
 		c, err := check.New(tt.url, options(tt.lines...)...)

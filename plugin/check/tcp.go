@@ -106,4 +106,4 @@ func endConnection(conn net.Conn, reset bool) {
 }
 
 // tcpOptions are the options of tcp.
-var tcpOptions = slices.Concat(stepOptions, []string{"reset"}, tlsOptions, holdOptions, answerOptions, socketOptions)
+var tcpOptions = slices.Concat(stepOptions, []string{"reset"}, tlsOptions, holdOptions, answerOptions, proxyOptions, socketOptions)

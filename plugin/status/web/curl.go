@@ -43,10 +43,11 @@ type curlBuilder struct {
 
 // valueCount is how many values an option of a check has. An option that is not listed has one. Keep it in step with the
 // options of package check.
-var valueCount = map[string]int{"header": 2, "expect_header": 2, "no_header": 2, "hold": 0, "insecure": 0, "invert": 0}
+var valueCount = map[string]int{"header": 2, "expect_header": 2, "no_header": 2, "hold": 0, "insecure": 0, "invert": 0, "proxy_protocol": 0}
 
 // curlFlags are the flags of curl for options that mean the same. The value of the option, if any, follows the flag.
-var curlFlags = map[string]string{"method": "-X", "insecure": "-k", "ca": "--cacert", "cert": "--cert", "key": "--key"}
+var curlFlags = map[string]string{"method": "-X", "insecure": "-k", "ca": "--cacert", "cert": "--cert", "key": "--key",
+	"proxy_protocol": "--haproxy-protocol"}
 
 // parseOptions reads the options from the canonical text of a check.
 func (c *curlBuilder) parseOptions(options, owner string) {

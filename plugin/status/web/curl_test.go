@@ -20,6 +20,7 @@ func TestQuestion(t *testing.T) {
 	}{
 		{"http://:8080/healthz", v4, curlCommand{"curl -i http://192.0.2.1:8080/healthz", ""}},
 		{"http://:8080/a?b=1&c=2 status 200", v4, curlCommand{"curl -i 'http://192.0.2.1:8080/a?b=1&c=2'", "status 200"}},
+		{"http:/// proxy_protocol status 200", v4, curlCommand{"curl -i --haproxy-protocol http://192.0.2.1:8080/", "proxy_protocol status 200"}},
 		{"https:/// insecure", v6, curlCommand{"curl -i -k 'https://[2001:db8::1]/'", "insecure"}},
 		{"http://192.0.2.9:8080/x", v4, curlCommand{"curl -i --connect-to ::192.0.2.1:8080 http://192.0.2.9:8080/x", ""}},
 		{"https://:443/ server_name 192.0.2.9", v4, curlCommand{"curl -i -H 'Host: 192.0.2.1:8080' --connect-to ::192.0.2.1:8080 https://192.0.2.9:8080/", "server_name 192.0.2.9"}},
