@@ -57,7 +57,7 @@ func quote(text string) string {
 var localErrors = []syscall.Errno{
 	syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
 	syscall.EADDRNOTAVAIL, syscall.EAGAIN, // no free local port
-	syscall.EPERM, syscall.EACCES, // a packet filter of this host; but see mayBeRemote for EACCES
+	syscall.EPERM, syscall.EACCES, // a filtered datagram, and a route that prohibits; but see mayBeRemote for EACCES
 	syscall.ENOSPC, // the limit of epoll watches of the user is reached
 }
 

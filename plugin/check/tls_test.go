@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -248,6 +249,7 @@ func TestHandshakeForm(t *testing.T) {
 func TestBadTLSPeers(t *testing.T) {
 	cert, _ := sign(t, template("www.example.org"), nil)
 	old := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
+	static := &tls.Config{Certificates: []tls.Certificate{rsaPair(t)}, MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256}}
 	for name, tt := range map[string]struct {
 		serve func(net.Conn)
 		limit time.Duration
@@ -258,6 +260,7 @@ func TestBadTLSPeers(t *testing.T) {
 		"end":        {func(conn net.Conn) { conn.Read(make([]byte, 4096)) }, patient, "connection closed"},
 		"reset":      {func(conn net.Conn) { conn.Read(make([]byte, 4096)); reset(conn) }, patient, "connection reset"},
 		"tls 1.1":    {overTLS(old, answer(ok)), patient, `peer sent the tls alert "protocol version not supported"`},
+		"static rsa": {overTLS(static, answer(ok)), patient, `peer sent the tls alert "handshake failure"`},
 	} {
 		p := listen(t, "127.0.0.1", tt.serve)
 		got := reason(probeFor(mustNew(t, "https://", opt("insecure")), p.addr, tt.limit))
@@ -265,6 +268,22 @@ func TestBadTLSPeers(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, tt.want)
 		}
 	}
+}
+
+// rsaPair is a certificate with an RSA key, as the exchange of keys without forward secrecy needs it.
+func rsaPair(t *testing.T) tls.Certificate {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := template("www.example.org")
+	cert.SerialNumber = big.NewInt(1)
+	der, err := x509.CreateCertificate(rand.Reader, cert, cert, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
 func TestStallInsideTLS(t *testing.T) {
