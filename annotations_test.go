@@ -17,6 +17,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/corefile"
 	"github.com/coredns-multivalue/multivalue/plugin/metrics"
+	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/pool"
 	"github.com/coredns-multivalue/multivalue/plugin/rules"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
@@ -126,6 +127,7 @@ type server struct {
 // configOf returns a stanza for a zone that uses annotations. Its own check is tcp://:80.
 func configOf(zone string, pace verdict.Pace) *corefile.Config {
 	c := testStanza(ownCheck, nil, pace).config
+	c.Within = network.List{network.New(netip.MustParsePrefix("0.0.0.0/0"))} // beside kubernetes it is required
 	c.Zones, c.Annotations = []string{zone}, &corefile.Cluster{Kubeconfig: "it"}
 	return c
 }

@@ -37,19 +37,12 @@ func (c chain) check() error {
 	return nil
 }
 
-// remote are the plugins that pass on what the owner of some other zone answers. The last three are external ones.
-var remote = []string{"forward", "grpc", "secondary", "fanout", "recursor", "unbound"}
-
-// requireWithin refuses a stanza that would let the owners of remote zones choose what is probed.
+// requireWithin refuses a stanza that would let strangers choose what is probed.
 func (c chain) requireWithin() error {
 	for _, h := range c.handlers {
-		if !slices.Contains(remote, h.Name()) {
-			continue
-		}
 		for _, s := range c.configs {
-			if len(s.Within) == 0 {
-				return fmt.Errorf("%s - within is missing, and required beside %s: without it, the owner of a remote zone chooses what is probed; name the networks of your servers, such as within 192.0.2.0/24",
-					s.At, h.Name())
+			if err := s.CheckBeside(h.Name()); err != nil {
+				return err
 			}
 		}
 	}

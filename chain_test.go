@@ -54,10 +54,21 @@ func TestNeighbours(t *testing.T) {
 	if got := (chain{configs, []plugin.Handler{named("dnssec")}, below}).warnings(); len(got) != 0 {
 		t.Errorf("limit off below dnssec: %q", got)
 	}
-	for _, forwarder := range remote {
-		err := chain{configs, []plugin.Handler{named("cache"), named(forwarder)}, above}.requireWithin()
-		if err == nil || !strings.HasPrefix(err.Error(), "Corefile:2 - ") || !strings.Contains(err.Error(), forwarder) {
-			t.Errorf("beside %s: %v", forwarder, err)
+	// Beside plugins that let strangers choose addresses, within is required (B60, B92).
+	for beside, who := range map[string]string{
+		"forward": "the owner of a remote zone", "grpc": "the owner", "secondary": "the owner", "fanout": "the owner", "recursor": "the owner", "unbound": "the owner",
+		"template": "whoever asks", "kubernetes": "whoever asks", "kubernetai": "whoever asks", "ipin": "whoever asks", "ipecho": "whoever asks",
+		"whoami": "whoever sends a query", "mdns": "every host of the local network",
+	} {
+		err := chain{configs, []plugin.Handler{named("cache"), named(beside)}, above}.check()
+		want := "required beside " + beside + ": without it, " + who
+		if err == nil || !strings.HasPrefix(err.Error(), "Corefile:2 - ") || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "such as within 192.0.2.0/24") {
+			t.Errorf("beside %s: error %v, want %q", beside, err, want)
+		}
+	}
+	for _, harmless := range []string{"file", "auto", "hosts", "etcd", "nomad", "route53", "azure", "clouddns", "dynupdate", "erratic", "dns64", "siit", "rewrite", "autopath", "tsig"} {
+		if err := (chain{configs, []plugin.Handler{named(harmless)}, above}).check(); err != nil {
+			t.Errorf("beside %s: %v", harmless, err)
 		}
 	}
 	configs[0].Policy.Client = true
@@ -70,7 +81,9 @@ func TestNeighbours(t *testing.T) {
 		}
 	}
 	configs[0].Within = network.List{network.New(netip.MustParsePrefix("192.0.2.0/24"))}
-	if err := (chain{configs, []plugin.Handler{named("forward")}, above}).requireWithin(); err != nil {
-		t.Errorf("with within: %v", err)
+	for _, beside := range []string{"forward", "template", "kubernetes"} {
+		if err := (chain{configs, []plugin.Handler{named(beside)}, above}).check(); err != nil {
+			t.Errorf("with within, beside %s: %v", beside, err)
+		}
 	}
 }

@@ -167,6 +167,31 @@ func TestPreloadNeedsAZone(t *testing.T) {
 	}
 }
 
+// Where the client chooses the address by the name it asks for, the server starts only with within (B92).
+func TestClientsCannotAimProbes(t *testing.T) {
+	s := newScene(t)
+	const aimed = `
+example.org:0 {
+    bind 127.0.0.1
+    template IN A {
+        match ^ip-(\d+)-(\d+)-(\d+)-(\d+)[.]
+        answer "{{ .Name }} 60 IN A {{ index .Match 1 }}.{{ index .Match 2 }}.{{ index .Match 3 }}.{{ index .Match 4 }}"
+    }
+    multivalue {
+        check tcp://:80
+        all_down nodata
+    }
+}`
+	const want = "Corefile:8 - Error during parsing: within is missing, and required beside template: without it, whoever asks chooses what is probed"
+	if _, err := caddy.Start(input(aimed)); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("error %v, want %q", err, want)
+	}
+	v := s.serve(replace(aimed, "all_down nodata", "all_down nodata\n within 127.0.0.16/28"))
+	if got := members(v.ask("ip-127-0-0-11.example.org A")); got != "11" {
+		t.Errorf("outside within: %q, want 11", got)
+	}
+}
+
 // A client that sends a client subnet gets a choice for that subnet, and the reply says how much of it was used (B5,
 // B6).
 func TestClientSubnet(t *testing.T) {
