@@ -27,7 +27,7 @@ type Network struct {
 // New prepares a prefix for comparisons.
 func New(p netip.Prefix) Network {
 	n := Network{Prefix: p}
-	n.special = slices.ContainsFunc(special, func(s netip.Prefix) bool { return Contains(s, p) })
+	n.special = slices.ContainsFunc(special, func(r pattern) bool { return r.contains(p) })
 	if p.Addr().Is4() {
 		n.four, n.base, n.mask = true, bits4(p.Addr()), ^uint32(0)<<(32-p.Bits())
 	}
@@ -73,62 +73,6 @@ func (n List) allow4(bits uint32, addr netip.Addr) bool {
 		}
 	}
 	return inside && (ordinary4(bits) || !isSpecial(addr))
-}
-
-// ordinary4 and ordinary are quick tests that most addresses pass. An address that passes is not special; one that does
-// not may be either.
-func ordinary4(bits uint32) bool {
-	first := bits >> 24
-	return first != 0 && first != 127 && first != 169 && first < 224
-}
-
-func ordinary(addr netip.Addr) bool {
-	raw := addr.As16()
-	return raw[0] >= 0x20 && raw[0] < 0x40 && (raw[0] != 0x20 || raw[1] != 0x02)
-}
-
-// special4 are the IPv4 ranges that an answer must not be able to aim probes at: by IANA's special-purpose registry
-// (RFC 6890) they cannot be reached from another host, or are more than one host.
-var special4 = []netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"),          // this network, which Linux treats as this host
-	netip.MustParsePrefix("127.0.0.0/8"),        // loopback
-	netip.MustParsePrefix("169.254.0.0/16"),     // link-local, with the metadata services of clouds
-	netip.MustParsePrefix("224.0.0.0/4"),        // multicast
-	netip.MustParsePrefix("255.255.255.255/32"), // broadcast
-}
-
-// special is special4, the forms in which IPv6 embeds it, and the special ranges of IPv6.
-var special = func() []netip.Prefix {
-	all := slices.Concat(special4, []netip.Prefix{
-		netip.MustParsePrefix("::/128"),            // unspecified
-		netip.MustParsePrefix("::1/128"),           // loopback
-		netip.MustParsePrefix("64:ff9b:1::/48"),    // translation inside a network (RFC 8215), where the IPv4 address may stand anywhere
-		netip.MustParsePrefix("fe80::/10"),         // link-local
-		netip.MustParsePrefix("ff00::/8"),          // multicast
-		netip.MustParsePrefix("fd00:ec2::254/128"), // metadata service of Amazon EC2
-		netip.MustParsePrefix("fd20:ce::254/128"),  // metadata service of Google Cloud
-	})
-	for _, p := range special4 {
-		all = append(all,
-			embed("::", 96, p),         // IPv4-compatible (RFC 4291, section 2.5.5.1)
-			embed("::ffff:0:0", 96, p), // IPv4-mapped (RFC 4291, section 2.5.5.2)
-			embed("64:ff9b::", 96, p),  // NAT64 (RFC 6052)
-			embed("2002::", 16, p))     // 6to4 (RFC 3056)
-	}
-	return all
-}()
-
-// embed is an IPv4 range in IPv6, where its addresses follow the first bits of prefix.
-func embed(prefix string, bits int, p netip.Prefix) netip.Prefix {
-	raw := netip.MustParseAddr(prefix).As16()
-	four := p.Addr().As4()
-	copy(raw[bits/8:], four[:])
-	return netip.PrefixFrom(netip.AddrFrom16(raw), bits+p.Bits())
-}
-
-// isSpecial reports whether an address lies in a special range.
-func isSpecial(addr netip.Addr) bool {
-	return slices.ContainsFunc(special, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 // Parse reads a network such as 192.0.2.0/24. An address alone is refused: its length may have been forgotten.

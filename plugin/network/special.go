@@ -1,0 +1,161 @@
+package network
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// ranges are the special ranges: an answer must not be able to aim probes there. By IANA's special-purpose registries (RFC
+// 6890) or the platform's own documents, their addresses are this host, a service of the platform that trusts this host, more
+// than one host, none, or an IPv4 address in another form. A range is what value and mask have in common; a prefix is written
+// by its length. An IPv4 range counts in the forms too in which IPv6 embeds it, see embeddings.
+var ranges = []struct{ value, mask, source string }{
+	{"0.0.0.0", "/8", "this network, which Linux treats as this host: RFC 1122, section 3.2.1.3"},
+	{"127.0.0.0", "/8", "loopback: RFC 1122, section 3.2.1.3"},
+	{"169.254.0.0", "/16", "link-local, with the metadata services of most clouds: RFC 3927"},
+	{"192.0.0.0", "/24", "protocol assignments, such as DS-Lite, and Oracle's metadata service: RFC 6890, section 2.1"},
+	{"192.88.99.0", "/24", "anycast of 6to4 relays, deprecated: RFC 7526"},
+	{"224.0.0.0", "/4", "multicast: RFC 5771"},
+	{"240.0.0.0", "/4", "reserved, with the broadcast address: RFC 1112, section 4, and RFC 919, section 7"},
+	{"100.100.100.200", "/32", "metadata service of Alibaba Cloud: ECS, instance metadata"},
+	{"168.63.129.16", "/32", "Azure's services for this host: Azure, what is IP address 168.63.129.16"},
+
+	{"::", "/128", "unspecified: RFC 4291, section 2.5.2"},
+	{"::1", "/128", "loopback: RFC 4291, section 2.5.3"},
+	{"::ffff:0:0:0", "/96", "IPv4-translated, for SIIT: RFC 2765, section 2.1"},
+	{"64:ff9b:1::", "/48", "translation inside a network, where the IPv4 address may stand anywhere: RFC 8215"},
+	{"100::", "/64", "discard: RFC 6666"},
+	{"2001::", "/32", "Teredo, which embeds a server and a client: RFC 4380"},
+	{"::5efe:0:0", "::fdff:ffff:0:0", "ISATAP, the interface identifiers 0:5efe and 200:5efe below any prefix: RFC 5214, section 6.1"},
+	{"fe80::", "/10", "link-local: RFC 4291, section 2.5.6"},
+	{"fec0::", "/10", "site-local, deprecated: RFC 3879"},
+	{"ff00::", "/8", "multicast: RFC 4291, section 2.7"},
+	{"fd00:ec2::", "/32", "services of Amazon EC2 for this host, such as fd00:ec2::254: EC2 User Guide, instance metadata"},
+	{"fd20:ce::254", "/128", "metadata service of Google Cloud: Compute Engine, VM metadata"},
+}
+
+// embeddings are the prefixes after which IPv6 embeds an IPv4 address as it is. Such an address is as special as the embedded
+// one. Other forms are special as a whole: they hide the address (Teredo inverts it), or do not say where it is.
+var embeddings = []struct {
+	prefix string
+	bits   int
+	source string
+}{
+	{"::", 96, "IPv4-compatible: RFC 4291, section 2.5.5.1"},
+	{"::ffff:0:0", 96, "IPv4-mapped, which a socket takes for IPv4: RFC 4291, section 2.5.5.2"},
+	{"64:ff9b::", 96, "NAT64: RFC 6052, section 2.1"},
+	{"2002::", 16, "6to4: RFC 3056, section 2"},
+}
+
+// pattern is a special range, ready for comparisons: the addresses that are value where mask has ones.
+type pattern struct {
+	value, mask [16]byte
+	four        bool // of IPv4 addresses, in IPv4-mapped form
+}
+
+// special are the ranges, and the IPv4 ones in each form that embeds them.
+var special = func() []pattern {
+	var all []pattern
+	for _, r := range ranges {
+		value := netip.MustParseAddr(r.value)
+		p := pattern{value: value.As16(), four: value.Is4()}
+		bits, err := netip.ParsePrefix(r.value + r.mask)
+		switch {
+		case err != nil: // the mask is written out
+			p.mask = netip.MustParseAddr(r.mask).As16()
+		case p.four:
+			p.mask = ones(96 + bits.Bits())
+		default:
+			p.mask = ones(bits.Bits())
+		}
+		all = append(all, p)
+		if p.four {
+			for _, e := range embeddings {
+				all = append(all, p.embedded(netip.MustParseAddr(e.prefix).As16(), e.bits))
+			}
+		}
+	}
+	return all
+}()
+
+// ones is a mask of that many leading ones.
+func ones(bits int) (mask [16]byte) {
+	for i := range bits {
+		mask[i/8] |= 0x80 >> (i % 8)
+	}
+	return mask
+}
+
+// embedded is an IPv4 pattern in IPv6, where its addresses follow the first bits of prefix.
+func (p pattern) embedded(prefix [16]byte, bits int) pattern {
+	six := pattern{value: prefix, mask: ones(bits)}
+	copy(six.value[bits/8:], p.value[12:])
+	copy(six.mask[bits/8:], p.mask[12:])
+	return six
+}
+
+// matches reports whether the address lies in the range. As16 makes IPv4 and IPv4-mapped addresses alike, which four tells
+// apart.
+func (p pattern) matches(addr netip.Addr) bool {
+	if p.four != addr.Is4() {
+		return false
+	}
+	raw := addr.As16()
+	for i, m := range p.mask {
+		if raw[i]&m != p.value[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// contains reports whether all addresses of a network lie in the range: its prefix covers the mask.
+func (p pattern) contains(n netip.Prefix) bool {
+	bits := n.Bits()
+	if n.Addr().Is4() {
+		bits += 96
+	}
+	prefix := ones(bits)
+	for i, m := range p.mask {
+		if m&^prefix[i] != 0 {
+			return false
+		}
+	}
+	return p.matches(n.Addr())
+}
+
+// isSpecial reports whether an address lies in a special range.
+func isSpecial(addr netip.Addr) bool {
+	return slices.ContainsFunc(special, func(p pattern) bool { return p.matches(addr) })
+}
+
+// ordinary4 and ordinary are quick tests that most addresses pass. An address that passes is not special; one that does
+// not may be either.
+func ordinary4(bits uint32) bool {
+	switch first := bits >> 24; first {
+	case 0, 127, 169:
+		return false
+	case 100:
+		return bits != 100<<24|100<<16|100<<8|200
+	case 168:
+		return bits != 168<<24|63<<16|129<<8|16
+	case 192:
+		return bits>>8 != 192<<16 && bits>>8 != 192<<16|88<<8|99
+	default:
+		return first < 224
+	}
+}
+
+func ordinary(addr netip.Addr) bool {
+	raw := addr.As16()
+	switch {
+	case raw[0] < 0x20 || raw[0] >= 0x40: // not global unicast
+		return false
+	case raw[0] == 0x20 && raw[1] == 0x02: // 6to4
+		return false
+	case raw[0] == 0x20 && raw[1] == 0x01 && raw[2] == 0 && raw[3] == 0: // Teredo
+		return false
+	default:
+		return raw[10] != 0x5e || raw[11] != 0xfe // ISATAP
+	}
+}
