@@ -9,6 +9,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/idn"
 	"github.com/coredns-multivalue/multivalue/internal/watchfile"
 )
 
@@ -34,7 +35,11 @@ type tlsSettings struct {
 // setServerName parses the option server_name, for a certificate that is for another name than the
 // host to ask for.
 func setServerName(s *settings, v []string) (shown []string, hidden []byte, err error) {
-	s.tls.serverName, err = parseHost(v[0])
+	name, err := idn.ToASCII(v[0])
+	if err != nil {
+		return nil, nil, err
+	}
+	s.tls.serverName, err = parseHost(name)
 	return []string{s.tls.serverName}, nil, err
 }
 

@@ -8,11 +8,17 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/coredns-multivalue/multivalue/internal/idn"
 )
 
 // parseURL parses the URL of a check (RFC 3986) and applies the rules that are the same for every
 // scheme.
 func parseURL(raw string) (*spec, error) {
+	raw, err := asciiHost(raw)
+	if err != nil {
+		return nil, err
+	}
 	if i := strings.IndexFunc(raw, func(r rune) bool { return r <= ' ' || r >= 0x7f }); i >= 0 {
 		return nil, fmt.Errorf("invalid character %q in url: write it percent-encoded", []rune(raw[i:])[0])
 	}
@@ -42,6 +48,25 @@ func parseURL(raw string) (*spec, error) {
 	}
 	s.host, err = parseHost(u.Hostname()) // url.Parse has checked that brackets enclose an IPv6 address
 	return s, err
+}
+
+// asciiHost converts a host with letters beyond ASCII to the form that DNS and certificates have. A
+// URL that may hold a password is left as it is, and refused later.
+func asciiHost(raw string) (string, error) {
+	start := strings.Index(raw, "://") + len("://")
+	if start < len("://") || strings.Contains(raw, "@") {
+		return raw, nil
+	}
+	end := start + strings.IndexAny(raw[start:]+"/", "/?#")
+	host, port := raw[start:end], ""
+	if i := strings.LastIndexByte(host, ':'); i >= 0 {
+		host, port = host[:i], host[i:]
+	}
+	ascii, err := idn.ToASCII(host)
+	if err != nil {
+		return "", fmt.Errorf("invalid host in url: %w", err)
+	}
+	return raw[:start] + ascii + port + raw[end:], nil
 }
 
 // credentialsError refuses credentials in a URL, and says where they belong. It must not quote
