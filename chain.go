@@ -92,6 +92,9 @@ func (c chain) setClusterZones(b *rules.Block, stanzas []*rules.Stanza, k annota
 // server runs all the same.
 func (c chain) warnings() []string {
 	var warnings []string
+	for _, s := range c.configs {
+		warnings = append(warnings, s.Notices...)
+	}
 	ours := slices.Index(c.order, name)
 	for _, h := range c.handlers {
 		at := slices.Index(c.order, h.Name())

@@ -87,3 +87,15 @@ func TestNeighbours(t *testing.T) {
 		}
 	}
 }
+
+// What a stanza says that is hardly meant is logged at the start, with the warnings about its neighbours.
+func TestNoticesAreLogged(t *testing.T) {
+	configs, err := parseCorefile("example.org {\nmultivalue {\ncheck http://127.0.0.1/healthz\nmin_up 50\n}\n}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := chain{configs, []plugin.Handler{named("file")}, []string{"multivalue", "cache", "file"}}.warnings()
+	if len(got) != 2 || !strings.Contains(got[0], "dials the address of each record, not 127.0.0.1") || !strings.HasSuffix(got[1], "did you mean 50%?") {
+		t.Errorf("%q", got)
+	}
+}

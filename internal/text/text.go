@@ -42,9 +42,9 @@ func Suggest(word string, known []string) string {
 }
 
 // DidYouMean is the end of an error about a word that may be mistyped: the nearest known word, or nothing if none is near.
-// Near is an edit distance of at most a third of the word and one.
+// Near is an edit distance of at most a third of the word, or of one.
 func DidYouMean(word string, known []string) string {
-	best, distance := "", len(word)/3+2
+	best, distance := "", max(len(word)/3, 1)+1
 	for _, k := range known {
 		if d := editDistance(word, k); d < distance {
 			best, distance = k, d
@@ -56,22 +56,29 @@ func DidYouMean(word string, known []string) string {
 	return fmt.Sprintf(": did you mean %q?", best)
 }
 
-// editDistance is how many letters have to be added, removed or changed to turn a into b (Levenshtein).
+// editDistance is how many letters have to be added, removed, changed or swapped with the next one to turn a into b (optimal
+// string alignment).
 func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range len(b) + 1 {
+		rows[0][j] = j
 	}
 	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
 		for j := range len(b) {
 			cost := 1
 			if a[i] == b[j] {
 				cost = 0
 			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+			d := min(rows[i][j+1]+1, rows[i+1][j]+1, rows[i][j]+cost)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				d = min(d, rows[i-1][j-1]+1)
+			}
+			rows[i+1][j+1] = d
 		}
 	}
-	return row[len(b)]
+	return rows[len(a)][len(b)]
 }

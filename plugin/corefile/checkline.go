@@ -3,6 +3,8 @@ package corefile
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -17,7 +19,7 @@ import (
 // what they mean, and says by their index which option is wrong, so that the error can name its line. The URL is not quoted
 // in errors, because it may hold a password by mistake.
 func parseCheck(s *Config, c *caddy.Controller, args []string) error {
-	options, err := splitOptions(args[0], args[1:])
+	options, err := s.splitOptions(args[0], args[1:])
 	if err != nil {
 		return c.Errf("check: %v", err)
 	}
@@ -25,10 +27,11 @@ func parseCheck(s *Config, c *caddy.Controller, args []string) error {
 	// One line for each option, because an error names the index of the option that is wrong.
 	lines := slices.Repeat([]int{line}, len(options))
 	if c.NextArg() { // it can only be the brace that RemainingArgs stopped at
-		for c.Next() && c.Val() != "}" { // NextBlock would take the stanza's brace for the end
-			lines = append(lines, c.Line())
-			options = append(options, check.Option{Name: c.Val(), Values: c.RemainingArgs()})
+		more, at, err := s.parseCheckBlock(c)
+		if err != nil {
+			return err
 		}
+		options, lines = append(options, more...), append(lines, at...)
 	}
 	question, err := check.New(args[0], options...)
 	if err == nil {
@@ -37,7 +40,7 @@ func parseCheck(s *Config, c *caddy.Controller, args []string) error {
 	var wrong *check.OptionError
 	if errors.As(err, &wrong) {
 		line = lines[wrong.Index]
-		err = fmt.Errorf("%w%s", err, suggestOption(args[0], options[wrong.Index].Name))
+		err = fmt.Errorf("%w%s", err, suggestNear(args[0], options[wrong.Index].Name))
 	}
 	if err != nil { // in Caddy's form, but at the line of the option
 		return fmt.Errorf("%s:%d - Error during parsing: check: %w", c.File(), line, err) // the URL may hold a password
@@ -46,7 +49,69 @@ func parseCheck(s *Config, c *caddy.Controller, args []string) error {
 		return c.Errf("duplicate check %s in this stanza", question)
 	}
 	s.Checks = append(s.Checks, question)
+	s.noticeHost(fmt.Sprintf("%s:%d", c.File(), line), question)
 	return nil
+}
+
+// parseCheckBlock reads the options in the block of a check, and the line of each. The controller is at the opening brace.
+// A block on one line, or one that is not closed, is told by the brace, since the options would be blamed for it.
+func (s *Config) parseCheckBlock(c *caddy.Controller) (options []check.Option, lines []int, err error) {
+	brace := c.Line()
+	for c.Next() && c.Val() != "}" { // NextBlock would take the stanza's brace for the end
+		name, line := c.Val(), c.Line()
+		if line == brace {
+			return nil, nil, c.Errf("check: unexpected %q after {: begin a new line after it", name)
+		}
+		values := c.RemainingArgs()
+		_, isOption := check.Takes(name)
+		if _, isProperty := s.known[name]; !isOption && isProperty {
+			return nil, nil, c.Errf("check: %s is a property of multivalue, not an option of check: close the block of check before it, with a } on a line of its own", name)
+		}
+		if !isOption && isPlugin(name) {
+			return nil, nil, c.Errf("check: unexpected %q in the block of check: close the block before it, with a } on a line of its own", name)
+		}
+		if slices.Contains(values, "}") {
+			return nil, nil, c.Errf("check: unexpected } after %s: put it on a line of its own", name)
+		}
+		lines = append(lines, line)
+		options = append(options, check.Option{Name: name, Values: values})
+	}
+	return options, lines, nil
+}
+
+// noticeHost notes a URL whose host is an address or localhost, which a reader may take for what is dialled.
+func (s *Config) noticeHost(at string, question *check.Check) {
+	text, _, _ := strings.Cut(question.String(), " ")
+	u, err := url.Parse(text)
+	if err != nil {
+		return
+	}
+	if _, err := netip.ParseAddr(u.Hostname()); err != nil && u.Hostname() != "localhost" {
+		return
+	}
+	s.Notices = append(s.Notices, fmt.Sprintf("%s - check %s dials the address of each record, not %s, which is only the name to ask for", at, text, u.Hostname()))
+}
+
+// suggestNear is the end of an error about a mistyped option. The error itself lists those of the scheme.
+func suggestNear(url, option string) string {
+	if _, ok := check.Takes(option); ok {
+		return ""
+	}
+	scheme, _, _ := strings.Cut(url, ":")
+	return text.DidYouMean(option, check.Options(scheme))
+}
+
+// unknownOption is the error about a word on the line of a check that no scheme has.
+func (s *Config) unknownOption(url, option string) error {
+	if _, ok := s.known[option]; ok {
+		return fmt.Errorf("%s is a property of multivalue, not an option of check: write it on a line of its own", option)
+	}
+	scheme, _, _ := strings.Cut(url, ":")
+	known := check.Options(scheme)
+	if len(known) == 0 {
+		return fmt.Errorf("unknown option %q", option)
+	}
+	return fmt.Errorf("unknown option %q%s", option, text.Suggest(option, known))
 }
 
 // refuseHold refuses the option hold where there is no event loop, which alone can keep connections.
@@ -60,13 +125,13 @@ func refuseHold(options []check.Option, supported bool) error {
 
 // splitOptions takes apart the options on a check's line. Each takes a fixed number of values, which package check knows; one
 // that takes any number has to stand in a block.
-func splitOptions(url string, words []string) ([]check.Option, error) {
+func (s *Config) splitOptions(url string, words []string) ([]check.Option, error) {
 	var options []check.Option
 	for len(words) > 0 {
 		option := words[0]
 		n, ok := check.Takes(option)
 		if !ok { // without knowing it, the rest of the line cannot be split either
-			return nil, fmt.Errorf("unknown option %q%s", option, suggestOption(url, option))
+			return nil, s.unknownOption(url, option)
 		}
 		if n < 0 { // where its values end could only be guessed
 			return nil, fmt.Errorf("option %s takes all values that follow: put it in a block, on a line of its own", option)
@@ -85,14 +150,14 @@ const MaxRequire = 16
 
 // parseRequire reads how many of the checks an address has to pass. The default, all, is the zero value.
 func parseRequire(s *Config, c *caddy.Controller, args []string) error {
-	switch share, isShare := strings.CutSuffix(args[0], "%"); {
+	switch {
 	case args[0] == "all":
 		return nil
 	case args[0] == "any":
 		s.Require.Count = 1
 		return nil
-	case isShare:
-		return parseCount(c, "share in require", share, 100, &s.Require.Percent)
+	case strings.HasSuffix(args[0], "%"):
+		return parseShare(c, "require", args[0], &s.Require.Percent)
 	case strings.Trim(args[0], "0123456789") != "":
 		return c.Errf("invalid require %q: use all, any, a count or a share%s", args[0], text.DidYouMean(args[0], []string{"all", "any"}))
 	default:

@@ -66,8 +66,12 @@ type Config struct {
 	Annotations *Cluster // whose annotations name checks; nil for none
 	Status      string   // the address to show the status at; empty if this stanza does not ask for it
 
+	Notices []string // what is valid and may not be meant, each with its file and line; logged at the start
+
 	lines map[string]int    // of each property; of the last one, if it may repeat
 	files map[string]string // the same; a property may come from another file by import
+
+	known map[string]property // all properties, which the parsers in that table cannot name themselves
 }
 
 // Cluster is how a stanza names a Kubernetes cluster, in the words of the plugin *kubernetes*. Empty words mean the cluster of
@@ -130,6 +134,7 @@ func parseStanza(c *caddy.Controller) (*Config, error) {
 		Policy:     answer.Policy{Limit: defaultLimit, MinUp: answer.Quorum{Count: 1}, TTL: answer.TTL{Min: defaultMinTTL}},
 		lines:      make(map[string]int),
 		files:      make(map[string]string),
+		known:      properties,
 	}
 	if err := s.parseZones(c); err != nil {
 		return nil, err
@@ -144,13 +149,17 @@ func parseStanza(c *caddy.Controller) (*Config, error) {
 // those, so that a block can have stanzas for parts of it, but not wider: such a query would never come.
 func (s *Config) parseZones(c *caddy.Controller) error {
 	blockZones := plugin.Zones(plugin.OriginsFromArgsOrServerBlock(nil, c.ServerBlockKeys))
-	s.Zones = slices.Clone(blockZones)
-	if args := c.RemainingArgs(); len(args) > 0 {
-		s.Zones = nil
+	args := c.RemainingArgs()
+	if len(args) == 0 {
+		s.Zones = slices.Clone(blockZones)
+		if err := checkInherited(c, s.Zones); err != nil {
+			return err
+		}
+	} else {
 		for _, arg := range args {
-			names := plugin.Host(arg).NormalizeExact() // a network in CIDR form becomes its reverse zones
-			if len(names) == 0 {
-				return c.Errf("invalid zone %q: use a domain name", arg)
+			names, err := parseZone(arg)
+			if err != nil {
+				return c.Errf("invalid zone %q: %v", arg, err)
 			}
 			if blockZones.Matches(names[0]) == "" {
 				return c.Errf("zone %s is outside this server block: use a name in %s", names[0], strings.Join(blockZones, " "))
@@ -170,13 +179,16 @@ func (s *Config) parseBlock(c *caddy.Controller) error {
 		word := c.Val()
 		p, ok := properties[word]
 		if !ok {
-			return c.Errf("unknown property %q%s", word, suggestProperty(word))
+			return unknownProperty(c, word)
 		}
 		if line, again := s.lines[word]; again && !p.repeats {
 			return c.Errf("duplicate %s, first on line %d", word, line)
 		}
 		s.lines[word], s.files[word] = c.Line(), c.File()
 		args := c.RemainingArgs()
+		if slices.Contains(args, "}") {
+			return c.Errf("unexpected } after %s: put it on a line of its own", word)
+		}
 		if len(args) < p.min || (p.max >= 0 && len(args) > p.max) {
 			return c.Errf("%s takes %s, not %d: use %s", word, p.arity(), len(args), strings.TrimSpace(word+" "+p.usage))
 		}
@@ -214,6 +226,7 @@ func (s *Config) complete() error {
 	if err := s.checkNames(); err != nil {
 		return err
 	}
+	s.noticeMinUp()
 	if err := s.checkRequire(); err != nil {
 		return err
 	}
@@ -224,12 +237,12 @@ func (s *Config) complete() error {
 func (s *Config) checkNames() error {
 	for _, n := range s.Except {
 		if plugin.Zones(s.Zones).Matches(n) == "" {
-			return s.ErrorAt("except", "except %s is outside the zones %s", n, strings.Join(s.Zones, " "))
+			return s.ErrorAt("except", "except %s is outside the zones %s%s", n, strings.Join(s.Zones, " "), s.suggestFull(n))
 		}
 	}
 	for _, n := range s.Watch {
 		if plugin.Zones(s.Zones).Matches(n) == "" || plugin.Zones(s.Except).Matches(n) != "" {
-			return s.ErrorAt("watch", "watch %s is outside what this stanza judges, the zones %s without the names under except", n, strings.Join(s.Zones, " "))
+			return s.ErrorAt("watch", "watch %s is outside what this stanza judges, the zones %s without the names under except%s", n, strings.Join(s.Zones, " "), s.suggestFull(n))
 		}
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/caddy/caddyfile"
+	_ "github.com/coredns/coredns/core/dnsserver" // the names of plugins
 
 	"github.com/miekg/dns"
 )
@@ -198,7 +199,7 @@ func TestParseErrors(t *testing.T) {
 		{"check http://:80 host here", "Corefile:3", "option host: write host owner"},
 		{"check tcp://:80\nrequire 0", "Corefile:4", `invalid require "0": use a number from 1 to 16`},
 		{"check tcp://:80\nrequire 2", "Corefile:4", "require 2 with 1 check: use at most as many as there are"},
-		{"check tcp://:80\nrequire 0%", "Corefile:4", `invalid share in require "0": use a number from 1 to 100`},
+		{"check tcp://:80\nrequire 0%", "Corefile:4", `invalid require "0%": use a share from 1% to 100%`},
 		{"check tcp://:80\nrequire nay", "Corefile:4", `invalid require "nay": use all, any, a count or a share: did you mean "any"?`},
 		{manyChecks(17) + "\nrequire any", "Corefile:20", "require with 17 checks: use at most 16, unless all must pass"},
 		{"check tcp://:25 {\nexpect 220\nsend EHLO\\q\n}", "Corefile:5", `option send: invalid escape at byte 5 of the text`},
@@ -219,9 +220,9 @@ func TestParseErrors(t *testing.T) {
 		{"check tcp://:80\nrise 0", "Corefile:4", `invalid rise "0": use a number from 1 to 65535`},
 		{"check tcp://:80\nfall -3", "Corefile:4", `invalid fall "-3": use a number from 1 to 65535`},
 		{"check tcp://:80\nfall many", "Corefile:4", `invalid fall "many": use a number from 1 to 65535`},
-		{"check tcp://:80\nlimit 0", "Corefile:4", `invalid limit "0": use a number from 1 to 65535, or off`},
+		{"check tcp://:80\nlimit 0", "Corefile:4", `invalid limit "0": use a number from 1 to 65535, or off for no limit`},
 		{"check tcp://:80\nlimit", "Corefile:4", "limit takes 1 value, not 0: use limit COUNT|off"},
-		{"check tcp://:80\nmin_up 101%", "Corefile:4", `invalid share in min_up "101": use a number from 1 to 100`},
+		{"check tcp://:80\nmin_up 101%", "Corefile:4", `invalid min_up "101%": use a share from 1% to 100%`},
 		{"check tcp://:80\nmin_up 0", "Corefile:4", "min_up"},
 		{"check tcp://:80\nall_down nodat", "Corefile:4", `did you mean "nodata"?`},
 		{"check tcp://:80\nall_down 192.0.2", "Corefile:4", `invalid all_down "192.0.2": use serve, nodata, servfail or addresses`},
@@ -229,22 +230,22 @@ func TestParseErrors(t *testing.T) {
 		{"check tcp://:80\nall_down 192.0.2.1 192.0.2.1", "Corefile:4", "duplicate address 192.0.2.1 in all_down"},
 		{"check tcp://:80\nall_down fe80::1%eth0", "Corefile:4", "or addresses"},
 		{"check tcp://:80\nall_down ::ffff:192.0.2.1", "Corefile:4", "or addresses"},
-		{"check tcp://:80\ntypes TXT", "Corefile:4", `unknown type "TXT" in types: use some of A AAAA SRV MX HTTPS SVCB: did you mean "MX"?`},
 		{"check tcp://:80\ntypes HTTP", "Corefile:4", `did you mean "HTTPS"?`},
 		{"check tcp://:80\ntypes A a", "Corefile:4", "duplicate type A in types"},
 		{"check tcp://:80\nselect cleint", "Corefile:4", `did you mean "client"?`},
 		{"check tcp://:80\nweight 0 192.0.2.0/24", "Corefile:4", `invalid weight "0": use a number from 1 to 65535`},
 		{"check tcp://:80\nweight 3", "Corefile:4", "weight takes at least 2 values"},
-		{"check tcp://:80\nweight 3 192.0.2.1", "Corefile:4", `weight: "192.0.2.1" is an address, not a network: add a length, such as 192.0.2.1/32`},
+		{"check tcp://:80\nweight 3 192.0.2.1 192.0.2.1/32", "Corefile:4", "duplicate network 192.0.2.1/32 in weight"},
+		{"check tcp://:80\nweight 3 ::ffff:192.0.2.1", "Corefile:4", `weight: "::ffff:192.0.2.1" is an IPv4 address in IPv6 form: use 192.0.2.1`},
 		{"check tcp://:80\nweight 3 192.0.2.0/24\nweight 4 192.0.2.0/24", "Corefile:5", "duplicate network 192.0.2.0/24 in weight"},
 		{"check tcp://:80\nbackup 192.0.2.1/24", "Corefile:4", "use 192.0.2.0/24"},
 		{"check tcp://:80\nwarmup 0s", "Corefile:4", "warmup: invalid duration 0s: use one from 1s to 1h0m0s"},
 		{"check tcp://:80\nwatch www.example.com", "Corefile:4", "watch www.example.com. is outside what this stanza judges, the zones example.org. without the names under except"},
 		{"check tcp://:80\nexcept www.example.org\nwatch a.www.example.org", "Corefile:5", "watch a.www.example.org. is outside what this stanza judges, the zones example.org. without the names under except"},
-		{"check tcp://:80\nwatch *.example.org", "Corefile:4", `invalid name "*.example.org" in watch: use a domain name`},
+		{"check tcp://:80\nwatch *.example.org", "Corefile:4", `invalid name "*.example.org" in watch: nobody asks for a wildcard; use the names below it, or preload`},
 		{"check tcp://:80\nwatch www.example.org WWW.example.org", "Corefile:4", "duplicate name www.example.org. in watch"},
 		{"check tcp://:80\nwatch www.example.org:8080", "Corefile:4", `invalid name "www.example.org:8080" in watch: use a domain name`},
-		{"check tcp://:80\nwatch dns://www.example.org", "Corefile:4", `invalid name "dns://www.example.org" in watch: use a domain name`},
+		{"check tcp://:80\nwatch dns://www.example.org", "Corefile:4", `invalid name "dns://www.example.org" in watch: use a domain name, not a URL, such as www.example.org`},
 		{"check tcp://:80\nexcept www.example.org:53", "Corefile:4", `invalid name "www.example.org:53" in except: use a domain name`},
 		{"check tcp://:80\nbackup 192.0.2.0/24 192.0.2.0/24", "Corefile:4", "duplicate network 192.0.2.0/24 in backup"},
 		{"check tcp://:80\nweight 1 10.0.0.0/8\nweight 5 10.0.0.0/24", "Corefile:5", "weight of 10.0.0.0/24 has no effect, because 10.0.0.0/8 before it contains it: put the narrower network first"},
@@ -257,8 +258,7 @@ func TestParseErrors(t *testing.T) {
 		{"check tcp://:80\nlimit none", "Corefile:4", `invalid limit "none": use a number from 1 to 65535, or off`},
 		{"check tcp://:80\nttl 30 60", "Corefile:4", "ttl 30 60: the second value is the minimum, and must not be above the first"},
 		{"check tcp://:80\nttl off 30", "Corefile:4", `unexpected "30" after ttl off`},
-		{"check tcp://:80\nwithin 192.0.2.1", "Corefile:4", "is an address, not a network: add a length, such as 192.0.2.1/32"},
-		{"check tcp://:80\nwithin 2001:db8::1", "Corefile:4", "such as 2001:db8::1/128"},
+		{"check tcp://:80\nwithin fe80::1%eth0", "Corefile:4", `within: "fe80::1%eth0" has a zone, which no record has: leave it out`},
 		{"check tcp://:80\nwithin here", "Corefile:4", `invalid network "here"`},
 		{"check tcp://:80\nwithin 192.0.2.1/24", "Corefile:4", "use 192.0.2.0/24"},
 		{"check tcp://:80\nexcept www.example.com", "Corefile:4", "except www.example.com. is outside the zones example.org."},
@@ -335,10 +335,112 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// Messages that were wrong, told their help twice, or did not say what to write (B78).
+func TestMessages(t *testing.T) {
+	const check = "check tcp://:80\n"
+	const close = "close the block before it, with a } on a line of its own"
+	for _, tc := range []struct{ stanza, want string }{
+		{check + "select rr", `4 invalid select "rr": use random or client`},
+		{check + "types TXT", `4 unknown type "TXT" in types: use some of A AAAA SRV MX HTTPS SVCB`},
+		{check + "min_up 150%", `4 invalid min_up "150%": use a share from 1% to 100%`},
+		{check + "require x%", `4 invalid require "x%": use a share from 1% to 100%`},
+		{check + "limit 0", `4 invalid limit "0": use a number from 1 to 65535, or off for no limit`},
+		{check + "file db.example.org", `4 unexpected "file" in the block of multivalue: ` + close},
+		{check + "example.com {\nerratic\n}", `4 unexpected "example.com" in the block of multivalue: ` + close},
+		{check + "timeouts 3s", `4 unknown property "timeouts": did you mean "timeout"?`},
+		{check + "hold", "4 hold is an option of check: write it on the line of check, or in its block"},
+		{check + "server_name www.example.org", "4 server_name is an option of check: write it on the line of check, or in its block"},
+		{"check tcp://:80 { hold }", `3 check: unexpected "hold" after {: begin a new line after it`},
+		{"check tcp://:80 {\nhold }", "4 check: unexpected } after hold: put it on a line of its own"},
+		{check + "limit 3 }", "4 unexpected } after limit: put it on a line of its own"},
+		{"check tcp://:80 timeout 3s", "3 check: timeout is a property of multivalue, not an option of check: write it on a line of its own"},
+		{"check tcp://:80 {\ntimeout 3s\n}", "4 check: timeout is a property of multivalue, not an option of check: close the block of check before it, with a } on a line of its own"},
+		{"check http://:80 {\nstatus 200\nfile db\n}", `5 check: unexpected "file" in the block of check: ` + close},
+		{check + "watch www", "4 watch www. is outside what this stanza judges, the zones example.org. without the names under except: did you mean www.example.org?"},
+		{check + "except dev", "4 except dev. is outside the zones example.org.: did you mean dev.example.org?"},
+		{check + "watch http://www.example.org:80/a", `4 invalid name "http://www.example.org:80/a" in watch: use a domain name, not a URL, such as www.example.org`},
+		{check + "watch http://", `4 invalid name "http://" in watch: use a domain name`},
+		{check + "except http://www.example.org", `4 invalid name "http://www.example.org" in except: use a domain name, not a URL, such as www.example.org`},
+		{check + "except *.dev.example.org", `4 invalid name "*.dev.example.org" in except: a wildcard matches nothing here; use dev.example.org, which includes all names below it`},
+		{check + "except a*.example.org", `4 invalid name "a*.example.org" in except: a wildcard matches nothing here; use a domain name without *`},
+		{check + "except \u0301a.example.org", "4 invalid name \"\u0301a.example.org\" in except: label \"\u0301a\" is not valid in an international domain name: idna: invalid label \"\u0301a\""},
+	} {
+		line, want, _ := strings.Cut(tc.want, " ")
+		_, err := parseCorefile("example.org {\nmultivalue {\n" + tc.stanza + "\n}\n}")
+		if want = "Corefile:" + line + " - Error during parsing: " + want; err == nil || err.Error() != want {
+			t.Errorf("%s\n%v\nwant\n%s", tc.stanza, err, want)
+		}
+	}
+	_, err := parseCorefile("example.org {\nmultivalue {\ncheck http://:80 {\nxyzzy 200\n}\n}\n}")
+	if err == nil || strings.Count(err.Error(), "basic_auth") != 1 {
+		t.Errorf("the options are not listed once: %v", err)
+	}
+}
+
+// A word near a known one is suggested: near is a letter, or a third of the word.
 func TestSuggest(t *testing.T) {
-	for word, want := range map[string]string{"intervall": `: did you mean "interval"?`, "al_down": `: did you mean "all_down"?`, "falll": `: did you mean "fall"?`} {
-		if got := suggestProperty(word); got != want {
-			t.Errorf("%s%s, want %s", word, got, want)
+	for word, want := range map[string]string{"intervall": `: did you mean "interval"?`, "al_down": `: did you mean "all_down"?`, "falll": `: did you mean "fall"?`,
+		"wihtin": `: did you mean "within"?`, "limti": `: did you mean "limit"?`, "find": ": use one of all_down, "} {
+		_, err := parseCorefile("example.org {\nmultivalue {\n" + word + " 1\n}\n}")
+		if err == nil || !strings.Contains(err.Error(), "unknown property \""+word+"\""+want) {
+			t.Errorf("%s: %v, want %s", word, err, want)
+		}
+	}
+}
+
+// Zones and names that match no query are refused, and letters beyond ASCII are converted, label by label (B78).
+func TestNames(t *testing.T) {
+	const body = " {\ncheck tcp://:80\n}\n}"
+	for _, tc := range []struct{ corefile, want string }{
+		{"example.org {\nmultivalue *.example.org" + body, `Corefile:2 - Error during parsing: invalid zone "*.example.org": a wildcard matches nothing here; use example.org, which includes all names below it`},
+		{"*.example.org {\nmultivalue" + body, `Corefile:2 - Error during parsing: invalid zone "*.example.org." of this server block: a wildcard matches nothing here; use example.org., which includes all names below it`},
+		{"bücher.example {\nmultivalue" + body, `of this server block, which no query can match: use xn--bcher-kva.example.`},
+		{"example.org {\nmultivalue http://www.example.org" + body, "use a domain name, not a URL, such as www.example.org"},
+	} {
+		if _, err := parseCorefile(tc.corefile); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s\n%v\nwant\n%s", tc.corefile, err, tc.want)
+		}
+	}
+	stanzas, err := parseCorefile("xn--bcher-kva.example 2.0.192.in-addr.arpa {\nmultivalue _http.Bücher.example 192.0.2.0/25 {\ncheck https://Größe.example:8443/ü\n" + "}\n}")
+	if err == nil || !strings.Contains(err.Error(), "percent-encoded") {
+		t.Errorf("a path beyond ASCII: %v", err)
+	}
+	stanzas, err = parseCorefile("xn--bcher-kva.example {\nmultivalue WWW.BÜCHER.example {\ncheck https://Größe.example:8443/\ncheck tls://:443 server_name _x.bücher.example\n" +
+		"watch _a.WWW.bücher.example\nexcept geschäft.www.bücher.example\nweight 3 192.0.2.7 2001:db8::7\nbackup 198.51.100.1\nwithin 192.0.2.7\n}\n}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := stanzas[0]
+	got := []string{s.Zones[0], s.Watch[0], s.Except[0], s.Checks[0].String(), s.Checks[1].String(), s.Policy.Weights[0].Network.String(), s.Policy.Weights[1].Network.String(),
+		s.Policy.Backup[0].String(), s.Within[0].String()}
+	want := []string{"www.xn--bcher-kva.example.", "_a.www.xn--bcher-kva.example.", "xn--geschft-9wa.www.xn--bcher-kva.example.", "https://xn--gre-6ka8i.example:8443/",
+		"tls://:443 server_name _x.xn--bcher-kva.example", "192.0.2.7/32", "2001:db8::7/128", "198.51.100.1/32", "192.0.2.7/32"}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+// What is valid and hardly meant is noted, with its line, for the log at the start.
+func TestNotices(t *testing.T) {
+	const fills = "Corefile:4 - min_up 50 is above the limit of 8, so unhealthy addresses fill up every answer that has fewer than 8 healthy ones: did you mean 50%?"
+	for stanza, want := range map[string]string{
+		"check tcp://:80\nmin_up 50":               fills,
+		"check tcp://:80\nmin_up 50\nlimit 50":     "",
+		"check tcp://:80\nmin_up 50\nlimit off":    "",
+		"check tcp://:80\nmin_up 50%":              "",
+		"check tcp://:80\nmin_up 8":                "",
+		"check tcp://:80\nmin_up 101\nlimit 100":   "Corefile:4 - min_up 101 is above the limit of 100, so unhealthy addresses fill up every answer that has fewer than 100 healthy ones",
+		"check http://127.0.0.1:8080/a status 200": "Corefile:3 - check http://127.0.0.1:8080/a dials the address of each record, not 127.0.0.1, which is only the name to ask for",
+		"check tcp://:80\ncheck http://[::1]/":     "Corefile:4 - check http://[::1]/ dials the address of each record, not ::1, which is only the name to ask for",
+		"check http://localhost/":                  "Corefile:3 - check http://localhost/ dials the address of each record, not localhost, which is only the name to ask for",
+		"check http://www.example.org/":            "",
+		"check http://:8080/":                      "",
+	} {
+		stanzas, err := parseCorefile("example.org {\nmultivalue {\n" + stanza + "\n}\n}")
+		if err != nil {
+			t.Errorf("%s: %v", stanza, err)
+		} else if got := strings.Join(stanzas[0].Notices, "|"); got != want {
+			t.Errorf("%s\ngot  %q\nwant %q", stanza, got, want)
 		}
 	}
 }

@@ -29,18 +29,30 @@ func parseLimit(s *Config, c *caddy.Controller, args []string) error {
 		return nil
 	}
 	if err := parseCount(c, "limit", args[0], math.MaxUint16, &s.Policy.Limit); err != nil {
-		return fmt.Errorf("%w, or off", err)
+		return fmt.Errorf("%w, or off for no limit", err)
 	}
 	return nil
 }
 
 // parseMinUp reads how many addresses must be healthy, or what share of the set, or the answer is filled up with others.
 func parseMinUp(s *Config, c *caddy.Controller, args []string) error {
-	share, isShare := strings.CutSuffix(args[0], "%")
-	if !isShare {
-		return parseCount(c, "min_up", args[0], math.MaxUint16, &s.Policy.MinUp.Count)
+	if strings.HasSuffix(args[0], "%") {
+		return parseShare(c, "min_up", args[0], &s.Policy.MinUp.Percent)
 	}
-	return parseCount(c, "share in min_up", share, 100, &s.Policy.MinUp.Percent)
+	return parseCount(c, "min_up", args[0], math.MaxUint16, &s.Policy.MinUp.Count)
+}
+
+// noticeMinUp notes a count that no answer can reach, because the limit is less: it may have been meant as a share.
+func (s *Config) noticeMinUp() {
+	count, limit := s.Policy.MinUp.Count, s.Policy.Limit
+	if s.Policy.MinUp.Percent > 0 || limit == 0 || count <= limit {
+		return
+	}
+	notice := fmt.Sprintf("%s - min_up %d is above the limit of %d, so unhealthy addresses fill up every answer that has fewer than %d healthy ones", s.Where("min_up"), count, limit, limit)
+	if count <= 100 {
+		notice += fmt.Sprintf(": did you mean %d%%?", count)
+	}
+	s.Notices = append(s.Notices, notice)
 }
 
 // parseAllDown reads what to answer if no address is healthy: one of three words alone, or addresses to answer with instead.

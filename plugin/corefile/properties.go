@@ -7,13 +7,11 @@ import (
 	"strings"
 
 	"github.com/coredns-multivalue/multivalue/internal/text"
+	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/coredns/caddy"
-	"github.com/coredns/coredns/plugin"
-
-	"github.com/miekg/dns"
 )
 
 // property is how one property of a stanza is read.
@@ -56,9 +54,26 @@ var properties = map[string]property{
 	"status":      {usage: "[ADDRESS]", max: 1, parse: parseStatus},
 }
 
-// suggestProperty is the end of an error about an unknown property.
-func suggestProperty(word string) string {
-	return text.Suggest(word, slices.Sorted(maps.Keys(properties)))
+// unknownProperty is the error about a word that is no property, at which the controller is. It may be an option of a check,
+// or come after a block that was not closed.
+func unknownProperty(c *caddy.Controller, word string) error {
+	names := slices.Sorted(maps.Keys(properties))
+	if _, ok := check.Takes(word); ok {
+		return c.Errf("%s is an option of check: write it on the line of check, or in its block", word)
+	}
+	c.RemainingArgs()
+	if nearest := text.DidYouMean(word, names); nearest != "" {
+		return c.Errf("unknown property %q%s", word, nearest)
+	}
+	if isPlugin(word) || c.NextArg() { // it can only be a brace
+		return c.Errf("unexpected %q in the block of multivalue: close the block before it, with a } on a line of its own", word)
+	}
+	return c.Errf("unknown property %q%s", word, text.Suggest(word, names))
+}
+
+// isPlugin reports whether the word begins a plugin's part of a server block.
+func isPlugin(word string) bool {
+	return slices.Contains(caddy.ValidDirectives("dns"), word)
 }
 
 // Syntax is how each property is written, by its first word. A test holds the manual to it.
@@ -118,24 +133,18 @@ func parseFall(s *Config, c *caddy.Controller, args []string) error {
 	return parseCount(c, "fall", args[0], verdict.MaxCount, &s.Pace.Fall)
 }
 
-// plainName is the canonical form of a domain name without a scheme or a port.
-func plainName(text string) (string, bool) {
-	names := plugin.Host(text).NormalizeExact()
-	if _, ok := dns.IsDomainName(text); !ok || len(names) != 1 || names[0] != dns.Fqdn(strings.ToLower(text)) {
-		return "", false
-	}
-	return names[0], true
-}
-
 // maxWatched is how many names a stanza may watch, because each is asked for again and again.
 const maxWatched = 1024
 
-// parseWatch reads names to learn before the first query. A wildcard names nothing that could be asked for.
+// parseWatch reads names to learn before the first query. A wildcard is none: each name below it would have to be asked for.
 func parseWatch(s *Config, c *caddy.Controller, args []string) error {
 	for _, arg := range args {
-		watched, ok := plainName(arg) // without a port, which the check has
-		if !ok || strings.HasPrefix(arg, "*") {
-			return c.Errf("invalid name %q in watch: use a domain name", arg)
+		if strings.Contains(arg, "*") {
+			return c.Errf("invalid name %q in watch: nobody asks for a wildcard; use the names below it, or preload", arg)
+		}
+		watched, err := parseName(arg) // without a port, which the check has
+		if err != nil {
+			return c.Errf("invalid name %q in watch: %v", arg, err)
 		}
 		if slices.Contains(s.Watch, watched) {
 			return c.Errf("duplicate name %s in watch", watched)
@@ -169,9 +178,9 @@ func parseWithin(s *Config, c *caddy.Controller, args []string) error {
 // parseExcept reads names that are not judged, with all names below them.
 func parseExcept(s *Config, c *caddy.Controller, args []string) error {
 	for _, arg := range args {
-		exempt, ok := plainName(arg)
-		if !ok {
-			return c.Errf("invalid name %q in except: use a domain name", arg)
+		exempt, err := parseName(arg)
+		if err != nil {
+			return c.Errf("invalid name %q in except: %v", arg, err)
 		}
 		s.Except = append(s.Except, exempt)
 	}

@@ -6,27 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coredns-multivalue/multivalue/internal/text"
-	"github.com/coredns-multivalue/multivalue/plugin/check"
-
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/plugin/pkg/durations"
 )
-
-// suggestOption is suggest for an option of the URL's scheme, and nothing if it is one.
-func suggestOption(url, option string) string {
-	scheme, _, _ := strings.Cut(url, ":")
-	known := check.Options(strings.ToLower(scheme))
-	for _, k := range known {
-		if k == option {
-			return ""
-		}
-	}
-	if _, elsewhere := check.Takes(option); elsewhere || len(known) == 0 {
-		return ""
-	}
-	return text.Suggest(option, known)
-}
 
 // parseDuration reads a duration such as 10s or 500ms, from low to high. A number alone is in seconds, as elsewhere in
 // CoreDNS.
@@ -46,6 +28,16 @@ func parseCount(c *caddy.Controller, what, text string, high int, into *int) err
 	n, err := strconv.Atoi(text) // not Sscan, which would take "3x" for 3
 	if err != nil || n < 1 || n > high {
 		return c.Errf("invalid %s %q: use a number from 1 to %d", what, text, high)
+	}
+	*into = n
+	return nil
+}
+
+// parseShare reads a share from 1% to 100% into a variable, as a number. what names it in the error.
+func parseShare(c *caddy.Controller, what, text string, into *int) error {
+	n, err := strconv.Atoi(strings.TrimSuffix(text, "%"))
+	if err != nil || n < 1 || n > 100 {
+		return c.Errf("invalid %s %q: use a share from 1%% to 100%%", what, text)
 	}
 	*into = n
 	return nil

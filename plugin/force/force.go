@@ -146,16 +146,8 @@ func truncate(word string) string {
 
 // parseNetwork reads a network, or an address, which is the network that holds nothing else.
 func parseNetwork(arg string) (netip.Prefix, error) {
-	if addr, err := netip.ParseAddr(arg); err == nil {
-		if addr.Zone() != "" {
-			return netip.Prefix{}, fmt.Errorf("%q has a zone, which no record has: leave it out", arg)
-		}
-		if addr.Is4In6() {
-			return netip.Prefix{}, fmt.Errorf("%q is an IPv4 address in IPv6 form: use %s", arg, addr.Unmap())
-		}
-		return netip.PrefixFrom(addr, addr.BitLen()), nil
-	}
-	if _, err := netip.ParsePrefix(arg); err != nil {
+	_, notAddr := netip.ParseAddr(arg)
+	if _, err := netip.ParsePrefix(arg); err != nil && notAddr != nil {
 		return netip.Prefix{}, fmt.Errorf("%q is neither an address nor a network: use one such as 192.0.2.1 or 2001:db8::/32", arg)
 	}
 	n, err := network.Parse(arg)

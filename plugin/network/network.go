@@ -75,14 +75,20 @@ func (n List) allow4(bits uint32, addr netip.Addr) bool {
 	return inside && (ordinary4(bits) || !isSpecial(addr))
 }
 
-// Parse reads a network such as 192.0.2.0/24. An address alone is refused: its length may have been forgotten.
+// Parse reads a network such as 192.0.2.0/24, or an address, which is the network that holds nothing else.
 func Parse(text string) (Network, error) {
 	if addr, err := netip.ParseAddr(text); err == nil {
-		return Network{}, fmt.Errorf("%q is an address, not a network: add a length, such as %s/%d", text, addr, addr.BitLen())
+		if addr.Zone() != "" {
+			return Network{}, fmt.Errorf("%q has a zone, which no record has: leave it out", text)
+		}
+		if addr.Is4In6() {
+			return Network{}, fmt.Errorf("%q is an IPv4 address in IPv6 form: use %s", text, addr.Unmap())
+		}
+		return New(netip.PrefixFrom(addr, addr.BitLen())), nil
 	}
 	p, err := netip.ParsePrefix(text)
 	if err != nil {
-		return Network{}, fmt.Errorf("invalid network %q: use an address and a length, such as 192.0.2.0/24 or 2001:db8::/32", text)
+		return Network{}, fmt.Errorf("invalid network %q: use one such as 192.0.2.0/24 or 2001:db8::/32, or an address", text)
 	}
 	if p != p.Masked() {
 		return Network{}, fmt.Errorf("%q has bits set after its length: use %s", text, p.Masked())
