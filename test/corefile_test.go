@@ -19,6 +19,12 @@ func TestBrokenCorefileNamesTheLine(t *testing.T) {
 			[]string{"Corefile:3", "within"}},
 		"forward without within": {"example.org:0 {\n bind 127.0.0.1\n forward . 127.0.0.1:9\n multivalue {\n  check tcp://:80\n }\n}",
 			[]string{"Corefile:4", "within", "forward"}},
+		"template without within": {"example.org:0 {\n bind 127.0.0.1\n template IN A {\n  answer \"{{ .Name }} 60 IN A 127.0.0.1\"\n }\n multivalue {\n  check tcp://:80\n }\n}",
+			[]string{"Corefile:6", "within", "template", "whoever asks"}},
+		"a block that is not closed": {"example.org:0 {\n bind 127.0.0.1\n multivalue {\n  check tcp://:80\n hosts {\n  127.0.0.1 www.example.org\n }\n}\n",
+			[]string{"Corefile:5", `unexpected "hosts" in the block of multivalue`, "close the block"}},
+		"a zone that never matches": {"example.org:0 {\n bind 127.0.0.1\n multivalue *.example.org {\n  check tcp://:80\n }\n}",
+			[]string{"Corefile:3", "use example.org"}},
 		"credentials in a URL": {"example.org:0 {\n bind 127.0.0.1\n multivalue {\n  check http://user:hush@www.example.org/\n }\n}",
 			[]string{"Corefile:4", "credentials"}},
 		"no check": {"example.org:0 {\n multivalue\n}", []string{"Corefile:2", "check"}},
@@ -48,5 +54,21 @@ func TestBrokenCorefileNamesTheLine(t *testing.T) {
 				t.Errorf("the error repeats a password: %s", out)
 			}
 		})
+	}
+}
+
+// What is valid and hardly meant is said once at the start, and the server runs.
+func TestNoticesAtTheStart(t *testing.T) {
+	s := newScene(t, 11)
+	s.zone("example.org", "www A 127.0.0.11")
+	mark := logs.mark()
+	v := s.serve("example.org:0 {\n bind 127.0.0.1\n file DIR/example.org\n multivalue {\n check http://127.0.0.1/healthz\n within 127.0.0.11/32\n min_up 50\n }\n}")
+	if got := members(v.ask("www.example.org A")); got != "11" {
+		t.Errorf("answered %q, want 11", got)
+	}
+	for _, want := range []string{"Corefile:5 - check http://127.0.0.1/healthz dials the address of each record", "Corefile:7 - min_up 50 is above the limit of 8", "did you mean 50%?"} {
+		if n := strings.Count(logs.since(mark), want); n != 1 {
+			t.Errorf("%q is logged %d times, want once:\n%s", want, n, logs.since(mark))
+		}
 	}
 }

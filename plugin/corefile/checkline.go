@@ -89,7 +89,7 @@ func (s *Config) noticeHost(at string, question *check.Check) {
 	if _, err := netip.ParseAddr(u.Hostname()); err != nil && u.Hostname() != "localhost" {
 		return
 	}
-	s.Notices = append(s.Notices, fmt.Sprintf("%s - check %s dials the address of each record, not %s, which is only the name to ask for", at, text, u.Hostname()))
+	s.Notices = append(s.Notices, fmt.Sprintf("%s - check %s dials the address of each record, not %s, which is only the host that it names: leave the host out, unless that is meant", at, text, u.Hostname()))
 }
 
 // suggestNear is the end of an error about a mistyped option. The error itself lists those of the scheme.

@@ -38,10 +38,14 @@ func parseName(text string) (string, error) {
 	return names[0], nil
 }
 
-// refuseURL refuses a URL where a name is expected. Without this, CoreDNS takes a scheme that it does not know for a label.
+// refuseURL refuses a URL, or a part of one, where a name is expected. Without this, CoreDNS takes a scheme that it does not
+// know for a label. Only names of reverse zones may have a slash (RFC 2317).
 func refuseURL(text string) error {
 	_, rest, ok := strings.Cut(text, "://")
 	if !ok {
+		rest = text
+	}
+	if !strings.Contains(text, "/") || strings.HasSuffix(strings.ToLower(strings.TrimSuffix(text, ".")), ".arpa") {
 		return nil
 	}
 	host := rest[:strings.IndexAny(rest+":", ":/?#")]
@@ -57,7 +61,7 @@ func refuseWildcard(text string) error {
 	case !strings.Contains(text, "*"):
 		return nil
 	case leads && !strings.Contains(parent, "*") && parent != "":
-		return fmt.Errorf("a wildcard matches nothing here; use %s, which includes all names below it", parent)
+		return fmt.Errorf("a wildcard matches nothing here; use %s, which includes all names below it", strings.TrimSuffix(parent, "."))
 	default:
 		return errors.New("a wildcard matches nothing here; use a domain name without *")
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +14,7 @@ import (
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/caddy/caddyfile"
-	_ "github.com/coredns/coredns/core/dnsserver" // the names of plugins
+	"github.com/coredns/coredns/core/dnsserver"
 
 	"github.com/miekg/dns"
 )
@@ -359,6 +360,7 @@ func TestMessages(t *testing.T) {
 		{check + "watch www", "4 watch www. is outside what this stanza judges, the zones example.org. without the names under except: did you mean www.example.org?"},
 		{check + "except dev", "4 except dev. is outside the zones example.org.: did you mean dev.example.org?"},
 		{check + "watch http://www.example.org:80/a", `4 invalid name "http://www.example.org:80/a" in watch: use a domain name, not a URL, such as www.example.org`},
+		{check + "watch www.example.org/healthz", `4 invalid name "www.example.org/healthz" in watch: use a domain name, not a URL, such as www.example.org`},
 		{check + "watch http://", `4 invalid name "http://" in watch: use a domain name`},
 		{check + "except http://www.example.org", `4 invalid name "http://www.example.org" in except: use a domain name, not a URL, such as www.example.org`},
 		{check + "except *.dev.example.org", `4 invalid name "*.dev.example.org" in except: a wildcard matches nothing here; use dev.example.org, which includes all names below it`},
@@ -393,13 +395,16 @@ func TestNames(t *testing.T) {
 	const body = " {\ncheck tcp://:80\n}\n}"
 	for _, tc := range []struct{ corefile, want string }{
 		{"example.org {\nmultivalue *.example.org" + body, `Corefile:2 - Error during parsing: invalid zone "*.example.org": a wildcard matches nothing here; use example.org, which includes all names below it`},
-		{"*.example.org {\nmultivalue" + body, `Corefile:2 - Error during parsing: invalid zone "*.example.org." of this server block: a wildcard matches nothing here; use example.org., which includes all names below it`},
+		{"*.example.org {\nmultivalue" + body, `Corefile:2 - Error during parsing: invalid zone "*.example.org." of this server block: a wildcard matches nothing here; use example.org, which includes all names below it`},
 		{"bücher.example {\nmultivalue" + body, `of this server block, which no query can match: use xn--bcher-kva.example.`},
 		{"example.org {\nmultivalue http://www.example.org" + body, "use a domain name, not a URL, such as www.example.org"},
 	} {
 		if _, err := parseCorefile(tc.corefile); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s\n%v\nwant\n%s", tc.corefile, err, tc.want)
 		}
+	}
+	if _, err := parseCorefile("2.0.192.in-addr.arpa {\nmultivalue 0/26.2.0.192.in-addr.arpa 192.0.2.128/25" + body); err != nil {
+		t.Errorf("classless reverse zones: %v", err)
 	}
 	_, err := parseCorefile("example.org {\nmultivalue {\ncheck https://Größe.example:8443/ü\n}\n}")
 	if err == nil || !strings.Contains(err.Error(), "percent-encoded") {
@@ -430,9 +435,9 @@ func TestNotices(t *testing.T) {
 		"check tcp://:80\nmin_up 50%":              "",
 		"check tcp://:80\nmin_up 8":                "",
 		"check tcp://:80\nmin_up 101\nlimit 100":   "Corefile:4 - min_up 101 is above the limit of 100, so unhealthy addresses fill up every answer that has fewer than 100 healthy ones",
-		"check http://127.0.0.1:8080/a status 200": "Corefile:3 - check http://127.0.0.1:8080/a dials the address of each record, not 127.0.0.1, which is only the name to ask for",
-		"check tcp://:80\ncheck http://[::1]/":     "Corefile:4 - check http://[::1]/ dials the address of each record, not ::1, which is only the name to ask for",
-		"check http://localhost/":                  "Corefile:3 - check http://localhost/ dials the address of each record, not localhost, which is only the name to ask for",
+		"check http://127.0.0.1:8080/a status 200": "Corefile:3 - check http://127.0.0.1:8080/a dials the address of each record, not 127.0.0.1, which is only the host that it names: leave the host out, unless that is meant",
+		"check tcp://:80\ncheck http://[::1]/":     "Corefile:4 - check http://[::1]/ dials the address of each record, not ::1, which is only the host that it names: leave the host out, unless that is meant",
+		"check http://localhost/":                  "Corefile:3 - check http://localhost/ dials the address of each record, not localhost, which is only the host that it names: leave the host out, unless that is meant",
 		"check http://www.example.org/":            "",
 		"check http://:8080/":                      "",
 	} {
@@ -441,6 +446,24 @@ func TestNotices(t *testing.T) {
 			t.Errorf("%s: %v", stanza, err)
 		} else if got := strings.Join(stanzas[0].Notices, "|"); got != want {
 			t.Errorf("%s\ngot  %q\nwant %q", stanza, got, want)
+		}
+	}
+}
+
+// Every plugin of CoreDNS has been judged for who decides its addresses. A new one fails here: add it to strangers, or to
+// the comment there and to this list.
+func TestEveryPluginIsJudged(t *testing.T) {
+	harmless := strings.Fields("root metadata geoip cancel proxyproto quic grpc_server https https3 timeouts multisocket reload nsid bufsize bind debug trace " +
+		"ready health pprof shed prometheus errors log dnstap local dns64 siit any chaos loadbalance tsig rewrite autopath acl cache header dnssec tls minimal " +
+		"transfer dynupdate hosts route53 azure clouddns k8s_external file auto etcd loop erratic on sign view nomad")
+	for _, plugin := range dnsserver.Directives {
+		if _, ok := strangers[plugin]; !ok && !slices.Contains(harmless, plugin) && plugin != "multivalue" {
+			t.Errorf("who decides which addresses %s answers with?", plugin)
+		}
+	}
+	for _, plugin := range harmless {
+		if _, ok := strangers[plugin]; ok || !slices.Contains(dnsserver.Directives, plugin) {
+			t.Errorf("%s is no harmless plugin of CoreDNS", plugin)
 		}
 	}
 }
