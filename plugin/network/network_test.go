@@ -141,13 +141,11 @@ func TestOrdinary(t *testing.T) {
 				raw[i] |= fill &^ p.mask[i]
 			}
 			addr := netip.AddrFrom16(raw)
-			if p.four {
-				addr = addr.Unmap()
-			}
-			if !p.matches(addr) || !isSpecial(addr) {
+			four := addr.Unmap()
+			if !p.matches(addr) || !isSpecial(addr) || !isSpecial(four) {
 				t.Errorf("%s is not special", addr)
 			}
-			if p.four && ordinary4(bits4(addr)) || ordinary(addr) {
+			if four.Is4() && ordinary4(bits4(four)) || ordinary(addr) {
 				t.Errorf("%s is special, and passes for ordinary", addr)
 			}
 		}

@@ -35,48 +35,50 @@ var ranges = []struct{ value, mask, source string }{
 }
 
 // embeddings are the prefixes after which IPv6 embeds an IPv4 address as it is. Such an address is as special as the embedded
-// one. Other forms are special as a whole: they hide the address (Teredo inverts it), or do not say where it is.
+// one. Other forms are special as a whole: they hide the address (Teredo inverts it), or do not say where it is. The
+// IPv4-mapped form (RFC 4291, section 2.5.5.2), which a socket takes for IPv4, is that in which a pattern has IPv4 itself.
 var embeddings = []struct {
 	prefix string
 	bits   int
 	source string
 }{
 	{"::", 96, "IPv4-compatible: RFC 4291, section 2.5.5.1"},
-	{"::ffff:0:0", 96, "IPv4-mapped, which a socket takes for IPv4: RFC 4291, section 2.5.5.2"},
 	{"64:ff9b::", 96, "NAT64: RFC 6052, section 2.1"},
 	{"2002::", 16, "6to4: RFC 3056, section 2"},
 }
 
-// pattern is a special range, ready for comparisons: the addresses that are value where mask has ones.
-type pattern struct {
-	value, mask [16]byte
-	four        bool // of IPv4 addresses, in IPv4-mapped form
-}
+// pattern is a special range, ready for comparisons: the addresses that are value where mask has ones. Those of IPv4 are in
+// IPv4-mapped form.
+type pattern struct{ value, mask [16]byte }
 
 // special are the ranges, and the IPv4 ones in each form that embeds them.
 var special = func() []pattern {
 	var all []pattern
 	for _, r := range ranges {
 		value := netip.MustParseAddr(r.value)
-		p := pattern{value: value.As16(), four: value.Is4()}
-		bits, err := netip.ParsePrefix(r.value + r.mask)
-		switch {
-		case err != nil: // the mask is written out
+		p := pattern{value: value.As16()}
+		if prefix, err := netip.ParsePrefix(r.value + r.mask); err == nil {
+			p.mask = maskOf(prefix)
+		} else { // it is written out
 			p.mask = netip.MustParseAddr(r.mask).As16()
-		case p.four:
-			p.mask = ones(96 + bits.Bits())
-		default:
-			p.mask = ones(bits.Bits())
 		}
 		all = append(all, p)
-		if p.four {
-			for _, e := range embeddings {
+		for _, e := range embeddings {
+			if value.Is4() {
 				all = append(all, p.embedded(netip.MustParseAddr(e.prefix).As16(), e.bits))
 			}
 		}
 	}
 	return all
 }()
+
+// maskOf is the mask of a prefix, in the same form as addresses.
+func maskOf(p netip.Prefix) [16]byte {
+	if p.Addr().Is4() {
+		return ones(96 + p.Bits())
+	}
+	return ones(p.Bits())
+}
 
 // ones is a mask of that many leading ones.
 func ones(bits int) (mask [16]byte) {
@@ -94,12 +96,8 @@ func (p pattern) embedded(prefix [16]byte, bits int) pattern {
 	return six
 }
 
-// matches reports whether the address lies in the range. As16 makes IPv4 and IPv4-mapped addresses alike, which four tells
-// apart.
+// matches reports whether the address lies in the range.
 func (p pattern) matches(addr netip.Addr) bool {
-	if p.four != addr.Is4() {
-		return false
-	}
 	raw := addr.As16()
 	for i, m := range p.mask {
 		if raw[i]&m != p.value[i] {
@@ -111,11 +109,7 @@ func (p pattern) matches(addr netip.Addr) bool {
 
 // contains reports whether all addresses of a network lie in the range: its prefix covers the mask.
 func (p pattern) contains(n netip.Prefix) bool {
-	bits := n.Bits()
-	if n.Addr().Is4() {
-		bits += 96
-	}
-	prefix := ones(bits)
+	prefix := maskOf(n)
 	for i, m := range p.mask {
 		if m&^prefix[i] != 0 {
 			return false
