@@ -2,6 +2,7 @@ package network
 
 import (
 	"bytes"
+	"encoding/binary"
 	"net/netip"
 	"strings"
 	"testing"
@@ -136,13 +137,10 @@ func TestWithin(t *testing.T) {
 func TestOrdinary(t *testing.T) {
 	for _, p := range special {
 		for _, fill := range []byte{0x00, 0xff, 0x20} { // for the bits that are free
-			raw := p.value
-			for i := range raw {
-				raw[i] |= fill &^ p.mask[i]
-			}
-			addr := netip.AddrFrom16(raw)
+			fill := uint64(fill) * 0x0101010101010101
+			addr := addrOf(words{p.value.high | fill&^p.mask.high, p.value.low | fill&^p.mask.low})
 			four := addr.Unmap()
-			if !p.matches(addr) || !isSpecial(addr) || !isSpecial(four) {
+			if !p.matches(wordsOf(addr.As16())) || !isSpecial(addr) || !isSpecial(four) {
 				t.Errorf("%s is not special", addr)
 			}
 			if four.Is4() && ordinary4(bits4(four)) || ordinary(addr) {
@@ -150,6 +148,13 @@ func TestOrdinary(t *testing.T) {
 			}
 		}
 	}
+}
+
+func addrOf(w words) netip.Addr {
+	var raw [16]byte
+	binary.BigEndian.PutUint64(raw[:8], w.high)
+	binary.BigEndian.PutUint64(raw[8:], w.low)
+	return netip.AddrFrom16(raw)
 }
 
 // The table is well formed: a value has no bits outside its mask, every row is another range, and has a source.
@@ -162,10 +167,8 @@ func TestRanges(t *testing.T) {
 		seen[r.value] = true
 	}
 	for _, p := range special {
-		for i := range p.value {
-			if p.value[i]&^p.mask[i] != 0 {
-				t.Errorf("%x has bits outside its mask %x", p.value, p.mask)
-			}
+		if p.value.high&^p.mask.high != 0 || p.value.low&^p.mask.low != 0 {
+			t.Errorf("%s has bits outside its mask %s", addrOf(p.value), addrOf(p.mask))
 		}
 	}
 }
