@@ -296,7 +296,7 @@ func TestImports(t *testing.T) {
 		"plugin/answer":     {"internal/hash", "plugin/verdict"},
 		"plugin/pool/table": {"internal/hash", "plugin/verdict"},
 		"plugin/status/web": {"plugin/status"},
-		"plugin/state":      {"plugin/verdict"},
+		"plugin/state":      {"internal/watchfile", "plugin/verdict"},
 		"plugin/force":      {"internal/rescue", "internal/text", "internal/watchfile", "plugin/metrics", "plugin/network", "plugin/verdict"},
 		"plugin/annotation": {"internal/rescue", "plugin/check", "plugin/metrics"},
 		"plugin/lookup":     {"internal/rescue", "plugin/answer"},

@@ -192,15 +192,22 @@ example.org:0 {
 	}
 }
 
-// A client that sends a client subnet gets a choice for that subnet, and the reply says how much of it was used (B5,
-// B6).
-func TestClientSubnet(t *testing.T) {
+// fortyAddresses is a scene in which www.example.org has forty addresses.
+func fortyAddresses(t *testing.T) *scene {
+	t.Helper()
 	s := newScene(t)
 	var zone strings.Builder
 	for n := range 40 {
 		fmt.Fprintf(&zone, "www A 127.0.0.%d\n", n+11)
 	}
 	s.zone("example.org", zone.String())
+	return s
+}
+
+// A client that sends a client subnet gets a choice for that subnet, and the reply says how much of it was used (B5,
+// B6).
+func TestClientSubnet(t *testing.T) {
+	s := fortyAddresses(t)
 	v := s.serve(replace(ahead, "KIND", "file DIR/example.org example.org\n cache", "HOW", "select client\n limit 4"))
 	ask := func(subnet string) string {
 		m := v.ask("www.example.org A", edns, func(m *dns.Msg) {
@@ -229,12 +236,7 @@ func TestClientSubnet(t *testing.T) {
 
 // Behind a proxy, a client's own address decides, over UDP and TCP (B5).
 func TestSelectClientBehindAProxy(t *testing.T) {
-	s := newScene(t)
-	var zone strings.Builder
-	for n := range 40 {
-		fmt.Fprintf(&zone, "www A 127.0.0.%d\n", n+11)
-	}
-	s.zone("example.org", zone.String())
+	s := fortyAddresses(t)
 	v := s.serve(replace(ahead, "KIND", "file DIR/example.org example.org\n proxyproto", "HOW", "select client\n limit 4"))
 	// ask asks through a proxy that names the client, by version 2 of its protocol.
 	ask := func(network, client string) string {

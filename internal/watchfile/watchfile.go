@@ -1,7 +1,8 @@
 // Package watchfile reads a file that is read again while the server runs, and that other people and programs replace.
 //
-// Read is all of it. Whatever is at the path, it neither waits for a writer nor reads without end. A file system that does
-// not answer can still make it hang: callers run it where nothing else waits for it.
+// Read is most of it, and Open is for files that are too large to be read at once. Whatever is at the path, they neither wait
+// for a writer nor read without end. A file system that does not answer can still make them hang: callers run them where
+// nothing else waits for that.
 package watchfile
 
 import (
@@ -18,31 +19,41 @@ var (
 	ErrTooLarge = errors.New("too large")
 )
 
-// Read returns the content of a regular file of at most limit bytes, and its metadata from before it was read. An error is a
-// *fs.PathError. With ErrTooLarge the metadata is valid.
-func Read(path string, limit int) ([]byte, fs.FileInfo, error) {
+// Open opens a regular file to read it, and returns its metadata. An error is a *fs.PathError.
+func Open(path string) (*os.File, fs.FileInfo, error) {
 	// Opening a device may have an effect. If there is nothing, open says so.
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, nil, &fs.PathError{Op: "open", Path: path, Err: ErrIrregular}
 	}
-	return readOpened(path, limit)
+	return openNow(path)
 }
 
-// readOpened is Read without a look at what is at the path, which may be replaced between that and open. So open does not
-// wait, and it is what was opened that must be a regular file.
-func readOpened(path string, limit int) ([]byte, fs.FileInfo, error) {
+// openNow is Open without a look at what is at the path, which may be replaced between that and open. So open does not wait,
+// and it is what was opened that must be a regular file.
+func openNow(path string) (*os.File, fs.FileInfo, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|nonblock, 0)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer file.Close()
 	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open", Path: path, Err: ErrIrregular}
+	}
+	if err != nil {
+		file.Close()
+		return nil, nil, err
+	}
+	return file, info, nil
+}
+
+// Read returns the content of a regular file of at most limit bytes, and its metadata from before it was read. An error is a
+// *fs.PathError. With ErrTooLarge the metadata is valid.
+func Read(path string, limit int) ([]byte, fs.FileInfo, error) {
+	file, info, err := Open(path)
 	if err != nil {
 		return nil, nil, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, nil, &fs.PathError{Op: "open", Path: path, Err: ErrIrregular}
-	}
+	defer file.Close()
 	text, err := io.ReadAll(io.LimitReader(file, int64(limit)+1))
 	if err != nil {
 		return nil, nil, err

@@ -20,7 +20,10 @@ func TestReadLeased(t *testing.T) {
 	}
 	defer file.Close()
 	if _, err := unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
-		t.Skip("no leases here:", err)
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip("this file system has no leases:", err)
 	}
 	returns(t, path, func() {
 		if _, _, err := Read(path, 100); !errors.Is(err, syscall.EWOULDBLOCK) {

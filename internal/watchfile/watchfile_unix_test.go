@@ -40,7 +40,7 @@ func TestReadDoesNotHang(t *testing.T) {
 			if _, _, err := Read(path, 100); !errors.Is(err, ErrIrregular) {
 				t.Errorf("%s: %v", path, err)
 			}
-			if _, _, err := readOpened(path, 100); !errors.Is(err, ErrIrregular) {
+			if _, _, err := openNow(path); !errors.Is(err, ErrIrregular) {
 				t.Errorf("%s in the place of a file: %v", path, err)
 			}
 		})

@@ -2,7 +2,7 @@ package check_test
 
 import (
 	"net/netip"
-	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/coredns-multivalue/multivalue/plugin/check"
@@ -57,7 +57,8 @@ func TestRealProxyProtocol(t *testing.T) {
 			secure, plain := refusing(t), refusing(t)
 			pair, _ := sign(t, template("www.example.org"), ca)
 			s.file("good.pem", pemOf(t, pair))
-			s.configure(proxied[name].config, map[string]netip.AddrPort{"PROXIED": s.addr, "SECURE": secure, "PLAIN": plain})
+			words := strings.NewReplacer("DIR", s.dir, "PROXIED", s.addr.String(), "SECURE", secure.String(), "PLAIN", plain.String())
+			s.file("config", words.Replace(proxied[name].config))
 			s.start(name, proxied[name].args...)
 			for _, tt := range []struct {
 				c    *check.Check
@@ -83,19 +84,4 @@ func TestRealProxyProtocol(t *testing.T) {
 			s.hangs(mustNew(t, "http://", flag), silent)
 		})
 	}
-}
-
-// configure writes the configuration, with addresses in place of their names.
-func (s *server) configure(text string, addrs map[string]netip.AddrPort) {
-	s.Helper()
-	text = regexp.MustCompile(`\b(DIR|[A-Z]{5,})\b`).ReplaceAllStringFunc(text, func(word string) string {
-		if word == "DIR" {
-			return s.dir
-		}
-		if addr, ok := addrs[word]; ok {
-			return addr.String()
-		}
-		return word
-	})
-	s.file("config", text)
 }

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/coredns-multivalue/multivalue/internal/watchfile"
 )
 
 const (
@@ -42,11 +44,12 @@ func Read(path string, now time.Time) (map[Key]Record, error) {
 
 // readFile returns the content of a file whose first line is right.
 func readFile(path string) ([]byte, error) {
-	file, size, err := open(path)
+	file, info, err := watchfile.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
+	size := info.Size()
 	if size > maxSize {
 		return nil, fmt.Errorf("%d bytes are too large, the limit is %d", size, maxSize)
 	}
@@ -63,23 +66,6 @@ func readFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	return data, nil
-}
-
-// open opens a regular file and returns its size. It refuses anything else, without waiting for the other end of a pipe.
-func open(path string) (*os.File, int64, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|nonBlocking, 0)
-	if err != nil {
-		return nil, 0, err
-	}
-	info, err := file.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("not a regular file")
-	}
-	if err != nil {
-		file.Close()
-		return nil, 0, err
-	}
-	return file, info.Size(), nil
 }
 
 // Check reports why Save could not write a file at the path now, as Save would. It writes nothing that stays.
@@ -139,12 +125,12 @@ func resolve(path string) (string, error) {
 
 // isOurs reports whether a file begins as this package writes it, or is empty.
 func isOurs(path string) (bool, error) {
-	file, size, err := open(path)
+	file, info, err := watchfile.Open(path)
 	if err != nil {
 		return false, err
 	}
 	defer file.Close()
-	head := make([]byte, min(size, int64(len(magic))))
+	head := make([]byte, min(info.Size(), int64(len(magic))))
 	if _, err := io.ReadFull(file, head); err != nil {
 		return false, err
 	}
