@@ -57,8 +57,8 @@ func TestNeighbours(t *testing.T) {
 	// Beside plugins that let strangers choose addresses, within is required (B60, B92).
 	for beside, who := range map[string]string{
 		"forward": "the owner of a remote zone", "grpc": "the owner", "secondary": "the owner", "fanout": "the owner", "recursor": "the owner", "unbound": "the owner",
-		"template": "whoever asks", "kubernetes": "whoever asks", "kubernetai": "whoever asks", "ipin": "whoever asks", "ipecho": "whoever asks",
-		"whoami": "whoever sends a query", "mdns": "every host of the local network",
+		"template": "clients choose", "kubernetes": "clients choose", "kubernetai": "clients choose", "ipin": "clients choose", "ipecho": "clients choose",
+		"whoami": "the sender of a query", "mdns": "every host of the local network",
 	} {
 		err := chain{configs, []plugin.Handler{named("cache"), named(beside)}, above}.check()
 		want := "required beside " + beside + ": without it, " + who

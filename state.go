@@ -182,7 +182,7 @@ func (p *process) records(ctx context.Context, cancel context.CancelCauseFunc) i
 				}
 			}
 		}
-		p.pool.Earlier(yield) // which would be lost if nobody asks for it between two restarts
+		p.pool.Earlier(yield) // which would be lost if no query comes for it between two restarts
 	}
 }
 

@@ -319,7 +319,7 @@ func TestStateOfSecrets(t *testing.T) {
 	}
 }
 
-// Two restarts in quick succession: what nobody asked for between them is still fresh, and must not be lost (B88).
+// Two restarts in quick succession: what was not queried between them is still fresh, and must not be lost (B88).
 func TestTwoRestarts(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
 	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {

@@ -20,7 +20,7 @@ func TestBrokenCorefileNamesTheLine(t *testing.T) {
 		"forward without within": {"example.org:0 {\n bind 127.0.0.1\n forward . 127.0.0.1:9\n multivalue {\n  check tcp://:80\n }\n}",
 			[]string{"Corefile:4", "within", "forward"}},
 		"template without within": {"example.org:0 {\n bind 127.0.0.1\n template IN A {\n  answer \"{{ .Name }} 60 IN A 127.0.0.1\"\n }\n multivalue {\n  check tcp://:80\n }\n}",
-			[]string{"Corefile:6", "within", "template", "whoever asks"}},
+			[]string{"Corefile:6", "within", "template", "clients choose"}},
 		"a block that is not closed": {"example.org:0 {\n bind 127.0.0.1\n multivalue {\n  check tcp://:80\n hosts {\n  127.0.0.1 www.example.org\n }\n}\n",
 			[]string{"Corefile:5", `unexpected "hosts" in the block of multivalue`, "close the block"}},
 		"a zone that never matches": {"example.org:0 {\n bind 127.0.0.1\n multivalue *.example.org {\n  check tcp://:80\n }\n}",

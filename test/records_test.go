@@ -182,7 +182,7 @@ example.org:0 {
         all_down nodata
     }
 }`
-	const want = "Corefile:8 - Error during parsing: within is missing, and required beside template: without it, whoever asks chooses what is probed"
+	const want = "Corefile:8 - Error during parsing: within is missing, and required beside template: without it, clients choose what is probed"
 	if _, err := caddy.Start(input(aimed)); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("error %v, want %q", err, want)
 	}

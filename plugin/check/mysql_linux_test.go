@@ -58,7 +58,7 @@ func TestRealMariaDB(t *testing.T) {
 	}
 	s.mariadb("drop user multivalue@'127.0.0.1'")
 
-	for range 10 + 1 { // one is kept for whoever may do everything, which shows only in a login
+	for range 10 + 1 { // one is kept for an administrator, which shows only in a login
 		s.greeted()
 	}
 	s.await(c, `mysql error 1040: "Too many connections"`)

@@ -3,13 +3,13 @@ package corefile
 // Who decides which addresses a plugin answers with, if it is not the operator of this server. Errors say it.
 const (
 	byOwner  = "the owner of a remote zone chooses what is probed"
-	byAsker  = "whoever asks chooses what is probed, by the name in the query"
-	bySender = "whoever sends a query chooses what is probed, by its source address"
+	byAsker  = "clients choose what is probed, by the name in the query"
+	bySender = "the sender of a query chooses what is probed, by its source address"
 	byLink   = "every host of the local network chooses what is probed"
 )
 
-// strangers are the plugins whose answers hold addresses that somebody else than the operator, or those to whom the operator
-// gives records, decides on. A stanza beside one of them needs within.
+// strangers are the plugins whose answers hold addresses that are chosen neither by the operator nor by those to whom the
+// operator gives records. A stanza beside one of them needs within.
 //
 // These plugins of CoreDNS 1.15.0 answer with addresses too, and are not here:
 //
@@ -26,7 +26,7 @@ const (
 // configure the server. An alias that leads out of the server block is no way around: addresses of names outside the zones
 // of a stanza are judged only if it has within.
 var strangers = map[string]string{
-	// They pass on what the server of somebody else answers.
+	// They pass on what a server of another owner answers.
 	"forward":   byOwner,
 	"grpc":      byOwner,
 	"secondary": byOwner,

@@ -243,7 +243,7 @@ func TestParseErrors(t *testing.T) {
 		{"check tcp://:80\nwarmup 0s", "Corefile:4", "warmup: invalid duration 0s: use one from 1s to 1h0m0s"},
 		{"check tcp://:80\nwatch www.example.com", "Corefile:4", "watch www.example.com. is outside what this stanza judges, the zones example.org. without the names under except"},
 		{"check tcp://:80\nexcept www.example.org\nwatch a.www.example.org", "Corefile:5", "watch a.www.example.org. is outside what this stanza judges, the zones example.org. without the names under except"},
-		{"check tcp://:80\nwatch *.example.org", "Corefile:4", `invalid name "*.example.org" in watch: nobody asks for a wildcard; use the names below it, or preload`},
+		{"check tcp://:80\nwatch *.example.org", "Corefile:4", `invalid name "*.example.org" in watch: clients do not query a wildcard; use the names below it, or preload`},
 		{"check tcp://:80\nwatch www.example.org WWW.example.org", "Corefile:4", "duplicate name www.example.org. in watch"},
 		{"check tcp://:80\nwatch www.example.org:8080", "Corefile:4", `invalid name "www.example.org:8080" in watch: use a domain name`},
 		{"check tcp://:80\nwatch dns://www.example.org", "Corefile:4", `invalid name "dns://www.example.org" in watch: use a domain name, not a URL, such as www.example.org`},

@@ -140,7 +140,7 @@ const maxWatched = 1024
 func parseWatch(s *Config, c *caddy.Controller, args []string) error {
 	for _, arg := range args {
 		if strings.Contains(arg, "*") {
-			return c.Errf("invalid name %q in watch: nobody asks for a wildcard; use the names below it, or preload", arg)
+			return c.Errf("invalid name %q in watch: clients do not query a wildcard; use the names below it, or preload", arg)
 		}
 		watched, err := parseName(arg) // without a port, which the check has
 		if err != nil {

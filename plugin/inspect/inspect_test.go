@@ -266,7 +266,7 @@ func TestExplainLargeSet(t *testing.T) {
 	})
 }
 
-// An answer that comes after the page was closed is given to whoever waits for it, and is not kept.
+// An answer that comes after the page was closed is given to the callers that wait for it, and is not kept.
 func TestForgottenWhileAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})

@@ -82,7 +82,7 @@ func (s *schedule) mayStart(l lane, now time.Time) bool {
 func (s *schedule) hasShare(l lane) bool { return s.inFlight[l] < s.bound*places[l]/sixteenths }
 
 // lend notes that a lane took a place beyond its share. Places are lent one by one, as far apart as they would come back if
-// every probe took all of its timeout: so whoever they belong to waits for the next one that comes back, not for a whole
+// every probe took all of its timeout: so the lane they belong to waits for the next one that comes back, not for a whole
 // timeout. What is quick, or promised, need not wait for that.
 func (s *schedule) lend(m *monitor, now time.Time) {
 	if m.lane <= calm || s.inFlight[m.lane] <= s.bound*places[m.lane]/sixteenths {

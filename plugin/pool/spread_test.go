@@ -128,7 +128,7 @@ func in(l lane) *monitor {
 }
 
 // Each lane is sure of its share of the places, whatever else is due, and what others do not use is lent, but for an eighth
-// of all places: whoever is about to change its state always finds one (B89).
+// of all places: a target that is about to change its state always finds one (B89).
 func TestPlacesOfTheLanes(t *testing.T) {
 	const bound = 64
 	for name, tc := range map[string]struct {

@@ -86,8 +86,8 @@ func Check(path string) error {
 // Save writes a file with these records in place of the one at the path, with mode 0600. On any error the last file stays
 // as it is. The directory has to exist, and to be writable.
 //
-// It takes records slice by slice, and gives up between two if the context has ended. Whoever cannot supply all records
-// cancels the context: otherwise the file has less than before. Records that cannot be read again are left out. They may
+// It takes records slice by slice, and gives up between two if the context has ended. A caller that cannot supply all
+// records cancels the context: otherwise the file has less than before. Records that cannot be read again are left out. They may
 // be of one target twice.
 //
 // A symbolic link is followed, and what it leads to is replaced. A file that this package has not written is never

@@ -195,7 +195,7 @@ func TestStaleTemporaryFile(t *testing.T) {
 	}
 	for what, put := range map[string]func() error{
 		"a directory":     func() error { return os.Mkdir(path+suffix, 0o700) },
-		"somebody's file": func() error { return os.WriteFile(path+suffix, []byte("example.org. 60 IN SOA"), 0o600) },
+		"a file of another program": func() error { return os.WriteFile(path+suffix, []byte("example.org. 60 IN SOA"), 0o600) },
 	} {
 		if err := put(); err != nil {
 			t.Fatal(err)

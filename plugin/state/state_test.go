@@ -177,7 +177,7 @@ func TestReadsWhatIsFresh(t *testing.T) {
 	}
 }
 
-// A record that was read with others is too old later: whoever keeps records asks again.
+// A record that was read with others is too old later: a caller that keeps records asks again.
 func TestFreshLater(t *testing.T) {
 	r := decoded(t, encoded(t, one(someKey, isUp)))[someKey]
 	if at := noon.Add(MaxAge - 2*time.Second); !r.Fresh(at) || r.Fresh(at.Add(time.Second)) {

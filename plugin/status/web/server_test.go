@@ -282,7 +282,7 @@ func TestUnixSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Listen("unix:"+path, newTestSource(1)); err == nil {
-		t.Fatal("a socket that somebody listens on was taken away")
+		t.Fatal("a socket with a listener was taken away")
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
 	l.Close()
