@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -346,6 +347,50 @@ func TestWatch(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The addresses of a watched name that is denied are forgotten like those that left a set which is looked at: with NXDOMAIN,
+// with NODATA, and if the alias in its place leads to nothing. While it only fails they stay (B59, B85).
+func TestWatchedNamesGone(t *testing.T) {
+	soa := test.SOA("example.org. 300 IN SOA ns.example.org. hostmaster.example.org. 1 7200 3600 1209600 60")
+	alias := test.CNAME("www.example.org. 30 IN CNAME gone.example.org.")
+	for what, tc := range map[string]struct {
+		rcode      int
+		answer, ns []dns.RR
+		kept       int
+	}{
+		"nxdomain":         {dns.RcodeNameError, nil, []dns.RR{soa}, 0},
+		"nodata":           {dns.RcodeSuccess, nil, []dns.RR{soa}, 0},
+		"alias to nothing": {dns.RcodeNameError, []dns.RR{alias}, []dns.RR{soa}, 0},
+		"referral":         {dns.RcodeSuccess, nil, []dns.RR{test.NS("example.org. 30 IN NS ns.example.org.")}, 2},
+		"failure":          {dns.RcodeServerFailure, nil, nil, 2},
+	} {
+		inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
+			var denied atomic.Bool
+			there := zoneOf(www...)
+			next := plugin.HandlerFunc(func(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+				if !denied.Load() {
+					return there.ServeDNS(ctx, w, r)
+				}
+				m := new(dns.Msg)
+				m.SetRcode(r, tc.rcode)
+				m.Answer, m.Ns = tc.answer, tc.ns
+				return tc.rcode, w.WriteMsg(m)
+			})
+			s := forZone(testStanza("tcp://:80", n, pooltest.Pace), "example.org.")
+			s.config.Watch = []string{"www.example.org."}
+			serving(p, next, s)
+			pooltest.Elapse(2 * time.Hour)
+			if got := targetsIn(p); got != 2 {
+				t.Fatalf("%s: %d targets before", what, got)
+			}
+			denied.Store(true)
+			pooltest.Elapse(2 * time.Hour)
+			if got := targetsIn(p); got != tc.kept {
+				t.Errorf("%s: %d targets two hours later, want %d", what, got, tc.kept)
+			}
+		})
+	}
 }
 
 // Names are preloaded with a policy that depends on the client, although no client has sent a query. This adds no

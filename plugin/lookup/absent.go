@@ -51,23 +51,3 @@ func (z *zoneSets) report(host Host, now time.Time) {
 		host.Absent(q)
 	}
 }
-
-// reportAbsent tells the host of the sets that the answer to a watched name denies: that of the name, and those of the
-// names that aliases lead to. A denial has the SOA of the zone; without one, the end of an alias may lie elsewhere (RFC 2308, section 2).
-func (l *Resolver) reportAbsent(q Question, m *dns.Msg, reply *Reply) {
-	if reply == nil || reply.SOA == nil {
-		return
-	}
-	absent := []Question{q}
-	for _, rr := range m.Answer {
-		if rr.Header().Rrtype == q.Type {
-			return
-		}
-		if alias, ok := rr.(*dns.CNAME); ok {
-			absent = append(absent, Question{dns.CanonicalName(alias.Target), q.Type})
-		}
-	}
-	for _, q := range absent {
-		l.host.Absent(q)
-	}
-}

@@ -1,16 +1,12 @@
 package lookup
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
-
-	"github.com/coredns/coredns/plugin"
-	"github.com/coredns/coredns/plugin/test"
 
 	"github.com/miekg/dns"
 )
@@ -97,41 +93,5 @@ func TestAbsentSetsAreBounded(t *testing.T) {
 	z.compare(nil, time.Now())
 	if len(z.gone) != maxAbsent {
 		t.Errorf("%d sets are remembered, want %d", len(z.gone), maxAbsent)
-	}
-}
-
-// A watched name that is denied is reported as gone: by NXDOMAIN, by NODATA, and at the end of an alias. What is no denial
-// says nothing.
-func TestWatchedNamesGone(t *testing.T) {
-	soa := test.SOA("example.org. 300 IN SOA ns. hostmaster. 1 7200 3600 1209600 60")
-	alias := test.CNAME("a.example.org. 30 IN CNAME B.example.org.")
-	for what, tc := range map[string]struct {
-		rcode      int
-		answer, ns []dns.RR
-		want       string
-	}{
-		"nxdomain":             {dns.RcodeNameError, nil, []dns.RR{soa}, "a.example.org. A"},
-		"nodata":               {dns.RcodeSuccess, nil, []dns.RR{soa}, "a.example.org. A"},
-		"alias to nothing":     {dns.RcodeNameError, []dns.RR{alias}, []dns.RR{soa}, "a.example.org. A, b.example.org. A"},
-		"alias to elsewhere":   {dns.RcodeSuccess, []dns.RR{alias}, nil, ""},
-		"addresses":            {dns.RcodeSuccess, []dns.RR{test.A("a.example.org. 30 IN A 10.0.0.1")}, nil, ""},
-		"addresses of another": {dns.RcodeSuccess, []dns.RR{alias, test.A("b.example.org. 30 IN A 10.0.0.1")}, []dns.RR{soa}, ""},
-		"referral":             {dns.RcodeSuccess, nil, []dns.RR{test.NS("example.org. 30 IN NS ns.example.org.")}, ""},
-		"failure":              {dns.RcodeServerFailure, nil, nil, ""},
-	} {
-		next := plugin.HandlerFunc(func(_ context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
-			m := new(dns.Msg)
-			m.SetRcode(r, tc.rcode)
-			m.Answer, m.Ns = tc.answer, tc.ns
-			return tc.rcode, w.WriteMsg(m)
-		})
-		inBubble(t, next, func(t *testing.T, l *Resolver) {
-			l.Watch([]Question{{"a.example.org.", dns.TypeA}}, time.Second)
-			l.Start()
-			pooltest.Elapse(time.Second)
-			if got := l.host.(*block).gone(); got != tc.want {
-				t.Errorf("%s: reported %q, want %q", what, got, tc.want)
-			}
-		})
 	}
 }

@@ -191,7 +191,6 @@ func (l *Resolver) store(a answered, now time.Time) {
 		x.due = now.Add(ttl)
 	}
 	if x.pinned {
-		l.reportAbsent(x.Question, a.msg, reply)
 		l.first.noteAnswer(l.host, x.Question, a.msg)
 	}
 }

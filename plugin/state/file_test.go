@@ -194,7 +194,7 @@ func TestStaleTemporaryFile(t *testing.T) {
 		wantFile(t, path, some(1))
 	}
 	for what, put := range map[string]func() error{
-		"a directory":     func() error { return os.Mkdir(path+suffix, 0o700) },
+		"a directory":               func() error { return os.Mkdir(path+suffix, 0o700) },
 		"a file of another program": func() error { return os.WriteFile(path+suffix, []byte("example.org. 60 IN SOA"), 0o600) },
 	} {
 		if err := put(); err != nil {
