@@ -370,6 +370,37 @@ func TestIdleTargetsMakeRoom(t *testing.T) {
 	})
 }
 
+// After a reload, what has been idle for longest still makes room first, whatever order it was learned in (B85).
+func TestIdleOrderOverAReload(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
+		capped := func() *stanza {
+			s := testStanza("tcp://:80", n, pooltest.Pace)
+			s.Max = 6
+			return s
+		}
+		one := func(s *stanza, i int) { query(s, fmt.Sprintf("x%d.example.org.", i), dns.TypeA, i) }
+		s := capped()
+		g := begin(p, s)
+		for i := range 6 {
+			one(s, 1+i)
+		}
+		for i := 6; i >= 1; i-- { // they become idle in this order
+			pooltest.Elapse(3 * time.Minute)
+			one(s, i)
+		}
+		pooltest.Elapse(30 * time.Minute)
+		s = capped()
+		begin(p, s)
+		p.Leave(g)
+		for i, want := range []string{"1 2 3 4 5 7", "1 2 3 4 7 8", "1 2 3 7 8 9", "1 2 7 8 9 10", "1 7 8 9 10 11"} {
+			one(s, 7+i)
+			if got := watched(s, 1, 20); got != want {
+				t.Errorf("with %d more: watched are %s, want %s", i+1, got, want)
+			}
+		}
+	})
+}
+
 // watched lists which addresses of a range are watched, without asking for them.
 func watched(s *stanza, from, to int) (list string) {
 	for i := from; i <= to; i++ {
