@@ -3,6 +3,8 @@ package pool
 import (
 	"fmt"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -182,6 +184,36 @@ func TestNewerThanTheStateFile(t *testing.T) {
 		synctest.Wait()
 		if v := verdictOf(s, pooltest.Addr(1)); v.State == verdict.Down {
 			t.Errorf("up for a minute in this process, and now %+v", v)
+		}
+	})
+}
+
+// A query that finds nothing in the table may look at what an earlier process believed when the pool has just taken it over. It
+// must not find neither (B88).
+func TestRestoredWhileItIsTakenOver(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
+		const many = 2000
+		s := testStanza("tcp://:80", n, pooltest.Pace)
+		records, now := make(map[state.Key]state.Record), time.Now()
+		for i := range many {
+			key := s.checks[0].stateKey(netip.AddrPortFrom(pooltest.Addr(i), 80), owner)
+			records[key] = state.Record{State: verdict.Down, Since: now.Add(-time.Minute), At: now.Add(-time.Second)}
+		}
+		p.Restore(records)
+		begin(p, s)
+		var queries sync.WaitGroup
+		var wrong atomic.Int32
+		for range 2 {
+			queries.Go(func() {
+				for i := range many {
+					if stateOf(s, pooltest.Addr(i)) != verdict.Down {
+						wrong.Add(1)
+					}
+				}
+			})
+		}
+		if queries.Wait(); wrong.Load() > 0 {
+			t.Errorf("%d of %d queries did not get what the file says", wrong.Load(), 2*many)
 		}
 	})
 }

@@ -70,7 +70,8 @@ func (p *Pool) now() uint32 { return uint32(p.clock.Load() / 1000) }
 // that the record may go out with, in seconds.
 func (g *Group) Look(c *CheckSpec, at verdict.RecordSet, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
 	t, seed := c.target(at.Owner, addr, port)
-	if e := g.pool.table.Find(&t, table.Hash(&t, seed)); e != nil {
+	h := table.Hash(&t, seed)
+	if e := g.pool.table.Find(&t, h); e != nil {
 		if v, there := e.Load(); there {
 			if e.Touch(at.Key, ttl, g.pool.now()) && !g.request(t, c, at, ttl) {
 				e.Untouch(at.Key)
@@ -87,7 +88,7 @@ func (g *Group) Look(c *CheckSpec, at verdict.RecordSet, addr netip.Addr, port u
 		return verdict.BriefUnchecked
 	}
 	g.request(t, c, at, ttl)
-	return g.unwatched(c, t.Addr, at.Owner)
+	return g.unwatched(c, &t, h, at.Owner)
 }
 
 // hasNoRoom reports whether the group cannot have another target. Idle ones make room.
@@ -95,7 +96,8 @@ func (g *Group) hasNoRoom() bool { return (g.full.Load() || g.pool.full.Load()) 
 
 // Peek is what Look would return, without a trace: it is for explanations, which must not have anything watched.
 func (g *Group) Peek(k Key) verdict.Brief {
-	if e := g.pool.table.Find(&k.Target, table.Hash(&k.Target, k.seed)); e != nil {
+	h := table.Hash(&k.Target, k.seed)
+	if e := g.pool.table.Find(&k.Target, h); e != nil {
 		if v, there := e.Load(); there {
 			return v
 		}
@@ -103,7 +105,7 @@ func (g *Group) Peek(k Key) verdict.Brief {
 	if k.Check.hasNoPort(k.Target) || g.hasNoRoom() {
 		return verdict.BriefUnchecked
 	}
-	return g.unwatched(k.Check, k.Addr, k.owner)
+	return g.unwatched(k.Check, &k.Target, h, k.owner)
 }
 
 // Clock is the pool's clock: see Pool.Clock.

@@ -111,13 +111,12 @@ func (p *Pool) learn(r targetRequest, now time.Time) {
 // scheduleFirst schedules it.
 func (p *Pool) addMonitor(t verdict.Target, check *checkState, group *Group, owner string, now time.Time) *monitor {
 	m := &monitor{check: check, group: group, owner: owner, entry: &table.Entry{Target: t}, position: parked}
+	var earlier *earlierRecord
 	if last, ok := p.recall(check, t, owner, now); ok {
 		m.machine, m.heard, m.fell = verdict.Resume(last.verdict), last.heard, true
 		m.outdated = last.earlier != nil || clock.At(now).Sub(m.heard) > check.pace.Interval
-		if last.earlier != nil {
-			last.earlier.used.Store(true)
-		}
 		m.entry.Store(last.verdict)
+		earlier = last.earlier
 	}
 	group.targets++
 	p.nameOf(owner).targets++
@@ -127,6 +126,9 @@ func (p *Pool) addMonitor(t verdict.Target, check *checkState, group *Group, own
 	p.monitors[m.entry] = m
 	targets[m.machine.State()].Inc()
 	p.table.Insert(m.entry, table.Hash(&t, check.seedFor(owner)))
+	if earlier != nil {
+		earlier.used.Store(true) // not before the table has it: queries look at one or the other
+	}
 	return m
 }
 

@@ -19,7 +19,8 @@ type restored struct {
 	ambiguous map[string]bool // texts that several checks have, with different secrets
 }
 
-// earlierRecord is a record that is believed until the target is watched: what this process finds out is newer.
+// earlierRecord is a record that is believed until the target is watched: what this process finds out is newer. It is marked as
+// used when the target is in the table.
 type earlierRecord struct {
 	state.Record
 	used atomic.Bool
@@ -53,13 +54,13 @@ func (p *Pool) Earlier(take func(state.Key, state.Record) (more bool)) {
 	}
 }
 
-// find is the record of a target, if it can be used. It takes no lock and allocates nothing, and may be called for nil.
+// find is the record of a target, if it is fresh. It takes no lock and allocates nothing, and may be called for nil.
 func (r *restored) find(c *CheckSpec, addr netip.AddrPort, owner string, now time.Time) *earlierRecord {
 	if r == nil {
 		return nil
 	}
 	x := r.records[c.stateKey(addr, owner)]
-	if x == nil || x.used.Load() || !x.Fresh(now) || r.ambiguous[c.identity.String()] {
+	if x == nil || !x.Fresh(now) || r.ambiguous[c.identity.String()] {
 		return nil
 	}
 	return x
@@ -73,16 +74,24 @@ func (c *CheckSpec) believed(record state.Record, since time.Time) verdict.Verdi
 	return v
 }
 
-// unwatched is what a query is told of a target that is not watched yet: what an earlier process believed, or that it is
-// unknown.
-func (g *Group) unwatched(c *CheckSpec, addr netip.AddrPort, owner string) verdict.Brief {
+// unwatched is what a query is told of a target that it did not find in the table: what an earlier process believed, or that
+// it is unknown. h is the hash of the target.
+func (g *Group) unwatched(c *CheckSpec, t *verdict.Target, h uint64, owner string) verdict.Brief {
 	r := g.pool.restored.Load()
 	if r == nil {
 		return 0
 	}
 	now := time.UnixMilli(int64(g.pool.clock.Load()))
-	x := r.find(c, addr, owner, now)
-	if x == nil {
+	x := r.find(c, t.Addr, owner, now)
+	switch {
+	case x == nil:
+		return 0
+	case x.used.Load(): // it may have come into the table since this query looked there
+		if e := g.pool.table.Find(t, h); e != nil {
+			if v, there := e.Load(); there {
+				return v
+			}
+		}
 		return 0
 	}
 	return c.believed(x.Record, x.Since).Brief()
@@ -91,7 +100,7 @@ func (g *Group) unwatched(c *CheckSpec, addr netip.AddrPort, owner string) verdi
 // recallEarlier is the verdict that an earlier process had of a target.
 func (p *Pool) recallEarlier(c *checkState, addr netip.AddrPort, owner string, now time.Time) (memory, bool) {
 	x := p.restored.Load().find(&c.CheckSpec, addr, owner, now)
-	if x == nil {
+	if x == nil || x.used.Load() {
 		return memory{}, false
 	}
 	since := clock.Steady(now).Add(-now.Sub(x.Since))
