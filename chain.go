@@ -3,6 +3,7 @@ package multivalue
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/coredns-multivalue/multivalue/plugin/annotation"
 	"github.com/coredns-multivalue/multivalue/plugin/corefile"
@@ -103,11 +104,29 @@ func (c chain) warnings() []string {
 			warnings = append(warnings, "multivalue is below cache: what is cached keeps dead addresses until its TTL ends, and every client gets the same choice")
 		case h.Name() == "dnssec" && at > ours:
 			warnings = append(warnings, "multivalue is above dnssec: answers to queries with the DO bit are signed before multivalue sees them, and stay whole")
+		case h.Name() == "dnssec" && slices.ContainsFunc(c.configs, orders):
+			warnings = append(warnings, fmt.Sprintf("multivalue is below dnssec and draws the order of answers by %s: each order is a new signature; put multivalue above cache in the list of plugins, or remove that property", c.drawers()))
 		case h.Name() == "dnssec" && slices.ContainsFunc(c.configs, samples):
 			warnings = append(warnings, "multivalue is below dnssec and may answer with a sample: each draw is a new signature; limit off avoids that")
+		case h.Name() == "loadbalance" && at < ours && slices.ContainsFunc(c.configs, orders):
+			warnings = append(warnings, fmt.Sprintf("loadbalance is above multivalue and changes the order of every answer, so what %s makes of it is lost, and only the choice above limit is left: remove loadbalance from this server block", c.drawers()))
 		}
 	}
 	return warnings
+}
+
+// orders reports whether a stanza draws the order of answers.
+func orders(s *corefile.Config) bool { return len(s.Policy.DrawnBy()) > 0 }
+
+// drawers names the properties that draw the order of answers, with their stanzas.
+func (c chain) drawers() string {
+	var words []string
+	for _, s := range c.configs {
+		if orders(s) {
+			words = append(words, fmt.Sprintf("%s (%s)", strings.Join(s.Policy.DrawnBy(), " and "), s.At))
+		}
+	}
+	return strings.Join(words, ", ")
 }
 
 // samples reports whether answers of a stanza may hold a part of a set.

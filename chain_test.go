@@ -54,6 +54,33 @@ func TestNeighbours(t *testing.T) {
 	if got := (chain{configs, []plugin.Handler{named("dnssec")}, below}).warnings(); len(got) != 0 {
 		t.Errorf("limit off below dnssec: %q", got)
 	}
+	// The order that is drawn is lost below loadbalance, and signed again and again below dnssec (B93).
+	for properties, words := range map[string]string{
+		"weight 3 192.0.2.7": "weight (Corefile:2)", "warmup 1m": "warmup (Corefile:2)", "select client": "select client (Corefile:2)",
+		"select client\nweight 3 192.0.2.7\nwarmup 1m": "select client and weight and warmup (Corefile:2)", "limit 3": "",
+	} {
+		configs, err := parseCorefile("example.org {\nmultivalue {\ncheck tcp://:80\n" + properties + "\n}\n}")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tc := range []struct{ order, beside, want string }{
+			{"loadbalance multivalue", "loadbalance", "changes the order of every answer, so what " + words + " makes of it is lost"},
+			{"multivalue loadbalance", "loadbalance", ""},
+			{"dnssec multivalue", "dnssec", "draws the order of answers by " + words + ": each order is a new signature"},
+			{"multivalue dnssec", "dnssec", "above dnssec"},
+			{"loadbalance multivalue", "file", ""},
+		} {
+			if words == "" && tc.beside == "loadbalance" {
+				tc.want = ""
+			} else if words == "" && tc.order == "dnssec multivalue" {
+				tc.want = "may answer with a sample"
+			}
+			got := strings.Join(chain{configs, []plugin.Handler{named(tc.beside)}, strings.Fields(tc.order)}.warnings(), "\n")
+			if !strings.Contains(got, tc.want) || (got == "") != (tc.want == "") {
+				t.Errorf("%s, %s: %q, want %q", properties, tc.order, got, tc.want)
+			}
+		}
+	}
 	// Beside plugins that let strangers choose addresses, within is required (B60, B92).
 	for beside, who := range map[string]string{
 		"forward": "the owner of a remote zone", "grpc": "the owner", "secondary": "the owner", "fanout": "the owner", "recursor": "the owner", "unbound": "the owner",

@@ -762,7 +762,29 @@ func (s *modelStanza) permits(set []modelCandidate, reply *dns.Msg, code int, so
 	if len(out) != len(got) || worst > deepest || worst > best {
 		return errors.New("the answer does not have the best addresses")
 	}
+	if err := s.inOrder(set, reply, n, limit); err != nil {
+		return err
+	}
 	return s.lasts(out, got, s.bound(out))
+}
+
+// inOrder reports what is wrong with the order of a reply, if n addresses would be served without the limit. Better tiers come
+// first. What is served whole keeps its order, unless a property draws that (B3, B7, B93).
+func (s *modelStanza) inOrder(set []modelCandidate, reply *dns.Msg, n, limit int) error {
+	drawn, last, lastTier := s.whatever != "", -1, int64(-1)
+	for _, rr := range reply.Answer {
+		a, _ := answer.Address(rr)
+		at := slices.IndexFunc(set, func(c modelCandidate) bool { return c.addr == a })
+		tier := min(set[at].rank(), 2)
+		switch whole := n == len(set); {
+		case tier < lastTier && (drawn || !whole):
+			return fmt.Errorf("%s comes after worse ones", a)
+		case !drawn && n <= limit && at < last && (whole || tier == lastTier):
+			return fmt.Errorf("%s is not in its place, and nothing draws the order", a)
+		}
+		last, lastTier = at, tier
+	}
+	return nil
 }
 
 // quorum returns min_up for a number of primaries.

@@ -95,6 +95,19 @@ example.org:0 {
         CALM
         dry_run
     }
+    multivalue weight.example.org {
+        CALM
+        weight 3 127.0.0.12/32
+    }
+    multivalue warm.example.org {
+        CALM
+        warmup 1h
+        weight 4 127.0.0.12/32
+    }
+    multivalue order.example.org {
+        CALM
+        select client
+    }
 }`
 
 const explainedZone = `
@@ -137,7 +150,71 @@ cap A 127.0.0.12
 dry A 127.0.0.11
 dry A 127.0.0.13
 new A 127.0.0.71
-new A 127.0.0.72`
+new A 127.0.0.72
+weight A 127.0.0.11
+weight A 127.0.0.12
+warm A 127.0.0.11
+warm A 127.0.0.12
+order A 127.0.0.11
+order A 127.0.0.12`
+
+// What is drawn by weight shows weights, shares and warm-up, and says that the order is drawn (B75, B93).
+func TestExplainOrder(t *testing.T) {
+	s := newScene(t, 11, 12)
+	s.zone("example.org", explainedZone)
+	s.file("forced", "")
+	v, base := s.shown(explaining)
+	for name := range strings.FieldsSeq("weight warm order whole") {
+		v.ask(name + ".example.org A")
+	}
+	v.settled(2, 0)
+	type share struct {
+		Weight        int
+		Warmup, First float64
+	}
+	for _, c := range []struct {
+		question, why, of11, of12 string
+		by11, by12                share
+	}{
+		{"whole.example.org A", "2 of 2 are up, and all are served", "up", "up", share{}, share{}},
+		{"weight.example.org A", "2 of 2 are up, and all are served; their order is drawn by weight",
+			"up; weight 1, first in 25% of answers", "up; weight 3, first in 75% of answers", share{1, 1, 0.25}, share{3, 1, 0.75}},
+		{"warm.example.org A", "2 of 2 are up, and all are served; their order is drawn by weight and warmup",
+			"up; weight 1, warmed up to 1%, first in 20% of answers", "up; weight 4, warmed up to 1%, first in 80% of answers", share{1, 0.01, 0.2}, share{4, 0.01, 0.8}},
+		{"order.example.org A client=192.0.2.0/24", "2 of 2 are up, and all are served; their order is drawn by the client's network, here 192.0.2.0/24",
+			"up; weight 1, first in 50% of answers", "up; weight 1, first in 50% of answers", share{1, 1, 0.5}, share{1, 1, 0.5}},
+		{"order.example.org A", "2 of 2 are up, and all are served; their order is drawn by the client's network, here 127.0.0.0/24",
+			"up; weight 1, first in 50% of answers", "up; weight 1, first in 50% of answers", share{1, 1, 0.5}, share{1, 1, 0.5}},
+	} {
+		var e struct {
+			Explanations []struct {
+				Sets []struct {
+					Why     string
+					Members []struct {
+						Member, Why string
+						share
+					}
+				}
+			}
+		}
+		words := append(strings.Fields(c.question), "=")
+		key, value, _ := strings.Cut(words[2], "=")
+		s.json(base+"/v1/explain?"+url.Values{"name": {words[0]}, "type": {words[1]}, key: {value}}.Encode(), &e)
+		set := e.Explanations[0].Sets[0]
+		if set.Why != c.why || len(set.Members) != 2 {
+			t.Errorf("%s: %d members, %q, want %q", c.question, len(set.Members), set.Why, c.why)
+		}
+		for _, m := range set.Members {
+			why, want := c.of11, c.by11
+			if m.Member == "127.0.0.12" {
+				why, want = c.of12, c.by12
+			}
+			if m.Why != why || m.share != want {
+				t.Errorf("%s: %s: %q, %+v, want %q, %+v", c.question, m.Member, m.Why, m.share, why, want)
+			}
+		}
+	}
+}
 
 // Each outcome is explained by what is served (B75). The explanation is of the answer that a query gets.
 func TestExplain(t *testing.T) {

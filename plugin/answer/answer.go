@@ -70,7 +70,7 @@ type Report struct {
 //
 //  1. Look up the health of each address: of the addresses of A and AAAA sets, of the hosts of SRV and MX records, of the
 //     hints of HTTPS and SVCB records.
-//  2. Let the policy choose which are served (Policy.choose). The outcome is the kind of choice.
+//  2. Let the policy choose which are served, and in which order (Policy.choose). The outcome is the kind of choice.
 //  3. Lower the TTL to the time for which the verdicts on the served addresses are sure to hold.
 //  4. Of a set of more than maxJudged members, serve the rest after them, unless there is a limit: then leave it out.
 //  5. After all sets: filter the additional section like the answer, and make NODATA of an answer with no record left.
@@ -213,6 +213,7 @@ type choice struct {
 	leftOut addressTable // of the addresses that are judged and not served; nil if the rest cannot have them
 	total   int          // different members of the set, and the records of the rest
 	ttl     uint32       // the highest TTL that a record may have, in seconds
+	moved   bool         // the order of those that are served was drawn, and is not that of the set
 	single  bool         // the only member, which is served whatever its health is, so that was not looked up
 }
 
@@ -233,6 +234,7 @@ func (sc *scratch) decideAddresses(s *set) choice {
 		ttl = min(ttl, a.ttl)
 	}
 	c.served, c.outcome = p.choose(all, sc.draw) // reorders all, which is why candidates have an index
+	c.moved = p.ordersAnswers(sc.draw) && !slices.IsSortedFunc(c.served, byIndex)
 	c.ttl = p.TTL.boundAll(c.served)
 	if c.addRest(p); c.outcome == Closed {
 		c.ttl = min(ttl, p.TTL.boundAll(all)) // of the whole set, as if it had been served
@@ -264,7 +266,7 @@ func (c *choice) addRest(p *Policy) {
 func (c *choice) replaceSet(m, out *dns.Msg, s *set) *dns.Msg {
 	kept := len(c.served) + c.rest.passing()
 	cut := kept != s.size
-	if !cut && s.ttl <= c.ttl {
+	if !cut && !c.moved && s.ttl <= c.ttl {
 		return out
 	}
 	answer := make([]dns.RR, 0, len(out.Answer)-s.size+kept+len(c.instead))
@@ -288,7 +290,7 @@ func (c *choice) replaceSet(m, out *dns.Msg, s *set) *dns.Msg {
 	out = copyOnce(m, out)
 	out.Answer = answer
 	if cut {
-		out.AuthenticatedData = false // AD says that complete sets were validated (RFC 4035, section 3.2.3)
+		out.AuthenticatedData = false // AD says that complete sets were validated (RFC 4035, section 3.2.3), in any order
 	}
 	return out
 }

@@ -97,6 +97,29 @@ func TestThinAllocatesNothing(t *testing.T) {
 	}
 }
 
+// Where all addresses of a set have the same share, nothing is drawn and nothing is allocated (B93).
+func TestEvenSharesChangeNothing(t *testing.T) {
+	for name, p := range map[string]Policy{
+		"weights of others":       {Weights: []Weight{{netip.MustParsePrefix("192.0.2.0/24"), 10}}},
+		"one weight for all":      {Weights: []Weight{{netip.MustParsePrefix("10.0.0.0/8"), 7}}},
+		"all are warm":            {Warmup: time.Minute},
+		"a client that is hidden": {Client: true},
+	} {
+		for _, n := range []int{2, 8, pooledSize + 1, maxJudged} {
+			m, rules := addresses(n, 30), boardFor(n, 0, 0)
+			p.MinUp, p.TTL = rules.rule.Policy.MinUp, rules.rule.Policy.TTL
+			rules.rule.Policy = p
+			draw := &Draw{IntN: rand.IntN, Now: 1e12}
+			if out, report := Thin(m, rules, draw); out != m || report.Outcome != Whole {
+				t.Errorf("%s, %d addresses: %+v", name, n, report)
+			}
+			if allocs := testing.AllocsPerRun(20, func() { Thin(m, rules, draw) }); allocs != 0 {
+				t.Errorf("%s, %d addresses: %v allocations", name, n, allocs)
+			}
+		}
+	}
+}
+
 // Nothing is allocated for targets with their glue, or for hints, if nothing changes.
 func TestThinAllocatesNothingForTargets(t *testing.T) {
 	for name, m := range map[string]*dns.Msg{
@@ -158,6 +181,30 @@ func BenchmarkThinTargets(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				Thin(bm.m, rules, draw)
+			}
+		})
+	}
+}
+
+// BenchmarkOrder draws the order of eight addresses. "even" is what a stanza with weights costs a set without any.
+func BenchmarkOrder(b *testing.B) {
+	for _, bm := range []struct {
+		name   string
+		policy Policy
+	}{
+		{"none", Policy{}},
+		{"even", Policy{Weights: []Weight{{netip.MustParsePrefix("192.0.2.0/24"), 10}}}},
+		{"weights", Policy{Weights: []Weight{{netip.MustParsePrefix("10.0.0.0/30"), 10}}}},
+		{"client", Policy{Client: true}},
+	} {
+		b.Run(bm.name, func(b *testing.B) {
+			m, rules := addresses(8, 30), boardFor(8, 0, 8)
+			bm.policy.Limit, bm.policy.MinUp, bm.policy.TTL = 8, rules.rule.Policy.MinUp, rules.rule.Policy.TTL
+			rules.rule.Policy = bm.policy
+			draw := &Draw{IntN: rand.IntN, Client: netip.MustParsePrefix("192.0.2.0/24"), Now: 1e12}
+			b.ReportAllocs()
+			for b.Loop() {
+				Thin(m, rules, draw)
 			}
 		})
 	}

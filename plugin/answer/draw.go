@@ -10,7 +10,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
-// Draw has what decides which addresses are served if more are fit than the limit allows. Each query has one.
+// Draw has what decides which addresses are served if more are fit than the limit allows, and in which order. Each query has one.
 type Draw struct {
 	IntN   func(n int) int // a random number, as of math/rand/v2.IntN
 	Client netip.Prefix    // the network of the client, for policies with Client; the zero value if it is not known
@@ -29,8 +29,9 @@ func ClientNetwork(addr netip.Addr) netip.Prefix {
 	return p
 }
 
-// sample returns n of the candidates, which it moves to the front. If there are no more than n it returns all of them in their
-// order.
+// sample returns n of the candidates, which it moves to the front, or all of them if there are no more. The order is that of the
+// draw: its first candidate is the one that a client tries which takes the first address. If there are no more than n, and all
+// have the same share, there is nothing to draw, and they keep their order.
 //
 // Without weights it does the first n steps of a Fisher-Yates shuffle, so each candidate has the same chance. With weights each
 // candidate gets an exponentially distributed key with its weight as the rate, and the n lowest keys win: sampling by weight
@@ -39,18 +40,18 @@ func ClientNetwork(addr netip.Addr) netip.Prefix {
 // If the client decides, the key comes from a hash of its network and the candidate (weighted rendezvous hashing). Each client
 // then has an order of its own, and an address that comes or goes changes nothing but its own place in it.
 func (p *Policy) sample(from []candidate, n int, d *Draw) []candidate {
-	if len(from) <= n {
-		return from
-	}
-	client := d.Client.Masked()
-	byClient := p.Client && client.IsValid()
-	if !byClient && len(p.Weights) == 0 && p.Warmup == 0 {
-		for i := range n {
-			j := i + d.IntN(len(from)-i)
-			from[i], from[j] = from[j], from[i]
+	n = min(n, len(from))
+	if !p.ordersAnswers(d) {
+		if n < len(from) {
+			shuffle(from, n, d)
 		}
 		return from[:n]
 	}
+	byClient := p.byClient(d)
+	if p.setShares(from, d) && n == len(from) && !byClient {
+		return from
+	}
+	client := d.Client.Masked()
 	for i := range from {
 		c := &from[i]
 		var u int // uniform, 30 bits
@@ -59,17 +60,60 @@ func (p *Policy) sample(from []candidate, n int, d *Draw) []candidate {
 		} else {
 			u = d.IntN(1 << 30)
 		}
-		c.key = -math.Log((float64(u)+0.5)/(1<<30)) / (p.weightOf(c.addr) * p.warmupShare(c.verdict, d.Now))
+		c.key = -math.Log((float64(u)+0.5)/(1<<30)) / c.key
 	}
 	slices.SortFunc(from, func(a, b candidate) int { return cmp.Compare(a.key, b.key) })
 	return from[:n]
 }
 
+// shuffle moves n of more candidates to the front, each with the same chance.
+func shuffle(from []candidate, n int, d *Draw) {
+	for i := range n {
+		j := i + d.IntN(len(from)-i)
+		from[i], from[j] = from[j], from[i]
+	}
+}
+
+// ordersAnswers reports whether the order of an answer is drawn also if all of a set is served.
+func (p *Policy) ordersAnswers(d *Draw) bool {
+	return len(p.Weights) > 0 || p.Warmup > 0 || p.byClient(d)
+}
+
+// DrawnBy returns what may draw the order of an answer, in the words of the Corefile. If it is empty, no order is ever drawn but
+// that of a choice.
+func (p *Policy) DrawnBy() []string {
+	var words []string
+	if p.Client {
+		words = append(words, "select client")
+	}
+	if len(p.Weights) > 0 {
+		words = append(words, "weight")
+	}
+	if p.Warmup > 0 {
+		words = append(words, "warmup")
+	}
+	return words
+}
+
+// byClient reports whether the network of the client draws, and not chance.
+func (p *Policy) byClient(d *Draw) bool { return p.Client && d.Client.IsValid() }
+
+// setShares puts the share of each candidate into its key, and reports whether all are the same.
+func (p *Policy) setShares(all []candidate, d *Draw) bool {
+	even := true
+	for i := range all {
+		c := &all[i]
+		c.key = float64(p.weightOf(c.addr)) * p.warmupShare(c.verdict, d.Now)
+		even = even && c.key == all[0].key
+	}
+	return even
+}
+
 // weightOf returns the weight of an address by the first network that contains it.
-func (p *Policy) weightOf(addr netip.Addr) float64 {
+func (p *Policy) weightOf(addr netip.Addr) int {
 	for i := range p.Weights {
 		if p.Weights[i].Network.Contains(addr) {
-			return float64(p.Weights[i].Weight)
+			return p.Weights[i].Weight
 		}
 	}
 	return 1

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/miekg/dns"
 )
 
 const draws = 20_000
@@ -46,7 +48,7 @@ func sample(p Policy, from []candidate, n int, d *Draw) []int {
 // exceeds. The seeds are fixed, so the result is always the same.
 func likely(t *testing.T, what string, counts, shares []float64) {
 	t.Helper()
-	critical := map[int]float64{1: 10.8, 2: 13.8, 5: 20.5, 11: 31.3, 15: 37.7, 19: 43.8}[len(counts)-1]
+	critical := map[int]float64{1: 10.8, 2: 13.8, 3: 16.3, 5: 20.5, 11: 31.3, 15: 37.7, 19: 43.8}[len(counts)-1]
 	var total, sum, chi float64
 	for i := range counts {
 		total, sum = total+counts[i], sum+shares[i]
@@ -75,7 +77,7 @@ var weights = []float64{1, 1, 1, 1, 3, 3, 3, 3, 10, 10, 10, 10}
 
 // The first network that contains an address gives its weight; an address in none weighs 1 (B21).
 func TestWeigh(t *testing.T) {
-	for addr, want := range map[string]float64{
+	for addr, want := range map[string]int{
 		"10.0.0.3": 1, "10.0.0.4": 3, "10.0.0.7": 3, "10.0.0.8": 10, "10.0.0.12": 1, "2001:db8::1": 7, "2001:db9::1": 1,
 	} {
 		if got := weighted.weightOf(netip.MustParseAddr(addr)); got != want {
@@ -289,7 +291,7 @@ func TestWarmup(t *testing.T) {
 	}
 }
 
-// A cold address is in every answer that the limit has room for, in its own place.
+// A cold address is in every answer that the limit has room for. As long as all are cold, they keep their order.
 func TestWarmupLeavesNobodyOut(t *testing.T) {
 	w := healthy(8)
 	w.unknown = verdict.Verdict{}
@@ -298,6 +300,143 @@ func TestWarmupLeavesNobodyOut(t *testing.T) {
 	if out, report := Thin(m, w, chance(5)); out != m || report.Outcome != Whole {
 		t.Errorf("%+v\n%s", report, out)
 	}
+	w.health = map[netip.Addr]verdict.Verdict{netip.MustParseAddr("10.0.0.7"): {State: verdict.Up, Since: now.Add(-2 * time.Hour), Holds: time.Minute}}
+	out, report := Thin(m, w, chance(5))
+	if got := numbers(out); len(got) != 8 || got[0] != 7 || report.Outcome != Whole || report.Kept != 8 {
+		t.Errorf("one of eight is warm: %v, %+v", got, report)
+	}
+}
+
+// numbers are the last octets of the addresses in an answer, in order.
+func numbers(m *dns.Msg) []int {
+	var all []int
+	for _, rr := range m.Answer {
+		if a, ok := rr.(*dns.A); ok {
+			all = append(all, int(a.A[len(a.A)-1]))
+		}
+	}
+	return all
+}
+
+// If all of a set is served, its order is drawn: each address is first as often as its share. Nothing but the order changes, so
+// the message keeps AD, and its records are those that came (B93).
+func TestOrderIsDrawn(t *testing.T) {
+	const n = 12
+	cold := make([]float64, n)
+	for i := range cold {
+		cold[i] = 1
+	}
+	cold[3] = 0.25
+	for name, tc := range map[string]struct {
+		p      Policy
+		shares []float64
+	}{
+		"weight": {weighted, weights}, "warmup": {Policy{Warmup: time.Hour}, cold},
+		"select client": {Policy{Client: true}, equal(n)}, "select client and weight": {Policy{Client: true, Weights: weighted.Weights}, weights},
+	} {
+		for _, limit := range []int{0, n, 65535} {
+			w := healthy(limit)
+			w.unknown.Since = now.Add(-2 * time.Hour)
+			tc.p.Limit, tc.p.MinUp, tc.p.TTL = limit, w.rule.Policy.MinUp, w.rule.Policy.TTL
+			w.rule.Policy = tc.p
+			w.health = map[netip.Addr]verdict.Verdict{netip.MustParseAddr("10.0.0.3"): {State: verdict.Up, Since: now.Add(-15 * time.Minute), Holds: time.Minute}}
+			m, d, first := addresses(n, 30), chance(11), make([]float64, n)
+			m.AuthenticatedData = true
+			for i := range draws {
+				d.Client = network(i)
+				out, report := Thin(m, w, d)
+				got := numbers(out)
+				if report.Outcome != Whole || report.Kept != n || len(got) != n || !out.AuthenticatedData {
+					t.Fatalf("%s: %+v, %v", name, report, out)
+				}
+				if first[got[0]]++; i%100 > 0 {
+					continue
+				}
+				for _, rr := range out.Answer {
+					if i := rr.(*dns.A).A[15]; rr != m.Answer[i] {
+						t.Fatalf("%s: %d was copied", name, i)
+					}
+				}
+				if again, _ := Thin(m, w, d); tc.p.Client && !slices.Equal(numbers(again), got) {
+					t.Fatalf("%s: %s got %v, then %v", name, d.Client, got, numbers(again))
+				}
+			}
+			likely(t, fmt.Sprintf("%s, limit %d", name, limit), first, tc.shares)
+			if in := numbers(m); !slices.IsSorted(in) {
+				t.Errorf("%s: the message from below is now %v", name, in)
+			}
+		}
+	}
+}
+
+// No order is drawn where a signature covers the set, in a dry run, for one address, or for what is not an address (B93).
+func TestOrderStays(t *testing.T) {
+	p := weighted
+	p.Client, p.Warmup = true, time.Hour
+	signed := addresses(8, 30)
+	signed.Answer = append(signed.Answer, record(t, "www.example.org. 30 IN RRSIG A 13 3 30 20300101000000 20200101000000 1 example.org. AAAA"))
+	for name, m := range map[string]*dns.Msg{"signed": signed, "a dry run": addresses(8, 30), "one": addresses(1, 30), "SRV": targets(8), "hints": service8()} {
+		w := healthy(8)
+		p.Limit, p.MinUp, p.TTL, p.DryRun = 8, w.rule.Policy.MinUp, w.rule.Policy.TTL, name == "a dry run"
+		w.rule.Policy = p
+		for i := range 20 {
+			d := chance(uint64(i))
+			d.Client = network(i)
+			if out, _ := Thin(m, w, d); out != m {
+				t.Fatalf("%s: changed to\n%s", name, out)
+			}
+		}
+	}
+}
+
+// A better tier comes first whatever the weights of the others, and each tier is drawn for itself. Without a draw, what is
+// served whole stays in its order (B93).
+func TestOrderOfTiers(t *testing.T) {
+	p := Policy{
+		Limit: 12, MinUp: Quorum{Percent: 100}, Backup: []netip.Prefix{netip.MustParsePrefix("10.0.0.8/29")},
+		Weights: []Weight{{netip.MustParsePrefix("10.0.0.8/32"), 60000}, {netip.MustParsePrefix("10.0.0.9/32"), 20000}, {netip.MustParsePrefix("10.0.0.0/32"), 3}},
+	}
+	d, first, backups := chance(12), make([]float64, 2), make([]float64, 2)
+	for range draws { // 0 and 1 are fit, 8 and 9 are backups, 7 is drained
+		served, outcome := p.choose(drain(down(fleet(10), 2, 3, 4, 5, 6), 7), d)
+		got := indexes(served)
+		if outcome != Open || len(got) != 10 || slices.Max(got[:2]) > 1 || slices.Min(got[2:4]) < 8 || got[4] != 7 {
+			t.Fatalf("%s: %v", outcome, got)
+		}
+		first[got[0]]++
+		backups[got[2]-8]++
+	}
+	likely(t, "primaries", first, []float64{3, 1})
+	likely(t, "backups", backups, []float64{3, 1})
+	plain := p
+	plain.Weights = nil
+	if served, outcome := plain.choose(drain(down(fleet(10), 2, 3, 4, 5, 6), 7), d); outcome != Open || !slices.IsSortedFunc(served, byIndex) {
+		t.Errorf("without weights: %s, %v", outcome, indexes(served))
+	}
+}
+
+// If all are down and the limit has room for some, those that were up most recently are served, and their order is drawn (B11,
+// B93).
+func TestOrderOfTheDead(t *testing.T) {
+	p := weighted
+	p.Limit, p.MinUp = 4, Quorum{Count: 1}
+	d, first := chance(13), make([]float64, 2)
+	for range draws {
+		all := fleet(12)
+		for i := range all { // 2, 3, 4 and 5 fell last
+			all[i].verdict = verdict.Verdict{State: verdict.Down, Since: now.Add(-time.Hour)}.Brief()
+			if i >= 2 && i <= 5 {
+				all[i].verdict = verdict.Verdict{State: verdict.Down, Since: now.Add(-time.Minute)}.Brief()
+			}
+		}
+		served, outcome := p.choose(all, d)
+		got := indexes(served)
+		if outcome != Open || len(got) != 4 || slices.Min(got) != 2 || slices.Max(got) != 5 {
+			t.Fatalf("%s: %v", outcome, got)
+		}
+		first[(got[0]-2)/2]++ // two that weigh 1, two that weigh 3
+	}
+	likely(t, "the dead", first, []float64{1, 3})
 }
 
 // If there are too many backups, some are drawn, in addition to all fit primaries (B26).

@@ -369,6 +369,10 @@ func (x thinning) checkSet(t *testing.T, s *set) {
 		}
 	case p.Limit > 0 && len(is) > max(1, p.Limit) && !slices.Equal(was, is):
 		t.Errorf("%d addresses of %s", len(is), s.owner)
+	case len(is) == len(was) && !p.ordersAnswers(x.draw) && x.report.Outcome != Closed && !slices.Equal(was, is):
+		t.Errorf("another order of %s: %q, not %q", s.owner, is, was)
+	case len(is) == len(was) && x.report.Outcome != Closed && !slices.Equal(slices.Sorted(slices.Values(was)), slices.Sorted(slices.Values(is))):
+		t.Errorf("other addresses of %s: %q, not %q", s.owner, is, was)
 	}
 }
 

@@ -16,6 +16,7 @@ type Decision struct {
 	Signed    bool   // a DNSSEC signature covers the set, so it is left unchanged
 	Alone     bool   // its only member is served whatever its health is, and was not looked up
 	DryRun    bool   // the decision is not applied
+	Ordered   bool   // the order of those that are served was drawn: by weight, by warm-up, or by the client
 	Limit     int    // greatest number of members that are served; 0 for all
 	Primaries int    // candidates that are neither backup nor drained, fit or not
 	Need      int    // if fewer primaries are fit, others are served too
@@ -32,6 +33,14 @@ type Candidate struct {
 	Addr    netip.Addr // invalid for SRV and MX records, which are as healthy as the best address of their host
 	Verdict verdict.Brief
 	Tier    Tier
+	Draw    *Share // in a set that is drawn from by weight, by warm-up or by the client; else nil
+}
+
+// Share is what an address has in a draw.
+type Share struct {
+	Weight int
+	Warmth float64 // the share of its weight that it has now, from minWarmupShare to 1
+	First  float64 // how likely it is to be the first one of its tier
 }
 
 // Tier is a group of candidates: primary, backup, drained or unfit. An earlier tier is served first.
@@ -58,10 +67,30 @@ func (sc *scratch) observe(s *set, c *choice, record dns.RR) {
 	}
 	for i := range c.all {
 		a := &c.all[i]
-		d.Candidates = append(d.Candidates, Candidate{record, a.addr, a.verdict, Tier(a.tier())})
+		d.Candidates = append(d.Candidates, Candidate{Record: record, Addr: a.addr, Verdict: a.verdict, Tier: Tier(a.tier())})
 		if record == nil {
 			d.Candidates[i].Record = sc.out.Answer[a.index]
 		}
 	}
+	if !c.single && p.ordersAnswers(sc.draw) {
+		d.Ordered = p.addShares(d.Candidates, c.all, sc.draw)
+	}
 	s.rule.Observe(d)
+}
+
+// addShares adds the share that each candidate has in the draw of its tier. It reports whether there was one, since nothing is
+// drawn where all have the same share, unless the client draws.
+func (p *Policy) addShares(shown []Candidate, all []candidate, draw *Draw) bool {
+	if p.setShares(all, draw) && !p.byClient(draw) || len(all) < 2 {
+		return false
+	}
+	var total [unfit + 1]float64
+	for i := range all {
+		total[all[i].tier()] += all[i].key
+	}
+	for i := range all {
+		a := &all[i]
+		shown[i].Draw = &Share{p.weightOf(a.addr), p.warmupShare(a.verdict, draw.Now), a.key / total[a.tier()]}
+	}
+	return true
 }

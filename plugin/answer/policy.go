@@ -54,13 +54,13 @@ type Policy struct {
 	Instead []netip.Addr   // the addresses for Fixed
 	Backup  []netip.Prefix // addresses in these networks are served only if too few primaries are fit
 	Weights []Weight       // the first one that contains an address counts; an address in none weighs 1
-	Client  bool           // the network of the client decides which addresses it gets, not chance (select client)
+	Client  bool           // the network of the client decides which addresses it gets, and their order, not chance (select client)
 	Warmup  time.Duration  // time in which an address that came up gains its full share of answers
 	TTL     TTL
 	DryRun  bool // decide and report, but change no answer
 }
 
-// Weight is the weight of the addresses in a network if more are fit than the limit allows.
+// Weight is the weight of the addresses in a network, in the choice and in the order of an answer.
 type Weight struct {
 	Network netip.Prefix
 	Weight  int // 1 to 65535
@@ -140,7 +140,8 @@ func (t TTL) Longest(ttl uint32, holds time.Duration) uint32 {
 //  4. Never more than Limit: of the last tier some are drawn, and of the unfit the latest fit are taken. If all primaries are
 //     fit and some are left out by this, the outcome is Sample.
 //
-// Addresses that are not drawn keep their order from the answer. Drawn ones are in the order of the draw.
+// Addresses that are not drawn keep their order from the answer. Drawn ones are in the order of the draw. If the policy has
+// weights or a warm-up, or the client draws, each tier is drawn, also if all of it is served, and an earlier tier comes first.
 func (p *Policy) choose(all []candidate, draw *Draw) ([]candidate, Outcome) {
 	limit := p.Limit
 	if limit == 0 {
@@ -172,10 +173,13 @@ func (p *Policy) choose(all []candidate, draw *Draw) ([]candidate, Outcome) {
 func (p *Policy) chooseInOrder(all []candidate, draw *Draw) ([]candidate, Outcome) {
 	served, outcome := p.choose(all, draw)
 	if outcome == Backup {
-		slices.SortFunc(served, func(a, b candidate) int { return cmp.Compare(a.index, b.index) })
+		slices.SortFunc(served, byIndex)
 	}
 	return served, outcome
 }
+
+// byIndex orders candidates as they are in the set.
+func byIndex(a, b candidate) int { return cmp.Compare(a.index, b.index) }
 
 // The tiers of candidates, in the order in which they are served. A candidate is in one of them.
 const (
@@ -250,19 +254,22 @@ func (p *Policy) fillUp(all []candidate, n counts, need, limit int, draw *Draw) 
 	for last < unfit && n.upTo[last] < need {
 		last++
 	}
-	if last == unfit && len(all) <= limit {
+	if last == unfit && len(all) <= limit && !p.ordersAnswers(draw) {
 		return all, Open
 	}
 	slices.SortStableFunc(all, leastBad)
-	switch {
-	case last == unfit:
-		return all[:limit], Open
-	case n.upTo[last] > limit:
-		before := n.upTo[last-1]
-		p.sample(all[before:n.upTo[last]], limit-before, draw)
-		return all[:limit], Backup
+	served, from := min(n.upTo[last], limit), 0
+	for tier, to := range n.upTo[:last+1] { // of each one but the last all are served
+		if tier == unfit {
+			to = served // the latest fit, whatever their shares are
+		}
+		p.sample(all[from:to], served-from, draw)
+		from = to
 	}
-	return all[:n.upTo[last]], Backup
+	if last == unfit {
+		return all[:served], Open
+	}
+	return all[:served], Backup
 }
 
 // leastBad orders candidates by tier, and the unfit ones by how recently they were fit: the latest one is the most likely to

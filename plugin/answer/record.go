@@ -124,7 +124,7 @@ type candidate struct {
 	index   int32  // of its record in the answer, or of the hint in its parameter
 	ttl     uint32 // of the record
 	verdict verdict.Brief
-	key     float64 // in a weighted draw: the lowest win
+	key     float64 // in a weighted draw: its share, and then what it is sorted by
 	backup  bool    // set by countTiers, as is drained
 	drained bool
 }

@@ -97,10 +97,29 @@ func (s *sentences) finish(e *explainer) {
 
 // explain says why a set has its outcome, in a sentence that begins with the numbers it was decided by.
 func (d *decision) explain(e *explainer) string {
-	if d.DryRun && !d.Signed && !d.Alone {
-		return d.reason(e) + "; but this is a dry run, so the set is served unchanged"
+	words := d.reason(e)
+	if d.Ordered && d.Served > 1 {
+		words += "; their order is drawn by " + d.drawnBy(e)
 	}
-	return d.reason(e)
+	if d.DryRun && !d.Signed && !d.Alone {
+		words += "; but this is a dry run, so the set is served unchanged"
+	}
+	return words
+}
+
+// drawnBy says what draws the order of an answer, in the words of the Corefile.
+func (d *decision) drawnBy(e *explainer) string {
+	words := d.stanza.Rule.Policy.DrawnBy()
+	for i, word := range words {
+		switch {
+		case word != "select client":
+		case e.Draw.Client.IsValid():
+			words[i] = fmt.Sprintf("the client's network, here %s", e.Draw.Client.Masked())
+		default:
+			words[i] = "chance, since the client is not known"
+		}
+	}
+	return strings.Join(words, " and ")
 }
 
 // reason is explain without regard to a dry run. The order of the cases is that of the decision.
@@ -232,10 +251,33 @@ func (d *decision) member(i int, known map[verdict.Target]status.Target) status.
 	if d.Alone && c.Addr.IsValid() { // it was not looked up for the answer
 		m.State = d.stanza.ReadOnly().Look(verdict.RecordSet{Owner: d.Owner}, c.Addr, 0, 0).State().String()
 	}
-	if m.Why = d.memberReason(c, &m); x.more > 0 {
+	m.Why = d.memberReason(c, &m)
+	if c.Draw != nil {
+		m.Weight, m.Warmup, m.First = c.Draw.Weight, rounded(c.Draw.Warmth), rounded(c.Draw.First)
+		m.Why += d.shareText(&m)
+	}
+	if x.more > 0 {
 		m.Why += fmt.Sprintf("; and %s not listed", text.Counted(x.more, "more address is", "more addresses are"))
 	}
 	return m
+}
+
+// rounded is a share with three digits, so that a reader is not given more than matters.
+func rounded(share float64) float64 { return math.Floor(share*1000+0.5) / 1000 }
+
+// percent is a share with up to three digits.
+func percent(share float64) string { return fmt.Sprintf("%.3g%%", 100*share) }
+
+// shareText says how much a member has of the draw, if that is not the same for all.
+func (d *decision) shareText(m *status.Member) string {
+	words := fmt.Sprintf("; weight %d", m.Weight)
+	if m.Warmup < 1 {
+		words += fmt.Sprintf(", warmed up to %s", percent(m.Warmup))
+	}
+	if m.Served {
+		words += fmt.Sprintf(", first in %s of answers", percent(m.First))
+	}
+	return words
 }
 
 // asked says what is known of one target. One that is not watched has no row, and nothing but its address and check to show.

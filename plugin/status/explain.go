@@ -49,7 +49,10 @@ type Member struct {
 	Tier   string  `json:"tier"`
 	State  string  `json:"state"` // after forced states and the quorum of its checks
 	Forced string  `json:"forced,omitempty"`
-	Within bool    `json:"within"` // the address may be probed (within)
+	Weight int     `json:"weight,omitempty"` // in the draw, as are the next two; 0 if nothing was drawn
+	Warmup float64 `json:"warmup,omitempty"` // how much of its weight it has reached, from 0.01 to 1
+	First  float64 `json:"first,omitempty"`  // how likely it is to be the first address of its tier
+	Within bool    `json:"within"`           // the address may be probed (within)
 	Checks []Asked `json:"checks"`
 	More   int     `json:"more,omitempty"` // addresses of the host whose checks are not listed, for the same reason
 }
