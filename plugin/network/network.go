@@ -27,7 +27,7 @@ type Network struct {
 // New prepares a prefix for comparisons.
 func New(p netip.Prefix) Network {
 	n := Network{Prefix: p}
-	n.special = slices.ContainsFunc(special, func(r pattern) bool { return r.contains(p) })
+	n.special = isInsideSpecial(p)
 	if p.Addr().Is4() {
 		n.four, n.base, n.mask = true, bits4(p.Addr()), ^uint32(0)<<(32-p.Bits())
 	}
@@ -60,6 +60,12 @@ func (n List) Allows(addr netip.Addr) bool {
 		}
 	}
 	return inside && (ordinary(addr) || !isSpecial(addr))
+}
+
+// Spares reports whether an address that is not allowed would be, if it were not special.
+func (n List) Spares(addr netip.Addr) bool {
+	inside := len(n) == 0 || slices.ContainsFunc(n, func(w Network) bool { return w.Contains(addr) })
+	return inside && !n.Allows(addr)
 }
 
 func (n List) allow4(bits uint32, addr netip.Addr) bool {

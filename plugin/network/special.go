@@ -93,9 +93,12 @@ func maskOf(p netip.Prefix) [16]byte {
 
 // ones is a mask of that many leading ones.
 func ones(bits int) (mask [16]byte) {
-	for i := range bits {
-		mask[i/8] |= 0x80 >> (i % 8)
+	high, low := ^uint64(0)<<max(0, 64-bits), uint64(0)
+	if bits > 64 {
+		low = ^uint64(0) << (128 - bits)
 	}
+	binary.BigEndian.PutUint64(mask[:8], high)
+	binary.BigEndian.PutUint64(mask[8:], low)
 	return mask
 }
 
@@ -104,10 +107,15 @@ func (p *pattern) matches(addr words) bool {
 	return addr.high&p.mask.high == p.value.high && addr.low&p.mask.low == p.value.low
 }
 
-// contains reports whether all addresses of a network lie in the range: its prefix covers the mask.
-func (p *pattern) contains(n netip.Prefix) bool {
-	prefix := wordsOf(maskOf(n))
-	return p.mask.high&^prefix.high == 0 && p.mask.low&^prefix.low == 0 && p.matches(wordsOf(n.Addr().As16()))
+// isInsideSpecial reports whether all addresses of a network lie in one special range: its prefix covers the mask.
+func isInsideSpecial(n netip.Prefix) bool {
+	prefix, first := wordsOf(maskOf(n)), wordsOf(n.Addr().As16())
+	for i := range special {
+		if p := &special[i]; p.mask.high&^prefix.high == 0 && p.mask.low&^prefix.low == 0 && p.matches(first) {
+			return true
+		}
+	}
+	return false
 }
 
 // isSpecial reports whether an address lies in a special range.
