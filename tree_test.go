@@ -434,8 +434,8 @@ func TestMetricNames(t *testing.T) {
 			}
 		}
 	}
-	if len(ours) != 20 {
-		t.Errorf("%d metrics, want 20", len(ours))
+	if len(ours) != 21 {
+		t.Errorf("%d metrics, want 21", len(ours))
 	}
 	problems, err := promlint.NewWithMetricFamilies(ours).Lint()
 	if err != nil || len(problems) > 0 {
@@ -490,7 +490,7 @@ func TestBehaviours(t *testing.T) {
 		}
 	}
 	var want []string
-	for i := 1; i <= 93; i++ {
+	for i := 1; i <= 94; i++ {
 		want = append(want, fmt.Sprintf("B%d", i))
 		if i == 60 {
 			want = append(want, "B60a")

@@ -64,6 +64,7 @@ func (x *writer) record(m *dns.Msg, r answer.Report) {
 	if r.Outcome != answer.None || !x.Elsewhere.Load() {
 		x.counters[r.Outcome].Inc()
 	}
+	x.NoteGaps(r)
 	if x.report != nil {
 		*x.report = r
 	}

@@ -91,6 +91,10 @@ example.org:0 {
         within 127.0.0.0/8
         max_targets 1
     }
+    multivalue special.example.org {
+        CALM
+        within 0.0.0.0/0
+    }
     multivalue dry.example.org {
         CALM
         dry_run
@@ -149,6 +153,8 @@ cap A 127.0.0.11
 cap A 127.0.0.12
 dry A 127.0.0.11
 dry A 127.0.0.13
+special A 169.254.0.1
+special A 169.254.0.254
 new A 127.0.0.71
 new A 127.0.0.72
 weight A 127.0.0.11
@@ -222,7 +228,7 @@ func TestExplain(t *testing.T) {
 	s.zone("example.org", explainedZone)
 	s.file("forced", "down 127.0.0.21\ndrain 127.0.0.22")
 	v, base := s.shown(explaining)
-	for name := range strings.FieldsSeq("whole thin open drain forced sample client backup nodata servfail fixed within cap dry") {
+	for name := range strings.FieldsSeq("whole thin open drain forced sample client backup nodata servfail fixed within cap dry special") {
 		v.ask(name + ".example.org A")
 	}
 	v.ask("_s._tcp.example.org SRV")
@@ -244,6 +250,7 @@ func TestExplain(t *testing.T) {
 		"fixed A":           "NOERROR closed, -13 connection refused, -14 connection refused",
 		"within A":          "NOERROR whole, +11 up, +80 outside within, served unchecked",
 		"dry A":             "NOERROR thin, +11 dry run, +13 dry run",
+		"special A":         "NOERROR whole, +1 a special address that within does not name, served unchecked, +254 a special address that within does not name, served unchecked",
 		"new A":             "NOERROR whole, +71 not watched yet, so it is served, +72 not watched yet, so it is served",
 		"whole TXT":         " none",
 		"nowhere A":         "NXDOMAIN none",
@@ -303,6 +310,9 @@ func TestExplainSteps(t *testing.T) {
 		"thin.example.org A":        "judges this name, which is in its zone example.org.",
 		"signed.example.org A do=1": "a DNSSEC signature covers it",
 		"exempt.example.org A":      "is exempt",
+		"one.example.org A":         "one.example.org. A is not checked: it is the only address of the set",
+		"new.example.org A":         "new.example.org. A is not checked: 2 of 2 are not down, and all are served",
+		"special.example.org A":     "special.example.org. A is not checked: 2 of 2 are not down, and all are served",
 		"nowhere.example.org A":     "the answer is negative",
 		"thin.example.org TXT":      "this type is not judged",
 		"cap.example.org A":         "cap.example.org. A is all healthy: 2 of 2 are not down, and all are served",
@@ -314,7 +324,7 @@ func TestExplainSteps(t *testing.T) {
 	}
 	s.eventually(func() bool {
 		v.ask("cap.example.org A")
-		return strings.Contains(s.explain(base, "cap.example.org A").brief(), "not watched, because a limit of targets is reached (max_targets)")
+		return strings.Contains(s.explain(base, "cap.example.org A").brief(), "not watched, because a limit of targets is reached (max_targets), served unchecked")
 	}, func() string { return s.explain(base, "cap.example.org A").brief() })
 	drawn := make(map[string]bool)
 	for n := range 8 {

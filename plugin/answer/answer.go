@@ -53,16 +53,6 @@ type Rules interface {
 	Addresses(host string, rrtype uint16) (addrs []netip.Addr, known bool)
 }
 
-// Report says what Thin did to an answer, for metrics and metadata.
-type Report struct {
-	Outcome Outcome // the worst one of all sets
-	Kept    int     // records that the policy serves, in all sets with a rule; of HTTPS and SVCB records, their hints
-	Total   int     // different records, or hints, in these sets
-	// Enforced is the worst outcome of the sets whose rule is not a dry run.
-	Enforced Outcome
-	Signed   bool // a set was left unchanged because a DNSSEC signature covers it
-}
-
 // Thin filters an answer. It returns m itself if nothing changes, nil if the policy says SERVFAIL, and otherwise a copy.
 //
 // A set is all records of one owner name and type (RFC 2181, section 5). Each set is decided for itself, if it has a rule and
@@ -196,13 +186,6 @@ func isFilterable(m *dns.Msg) bool {
 		len(m.Question) == 1 && m.Question[0].Qclass == dns.ClassINET && len(m.Answer) > 0
 }
 
-// addChoice adds the choice on one set.
-func (r *Report) addChoice(c choice) {
-	r.Outcome = max(r.Outcome, c.outcome)
-	r.Kept += len(c.served) + c.rest.passing()
-	r.Total += c.total
-}
-
 // choice is what a rule decides about a set.
 type choice struct {
 	outcome Outcome
@@ -223,14 +206,19 @@ func (sc *scratch) decideAddresses(s *set) choice {
 	p := &s.rule.Policy
 	rest.pass = p.Limit == 0
 	c := choice{outcome: Whole, all: all, served: all, rest: rest, total: len(all) + rest.size, ttl: math.MaxUint32}
+	if rest.passing() > 0 {
+		sc.report.Unchecked[verdict.Rest] = true
+	}
 	if len(all) == 1 && p.AllDown == Serve { // with another AllDown its health does matter
 		c.single = true
+		sc.report.Unchecked[verdict.Single] = true
 		return c // and so such an address is not probed, either
 	}
 	ttl := uint32(math.MaxUint32)
 	for i := range all {
 		a := &all[i]
 		a.verdict = s.rule.Health.Look(s.at, a.addr, 0, a.ttl)
+		sc.report.noteMember(a.verdict)
 		ttl = min(ttl, a.ttl)
 	}
 	c.served, c.outcome = p.choose(all, sc.draw) // reorders all, which is why candidates have an index

@@ -173,7 +173,7 @@ func TestManyTargets(t *testing.T) {
 		w.fell("10.0.0.1", time.Minute)
 		w.fell(m.Extra[n-1].(*dns.A).A.String(), time.Minute)
 		out, report := Thin(m, w, &Draw{IntN: rand.IntN})
-		if report != (Report{Outcome: Thinned, Enforced: Thinned, Kept: n - 2, Total: n}) || len(out.Answer) != n-2 || len(out.Extra) != n-2 {
+		if report != (Report{Outcome: Thinned, Enforced: Thinned, Kept: n - 2, Total: n, Down: 2, Checked: true}) || len(out.Answer) != n-2 || len(out.Extra) != n-2 {
 			t.Errorf("%d targets: %+v, %d and %d records", n, report, len(out.Answer), len(out.Extra))
 		}
 	}
@@ -305,7 +305,7 @@ func TestHintsOfSixteenOctets(t *testing.T) {
 	w := healthy(8)
 	w.fell("10.0.0.1", time.Minute)
 	out, report := Thin(service8(), w, &Draw{IntN: rand.IntN})
-	if report != (Report{Outcome: Thinned, Enforced: Thinned, Kept: 7, Total: 8}) || len(out.Extra) != 7 {
+	if report != (Report{Outcome: Thinned, Enforced: Thinned, Kept: 7, Total: 8, Down: 1, Checked: true}) || len(out.Extra) != 7 {
 		t.Errorf("%+v\n%s", report, out)
 	}
 }

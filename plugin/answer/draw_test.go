@@ -270,7 +270,7 @@ func TestWarmup(t *testing.T) {
 		{"the end", upFor(10 * time.Minute), 1},
 		{"long ago", upFor(24 * time.Hour), 1},
 		{"unknown", 0, 0.01},
-		{"unchecked", verdict.BriefUnchecked, 1},
+		{"unchecked", verdict.Outside.Brief(), 1},
 	} {
 		if got := p.warmupShare(tc.v, uint64(now.UnixMilli())); math.Abs(got-tc.want) > 1e-9 {
 			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)

@@ -131,6 +131,9 @@ func (sc *scratch) tallyHints(t *tally, rr dns.RR) {
 // addParameter adds one hint. The addresses that stay in it bound the TTL of the record.
 func (sc *scratch) addParameter(t *tally, ips []net.IP, port uint16, rr dns.RR) {
 	served, judged, outcome := sc.chooseHints(t, ips, port, rr.Header().Ttl)
+	for _, c := range served[:judged] {
+		sc.report.noteMember(c.verdict)
+	}
 	unjudged := rest{size: len(ips) - judged, pass: true}
 	if t.rule.Observe != nil {
 		s := set{owner: t.at.Owner, rrtype: rr.Header().Rrtype, rule: t.rule}
@@ -147,6 +150,9 @@ func (sc *scratch) addParameter(t *tally, ips []net.IP, port uint16, rr dns.RR) 
 func (sc *scratch) chooseHints(t *tally, ips []net.IP, port uint16, ttl uint32) (served []candidate, judged int, outcome Outcome) {
 	judged = min(len(ips), t.left)
 	t.left -= judged
+	if judged < len(ips) {
+		sc.report.Unchecked[verdict.Rest] = true
+	}
 	all, _ := sc.room(judged)
 	for i, ip := range ips[:judged] {
 		addr, _ := netip.AddrFromSlice(ip)
@@ -161,7 +167,7 @@ func (sc *scratch) chooseHints(t *tally, ips []net.IP, port uint16, ttl uint32) 
 func (t *tally) lookUp(ip net.IP, port uint16, ttl uint32) verdict.Brief {
 	addr, ok := netip.AddrFromSlice(ip)
 	if !ok {
-		return verdict.BriefUnchecked
+		return verdict.Outside.Brief()
 	}
 	return t.rule.Health.Look(t.at, addr.Unmap(), port, ttl)
 }

@@ -66,6 +66,9 @@ func count(low, high int, without ...int) (all []int) {
 	return all
 }
 
+// restUnchecked is the gap of a large set that is served.
+var restUnchecked = [verdict.Gaps]bool{verdict.Rest: true}
+
 // Of a set of more than 4,096 addresses the first 4,096 are judged. Without a limit the rest is served after them, whatever its
 // health is; with one it is left out. Shares are those of the judged ones, and the report counts all.
 func TestLargeSet(t *testing.T) {
@@ -100,7 +103,12 @@ func TestLargeSet(t *testing.T) {
 		var told Decision
 		rules.rule.Observe = func(d Decision) { told = d }
 		out, report := Thin(m, rules, &Draw{IntN: rand.IntN})
-		if want := (Report{Outcome: tc.outcome, Enforced: tc.outcome, Kept: tc.kept, Total: n}); report != want {
+		want := Report{Outcome: tc.outcome, Enforced: tc.outcome, Kept: tc.kept, Total: n, Checked: true}
+		want.Down = len(slices.DeleteFunc(slices.Clone(tc.down), func(i int) bool { return i >= maxJudged }))
+		if tc.policy.Limit == 0 { // the rest is served
+			want.Unchecked = restUnchecked
+		}
+		if report != want {
 			t.Errorf("%s: %+v, want %+v", tc.name, report, want)
 		}
 		if tc.served != nil && !slices.Equal(numbersOf(out), tc.served) {
@@ -244,7 +252,7 @@ func TestLargeSetOfOtherTypes(t *testing.T) {
 	var told []Decision
 	rules.rule.Observe = func(d Decision) { told = append(told, d) }
 	out, report = Thin(m, rules, &Draw{IntN: rand.IntN})
-	if want := (Report{Outcome: Thinned, Enforced: Thinned, Kept: 5998, Total: 6000}); report != want {
+	if want := (Report{Outcome: Thinned, Enforced: Thinned, Kept: 5998, Total: 6000, Down: 2, Checked: true, Unchecked: restUnchecked}); report != want {
 		t.Errorf("HTTPS: %+v, want %+v", report, want)
 	}
 	if len(told) != 3 || told[2].Unjudged != 6000-4096 || len(told[2].Candidates) != 96 {

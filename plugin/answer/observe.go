@@ -2,6 +2,7 @@ package answer
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
@@ -25,6 +26,14 @@ type Decision struct {
 	Candidates []Candidate
 	Served     int
 	Unjudged   int // further members of the set, which are served after these if there is no limit, and else left out
+}
+
+// Checked reports whether the checks, or a forced state, say of any candidate whether it is up or down. A set that nothing is
+// known of is not healthy.
+func (d *Decision) Checked() bool {
+	return !d.Alone && slices.ContainsFunc(d.Candidates, func(c Candidate) bool {
+		return c.Verdict.State() == verdict.Up || c.Verdict.State() == verdict.Down
+	})
 }
 
 // Candidate is a member of a set.

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
 	"golang.org/x/tools/txtar"
 )
 
@@ -33,11 +35,17 @@ func TestObserve(t *testing.T) {
 			sum.Outcome = max(sum.Outcome, d.Outcome)
 			sum.Kept += d.Served
 			sum.Total += len(d.Candidates) + d.Unjudged
+			sum.Checked = sum.Checked || d.Checked()
+			for _, c := range d.Candidates {
+				if c.Verdict.State() == verdict.Down {
+					sum.Down++
+				}
+			}
 			told[d.Outcome]++
 			d.assertConsistent(t, file)
 		}
 		_, report := Thin(m, w, &w.draw)
-		if report.Enforced = 0; sum != report {
+		if report.Enforced, report.Unchecked = 0, sum.Unchecked; sum != report {
 			t.Errorf("%s: observed %+v, reported %+v", file, sum, report)
 		}
 	}

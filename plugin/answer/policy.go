@@ -104,7 +104,7 @@ type TTL struct {
 // longer than the verdicts on its addresses are sure to hold. It is at least Min and at most Max. Addresses that no check
 // covers do not lower it.
 func (t TTL) boundAll(served []candidate) uint32 {
-	bound := t.boundOne(verdict.BriefUnchecked)
+	bound := t.boundOne(verdict.Outside.Brief())
 	for i := range served {
 		bound = min(bound, t.boundOne(served[i].verdict))
 	}

@@ -52,6 +52,7 @@ func (sc *scratch) followedTarget(rr dns.RR) (host string, port uint16) {
 	if host, port = targetHost(rr); host == "." || sc.rules.Follow(rr.Header().Name, host) {
 		return host, port
 	}
+	sc.report.Unchecked[verdict.NoAddress] = true
 	return ".", 0
 }
 
@@ -63,15 +64,21 @@ func (sc *scratch) decideTargets(s *set) choice {
 	c := choice{outcome: Whole, all: all, served: all, rest: rest, total: len(all) + rest.size, ttl: math.MaxUint32}
 	policy := &s.rule.Policy
 	sc.glue.build(sc)
+	if rest.size > 0 {
+		sc.report.Unchecked[verdict.Rest] = true
+	}
 	ttl := uint32(math.MaxUint32)
 	for i := range all {
 		a := &all[i]
 		host, port := sc.followedTarget(sc.out.Answer[a.index])
 		if len(all) == 1 && policy.AllDown == Serve && sc.hasOneAddress(host) {
 			c.single = true
+			sc.report.Unchecked[verdict.Single] = true
 			return c // as for a set of one address
 		}
-		a.verdict = sc.bestVerdict(hostQuery{s.rule, s.at, host, port, a.ttl})
+		if a.verdict = sc.bestVerdict(hostQuery{s.rule, s.at, host, port, a.ttl}); host != "." {
+			sc.report.noteMember(a.verdict)
+		}
 		ttl = min(ttl, a.ttl)
 	}
 	p := Policy{MinUp: policy.MinUp, AllDown: policy.AllDown, TTL: policy.TTL}
@@ -122,7 +129,7 @@ var families = [2]uint16{dns.TypeA, dns.TypeAAAA}
 // without one there, Rules.Addresses is asked. If that does not know, the host is at worst unknown: it may have others.
 func (sc *scratch) bestVerdict(q hostQuery) verdict.Brief {
 	if q.host == "." {
-		return verdict.BriefUnchecked
+		return verdict.NoAddress.Brief()
 	}
 	var seen [2]bool // by family: the section has an address
 	best, found := verdict.Brief(0), false
@@ -154,7 +161,7 @@ func (sc *scratch) bestVerdict(q hostQuery) verdict.Brief {
 		}
 	}
 	if !found || !sc.glue.spendSteps(0) {
-		return verdict.BriefUnchecked // a host without an address, or too many of them, is left unchanged
+		return verdict.NoAddress.Brief() // a host without an address, or too many of them, is left unchanged
 	}
 	return best
 }

@@ -117,7 +117,7 @@ func TestForceOn(t *testing.T) {
 	since := time.UnixMilli(1e12)
 	up := verdict.Verdict{State: verdict.Up, Since: since, Holds: 20 * time.Second}.Brief()
 	down := verdict.Verdict{State: verdict.Down, Since: since, Holds: 20 * time.Second}.Brief()
-	unknown, unchecked := verdict.Brief(0), verdict.BriefUnchecked
+	unknown, unchecked := verdict.Brief(0), verdict.Outside.Brief()
 	upSinceEver := verdict.Verdict{State: verdict.Up, Holds: 20 * time.Second}.Brief() // it does not warm up
 	upForNow := verdict.Verdict{State: verdict.Up}.Brief()                             // its TTL is the lowest
 	for _, tc := range []struct {

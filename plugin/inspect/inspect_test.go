@@ -91,8 +91,8 @@ func TestNamesOfASnapshot(t *testing.T) {
 	}
 	s := seen.New(15)
 	s.Note(&dns.Question{Name: owner, Qtype: dns.TypeAAAA}, answer.Report{Outcome: answer.Closed, Total: 2}, new(dns.Msg), 0)
-	s.Note(&dns.Question{Name: owner, Qtype: dns.TypeA}, answer.Report{Outcome: answer.Thinned, Kept: 3, Total: 70_000}, new(dns.Msg), 0)
-	if got := fmt.Sprint(names(s, targets)); got != "[{other.example.org. []} {www.example.org. [{A thin 3 70000} {AAAA closed 0 2}]}]" {
+	s.Note(&dns.Question{Name: owner, Qtype: dns.TypeA}, answer.Report{Outcome: answer.Thinned, Kept: 3, Total: 70_000, Checked: true}, new(dns.Msg), 0)
+	if got := fmt.Sprint(names(s, targets)); got != "[{other.example.org. []} {www.example.org. [{A thin true 3 70000} {AAAA closed false 0 2}]}]" {
 		t.Error(got)
 	}
 }

@@ -47,7 +47,7 @@ func (s *sentences) addAnswer(below *belowAnswer) bool {
 // addSet says how one set was decided.
 func (s *sentences) addSet(e *explainer, d decision, known map[verdict.Target]status.Target) {
 	set := status.Set{
-		Owner: d.Owner, Type: dns.TypeToString[d.Type], Outcome: d.Outcome.String(),
+		Owner: d.Owner, Type: dns.TypeToString[d.Type], Outcome: d.Outcome.String(), Checked: d.Checked(),
 		Kept: d.Served, Total: len(d.Candidates) + d.Unjudged, DryRun: d.DryRun, Members: []status.Member{},
 	}
 	set.Why = d.explain(e)
@@ -65,7 +65,7 @@ func (s *sentences) addSet(e *explainer, d decision, known map[verdict.Target]st
 		set.Why += fmt.Sprintf("; and %d more, not listed", set.More)
 	}
 	s.Sets = append(s.Sets, set)
-	s.step("%s %s is %s: %s", set.Owner, set.Type, status.OutcomeTerm(set.Outcome).Label, set.Why)
+	s.step("%s %s is %s: %s", set.Owner, set.Type, status.OutcomeOf(set.Outcome, set.Checked).Label, set.Why)
 	if d.TTL != 0 && d.TTL < math.MaxUint32 && !d.DryRun {
 		s.step("the TTL of %s %s is at most %d s, because a verdict may change after that", set.Owner, set.Type, d.TTL)
 	}
@@ -107,7 +107,8 @@ func (d *decision) explain(e *explainer) string {
 	return words
 }
 
-// drawnBy says what draws the order of an answer, in the words of the Corefile.
+// drawnBy says what draws the order of an answer, in the words of the Corefile. A client that is not known leaves the draw to
+// chance, if anything else draws at all.
 func (d *decision) drawnBy(e *explainer) string {
 	words := d.stanza.Rule.Policy.DrawnBy()
 	for i, word := range words {
@@ -262,7 +263,8 @@ func (d *decision) member(i int, known map[verdict.Target]status.Target) status.
 	return m
 }
 
-// rounded is a share with three digits, so that a reader is not given more than matters.
+// rounded is a share with three digits, so that a reader is not given more than matters, and that an explanation of the same
+// answer does not change with every millisecond of a warm-up.
 func rounded(share float64) float64 { return math.Floor(share*1000+0.5) / 1000 }
 
 // percent is a share with up to three digits.
@@ -309,14 +311,26 @@ func (d *decision) memberReason(c answer.Candidate, m *status.Member) string {
 		return c.Verdict.State().String() + ", but not in this sample"
 	case c.Verdict.State() == verdict.Unknown:
 		return unknown(m)
-	case c.Verdict.State() == verdict.Unchecked && len(m.Checks) > 0: // it has checks, and no target for them
-		return "not watched, because a limit of targets is reached (max_targets): served unchecked"
-	case c.Verdict.State() == verdict.Unchecked && !m.Within && c.Addr.IsValid():
-		return "outside within, served unchecked"
 	case c.Verdict.State() == verdict.Unchecked:
-		return "not covered by a check"
+		return uncheckedReason(c.Verdict.Gap()) + ", served unchecked"
 	}
 	return "up"
+}
+
+// uncheckedReason says why no check covers a candidate, in the words of the property that would change it.
+func uncheckedReason(g verdict.Gap) string {
+	switch g {
+	case verdict.Special:
+		return "a special address that within does not name"
+	case verdict.Full:
+		return "not watched, because a limit of targets is reached (max_targets)"
+	case verdict.NoPort:
+		return "neither its record nor the check names a port"
+	case verdict.NoAddress:
+		return "the addresses of its host are not known, too many, or outside the zones and within"
+	default:
+		return "outside within"
+	}
 }
 
 // downReason says why a member is down: the reason of the first check that says so. A host is down by its addresses, and has

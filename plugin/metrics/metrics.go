@@ -83,6 +83,9 @@ var (
 	SkippedRate       = skipped.WithLabelValues("rate")        // a wait for the bound on probes a second
 )
 
+// Unchecked counts answers with addresses that are served unchecked. The values of reason are those of verdict.Gap.
+var Unchecked = counters("unchecked_total", "Number of answers with addresses that are served unchecked, by reason.", "reason")
+
 func gauge(name, help string) prometheus.Gauge {
 	return promauto.NewGauge(prometheus.GaugeOpts{Namespace: plugin.Namespace, Subsystem: subsystem, Name: name, Help: help})
 }

@@ -80,12 +80,12 @@ func (g *Group) Look(c *CheckSpec, at verdict.RecordSet, addr netip.Addr, port u
 		}
 	}
 	if c.hasNoPort(t) {
-		return verdict.BriefUnchecked
+		return verdict.NoPort.Brief()
 	}
 	if g.hasNoRoom() {
 		metrics.SkippedMaxTargets.Inc()
 		g.logFull()
-		return verdict.BriefUnchecked
+		return verdict.Full.Brief()
 	}
 	g.request(t, c, at, ttl)
 	return g.unwatched(c, &t, h, at.Owner)
@@ -102,8 +102,11 @@ func (g *Group) Peek(k Key) verdict.Brief {
 			return v
 		}
 	}
-	if k.Check.hasNoPort(k.Target) || g.hasNoRoom() {
-		return verdict.BriefUnchecked
+	if k.Check.hasNoPort(k.Target) {
+		return verdict.NoPort.Brief()
+	}
+	if g.hasNoRoom() {
+		return verdict.Full.Brief()
 	}
 	return g.unwatched(k.Check, &k.Target, h, k.owner)
 }

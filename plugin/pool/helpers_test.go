@@ -39,7 +39,7 @@ func (s *stanza) Look(owner string, addr netip.Addr, port uint16, ttl uint32) ve
 
 // lookIn looks up an address of a set, as a query does.
 func (s *stanza) lookIn(at verdict.RecordSet, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
-	worst := verdict.BriefUnchecked
+	worst := verdict.Outside.Brief()
 	if !s.Allow(addr) {
 		return worst
 	}

@@ -30,6 +30,8 @@ type Judge struct {
 	Elsewhere atomic.Bool
 
 	requests  int32      // questions that the resolver should take up
+	host      string     // that records name and that is not judged, because within is missing; empty if there is none
+	alias     string     // the target of an alias of which the same holds
 	byClient  bool       // a policy lets the client choose
 	asking    bool       // it is a question of our own
 	crossings *Crossings // notes where that passes; nil if it does not matter
@@ -93,7 +95,14 @@ func (j *Judge) Rule(owner string) *answer.Rule {
 	if owner != j.Request.Question[0].Name {
 		if z = j.Block.Zones.Find(owner); z == nil {
 			// Without within, the owner of an alias's target would choose what is probed.
-			if j.Elsewhere.Load() || len(j.Zone.Stanza.Within) == 0 {
+			if j.Elsewhere.Load() {
+				return nil
+			}
+			if len(j.Zone.Stanza.Within) == 0 {
+				// What was asked for would have been judged, if it were not elsewhere: that is worth a line in the log.
+				if j.Zone.Stanza.Rule.Types.Has(j.Request.Question[0].Qtype) {
+					j.alias = owner
+				}
 				return nil
 			}
 			z = j.Zone
@@ -125,7 +134,14 @@ func (j *Judge) Follow(owner, host string) bool {
 	if z == nil {
 		z = j.Zone
 	}
-	return j.Block.Zones.Find(host) == nil && z.Stanza != nil && len(z.Stanza.Within) > 0
+	if j.Block.Zones.Find(host) != nil || z.Stanza == nil {
+		return false
+	}
+	if len(z.Stanza.Within) == 0 {
+		j.host = host
+		return false
+	}
+	return true
 }
 
 // Absent tells the pool that a set is not there, so that its targets are forgotten.

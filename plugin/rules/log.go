@@ -18,5 +18,5 @@ func (z *Zone) Log(name string, r answer.Report) {
 	if r.Enforced < answer.Open { // a dry run
 		served = r.Total
 	}
-	s.Group.Warn("%s: too few of %d addresses are up, serving %d of them (all_down, min_up and dry_run of zone %s decide)", name, r.Total, served, z.Name)
+	s.Group.Warn("%s: %d of %d addresses are down, serving %d (all_down, min_up and dry_run of zone %s decide)", name, r.Down, r.Total, served, z.Name)
 }

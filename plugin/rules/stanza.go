@@ -30,6 +30,7 @@ type Stanza struct {
 
 	loggedOpen   logonce.Line // every sweep allows it again
 	loggedSigned logonce.Line
+	loggedGaps   *[verdict.Gaps]logonce.Line // shared by the stanzas that take its place
 }
 
 // NewSpec prepares a check for the pool: pool.NewCheckSpec, except in tests whose network is not real.
@@ -41,7 +42,9 @@ func NewStanza(c *corefile.Config, newSpec NewSpec) *Stanza {
 		Rule:   answer.Rule{Types: c.Types, Policy: c.Policy},
 		Within: c.Within,
 		need:   c.Need(),
-		maxTTL: c.Policy.TTL.Longest(math.MaxUint32, c.Pace.LongestHold()),
+
+		loggedGaps: new([verdict.Gaps]logonce.Line),
+		maxTTL:     c.Policy.TTL.Longest(math.MaxUint32, c.Pace.LongestHold()),
 	}
 	for _, x := range c.Checks {
 		spec := newSpec(x)
@@ -73,9 +76,14 @@ func (s *Stanza) Open(owner string, rrtype uint16) verdict.RecordSet {
 // Look is what is believed of an address: what the checks say together, unless it is forced. The pool is asked for a forced
 // address too, because looking is watching; only what lies outside within is not. It allocates nothing.
 func (s *Stanza) Look(at verdict.RecordSet, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
-	v := verdict.BriefUnchecked
+	v := verdict.Outside.Brief()
 	if s.Within.Allows(addr) {
 		v = s.believe(at, addr, port, min(ttl, s.maxTTL))
+	} else if s.Within.Spares(addr) {
+		v = verdict.Special.Brief()
+	}
+	if v.State() == verdict.Unchecked {
+		s.logGap(at.Owner, addr, v)
 	}
 	if s.Forced != nil {
 		return s.Forced.For(addr).Apply(v)
@@ -126,7 +134,7 @@ func (s *Stanza) All() []pool.CheckSpec {
 // with is the stanza with another check in place of its own. It has a rule of its own and needs that one check
 // to pass; network, forced file and group are the stanza's.
 func (s *Stanza) with(spec pool.CheckSpec) *Stanza {
-	other := &Stanza{Rule: s.Rule, Within: s.Within, Forced: s.Forced, Group: s.Group, checks: []pool.CheckSpec{spec}, maxTTL: s.maxTTL}
+	other := &Stanza{Rule: s.Rule, Within: s.Within, Forced: s.Forced, Group: s.Group, checks: []pool.CheckSpec{spec}, maxTTL: s.maxTTL, loggedGaps: s.loggedGaps}
 	other.Rule.Health = other
 	return other
 }
@@ -143,9 +151,11 @@ func (r readOnly) Open(owner string, _ uint16) verdict.RecordSet {
 
 // Look is the stanza's, without a note that a query asked.
 func (r readOnly) Look(at verdict.RecordSet, addr netip.Addr, port uint16, _ uint32) verdict.Brief {
-	v := verdict.BriefUnchecked
+	v := verdict.Outside.Brief()
 	if r.Within.Allows(addr) {
 		v = r.combined(at.Owner, netip.AddrPortFrom(addr, port))
+	} else if r.Within.Spares(addr) {
+		v = verdict.Special.Brief()
 	}
 	if r.Forced != nil {
 		return r.Forced.For(addr).Apply(v)
@@ -156,10 +166,12 @@ func (r readOnly) Look(at verdict.RecordSet, addr netip.Addr, port uint16, _ uin
 // combined is what believe says, without a note. A test holds the two together for every combination of states.
 func (r readOnly) combined(owner string, at netip.AddrPort) verdict.Brief {
 	all := make([]verdict.Brief, len(r.checks))
-	worst := verdict.BriefUnchecked
+	var worst verdict.Brief
 	for i := range r.checks {
 		k, _ := r.checks[i].Key(owner, at)
-		all[i] = r.Group.Peek(k)
+		if all[i] = r.Group.Peek(k); i == 0 {
+			worst = all[i]
+		}
 		worst = verdict.Worse(worst, all[i])
 	}
 	if r.need > 0 {

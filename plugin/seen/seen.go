@@ -35,7 +35,7 @@ func New(sweeps int) *Names { return &Names{sweeps: sweeps} }
 // Name is a name and a type.
 type Name struct {
 	lookup.Question
-	last         atomic.Uint64 // packed: outcome, kept and total
+	last         atomic.Uint64 // packed: whether anything was checked, outcome, kept and total
 	asked        atomic.Bool   // since the last sweep
 	idle         int           // sweeps since it was asked for; for Sweep alone
 	destinations [blocks]atomic.Pointer[Destinations]
@@ -44,6 +44,9 @@ type Name struct {
 // Note notes an answer that was judged, of a server block with that rank.
 func (s *Names) Note(q *dns.Question, r answer.Report, m *dns.Msg, rank int) {
 	packed := uint64(r.Outcome)<<56 | uint64(min(r.Kept, 1<<28-1))<<28 | uint64(min(r.Total, 1<<28-1))
+	if r.Checked {
+		packed |= checked
+	}
 	first := slotHash(q)
 	var free *atomic.Pointer[Name]
 	for i := range uint64(tries) {
@@ -79,10 +82,13 @@ func (x *Name) note(packed uint64, m *dns.Msg, rank int) {
 	}
 }
 
-// Report describes the last answer: its outcome, how many records were kept, and of how many.
+// checked is the bit that says so.
+const checked = 1 << 63
+
+// Report describes the last answer: its outcome, how many records were kept, and of how many, and whether anything was checked.
 func (x *Name) Report() answer.Report {
 	packed := x.last.Load()
-	return answer.Report{Outcome: answer.Outcome(packed >> 56), Kept: int(packed >> 28 & (1<<28 - 1)), Total: int(packed & (1<<28 - 1))}
+	return answer.Report{Outcome: answer.Outcome(packed &^ checked >> 56), Checked: packed&checked != 0, Kept: int(packed >> 28 & (1<<28 - 1)), Total: int(packed & (1<<28 - 1))}
 }
 
 // EachDestinations calls take with where the last answer of each server block led, as far as that is known.

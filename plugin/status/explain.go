@@ -23,6 +23,7 @@ type Explanation struct {
 	Type    string   `json:"type"`
 	Rcode   string   `json:"rcode"`   // of the answer as it is served; empty if nothing was asked
 	Outcome string   `json:"outcome"` // of the worst set
+	Checked bool     `json:"checked"` // a check said of any address whether it is up or down
 	Steps   []string `json:"steps"`   // sentences, in the order in which the answer comes about
 	Sets    []Set    `json:"sets"`
 	Records []string `json:"records"` // of the answer section as it is served, as in a zone file
@@ -33,6 +34,7 @@ type Set struct {
 	Owner   string   `json:"owner"`
 	Type    string   `json:"type"`
 	Outcome string   `json:"outcome"`
+	Checked bool     `json:"checked"`
 	Why     string   `json:"why"`
 	Kept    int      `json:"kept"`  // members that are served
 	Total   int      `json:"total"` // members that are different

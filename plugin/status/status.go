@@ -128,6 +128,7 @@ type Name struct {
 type Last struct {
 	Type    string `json:"type"`
 	Outcome string `json:"outcome"` // one of Outcomes
+	Checked bool   `json:"checked"` // a check said of any address whether it is up or down
 	Kept    int    `json:"kept"`    // records that went out, of the sets that a rule covers
 	Total   int    `json:"total"`   // records in those sets
 }

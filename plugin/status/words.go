@@ -12,8 +12,8 @@ type Term struct {
 // Outcomes are the values of Explanation.Outcome, Set.Outcome and Last.Outcome, the best one first, and none at the end.
 // They are those of answer.Outcome, which this package does not import; a test of the plugin holds the two together.
 var Outcomes = []Term{
-	{"whole", "all healthy", "no address is left out because it is down; backups and drained addresses wait until they are needed"},
-	{"sample", "limited", "all addresses are healthy, but there are more than the limit: each answer has some of them"},
+	{"whole", "all healthy", "no address is down, and all are served; backups and drained addresses wait until they are needed"},
+	{"sample", "limited", "no address is down, but there are more than the limit: each answer has some of them"},
 	{"thin", "filtered", "addresses that are down are left out, and enough others are up"},
 	{"backup", "on backups", "too few addresses are up, so backups or drained addresses are served too"},
 	{"open", "fail-open", "too few addresses are up, so health is ignored and addresses that are down are served too"},
@@ -28,6 +28,17 @@ var States = []Term{
 	{"unknown", "unknown", "not decided yet; served until it is"},
 	{"unchecked", "unchecked", "not probed; always served"},
 	{"drained", "drained", "drained by hand: left out while other addresses are up, and still probed"},
+}
+
+// NotChecked stands for the outcomes whole and sample where no address has been checked: nothing is known of its health.
+var NotChecked = Term{"unchecked", "not checked", "no address has been checked, or not yet, so nothing is known of their health: see why in the explanation"}
+
+// OutcomeOf returns the words for the outcome of an answer or a set, and whether any address was checked.
+func OutcomeOf(value string, checked bool) Term {
+	if !checked && (value == "whole" || value == "sample") {
+		return NotChecked
+	}
+	return OutcomeTerm(value)
 }
 
 // OutcomeTerm returns the words for an outcome. A value that is not known is its own label.

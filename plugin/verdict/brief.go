@@ -6,7 +6,7 @@ package verdict
 //	bits 63-62  state
 //	bit  61     drained: set by a forced state, never by a probe
 //	bits 60-42  how long the state holds, in seconds
-//	bits 41-0   when the state was entered, in milliseconds since 1970
+//	bits 41-0   when the state was entered, in milliseconds since 1970; of an unchecked address, the Gap
 type Brief uint64
 
 const (
@@ -17,14 +17,14 @@ const (
 	stateShift = sinceBits + holdsBits + 1
 )
 
-// BriefUnchecked is the Brief of an address that no check covers. It holds forever.
-const BriefUnchecked = Brief(Unchecked) << stateShift
-
 // BriefDown is the Brief of an address that counts as down and was never up, such as one that is forced down.
 const BriefDown = Brief(Down) << stateShift
 
 // Brief packs the verdict. Holds is rounded down to whole seconds, so a TTL made from it is never too long.
 func (v Verdict) Brief() Brief {
+	if v.State == Unchecked { // there is nothing else to say of it
+		return Outside.Brief()
+	}
 	since := uint64(0)
 	if !v.Since.IsZero() {
 		since = min(uint64(max(0, v.Since.UnixMilli())), 1<<sinceBits-1)
@@ -51,7 +51,8 @@ func (b Brief) Drained() bool { return b&drained != 0 }
 // Holds is how long the state is sure to hold after the last result, in seconds.
 func (b Brief) Holds() uint32 { return uint32(b>>sinceBits) & (1<<holdsBits - 1) }
 
-// Since is when the state was entered, in milliseconds since 1970; 0 for a target that was never decided.
+// Since is when the state was entered, in milliseconds since 1970; 0 for a target that was never decided. It means nothing
+// for an unchecked one.
 func (b Brief) Since() uint64 { return uint64(b) & (1<<sinceBits - 1) }
 
 // Worse returns the verdict that decides when both checks of an address must pass. Down decides over unknown, unknown over

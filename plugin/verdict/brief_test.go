@@ -16,6 +16,12 @@ func TestBrief(t *testing.T) {
 			Holds: time.Duration(rng.Int64N(int64(1<<holdsBits) * int64(time.Second))),
 		}
 		b := v.Brief()
+		if v.State == Unchecked {
+			if b != Outside.Brief() {
+				t.Fatalf("%+v became %x", v, b)
+			}
+			continue
+		}
 		if b.State() != v.State || b.Since() != uint64(v.Since.UnixMilli()) || b.Holds() != uint32(v.Holds/time.Second) {
 			t.Fatalf("%+v became %s since %d for %d", v, b.State(), b.Since(), b.Holds())
 		}
@@ -31,8 +37,26 @@ func TestBrief(t *testing.T) {
 	if (Verdict{}).Brief() != 0 || Brief(0).State() != Unknown {
 		t.Error("the zero values differ")
 	}
-	if BriefUnchecked != (Verdict{State: Unchecked}).Brief() || BriefDown != (Verdict{State: Down}).Brief() {
-		t.Error("BriefUnchecked or BriefDown is no such brief")
+	if Outside.Brief() != (Verdict{State: Unchecked}).Brief() || BriefDown != (Verdict{State: Down}).Brief() {
+		t.Error("Outside.Brief() or BriefDown is no such brief")
+	}
+}
+
+// An unchecked Brief keeps why it is unchecked, drained or not, and is better than any other one of several checks.
+func TestGaps(t *testing.T) {
+	seen := make(map[string]bool)
+	for g := range Gaps {
+		b := g.Brief()
+		if b.State() != Unchecked || b.Gap() != g || b.Drain().Gap() != g || b.Holds() != 0 || seen[g.String()] || g.String() == "" {
+			t.Errorf("%s: %x, %s", g, b, b.Gap())
+		}
+		seen[g.String()] = true
+		if got := Worse(b, Outside.Brief()); got != b {
+			t.Errorf("%s and then within: %s", g, got.Gap())
+		}
+		if up := (Verdict{State: Up, Holds: time.Second}).Brief(); Worse(b, up) != up || Worse(up, b) != up || Better(b, up) != b {
+			t.Errorf("%s is not better than up", g)
+		}
 	}
 }
 
@@ -125,7 +149,7 @@ func TestBetter(t *testing.T) {
 
 // A drained address ranks between the fit ones and the ones that are down, whatever its probes say (B55).
 func TestBetterDrained(t *testing.T) {
-	fit := []Brief{Verdict{State: Up, Since: time.Unix(1e9, 0), Holds: time.Second}.Brief(), 0, BriefUnchecked}
+	fit := []Brief{Verdict{State: Up, Since: time.Unix(1e9, 0), Holds: time.Second}.Brief(), 0, Outside.Brief()}
 	downs := []Brief{BriefDown, Verdict{State: Down, Since: time.Unix(2e9, 0), Holds: time.Hour}.Brief()}
 	for _, a := range fit {
 		for _, b := range fit {

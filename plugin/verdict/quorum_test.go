@@ -27,7 +27,7 @@ func TestQuorum(t *testing.T) {
 				got.State(), got.Since(), got.Holds(), want.State(), want.Since(), want.Holds())
 		}
 		if need == len(all) {
-			worst := BriefUnchecked
+			worst := Outside.Brief()
 			for _, b := range all {
 				worst = Worse(worst, b)
 			}
@@ -59,7 +59,7 @@ func counted(all []Brief, need int) Brief {
 	}
 	switch {
 	case count(in(Unchecked)) >= need:
-		return BriefUnchecked
+		return Outside.Brief()
 	case count(in(Unchecked, Up)) >= need:
 		return pack(Up,
 			first(func(at uint64) bool {

@@ -25,7 +25,7 @@ const (
 // and reasons come from clients and targets.
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"ago": formatAge, "stamp": stamp, "glyph": stateGlyph, "plot": newPlot, "ms": milliseconds, "lower": tierNote, "last": probeSummary, "key": rowID,
-	"term": status.OutcomeTerm, "outcomes": func() []status.Term { return status.Outcomes }, "states": func() []status.Term { return status.States },
+	"term": status.OutcomeOf, "notChecked": func() status.Term { return status.NotChecked }, "outcomes": func() []status.Term { return status.Outcomes }, "states": func() []status.Term { return status.States },
 	"clock": formatClock, "command": curlFor,
 }).ParseFS(assets, "assets/*.html"))
 
