@@ -490,7 +490,7 @@ func TestBehaviours(t *testing.T) {
 		}
 	}
 	var want []string
-	for i := 1; i <= 94; i++ {
+	for i := 1; i <= 95; i++ {
 		want = append(want, fmt.Sprintf("B%d", i))
 		if i == 60 {
 			want = append(want, "B60a")

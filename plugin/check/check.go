@@ -39,6 +39,7 @@ type Check struct {
 	hold      bool          // the option hold is set
 	invert    bool          // the option invert is set
 	ownerSpec *spec         // what ForOwner builds from; nil unless the host is the owner of the record
+	files     *trustFiles   // of ca, cert and key; nil if there are none
 
 	portNamed bool // what PortNamed returns
 }
@@ -106,8 +107,7 @@ type spec struct {
 // SCHEME://[HOST][:PORT][/PATH][?QUERY]. Its host is the name to ask for (Host header, server name,
 // name in the certificate); it is never dialled or looked up.
 //
-// Files that options name are read here once. Only the files of basic_auth and bearer are read
-// again, when they change.
+// Files that options name are read here once, and again when they change: see [Check.Fault].
 //
 // An error about one option is an [*OptionError]; any other error is about the URL. No error
 // repeats the value of a header, a text to send, or credentials from a URL, so all are safe to log.
@@ -138,6 +138,7 @@ func New(rawURL string, options ...Option) (*Check, error) {
 		text: s.canonicalText(), secret: s.hiddenHash(), port: s.port, portNamed: s.portNamed,
 		prober: prober, talk: s.talk, holder: s.holder, hold: s.hold, invert: s.invert,
 	}
+	c.files = s.tls.files
 	if s.askOwner {
 		c.ownerSpec = s
 	}
@@ -154,9 +155,8 @@ func New(rawURL string, options ...Option) (*Check, error) {
 // send are shown as "…".
 func (c *Check) String() string { return c.text }
 
-// Secret is a hash of what [Check.String] hides: values of headers, texts to send, and the content
-// of the ca, cert and key files when [New] read them. Two checks with equal texts but different
-// secrets are different checks. It is 0 if nothing is hidden. The hash is keyed with a random seed
+// Secret is a hash of what [Check.String] hides: values of headers and texts to send, not the
+// content of files. Two checks with equal texts but different secrets are different checks. It is 0 if nothing is hidden. The hash is keyed with a random seed
 // and means nothing outside this process.
 func (c *Check) Secret() uint64 { return c.secret }
 
@@ -179,6 +179,10 @@ func (c *Check) PortNamed() bool { return c.portNamed }
 func (c *Check) Probe(ctx context.Context, addr netip.AddrPort) error {
 	return c.result(ctx, c.prober.probe(ctx, addr))
 }
+
+// Fault says why the files of ca, cert and key are not used as they are now, so that what they said
+// before is; empty if they are.
+func (c *Check) Fault() string { return c.files.Fault() }
 
 // result turns the outcome of a prober into the outcome of the check: cancelled means abstained,
 // and invert is applied last.

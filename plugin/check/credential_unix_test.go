@@ -34,9 +34,9 @@ func TestFilesThatAreNone(t *testing.T) {
 	}
 	for _, other := range []func() error{pipe, device, folder} {
 		become(other)
-		for _, option := range []string{"bearer", "basic_auth", "ca", "cert", "key"} {
-			if _, err := check.New("https://www.example.org", options(opt(option, path))...); err == nil || !strings.Contains(err.Error(), "not a regular file") {
-				t.Errorf("%s at the start: %v", option, err)
+		for _, lines := range [][][]string{{opt("bearer", path)}, {opt("basic_auth", path)}, {opt("ca", path)}, {opt("cert", path), opt("key", path)}} {
+			if _, err := check.New("https://www.example.org", options(lines...)...); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+				t.Errorf("%q at the start: %v", lines, err)
 			}
 		}
 		become(file)

@@ -27,7 +27,7 @@ const (
 // test holds it to that.
 type dialogue struct {
 	conn             io.ReadWriter // the connection to use now: in the clear, later perhaps in TLS
-	tls              *tls.Config   // nil if no step begins TLS
+	tls              *tlsClient    // nil if no step begins TLS
 	handshakeTimeout time.Duration // for the TLS handshake; 0 for no bound of its own
 	firstByteTimeout time.Duration // until the first byte in the clear, and again until the first in TLS
 	inTLS            *tls.Conn     // nil before TLS has started
@@ -167,7 +167,7 @@ func (d *dialogue) startTLS(ctx context.Context) error {
 	}
 	// The copy keeps the bytes received in the clear for the announcing line; d itself starts
 	// fresh.
-	client, err := handshake(ctx, &startTLSConn{Conn: raw, clear: &plain}, d.tls, d.handshakeTimeout)
+	client, err := handshake(ctx, &startTLSConn{Conn: raw, clear: &plain}, d.tls.now(ctx), d.handshakeTimeout)
 	if err != nil {
 		return err
 	}

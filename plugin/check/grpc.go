@@ -2,7 +2,6 @@ package check
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -45,7 +44,7 @@ func newGRPCS(s *spec) (prober, error) {
 	if err != nil {
 		return nil, err
 	}
-	var config *tls.Config
+	var config *tlsClient
 	if config, err = s.tlsConfig("h2"); err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ type httpCheck struct {
 	httpSettings
 	spec    *spec         // for the host and the dialer
 	request *http.Request // a template: copied for each probe, never changed
-	tls     *tls.Config   // nil for http
+	tls     *tlsClient    // nil for http
 }
 
 // newHTTP builds a check without TLS, which the event loop can run if it is about the head of the
@@ -151,7 +151,7 @@ func (h *httpCheck) askOver(ctx context.Context, conn net.Conn, request *http.Re
 		stays, err = h.exchangeHTTP1(limitFirstByte(conn, h.spec.firstByteTimeout), request)
 		return nil, stays, err
 	}
-	if client, err = handshake(ctx, conn, h.tls, h.spec.tls.handshakeTimeout); err != nil {
+	if client, err = handshake(ctx, conn, h.tls.now(ctx), h.spec.tls.handshakeTimeout); err != nil {
 		return nil, false, err
 	}
 	stays, err = h.askOverTLS(client, request)

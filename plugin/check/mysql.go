@@ -3,7 +3,6 @@ package check
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -29,7 +28,7 @@ func newMySQL(s *spec) (prober, error) {
 // A mysqlCheck speaks the client/server protocol of MySQL and MariaDB, as "Client/Server Protocol"
 // in the MySQL source documentation describes it. No password is sent, so none can leak.
 type mysqlCheck struct {
-	tls *tls.Config // nil without starttls
+	tls *tlsClient // nil without starttls
 }
 
 // Capability flags, the first bytes of packets, and our limit. The names behind are those of the

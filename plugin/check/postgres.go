@@ -2,7 +2,6 @@ package check
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -28,7 +27,7 @@ func newPostgres(s *spec) (prober, error) {
 // A postgresCheck speaks version 3.0 of the frontend/backend protocol, as the PostgreSQL manual
 // describes it ("Message Formats"). No password is sent, so none can leak.
 type postgresCheck struct {
-	tls *tls.Config // nil without starttls
+	tls *tlsClient // nil without starttls
 }
 
 var (

@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
-
-	"github.com/coredns-multivalue/multivalue/internal/watchfile"
 )
 
 // A version that overwrites another one with the same length and time is noticed: while the file is
@@ -15,7 +13,7 @@ import (
 // announces.
 func TestCredentialRotatedInPlace(t *testing.T) {
 	path, old := filepath.Join(t.TempDir(), "token"), time.Now().Add(-time.Hour)
-	c := &credential{path: path, format: bearerAuthorization, read: watchfile.Read}
+	c := newCredential(path, bearerAuthorization)
 	for i, token := range []string{"first", "other", "third"} {
 		if err := errors.Join(os.WriteFile(path, []byte(token), 0o600), os.Chtimes(path, old, old)); err != nil {
 			t.Fatal(err)

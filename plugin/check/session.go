@@ -3,7 +3,6 @@ package check
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -36,7 +35,7 @@ type protocol interface {
 
 // overSession makes a prober that connects, performs the TLS handshake if config is not nil, and
 // lets p ask.
-func (s *spec) overSession(config *tls.Config, p protocol) prober {
+func (s *spec) overSession(config *tlsClient, p protocol) prober {
 	return proberFunc(func(ctx context.Context, addr netip.AddrPort) error {
 		conn, closeConn, err := s.dialer.dial(ctx, addr)
 		if err != nil {
@@ -66,12 +65,12 @@ func (x *session) listen() {
 
 // startTLS performs the handshake and continues in TLS. Bytes that came before are refused: they
 // would count as if TLS had protected them, though anybody on the way may have inserted them.
-func (x *session) startTLS(ctx context.Context, config *tls.Config) error {
+func (x *session) startTLS(ctx context.Context, config *tlsClient) error {
 	if x.in.Buffered() > 0 {
 		return errors.New("tls handshake: peer sent unencrypted data first")
 	}
 	// From here on the bounds start again, for what is said inside TLS.
-	client, err := handshake(ctx, x.conn, config, x.handshakeTimeout)
+	client, err := handshake(ctx, x.conn, config.now(ctx), x.handshakeTimeout)
 	if err != nil {
 		return err
 	}
@@ -125,7 +124,7 @@ var upgradeOptions = []string{"starttls"}
 
 // upgradeConfig is the configuration of TLS after starttls, nil without it. Without starttls, the
 // options of TLS and a host have no effect, and are refused.
-func (s *spec) upgradeConfig() (*tls.Config, error) {
+func (s *spec) upgradeConfig() (*tlsClient, error) {
 	if s.has("starttls") && s.host == "" && s.tls.serverName == "" && !s.tls.insecure {
 		return nil, s.optionError("starttls", fmt.Errorf("no name to verify the certificate against: name a host, as in "+
 			"%s://db.example.org:%d, or add server_name NAME or insecure", s.scheme.name, s.port))

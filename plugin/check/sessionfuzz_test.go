@@ -64,7 +64,7 @@ func fuzzSession(f *testing.F, limit int, asks ...func(context.Context, *session
 }
 
 // insecure is TLS for protocols that start in the clear; alert is how a peer declines it.
-var insecure = &tls.Config{InsecureSkipVerify: true}
+var insecure = &tlsClient{config: &tls.Config{InsecureSkipVerify: true}}
 
 const alert = "\x15\x03\x03\x00\x02\x02\x28"
 

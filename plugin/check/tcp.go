@@ -2,7 +2,6 @@ package check
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
 	"net/netip"
@@ -50,7 +49,7 @@ func newStartTLS(s *spec) (prober, error) {
 // A tcpCheck connects, and runs the steps of its spec on the connection.
 type tcpCheck struct {
 	spec *spec
-	tls  *tls.Config // nil without the step starttls
+	tls  *tlsClient // nil without the step starttls
 }
 
 // probe connects and runs the steps. Unless a reset is wanted, it ends with a FIN, so that a server

@@ -10,12 +10,7 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/idn"
-	"github.com/coredns-multivalue/multivalue/internal/watchfile"
 )
-
-// pemLimit is the longest file of certificates, or with a key, in bytes. All public authorities
-// together have a tenth of it.
-const pemLimit = 4 << 20
 
 // tlsOptions are the options of every scheme that speaks TLS.
 var tlsOptions = []string{"server_name", "insecure", "ca", "cert", "key", "expires", "tls_timeout"}
@@ -24,12 +19,12 @@ var tlsOptions = []string{"server_name", "insecure", "ca", "cert", "key", "expir
 type tlsSettings struct {
 	serverName       string
 	insecure         bool
-	ca               *x509.CertPool // nil for the roots of the system
-	cert, key        []byte         // in PEM; both or neither
-	expires          time.Duration  // how long the certificate must stay valid; 0 for no demand
-	alpn             []string       // nil for what the scheme speaks
-	handshakeTimeout time.Duration  // 0 for no bound of its own
-	withoutALPN      bool           // a peer that negotiates nothing speaks one of alpn
+	ca, cert, key    string        // paths; empty for none
+	files            *trustFiles   // those of the three; nil before they are read, or if there are none
+	expires          time.Duration // how long the certificate must stay valid; 0 for no demand
+	alpn             []string      // nil for what the scheme speaks
+	handshakeTimeout time.Duration // 0 for no bound of its own
+	withoutALPN      bool          // a peer that negotiates nothing speaks one of alpn
 }
 
 // setServerName parses the option server_name, for a certificate that is for another name than the
@@ -50,39 +45,12 @@ func setInsecure(s *settings, _ []string) (shown []string, hidden []byte, err er
 	return nil, nil, nil
 }
 
-// setCA parses the option ca. The content of the file is part of the identity of the check: other
-// roots are another check.
-func setCA(s *settings, v []string) (shown []string, hidden []byte, err error) {
-	bundle, _, err := watchfile.Read(v[0], pemLimit)
-	if err != nil {
-		return nil, nil, err
-	}
-	s.tls.ca = x509.NewCertPool()
-	if !s.tls.ca.AppendCertsFromPEM(bundle) {
-		return nil, nil, fmt.Errorf("no certificate in %s: use a file of certificates in pem format", quote(v[0]))
-	}
-	return v, bundle, nil
-}
-
-// setCert parses the option cert, the certificate of the client with its chain.
-func setCert(s *settings, v []string) (shown []string, hidden []byte, err error) {
-	s.tls.cert, _, err = watchfile.Read(v[0], pemLimit)
-	return v, s.tls.cert, err
-}
-
-// setKey parses the option key. The content is hidden: only its hash is part of the identity of the
-// check.
-func setKey(s *settings, v []string) (shown []string, hidden []byte, err error) {
-	s.tls.key, _, err = watchfile.Read(v[0], pemLimit)
-	return v, s.tls.key, err
-}
-
 // tlsConfig validates the options of TLS together. The name in the certificate is server_name, else
 // the host of the URL. Without either, the check must say insecure, so that it cannot be forgotten
 // verification by accident.
 //
 // protocols are what to offer by ALPN, unless the option alpn names others; none to offer nothing.
-func (s *spec) tlsConfig(protocols ...string) (*tls.Config, error) {
+func (s *spec) tlsConfig(protocols ...string) (*tlsClient, error) {
 	name := s.tls.serverName
 	if name == "" {
 		name = s.host
@@ -93,46 +61,26 @@ func (s *spec) tlsConfig(protocols ...string) (*tls.Config, error) {
 	}
 	// Naming an authority and ignoring it is a contradiction, and it is not clear which of the two
 	// was meant.
-	if s.tls.ca != nil && s.tls.insecure {
+	if s.has("ca") && s.tls.insecure {
 		return nil, s.optionError("ca", errors.New("cannot be used together with insecure, which verifies nothing: remove one of the two"))
 	}
-	certs, err := s.clientCertificate()
+	files, err := s.trustFiles()
 	if err != nil {
 		return nil, err
 	}
 	if s.tls.alpn != nil {
 		protocols = s.tls.alpn
 	}
-	return &tls.Config{
+	return &tlsClient{files: files, config: &tls.Config{
 		ServerName:         name,
 		InsecureSkipVerify: s.tls.insecure,
-		RootCAs:            s.tls.ca,
-		Certificates:       certs,
 		// TLS 1.0 and 1.1 must not be used any more (RFC 8996).
 		MinVersion: tls.VersionTLS12,
 
 		NextProtos:       protocols,
 		VerifyConnection: s.tls.verifyConnection,
 		// No ClientSessionCache: a resumed session would leave the certificate unseen.
-	}, nil
-}
-
-// clientCertificate pairs cert and key, which only work together.
-func (s *spec) clientCertificate() ([]tls.Certificate, error) {
-	switch hasCert, hasKey := s.has("cert"), s.has("key"); {
-	case !hasCert && !hasKey:
-		return nil, nil
-	case !hasKey:
-		return nil, s.optionError("cert", errors.New("needs the option key FILE"))
-	case !hasCert:
-		return nil, s.optionError("key", errors.New("needs the option cert FILE"))
-	}
-	// This also checks that the two belong together.
-	pair, err := tls.X509KeyPair(s.tls.cert, s.tls.key)
-	if err != nil {
-		return nil, s.optionError("cert", err)
-	}
-	return []tls.Certificate{pair}, nil
+	}}, nil
 }
 
 // handshake performs a TLS handshake over conn, for no longer than limit, unless limit is 0.

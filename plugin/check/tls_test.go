@@ -195,24 +195,6 @@ func TestClientCertificate(t *testing.T) {
 		if got := reason(probe(without, p.addr)); got != missing {
 			t.Errorf("tls %x without a certificate: %q, want %q", version, got, missing)
 		}
-		if with.Secret() == 0 || with.Secret() == without.Secret() {
-			t.Error("the content of the files is not in the secret")
-		}
-	}
-}
-
-// A bundle that was exchanged under its old name makes another check, or a reload would keep the old one.
-func TestSecretOfFiles(t *testing.T) {
-	one, two := newAuthority(t), newAuthority(t)
-	path := one.file(t)
-	before := mustNew(t, "https://www.example.org/", opt("ca", path))
-	same := mustNew(t, "https://www.example.org/", opt("ca", path))
-	if err := os.Rename(two.file(t), path); err != nil {
-		t.Fatal(err)
-	}
-	after := mustNew(t, "https://www.example.org/", opt("ca", path))
-	if before.Secret() != same.Secret() || before.Secret() == after.Secret() || before.String() != after.String() {
-		t.Errorf("%s %x, again %x, exchanged %x", before, before.Secret(), same.Secret(), after.Secret())
 	}
 }
 

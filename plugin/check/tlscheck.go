@@ -31,13 +31,14 @@ func newTLS(s *spec) (prober, error) {
 // shows only afterwards: a server that rejects the certificate of the client says so when the
 // handshake is over for the client (RFC 8446, 4.4.2.4). Therefore the probe sends close_notify and
 // reads what the peer answers. In TLS 1.2 the last message of the handshake comes from the peer.
-func (s *spec) probeHandshake(ctx context.Context, addr netip.AddrPort, config *tls.Config) error {
+func (s *spec) probeHandshake(ctx context.Context, addr netip.AddrPort, own *tlsClient) error {
 	conn, closeConn, err := s.dialer.dial(ctx, addr)
 	if err != nil {
 		return err
 	}
 	defer closeConn()
 	var asked bool
+	config := own.now(ctx)
 	client, err := handshake(ctx, conn, recordRequest(config, &asked), s.tls.handshakeTimeout)
 	if err != nil {
 		return err

@@ -27,6 +27,7 @@ type CheckSpec struct {
 	prober      Prober
 	forOwner    func(owner string) Prober // nil unless each owner is asked for
 	talk        wire.Talk                 // nil if only the prober can ask
+	fault       func() string             // why its files are not used as they are now; nil for tests
 	hold        bool                      // keep the connection of a good probe
 	pace        verdict.Pace
 	secret      uint64 // identifies what the name does not show
@@ -38,7 +39,7 @@ type CheckSpec struct {
 
 // NewCheckSpec prepares a check for the pool, without a pace.
 func NewCheckSpec(c *check.Check) CheckSpec {
-	spec := CheckSpec{prober: c, Name: c.String(), secret: c.Secret(), port: c.Port(), portNamed: c.PortNamed(), hold: c.Hold()}
+	spec := CheckSpec{prober: c, Name: c.String(), secret: c.Secret(), port: c.Port(), portNamed: c.PortNamed(), hold: c.Hold(), fault: c.Fault}
 	if talk := c.Talk(); talk != nil {
 		spec.talk = talk
 	}
@@ -124,4 +125,5 @@ type checkState struct {
 	labelled string       // of its series; empty before it has any
 	live     bool         // a confirmed generation has it
 	abstains logonce.Line // a line that every sweep allows again
+	faulty   string       // what was last said of its files; empty if they are used
 }

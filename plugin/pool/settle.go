@@ -10,6 +10,23 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
+// logFault says when the files of a check are not used as they are now, and when they are again.
+func (c *checkState) logFault() {
+	if c.fault == nil {
+		return
+	}
+	now := c.fault()
+	switch {
+	case now == c.faulty:
+		return
+	case now == "":
+		log.Infof("%s: its ca, cert and key files are used as they are now", c.Name)
+	default:
+		log.Warningf("%s: its ca, cert and key files have changed and cannot be used, so what they said before is: %s", c.Name, now)
+	}
+	c.faulty = now
+}
+
 // settle takes the result of a probe: it steps the target's state, publishes the verdict, and schedules the next probe. The
 // order matters: isolation decides whether the result counts before the state machine sees it.
 func (p *Pool) settle(r probeResult, now time.Time) {
@@ -22,6 +39,7 @@ func (p *Pool) settle(r probeResult, now time.Time) {
 	if m.machine.State() == verdict.Unknown {
 		m.tries++
 	}
+	m.check.logFault()
 	if errors.Is(r.err, check.ErrAbstain) {
 		m.check.abstained.Inc()
 		if m.check.abstains.First() {

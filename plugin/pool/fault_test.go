@@ -1,0 +1,41 @@
+package pool
+
+import (
+	"testing"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/internal/pooltest"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+)
+
+// The log says once when the files of a check cannot be used as they are now, once more when that is for another reason, and
+// once when they can. No target changes its state for it (B95).
+func TestFaultOfFilesIsLogged(t *testing.T) {
+	text := pooltest.Logged(t)
+	inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
+		s := testStanza("https://www.example.org", n, pooltest.Pace)
+		fault := ""
+		s.checks[0].fault = func() string { return fault }
+		begin(p, s)
+		says := func(want string, lines int) {
+			t.Helper()
+			pass(time.Minute, s, pooltest.Addr(1), pooltest.Addr(2))
+			if got := pooltest.CountLines(text, want); got != lines || pooltest.CountLines(text, "key files") != lines {
+				t.Errorf("fault %q: %d lines with %q, want %d:\n%s", fault, got, want, lines, text)
+			}
+			if got := stateOf(s, pooltest.Addr(1)); got != verdict.Up {
+				t.Errorf("fault %q: %s", fault, got)
+			}
+			text.Reset()
+		}
+		says("key files", 0)
+		fault = "private key does not match"
+		says("https://www.example.org: its ca, cert and key files have changed and cannot be used, so what they said before is: private key does not match", 1)
+		says("key files", 0)
+		fault = "no such file"
+		says("no such file", 1)
+		fault = ""
+		says("https://www.example.org: its ca, cert and key files are used as they are now", 1)
+		says("key files", 0)
+	})
+}
