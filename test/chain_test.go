@@ -45,6 +45,32 @@ example.org:%s {
 	}
 }
 
+// A stanza names what rewrite makes of a name: one that names what clients ask for does not judge it.
+func TestZonesAreThoseAfterRewrite(t *testing.T) {
+	s := newScene(t, 11)
+	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
+	v := s.serve(`
+example.org:0 shop.test:0 {
+    bind 127.0.0.1
+    file DIR/example.org example.org
+    rewrite name suffix .shop.test .example.org answer auto
+    multivalue example.org {
+        QUICK
+        except never.example.org
+    }
+    multivalue shop.test {
+        QUICK
+        all_down nodata
+    }
+}`)
+	v.comesTo("www.shop.test A", "11") // by the first stanza
+	s.kill(11)
+	v.down(2)
+	if got := members(v.ask("www.shop.test A")); got != "11 12" { // the second one would answer with NODATA
+		t.Errorf("with all down, the answer has %q, want both", got)
+	}
+}
+
 // What header and rewrite do to an answer on its way out also applies to a thinned answer.
 func TestOuterPluginsSeeTheThinnedAnswer(t *testing.T) {
 	s := newScene(t, 11)
