@@ -30,7 +30,7 @@ func TestFaultOfFilesIsLogged(t *testing.T) {
 		}
 		says("key files", 0)
 		fault = "private key does not match"
-		says("https://www.example.org: its ca, cert and key files have changed and cannot be used, so what they said before is: private key does not match", 1)
+		says("https://www.example.org: its ca, cert and key files have changed and cannot be used, so the ones before stay in use: private key does not match", 1)
 		says("key files", 0)
 		fault = "no such file"
 		says("no such file", 1)

@@ -22,7 +22,7 @@ func (c *checkState) logFault() {
 	case now == "":
 		log.Infof("%s: its ca, cert and key files are used as they are now", c.Name)
 	default:
-		log.Warningf("%s: its ca, cert and key files have changed and cannot be used, so what they said before is: %s", c.Name, now)
+		log.Warningf("%s: its ca, cert and key files have changed and cannot be used, so the ones before stay in use: %s", c.Name, now)
 	}
 	c.faulty = now
 }
