@@ -35,6 +35,8 @@ type process struct {
 	source     *inspect.Source
 	state      stateFile
 
+	saysVersion sync.Once
+
 	seen    atomic.Pointer[seen.Names]         // names that queries asked for; nil while there is no status page
 	blocks  atomic.Pointer[[]*rules.Block]     // of the confirmed generation
 	awaited atomic.Pointer[[]*lookup.Resolver] // whose first verdicts readiness waits for

@@ -50,6 +50,8 @@ func setup(c *caddy.Controller) error {
 	}
 	b := g.newBlock(c.ServerBlockKeys, c.ServerBlockIndex, configs, stanzas)
 	c.OnStartup(func() error {
+		// A CoreDNS that others have built handles its option -version before it knows any plugin, so ours is in the log.
+		g.process.saysVersion.Do(func() { log.Infof("version %s", Version) })
 		b.ServerKeys = g.serverKeys
 		chain := chain{configs, config.Handlers(), dnsserver.Directives}
 		g.identify(b.Keys+" "+config.ViewName, stanzas)

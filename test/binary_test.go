@@ -143,4 +143,7 @@ func TestReloadPluginKeepsVerdicts(t *testing.T) {
 	if got := members(p.ask("www.example.org A")); got != "11 13" {
 		t.Errorf("after the edit, the answer has %q, want 11 13", got)
 	}
+	if n := strings.Count(p.output.since(0), "plugin/multivalue: version "+multivalue.Version+"\n"); n != 1 {
+		t.Errorf("the version is in the log %d times, want once, also with a reload", n)
+	}
 }

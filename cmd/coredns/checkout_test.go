@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/coredns-multivalue/multivalue"
 )
 
 // The plugin can be built into a copy of CoreDNS's source as the manual says: a line in plugin.cfg, go generate, go build.
@@ -37,6 +39,7 @@ func TestCheckout(t *testing.T) {
 		run(t, dir, "go", "generate", "coredns.go")
 		run(t, dir, "go", "build", "-mod=mod", "-o", "coredns")
 		readsStanza(t, dir)
+		saysVersion(t, dir)
 		if out := fails(t, dir, stanza); !strings.Contains(out, want) {
 			t.Errorf("by %s:\n%s\nwant %s", line, out, want)
 		}
@@ -52,6 +55,19 @@ func readsStanza(t *testing.T, dir string) {
 	out := fails(t, dir, "example.org:0 {\n    bind 127.0.0.1\n    multivalue {\n        chekc tcp://:80\n    }\n}\n")
 	if !strings.Contains(out, `Corefile:4 - Error during parsing: unknown property "chekc": did you mean "check"?`) {
 		t.Errorf("the plugin did not parse its stanza:\n%s", out)
+	}
+}
+
+// saysVersion checks that the log of the program has the version of the plugin, which its option -version cannot show.
+func saysVersion(t *testing.T, dir string) {
+	t.Helper()
+	const valid = "example.org:0 {\n    bind 127.0.0.1\n    multivalue {\n        check tcp://:80\n    }\n    erratic\n}\n"
+	if err := os.WriteFile(filepath.Join(dir, "Corefile"), []byte(valid), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := run(t, dir, "sh", "-c", "timeout 5 ./coredns 2>&1 || true")
+	if want := "[INFO] plugin/multivalue: version " + multivalue.Version; !strings.Contains(out, want) {
+		t.Errorf("the log lacks %q:\n%s", want, out)
 	}
 }
 
