@@ -112,6 +112,24 @@ example.org:0 {
         CALM
         select client
     }
+    multivalue tiers.example.org {
+        CALM
+        weight 3 127.0.0.12/32
+        weight 65535 127.0.0.21/32
+        backup 127.0.0.21/32 127.0.0.22/32
+        min_up 100%
+    }
+    multivalue even.example.org {
+        CALM
+        weight 3 127.0.0.21/32
+        backup 127.0.0.21/32
+    }
+    multivalue dead.example.org {
+        CALM
+        weight 3 127.0.0.15/32
+        weight 2 127.0.0.14/32
+        limit 2
+    }
 }`
 
 const explainedZone = `
@@ -162,7 +180,61 @@ weight A 127.0.0.12
 warm A 127.0.0.11
 warm A 127.0.0.12
 order A 127.0.0.11
-order A 127.0.0.12`
+order A 127.0.0.12
+tiers A 127.0.0.11
+tiers A 127.0.0.12
+tiers A 127.0.0.13
+tiers A 127.0.0.21
+tiers A 127.0.0.22
+even A 127.0.0.11
+even A 127.0.0.12
+even A 127.0.0.21
+dead A 127.0.0.13
+dead A 127.0.0.14
+dead A 127.0.0.15`
+
+// Where several tiers are served, a share is that of its own tier. What is served whole with equal shares has none. Of those that
+// are down, only those that are served are drawn from (B93).
+func TestExplainOrderOfTiers(t *testing.T) {
+	s := newScene(t, 11, 12, 21, 22)
+	s.zone("example.org", explainedZone)
+	s.file("forced", "")
+	v, base := s.shown(explaining)
+	for name := range strings.FieldsSeq("tiers even dead") {
+		v.ask(name + ".example.org A")
+	}
+	v.settled(4, 3)
+	for question, want := range map[string]string{
+		"tiers.example.org A": "NOERROR backup, +12 up; weight 3, first in 75% of answers, +11 up; weight 1, first in 25% of answers, " +
+			"+21 backup, needed; weight 65535, the first backup in 100% of answers, +22 backup, needed; weight 1, the first backup in 0.00153% of answers, -13 connection refused",
+		"even.example.org A": "NOERROR whole, +11 up, +12 up, -21 backup, not needed",
+	} {
+		if got := s.explain(base, question).brief(); got != want {
+			t.Errorf("%s: %s\nwant %s", question, got, want)
+		}
+	}
+	sum := 0.0
+	var e struct {
+		Explanations []struct {
+			Sets []struct {
+				Members []struct {
+					Served bool
+					First  float64
+				}
+			}
+		}
+	}
+	s.json(base+"/v1/explain?name=dead.example.org&type=A", &e)
+	for _, m := range e.Explanations[0].Sets[0].Members {
+		if m.Served == (m.First == 0) {
+			t.Errorf("dead: %+v", m)
+		}
+		sum += m.First
+	}
+	if sum < 0.99 || sum > 1.01 {
+		t.Errorf("the shares of the dead that are served sum up to %v", sum)
+	}
+}
 
 // What is drawn by weight shows weights, shares and warm-up, and says that the order is drawn (B75, B93).
 func TestExplainOrder(t *testing.T) {

@@ -61,7 +61,9 @@ func TestResolversOfDualStack(t *testing.T) {
 			t.Fatalf("%q: %v: %s", words, err, out)
 		}
 	}
-	must("ip", "addr", "add", "fd00::11/128", "dev", "lo", "nodad")
+	if out, err := exec.Command("ip", "addr", "add", "fd00::11/128", "dev", "lo", "nodad").CombinedOutput(); err != nil {
+		lacking(t, "IPv6 does not work: "+string(out))
+	}
 	file := func(name, text string) string {
 		t.Helper()
 		path := filepath.Join(dir, name)
@@ -127,7 +129,7 @@ func ownNamespaces(t *testing.T) bool {
 		{Cloneflags: own | syscall.CLONE_NEWUSER,
 			UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}, GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}},
 	} {
-		child := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+		child := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=5m")
 		child.Env, child.SysProcAttr = append(os.Environ(), inside+"=yes"), attr
 		var out strings.Builder
 		child.Stdout, child.Stderr = &out, &out

@@ -218,10 +218,10 @@ func (sc *scratch) decideAddresses(s *set) choice {
 	for i := range all {
 		a := &all[i]
 		a.verdict = s.rule.Health.Look(s.at, a.addr, 0, a.ttl)
-		sc.report.noteMember(a.verdict)
 		ttl = min(ttl, a.ttl)
 	}
 	c.served, c.outcome = p.choose(all, sc.draw) // reorders all, which is why candidates have an index
+	sc.report.noteMembers(s.owner, all, c.served)
 	c.moved = p.ordersAnswers(sc.draw) && !slices.IsSortedFunc(c.served, byIndex)
 	c.ttl = p.TTL.boundAll(c.served)
 	if c.addRest(p); c.outcome == Closed {

@@ -115,8 +115,11 @@ func (sc *scratch) tallyHints(t *tally, rr dns.RR) {
 	t.highest = max(t.highest, rr.Header().Ttl)
 	_, port := targetHost(rr)
 	for _, kv := range parameters(rr) {
-		if ips := hints(kv); len(ips) > 1 { // a single address always stays
+		switch ips := hints(kv); {
+		case len(ips) > 1:
 			sc.addParameter(t, ips, port, rr)
+		case len(ips) == 1: // it always stays
+			sc.report.Unchecked[verdict.Single] = true
 		}
 	}
 	// The records do not depend on these addresses, so it is enough to see whether the additional section must be filtered.
@@ -131,9 +134,7 @@ func (sc *scratch) tallyHints(t *tally, rr dns.RR) {
 // addParameter adds one hint. The addresses that stay in it bound the TTL of the record.
 func (sc *scratch) addParameter(t *tally, ips []net.IP, port uint16, rr dns.RR) {
 	served, judged, outcome := sc.chooseHints(t, ips, port, rr.Header().Ttl)
-	for _, c := range served[:judged] {
-		sc.report.noteMember(c.verdict)
-	}
+	sc.report.noteMembers(t.at.Owner, served[:judged], served)
 	unjudged := rest{size: len(ips) - judged, pass: true}
 	if t.rule.Observe != nil {
 		s := set{owner: t.at.Owner, rrtype: rr.Header().Rrtype, rule: t.rule}

@@ -42,14 +42,14 @@ type Candidate struct {
 	Addr    netip.Addr // invalid for SRV and MX records, which are as healthy as the best address of their host
 	Verdict verdict.Brief
 	Tier    Tier
-	Draw    *Share // in a set that is drawn from by weight, by warm-up or by the client; else nil
+	Draw    *Share // nil unless its tier is drawn from by weight, by warm-up or by the client
 }
 
 // Share is what an address has in a draw.
 type Share struct {
 	Weight int
 	Warmth float64 // the share of its weight that it has now, from minWarmupShare to 1
-	First  float64 // how likely it is to be the first one of its tier
+	First  float64 // how likely it is to be the first one of its tier in an answer
 }
 
 // Tier is a group of candidates: primary, backup, drained or unfit. An earlier tier is served first.
@@ -82,24 +82,43 @@ func (sc *scratch) observe(s *set, c *choice, record dns.RR) {
 		}
 	}
 	if !c.single && p.ordersAnswers(sc.draw) {
-		d.Ordered = p.addShares(d.Candidates, c.all, sc.draw)
+		d.Ordered = p.addDraws(d.Candidates, c, sc.draw)
 	}
 	s.rule.Observe(d)
 }
 
-// addShares adds the share that each candidate has in the draw of its tier. It reports whether there was one, since nothing is
-// drawn where all have the same share, unless the client draws.
-func (p *Policy) addShares(shown []Candidate, all []candidate, draw *Draw) bool {
-	if p.setShares(all, draw) && !p.byClient(draw) || len(all) < 2 {
+// addDraws adds the shares of the tiers that are served, of which each is drawn for itself. It reports whether that decides the
+// order of any of them.
+func (p *Policy) addDraws(shown []Candidate, c *choice, draw *Draw) (ordered bool) {
+	for first := 0; first < len(c.served); {
+		tier, end := c.all[first].tier(), first+1
+		for end < len(c.all) && c.all[end].tier() == tier {
+			end++
+		}
+		if tier == unfit {
+			end = len(c.served) // those that fell earlier are not drawn from
+		}
+		served := min(end, len(c.served)) - first
+		drawn := p.addShares(shown[first:end], c.all[first:end], served, draw)
+		ordered = ordered || drawn && served > 1
+		first = end
+	}
+	return ordered
+}
+
+// addShares adds the share that each candidate of a tier has in its draw, of which so many are served. It reports whether there
+// was one: nothing is drawn if all are served and have the same share, unless the client draws.
+func (p *Policy) addShares(shown []Candidate, tier []candidate, served int, draw *Draw) bool {
+	if even := p.setShares(tier, draw); len(tier) < 2 || even && served >= len(tier) && !p.byClient(draw) {
 		return false
 	}
-	var total [unfit + 1]float64
-	for i := range all {
-		total[all[i].tier()] += all[i].key
+	total := 0.0
+	for i := range tier {
+		total += tier[i].key
 	}
-	for i := range all {
-		a := &all[i]
-		shown[i].Draw = &Share{p.weightOf(a.addr), p.warmupShare(a.verdict, draw.Now), a.key / total[a.tier()]}
+	for i := range tier {
+		a := &tier[i]
+		shown[i].Draw = &Share{p.weightOf(a.addr), p.warmupShare(a.verdict, draw.Now), a.key / total}
 	}
 	return true
 }

@@ -45,7 +45,7 @@ func TestObserve(t *testing.T) {
 			d.assertConsistent(t, file)
 		}
 		_, report := Thin(m, w, &w.draw)
-		if report.Enforced, report.Unchecked = 0, sum.Unchecked; sum != report {
+		if report.Enforced, report.Unchecked, report.Mendable = 0, sum.Unchecked, sum.Mendable; sum != report {
 			t.Errorf("%s: observed %+v, reported %+v", file, sum, report)
 		}
 	}

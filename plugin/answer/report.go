@@ -1,6 +1,10 @@
 package answer
 
-import "github.com/coredns-multivalue/multivalue/plugin/verdict"
+import (
+	"net/netip"
+
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+)
 
 // Report says what Thin did to an answer, for metrics and metadata.
 type Report struct {
@@ -14,19 +18,41 @@ type Report struct {
 	// Checked is true if the checks, or a forced state, say of any address whether it is up or down. Without it no one may call
 	// the answer healthy.
 	Checked   bool
-	Unchecked [verdict.Gaps]bool // why addresses in the answer are not checked
+	Unchecked [verdict.Gaps]bool // why addresses that are served are not checked
+	Mendable  Mendable           // one of those whose reason the operator can mend; the zero value if there is none
 }
 
-// noteMember notes what is known of a member of a set.
-func (r *Report) noteMember(v verdict.Brief) {
-	switch v.State() {
-	case verdict.Up:
-		r.Checked = true
-	case verdict.Down:
-		r.Checked = true
-		r.Down++
-	case verdict.Unchecked:
-		r.Unchecked[v.Gap()] = true
+// Mendable is a member of a set that is served unchecked, where the Corefile could change that.
+type Mendable struct {
+	Owner string
+	Addr  netip.Addr // invalid for a record that names a host
+	Gap   verdict.Gap
+}
+
+// noteMembers notes what is known of the members of a set, and why those that are served are not checked.
+func (r *Report) noteMembers(owner string, all, served []candidate) {
+	unchecked := false
+	for i := range all {
+		switch all[i].verdict.State() {
+		case verdict.Up:
+			r.Checked = true
+		case verdict.Down:
+			r.Checked = true
+			r.Down++
+		case verdict.Unchecked:
+			unchecked = true
+		}
+	}
+	for i := 0; unchecked && i < len(served); i++ {
+		c := &served[i]
+		if c.verdict.State() != verdict.Unchecked {
+			continue
+		}
+		g := c.verdict.Gap()
+		r.Unchecked[g] = true
+		if (g == verdict.Special || g == verdict.NoPort) && r.Mendable.Owner == "" {
+			r.Mendable = Mendable{owner, c.addr, g}
+		}
 	}
 }
 

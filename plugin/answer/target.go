@@ -73,12 +73,10 @@ func (sc *scratch) decideTargets(s *set) choice {
 		host, port := sc.followedTarget(sc.out.Answer[a.index])
 		if len(all) == 1 && policy.AllDown == Serve && sc.hasOneAddress(host) {
 			c.single = true
-			sc.report.Unchecked[verdict.Single] = true
+			sc.report.Unchecked[verdict.Single] = host != "."
 			return c // as for a set of one address
 		}
-		if a.verdict = sc.bestVerdict(hostQuery{s.rule, s.at, host, port, a.ttl}); host != "." {
-			sc.report.noteMember(a.verdict)
-		}
+		a.verdict = sc.bestVerdict(hostQuery{s.rule, s.at, host, port, a.ttl})
 		ttl = min(ttl, a.ttl)
 	}
 	p := Policy{MinUp: policy.MinUp, AllDown: policy.AllDown, TTL: policy.TTL}
@@ -86,6 +84,7 @@ func (sc *scratch) decideTargets(s *set) choice {
 		p.AllDown = Serve
 	}
 	c.served, c.outcome = p.chooseInOrder(all, sc.draw)
+	sc.report.noteMembers(s.owner, all, c.served)
 	c.ttl = p.TTL.boundAll(c.served)
 	if c.addRest(&p); c.outcome == Closed { // for a denial, as in decideAddresses
 		c.ttl = min(ttl, p.TTL.boundAll(all))

@@ -156,8 +156,8 @@ func New(rawURL string, options ...Option) (*Check, error) {
 func (c *Check) String() string { return c.text }
 
 // Secret is a hash of what [Check.String] hides: values of headers and texts to send, not the
-// content of files. Two checks with equal texts but different secrets are different checks. It is 0 if nothing is hidden. The hash is keyed with a random seed
-// and means nothing outside this process.
+// content of files. Two checks with equal texts but different secrets are different checks. It is 0
+// if nothing is hidden. The hash is keyed with a random seed and means nothing outside this process.
 func (c *Check) Secret() uint64 { return c.secret }
 
 // Port is the port to dial if the record names none: that of the URL, else the default of the

@@ -22,6 +22,7 @@ const settleTime = 2 * time.Second
 type followed[T any] struct {
 	paths  []string
 	load   func() (T, error)          // reads all of the files; its errors never quote their content
+	seen   func(T, error)             // is told what each look has found, if it is not nil
 	cached atomic.Pointer[version[T]] // nil before the first look
 
 	mu      sync.Mutex
@@ -75,11 +76,21 @@ func (f *followed[T]) join() *look[T] {
 	return f.looking
 }
 
+// hangs reports whether a look has been under way for that long.
+func (f *followed[T]) hangs(long time.Duration) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.looking != nil && time.Since(f.looking.began) >= long
+}
+
 // complete looks at the files, in a goroutine of its own.
 func (f *followed[T]) complete(l *look[T]) {
 	defer func() {
 		if r := recover(); r != nil { // probes wait, and the server must not end
 			l.err = fmt.Errorf("reading it panicked: %v", r)
+		}
+		if f.seen != nil { // before the next look can begin
+			f.seen(l.value, l.err)
 		}
 		f.mu.Lock()
 		defer f.mu.Unlock()

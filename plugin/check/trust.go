@@ -16,9 +16,11 @@ const (
 	// pemLimit is the longest file of certificates, or with a key, in bytes. All public authorities
 	// together have a tenth of it.
 	pemLimit = 4 << 20
-	// trustWait is how long a probe waits for a look at the files. If they do not answer, it uses what
-	// they said before.
+	// trustWait is how long a probe waits for a look at the files, but not for more than a quarter of its time. If
+	// they do not answer, it uses what they said before.
 	trustWait = 100 * time.Millisecond
+	// trustStuck is how long files may take before that is a fault.
+	trustStuck = 10 * time.Second
 )
 
 // A trust is what the files of ca, cert and key say: whom a check believes, and who it is itself.
@@ -35,7 +37,7 @@ type trustFiles struct {
 	ca, cert, key string // paths; empty for none
 
 	used  atomic.Pointer[trust]  // the latest that can be used
-	fault atomic.Pointer[string] // why that is not what the files say; nil if it is
+	fault atomic.Pointer[string] // why that is not what the files said at the last look; nil if it is
 }
 
 // newTrustFiles makes the files that options name, which is those that are not empty, and reads
@@ -48,9 +50,13 @@ func newTrustFiles(ca, cert, key string) (t *trustFiles, option string, err erro
 		}
 	}
 	t.load = func() (trust, error) {
-		v, _, err := t.read()
+		v, option, err := t.read()
+		if err != nil {
+			err = fmt.Errorf("%s: %w", option, err)
+		}
 		return v, err
 	}
+	t.seen = t.found
 	first, option, err := t.read()
 	if err != nil {
 		return nil, option, err
@@ -89,30 +95,31 @@ func (t *trustFiles) read() (v trust, option string, err error) {
 	return v, "", nil
 }
 
+// found takes over what a look has found, however long that took.
+func (t *trustFiles) found(v trust, err error) {
+	if err != nil {
+		text := err.Error()
+		t.fault.Store(&text)
+		return
+	}
+	t.used.Store(&v)
+	t.fault.Store(nil)
+}
+
 // now is what the files say, or what they said before. It waits for a look at them, but not for
 // long, and no probe waits for one that hangs.
 func (t *trustFiles) now(ctx context.Context) *trust {
 	l := t.join()
-	late := time.NewTimer(trustWait - time.Since(l.began))
+	wait := trustWait
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(deadline)/4)
+	}
+	late := time.NewTimer(wait - time.Since(l.began))
 	defer late.Stop()
 	select {
 	case <-l.done:
 	case <-late.C:
 	case <-ctx.Done():
-		return t.used.Load()
-	}
-	err := t.stuck()
-	select {
-	case <-l.done: // it may have ended in the same moment
-		if err = l.err; err == nil {
-			t.used.Store(&l.value)
-			t.fault.Store(nil)
-			return &l.value
-		}
-	default:
-	}
-	if fault := err.Error(); t.Fault() != fault {
-		t.fault.Store(&fault)
 	}
 	return t.used.Load()
 }
@@ -121,6 +128,9 @@ func (t *trustFiles) now(ctx context.Context) *trust {
 func (t *trustFiles) Fault() string {
 	if t == nil {
 		return ""
+	}
+	if t.hangs(trustStuck) {
+		return t.stuck().Error()
 	}
 	if fault := t.fault.Load(); fault != nil {
 		return *fault

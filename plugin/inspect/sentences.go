@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/coredns-multivalue/multivalue/internal/text"
@@ -112,13 +113,12 @@ func (d *decision) explain(e *explainer) string {
 func (d *decision) drawnBy(e *explainer) string {
 	words := d.stanza.Rule.Policy.DrawnBy()
 	for i, word := range words {
-		switch {
-		case word != "select client":
-		case e.Draw.Client.IsValid():
+		if word == "select client" && e.Draw.Client.IsValid() {
 			words[i] = fmt.Sprintf("the client's network, here %s", e.Draw.Client.Masked())
-		default:
-			words[i] = "chance, since the client is not known"
 		}
+	}
+	if !e.Draw.Client.IsValid() { // then the rest of the words draw
+		words = slices.DeleteFunc(words, func(word string) bool { return word == "select client" })
 	}
 	return strings.Join(words, " and ")
 }
@@ -263,9 +263,12 @@ func (d *decision) member(i int, known map[verdict.Target]status.Target) status.
 	return m
 }
 
-// rounded is a share with three digits, so that a reader is not given more than matters, and that an explanation of the same
+// rounded is a share with three digits that matter, so that a reader is not given more than matters, and that an explanation of the same
 // answer does not change with every millisecond of a warm-up.
-func rounded(share float64) float64 { return math.Floor(share*1000+0.5) / 1000 }
+func rounded(share float64) float64 {
+	short, _ := strconv.ParseFloat(strconv.FormatFloat(share, 'g', 3, 64), 64) // which reads what it has written
+	return short
+}
 
 // percent is a share with up to three digits.
 func percent(share float64) string { return fmt.Sprintf("%.3g%%", 100*share) }
@@ -276,8 +279,11 @@ func (d *decision) shareText(m *status.Member) string {
 	if m.Warmup < 1 {
 		words += fmt.Sprintf(", warmed up to %s", percent(m.Warmup))
 	}
-	if m.Served {
+	switch {
+	case m.Served && m.Tier == d.Candidates[0].Tier.String():
 		words += fmt.Sprintf(", first in %s of answers", percent(m.First))
+	case m.Served: // what is in a better tier comes before it
+		words += fmt.Sprintf(", the first %s in %s of answers", m.Tier, percent(m.First))
 	}
 	return words
 }

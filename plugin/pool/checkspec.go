@@ -126,4 +126,5 @@ type checkState struct {
 	live     bool         // a confirmed generation has it
 	abstains logonce.Line // a line that every sweep allows again
 	faulty   string       // what was last said of its files; empty if they are used
+	saysFile logonce.Line // a line about that, which every sweep allows again
 }

@@ -189,7 +189,7 @@ func TestNewerThanTheStateFile(t *testing.T) {
 }
 
 // A query that finds nothing in the table may look at what an earlier process believed when the pool has just taken it over. It
-// must not find neither (B88).
+// must find one of the two (B88).
 func TestRestoredWhileItIsTakenOver(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
 		const many = 2000

@@ -211,6 +211,7 @@ func (p *Pool) sweep(now time.Time) {
 	}
 	for _, c := range p.checks {
 		c.abstains.Reset()
+		c.saysFile.Reset()
 	}
 	for _, g := range p.generations {
 		for _, group := range g.groups {

@@ -62,7 +62,7 @@ func (p *Pool) retain(stay map[verdict.Identity]*checkState, spec CheckSpec, liv
 	c.Annotated = c.Annotated && spec.Annotated
 	if live {
 		c.live = true
-		c.prober, c.forOwner, c.talk = spec.prober, spec.forOwner, spec.talk
+		c.prober, c.forOwner, c.talk, c.fault = spec.prober, spec.forOwner, spec.talk, spec.fault
 	}
 }
 

@@ -10,21 +10,20 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
-// logFault says when the files of a check are not used as they are now, and when they are again.
+// logFault says when the files of a check are not used as they are now, and when they are again: one line a minute at most.
 func (c *checkState) logFault() {
 	if c.fault == nil {
 		return
 	}
 	now := c.fault()
-	switch {
-	case now == c.faulty:
+	if now == c.faulty || !c.saysFile.First() {
 		return
-	case now == "":
-		log.Infof("%s: its ca, cert and key files are used as they are now", c.Name)
-	default:
-		log.Warningf("%s: its ca, cert and key files have changed and cannot be used, so the ones before stay in use: %s", c.Name, now)
 	}
-	c.faulty = now
+	if c.faulty = now; now == "" {
+		log.Infof("%s: its ca, cert and key files are used as they are now", c.Name)
+		return
+	}
+	log.Warningf("%s: its ca, cert and key files cannot be used as they are now, so the ones before stay in use: %s", c.Name, now)
 }
 
 // settle takes the result of a probe: it steps the target's state, publishes the verdict, and schedules the next probe. The

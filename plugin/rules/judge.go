@@ -29,9 +29,10 @@ type Judge struct {
 	// Elsewhere says that another server block has judged a part of the answer.
 	Elsewhere atomic.Bool
 
-	requests  int32      // questions that the resolver should take up
-	host      string     // that records name and that is not judged, because within is missing; empty if there is none
-	alias     string     // the target of an alias of which the same holds
+	requests int32 // questions that the resolver should take up
+	// What is not judged because within is missing, for the log and a metric; empty if there is none.
+	host      string     // that records name
+	alias     string     // the target of an alias
 	byClient  bool       // a policy lets the client choose
 	asking    bool       // it is a question of our own
 	crossings *Crossings // notes where that passes; nil if it does not matter

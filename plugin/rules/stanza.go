@@ -30,7 +30,7 @@ type Stanza struct {
 
 	loggedOpen   logonce.Line // every sweep allows it again
 	loggedSigned logonce.Line
-	loggedGaps   *[verdict.Gaps]logonce.Line // shared by the stanzas that take its place
+	loggedGaps   [verdict.Gaps]logonce.Line
 }
 
 // NewSpec prepares a check for the pool: pool.NewCheckSpec, except in tests whose network is not real.
@@ -42,9 +42,7 @@ func NewStanza(c *corefile.Config, newSpec NewSpec) *Stanza {
 		Rule:   answer.Rule{Types: c.Types, Policy: c.Policy},
 		Within: c.Within,
 		need:   c.Need(),
-
-		loggedGaps: new([verdict.Gaps]logonce.Line),
-		maxTTL:     c.Policy.TTL.Longest(math.MaxUint32, c.Pace.LongestHold()),
+		maxTTL: c.Policy.TTL.Longest(math.MaxUint32, c.Pace.LongestHold()),
 	}
 	for _, x := range c.Checks {
 		spec := newSpec(x)
@@ -81,9 +79,6 @@ func (s *Stanza) Look(at verdict.RecordSet, addr netip.Addr, port uint16, ttl ui
 		v = s.believe(at, addr, port, min(ttl, s.maxTTL))
 	} else if s.Within.Spares(addr) {
 		v = verdict.Special.Brief()
-	}
-	if v.State() == verdict.Unchecked {
-		s.logGap(at.Owner, addr, v)
 	}
 	if s.Forced != nil {
 		return s.Forced.For(addr).Apply(v)
@@ -134,7 +129,7 @@ func (s *Stanza) All() []pool.CheckSpec {
 // with is the stanza with another check in place of its own. It has a rule of its own and needs that one check
 // to pass; network, forced file and group are the stanza's.
 func (s *Stanza) with(spec pool.CheckSpec) *Stanza {
-	other := &Stanza{Rule: s.Rule, Within: s.Within, Forced: s.Forced, Group: s.Group, checks: []pool.CheckSpec{spec}, maxTTL: s.maxTTL, loggedGaps: s.loggedGaps}
+	other := &Stanza{Rule: s.Rule, Within: s.Within, Forced: s.Forced, Group: s.Group, checks: []pool.CheckSpec{spec}, maxTTL: s.maxTTL}
 	other.Rule.Health = other
 	return other
 }

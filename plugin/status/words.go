@@ -12,8 +12,8 @@ type Term struct {
 // Outcomes are the values of Explanation.Outcome, Set.Outcome and Last.Outcome, the best one first, and none at the end.
 // They are those of answer.Outcome, which this package does not import; a test of the plugin holds the two together.
 var Outcomes = []Term{
-	{"whole", "all healthy", "no address is down, and all are served; backups and drained addresses wait until they are needed"},
-	{"sample", "limited", "no address is down, but there are more than the limit: each answer has some of them"},
+	{"whole", "all healthy", "no address is down, apart from backups and drained ones, which wait until they are needed; all the others are served"},
+	{"sample", "limited", "no address is down, apart from backups and drained ones, but there are more than the limit: each answer has some of them"},
 	{"thin", "filtered", "addresses that are down are left out, and enough others are up"},
 	{"backup", "on backups", "too few addresses are up, so backups or drained addresses are served too"},
 	{"open", "fail-open", "too few addresses are up, so health is ignored and addresses that are down are served too"},
