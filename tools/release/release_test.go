@@ -1,0 +1,265 @@
+package main
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// checkout is a clone of this repository, without what is not committed.
+func checkout(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "checkout")
+	run(t, ".", "git", "clone", "-q", "../..", dir)
+	return dir
+}
+
+func run(t *testing.T, dir, name string, args ...string) string {
+	t.Helper()
+	out, err := output(dir, name, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// checksums reads SHA256SUMS, and compares it with the files.
+func checksums(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, "SHA256SUMS"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(map[string]string)
+	for line := range strings.Lines(string(text)) {
+		sum, name, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if got := sha256.Sum256(data); !ok || err != nil || hex.EncodeToString(got[:]) != sum {
+			t.Errorf("%q: %v", line, err)
+		}
+		all[name] = sum
+	}
+	filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if name, _ := filepath.Rel(dir, path); !d.IsDir() && name != "SHA256SUMS" && all[name] == "" {
+			t.Errorf("%s has no checksum", name)
+		}
+		return err
+	})
+	return all
+}
+
+// Two checkouts in different places give the same bytes. What is in them is listed here, and works: the program runs, the
+// packages have their files, and the module can be fetched from the directory.
+func TestRelease(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds a whole CoreDNS")
+	}
+	native := "linux/" + runtime.GOARCH
+	if _, err := choose(native); err != nil || runtime.GOOS != "linux" {
+		t.Skipf("this system, %s/%s, has no Linux release: skipping", runtime.GOOS, runtime.GOARCH)
+	}
+	var dist [2]string
+	for i := range dist {
+		dist[i] = filepath.Join(t.TempDir(), "dist")
+		if err := release(checkout(t), dist[i], native); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, second := checksums(t, dist[0]), checksums(t, dist[1])
+	for name, sum := range first {
+		if second[name] != sum {
+			t.Errorf("%s is another one in another checkout", name)
+		}
+	}
+	s, err := readSource(checkout(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := "goproxy/" + modulePath + "/@v/"
+	rpm, deb := "coredns-multivalue-"+s.version+"-1.", "coredns-multivalue_"+s.version+"-1_"
+	tarball := "coredns-multivalue_" + s.version + "_linux_" + runtime.GOARCH
+	want := []string{rpm, deb, tarball + ".tar.gz", at + "list", at + "v" + s.version + ".info", at + "v" + s.version + ".mod", at + "v" + s.version + ".zip"}
+	var names []string
+	for name := range first {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	if len(names) != len(want) {
+		t.Fatalf("%q", names)
+	}
+	for i := range names {
+		if !strings.HasPrefix(names[i], want[i]) {
+			t.Errorf("%s, want %s", names[i], want[i])
+		}
+	}
+	dir := t.TempDir()
+	unpack(t, s, filepath.Join(dist[0], tarball+".tar.gz"), tarball, dir)
+	if got := run(t, dir, "./coredns", "-version"); !strings.Contains(got, "multivalue-"+s.version) {
+		t.Error(got)
+	}
+	licences, err := os.ReadFile(filepath.Join(dir, "third-party-licences.txt"))
+	for _, part := range []string{"==== Go 1.", "==== github.com/coredns/coredns v", "==== github.com/miekg/dns v", "==== k8s.io/client-go v", "Apache License", "BSD"} {
+		if err != nil || strings.Count(string(licences), part) < 1 {
+			t.Errorf("the licences lack %q: %v", part, err)
+		}
+	}
+	debian(t, s, filepath.Join(dist[0], names[1]))
+	fetched(t, s, filepath.Join(dist[0], "goproxy"))
+}
+
+// unpack unpacks an archive, and compares its list with what has to be in it.
+func unpack(t *testing.T, s *source, path, top, to string) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	modes := map[string]int64{"coredns": 0o755, "LICENSE": 0o644, "NOTICE": 0o644, "CHANGELOG.md": 0o644, "third-party-licences.txt": 0o644}
+	for r := tar.NewReader(z); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimPrefix(h.Name, top+"/")
+		if modes[name] != h.Mode || !h.ModTime.Equal(s.time) || h.Uid != 0 || h.Uname != "" {
+			t.Errorf("%+v", h)
+		}
+		delete(modes, name)
+		data, err := io.ReadAll(r)
+		if err := errors.Join(err, os.WriteFile(filepath.Join(to, filepath.Base(name)), data, os.FileMode(h.Mode))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(modes) > 0 {
+		t.Errorf("the archive lacks %v", modes)
+	}
+}
+
+// debian checks the list and the fields of the Debian package.
+func debian(t *testing.T, s *source, path string) {
+	t.Helper()
+	if _, err := exec.LookPath("dpkg-deb"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("dpkg-deb is missing")
+		}
+		t.Skip("dpkg-deb is missing: skipping the package")
+	}
+	list := run(t, ".", "dpkg-deb", "--contents", path)
+	for _, want := range []string{"./usr/bin/coredns-multivalue", "./etc/coredns-multivalue/Corefile", "./usr/lib/systemd/system/coredns-multivalue.service",
+		"./usr/lib/sysusers.d/coredns-multivalue.conf", "./usr/share/doc/coredns-multivalue/copyright", "./usr/share/doc/coredns-multivalue/third-party-licences.txt"} {
+		if !strings.Contains(list, " "+want+"\n") && !strings.HasSuffix(list, " "+want) {
+			t.Errorf("the package lacks %s:\n%s", want, list)
+		}
+	}
+	for line := range strings.SplitSeq(list, "\n") {
+		if !strings.Contains(line, " root/root ") {
+			t.Errorf("not of root: %s", line)
+		}
+	}
+	fields := run(t, ".", "dpkg-deb", "--field", path)
+	for _, want := range []string{"Package: coredns-multivalue", "Version: " + s.version + "-1", "Section: net"} {
+		if !strings.Contains(fields, want) {
+			t.Errorf("the package lacks %q:\n%s", want, fields)
+		}
+	}
+	dir := t.TempDir()
+	run(t, ".", "dpkg-deb", "--control", path, dir)
+	if conf, err := os.ReadFile(filepath.Join(dir, "conffiles")); err != nil || string(conf) != "/etc/coredns-multivalue/Corefile\n" {
+		t.Errorf("%q, %v", conf, err)
+	}
+}
+
+// fetched has another module get this one from the directory.
+func fetched(t *testing.T, s *source, proxy string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module example.org/user\n\ngo 1.26.0\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cache := t.TempDir()
+	env := []string{"GOPROXY=file://" + filepath.ToSlash(proxy), "GONOSUMDB=*", "GOMODCACHE=" + cache, "GOFLAGS=-modcacherw"}
+	got, err := outputWith(dir, env, "go", "list", "-m", "-json", modulePath+"@latest")
+	if err != nil || !strings.Contains(got, `"Version": "v`+s.version+`"`) {
+		t.Errorf("%v: %s", err, got)
+	}
+	got, err = outputWith(dir, env, "go", "mod", "download", "-json", modulePath+"@v"+s.version)
+	if err != nil {
+		t.Fatalf("%v: %s", err, got)
+	}
+	module := filepath.Join(cache, filepath.FromSlash(modulePath)+"@v"+s.version)
+	for _, name := range []string{"setup.go", "plugin.cfg.example", "LICENSE", "full", "plugin/answer"} {
+		if _, err := os.Stat(filepath.Join(module, filepath.FromSlash(name))); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, name := range []string{"tools/release", "test/kube"} { // modules of their own
+		if _, err := os.Stat(filepath.Join(module, filepath.FromSlash(name))); err == nil {
+			t.Errorf("the module has %s", name)
+		}
+	}
+}
+
+// What would not be the release that was meant is refused, and leaves nothing.
+func TestRefused(t *testing.T) {
+	for what, tt := range map[string]struct {
+		spoil         func(dir string) error
+		targets, want string
+	}{
+		"unknown target": {func(string) error { return nil }, "linux/amd64,plan9/arm", `unknown target "plan9/arm": use some of [linux/amd64`},
+		"changed":        {func(dir string) error { return os.WriteFile(filepath.Join(dir, "LICENSE"), []byte("none"), 0o644) }, "linux/amd64", "changes that are not committed"},
+		"added": {func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "new.go"), []byte("package multivalue"), 0o644)
+		}, "linux/amd64", "changes that are not committed"},
+		"no version": {func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "multivalue.go"), []byte("package multivalue"), 0o644)
+		}, "linux/amd64", "has no line such as"},
+		"no checkout": {func(dir string) error { return os.RemoveAll(filepath.Join(dir, ".git")) }, "linux/amd64", "git status"},
+	} {
+		dir := checkout(t)
+		if err := tt.spoil(dir); err != nil {
+			t.Fatal(err)
+		}
+		parent := t.TempDir()
+		if err := release(dir, filepath.Join(parent, "dist"), tt.targets); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q", what, err, tt.want)
+		}
+		if left, err := os.ReadDir(parent); err != nil || len(left) > 0 {
+			t.Errorf("%s: left behind: %v, %v", what, left, err)
+		}
+	}
+	there := t.TempDir()
+	if err := release(checkout(t), there, "linux/amd64"); err == nil || !strings.Contains(err.Error(), "exists: remove it") {
+		t.Errorf("a directory that exists: %v", err)
+	}
+}
+
+// The names of systems in files are those of Go, each once.
+func TestTargets(t *testing.T) {
+	seen := make(map[target]bool)
+	known := run(t, ".", "go", "tool", "dist", "list")
+	for _, x := range targets {
+		if seen[x] || !strings.Contains("\n"+known+"\n", "\n"+x.String()+"\n") {
+			t.Errorf("%s", x)
+		}
+		seen[x] = true
+	}
+}
