@@ -85,6 +85,7 @@ func TestNeighbours(t *testing.T) {
 	for beside, who := range map[string]string{
 		"forward": "the owner of a remote zone", "grpc": "the owner", "secondary": "the owner", "fanout": "the owner", "recursor": "the owner", "unbound": "the owner",
 		"template": "clients choose", "kubernetes": "clients choose", "kubernetai": "clients choose", "ipin": "clients choose", "ipecho": "clients choose",
+		"k8s_dns_chaos": "clients choose", "alias": "the owner", "finalize": "the owner", "flatten": "the owner", "gathersrv": "the owner",
 		"whoami": "the sender of a query", "mdns": "every host of the local network",
 	} {
 		err := chain{configs, []plugin.Handler{named("cache"), named(beside)}, above}.check()

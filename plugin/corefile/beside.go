@@ -11,7 +11,8 @@ const (
 // strangers are the plugins whose answers hold addresses that are chosen neither by the operator nor by those to whom the
 // operator gives records. A stanza beside one of them needs within.
 //
-// These plugins of CoreDNS 1.15.0 answer with addresses too, and are not here:
+// These plugins of CoreDNS 1.15.0 answer with addresses too, and are not here. Of external ones, those are not here either whose
+// addresses only their operator, or holders of a key or of rights in a cluster, can choose, such as wgsd and k8s_gateway:
 //
 //	file, auto, hosts, sign         the operator writes the records
 //	dynupdate                       only holders of a key write, each the names that the operator allows
@@ -37,24 +38,29 @@ var strangers = map[string]string{
 	"template":   byAsker,
 	"whoami":     bySender,
 
-	// External plugins, by the list on coredns.io/explugins.
-	"alternate":   byOwner,
-	"amazondns":   byOwner,
-	"dnsredir":    byOwner,
-	"ens":         byOwner,
-	"fallback":    byOwner,
-	"fanout":      byOwner,
-	"flatten":     byOwner,
-	"kubeforward": byOwner,
-	"meshname":    byOwner,
-	"proxy":       byOwner,
-	"recursor":    byOwner,
-	"unbound":     byOwner,
-	"ipecho":      byAsker,
-	"ipin":        byAsker,
-	"kubernetai":  byAsker, // several kubernetes, with all of its modes
-	"meship":      byAsker,
-	"mdns":        byLink,
+	// External plugins, by the list on coredns.io/explugins. alias, finalize and flatten give addresses of other zones an owner
+	// name in this one; gathersrv renames what other servers answer; k8s_dns_chaos is kubernetes with all of its modes.
+	"alias":         byOwner,
+	"alternate":     byOwner,
+	"amazondns":     byOwner,
+	"dnsredir":      byOwner,
+	"ens":           byOwner,
+	"fallback":      byOwner,
+	"fanout":        byOwner,
+	"finalize":      byOwner,
+	"flatten":       byOwner,
+	"gathersrv":     byOwner,
+	"kubeforward":   byOwner,
+	"meshname":      byOwner,
+	"proxy":         byOwner,
+	"recursor":      byOwner,
+	"unbound":       byOwner,
+	"ipecho":        byAsker,
+	"ipin":          byAsker,
+	"k8s_dns_chaos": byAsker,
+	"kubernetai":    byAsker, // several kubernetes, with all of its modes
+	"meship":        byAsker,
+	"mdns":          byLink,
 }
 
 // CheckBeside refuses a stanza without within beside a plugin that lets strangers choose what is probed.
