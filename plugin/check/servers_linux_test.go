@@ -1,10 +1,7 @@
 package check_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -122,17 +119,6 @@ func (r *running) begin() {
 	r.Helper()
 	r.server.start(r.program, programs[r.program].args...)
 	r.await(mustNew(r, "tcp://:1"), "")
-}
-
-// pemOf is a certificate and its key in one file.
-func pemOf(t *testing.T, pair tls.Certificate) string {
-	t.Helper()
-	key, err := x509.MarshalECPrivateKey(pair.PrivateKey.(*ecdsa.PrivateKey))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]})) +
-		string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: key}))
 }
 
 const unknownAuthority = "tls handshake: certificate signed by an unknown authority"

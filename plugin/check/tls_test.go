@@ -82,6 +82,17 @@ func file(t *testing.T, kind string, der ...[]byte) string {
 	return path
 }
 
+// pemOf is a certificate and its key in one file.
+func pemOf(t *testing.T, pair tls.Certificate) string {
+	t.Helper()
+	key, err := x509.MarshalECPrivateKey(pair.PrivateKey.(*ecdsa.PrivateKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]})) +
+		string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: key}))
+}
+
 func (a *authority) file(t *testing.T) string { return file(t, "CERTIFICATE", a.cert.Raw) }
 
 // overTLS serves what inner serves, inside TLS.
