@@ -324,10 +324,11 @@ func TestImports(t *testing.T) {
 		"tools/release": {},
 
 		// These are for tests only.
-		"internal/ports":     {},
-		"internal/signals":   {},
-		"internal/pooltest":  {"plugin/check", "plugin/verdict"},
-		"test/kube/node/pod": {},
+		"internal/ports":      {},
+		"internal/signals":    {},
+		"internal/namespaces": {},
+		"internal/pooltest":   {"plugin/check", "plugin/verdict"},
+		"test/kube/node/pod":  {},
 	}
 	for _, s := range sources(t, false) {
 		dir := filepath.ToSlash(filepath.Dir(s.path))

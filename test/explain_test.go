@@ -197,9 +197,7 @@ dead A 127.0.0.15`
 // are down, only those that are served are drawn from (B93).
 func TestExplainOrderOfTiers(t *testing.T) {
 	s := newScene(t, 11, 12, 21, 22)
-	s.zone("example.org", explainedZone)
-	s.file("forced", "")
-	v, base := s.shown(explaining)
+	v, base := s.explains("")
 	for name := range strings.FieldsSeq("tiers even dead") {
 		v.ask(name + ".example.org A")
 	}
@@ -214,17 +212,7 @@ func TestExplainOrderOfTiers(t *testing.T) {
 		}
 	}
 	sum := 0.0
-	var e struct {
-		Explanations []struct {
-			Sets []struct {
-				Members []struct {
-					Served bool
-					First  float64
-				}
-			}
-		}
-	}
-	s.json(base+"/v1/explain?name=dead.example.org&type=A", &e)
+	e := s.explain(base, "dead.example.org A")
 	for _, m := range e.Explanations[0].Sets[0].Members {
 		if m.Served == (m.First == 0) {
 			t.Errorf("dead: %+v", m)
@@ -239,17 +227,11 @@ func TestExplainOrderOfTiers(t *testing.T) {
 // What is drawn by weight shows weights, shares and warm-up, and says that the order is drawn (B75, B93).
 func TestExplainOrder(t *testing.T) {
 	s := newScene(t, 11, 12)
-	s.zone("example.org", explainedZone)
-	s.file("forced", "")
-	v, base := s.shown(explaining)
+	v, base := s.explains("")
 	for name := range strings.FieldsSeq("weight warm order whole") {
 		v.ask(name + ".example.org A")
 	}
 	v.settled(2, 0)
-	type share struct {
-		Weight        int
-		Warmup, First float64
-	}
 	for _, c := range []struct {
 		question, why, of11, of12 string
 		by11, by12                share
@@ -264,20 +246,7 @@ func TestExplainOrder(t *testing.T) {
 		{"order.example.org A", "2 of 2 are up, and all are served; their order is drawn by the client's network, here 127.0.0.0/24",
 			"up; weight 1, first in 50% of answers", "up; weight 1, first in 50% of answers", share{1, 1, 0.5}, share{1, 1, 0.5}},
 	} {
-		var e struct {
-			Explanations []struct {
-				Sets []struct {
-					Why     string
-					Members []struct {
-						Member, Why string
-						share
-					}
-				}
-			}
-		}
-		words := append(strings.Fields(c.question), "=")
-		key, value, _ := strings.Cut(words[2], "=")
-		s.json(base+"/v1/explain?"+url.Values{"name": {words[0]}, "type": {words[1]}, key: {value}}.Encode(), &e)
+		e := s.explain(base, c.question)
 		set := e.Explanations[0].Sets[0]
 		if set.Why != c.why || len(set.Members) != 2 {
 			t.Errorf("%s: %d members, %q, want %q", c.question, len(set.Members), set.Why, c.why)
@@ -294,12 +263,18 @@ func TestExplainOrder(t *testing.T) {
 	}
 }
 
+// explains starts a server whose answers can be explained, with a file of forced states.
+func (s *scene) explains(forced string) (v *server, base string) {
+	s.Helper()
+	s.zone("example.org", explainedZone)
+	s.file("forced", forced)
+	return s.shown(explaining)
+}
+
 // Each outcome is explained by what is served (B75). The explanation is of the answer that a query gets.
 func TestExplain(t *testing.T) {
 	s := newScene(t, 11, 12, 21, 22)
-	s.zone("example.org", explainedZone)
-	s.file("forced", "down 127.0.0.21\ndrain 127.0.0.22")
-	v, base := s.shown(explaining)
+	v, base := s.explains("down 127.0.0.21\ndrain 127.0.0.22")
 	for name := range strings.FieldsSeq("whole thin open drain forced sample client backup nodata servfail fixed within cap dry special") {
 		v.ask(name + ".example.org A")
 	}
@@ -344,11 +319,11 @@ func TestExplain(t *testing.T) {
 	if n := targetsIn("unknown"); n != 0 {
 		t.Errorf("explaining added targets: %d", n)
 	}
-	v.explains(base, cases)
+	v.agrees(base, cases)
 }
 
-// explains checks that an explanation has the same records as an answer, where the answer does not depend on chance.
-func (v *server) explains(base string, cases map[string]string) {
+// agrees checks that an explanation has the same records as an answer, where the answer does not depend on chance.
+func (v *server) agrees(base string, cases map[string]string) {
 	v.Helper()
 	for question := range cases {
 		name, qtype, _ := strings.Cut(question, " ")
@@ -370,9 +345,7 @@ func (v *server) explains(base string, cases map[string]string) {
 // The steps name what decided, and a client's explanation shows the draw that this client gets in its answers.
 func TestExplainSteps(t *testing.T) {
 	s := newScene(t, 11, 12)
-	s.zone("example.org", explainedZone)
-	s.file("forced", "")
-	v, base := s.shown(explaining)
+	v, base := s.explains("")
 	for name := range strings.FieldsSeq("thin client cap signed") {
 		v.ask(name + ".example.org A")
 	}

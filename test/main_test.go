@@ -13,14 +13,12 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue"
+	"github.com/coredns-multivalue/multivalue/internal/namespaces"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	_ "github.com/coredns/coredns/core/plugin" // all standard plugins
 )
-
-// inside, in the environment, says that a test runs in namespaces of its own.
-const inside = "MULTIVALUE_TEST_INSIDE"
 
 // TestMain puts multivalue in its place in the chain, runs the tests, and checks that every goroutine and descriptor
 // that they took is released (B71).
@@ -30,7 +28,7 @@ func TestMain(m *testing.M) {
 		log.Fatal(err)
 	}
 	log.SetOutput(&logs)
-	if os.Getenv(inside) != "" { // a network of its own, which has no loopback yet
+	if namespaces.Inside() { // the network is new, and its loopback is down
 		if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 			log.Fatalf("%v: %s", err, out)
 		}

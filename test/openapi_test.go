@@ -169,9 +169,7 @@ func (s *scene) fetch(base, path string, edit func(*http.Request)) *http.Respons
 
 // described starts a server whose status shows at least one of everything.
 func (s *scene) described() (*server, string, openAPI) {
-	s.zone("example.org", explainedZone)
-	s.file("forced", "drain 127.0.0.12")
-	v, base := s.shown(explaining)
+	v, base := s.explains("drain 127.0.0.12")
 	for name := range strings.FieldsSeq("whole thin open drain forced backup nodata servfail signed dry") {
 		v.ask(name + ".example.org A")
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/coredns-multivalue/multivalue/internal/namespaces"
 )
 
 // lookUp is a program that looks a name up as most programs do: addresses of both families.
@@ -51,7 +53,10 @@ example.org:53 {
 // fail the whole look-up, and that of glibc not. With nodata and serve both find the address that is
 // up. This is what the manual says where all_down is chosen.
 func TestResolversOfDualStack(t *testing.T) {
-	if !ownNamespaces(t) {
+	for _, program := range []string{"ip", "gcc", "musl-gcc"} {
+		needsProgram(t, program)
+	}
+	if !namespaces.Rerun(t, syscall.CLONE_NEWNET|syscall.CLONE_NEWNS) {
 		return
 	}
 	dir := t.TempDir()
@@ -110,36 +115,4 @@ func TestResolversOfDualStack(t *testing.T) {
 			}
 		})
 	}
-}
-
-// ownNamespaces runs the test again in network and mount namespaces of its own. It reports whether
-// this is that run.
-func ownNamespaces(t *testing.T) bool {
-	t.Helper()
-	if os.Getenv(inside) != "" {
-		return true
-	}
-	for _, program := range []string{"ip", "gcc", "musl-gcc"} {
-		needsProgram(t, program)
-	}
-	const own = syscall.CLONE_NEWNET | syscall.CLONE_NEWNS
-	var err error
-	for _, attr := range []*syscall.SysProcAttr{
-		{Cloneflags: own},
-		{Cloneflags: own | syscall.CLONE_NEWUSER,
-			UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}, GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}},
-	} {
-		child := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=5m")
-		child.Env, child.SysProcAttr = append(os.Environ(), inside+"=yes"), attr
-		var out strings.Builder
-		child.Stdout, child.Stderr = &out, &out
-		if err = child.Start(); err == nil {
-			if err := child.Wait(); err != nil {
-				t.Fatalf("%v: %s", err, out.String())
-			}
-			return false
-		}
-	}
-	lacking(t, err.Error())
-	return false
 }

@@ -49,10 +49,17 @@ type explained struct {
 			Members                   []struct {
 				Member, Why, State, Forced, Tier string
 				Served, Within                   bool
-				Checks                           []struct{ State, Reason string }
+				share
+				Checks []struct{ State, Reason string }
 			}
 		}
 	}
+}
+
+// share is what an explanation says about the draw of a member.
+type share struct {
+	Weight        int
+	Warmup, First float64
 }
 
 // json fetches a response.

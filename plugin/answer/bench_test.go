@@ -188,41 +188,35 @@ func BenchmarkThinTargets(b *testing.B) {
 
 // BenchmarkOrder draws the order of eight addresses. "even" is what a stanza with weights costs a set without any.
 func BenchmarkOrder(b *testing.B) {
-	for _, bm := range []struct {
-		name   string
-		policy Policy
-	}{
+	benchmarkDraw(b, 8, []namedPolicy{
 		{"none", Policy{}},
 		{"even", Policy{Weights: []Weight{{netip.MustParsePrefix("192.0.2.0/24"), 10}}}},
 		{"weights", Policy{Weights: []Weight{{netip.MustParsePrefix("10.0.0.0/30"), 10}}}},
 		{"client", Policy{Client: true}},
-	} {
-		b.Run(bm.name, func(b *testing.B) {
-			m, rules := addresses(8, 30), boardFor(8, 0, 8)
-			bm.policy.Limit, bm.policy.MinUp, bm.policy.TTL = 8, rules.rule.Policy.MinUp, rules.rule.Policy.TTL
-			rules.rule.Policy = bm.policy
-			draw := &Draw{IntN: rand.IntN, Client: netip.MustParsePrefix("192.0.2.0/24"), Now: 1e12}
-			b.ReportAllocs()
-			for b.Loop() {
-				Thin(m, rules, draw)
-			}
-		})
-	}
+	})
 }
 
 // BenchmarkSample draws 8 of 64 addresses.
 func BenchmarkSample(b *testing.B) {
-	for _, bm := range []struct {
-		name   string
-		policy Policy
-	}{
+	benchmarkDraw(b, 64, []namedPolicy{
 		{"chance", Policy{}},
 		{"weights", Policy{Weights: []Weight{{netip.MustParsePrefix("10.0.0.0/28"), 10}, {netip.MustParsePrefix("10.0.0.0/8"), 5}}}},
 		{"client", Policy{Client: true}},
 		{"warmup", Policy{Warmup: time.Minute}},
-	} {
+	})
+}
+
+// namedPolicy is a policy with the name of its benchmark.
+type namedPolicy struct {
+	name   string
+	policy Policy
+}
+
+// benchmarkDraw filters an answer of n healthy addresses by each policy, with a limit of eight.
+func benchmarkDraw(b *testing.B, n int, policies []namedPolicy) {
+	for _, bm := range policies {
 		b.Run(bm.name, func(b *testing.B) {
-			m, rules := addresses(64, 30), boardFor(64, 0, 8)
+			m, rules := addresses(n, 30), boardFor(n, 0, 8)
 			bm.policy.Limit, bm.policy.MinUp, bm.policy.TTL = 8, rules.rule.Policy.MinUp, rules.rule.Policy.TTL
 			rules.rule.Policy = bm.policy
 			draw := &Draw{IntN: rand.IntN, Client: netip.MustParsePrefix("192.0.2.0/24"), Now: 1e12}

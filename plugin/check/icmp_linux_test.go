@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/namespaces"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 
 	"golang.org/x/net/icmp"
@@ -22,38 +23,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inside, in the environment, says that the test runs in its own network namespace.
-const inside = "CHECK_TEST_INSIDE"
-
-// own are the namespaces of that run: network and mounts.
-const own = syscall.CLONE_NEWNET | syscall.CLONE_NEWNS
-
-// ownNetwork runs the test again in its own network namespace. It reports whether this is that run.
+// ownNetwork runs the test again in network and mount namespaces of its own. It reports whether this is
+// that run.
 func ownNetwork(t *testing.T) bool {
 	t.Helper()
-	if os.Getenv(inside) != "" {
-		return true
+	if !namespaces.Inside() {
+		lookFor(t, "ip")
 	}
-	lookFor(t, "ip")
-	var err error
-	for _, attr := range []*syscall.SysProcAttr{
-		{Cloneflags: own},
-		{Cloneflags: own | syscall.CLONE_NEWUSER,
-			UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}, GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}},
-	} {
-		child := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-		child.Env, child.SysProcAttr = append(os.Environ(), inside+"=yes"), attr
-		var out lockedText
-		child.Stdout, child.Stderr = &out, &out
-		if err = child.Start(); err == nil {
-			if err := child.Wait(); err != nil {
-				t.Fatalf("%v: %s", err, out.String())
-			}
-			return false
-		}
-	}
-	lacking(t, err.Error())
-	return false
+	return namespaces.Rerun(t, syscall.CLONE_NEWNET|syscall.CLONE_NEWNS)
 }
 
 func run(t *testing.T, words string) {

@@ -13,40 +13,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/namespaces"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 
 	"golang.org/x/sys/unix"
 )
 
-// firstProcess, in the environment, tells the test binary that it is process 1 of a container.
-const firstProcess = "CHECK_TEST_PROCESS_1"
-
 // asFirstProcess runs the test again as process 1 of a process namespace of its own, and reports
 // whether this is that process.
 func asFirstProcess(t *testing.T) bool {
 	t.Helper()
-	if os.Getenv(firstProcess) != "" {
-		return true
-	}
-	var err error
-	for _, attr := range []*syscall.SysProcAttr{
-		{Cloneflags: syscall.CLONE_NEWPID},
-		{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWUSER,
-			UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}, GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}},
-	} {
-		child := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-		child.Env, child.SysProcAttr = append(os.Environ(), firstProcess+"=yes"), attr
-		var out lockedText
-		child.Stdout, child.Stderr = &out, &out
-		if err = child.Start(); err == nil {
-			if err := child.Wait(); err != nil {
-				t.Errorf("%v: %s", err, out.String())
-			}
-			return false
-		}
-	}
-	lacking(t, err.Error())
-	return false
+	return namespaces.Rerun(t, syscall.CLONE_NEWPID)
 }
 
 // collectAll waits for every child that has ended, and returns how many there were.

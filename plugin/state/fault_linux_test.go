@@ -2,7 +2,6 @@ package state
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -18,50 +17,20 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/coredns-multivalue/multivalue/internal/namespaces"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
 // Variables of the environment of this program when it runs again for a test.
 const (
-	inside = "STATE_TEST_INSIDE" // it may mount file systems
 	killed = "STATE_TEST_KILLED" // the path to save to until it is killed
 	amid   = "STATE_TEST_AMID"   // it stops in the middle of the second save
 )
 
-// mayMount runs the test again where it may mount file systems. It reports whether this is that run.
-func mayMount(t *testing.T) bool {
-	t.Helper()
-	if os.Getenv(inside) != "" {
-		return true
-	}
-	var err error
-	for _, attr := range []*syscall.SysProcAttr{
-		{Cloneflags: syscall.CLONE_NEWNS},
-		{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWUSER,
-			UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}, GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}},
-	} {
-		child := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-		child.Env, child.SysProcAttr = append(os.Environ(), inside+"=yes"), attr
-		var out bytes.Buffer
-		child.Stdout, child.Stderr = &out, &out
-		if err = child.Start(); err == nil {
-			if err := child.Wait(); err != nil {
-				t.Fatalf("%v: %s", err, out.String())
-			}
-			return false
-		}
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal(err)
-	}
-	t.Skip(err)
-	return false
-}
-
 // A full disk, one that fills up while the file is written, and a read-only file system: the last file stays, nothing is
 // left beside it, and the next save succeeds once there is room.
 func TestDisk(t *testing.T) {
-	if !mayMount(t) {
+	if !namespaces.Rerun(t, syscall.CLONE_NEWNS) {
 		return
 	}
 	dir := t.TempDir()

@@ -75,7 +75,7 @@ func (p *program) pack(to, suffix string, packager nfpm.Packager, extra string) 
 	return errors.Join(packager.Package(info, f), f.Close())
 }
 
-// entry is a file of a package. It belongs to root, whoever makes the release.
+// entry is a file of a package. It belongs to root, and not to the user who makes the release.
 func entry(from, to, kind string, mode os.FileMode) *files.Content {
 	return &files.Content{Source: from, Destination: to, Type: kind, FileInfo: &files.ContentFileInfo{Owner: "root", Group: "root", Mode: mode}}
 }

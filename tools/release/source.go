@@ -27,7 +27,8 @@ type source struct {
 // versionLine is where the version is written, once, in multivalue.go.
 var versionLine = regexp.MustCompile(`(?m)^const Version = "([0-9]+\.[0-9]+\.[0-9]+(?:-[0-9A-Za-z.-]+)?)"$`)
 
-// readSource finds out what is released. Files that are not committed are refused: nobody else could make the same release.
+// readSource finds out what is released. Files that are not committed are refused: a clone would give
+// another release.
 func readSource(root string) (*source, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {
