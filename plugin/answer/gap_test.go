@@ -56,6 +56,8 @@ func TestReportOfGaps(t *testing.T) {
 	}
 	bare := hosts(2)
 	bare.Extra = nil
+	both := addresses(1, 30)
+	both.Question[0].Qtype, both.Answer = dns.TypeANY, append(both.Answer, nullMX(t).Answer...)
 	for name, tc := range map[string]struct {
 		m       *dns.Msg
 		brief   map[byte]verdict.Brief
@@ -77,6 +79,7 @@ func TestReportOfGaps(t *testing.T) {
 		"hosts whose ports nothing names":   {hosts(2), map[byte]verdict.Brief{0: verdict.NoPort.Brief(), 1: verdict.NoPort.Brief()}, 8, Serve, " port", false},
 		"hosts whose addresses are unknown": {bare, nil, 8, Serve, "", false},
 		"a null host":                       {nullMX(t), nil, 8, Serve, "", false},
+		"one, and a null host":              {both, nil, 8, Serve, " single", false},
 		"left out by the limit":             {addresses(3, 30), map[byte]verdict.Brief{0: verdict.Special.Brief(), 1: verdict.Special.Brief(), 2: verdict.Special.Brief().Drain()}, 1, Serve, " special", false},
 		"a drained one that is not needed":  {addresses(2, 30), map[byte]verdict.Brief{0: verdict.Special.Brief().Drain()}, 8, Serve, "", true},
 		"more records than are judged":      {targets(maxJudged + 1), nil, 8, Serve, " size", true},

@@ -73,7 +73,9 @@ func (sc *scratch) decideTargets(s *set) choice {
 		host, port := sc.followedTarget(sc.out.Answer[a.index])
 		if len(all) == 1 && policy.AllDown == Serve && sc.hasOneAddress(host) {
 			c.single = true
-			sc.report.Unchecked[verdict.Single] = host != "."
+			if host != "." { // which names no host at all
+				sc.report.Unchecked[verdict.Single] = true
+			}
 			return c // as for a set of one address
 		}
 		a.verdict = sc.bestVerdict(hostQuery{s.rule, s.at, host, port, a.ttl})
