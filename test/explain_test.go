@@ -124,6 +124,11 @@ example.org:0 {
         weight 3 127.0.0.21/32
         backup 127.0.0.21/32
     }
+    multivalue few.example.org {
+        CALM
+        weight 3 127.0.0.21/32
+        limit 1
+    }
     multivalue dead.example.org {
         CALM
         weight 3 127.0.0.15/32
@@ -189,6 +194,8 @@ tiers A 127.0.0.22
 even A 127.0.0.11
 even A 127.0.0.12
 even A 127.0.0.21
+few A 127.0.0.11
+few A 127.0.0.12
 dead A 127.0.0.13
 dead A 127.0.0.14
 dead A 127.0.0.15`
@@ -198,13 +205,14 @@ dead A 127.0.0.15`
 func TestExplainOrderOfTiers(t *testing.T) {
 	s := newScene(t, 11, 12, 21, 22)
 	v, base := s.explains("")
-	for name := range strings.FieldsSeq("tiers even dead") {
+	for name := range strings.FieldsSeq("tiers even few dead") {
 		v.ask(name + ".example.org A")
 	}
 	v.settled(4, 3)
 	for question, want := range map[string]string{
 		"tiers.example.org A": "NOERROR backup, +12 up; weight 3, first in 75% of answers, +11 up; weight 1, first in 25% of answers, " +
 			"+21 backup, needed; weight 65535, the first backup in 100% of answers, +22 backup, needed; weight 1, the first backup in 0.00153% of answers, -13 connection refused",
+		"few.example.org A":  "NOERROR sample, +11 up; weight 1, first in 50% of answers, -12 up, but not in this sample; weight 1",
 		"even.example.org A": "NOERROR whole, +11 up, +12 up, -21 backup, not needed",
 	} {
 		if got := s.explain(base, question).brief(); got != want {
