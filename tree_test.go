@@ -314,14 +314,17 @@ func TestImports(t *testing.T) {
 		// Of the packages for Kubernetes, only the one that links them in depends on the client library.
 		"full": {".", "plugin/annotation", "plugin/services"},
 
-		"cmd/coredns":   {".", "full"},
-		"cmd/demo":      {".", "plugin/verdict"},
-		"cmd/image":     {},
-		"bench/qps":     {"bench/measure"},
-		"bench/probe":   {"bench/measure"},
-		"bench/measure": {},
-		"test":          {},
-		"tools/release": {},
+		"cmd/coredns":         {".", "full"},
+		"cmd/demo":            {".", "plugin/verdict"},
+		"cmd/coredns-cluster": {".", "full"},
+		"bench/qps":           {"bench/measure"},
+		"bench/probe":         {"bench/measure"},
+		"bench/measure":       {},
+		"test":                {},
+		"tools/release":       {"tools/release/oci"},
+		"tools/release/image": {"tools/release/oci"},
+		"tools/release/oci":   {},
+		"tools/release/man":   {},
 
 		// These are for tests only.
 		"internal/ports":      {},

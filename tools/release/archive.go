@@ -5,11 +5,14 @@ import (
 	"archive/zip"
 	"compress/gzip"
 	"errors"
-	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 )
+
+// manPage is the manual as a page for man, which tools/release/man makes.
+const manPage = "man/coredns-multivalue.7"
 
 // member is a file of an archive. Its owner is not written, and its time is that of the commit.
 type member struct {
@@ -31,20 +34,19 @@ func (p *program) members(dir string) ([]member, error) {
 	}
 	// The program comes first, since it is what a reader of the list looks for.
 	all := []member{{dir + "/" + p.target.program(), 0o755, binary}}
-	for _, name := range []string{"LICENSE", "NOTICE", "CHANGELOG.md"} {
+	for _, name := range []string{"LICENSE", "NOTICE", "CHANGELOG.md", manPage} {
 		text, err := os.ReadFile(p.file(name))
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, member{dir + "/" + name, 0o644, text})
+		all = append(all, member{dir + "/" + path.Base(name), 0o644, text})
 	}
 	return append(all, member{dir + "/third-party-licences.txt", 0o644, licences}), nil
 }
 
 // archive makes the archive of the program: a zip file for Windows, and a compressed tar file for other systems.
 func (p *program) archive(to string) error {
-	name := fmt.Sprintf("coredns-multivalue_%s_%s_%s", p.version, p.target.os, p.target.arch)
-	members, err := p.members(name)
+	members, err := p.members(p.label())
 	if err != nil {
 		return err
 	}
@@ -54,7 +56,7 @@ func (p *program) archive(to string) error {
 		pack, suffix = p.zip, ".zip"
 	}
 	// A file that exists would be of another target with the same name, which is a mistake in the table.
-	f, err := os.OpenFile(filepath.Join(to, name+suffix), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	f, err := os.OpenFile(filepath.Join(to, p.label()+suffix), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}

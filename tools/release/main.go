@@ -1,5 +1,5 @@
-// Command release makes all files of a release from a clean checkout: programs for every system, archives, Debian and RPM
-// packages, a Go module proxy of the module, and their checksums.
+// Command release makes all files of a release from a clean checkout: programs for every system, archives, lists of their parts,
+// Debian and RPM packages, container images, a Go module proxy of the module, and their checksums.
 //
 // Run it from the checkout that is released:
 //
@@ -19,7 +19,6 @@ import (
 	"log"
 	"os"
 	"path/filepath"
-	"strings"
 )
 
 func main() {
@@ -74,17 +73,24 @@ func (s *source) makeAll(dir string, chosen []target) error {
 		return err
 	}
 	defer os.RemoveAll(work)
+	linux := make(map[edition][]string) // the paths of programs for images
 	for _, t := range chosen {
-		log.Printf("%s %s", s.version, t)
-		p := &program{source: s, target: t, path: filepath.Join(work, strings.ReplaceAll(t.String(), "/", "-"), t.program())}
-		if err := p.build(); err != nil {
-			return err
+		for _, p := range s.programs(t, work) {
+			log.Print(p.label())
+			if err := p.make(dir, work); err != nil {
+				return err
+			}
+			if t.os == "linux" {
+				linux[p.edition] = append(linux[p.edition], p.path)
+			}
 		}
-		if err := p.archive(dir); err != nil {
-			return err
-		}
-		if err := p.packages(dir, work); err != nil {
-			return err
+	}
+	for _, e := range editions {
+		if len(linux[e]) > 0 {
+			log.Printf("%s_%s_image", e.name, s.version)
+			if err := s.image(dir, e, linux[e]); err != nil {
+				return err
+			}
 		}
 	}
 	// The module is the same for all targets.
@@ -92,4 +98,18 @@ func (s *source) makeAll(dir string, chosen []target) error {
 		return err
 	}
 	return sums(dir) // last, because it lists what is there
+}
+
+// make builds the program, and makes what there is of it alone. What is needed on the way is in the directory work.
+func (p *program) make(dir, work string) error {
+	if err := p.build(); err != nil {
+		return err
+	}
+	if err := p.archive(dir); err != nil {
+		return err
+	}
+	if err := p.parts(dir); err != nil {
+		return err
+	}
+	return p.packages(dir, work)
 }

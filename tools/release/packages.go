@@ -14,8 +14,8 @@ import (
 
 // packages makes a Debian and an RPM package for Linux. What is installed does not run: port 53 is often taken.
 func (p *program) packages(to, work string) error {
-	// No other target has a package manager that takes these formats.
-	if p.target.os != "linux" {
+	// No other target has a package manager that takes these formats, and what a cluster runs is an image.
+	if p.target.os != "linux" || p.edition != editions[0] {
 		return nil
 	}
 	licences, err := p.licences()
@@ -58,6 +58,7 @@ func (p *program) pack(to, suffix string, packager nfpm.Packager, extra string) 
 				entry(p.file("deploy/linux/sysusers.conf"), "/usr/lib/sysusers.d/coredns-multivalue.conf", files.TypeFile, 0o644),
 				entry(p.file("LICENSE"), doc+"copyright", files.TypeFile, 0o644),
 				entry(p.file("NOTICE"), doc+"NOTICE", files.TypeFile, 0o644),
+				entry(p.file(manPage), "/usr/share/man/man7/coredns-multivalue.7", files.TypeFile, 0o644),
 				entry(extra, doc+"third-party-licences.txt", files.TypeFile, 0o644),
 			},
 			Scripts: nfpm.Scripts{PostInstall: p.file("deploy/linux/postinstall.sh"), PreRemove: p.file("deploy/linux/preremove.sh"), PostRemove: p.file("deploy/linux/postremove.sh")},

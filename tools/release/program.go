@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -43,11 +44,40 @@ func choose(list string) ([]target, error) {
 	return chosen, nil
 }
 
-// program is the complete build for one target.
+// edition is one of the programs that are released.
+type edition struct {
+	name  string // of its files
+	main  string // its package
+	linux bool   // for Linux alone, which is where images run
+}
+
+// editions are all of them. The first is the one that packages install.
+var editions = []edition{
+	{name: "coredns-multivalue", main: "./cmd/coredns"},
+	{name: "coredns-multivalue-cluster", main: "./cmd/coredns-cluster", linux: true},
+}
+
+// program is an edition for one target.
 type program struct {
 	*source
+	edition
 	target target
 	path   string
+}
+
+// programs are the editions for a target, to be built below a directory.
+func (s *source) programs(t target, dir string) (all []*program) {
+	for _, e := range editions {
+		if !e.linux || t.os == "linux" {
+			all = append(all, &program{s, e, t, filepath.Join(dir, e.name, strings.ReplaceAll(t.String(), "/", "-"), t.program())})
+		}
+	}
+	return all
+}
+
+// label is how the program's files begin.
+func (p *program) label() string {
+	return fmt.Sprintf("%s_%s_%s_%s", p.name, p.version, p.target.os, p.target.arch)
 }
 
 // environment is that of all Go commands about the target. There is no cgo, so the program needs no library of the system.
@@ -62,6 +92,6 @@ func (p *program) environment() []string {
 // build makes the program. Neither the path of the checkout nor its version control enter, so two checkouts give the same. It has
 // no symbol table and no debugging information, which make up a quarter of it; stack traces still name functions and lines.
 func (p *program) build() error {
-	_, err := outputWith(p.root, p.environment(), "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", p.path, "./cmd/coredns")
+	_, err := outputWith(p.root, p.environment(), "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", p.path, p.main)
 	return err
 }

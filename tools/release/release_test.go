@@ -2,12 +2,17 @@ package main
 
 import (
 	"archive/tar"
+	"bytes"
 	"compress/gzip"
 	"crypto/sha256"
+	"debug/buildinfo"
 	"encoding/hex"
 	"errors"
 	"io"
 	"io/fs"
+	"log"
+	"maps"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +20,16 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	cdx "github.com/CycloneDX/cyclonedx-go"
+	reference "github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/coredns-multivalue/multivalue/tools/release/oci"
 )
 
 // checkout is a clone of this repository, without what is not committed.
@@ -71,14 +86,17 @@ func checksums(t *testing.T, dir string) map[string]string {
 // Two checkouts in different places give the same bytes. What is in them is listed here, and works: the program runs, the
 // packages have their files, and the module can be fetched from the directory.
 func TestRelease(t *testing.T) {
-	native := "linux/" + runtime.GOARCH
+	native, other := "linux/"+runtime.GOARCH, "linux/arm64"
+	if native == other {
+		other = "linux/amd64"
+	}
 	if _, err := choose(native); err != nil || runtime.GOOS != "linux" {
 		lacking(t, "a program for this system, "+runtime.GOOS+"/"+runtime.GOARCH)
 	}
 	var dist [2]string
 	for i := range dist {
 		dist[i] = filepath.Join(t.TempDir(), "dist")
-		if err := release(checkout(t), dist[i], native); err != nil {
+		if err := release(checkout(t), dist[i], native+","+other); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -92,23 +110,27 @@ func TestRelease(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := "goproxy/" + modulePath + "/@v/"
-	rpm, deb := "coredns-multivalue-"+s.version+"-1.", "coredns-multivalue_"+s.version+"-1_"
-	tarball := "coredns-multivalue_" + s.version + "_linux_" + runtime.GOARCH
-	want := []string{rpm, deb, tarball + ".tar.gz", at + "list", at + "v" + s.version + ".info", at + "v" + s.version + ".mod", at + "v" + s.version + ".zip"}
-	var names []string
-	for name := range first {
-		names = append(names, name)
+	arch, elsewhere := runtime.GOARCH, other[len("linux/"):]
+	want := []string{"goproxy/" + modulePath + "/@v/list"}
+	for _, suffix := range []string{"info", "mod", "zip"} {
+		want = append(want, "goproxy/"+modulePath+"/@v/v"+s.version+"."+suffix)
 	}
-	slices.Sort(names)
-	if len(names) != len(want) {
-		t.Fatalf("%q", names)
-	}
-	for i := range names {
-		if !strings.HasPrefix(names[i], want[i]) {
-			t.Errorf("%s, want %s", names[i], want[i])
+	for _, e := range editions {
+		want = append(want, e.name+"_"+s.version+"_image.tar")
+		for _, a := range []string{arch, elsewhere} {
+			want = append(want, e.name+"_"+s.version+"_linux_"+a+".tar.gz", e.name+"_"+s.version+"_linux_"+a+".cdx.json")
 		}
 	}
+	rpm := map[string]string{"amd64": "x86_64", "arm64": "aarch64", "ppc64le": "ppc64le", "riscv64": "riscv64", "s390x": "s390x"} // as uname says
+	for _, a := range []string{arch, elsewhere} {
+		want = append(want, "coredns-multivalue_"+s.version+"-1_"+a+".deb", "coredns-multivalue-"+s.version+"-1."+rpm[a]+".rpm")
+	}
+	names := slices.Sorted(maps.Keys(first))
+	slices.Sort(want)
+	if !slices.Equal(names, want) {
+		t.Fatalf("the release has\n%s\nwant\n%s", strings.Join(names, "\n"), strings.Join(want, "\n"))
+	}
+	tarball := "coredns-multivalue_" + s.version + "_linux_" + arch
 	dir := t.TempDir()
 	unpack(t, s, filepath.Join(dist[0], tarball+".tar.gz"), tarball, dir)
 	if got := run(t, dir, "./coredns", "-version"); !strings.Contains(got, "multivalue-"+s.version) {
@@ -120,7 +142,10 @@ func TestRelease(t *testing.T) {
 			t.Errorf("the licences lack %q: %v", part, err)
 		}
 	}
-	debian(t, s, filepath.Join(dist[0], names[1]))
+	listed(t, s, filepath.Join(dist[0], tarball+".cdx.json"), filepath.Join(dir, "coredns"))
+	pulled(t, s, filepath.Join(dist[0], "coredns-multivalue_"+s.version+"_image.tar"), []string{arch, elsewhere}, filepath.Join(dir, "coredns"))
+	smaller(t, filepath.Join(dist[0], "coredns-multivalue-cluster_"+s.version+"_linux_"+arch+".tar.gz"), filepath.Join(dist[0], tarball+".tar.gz"))
+	debian(t, s, filepath.Join(dist[0], "coredns-multivalue_"+s.version+"-1_"+arch+".deb"))
 	fetched(t, s, filepath.Join(dist[0], "goproxy"))
 }
 
@@ -136,7 +161,7 @@ func unpack(t *testing.T, s *source, path, top, to string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	modes := map[string]int64{"coredns": 0o755, "LICENSE": 0o644, "NOTICE": 0o644, "CHANGELOG.md": 0o644, "third-party-licences.txt": 0o644}
+	modes := map[string]int64{"coredns": 0o755, "LICENSE": 0o644, "NOTICE": 0o644, "CHANGELOG.md": 0o644, "coredns-multivalue.7": 0o644, "third-party-licences.txt": 0o644}
 	for r := tar.NewReader(z); ; {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
@@ -160,6 +185,104 @@ func unpack(t *testing.T, s *source, path, top, to string) {
 	}
 }
 
+// listed compares the list of parts with what the linker wrote into the program.
+func listed(t *testing.T, s *source, path, program string) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	list := new(cdx.BOM)
+	if err := cdx.NewBOMDecoder(f, cdx.BOMFileFormatJSON).Decode(list); err != nil {
+		t.Fatal(err)
+	}
+	if c := list.Metadata.Component; c.Name != modulePath || c.Version != "v"+s.version || list.Metadata.Timestamp != s.time.Format(time.RFC3339) {
+		t.Errorf("%+v of %s", c, list.Metadata.Timestamp)
+	}
+	info, err := buildinfo.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"std": info.GoVersion}
+	for _, m := range info.Deps {
+		want[m.Path] = m.Version
+	}
+	for _, c := range *list.Components {
+		if want[c.Name] != c.Version {
+			t.Errorf("%s %s is a part, want %q", c.Name, c.Version, want[c.Name])
+		}
+		delete(want, c.Name)
+	}
+	if len(want) > 0 {
+		t.Errorf("the list lacks %v", want)
+	}
+}
+
+// pulled pushes the image to a registry, and pulls it for each architecture. The one of this machine has the program of the archive.
+func pulled(t *testing.T, s *source, archive string, architectures []string, program string) {
+	t.Helper()
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	defer server.Close()
+	name := strings.TrimPrefix(server.URL, "http://") + "/it:" + s.version
+	digest, err := oci.Push(archive, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(digest)
+	ref, err := reference.ParseReference(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, arch := range architectures {
+		image, err := remote.Image(ref, remote.WithPlatform(v1.Platform{OS: "linux", Architecture: arch}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := image.ConfigFile()
+		if err != nil || c.Architecture != arch || c.Config.User != oci.User || c.Config.Labels["org.opencontainers.image.version"] != s.version ||
+			c.Config.Labels["org.opencontainers.image.revision"] != s.commit || !c.Created.Equal(s.time) {
+			t.Errorf("%v: %+v", err, c)
+		}
+		if i > 0 {
+			continue
+		}
+		files := mutate.Extract(image)
+		want, err := os.ReadFile(program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := false
+		for r := tar.NewReader(files); ; {
+			h, err := r.Next()
+			if err != nil {
+				break
+			}
+			if h.Name == "coredns" {
+				got, err := io.ReadAll(r)
+				found = err == nil && bytes.Equal(got, want)
+			}
+		}
+		if files.Close(); !found {
+			t.Error("the image does not have the program of the archive")
+		}
+	}
+}
+
+// smaller compares the sizes of two archives, of which the first is that of the edition with fewer plugins.
+func smaller(t *testing.T, cluster, complete string) {
+	t.Helper()
+	one, err1 := os.Stat(cluster)
+	two, err2 := os.Stat(complete)
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d and %d bytes", one.Size(), two.Size())
+	if one.Size() > two.Size()*9/10 {
+		t.Errorf("the program for clusters has %d bytes, and the complete one %d", one.Size(), two.Size())
+	}
+}
+
 // debian checks the list and the fields of the Debian package.
 func debian(t *testing.T, s *source, path string) {
 	t.Helper()
@@ -168,7 +291,7 @@ func debian(t *testing.T, s *source, path string) {
 	}
 	list := run(t, ".", "dpkg-deb", "--contents", path)
 	for _, want := range []string{"./usr/bin/coredns-multivalue", "./etc/coredns-multivalue/Corefile", "./usr/lib/systemd/system/coredns-multivalue.service",
-		"./usr/lib/sysusers.d/coredns-multivalue.conf", "./usr/share/doc/coredns-multivalue/copyright", "./usr/share/doc/coredns-multivalue/third-party-licences.txt"} {
+		"./usr/lib/sysusers.d/coredns-multivalue.conf", "./usr/share/man/man7/coredns-multivalue.7", "./usr/share/doc/coredns-multivalue/copyright", "./usr/share/doc/coredns-multivalue/third-party-licences.txt"} {
 		if !strings.Contains(list, " "+want+"\n") && !strings.HasSuffix(list, " "+want) {
 			t.Errorf("the package lacks %s:\n%s", want, list)
 		}

@@ -21,6 +21,7 @@ const modulePath = "github.com/coredns-multivalue/multivalue"
 type source struct {
 	root    string    // absolute
 	version string    // without a v, such as 0.1.0
+	commit  string    // in full
 	time    time.Time // of the commit, in UTC: all times in a release are this one
 }
 
@@ -50,15 +51,16 @@ func readSource(root string) (*source, error) {
 	if changed != "" {
 		return nil, fmt.Errorf("the checkout has changes that are not committed:\n%s", changed)
 	}
-	seconds, err := output(root, "git", "log", "-1", "--format=%ct")
+	last, err := output(root, "git", "log", "-1", "--format=%ct %H")
 	if err != nil {
 		return nil, err
 	}
+	seconds, commit, _ := strings.Cut(last, " ")
 	unix, err := strconv.ParseInt(seconds, 10, 64)
 	if err != nil {
 		return nil, err
 	}
-	return &source{root: root, version: string(m[1]), time: time.Unix(unix, 0).UTC()}, nil
+	return &source{root: root, version: string(m[1]), commit: commit, time: time.Unix(unix, 0).UTC()}, nil
 }
 
 // file is the path of a file of the checkout.
