@@ -1,0 +1,180 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/internal/namespaces"
+)
+
+// fences returns the blocks of shell commands in a document. What is between "~~~ console" and "~~~" is for readers alone, because
+// it needs what a test has not, such as a registry.
+func fences(t *testing.T, doc string) (all []string) {
+	t.Helper()
+	text, err := os.ReadFile(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile("(?ms)^~~~ sh\n(.*?)^~~~$").FindAllStringSubmatch(string(text), -1) {
+		all = append(all, m[1])
+	}
+	if len(all) == 0 {
+		t.Fatalf("%s has no commands", doc)
+	}
+	return all
+}
+
+// alone runs a test in a network of its own, where every port is free, and returns a directory with the program in it.
+func alone(t *testing.T) (dir string, goOn bool) {
+	t.Helper()
+	for _, name := range []string{"ip", "bash", "dig", "curl", "jq", "python3"} {
+		needsProgram(t, name)
+	}
+	if !namespaces.Rerun(t, syscall.CLONE_NEWNET) {
+		return "", false
+	}
+	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	dir = t.TempDir()
+	if err := os.Symlink(program(t), filepath.Join(dir, "coredns")); err != nil {
+		t.Fatal(err)
+	}
+	return dir, true
+}
+
+// shell runs a script in a directory, and returns what it prints. Whatever it started ends with it.
+func shell(t *testing.T, dir, script string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-c", script)
+	cmd.Dir, cmd.SysProcAttr, cmd.WaitDelay = dir, &syscall.SysProcAttr{Setpgid: true}, 5*time.Second
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// The commands of the README's first scene work as they are written, in an empty directory: both addresses, and one of them after
+// its server has ended. They wait here for what the README waits some seconds for.
+func TestCommandsOfTheReadme(t *testing.T) {
+	dir, goOn := alone(t)
+	if !goOn {
+		return
+	}
+	if err := os.WriteFile(filepath.Join(dir, "Corefile"), []byte(corefilesOf(t, "../README.md")[0]), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	script := "set -m\nset -o pipefail\ntrap 'kill $(jobs -p)' EXIT\n"
+	expected := regexp.MustCompile(`^(dig .*?)\s+# (.*)$`)
+	checked := 0
+	for line := range strings.Lines(strings.Join(fences(t, "../README.md")[:2], "")) {
+		line = strings.TrimSpace(line)
+		switch m := expected.FindStringSubmatch(line); {
+		case line == "go build ./cmd/coredns": // the program is there
+		case m != nil:
+			checked++
+			want := strings.ReplaceAll(m[2], " and ", " ")
+			script += fmt.Sprintf("until got=$(%s | sort | xargs); [ \"$got\" = %q ]; do sleep 0.1; done; echo \"$got\"\n", m[1], want)
+		default:
+			script += line + "\n"
+		}
+	}
+	out, err := shell(t, dir, script)
+	if err != nil || checked != 2 || !strings.Contains(out, "127.0.0.2 127.0.0.3\n") || !strings.HasSuffix(out, "127.0.0.2\n") && !strings.Contains(out, "\n127.0.0.2\n") {
+		t.Errorf("%d answers, %v:\n%s\nof\n%s", checked, err, out, script)
+	}
+}
+
+// pageScene is a server as the commands of the documents expect it: at port 1053, with the status page at its default address, and a
+// name with two healthy addresses and a dead one.
+const pageScene = `
+example.org:1053 {
+    bind 127.0.0.1
+    multivalue {
+        check http://:8080/
+        interval 500ms 100ms
+        timeout 400ms
+        within 127.0.0.0/8
+        weight 3 127.0.0.2
+        force forced
+        status
+    }
+    hosts {
+        127.0.0.2 www.example.org
+        127.0.0.3 www.example.org
+        127.0.0.4 www.example.org
+    }
+}
+`
+
+// The commands in the documents run as they are written, and each of them prints something.
+func TestCommandsOfTheDocs(t *testing.T) {
+	dir, goOn := alone(t)
+	if !goOn {
+		return
+	}
+	for name, text := range map[string]string{"Corefile": pageScene, "broken": strings.Replace(pageScene, "check", "chekc", 1), "forced": ""} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start := exec.Command("bash", "-c", "for i in 2 3; do python3 -m http.server --bind 127.0.0.$i 8080 & echo $! > pid$i; done; ./coredns & wait")
+	log := new(logbook)
+	start.Dir, start.Stdout, start.Stderr, start.SysProcAttr = dir, log, log, &syscall.SysProcAttr{Setpgid: true}
+	if err := start.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = syscall.Kill(-start.Process.Pid, syscall.SIGKILL)
+		_ = start.Wait()
+	}()
+	const ready = `until dig +short +tries=1 @127.0.0.1 -p 1053 www.example.org && [ "$(curl -s localhost:9253/v1/summary | jq -c '[.up, .down]')" = '[2,1]' ]; do sleep 0.1; done`
+	if out, err := shell(t, dir, ready); err != nil {
+		t.Fatalf("%v: %s\n%s", err, out, log.since(0))
+	}
+	for _, doc := range []string{"troubleshooting", "recipes", "status"} {
+		for _, block := range fences(t, "../docs/"+doc+".md") {
+			for line := range strings.Lines(block) {
+				runs(t, dir, strings.TrimSpace(line))
+			}
+		}
+	}
+}
+
+// runs runs a line of a document.
+func runs(t *testing.T, dir, line string) {
+	t.Helper()
+	if strings.HasPrefix(line, "#") {
+		return
+	}
+	script := strings.ReplaceAll(line, "192.0.2.1", "127.0.0.2") // an address of the documents, in the scene's network
+	silent := strings.Contains(line, "> forced") || strings.Contains(line, "jq -e")
+	switch {
+	case strings.Contains(line, "/events"): // a stream that goes on, and shows that a server ends meanwhile
+		script = fmt.Sprintf("(sleep 0.5; kill $(cat pid3)) & timeout 10 bash -c %s || [ $? = 124 ]", quoted(script))
+	case strings.HasPrefix(line, "./coredns"):
+		script = "! " + strings.Replace(script, "Corefile", "broken", 1)
+	}
+	out, err := shell(t, dir, "set -o pipefail\n"+script)
+	if err != nil || !silent && strings.TrimSpace(out) == "" {
+		t.Errorf("%s\n%v: %s", line, err, out)
+	}
+	for _, wrong := range []string{"null", "jq: error", "connection timed out"} {
+		if strings.Contains(out, wrong) {
+			t.Errorf("%s\nprints %q: %s", line, wrong, out)
+		}
+	}
+	t.Logf("%s\n%s", line, out)
+}
+
+// quoted is a text as one word of a shell.
+func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
