@@ -35,7 +35,7 @@ type process struct {
 	source     *inspect.Source
 	state      stateFile
 
-	saysVersion sync.Once
+	saysVersion sync.Once // so that a reload does not say it again
 
 	seen    atomic.Pointer[seen.Names]         // names that queries asked for; nil while there is no status page
 	blocks  atomic.Pointer[[]*rules.Block]     // of the confirmed generation

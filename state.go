@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"iter"
 	"maps"
-	"os"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/rescue"
@@ -146,13 +144,9 @@ func (p *process) saveAgainAndAgain(ctx context.Context, path string) {
 	}
 }
 
-// checkState logs at once if a new file cannot be saved, and not only after a minute: the path may be a mistake. What is wrong
-// with a file that exists has been logged by who has read it.
+// checkState logs at once if a new file cannot be saved, and not only after a minute: the path may be a mistake.
 func (p *process) checkState(path string) {
 	defer rescue.Log("checking " + path)
-	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		return
-	}
 	if err := state.Check(path); err != nil {
 		log.Error(err)
 	}

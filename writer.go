@@ -10,8 +10,6 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/rules"
 	"github.com/coredns-multivalue/multivalue/plugin/seen"
 
-	"github.com/coredns/coredns/plugin"
-
 	"github.com/miekg/dns"
 )
 
@@ -90,16 +88,22 @@ func (x *writer) ConnectionState() *tls.ConnectionState {
 	return nil
 }
 
+// tracker is plugin.PluginTracker, which CoreDNS has since 1.14. Before, no writer is one.
+type tracker interface {
+	SetPlugin(string)
+	GetPlugin() string
+}
+
 // SetPlugin and GetPlugin pass on which plugin answered, as *prometheus* counts it.
 func (x *writer) SetPlugin(name string) {
-	if t, ok := x.ResponseWriter.(plugin.PluginTracker); ok {
+	if t, ok := x.ResponseWriter.(tracker); ok {
 		t.SetPlugin(name)
 	}
 }
 
-// GetPlugin is part of plugin.PluginTracker.
+// GetPlugin is part of tracker.
 func (x *writer) GetPlugin() string {
-	if t, ok := x.ResponseWriter.(plugin.PluginTracker); ok {
+	if t, ok := x.ResponseWriter.(tracker); ok {
 		return t.GetPlugin()
 	}
 	return ""

@@ -4,8 +4,12 @@ import (
 	"crypto/tls"
 	"testing"
 
+	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/test"
 )
+
+// The interface is that of CoreDNS, where it has one.
+var _ plugin.PluginTracker = tracker(nil)
 
 // secure is a writer with a TLS connection. It knows which plugin wrote.
 type secure struct {

@@ -68,8 +68,12 @@ func readFile(path string) ([]byte, error) {
 	return data, nil
 }
 
-// Check reports why Save could not write a file at the path now, as Save would. It writes nothing that stays.
+// Check reports why Save could not write a new file at the path now, as Save would. It writes nothing that stays. A file that exists
+// is not looked at: what is wrong with it, Read says.
 func Check(path string) error {
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	real, err := resolve(path)
 	if err == nil {
 		var t *temporary

@@ -8,6 +8,7 @@ import (
 	"debug/buildinfo"
 	"encoding/hex"
 	"errors"
+	"flag"
 	"io"
 	"io/fs"
 	"log"
@@ -83,6 +84,8 @@ func checksums(t *testing.T, dir string) map[string]string {
 	return all
 }
 
+var keep = flag.String("keep", "", "leave the release that TestRelease makes in this directory, which must not exist")
+
 // Two checkouts in different places give the same bytes. What is in them is listed here, and works: the program runs, the
 // packages have their files, and the module can be fetched from the directory.
 func TestRelease(t *testing.T) {
@@ -93,14 +96,19 @@ func TestRelease(t *testing.T) {
 	if _, err := choose(native); err != nil || runtime.GOOS != "linux" {
 		lacking(t, "a program for this system, "+runtime.GOOS+"/"+runtime.GOARCH)
 	}
-	var dist [2]string
-	for i := range dist {
-		dist[i] = filepath.Join(t.TempDir(), "dist")
-		if err := release(checkout(t), dist[i], native+","+other); err != nil {
+	var made [2]string
+	for i := range made {
+		made[i] = filepath.Join(t.TempDir(), "dist")
+		if err := release(checkout(t), made[i], native+","+other); err != nil {
 			t.Fatal(err)
 		}
 	}
-	first, second := checksums(t, dist[0]), checksums(t, dist[1])
+	if *keep != "" {
+		if err := os.CopyFS(*keep, os.DirFS(made[0])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, second := checksums(t, made[0]), checksums(t, made[1])
 	for name, sum := range first {
 		if second[name] != sum {
 			t.Errorf("%s is another one in another checkout", name)
@@ -132,7 +140,7 @@ func TestRelease(t *testing.T) {
 	}
 	tarball := "coredns-multivalue_" + s.version + "_linux_" + arch
 	dir := t.TempDir()
-	unpack(t, s, filepath.Join(dist[0], tarball+".tar.gz"), tarball, dir)
+	unpack(t, s, filepath.Join(made[0], tarball+".tar.gz"), tarball, dir)
 	if got := run(t, dir, "./coredns", "-version"); !strings.Contains(got, "multivalue-"+s.version) {
 		t.Error(got)
 	}
@@ -142,11 +150,11 @@ func TestRelease(t *testing.T) {
 			t.Errorf("the licences lack %q: %v", part, err)
 		}
 	}
-	listed(t, s, filepath.Join(dist[0], tarball+".cdx.json"), filepath.Join(dir, "coredns"))
-	pulled(t, s, filepath.Join(dist[0], "coredns-multivalue_"+s.version+"_image.tar"), []string{arch, elsewhere}, filepath.Join(dir, "coredns"))
-	smaller(t, filepath.Join(dist[0], "coredns-multivalue-cluster_"+s.version+"_linux_"+arch+".tar.gz"), filepath.Join(dist[0], tarball+".tar.gz"))
-	debian(t, s, filepath.Join(dist[0], "coredns-multivalue_"+s.version+"-1_"+arch+".deb"))
-	fetched(t, s, filepath.Join(dist[0], "goproxy"))
+	listed(t, s, filepath.Join(made[0], tarball+".cdx.json"), filepath.Join(dir, "coredns"))
+	pulled(t, s, filepath.Join(made[0], "coredns-multivalue_"+s.version+"_image.tar"), []string{arch, elsewhere}, filepath.Join(dir, "coredns"))
+	smaller(t, filepath.Join(made[0], "coredns-multivalue-cluster_"+s.version+"_linux_"+arch+".tar.gz"), filepath.Join(made[0], tarball+".tar.gz"))
+	debian(t, s, filepath.Join(made[0], "coredns-multivalue_"+s.version+"-1_"+arch+".deb"))
+	fetched(t, s, filepath.Join(made[0], "goproxy"))
 }
 
 // unpack unpacks an archive, and compares its list with what has to be in it.

@@ -162,12 +162,38 @@ func importImages() error {
 	}
 	all, err := filepath.Glob(filepath.Join(images, "*.tar"))
 	for _, image := range all {
-		out, failed := exec.Command("ctr", "--namespace", "k8s.io", "images", "import", "--local", "--snapshotter", "native", image).CombinedOutput()
-		if failed != nil {
-			err = errors.Join(err, fmt.Errorf("%s: %w: %s", image, failed, out))
-		}
+		_, failed := ctr("import", "--local", "--snapshotter", "native", image)
+		err = errors.Join(err, failed)
+	}
+	if _, none := os.Stat(filepath.Join(images, "release.tar")); none == nil {
+		err = errors.Join(err, nameRelease())
 	}
 	return err
+}
+
+// ctr runs a command about images.
+func ctr(args ...string) (string, error) {
+	out, err := exec.Command("ctr", append([]string{"--namespace", "k8s.io", "images"}, args...)...).CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("ctr images %q: %w: %s", args, err, out)
+	}
+	return string(out), err
+}
+
+// nameRelease gives the image of a release the names that the tests use.
+func nameRelease() error {
+	names, err := ctr("list", "--quiet")
+	if err != nil {
+		return err
+	}
+	for name := range strings.FieldsSeq(names) {
+		if strings.HasPrefix(name, "coredns-multivalue") {
+			_, one := ctr("tag", name, "test.invalid/coredns:1")
+			_, two := ctr("tag", name, "test.invalid/coredns:2")
+			return errors.Join(one, two)
+		}
+	}
+	return fmt.Errorf("containerd does not have the image of the release: %s", names)
 }
 
 func startRest() error {

@@ -2,7 +2,7 @@
 
 // Package node holds the tests of CoreDNS as the DNS of a cluster with a real node: kubelet, kube-proxy,
 // kube-scheduler, containerd, runc and the CNI plugins, with etcd, kube-apiserver and kube-controller-manager. Its
-// Pods run an image that cmd/image made, with the manifests of deploy/kubernetes, and clients ask as Pods do: by
+// Pods run an image that tools/release made, with the manifests of deploy/kubernetes, and clients ask as Pods do: by
 // their resolv.conf, through the Service's address. Tests that need no Pods are in test/kube, which is faster and may
 // change any setting.
 //
