@@ -30,6 +30,23 @@ func TestReadme(t *testing.T) {
 	}
 }
 
+// What users copy names the version that there is.
+func TestVersionInTheDocs(t *testing.T) {
+	named := regexp.MustCompile(`(?:coredns-multivalue(?:-cluster)?[:_]|\n  tag: |plugin/multivalue: version )([0-9]+\.[0-9]+\.[0-9]+)`)
+	for _, path := range []string{"README.md", "docs/kubernetes.md", "docs/releasing.md", "docs/upgrading.md", "deploy/Dockerfile", "deploy/helm/values.yaml",
+		"deploy/kubernetes/base/coredns.yaml", "deploy/kubernetes/existing/coredns.yaml", "tools/release/image/main.go"} {
+		all := named.FindAllStringSubmatch(read(t, path), -1)
+		for _, m := range all {
+			if m[1] != Version {
+				t.Errorf("%s has %q, and the version is %s", path, m[0], Version)
+			}
+		}
+		if len(all) == 0 {
+			t.Errorf("%s names no version", path)
+		}
+	}
+}
+
 // Every link in the documents leads to a file that exists, and to a heading of that file.
 func TestLinksInTheDocs(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)

@@ -97,6 +97,9 @@ func corefilesOf(t *testing.T, doc string) (all []string) {
 // loopback changes a Corefile so that its server blocks listen only on a free port of 127.0.0.1.
 func loopback(corefile string) string {
 	corefile = strings.ReplaceAll(corefile, ":1053 {\n", " {\n")
+	for _, name := range []string{"ready", "prometheus"} { // their usual ports may be taken
+		corefile = strings.ReplaceAll(corefile, "\n    "+name+"\n", "\n    "+name+" localhost:0\n")
+	}
 	if strings.Contains(corefile, "\n    bind ") {
 		return corefile
 	}

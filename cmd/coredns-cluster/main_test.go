@@ -63,8 +63,9 @@ func imports(t *testing.T, path string) map[string]bool {
 // The program has each plugin of the Corefile of a cluster, as kubeadm writes it and with our stanza. A plugin that is left out is an
 // error that names it.
 func TestClusterCorefile(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "coredns")
-	output(t, "go", "build", "-o", program, ".")
+	dir := t.TempDir()
+	output(t, "go", "build", "-o", dir, ".") // which gives it the name that the system wants
+	program := filepath.Join(dir, "coredns-cluster")
 	if got := output(t, program, "-version"); !strings.Contains(got, "multivalue-") {
 		t.Error(got)
 	}

@@ -52,6 +52,8 @@ func (p *program) pack(to, suffix string, packager nfpm.Packager, extra string) 
 		Overridables: nfpm.Overridables{
 			Contents: files.Contents{
 				// systemd-sysusers reads what makes the user, also where there is no shell to run a script.
+				entry("", "/etc/coredns-multivalue", files.TypeDir, 0o755), // rpm removes what is named
+				entry("", "/usr/share/doc/coredns-multivalue", files.TypeDir, 0o755),
 				entry(p.path, "/usr/bin/coredns-multivalue", files.TypeFile, 0o755),
 				entry(p.file("deploy/linux/Corefile"), "/etc/coredns-multivalue/Corefile", files.TypeConfigNoReplace, 0o644),
 				entry(p.file("deploy/linux/coredns-multivalue.service"), "/usr/lib/systemd/system/coredns-multivalue.service", files.TypeFile, 0o644),

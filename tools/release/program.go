@@ -82,11 +82,14 @@ func (p *program) label() string {
 
 // environment is that of all Go commands about the target. There is no cgo, so the program needs no library of the system.
 func (p *program) environment() []string {
-	env := []string{"CGO_ENABLED=0", "GOOS=" + p.target.os, "GOARCH=" + p.target.arch, "GOFLAGS=-mod=readonly", "GOWORK=off"}
-	if p.target.arch == "arm" { // version 7, with floating point, as in Debian's armhf
-		env = append(env, "GOARM=7")
-	}
-	return env
+	return append(slices.Clone(defaults), "GOOS="+p.target.os, "GOARCH="+p.target.arch)
+}
+
+// defaults are what Go would do without settings of the machine or the user. Each is set, because these could change the program:
+// one for newer processors would not start on older ones. ARM is version 7, with floating point, as in Debian's armhf.
+var defaults = []string{
+	"CGO_ENABLED=0", "GOFLAGS=-mod=readonly", "GOWORK=off", "GOEXPERIMENT=", "GOFIPS140=off",
+	"GOAMD64=v1", "GOARM=7", "GOARM64=v8.0", "GOPPC64=power8", "GORISCV64=rva20u64",
 }
 
 // build makes the program. Neither the path of the checkout nor its version control enter, so two checkouts give the same. It has

@@ -25,8 +25,9 @@ type source struct {
 	time    time.Time // of the commit, in UTC: all times in a release are this one
 }
 
-// versionLine is where the version is written, once, in multivalue.go.
-var versionLine = regexp.MustCompile(`(?m)^const Version = "([0-9]+\.[0-9]+\.[0-9]+(?:-[0-9A-Za-z.-]+)?)"$`)
+// versionLine is where the version is written, once, in multivalue.go. There are no versions such as 0.1.0-rc.1: package formats write them in
+// their own ways.
+var versionLine = regexp.MustCompile(`(?m)^const Version = "([0-9]+\.[0-9]+\.[0-9]+)"$`)
 
 // readSource finds out what is released. Files that are not committed are refused: a clone would give
 // another release.
@@ -44,7 +45,7 @@ func readSource(root string) (*source, error) {
 		return nil, errors.New("multivalue.go has no line such as: const Version = \"0.1.0\"")
 	}
 	// This also lists new files, which the programs would have and a clone has not.
-	changed, err := output(root, "git", "status", "--porcelain")
+	changed, err := output(root, "git", "status", "--porcelain", "--untracked-files=all")
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -79,6 +80,10 @@ func (o Options) layOut(dir string, ref name.Tag, programs []string) error {
 		image, platform, err := o.image(program)
 		if err != nil {
 			return err
+		}
+		// A machine could take either of them, and the index of "docker save" would have one name twice.
+		if slices.ContainsFunc(docker, func(s saved) bool { return s.RepoTags[0] == ref.String()+"-"+platform.Architecture }) {
+			return fmt.Errorf("two programs for %s: name one for each architecture", platform)
 		}
 		own := ref.String()
 		// Tools that know no index in an index take an image alone, so one program has none.

@@ -165,9 +165,13 @@ func platform(program string) (*v1.Platform, error) {
 		elf.EM_ARM: {Architecture: "arm", Variant: "v7"}, elf.EM_RISCV: {Architecture: "riscv64"}, elf.EM_S390: {Architecture: "s390x"},
 		elf.EM_PPC64: {Architecture: "ppc64le"}, elf.EM_LOONGARCH: {Architecture: "loong64"},
 	}
+	// Linux has no number of its own in use: what is for no system in particular is for Linux.
+	if f.OSABI != elf.ELFOSABI_NONE && f.OSABI != elf.ELFOSABI_LINUX {
+		return nil, fmt.Errorf("%s is for another system, %s: build it with GOOS=linux", program, f.OSABI)
+	}
 	// The header of ELF does not say which version of ARM it is: 7 is what our releases have.
 	p, ok := known[f.Machine]
-	if !ok {
+	if !ok || f.Machine == elf.EM_PPC64 && f.Data != elf.ELFDATA2LSB {
 		return nil, fmt.Errorf("%s is for the machine %s, which is not supported: build it for amd64, arm64 or another GOARCH of Linux", program, f.Machine)
 	}
 	p.OS = "linux"

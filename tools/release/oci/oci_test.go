@@ -246,7 +246,7 @@ func TestPush(t *testing.T) {
 	defer server.Close()
 	host := strings.TrimPrefix(server.URL, "http://")
 	for what, programs := range map[string][]string{
-		"one":     {program(t)},
+		"one":     {program(t, "GOARCH=amd64")},
 		"several": {program(t, "GOARCH=amd64"), program(t, "GOARCH=riscv64")},
 	} {
 		archive, top := made(t, "it:1", programs, full)
@@ -312,6 +312,8 @@ func TestRefused(t *testing.T) {
 		"an empty tag": {"it:", program(t), "with a tag"},
 		"a space":      {"it it:1", program(t), "with a tag"},
 		"a directory":  {"it:1", t.TempDir(), "build it with GOOS=linux"},
+		"for FreeBSD":  {"it:1", program(t, "GOOS=freebsd"), "for another system, ELFOSABI_FREEBSD: build it with GOOS=linux"},
+		"big-endian":   {"it:1", program(t, "GOARCH=ppc64"), "for the machine EM_PPC64, which is not supported"},
 	} {
 		dir := t.TempDir()
 		if err := Save(filepath.Join(dir, "image.tar"), c.name, []string{c.program}, full); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -320,6 +322,15 @@ func TestRefused(t *testing.T) {
 		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 			t.Errorf("%s: left behind: %v, %v", what, left, err)
 		}
+	}
+}
+
+// Two programs for one architecture would be two images of which a machine could take either.
+func TestTwice(t *testing.T) {
+	one, two := program(t, "GOARCH=arm64"), program(t, "GOARCH=arm64")
+	err := Save(filepath.Join(t.TempDir(), "image.tar"), "it:1", []string{one, program(t, "GOARCH=amd64"), two}, full)
+	if err == nil || !strings.Contains(err.Error(), "two programs for linux/arm64: name one for each architecture") {
+		t.Error(err)
 	}
 }
 
