@@ -305,7 +305,7 @@ func TestImports(t *testing.T) {
 		"plugin/pool": {"internal/clock", "internal/hash", "internal/logonce", "internal/rescue", "internal/text", "plugin/check", "plugin/metrics",
 			"plugin/pool/table", "plugin/state", "plugin/status", "plugin/verdict", "plugin/wire"},
 		"plugin/rules": {"internal/logonce", "plugin/answer", "plugin/check", "plugin/corefile", "plugin/force", "plugin/lookup", "plugin/metrics", "plugin/network",
-			"plugin/pool", "plugin/verdict"},
+			"plugin/pool", "plugin/status", "plugin/verdict"},
 		"plugin/inspect": {"internal/clock", "internal/rescue", "internal/text", "plugin/answer", "plugin/force", "plugin/lookup", "plugin/pool", "plugin/rules",
 			"plugin/seen", "plugin/status", "plugin/verdict"},
 
@@ -389,6 +389,7 @@ func TestWallClock(t *testing.T) {
 		"validityFault": "plugin/check/reason.go",           // the dates of a certificate
 		"expiresSoon":   "plugin/check/tlscheck.go",         // the same
 		"stamp":         "plugin/status/web/api.go",         // shows an instant
+		"because":       "plugin/inspect/sentences.go",      // the same
 		"changeTime":    "plugin/check/credential_linux.go", // of a file
 		"Edit":          "internal/pooltest/helpers.go",     // the same
 		"put":           "plugin/state/encode.go",           // the wall clock is what two processes have in common
@@ -495,13 +496,13 @@ func TestBehaviours(t *testing.T) {
 		}
 	}
 	var want []string
-	for i := 1; i <= 95; i++ {
+	for i := 1; i <= 95; i++ { // B96 to B102 and what follows B103 are not built yet
 		want = append(want, fmt.Sprintf("B%d", i))
 		if i == 60 {
 			want = append(want, "B60a")
 		}
 	}
-	want = append(want, "B115")
+	want = append(want, "B103", "B115")
 	var got []string
 	row := regexp.MustCompile(`^\| (B[0-9]+a?) \|[^|]+\| ([^|]+) \|$`)
 	for line := range strings.Lines(read(t, "docs/behaviours.md")) {

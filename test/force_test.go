@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 const forcing = `
@@ -156,4 +157,39 @@ func TestForcedOverReloads(t *testing.T) {
 	v.mustReload(strings.Replace(forcing, "force DIR/forced", "", 1))
 	v.comesTo("www.example.org A", "11 12")
 	s.forced(0, 0, 0, 0)
+}
+
+// A line with an end counts until then. The page, the JSON and explanations show its end and its reason (B103).
+func TestForcedUntil(t *testing.T) {
+	s := newScene(t, 11, 12)
+	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
+	v, base := s.shown(strings.Replace(forcing, "QUICK", "QUICK\n status 127.0.0.1:STATUS", 1))
+	v.comesTo("www.example.org A", "11 12")
+	v.settled(2, 0)
+	end := time.Now().Add(4 * time.Second).UTC().Truncate(time.Second)
+	s.moveTo("forced", "down 127.0.0.12 until "+end.Format(time.RFC3339)+" # new <disk>")
+	v.comesTo("www.example.org A", "11")
+	var page struct {
+		Targets []struct {
+			Address string
+			Forced  string
+			Reason  string    `json:"forced_reason"`
+			Until   time.Time `json:"forced_until"`
+		}
+	}
+	s.json(base+"/v1/targets?address=127.0.0.12", &page)
+	if len(page.Targets) != 1 || page.Targets[0].Forced != "down" || page.Targets[0].Reason != "new <disk>" || !page.Targets[0].Until.Equal(end) {
+		t.Errorf("%+v, want down until %s", page, end)
+	}
+	if got, want := s.explain(base, "www.example.org A").brief(), `forced down until `+end.Format(time.RFC3339)+` ("new <disk>")`; !strings.Contains(got, want) {
+		t.Errorf("%s lacks %s", got, want)
+	}
+	if _, html := s.get(base + "/"); !strings.Contains(html, "forced down</span> <small>until <time") || !strings.Contains(html, "“new &lt;disk&gt;”") {
+		t.Errorf("the page lacks the end or the reason:\n%s", html)
+	}
+	v.comesTo("www.example.org A", "11 12")
+	if time.Now().Before(end) {
+		t.Error("the line has ended before its time")
+	}
+	v.forced(0, 0, 0, 0)
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/rescue"
+	"github.com/coredns-multivalue/multivalue/internal/text"
 	"github.com/coredns-multivalue/multivalue/internal/watchfile"
 	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 
@@ -24,8 +25,8 @@ import (
 
 var log = clog.NewWithPlugin("multivalue")
 
-// forced are the gauges of forced networks and addresses by state, resolved once.
-var forced = [...]prometheus.Gauge{
+// gauges are the numbers of forced networks and addresses by state, resolved once.
+var gauges = [...]prometheus.Gauge{
 	Up:    metrics.Forced.WithLabelValues(Up.String()),
 	Down:  metrics.Forced.WithLabelValues(Down.String()),
 	Drain: metrics.Forced.WithLabelValues(Drain.String()),
@@ -64,9 +65,10 @@ type File struct {
 	stop  context.CancelFunc // nil before it is watched
 	ended chan struct{}      // closed when it is watched no longer
 
-	mu    sync.Mutex // held to publish, and to count or discount the file in the metrics; never by a query
-	shown bool
-	stuck chan struct{} // closed when the check that takes too long has ended; nil if none does
+	mu     sync.Mutex // held to publish, and to count or discount the file in the metrics; never by a query
+	shown  bool
+	stuck  chan struct{} // closed when the check that takes too long has ended; nil if none does
+	passed time.Time     // when lines were last looked at for their end
 
 	// What follows belongs to the first reading, and then to the goroutine that watches.
 	info    fs.FileInfo // of what was read last; nil if it could not be read
@@ -76,6 +78,9 @@ type File struct {
 
 // For returns what is forced for an address now. It is for queries: it takes no lock and allocates nothing.
 func (f *File) For(addr netip.Addr) State { return f.states.Load().For(addr) }
+
+// Note returns the line that decides about an address now, if it has a reason or an end; nil otherwise.
+func (f *File) Note(addr netip.Addr) *Line { return f.states.Load().Note(addr) }
 
 // Static returns a file that is never read, with these states in force. It is for tests of what asks a File.
 func Static(s *States) *File {
@@ -112,16 +117,22 @@ func openFile(path string, read readFunc, before *File) *File {
 // watch checks the file again and again, until the context ends.
 func (f *File) watch(ctx context.Context) {
 	defer close(f.ended)
-	select {
-	case <-f.first:
-	case <-ctx.Done():
-		return
-	}
-	f.setStuck(nil) // it may have waited with an earlier one
 	ticker := time.NewTicker(checkEvery)
 	defer ticker.Stop()
+	for first := f.first; first != nil; {
+		select {
+		case <-first:
+			first = nil
+		case <-ticker.C:
+			f.passTime(time.Now())
+		case <-ctx.Done():
+			return
+		}
+	}
+	f.setStuck(nil) // it may have waited with an earlier one
 	for ctx.Err() == nil {
 		f.check()
+		f.passTime(time.Now())
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
@@ -136,6 +147,7 @@ func (f *File) check() {
 	timer := time.AfterFunc(stuckAfter, func() {
 		if f.setStuck(ended); f.stuckUntil() == ended {
 			log.Warningf("force: checking %s takes longer than %s; until that ends, what was in force before stays in force", f.path, stuckAfter)
+			f.passTimeUntil(ended)
 		}
 	})
 	defer timer.Stop()
@@ -144,6 +156,20 @@ func (f *File) check() {
 	if f.stuckUntil() == ended {
 		f.setStuck(nil)
 		log.Infof("force: checking %s ended after %.0f seconds; it is watched as before", f.path, time.Since(began).Seconds())
+	}
+}
+
+// passTimeUntil lets lines end while the file system does not answer.
+func (f *File) passTimeUntil(ended <-chan struct{}) {
+	ticker := time.NewTicker(checkEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ended:
+			return
+		case <-ticker.C:
+			f.passTime(time.Now())
+		}
 	}
 }
 
@@ -163,11 +189,7 @@ func (f *File) setStuck(ended chan struct{}) {
 		return
 	default:
 	}
-	if f.shown {
-		f.addToMetrics(-1)
-		defer f.addToMetrics(1)
-	}
-	f.stuck = ended
+	f.change(func() { f.stuck = ended })
 }
 
 // refresh reads the file if it is another one than last time, or was changed, or if that is long ago.
@@ -185,7 +207,7 @@ func (f *File) refresh(now time.Time) {
 	if errors.Is(err, watchfile.ErrTooLarge) {
 		err = fmt.Errorf("%s is larger than %d bytes: use fewer lines, with networks instead of addresses", f.path, maxSize)
 	}
-	f.accept(text, err)
+	f.accept(text, err, now)
 }
 
 // sameFile reports whether a path led to the same file both times, unchanged.
@@ -203,8 +225,8 @@ func justChanged(info fs.FileInfo, now time.Time) bool {
 const missing = "missing"
 
 // accept puts what was read into force, if it is new and can be understood. If not, it logs why, once.
-func (f *File) accept(text []byte, err error) {
-	sum := sha256.Sum256(text)
+func (f *File) accept(data []byte, err error, now time.Time) {
+	sum := sha256.Sum256(data)
 	content := string(sum[:])
 	if errors.Is(err, fs.ErrNotExist) {
 		content, err = missing, nil
@@ -216,7 +238,7 @@ func (f *File) accept(text []byte, err error) {
 	}
 	next := new(States)
 	if err == nil && content != missing {
-		if next, err = Parse(text); err != nil {
+		if next, err = Parse(data); err != nil {
 			err = fmt.Errorf("%s:%w", f.path, err)
 		}
 	}
@@ -226,24 +248,37 @@ func (f *File) accept(text []byte, err error) {
 		return
 	}
 	next.content = content
+	whole := next
+	next = whole.at(now)
 	f.publish(next, "")
 	if content == missing {
 		log.Infof("force: %s does not exist, so it forces nothing", f.path)
 		return
 	}
-	log.Infof("force: %s has %d up, %d down, %d drain", f.path, next.count[Up], next.count[Down], next.count[Drain])
+	over := ""
+	if next.ended > 0 {
+		over = fmt.Sprintf("; the time of %s is over", text.Count(next.ended, "line"))
+	}
+	log.Infof("force: %s has %d up, %d down, %d drain%s", f.path, next.count[Up], next.count[Down], next.count[Drain], over)
 }
 
 // publish puts states into force. refused is the content that was not, empty if there is none.
 func (f *File) publish(next *States, refused string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.change(func() {
+		f.states.Store(next)
+		f.refused = refused
+	})
+}
+
+// change changes what the metrics show of the file. The caller holds mu.
+func (f *File) change(edit func()) {
 	if f.shown {
 		f.addToMetrics(-1)
 		defer f.addToMetrics(1)
 	}
-	f.states.Store(next)
-	f.refused = refused
+	edit()
 }
 
 // showInMetrics counts the file in the metrics, or no longer.
@@ -262,7 +297,7 @@ func (f *File) showInMetrics(shown bool) {
 
 // addToMetrics adds what the file has to the metrics, times the sign.
 func (f *File) addToMetrics(sign float64) {
-	for state, gauge := range forced {
+	for state, gauge := range gauges {
 		if gauge != nil {
 			gauge.Add(sign * float64(f.states.Load().count[state]))
 		}

@@ -69,7 +69,7 @@ func ordered(c corefile, numbers ...int) string {
 
 // inForce returns what the metrics show: the numbers of networks forced up, down and drained, and of broken files.
 func inForce() string {
-	return fmt.Sprint(testutil.ToFloat64(forced[Up]), testutil.ToFloat64(forced[Down]), testutil.ToFloat64(forced[Drain]), testutil.ToFloat64(metrics.ForceBroken))
+	return fmt.Sprint(testutil.ToFloat64(gauges[Up]), testutil.ToFloat64(gauges[Down]), testutil.ToFloat64(gauges[Drain]), testutil.ToFloat64(metrics.ForceBroken))
 }
 
 func wantInForce(t *testing.T, when, want string) {

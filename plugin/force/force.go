@@ -56,43 +56,56 @@ func (f State) Apply(v verdict.Brief) verdict.Brief {
 	return v
 }
 
-// States are the forced states in a file. They never change. The zero value forces nothing.
+// States are the forced states in a file, or those of them that count at some time. They never change. The zero value forces nothing.
 type States struct {
 	four, six []lengthTable // the longest networks first
 	count     [Drain + 1]int
-	content   string // identifies the text that they were read from
+	content   string  // identifies the text that they were read from
+	whole     *States // what the file says; nil if this is all of it
+	lines     []*Line // of a whole file: those that have an end
+	ended     int     // how many of these do not count any more
 }
 
 // lengthTable has the forced networks of one length, by their first address.
 type lengthTable struct {
 	bits   int
-	states map[netip.Addr]State
+	states map[netip.Addr]forced
+}
+
+// forced is the state of a network, and the line that says so if there is more to tell of it; otherwise line is nil.
+type forced struct {
+	State
+	line *Line
 }
 
 // For returns what is forced for an address: by the smallest network that holds it. It allocates nothing.
-func (o *States) For(addr netip.Addr) State {
+func (o *States) For(addr netip.Addr) State { return o.find(addr).State }
+
+// Note returns the line that decides about an address, if it has a reason or an end; nil otherwise.
+func (o *States) Note(addr netip.Addr) *Line { return o.find(addr).line }
+
+func (o *States) find(addr netip.Addr) forced {
 	tables := o.six
 	if addr.Is4() {
 		tables = o.four
 	}
 	for i := range tables {
 		p, _ := addr.Prefix(tables[i].bits)
-		if f := tables[i].states[p.Addr()]; f != None {
+		if f := tables[i].states[p.Addr()]; f.State != None {
 			return f
 		}
 	}
-	return None
+	return forced{}
 }
 
-// Parse reads the text of a file: lines of a state and the addresses and networks that have it, with comments behind #.
-// An error begins with the number of its line.
+// Parse reads the text of a file: lines of a state and the addresses and networks that have it, perhaps until a time, with
+// comments behind #. An error begins with the number of its line.
 func Parse(content []byte) (*States, error) {
 	networks := make(map[netip.Prefix]forcedAt)
 	number := 0
 	for line := range bytes.Lines(content) {
 		number++
-		line, _, _ = bytes.Cut(line, []byte("#"))
-		if err := readLine(networks, number, strings.Fields(string(line))); err != nil {
+		if err := readLine(networks, number, line); err != nil {
 			return nil, fmt.Errorf("%d: %w", number, err)
 		}
 	}
@@ -101,34 +114,61 @@ func Parse(content []byte) (*States, error) {
 
 // forcedAt is the state of a network, and the line that says so.
 type forcedAt struct {
-	State
-	word string
-	line int
+	forced
+	number int
 }
 
-// readLine reads the words of a line: a state, and the networks that have it.
-func readLine(networks map[netip.Prefix]forcedAt, number int, words []string) error {
+// readLine reads a line: a state, the networks that have it, until when, and why.
+func readLine(networks map[netip.Prefix]forcedAt, number int, text []byte) error {
+	before, comment, _ := bytes.Cut(text, []byte("#"))
+	words := strings.Fields(string(before))
 	if len(words) == 0 {
 		return nil
 	}
-	word := words[0]
-	state, ok := stateWords[word]
-	if !ok {
-		return fmt.Errorf("unknown state %q%s", truncate(word), text.Suggest(truncate(word), slices.Sorted(maps.Keys(stateWords))))
+	state, err := readState(words[0])
+	if err != nil {
+		return err
 	}
-	if len(words) == 1 {
-		return fmt.Errorf("%s without an address: use %s ADDRESS|NETWORK..., such as %s 192.0.2.1", word, word, word)
+	args, until, err := cutUntil(words)
+	if err != nil {
+		return err
 	}
-	for _, arg := range words[1:] {
+	l := &Line{Number: number, State: state, Until: until, Reason: reason(comment)}
+	switch {
+	case !until.IsZero():
+		l.Networks = strings.Join(args, " ")
+	case l.Reason == "":
+		l = nil
+	}
+	for _, arg := range args {
 		p, err := parseNetwork(truncate(arg))
 		if err != nil {
 			return err
 		}
-		if before, twice := networks[p]; twice && before.State != state {
-			return fmt.Errorf("%s is %s here, and %s on line %d: remove one of the two", p, word, before.word, before.line)
-		} else if !twice {
-			networks[p] = forcedAt{state, word, number}
+		if err := force(networks, p, forcedAt{forced{state, l}, number}); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func readState(word string) (State, error) {
+	state, ok := stateWords[word]
+	if !ok {
+		return None, fmt.Errorf("unknown state %q%s", truncate(word), text.Suggest(truncate(word), slices.Sorted(maps.Keys(stateWords))))
+	}
+	return state, nil
+}
+
+// force adds a network, unless another line gives it another state. Of two lines with the same state, the one that holds for longer
+// counts.
+func force(networks map[netip.Prefix]forcedAt, p netip.Prefix, f forcedAt) error {
+	before, twice := networks[p]
+	switch {
+	case !twice || before.State == f.State && before.line.endsBefore(f.line):
+		networks[p] = f
+	case before.State != f.State:
+		return fmt.Errorf("%s is %s here, and %s on line %d: remove one of the two", p, f.State, before.State, before.number)
 	}
 	return nil
 }
@@ -163,6 +203,7 @@ func parseNetwork(arg string) (netip.Prefix, error) {
 // statesOf makes the tables.
 func statesOf(networks map[netip.Prefix]forcedAt) *States {
 	o := new(States)
+	timed := make(map[*Line]bool)
 	for p, at := range networks {
 		tables := &o.six
 		if p.Addr().Is4() {
@@ -170,10 +211,14 @@ func statesOf(networks map[netip.Prefix]forcedAt) *States {
 		}
 		i, found := slices.BinarySearchFunc(*tables, p.Bits(), func(t lengthTable, bits int) int { return cmp.Compare(bits, t.bits) })
 		if !found {
-			*tables = slices.Insert(*tables, i, lengthTable{p.Bits(), make(map[netip.Addr]State)})
+			*tables = slices.Insert(*tables, i, lengthTable{p.Bits(), make(map[netip.Addr]forced)})
 		}
-		(*tables)[i].states[p.Addr()] = at.State
+		(*tables)[i].states[p.Addr()] = at.forced
 		o.count[at.State]++
+		if at.line != nil && !at.line.Until.IsZero() {
+			timed[at.line] = true
+		}
 	}
+	o.lines = slices.SortedFunc(maps.Keys(timed), func(a, b *Line) int { return cmp.Compare(a.Number, b.Number) })
 	return o
 }

@@ -3,6 +3,7 @@ package force
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -141,9 +142,12 @@ func FuzzForce(f *testing.F) {
 	for _, seed := range []string{
 		"down 192.0.2.1\nup 192.0.2.0/24 # text\ndrain 2001:db8::/32 2001:db8::1", "up 0.0.0.0/0 ::/0\ndown 128.0.0.0/1\r\n", "drain",
 		"up ::ffff:1.2.3.4", "down 10.0.0.0/8 10.0.0.0/9 10.0.0.0/10", "up 1.1.1.1\ndown 1.1.1.1", "dwon 1.1.1.1", "\x00", "up fe80::1%x",
+		"down 10.0.0.0/8\nup 10.1.0.0/16 until 2026-11-30T07:00:00Z # gone\ndrain 10.2.0.0/16 until 2026-11-30T09:00:00+00:30 # not yet",
+		"up 10.0.0.1 until 2026-11-30T07:00:00Z\nup 10.0.0.1 until 2026-11-30T09:00:00Z", "up 10.0.0.1 until 2026-11-30T08:00:00Z", "up 10.0.0.1 until",
 	} {
 		f.Add(seed)
 	}
+	now := time.Date(2026, 11, 30, 8, 0, 0, 0, time.UTC)
 	f.Fuzz(func(t *testing.T, text string) {
 		if len(text) > 4096 {
 			return
@@ -156,10 +160,20 @@ func FuzzForce(f *testing.F) {
 			}
 			return
 		}
+		o = o.at(now)
 		forced := make(map[netip.Prefix]State)
 		for line := range strings.Lines(text) {
 			line, _, _ = strings.Cut(line, "#")
 			words := strings.Fields(line)
+			if i := slices.Index(words, "until"); i > 0 {
+				end, err := time.Parse(time.RFC3339, words[i+1])
+				if err != nil {
+					t.Fatal(err)
+				}
+				if words = words[:i]; !end.After(now) {
+					continue // this line does not count
+				}
+			}
 			for i := 1; i < len(words); i++ {
 				p, err := netip.ParsePrefix(words[i])
 				if err != nil {
@@ -168,6 +182,9 @@ func FuzzForce(f *testing.F) {
 				}
 				forced[p] = map[string]State{"up": Up, "down": Down, "drain": Drain}[words[0]]
 			}
+		}
+		if n := o.count[Up] + o.count[Down] + o.count[Drain]; n != len(forced) {
+			t.Errorf("%d networks are counted, want %d", n, len(forced))
 		}
 		for p := range forced {
 			for _, a := range []netip.Addr{p.Addr(), p.Addr().Next(), p.Addr().Prev()} {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/text"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
@@ -243,8 +244,8 @@ func (d *decision) member(i int, known map[verdict.Target]status.Target) status.
 	if !c.Addr.IsValid() { // a record that names a host: its data, without owner, TTL, class and type
 		m.Member = strings.TrimSpace(strings.ReplaceAll(strings.TrimPrefix(c.Record.String(), c.Record.Header().String()), "\t", " "))
 	}
-	if d.stanza.Forced != nil && c.Addr.IsValid() {
-		m.Forced = d.stanza.Forced.For(c.Addr).String()
+	if c.Addr.IsValid() {
+		m.Force = d.stanza.ShowForced(c.Addr)
 	}
 	for _, t := range x.targets {
 		m.Checks = append(m.Checks, asked(&t, known))
@@ -343,7 +344,7 @@ func uncheckedReason(g verdict.Gap) string {
 // no forced state of its own.
 func downReason(m *status.Member) string {
 	if m.Forced == "down" {
-		return "forced down"
+		return "forced down" + because(&m.Force)
 	}
 	for _, a := range m.Checks {
 		if a.State == m.State && a.Reason != "" {
@@ -359,4 +360,15 @@ func unknown(m *status.Member) string {
 		return "not decided yet, so it is served"
 	}
 	return "not watched yet, so it is served"
+}
+
+// because is what people wrote about a forced state, for the end of a sentence.
+func because(f *status.Force) (words string) {
+	if !f.Until.IsZero() {
+		words = " until " + f.Until.UTC().Format(time.RFC3339)
+	}
+	if f.Note != "" {
+		words += fmt.Sprintf(" (%q)", f.Note)
+	}
+	return words
 }

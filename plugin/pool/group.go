@@ -9,6 +9,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/internal/logonce"
 	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
+	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
@@ -23,13 +24,13 @@ type Checks interface {
 // Group is what one stanza has in the pool: its targets, and the limits on them. The exported fields are set before it is
 // added to a generation, and do not change.
 type Group struct {
-	At     string                  // file and line of the stanza
-	Zones  string                  // of the stanza; tells it from others with the same checks
-	Max    int                     // targets
-	DryRun bool                    // for the status page
-	Warms  bool                    // queries need the clock, to see how long an address has been up
-	Allow  func(netip.Addr) bool   // which addresses may be probed
-	Forced func(netip.Addr) string // the forced state of an address, for the status page; nil if the stanza has none
+	At     string                        // file and line of the stanza
+	Zones  string                        // of the stanza; tells it from others with the same checks
+	Max    int                           // targets
+	DryRun bool                          // for the status page
+	Warms  bool                          // queries need the clock, to see how long an address has been up
+	Allow  func(netip.Addr) bool         // which addresses may be probed
+	Forced func(netip.Addr) status.Force // what is forced for an address, for the status page; nil if the stanza has no file
 	Checks Checks
 
 	pool       *Pool

@@ -124,7 +124,7 @@ func (m *monitor) row() status.Target {
 		t.NextProbe = m.due.Time()
 	}
 	if m.group.Forced != nil {
-		t.Forced = m.group.Forced(t.Address.Addr())
+		t.Force = m.group.Forced(t.Address.Addr())
 	}
 	if m.history != nil {
 		t.Probes = *m.history

@@ -12,6 +12,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/force"
 	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/pool"
+	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
@@ -63,7 +64,21 @@ func NewStanza(c *corefile.Config, newSpec NewSpec) *Stanza {
 // Force has a file decide about the stanza's addresses before their checks do. It is called once, before the stanza is used.
 func (s *Stanza) Force(f *force.File) {
 	s.Forced = f
-	s.Group.Forced = func(addr netip.Addr) string { return f.For(addr).String() }
+	s.Group.Forced = s.ShowForced
+}
+
+// ShowForced returns what is forced for an address, for the status page. A set of one address, and one outside within, can be
+// forced too, although no check covers it.
+func (s *Stanza) ShowForced(addr netip.Addr) status.Force {
+	if s.Forced == nil {
+		return status.Force{}
+	}
+	shown := status.Force{Forced: s.Forced.For(addr).String()}
+	// Most lines have neither a reason nor an end.
+	if line := s.Forced.Note(addr); line != nil {
+		shown.Note, shown.Until = line.Reason, line.Until
+	}
+	return shown
 }
 
 // Open implements answer.Health.

@@ -45,12 +45,12 @@ type Set struct {
 
 // Member is one address of a set, or one record that names a host.
 type Member struct {
-	Member string  `json:"member"` // the address, or the data of the record
-	Served bool    `json:"served"`
-	Why    string  `json:"why"` // it is served, or not
-	Tier   string  `json:"tier"`
-	State  string  `json:"state"` // after forced states and the quorum of its checks
-	Forced string  `json:"forced,omitempty"`
+	Member string `json:"member"` // the address, or the data of the record
+	Served bool   `json:"served"`
+	Why    string `json:"why"` // it is served, or not
+	Tier   string `json:"tier"`
+	State  string `json:"state"` // after forced states and the quorum of its checks
+	Force
 	Weight int     `json:"weight,omitempty"` // in the draw, as are the next two; 0 if nothing was drawn
 	Warmup float64 `json:"warmup,omitempty"` // how much of its weight it has reached, from 0.01 to 1
 	First  float64 `json:"first,omitempty"`  // how likely it is to be the first address of its tier

@@ -51,6 +51,13 @@ type Forced struct {
 	Broken int `json:"broken_files"` // force files that cannot be parsed; their last valid content is in force
 }
 
+// Force is what people have forced for an address. The zero value is nothing.
+type Force struct {
+	Forced string    `json:"forced,omitempty"`        // up, down or drain
+	Note   string    `json:"forced_reason,omitempty"` // as they wrote it; text of others, which pages have to escape
+	Until  time.Time `json:"forced_until,omitzero"`   // zero if it has no end
+}
+
 // Stanza is one multivalue stanza of the Corefile.
 type Stanza struct {
 	At         string `json:"at"` // file and line
@@ -70,17 +77,17 @@ type Target struct {
 	Names     []string       `json:"names"`                // all names that lead to it, in order
 	MoreNames int            `json:"more_names,omitempty"` // names left out of Names in the JSON
 	State     string         `json:"state"`                // as measured: a forced state does not change it
-	Forced    string         `json:"forced,omitempty"`     // up, down or drain
-	Since     time.Time      `json:"since,omitzero"`       // when it entered the state; zero if it was never decided
-	Reason    string         `json:"reason,omitempty"`     // why the last failure failed
-	Streak    int            `json:"streak"`               // results that speak against the state
-	Needed    int            `json:"needed"`               // this many results change the state
-	LastProbe time.Time      `json:"last_probe,omitzero"`
-	NextProbe time.Time      `json:"next_probe,omitzero"`
-	Probing   bool           `json:"probing"` // a probe is in flight
-	Held      bool           `json:"held"`    // a connection to it is held open between probes
-	Idle      bool           `json:"idle"`    // no query asks for it, so it is probed less often
-	Probes    History        `json:"probes"`  // the latest ones
+	Force
+	Since     time.Time `json:"since,omitzero"`   // when it entered the state; zero if it was never decided
+	Reason    string    `json:"reason,omitempty"` // why the last failure failed
+	Streak    int       `json:"streak"`           // results that speak against the state
+	Needed    int       `json:"needed"`           // this many results change the state
+	LastProbe time.Time `json:"last_probe,omitzero"`
+	NextProbe time.Time `json:"next_probe,omitzero"`
+	Probing   bool      `json:"probing"` // a probe is in flight
+	Held      bool      `json:"held"`    // a connection to it is held open between probes
+	Idle      bool      `json:"idle"`    // no query asks for it, so it is probed less often
+	Probes    History   `json:"probes"`  // the latest ones
 }
 
 // Compare orders targets by address, then by check, then by pace.

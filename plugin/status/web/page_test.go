@@ -124,6 +124,7 @@ func TestHostileText(t *testing.T) {
 	f := newTestSource(1)
 	const evil = `"><script>alert(1)</script><img src=x onerror=alert(1)>'` + "`${1}`"
 	f.snap.Targets[0].Name, f.snap.Targets[0].Reason, f.snap.Targets[0].Check = evil, evil, evil
+	f.snap.Targets[0].Force = status.Force{Forced: "drain", Note: evil, Until: time.Unix(2e9, 0)}
 	f.snap.Names[0].Name = evil
 	f.snap.Changes = []status.Change{{Number: 1, Address: f.snap.Targets[0].Address, Check: evil, To: "down", Reason: evil}}
 	f.snap.Summary.Stanzas = []status.Stanza{{At: evil, DryRun: true}}
