@@ -76,7 +76,9 @@ func TestUncheckedIsSaid(t *testing.T) {
 			}
 			s := forZone(testStanza(url, n, pooltest.Pace), "example.org.")
 			s.Rule.Types = answer.TypesOf(dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeMX, dns.TypeHTTPS)
-			s.Rule.Policy.Backup = []netip.Prefix{netip.MustParsePrefix("127.0.1.0/24")}
+			if err := s.Rule.Policy.AddBackup(netip.MustParsePrefix("127.0.1.0/24"), 1); err != nil {
+				t.Fatal(err)
+			}
 			forced, err := force.Parse([]byte("down 127.0.0.9"))
 			if err != nil {
 				t.Fatal(err)

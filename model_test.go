@@ -97,8 +97,11 @@ func (c modelCorefile) String() string {
 			ttl = " ttl off\n"
 		}
 		fmt.Fprintf(&b, " limit %s\n%s", limit, ttl)
-		if s.backup != "" {
-			fmt.Fprintf(&b, " backup %s\n", s.backup)
+		for line := range strings.SplitSeq(s.backup, ";") {
+			if line == "" {
+				continue
+			}
+			fmt.Fprintf(&b, " backup %s\n", line)
 		}
 		for _, n := range s.within {
 			fmt.Fprintf(&b, " within %s\n", n)
@@ -144,7 +147,8 @@ func (c modelCorefile) edit(seed int) modelCorefile {
 		case 4, 5:
 			s.allDown = pick(r, "serve", "nodata", "servfail", "192.0.2.99 2001:db8::99", "192.0.2.99")
 		case 6:
-			s.backup = pick(r, "", "10.0.0.3/32", "2001:db8::2/128", "192.0.2.0/24")
+			s.backup = pick(r, "", "10.0.0.3/32", "2001:db8::2/128", "192.0.2.0/24", "2 10.0.0.3/32;10.0.0.2/31;2 2001:db8::2/128",
+				"9 10.0.0.0/8;3 10.0.0.2/32;4 10.0.0.3/32", "1 0.0.0.0/0;2 10.0.0.1/32 ::/0")
 		case 7:
 			s.ttl, s.ttlOff = pick(r, [2]uint32{0, 30}, [2]uint32{300, 1}, [2]uint32{60, 7}, [2]uint32{10, 10}), r.IntN(8) == 0
 		case 8:
@@ -653,7 +657,7 @@ func (m *model) runs(corefiles ...modelCorefile) {
 type modelCandidate struct {
 	addr      netip.Addr
 	ttl       uint32
-	backup    bool
+	backup    int // its rank, 0 for a primary
 	unchecked bool
 	down      bool
 	since     int64  // when it went down
@@ -661,7 +665,7 @@ type modelCandidate struct {
 }
 
 func (c modelCandidate) String() string {
-	return fmt.Sprintf("%s (down %t since %d, holds %ds, unchecked %t, backup %t)", c.addr, c.down, c.since, c.holds, c.unchecked, c.backup)
+	return fmt.Sprintf("%s (down %t since %d, holds %ds, unchecked %t, backup %d)", c.addr, c.down, c.since, c.holds, c.unchecked, c.backup)
 }
 
 // look lists what may be believed of an address. The address is down if one of its checks is down (B45).
@@ -706,30 +710,27 @@ func (c modelCandidate) and(b belief, p verdict.Pace, first bool) modelCandidate
 	return c
 }
 
-// rank returns the tier of a candidate: healthy primaries, healthy backups, and then the ones that were up last (B10,
-// B11, B26).
+// rank returns the tier of a candidate: healthy primaries, healthy backups by their ranks, and then the ones that were up last (B10,
+// B11, B26, B99).
 func (c modelCandidate) rank() int64 {
-	switch {
-	case c.down:
+	if c.down {
 		return 1<<62 - c.since
-	case c.backup:
-		return 1
 	}
-	return 0
+	return int64(c.backup)
 }
 
 // permits reports what is wrong with a reply, given these candidates.
 func (s *modelStanza) permits(set []modelCandidate, reply *dns.Msg, code int, soa bool) error {
-	primaries, fit := 0, [2]int{}
+	primaries, fit := 0, [10]int{}
 	for _, c := range set {
-		if !c.backup {
+		if c.backup == 0 {
 			primaries++
 		}
-		if r := c.rank(); r < 2 {
+		if r := c.rank(); r < 10 {
 			fit[r]++
 		}
 	}
-	if fit == [2]int{} && s.allDown != "serve" {
+	if fit == [10]int{} && s.allDown != "serve" {
 		return s.closed(set, reply, code, soa)
 	}
 	limit, least := s.limit, max(1, s.quorum(primaries))
@@ -737,11 +738,13 @@ func (s *modelStanza) permits(set []modelCandidate, reply *dns.Msg, code int, so
 		limit = len(set)
 	}
 	n, deepest := len(set), int64(1<<62)
-	switch least = min(least, limit); {
-	case fit[0] >= least:
-		n, deepest = fit[0], 0
-	case fit[0]+fit[1] >= least:
-		n, deepest = fit[0]+fit[1], 1
+	least = min(least, limit)
+	sum := 0
+	for r, count := range fit {
+		if sum += count; sum >= least {
+			n, deepest = sum, int64(r)
+			break
+		}
 	}
 	got, err := replied(reply, code)
 	if err != nil {
@@ -992,23 +995,39 @@ func (r *modelRun) expect(q dns.Question, set []dns.RR) func(*dns.Msg, int) erro
 
 // candidates returns the different addresses of a set (B22).
 func (s *modelStanza) candidates(set []dns.RR) (all []modelCandidate) {
-	primaries := 0
+	lowest := 9
 	for _, rr := range set {
 		c := modelCandidate{ttl: rr.Header().Ttl}
 		c.addr, _ = answer.Address(rr)
 		if slices.ContainsFunc(all, func(other modelCandidate) bool { return other.addr == c.addr }) {
 			continue
 		}
-		c.backup = s.backup != "" && netip.MustParsePrefix(s.backup).Contains(c.addr)
-		if !c.backup {
-			primaries++
-		}
+		c.backup = s.rankOf(c.addr)
+		lowest = min(lowest, c.backup)
 		all = append(all, c)
 	}
 	for i := range all {
-		all[i].backup = all[i].backup && primaries > 0
+		if all[i].backup == lowest {
+			all[i].backup = 0
+		}
 	}
 	return all
+}
+
+// rankOf is the rank of an address by the smallest network of a backup line that holds it (B99).
+func (s *modelStanza) rankOf(addr netip.Addr) (rank int) {
+	bits := -1
+	for line := range strings.SplitSeq(s.backup, ";") {
+		of := 1
+		for _, word := range strings.Fields(line) {
+			if n, err := strconv.Atoi(word); err == nil {
+				of = n
+			} else if p := netip.MustParsePrefix(word); p.Contains(addr) && p.Bits() > bits {
+				rank, bits = of, p.Bits()
+			}
+		}
+	}
+	return rank
 }
 
 // anyOf returns nil if f returns nil for at least one combination of the choices, else the last error.

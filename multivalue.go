@@ -86,6 +86,7 @@ type report struct {
 // tag has a span of *trace* show what metadata shows.
 func tag(span ot.Span, r *answer.Report) {
 	span.SetTag(name+"/outcome", r.Outcome.String())
+	span.SetTag(name+"/rank", r.Rank)
 	span.SetTag(name+"/kept", r.Kept)
 	span.SetTag(name+"/total", r.Total)
 }
@@ -97,6 +98,7 @@ func (m Multivalue) Metadata(ctx context.Context, state request.Request) context
 	}
 	r := &report{block: m.block}
 	metadata.SetValueFunc(ctx, name+"/outcome", func() string { return r.Outcome.String() })
+	metadata.SetValueFunc(ctx, name+"/rank", func() string { return strconv.Itoa(r.Rank) })
 	metadata.SetValueFunc(ctx, name+"/kept", func() string { return strconv.Itoa(r.Kept) })
 	metadata.SetValueFunc(ctx, name+"/total", func() string { return strconv.Itoa(r.Total) })
 	return context.WithValue(ctx, reportKey{}, r)

@@ -35,7 +35,7 @@ func indexes(served []candidate) []int {
 // If there are too many drained addresses, some are drawn, in addition to all better ones (B55).
 func TestDrainedSample(t *testing.T) {
 	const n, limit = 20, 4 // a primary, a backup, two that are down, and sixteen drained
-	p := Policy{Limit: limit, MinUp: Quorum{Count: 3}, Backup: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/32")}}
+	p := Policy{Limit: limit, MinUp: Quorum{Count: 3}, Backup: []Rank{{netip.MustParsePrefix("10.0.0.1/32"), 1}}}
 	d, counts := chance(8), make([]float64, 16)
 	for range draws {
 		all := down(fleet(n), 2, 3)

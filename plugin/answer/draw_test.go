@@ -393,7 +393,7 @@ func TestOrderStays(t *testing.T) {
 // served whole stays in its order (B93).
 func TestOrderOfTiers(t *testing.T) {
 	p := Policy{
-		Limit: 12, MinUp: Quorum{Percent: 100}, Backup: []netip.Prefix{netip.MustParsePrefix("10.0.0.8/29")},
+		Limit: 12, MinUp: Quorum{Percent: 100}, Backup: []Rank{{netip.MustParsePrefix("10.0.0.8/29"), 1}},
 		Weights: []Weight{{netip.MustParsePrefix("10.0.0.8/32"), 60000}, {netip.MustParsePrefix("10.0.0.9/32"), 20000}, {netip.MustParsePrefix("10.0.0.0/32"), 3}},
 	}
 	d, first, backups := chance(12), make([]float64, 2), make([]float64, 2)
@@ -442,7 +442,7 @@ func TestOrderOfTheDead(t *testing.T) {
 // If there are too many backups, some are drawn, in addition to all fit primaries (B26).
 func TestBackupSample(t *testing.T) {
 	const n, backups, limit = 20, 16, 6 // the first four are primaries, and two of them are down
-	p := Policy{Limit: limit, MinUp: Quorum{Percent: 75}, Backup: []netip.Prefix{netip.MustParsePrefix("10.0.0.16/28"), netip.MustParsePrefix("10.0.0.8/29"), netip.MustParsePrefix("10.0.0.4/30")}}
+	p := Policy{Limit: limit, MinUp: Quorum{Percent: 75}, Backup: []Rank{{netip.MustParsePrefix("10.0.0.16/28"), 1}, {netip.MustParsePrefix("10.0.0.8/29"), 1}, {netip.MustParsePrefix("10.0.0.4/30"), 1}}}
 	d, counts := chance(6), make([]float64, backups)
 	for range draws {
 		all := fleet(n)

@@ -80,7 +80,7 @@ func policyOf(limit, minUp uint8, bits uint16) Policy {
 		p.MinUp = Quorum{Percent: 1 + int(minUp%100)}
 	}
 	if has(7) {
-		p.Backup = []netip.Prefix{netip.MustParsePrefix("10.0.0.4/30"), netip.MustParsePrefix("2001:db8::/126")}
+		p.Backup = []Rank{{netip.MustParsePrefix("2001:db8::/126"), 1}, {netip.MustParsePrefix("10.0.0.6/31"), 3}, {netip.MustParsePrefix("10.0.0.4/30"), 1}}
 	}
 	if has(8) {
 		p.Weights = []Weight{{netip.MustParsePrefix("10.0.0.0/31"), 9}, {netip.MustParsePrefix("::/0"), 65535}}

@@ -219,7 +219,7 @@ func TestLargeSetAmongOthers(t *testing.T) {
 // Drained addresses and backups count among the judged ones; those after them are served like any other.
 func TestLargeSetTiers(t *testing.T) {
 	m := addresses(5000, 30)
-	rules := largeRules(5000, Policy{MinUp: Quorum{Count: 1}, Backup: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")}}, 300)
+	rules := largeRules(5000, Policy{MinUp: Quorum{Count: 1}, Backup: []Rank{{netip.MustParsePrefix("10.0.0.0/24"), 1}}}, 300)
 	rules.drained = []netip.Addr{large10(4000), large10(4999)}
 	out, report := Thin(m, rules, &Draw{IntN: rand.IntN})
 	if !slices.Equal(numbersOf(out), count(256, 5000, 300, 4000)) || report.Outcome != Thinned {

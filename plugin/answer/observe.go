@@ -52,11 +52,29 @@ type Share struct {
 	First  float64 // how likely it is to be the first one of its tier in an answer
 }
 
-// Tier is a group of candidates: primary, backup, drained or unfit. An earlier tier is served first.
+// Tier is a group of candidates: primary, backup by rank, drained or unfit. An earlier tier is served first.
 type Tier uint8
 
 // String returns the tier as it appears in JSON.
-func (t Tier) String() string { return [...]string{"primary", "backup", "drained", "unfit"}[t] }
+func (t Tier) String() string {
+	switch t {
+	case primary:
+		return "primary"
+	case drained:
+		return "drained"
+	case unfit:
+		return "unfit"
+	}
+	return "backup"
+}
+
+// Rank is the rank of a backup that is fit; 0 for the other tiers.
+func (t Tier) Rank() int {
+	if t < drained {
+		return int(t)
+	}
+	return 0
+}
 
 // observe passes the decision on a set to Rule.Observe. Call it before the answer is changed: candidates have the indexes of
 // their records in it. The candidates of hints have indexes in their parameter, so for those the record is given.

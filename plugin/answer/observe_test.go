@@ -41,6 +41,11 @@ func TestObserve(t *testing.T) {
 					sum.Down++
 				}
 			}
+			if d.Outcome == Backup {
+				for _, c := range d.Candidates[:d.Served] {
+					sum.Rank = max(sum.Rank, c.Tier.Rank())
+				}
+			}
 			told[d.Outcome]++
 			d.assertConsistent(t, file)
 		}

@@ -48,14 +48,14 @@ const (
 
 // Policy says which addresses of a set are served. The zero value serves all healthy ones.
 type Policy struct {
-	Limit   int            // greatest number of addresses in an answer; 0 for all
-	MinUp   Quorum         // if fewer primaries are fit, other addresses are served too
-	AllDown AllDown        // what is answered if no address is fit
-	Instead []netip.Addr   // the addresses for Fixed
-	Backup  []netip.Prefix // addresses in these networks are served only if too few primaries are fit
-	Weights []Weight       // the first one that contains an address counts; an address in none weighs 1
-	Client  bool           // the network of the client decides which addresses it gets, and their order, not chance (select client)
-	Warmup  time.Duration  // time in which an address that came up gains its full share of answers
+	Limit   int           // greatest number of addresses in an answer; 0 for all
+	MinUp   Quorum        // if fewer primaries are fit, other addresses are served too
+	AllDown AllDown       // what is answered if no address is fit
+	Instead []netip.Addr  // the addresses for Fixed
+	Backup  []Rank        // addresses in these networks are served only if too few are fit of those before them; the smallest networks first
+	Weights []Weight      // the first one that contains an address counts; an address in none weighs 1
+	Client  bool          // the network of the client decides which addresses it gets, and their order, not chance (select client)
+	Warmup  time.Duration // time in which an address that came up gains its full share of answers
 	TTL     TTL
 	DryRun  bool // decide and report, but change no answer
 }
@@ -181,12 +181,40 @@ func (p *Policy) chooseInOrder(all []candidate, draw *Draw) ([]candidate, Outcom
 // byIndex orders candidates as they are in the set.
 func byIndex(a, b candidate) int { return cmp.Compare(a.index, b.index) }
 
-// The tiers of candidates, in the order in which they are served. A candidate is in one of them.
+// Rank is a network of backups. Those of a lower rank serve before those of a higher one.
+type Rank struct {
+	Network netip.Prefix
+	Rank    uint8 // 1 to MaxRank
+}
+
+// MaxRank is the highest rank of a backup. Package metrics has a counter for each.
+const MaxRank = 9
+
+// AddBackup adds a network of backups. The smallest network that holds an address decides, so they are kept in that order.
+func (p *Policy) AddBackup(network netip.Prefix, rank int) error {
+	if rank < 1 || rank > MaxRank {
+		return fmt.Errorf("invalid rank %d: use a number from 1 to %d", rank, MaxRank)
+	}
+	for _, other := range p.Backup {
+		switch {
+		case other.Network != network:
+		case int(other.Rank) != rank:
+			return fmt.Errorf("network %s is in rank %d and in rank %d: name it once", network, other.Rank, rank)
+		default:
+			return fmt.Errorf("duplicate network %s", network)
+		}
+	}
+	p.Backup = append(p.Backup, Rank{network, uint8(rank)})
+	slices.SortStableFunc(p.Backup, func(a, b Rank) int { return cmp.Compare(b.Network.Bits(), a.Network.Bits()) })
+	return nil
+}
+
+// The tiers of candidates, in the order in which they are served. A candidate is in one of them. Between primary and drained are those
+// of fit backups, one for each rank.
 const (
-	primary = iota // fit, and neither backup nor drained
-	backup         // fit, and in a network of Policy.Backup
-	drained        // fit, and drained by hand
-	unfit          // down
+	primary = 0           // fit, and neither backup nor drained
+	drained = MaxRank + 1 // fit, and drained by hand
+	unfit   = drained + 1 // down
 )
 
 // counts has the number of primaries, fit or not, and the number of candidates in each tier together with those before it.
@@ -195,8 +223,8 @@ type counts struct {
 	upTo      [unfit + 1]int
 }
 
-// countTiers marks the backup and drained candidates, and counts the tiers. If all candidates are backups, they are primaries;
-// if all are drained, none counts as drained: there must be something to serve first.
+// countTiers marks the backup and drained candidates, and counts the tiers. If all candidates are backups, those of the lowest rank are
+// primaries; if all are drained, none counts as drained: there must be something to serve first.
 func (p *Policy) countTiers(all []candidate) counts {
 	var n counts
 	markDrained(all)
@@ -205,30 +233,42 @@ func (p *Policy) countTiers(all []candidate) counts {
 	}
 	for i := range all {
 		c := &all[i]
-		if !c.backup && !c.drained {
+		if c.rank == 0 && !c.drained {
 			n.primaries++
 		}
 		n.upTo[c.tier()]++
 	}
-	for tier := backup; tier <= unfit; tier++ {
+	for tier := primary + 1; tier <= unfit; tier++ {
 		n.upTo[tier] += n.upTo[tier-1]
 	}
 	return n
 }
 
-// markBackups marks the candidates in the networks of Backup, unless all are.
+// markBackups gives the candidates their ranks, and the lowest of them to none if there would be no primaries.
 func (p *Policy) markBackups(all []candidate) {
-	marked := 0
+	lowest := uint8(MaxRank)
 	for i := range all {
-		if all[i].backup = slices.ContainsFunc(p.Backup, func(n netip.Prefix) bool { return n.Contains(all[i].addr) }); all[i].backup {
-			marked++
+		all[i].rank = p.rankOf(all[i].addr)
+		lowest = min(lowest, all[i].rank)
+	}
+	if lowest == 0 {
+		return
+	}
+	for i := range all {
+		if all[i].rank == lowest {
+			all[i].rank = 0
 		}
 	}
-	if marked == len(all) {
-		for i := range all {
-			all[i].backup = false
+}
+
+// rankOf returns the rank of an address by the smallest network that contains it, 0 if none does.
+func (p *Policy) rankOf(addr netip.Addr) uint8 {
+	for i := range p.Backup {
+		if p.Backup[i].Network.Contains(addr) {
+			return p.Backup[i].Rank
 		}
 	}
+	return 0
 }
 
 // markDrained marks the drained candidates, unless all are.
@@ -250,7 +290,7 @@ func markDrained(all []candidate) {
 // fillUp chooses if too few primaries are fit: it adds the tiers after them until need are served, and no more than limit. If
 // the last tier has too many, some of them are drawn. n must be the counts of all.
 func (p *Policy) fillUp(all []candidate, n counts, need, limit int, draw *Draw) ([]candidate, Outcome) {
-	last := backup
+	last := primary + 1
 	for last < unfit && n.upTo[last] < need {
 		last++
 	}
@@ -288,10 +328,8 @@ func (c *candidate) tier() int {
 		return unfit
 	case c.drained:
 		return drained
-	case c.backup:
-		return backup
 	}
-	return primary
+	return int(c.rank) // 0 is primary
 }
 
 // fixedRecords returns the records that replace a fail-closed set if AllDown is Fixed, with its owner name and family.

@@ -125,7 +125,7 @@ type candidate struct {
 	ttl     uint32 // of the record
 	verdict verdict.Brief
 	key     float64 // in a weighted draw: its share, and then what it is sorted by
-	backup  bool    // set by countTiers, as is drained
+	rank    uint8   // of a backup, 0 if it is none; set by countTiers, as is drained
 	drained bool
 }
 

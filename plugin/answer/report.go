@@ -12,6 +12,7 @@ type Report struct {
 	Kept    int     // records that the policy serves, in all sets with a rule; of HTTPS and SVCB records, their hints
 	Total   int     // different records, or hints, in these sets
 	Down    int     // of those, how many are down
+	Rank    int     // the highest rank of the backups that are served; 0 if none are, or if health was disregarded
 	// Enforced is the worst outcome of the sets whose rule is not a dry run.
 	Enforced Outcome
 	Signed   bool // a set was left unchanged because a DNSSEC signature covers it
@@ -61,4 +62,9 @@ func (r *Report) addChoice(c choice) {
 	r.Outcome = max(r.Outcome, c.outcome)
 	r.Kept += len(c.served) + c.rest.passing()
 	r.Total += c.total
+	if c.outcome == Backup {
+		for i := range c.served {
+			r.Rank = max(r.Rank, Tier(c.served[i].tier()).Rank())
+		}
+	}
 }

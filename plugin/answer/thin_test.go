@@ -292,7 +292,7 @@ func readPolicy(t *testing.T, w *world, words []string) {
 		}
 	case "backup":
 		for _, word := range words[1:] {
-			p.Backup = append(p.Backup, netip.MustParsePrefix(word))
+			p.Backup = append(p.Backup, Rank{netip.MustParsePrefix(word), 1})
 		}
 	case "weight":
 		p.Weights = append(p.Weights, Weight{netip.MustParsePrefix(words[2]), number(1)})

@@ -99,7 +99,7 @@ dns://Example.ORG:5353 10.0.0.0/24 {
 	first, second := stanzas[0], stanzas[1]
 	policies := []answer.Policy{
 		{MinUp: answer.Quorum{Count: 1, Percent: 50}, AllDown: answer.NoData, TTL: answer.TTL{Max: 300, Min: 60}, DryRun: true,
-			Client: true, Warmup: 2 * time.Minute, Backup: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")},
+			Client: true, Warmup: 2 * time.Minute, Backup: []answer.Rank{{Network: netip.MustParsePrefix("198.51.100.0/24"), Rank: 1}},
 			Weights: []answer.Weight{{Network: netip.MustParsePrefix("192.0.2.0/25"), Weight: 3}, {Network: netip.MustParsePrefix("2001:db8::/48"), Weight: 2},
 				{Network: netip.MustParsePrefix("192.0.2.128/25"), Weight: 2}}},
 		{Limit: 3, MinUp: answer.Quorum{Count: 2}, AllDown: answer.Fixed, TTL: answer.TTL{Off: true},
@@ -248,7 +248,14 @@ func TestParseErrors(t *testing.T) {
 		{"check tcp://:80\nwatch www.example.org:8080", "Corefile:4", `invalid name "www.example.org:8080" in watch: use a domain name`},
 		{"check tcp://:80\nwatch dns://www.example.org", "Corefile:4", `invalid name "dns://www.example.org" in watch: use a domain name, not a URL, such as www.example.org`},
 		{"check tcp://:80\nexcept www.example.org:53", "Corefile:4", `invalid name "www.example.org:53" in except: use a domain name`},
-		{"check tcp://:80\nbackup 192.0.2.0/24 192.0.2.0/24", "Corefile:4", "duplicate network 192.0.2.0/24 in backup"},
+		{"check tcp://:80\nbackup 2 192.0.2.0/24\nbackup 192.0.2.0/24", "Corefile:5", "backup: network 192.0.2.0/24 is in rank 2 and in rank 1: name it once"},
+		{"check tcp://:80\nbackup 0 192.0.2.0/24", "Corefile:4", "backup: invalid rank 0: use a number from 1 to 9"},
+		{"check tcp://:80\nbackup 10 192.0.2.0/24", "Corefile:4", "invalid rank 10: use"},
+		{"check tcp://:80\nbackup -1 192.0.2.0/24", "Corefile:4", "invalid rank -1: use"},
+		{"check tcp://:80\nbackup 2", "Corefile:4", "backup 2 without a network: use backup 2 NETWORK..., such as backup 2 192.0.2.0/24"},
+		{"check tcp://:80\nbackup 192.0.2.0/24 2", "Corefile:4", "backup: "},
+		{"check tcp://:80\nbackup two 192.0.2.0/24", "Corefile:4", "backup: "},
+		{"check tcp://:80\nbackup 192.0.2.0/24 192.0.2.0/24", "Corefile:4", "backup: duplicate network 192.0.2.0/24"},
 		{"check tcp://:80\nweight 1 10.0.0.0/8\nweight 5 10.0.0.0/24", "Corefile:5", "weight of 10.0.0.0/24 has no effect, because 10.0.0.0/8 before it contains it: put the narrower network first"},
 		{"check tcp://:80\nall_down 0.0.0.0", "Corefile:4", "or addresses"},
 		{"check tcp://:80\nall_down 255.255.255.255", "Corefile:4", "or addresses"},
@@ -417,7 +424,7 @@ func TestNames(t *testing.T) {
 	}
 	s := stanzas[0]
 	got := []string{s.Zones[0], s.Watch[0], s.Except[0], s.Checks[0].String(), s.Checks[1].String(), s.Policy.Weights[0].Network.String(), s.Policy.Weights[1].Network.String(),
-		s.Policy.Backup[0].String(), s.Within[0].String()}
+		s.Policy.Backup[0].Network.String(), s.Within[0].String()}
 	want := []string{"www.xn--bcher-kva.example.", "_a.www.xn--bcher-kva.example.", "xn--geschft-9wa.www.xn--bcher-kva.example.", "https://xn--gre-6ka8i.example:8443/",
 		"tls://:443 server_name _x.xn--bcher-kva.example", "192.0.2.7/32", "2001:db8::7/128", "198.51.100.1/32", "192.0.2.7/32"}
 	if !reflect.DeepEqual(got, want) {

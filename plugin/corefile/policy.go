@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -143,17 +144,23 @@ func single(addr netip.Addr) bool {
 	return !addr.IsUnspecified() && !addr.IsMulticast() && addr != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
-// parseBackup reads networks whose addresses are answered only if too few others are healthy.
+// parseBackup reads networks whose addresses are answered only if too few others are healthy, and their rank, which is 1 if none is
+// named. A number alone is a rank, since an address has dots or colons.
 func parseBackup(s *Config, c *caddy.Controller, args []string) error {
+	rank, notNumber := strconv.Atoi(args[0])
+	if notNumber != nil {
+		rank = 1
+	} else if args = args[1:]; len(args) == 0 {
+		return c.Errf("backup %d without a network: use backup %d NETWORK..., such as backup %d 192.0.2.0/24", rank, rank, rank)
+	}
 	for _, arg := range args {
 		n, err := network.Parse(arg)
+		if err == nil {
+			err = s.Policy.AddBackup(n.Prefix, rank)
+		}
 		if err != nil {
 			return c.Errf("backup: %v", err)
 		}
-		if slices.Contains(s.Policy.Backup, n.Prefix) {
-			return c.Errf("duplicate network %s in backup", n.Prefix)
-		}
-		s.Policy.Backup = append(s.Policy.Backup, n.Prefix)
 	}
 	return nil
 }

@@ -46,7 +46,7 @@ var properties = map[string]property{
 	"types":       {usage: "TYPE...", min: 1, max: -1, parse: parseTypes},
 	"select":      {usage: "random|client", min: 1, max: 1, parse: parseSelect},
 	"weight":      {usage: "WEIGHT NETWORK...", min: 2, max: -1, repeats: true, parse: parseWeight},
-	"backup":      {usage: "NETWORK...", min: 1, max: -1, repeats: true, parse: parseBackup},
+	"backup":      {usage: "[RANK] NETWORK...", min: 1, max: -1, repeats: true, parse: parseBackup},
 	"warmup":      {usage: "DURATION", min: 1, max: 1, parse: parseWarmup},
 	"watch":       {usage: "NAME...", min: 1, max: -1, repeats: true, parse: parseWatch},
 	"preload":     {parse: parsePreload},

@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/rescue"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
@@ -287,4 +289,15 @@ func glueOf(m *dns.Msg) map[string][]netip.Addr {
 		}
 	}
 	return glue
+}
+
+// because is what people wrote about a forced state, for the end of a sentence.
+func because(f *status.Force) (words string) {
+	if !f.Until.IsZero() {
+		words = " until " + f.Until.UTC().Format(time.RFC3339)
+	}
+	if f.Note != "" {
+		words += fmt.Sprintf(" (%q)", f.Note)
+	}
+	return words
 }

@@ -68,7 +68,7 @@ var answers plugin.Handler = plugin.HandlerFunc(func(_ context.Context, w dns.Re
 // The reason for the outcome of a set is put into words, whatever its candidates are.
 func TestStory(t *testing.T) {
 	d := decision{Decision: answer.Decision{Outcome: answer.Whole, Primaries: 2}, stanza: newFixture(t, nil).stanza}
-	for _, c := range []answer.Tier{0, 0, 1, 2, 2} {
+	for _, c := range []answer.Tier{0, 0, 1, 10, 10} {
 		d.Candidates = append(d.Candidates, answer.Candidate{Tier: c})
 	}
 	if got := d.explain(nil); got != "2 of 2 are not down, and all are served; 1 backup is not needed; 2 drained addresses are not needed" {

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/text"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
@@ -211,12 +210,37 @@ func (d *decision) drawReason(e *explainer) string {
 // fillReason says what fills up the answer.
 func (d *decision) fillReason() string {
 	var words []string
-	for _, tier := range []string{"backup", "drained"} { // in the order in which they fill up
-		if slices.ContainsFunc(d.Candidates[:d.Served], func(c answer.Candidate) bool { return c.Tier.String() == tier }) {
-			words = append(words, map[string]string{"backup": "backups", "drained": "drained addresses"}[tier])
+	for _, c := range d.Candidates[:d.Served] { // in the order in which they fill up
+		word := ""
+		switch c.Tier.String() {
+		case "backup":
+			word = "backups" + d.ofRank(c.Tier.Rank())
+		case "drained":
+			word = "drained addresses"
+		}
+		if word != "" && !slices.Contains(words, word) {
+			words = append(words, word)
 		}
 	}
 	return strings.Join(words, " and ") + " are served too"
+}
+
+// tierName names the tier of a member, which is fit.
+func (d *decision) tierName(m *status.Member) string {
+	if m.Rank > 0 {
+		return m.Tier + d.ofRank(m.Rank)
+	}
+	return m.Tier
+}
+
+// ofRank is the rank of backups in words; none if the stanza has no backups of another one.
+func (d *decision) ofRank(rank int) string {
+	for _, other := range d.stanza.Rule.Policy.Backup {
+		if int(other.Rank) != rank {
+			return fmt.Sprintf(" of rank %d", rank)
+		}
+	}
+	return "" // most stanzas have backups of one rank, and it need not be said
 }
 
 // allDown is the policy as the Corefile has it, so that a reader finds the word there.
@@ -253,6 +277,8 @@ func (d *decision) member(i int, known map[verdict.Target]status.Target) status.
 	if d.Alone && c.Addr.IsValid() { // it was not looked up for the answer
 		m.State = d.stanza.ReadOnly().Look(verdict.RecordSet{Owner: d.Owner}, c.Addr, 0, 0).State().String()
 	}
+	// What is down has no rank: as a last resort, only how recently it was up counts.
+	m.Rank = c.Tier.Rank()
 	m.Why = d.memberReason(c, &m)
 	if c.Draw != nil {
 		m.Weight, m.Warmup, m.First = c.Draw.Weight, rounded(c.Draw.Warmth), rounded(c.Draw.First)
@@ -281,10 +307,10 @@ func (d *decision) shareText(m *status.Member) string {
 		words += fmt.Sprintf(", warmed up to %s", percent(m.Warmup))
 	}
 	switch {
-	case m.Served && m.Tier == d.Candidates[0].Tier.String():
+	case m.Served && m.Tier == d.Candidates[0].Tier.String() && m.Rank == d.Candidates[0].Tier.Rank():
 		words += fmt.Sprintf(", first in %s of answers", percent(m.First))
 	case m.Served: // what is in a better tier comes before it
-		words += fmt.Sprintf(", the first %s in %s of answers", m.Tier, percent(m.First))
+		words += fmt.Sprintf(", the first %s in %s of answers", d.tierName(m), percent(m.First))
 	}
 	return words
 }
@@ -310,10 +336,10 @@ func (d *decision) memberReason(c answer.Candidate, m *status.Member) string {
 		return "served although it is down"
 	case c.Tier.String() == "unfit":
 		return downReason(m)
-	case m.Served && c.Tier.String() != "primary":
-		return c.Tier.String() + ", needed"
-	case !m.Served && c.Tier.String() != "primary": // a backup or a drained address
-		return c.Tier.String() + ", not needed"
+	case m.Served && m.Tier != "primary":
+		return d.tierName(m) + ", needed"
+	case !m.Served && m.Tier != "primary": // a backup or a drained address
+		return d.tierName(m) + ", not needed"
 	case !m.Served: // the limit left it out
 		return c.Verdict.State().String() + ", but not in this sample"
 	case c.Verdict.State() == verdict.Unknown:
@@ -360,15 +386,4 @@ func unknown(m *status.Member) string {
 		return "not decided yet, so it is served"
 	}
 	return "not watched yet, so it is served"
-}
-
-// because is what people wrote about a forced state, for the end of a sentence.
-func because(f *status.Force) (words string) {
-	if !f.Until.IsZero() {
-		words = " until " + f.Until.UTC().Format(time.RFC3339)
-	}
-	if f.Note != "" {
-		words += fmt.Sprintf(" (%q)", f.Note)
-	}
-	return words
 }

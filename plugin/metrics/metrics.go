@@ -6,6 +6,9 @@
 package metrics
 
 import (
+	"strconv"
+	"sync"
+
 	"github.com/coredns/coredns/plugin"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -82,6 +85,21 @@ var (
 	SkippedHold       = skipped.WithLabelValues("hold")        // a connection that was not held, because there were too many
 	SkippedRate       = skipped.WithLabelValues("rate")        // a wait for the bound on probes a second
 )
+
+// backupAnswers counts answers with backups, by the highest rank of a backup in them. A series exists from its first answer on, so that
+// a server without backups has none.
+var backupAnswers = counters("backup_answers_total", "Number of answers in which backups are served, by the highest rank of these.", "rank")
+
+// backupAnswersBy are the counters by rank, which goes from 1 to 9: no query looks up a label.
+var backupAnswersBy = func() (all [10]func() prometheus.Counter) {
+	for rank := range all {
+		all[rank] = sync.OnceValue(func() prometheus.Counter { return backupAnswers.WithLabelValues(strconv.Itoa(rank)) })
+	}
+	return all
+}()
+
+// CountBackups counts an answer in which backups are served, the highest of that rank.
+func CountBackups(rank int) { backupAnswersBy[rank]().Inc() }
 
 // Unchecked counts answers with addresses that are served unchecked. The values of reason are those of verdict.Gap.
 var Unchecked = counters("unchecked_total", "Number of answers with addresses that are served unchecked, by reason.", "reason")

@@ -100,6 +100,7 @@ func (b *Block) StanzaFor(owner, name string) *Stanza {
 func (b *Block) ResetLogs() {
 	for _, s := range b.stanzas {
 		s.loggedOpen.Reset()
+		s.loggedBackup.Reset()
 	}
 }
 

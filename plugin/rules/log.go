@@ -1,22 +1,44 @@
 package rules
 
 import (
+	"fmt"
+
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 )
 
 // Log writes what an operator must know of an answer for a name in the zone: that a signature keeps it whole, once; and that
-// too few addresses are healthy, once a minute and stanza.
+// too few addresses are healthy, once a minute and stanza. It counts an answer with backups.
 func (z *Zone) Log(name string, r answer.Report) {
 	s := z.Stanza
 	if r.Signed && s.loggedSigned.First() {
 		s.Group.Warn("answers for %s are signed before multivalue sees them, and stay whole: see DNSSEC in the manual", z.Name)
 	}
-	if r.Outcome < answer.Open || !s.loggedOpen.First() {
-		return
+	if r.Rank > 0 {
+		metrics.CountBackups(r.Rank)
 	}
-	served := r.Kept
-	if r.Enforced < answer.Open { // a dry run
-		served = r.Total
+	// Each kind of shortage has a line of its own: a name that is on its backups must not hide that another one has no servers left.
+	switch {
+	case r.Outcome == answer.Backup && s.loggedBackup.First():
+		s.Group.Warn("%s: %d of %d addresses are down, so %s (backup, min_up and dry_run of zone %s decide)", name, r.Down, r.Total, filledUp(&r), z.Name)
+	case r.Outcome >= answer.Open && s.loggedOpen.First():
+		served := r.Kept
+		if r.Enforced < answer.Open { // a dry run
+			served = r.Total
+		}
+		s.Group.Warn("%s: %d of %d addresses are down, serving %d (all_down, min_up and dry_run of zone %s decide)", name, r.Down, r.Total, served, z.Name)
 	}
-	s.Group.Warn("%s: %d of %d addresses are down, serving %d (all_down, min_up and dry_run of zone %s decide)", name, r.Down, r.Total, served, z.Name)
+}
+
+// filledUp says what is served in addition to healthy primaries, or would be without dry_run.
+func filledUp(r *answer.Report) string {
+	// Backups come before drained addresses, so these alone mean that no backup is fit.
+	what, verb := "drained addresses", "are"
+	if r.Rank > 0 {
+		what = fmt.Sprintf("backups of rank %d", r.Rank)
+	}
+	if r.Enforced < answer.Backup {
+		verb = "would be"
+	}
+	return fmt.Sprintf("%s %s served too", what, verb)
 }

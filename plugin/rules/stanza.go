@@ -29,7 +29,8 @@ type Stanza struct {
 	need   int              // how many have to pass; 0 for all
 	maxTTL uint32           // the highest TTL, in seconds, that can go out while verdicts bound it
 
-	loggedOpen   logonce.Line // every sweep allows it again
+	loggedOpen   logonce.Line // every sweep allows it again, and the next
+	loggedBackup logonce.Line
 	loggedSigned logonce.Line
 	loggedGaps   [verdict.Gaps]logonce.Line
 }

@@ -49,7 +49,8 @@ type Member struct {
 	Served bool   `json:"served"`
 	Why    string `json:"why"` // it is served, or not
 	Tier   string `json:"tier"`
-	State  string `json:"state"` // after forced states and the quorum of its checks
+	Rank   int    `json:"rank,omitempty"` // of a backup that is fit
+	State  string `json:"state"`          // after forced states and the quorum of its checks
 	Force
 	Weight int     `json:"weight,omitempty"` // in the draw, as are the next two; 0 if nothing was drawn
 	Warmup float64 `json:"warmup,omitempty"` // how much of its weight it has reached, from 0.01 to 1
