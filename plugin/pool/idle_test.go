@@ -131,6 +131,35 @@ func TestHoldOfAnIdleTarget(t *testing.T) {
 	})
 }
 
+// The TTL is true from the moment on at which a target becomes idle, and not only after its first probe at the slow pace: a query
+// causes a probe at once then, sooner than was promised at the last one (B84).
+func TestHoldSinceIdle(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
+		s := testStanza("tcp://:80", n, pooltest.Pace)
+		begin(p, s)
+		for i := 1; i <= 10; i++ {
+			query(s, owner, dns.TypeA, i)
+			for idle := false; !idle; idle, _ = isIdle(s, i) {
+				pooltest.Elapse(time.Second)
+			}
+			n.Forget()
+			pooltest.Elapse(time.Duration(15+5*i) * time.Second) // the last probe is older than an interval
+			if n.Asked(pooltest.Addr(i)) > 0 {
+				t.Fatalf("%s was probed within %d seconds", pooltest.Addr(i), 15+5*i)
+			}
+			n.Kill(pooltest.Addr(i))
+			asked := time.Now()
+			v := s.Look(owner, pooltest.Addr(i), 0, 30)
+			for stateOf(s, pooltest.Addr(i)) == verdict.Up {
+				pooltest.Elapse(100 * time.Millisecond)
+			}
+			if lasted := time.Since(asked); v.State() != verdict.Up || lasted < time.Duration(v.Holds())*time.Second {
+				t.Errorf("%s: %s held for %s, and %d seconds were promised", pooltest.Addr(i), v.State(), lasted, v.Holds())
+			}
+		}
+	})
+}
+
 // An address that has left the DNS is forgotten, as its sets are looked at without it; one of a quiet name is not (B63, B85).
 func TestForgottenOrIdle(t *testing.T) {
 	const other = "api.example.org."
@@ -462,6 +491,38 @@ func TestIdleOverAReload(t *testing.T) {
 		}
 		if _, watched := isIdle(s, 1); watched {
 			t.Error("it left its set, and is still watched")
+		}
+	})
+}
+
+// Looking for idle targets that could make room takes no more than so many steps a minute, and goes on when the minute is over (B85).
+func TestStepsToMakeRoom(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
+		s := testStanza("tcp://:80", n, pooltest.Pace)
+		begin(p, s)
+		query(s, owner, dns.TypeA, 1, 2, 3, 4)
+		pooltest.Elapse(20 * time.Minute)
+		among := func(steps int) (looked int, made bool) {
+			p.life.Lock()
+			defer p.life.Unlock()
+			p.do(func() {
+				s.Group.steps += steps
+				made = p.makeRoomAmong(&s.Group, func(*monitor) bool { looked++; return false }, time.Now())
+			})
+			return looked, made
+		}
+		if looked, made := among(0); looked != 4 || made {
+			t.Fatalf("%d of 4 were looked at, and one was taken: %t", looked, made)
+		}
+		if looked, _ := among(maxSteps - 6); looked != 2 {
+			t.Errorf("%d were looked at with two steps left", looked)
+		}
+		if looked, _ := among(0); looked != 0 {
+			t.Errorf("%d were looked at with no steps left", looked)
+		}
+		pooltest.Elapse(time.Minute)
+		if looked, _ := among(0); looked != 4 {
+			t.Errorf("%d were looked at in the next minute", looked)
 		}
 	})
 }
