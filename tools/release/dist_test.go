@@ -380,6 +380,10 @@ var minors = []string{"v1.15.0", "v1.14.7", "v1.13.2"}
 // The module is built into a checkout of each supported version of CoreDNS, by the line in plugin.cfg, from the release's proxy alone.
 // The result answers as the README says.
 func TestMinors(t *testing.T) {
+	const build = "    go get " + modulePath + "@latest\n    go generate coredns.go\n    go build -mod=mod\n"
+	if releasing := read(t, "../../docs/releasing.md"); !strings.Contains(releasing, build) {
+		t.Errorf("docs/releasing.md does not have the commands that are tried here:\n%s", build)
+	}
 	if upgrading := read(t, "../../docs/upgrading.md"); !strings.Contains(upgrading, strings.ReplaceAll(strings.Join(minors, ", "), "v", "")) {
 		t.Errorf("docs/upgrading.md does not name %q", minors)
 	}
@@ -409,7 +413,7 @@ func TestMinors(t *testing.T) {
 			if err := os.WriteFile(cfg, []byte(strings.Replace(read(t, cfg), "cache:cache\n", line, 1)), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			for _, command := range []string{"go get " + modulePath + "@latest", "go generate coredns.go", "go build"} {
+			for _, command := range []string{"go get " + modulePath + "@latest", "go generate coredns.go", "go build -mod=mod"} {
 				words := strings.Fields(command)
 				if _, err := outputWith(dir, env, words[0], words[1:]...); err != nil {
 					t.Fatal(err)
