@@ -7,10 +7,11 @@ import (
 	"github.com/coredns-multivalue/multivalue/tools/release/oci"
 )
 
-// image makes the container image of an edition, for all architectures that there are programs for.
+// image makes the container image of an edition, for all architectures that there are programs for. It is called localhost/NAME:VERSION:
+// a name without a host would be taken for one of Docker Hub, by which a kubelet then does not find what was imported.
 func (s *source) image(to string, e edition, programs []string) error {
 	file := e.name + "_" + s.version + "_image.tar"
-	return oci.Save(filepath.Join(to, file), e.name+":"+s.version, programs, oci.Options{
+	return oci.Save(filepath.Join(to, file), "localhost/"+e.name+":"+s.version, programs, oci.Options{
 		Ports: true, Authorities: true, Created: s.time, Labels: s.labels(e),
 	})
 }

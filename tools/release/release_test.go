@@ -240,6 +240,10 @@ func pulled(t *testing.T, s *source, archive string, architectures []string, pro
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	defer server.Close()
 	name := strings.TrimPrefix(server.URL, "http://") + "/it:" + s.version
+	// A kubelet finds only what has a host in its name.
+	if index, want := run(t, ".", "tar", "-xOf", archive, "index.json"), `"io.containerd.image.name": "localhost/coredns-multivalue:`+s.version+`"`; !strings.Contains(index, want) {
+		t.Errorf("the archive does not name its image %s:\n%s", want, index)
+	}
 	digest, err := oci.Push(archive, name)
 	if err != nil {
 		t.Fatal(err)

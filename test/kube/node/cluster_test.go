@@ -187,7 +187,7 @@ func nameRelease() error {
 		return err
 	}
 	for name := range strings.FieldsSeq(names) {
-		if strings.HasPrefix(name, "coredns-multivalue") {
+		if strings.HasPrefix(name, "localhost/coredns-multivalue") {
 			_, one := ctr("tag", name, "test.invalid/coredns:1")
 			_, two := ctr("tag", name, "test.invalid/coredns:2")
 			return errors.Join(one, two)
