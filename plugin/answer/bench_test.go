@@ -91,7 +91,7 @@ func TestThinAllocatesNothing(t *testing.T) {
 		chain := &dns.CNAME{Hdr: dns.RR_Header{Name: "alias.example.org.", Rrtype: dns.TypeCNAME, Class: dns.ClassINET}, Target: "www.example.org."}
 		m.Answer = append([]dns.RR{chain}, m.Answer...)
 		draw := &Draw{IntN: rand.IntN}
-		if allocs := testing.AllocsPerRun(100, func() { Thin(m, rules, draw) }); allocs != 0 {
+		if allocs := allocations(func() { Thin(m, rules, draw) }); allocs != 0 {
 			t.Errorf("%d addresses: %v allocations", n, allocs)
 		}
 	}
@@ -113,11 +113,21 @@ func TestEvenSharesChangeNothing(t *testing.T) {
 			if out, report := Thin(m, rules, draw); out != m || report.Outcome != Whole {
 				t.Errorf("%s, %d addresses: %+v", name, n, report)
 			}
-			if allocs := testing.AllocsPerRun(20, func() { Thin(m, rules, draw) }); allocs != 0 {
+			if allocs := allocations(func() { Thin(m, rules, draw) }); allocs != 0 {
 				t.Errorf("%s, %d addresses: %v allocations", name, n, allocs)
 			}
 		}
 	}
+}
+
+// allocations is how often a function allocates, which is the same each time but for the scratch that it takes from a sync.Pool: with the
+// race detector, a pool drops one in four at random, and a garbage collection empties it. So the least of many single runs counts.
+func allocations(f func()) float64 {
+	least := testing.AllocsPerRun(1, f)
+	for range 40 {
+		least = min(least, testing.AllocsPerRun(1, f))
+	}
+	return least
 }
 
 // Nothing is allocated for targets with their glue, or for hints, if nothing changes.
@@ -130,7 +140,7 @@ func TestThinAllocatesNothingForTargets(t *testing.T) {
 		if out, report := Thin(m, rules, draw); out != m || report.Outcome != Whole {
 			t.Errorf("%s: %+v", name, report)
 		}
-		if allocs := testing.AllocsPerRun(100, func() { Thin(m, rules, draw) }); allocs != 0 {
+		if allocs := allocations(func() { Thin(m, rules, draw) }); allocs != 0 {
 			t.Errorf("%s: %v allocations", name, allocs)
 		}
 	}
