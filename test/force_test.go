@@ -166,7 +166,7 @@ func TestForcedUntil(t *testing.T) {
 	v, base := s.shown(strings.Replace(forcing, "QUICK", "QUICK\n status 127.0.0.1:STATUS", 1))
 	v.comesTo("www.example.org A", "11 12")
 	v.settled(2, 0)
-	end := time.Now().Add(4 * time.Second).UTC().Truncate(time.Second)
+	end := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
 	s.moveTo("forced", "down 127.0.0.12 until "+end.Format(time.RFC3339)+" # new <disk>")
 	v.comesTo("www.example.org A", "11")
 	var page struct {
@@ -187,6 +187,8 @@ func TestForcedUntil(t *testing.T) {
 	if _, html := s.get(base + "/"); !strings.Contains(html, "forced down</span> <small>until <time") || !strings.Contains(html, "“new &lt;disk&gt;”") {
 		t.Errorf("the page lacks the end or the reason:\n%s", html)
 	}
+	end = time.Now().Add(3 * time.Second).UTC().Truncate(time.Second) // the file is not changed again
+	s.moveTo("forced", "down 127.0.0.12 until "+end.Format(time.RFC3339))
 	v.comesTo("www.example.org A", "11 12")
 	if time.Now().Before(end) {
 		t.Error("the line has ended before its time")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"maps"
 	"os"
 	"os/exec"
@@ -106,9 +107,9 @@ func refused(t *testing.T, program, corefile string) string {
 	if err := os.WriteFile(path, []byte(corefile), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program, "-conf", path)
-	timer := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
-	defer timer.Stop()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // it would run for ever if it took the Corefile
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, "-conf", path)
 	out, err := cmd.CombinedOutput()
 	if err == nil || cmd.ProcessState.ExitCode() <= 0 {
 		t.Errorf("not refused: %v\n%s", err, out)

@@ -24,11 +24,11 @@ func (p *program) licences() ([]byte, error) {
 	// Many packages have the same module, and the order of the list is that of imports.
 	lines := slices.Sorted(strings.SplitSeq(list, "\n"))
 	// The standard library and the runtime are in each program, and no module has them.
-	goroot, err := output(p.root, "go", "env", "GOROOT")
+	goroot, err := outputWith(p.root, p.environment(), "go", "env", "GOROOT")
 	if err != nil {
 		return nil, err
 	}
-	version, err := output(p.root, "go", "env", "GOVERSION")
+	version, err := outputWith(p.root, p.environment(), "go", "env", "GOVERSION")
 	if err != nil {
 		return nil, err
 	}

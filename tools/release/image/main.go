@@ -33,7 +33,7 @@ func main() {
 func run(args []string) error {
 	flags := flag.NewFlagSet("image", flag.ContinueOnError)
 	var o oci.Options
-	name := flags.String("name", "coredns-multivalue:latest", "name of the image, with a tag")
+	name := flags.String("name", "localhost/coredns-multivalue:latest", "name of the image, with a tag")
 	flags.BoolVar(&o.Authorities, "ca", true, "add the certificates of public authorities")
 	flags.BoolVar(&o.Ports, "ports", true, "let the program listen on ports below 1024")
 	out := flags.String("o", "image.tar", "file to write the archive to")
