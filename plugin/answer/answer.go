@@ -222,6 +222,7 @@ func (sc *scratch) decideAddresses(s *set) choice {
 	}
 	c.served, c.outcome = p.choose(all, sc.draw) // reorders all, which is why candidates have an index
 	sc.report.noteMembers(s.owner, all, c.served)
+	sc.report.Sites = max(sc.report.Sites, p.sitesOf(c.served, sc.draw))
 	c.moved = p.ordersAnswers(sc.draw) && !slices.IsSortedFunc(c.served, byIndex)
 	c.ttl = p.TTL.boundAll(c.served)
 	if c.addRest(p); c.outcome == Closed {

@@ -15,6 +15,7 @@ type Draw struct {
 	IntN   func(n int) int // a random number, as of math/rand/v2.IntN
 	Client netip.Prefix    // the network of the client, for policies with Client; the zero value if it is not known
 	Now    uint64          // in milliseconds since 1970; used only by policies with Warmup
+	Near   Near            // how near addresses are to the client, for policies with Nearest; nil if it has no preference
 }
 
 // ClientNetwork returns the network that stands for a client's address: 24 bits of IPv4 and 56 bits of IPv6, as resolvers send
@@ -41,7 +42,7 @@ func ClientNetwork(addr netip.Addr) netip.Prefix {
 // then has an order of its own, and an address that comes or goes changes nothing but its own place in it.
 func (p *Policy) sample(from []candidate, n int, d *Draw) []candidate {
 	n = min(n, len(from))
-	if !p.ordersAnswers(d) {
+	if !p.hasShares(d) {
 		if n < len(from) {
 			shuffle(from, n, d)
 		}
@@ -74,8 +75,11 @@ func shuffle(from []candidate, n int, d *Draw) {
 	}
 }
 
-// ordersAnswers reports whether the order of an answer is drawn also if all of a set is served.
-func (p *Policy) ordersAnswers(d *Draw) bool {
+// ordersAnswers reports whether the order of an answer is the policy's also if all of a set is served.
+func (p *Policy) ordersAnswers(d *Draw) bool { return p.hasShares(d) || p.bySite(d) }
+
+// hasShares reports whether candidates are drawn by shares, or by the client, and not just by chance.
+func (p *Policy) hasShares(d *Draw) bool {
 	return len(p.Weights) > 0 || p.Warmup > 0 || p.byClient(d)
 }
 
@@ -83,7 +87,12 @@ func (p *Policy) ordersAnswers(d *Draw) bool {
 // that of a choice.
 func (p *Policy) DrawnBy() []string {
 	var words []string
-	if p.Client {
+	switch {
+	case p.Nearest && p.Client:
+		words = append(words, "select nearest client")
+	case p.Nearest:
+		words = append(words, "select nearest")
+	case p.Client:
 		words = append(words, "select client")
 	}
 	if len(p.Weights) > 0 {

@@ -68,6 +68,18 @@ func (d *dice) rng(of string) *rand.Rand {
 	return rand.New(rand.NewPCG(d.seed, h.Sum64()))
 }
 
+// byOctet has an address in one of four sites, by its last octet. The first one is the client's.
+type byOctet struct{}
+
+func (byOctet) Place(addr netip.Addr, seed uint64) uint64 {
+	raw := addr.As16()
+	if site := uint64(raw[15] % 4); site > 1 { // without an order
+		return 1<<62 | mix(seed^site)>>2
+	} else {
+		return site
+	}
+}
+
 // policyOf makes a policy from bits.
 func policyOf(limit, minUp uint8, bits uint16) Policy {
 	has := func(n int) bool { return bits>>n&1 != 0 }
@@ -88,6 +100,7 @@ func policyOf(limit, minUp uint8, bits uint16) Policy {
 	if has(9) {
 		p.Warmup = 5 * time.Minute
 	}
+	p.Nearest = has(13)
 	return p
 }
 
@@ -153,7 +166,7 @@ func FuzzThin(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		for j := range 11 {
+		for j := range 14 {
 			f.Add(packed, uint64(i), uint8(j), uint8(j*9), uint16(1<<j+j))
 		}
 	}
@@ -171,6 +184,9 @@ func FuzzThin(f *testing.F) {
 			d.flaps = rand.New(rand.NewPCG(seed, 1))
 		}
 		draw := &Draw{IntN: rand.New(rand.NewPCG(seed, 0)).IntN, Client: netip.MustParsePrefix("192.0.2.0/24"), Now: uint64(now.UnixMilli())}
+		if bits>>14&1 == 0 {
+			draw.Near = byOctet{}
+		}
 		before := snap(m)
 		out, report := Thin(m, d, draw)
 		if after := snap(m); !before.equal(after) {
@@ -206,6 +222,7 @@ func (x thinning) assertAll(t *testing.T) {
 	}
 	if x.d.flaps == nil && !p.DryRun && isFilterable(x.in) {
 		x.checkDrained(t)
+		x.checkNearest(t)
 	}
 	if x.out == x.in {
 		return
@@ -250,6 +267,38 @@ func (x thinning) checkDrained(t *testing.T) {
 		}
 		if tiers[0] > 0 && tiers[1] > 0 {
 			t.Errorf("%d drained addresses of %s went out beside %d healthy ones", tiers[1], s.owner, tiers[0])
+		}
+	}
+}
+
+// checkNearest: if one address is enough, and one of the client's own site is fit, neither backup nor drained, all are of that
+// site.
+func (x thinning) checkNearest(t *testing.T) {
+	var buf [maxSets]set
+	sets := findSets(x.in.Answer, buf[:0])
+	p := &x.d.rule.Policy
+	if p.MinUp.Count > 1 || p.MinUp.Percent > 0 || len(p.Backup) > 0 || !p.bySite(x.draw) || len(sets) == maxSets {
+		return
+	}
+	for i := range sets {
+		s := &sets[i]
+		if s.signed || !x.d.rule.Types.Has(s.rrtype) {
+			continue
+		}
+		own, other := 0, 0
+		for _, rr := range x.in.Answer {
+			addr, ok := Address(rr)
+			if v := x.d.Look(verdict.RecordSet{}, addr, 0, 0); ok && s.contains(rr.Header()) && v.State().Fit() && !v.Drained() && x.draw.Near.Place(addr, 0) == 0 {
+				own++
+			}
+		}
+		for _, rr := range x.out.Answer {
+			if addr, ok := Address(rr); ok && s.contains(rr.Header()) && x.draw.Near.Place(addr, 0) != 0 {
+				other++
+			}
+		}
+		if own > 0 && other > 0 {
+			t.Errorf("%d addresses of other sites went out, and %d of the own site are fit", other, own)
 		}
 	}
 }

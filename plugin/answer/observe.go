@@ -18,6 +18,7 @@ type Decision struct {
 	Alone     bool   // its only member is served whatever its health is, and was not looked up
 	DryRun    bool   // the decision is not applied
 	Ordered   bool   // the order of those that are served was drawn: by weight, by warm-up, or by the client
+	BySite    bool   // the sites of addresses and client decided which are served, and in which order
 	Limit     int    // greatest number of members that are served; 0 for all
 	Primaries int    // candidates that are neither backup nor drained, fit or not
 	Need      int    // if fewer primaries are fit, others are served too
@@ -99,18 +100,19 @@ func (sc *scratch) observe(s *set, c *choice, record dns.RR) {
 			d.Candidates[i].Record = sc.out.Answer[a.index]
 		}
 	}
-	if !c.single && p.ordersAnswers(sc.draw) {
+	d.BySite = !c.single && p.bySite(sc.draw)
+	if !c.single && p.hasShares(sc.draw) {
 		d.Ordered = p.addDraws(d.Candidates, c, sc.draw)
 	}
 	s.rule.Observe(d)
 }
 
-// addDraws adds the shares of the tiers that are served, of which each is drawn for itself. It reports whether that decides the
+// addDraws adds the shares of the tiers that are served, of which each, and each site in it, is drawn for itself. It reports whether that decides the
 // order of any of them.
 func (p *Policy) addDraws(shown []Candidate, c *choice, draw *Draw) (ordered bool) {
 	for first := 0; first < len(c.served); {
 		tier, end := c.all[first].tier(), first+1
-		for end < len(c.all) && c.all[end].tier() == tier {
+		for end < len(c.all) && c.all[end].tier() == tier && (!p.bySite(draw) || c.all[end].place == c.all[first].place) {
 			end++
 		}
 		if tier == unfit {

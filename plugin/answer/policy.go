@@ -55,6 +55,7 @@ type Policy struct {
 	Backup  []Rank        // addresses in these networks are served only if too few are fit of those before them; the smallest networks first
 	Weights []Weight      // the first one that contains an address counts; an address in none weighs 1
 	Client  bool          // the network of the client decides which addresses it gets, and their order, not chance (select client)
+	Nearest bool          // the sites of addresses and client decide first (select nearest)
 	Warmup  time.Duration // time in which an address that came up gains its full share of answers
 	TTL     TTL
 	DryRun  bool // decide and report, but change no answer
@@ -137,8 +138,10 @@ func (t TTL) Longest(ttl uint32, holds time.Duration) uint32 {
 //  2. If at least MinUp of the primaries are fit: those (Whole; Thinned if others are left out).
 //  3. Otherwise the tiers after them, each as a whole, until there are enough: backups, drained addresses (Backup), and then
 //     the unfit ones, the latest fit first (Open).
-//  4. Never more than Limit: of the last tier some are drawn, and of the unfit the latest fit are taken. If all primaries are
-//     fit and some are left out by this, the outcome is Sample.
+//  4. With Nearest, a client gets the addresses of that tier in its own site, and of further sites only as far as it needs them
+//     (Policy.nearest).
+//  5. Never more than Limit: of the last tier some are drawn, and of the unfit the latest fit are taken. If all primaries are
+//     fit and some are left out by this or by 4, the outcome is Sample.
 //
 // Addresses that are not drawn keep their order from the answer. Drawn ones are in the order of the draw. If the policy has
 // weights or a warm-up, or the client draws, each tier is drawn, also if all of it is served, and an earlier tier comes first.
@@ -151,6 +154,7 @@ func (p *Policy) choose(all []candidate, draw *Draw) ([]candidate, Outcome) {
 	if n.upTo[drained] == 0 && p.AllDown != Serve {
 		return nil, Closed
 	}
+	p.setPlaces(all, draw)
 	need := p.need(n.primaries, limit)
 	fit := n.upTo[primary]
 	if fit < need {
@@ -160,12 +164,13 @@ func (p *Policy) choose(all []candidate, draw *Draw) ([]candidate, Outcome) {
 	if fit < len(all) {
 		slices.SortStableFunc(all, leastBad)
 	}
+	near := p.nearest(all, 0, fit, limit, draw)
 	if fit < n.primaries {
 		outcome = Thinned
-	} else if fit > limit {
+	} else if near < fit || fit > limit {
 		outcome = Sample
 	}
-	return p.sample(all[:fit], limit, draw), outcome
+	return p.sampleTier(all[:near], limit, draw), outcome
 }
 
 // chooseInOrder is choose for sets whose order must stay: those of records that name hosts, and hints. Without a limit the order
@@ -298,12 +303,17 @@ func (p *Policy) fillUp(all []candidate, n counts, need, limit int, draw *Draw) 
 		return all, Open
 	}
 	slices.SortStableFunc(all, leastBad)
+	if last <= MaxRank {
+		n.upTo[last] = p.nearest(all, n.upTo[last-1], n.upTo[last], limit, draw)
+	}
 	served, from := min(n.upTo[last], limit), 0
 	for tier, to := range n.upTo[:last+1] { // of each one but the last all are served
 		if tier == unfit {
-			to = served // the latest fit, whatever their shares are
+			to = served // the latest fit, whatever their shares and sites are
+			p.sample(all[from:to], served-from, draw)
+			break
 		}
-		p.sample(all[from:to], served-from, draw)
+		p.sampleTier(all[from:to], served-from, draw)
 		from = to
 	}
 	if last == unfit {

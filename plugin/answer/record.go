@@ -125,6 +125,7 @@ type candidate struct {
 	ttl     uint32 // of the record
 	verdict verdict.Brief
 	key     float64 // in a weighted draw: its share, and then what it is sorted by
+	place   uint64  // how near it is to the client, with Policy.Nearest; set by setPlaces
 	rank    uint8   // of a backup, 0 if it is none; set by countTiers, as is drained
 	drained bool
 }

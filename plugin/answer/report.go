@@ -13,6 +13,7 @@ type Report struct {
 	Total   int     // different records, or hints, in these sets
 	Down    int     // of those, how many are down
 	Rank    int     // the highest rank of the backups that are served; 0 if none are, or if health was disregarded
+	Sites   Sites   // from which sites the answer is, by the set of which that is the worst
 	// Enforced is the worst outcome of the sets whose rule is not a dry run.
 	Enforced Outcome
 	Signed   bool // a set was left unchanged because a DNSSEC signature covers it

@@ -101,3 +101,20 @@ func Parse(text string) (Network, error) {
 	}
 	return New(p), nil
 }
+
+// ParseWord reads a network or an address in a file of forced states or sites. Unlike Parse, it says of a word that is neither what
+// it should be, and refuses networks in IPv6 form that are those of IPv4: no record has such an address.
+func ParseWord(word string) (Network, error) {
+	_, notAddr := netip.ParseAddr(word)
+	if _, err := netip.ParsePrefix(word); err != nil && notAddr != nil {
+		return Network{}, fmt.Errorf("%q is neither an address nor a network: use one such as 192.0.2.1 or 2001:db8::/32", word)
+	}
+	n, err := Parse(word)
+	if err != nil {
+		return Network{}, err
+	}
+	if addr := n.Addr(); addr.Is4In6() {
+		return Network{}, fmt.Errorf("%q is an IPv4 network in IPv6 form: use %s", word, netip.PrefixFrom(addr.Unmap(), n.Bits()-96))
+	}
+	return n, nil
+}
