@@ -30,8 +30,8 @@ func (c chain) check() error {
 			continue
 		}
 		for _, s := range c.configs {
-			if s.Policy.Client {
-				return fmt.Errorf("%s - select client below cache would give every client what the first one got: put multivalue above cache in the list of plugins, or use select random", s.At)
+			if s.Policy.Client || s.Policy.Nearest {
+				return fmt.Errorf("%s - %s below cache would give every client what the first one got: put multivalue above cache in the list of plugins, or use select random", s.At, s.Policy.DrawnBy()[0])
 			}
 		}
 	}

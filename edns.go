@@ -21,7 +21,8 @@ const (
 // the answer (fail-closed); and how much of the client's network decided. The OPT record is a new one, because the server
 // writes into the one it finds.
 func (x *writer) annotate(m, original *dns.Msg, r answer.Report) *dns.Msg {
-	if r.Enforced < answer.Open && !x.ByClient() {
+	scope, decided := x.Scope()
+	if r.Enforced < answer.Open && !decided {
 		return m // the common case
 	}
 	if x.Request.IsEdns0() == nil {
@@ -35,10 +36,10 @@ func (x *writer) annotate(m, original *dns.Msg, r answer.Report) *dns.Msg {
 		options = append(options, &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeOther, ExtraText: textClosed})
 	}
 	subnet := rules.ClientSubnet(x.Request)
-	if subnet != nil && x.ByClient() {
+	if subnet != nil && decided {
 		scoped := *subnet // of the query, which is not ours to change
 		scoped.Address = slices.Clone(net.IP(subnet.Address))
-		scoped.SourceScope = uint8(max(0, x.Draw.Client.Bits()))
+		scoped.SourceScope = scope
 		options = append(options, &scoped)
 	}
 	if len(options) == 0 {

@@ -62,6 +62,8 @@ type Config struct {
 	Policy answer.Policy
 
 	Force       string   // the file of forced states, as the Corefile names it; empty for none
+	Topology    string   // the file of sites, as the Corefile names it; empty for none
+	Zoned       *Cluster // whose zones are the sites; nil for none
 	State       string   // the file that keeps verdicts over a restart, as the Corefile names it; empty for none
 	Annotations *Cluster // whose annotations name checks; nil for none
 	Status      string   // the address to show the status at; empty if this stanza does not ask for it
@@ -224,6 +226,9 @@ func (s *Config) complete() error {
 		return s.ErrorAt("annotations", "annotations needs within: without it, the owner of a Service chooses what is probed; name the networks of your Pods, such as within 10.244.0.0/16")
 	}
 	if err := s.checkNames(); err != nil {
+		return err
+	}
+	if err := s.checkTopology(); err != nil {
 		return err
 	}
 	s.noticeMinUp()

@@ -104,14 +104,32 @@ func parseTypes(s *Config, c *caddy.Controller, args []string) error {
 	return nil
 }
 
-// parseSelect reads what decides which addresses a sample has. Random is the default, and can be written.
+// parseSelect reads what decides which addresses a sample has. Random is the default, and can be written. Nearest chooses sites, and
+// client may then draw inside a site.
 func parseSelect(s *Config, c *caddy.Controller, args []string) error {
+	words := []string{"random", "client", "nearest"}
 	switch args[0] {
 	case "random": // the default
 	case "client":
 		s.Policy.Client = true
+	case "nearest":
+		s.Policy.Nearest = true
+		if len(args) == 1 {
+			return nil
+		}
+		if args[1] != "client" {
+			return c.Errf("unexpected %q after select nearest: use select nearest or select nearest client", args[1])
+		}
+		s.Policy.Client = true
+		return nil
 	default:
-		return c.Errf("invalid select %q: use random or client%s", args[0], text.DidYouMean(args[0], []string{"random", "client"}))
+		return c.Errf("invalid select %q: use random, client or nearest%s", args[0], text.DidYouMean(args[0], words))
+	}
+	if len(args) > 1 {
+		if args[1] == "nearest" && s.Policy.Client {
+			return c.Errf("unexpected \"nearest\" after select client: use select nearest client")
+		}
+		return c.Errf("unexpected %q after select %s", args[1], args[0])
 	}
 	return nil
 }

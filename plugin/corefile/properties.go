@@ -44,7 +44,8 @@ var properties = map[string]property{
 	"state":       {usage: "FILE", min: 1, max: 1, parse: parseState},
 	"dry_run":     {parse: parseDryRun},
 	"types":       {usage: "TYPE...", min: 1, max: -1, parse: parseTypes},
-	"select":      {usage: "random|client", min: 1, max: 1, parse: parseSelect},
+	"select":      {usage: "random|client|nearest [client]", min: 1, max: 2, parse: parseSelect},
+	"topology":    {usage: "FILE|kubernetes [KUBECONFIG [CONTEXT]]", min: 1, max: 3, parse: parseTopology},
 	"weight":      {usage: "WEIGHT NETWORK...", min: 2, max: -1, repeats: true, parse: parseWeight},
 	"backup":      {usage: "[RANK] NETWORK...", min: 1, max: -1, repeats: true, parse: parseBackup},
 	"warmup":      {usage: "DURATION", min: 1, max: 1, parse: parseWarmup},
@@ -221,6 +222,45 @@ func parseAnnotations(s *Config, c *caddy.Controller, args []string) error {
 	}
 	if len(args) > 1 {
 		s.Annotations.Context = args[1]
+	}
+	return nil
+}
+
+// inCluster is the word for a topology that a cluster has and no file.
+const inCluster = "kubernetes"
+
+// parseTopology notes the file, or the cluster. What is in the file is not part of the Corefile: a mistake there does not stop a
+// server.
+func parseTopology(s *Config, c *caddy.Controller, args []string) error {
+	switch {
+	case args[0] == "":
+		return c.Errf("topology without a file: name its path, or use topology kubernetes")
+	case args[0] == inCluster:
+		s.Zoned = new(Cluster)
+		if len(args) > 1 {
+			if s.Zoned.Kubeconfig = args[1]; args[1] == "" {
+				return c.Errf("topology kubernetes without a file: name the path of a kubeconfig")
+			}
+		}
+		if len(args) > 2 {
+			s.Zoned.Context = args[2]
+		}
+	case len(args) > 1:
+		return c.Errf("unexpected %q after topology %s: a stanza has one file", args[1], args[0])
+	default:
+		s.Topology = args[0]
+	}
+	return nil
+}
+
+// checkTopology looks for a choice by sites without sites, and for sites that nothing goes by.
+func (s *Config) checkTopology() error {
+	named := s.Topology != "" || s.Zoned != nil
+	switch {
+	case s.Policy.Nearest && !named:
+		return s.ErrorAt("select", "select nearest needs sites: add topology FILE, or topology kubernetes")
+	case named && !s.Policy.Nearest:
+		return s.ErrorAt("topology", "topology has no effect without select nearest: add that, or remove topology")
 	}
 	return nil
 }

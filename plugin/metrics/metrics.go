@@ -59,6 +59,12 @@ var (
 	ForceBroken = gauge("force_broken", "Number of files of forced states whose latest content was refused.")
 	// ForceStuck counts files of forced states that cannot be checked, because their file system does not answer.
 	ForceStuck = gauge("force_stuck", "Number of files of forced states whose file system has not answered for ten seconds.")
+	// TopologyBroken counts files of sites whose latest content could not be read or understood.
+	TopologyBroken = gauge("topology_broken", "Number of files of sites whose latest content was refused.")
+	// TopologyStuck counts files of sites that cannot be checked, because their file system does not answer.
+	TopologyStuck = gauge("topology_stuck", "Number of files of sites whose file system has not answered for ten seconds.")
+	// NearestAnswers counts answers of select nearest by the sites that their addresses are in: own, next or none.
+	NearestAnswers = counters("nearest_answers_total", "Number of answers chosen by sites: from the client's own site alone, from next ones too, or for a client of no site.", "site")
 	// StateSaved is when the file that keeps verdicts over a restart was last saved, in seconds since 1970.
 	StateSaved = gauge("state_saved_timestamp_seconds", "Time at which the state file was last saved, in seconds since 1970; 0 if it never was.")
 	// StateFailures counts the times it could not be saved.

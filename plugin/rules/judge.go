@@ -34,6 +34,7 @@ type Judge struct {
 	host      string     // that records name
 	alias     string     // the target of an alias
 	byClient  bool       // a policy lets the client choose
+	at        *location  // where the client is; nil if no policy goes by sites
 	asking    bool       // it is a question of our own
 	crossings *Crossings // notes where that passes; nil if it does not matter
 	mark      mark       // what the plugins below get for a context
@@ -87,9 +88,6 @@ func (b *Block) Nested(ctx context.Context, z *Zone, r *dns.Msg) bool {
 // Requested reports whether the answer led to a question that the resolver should take up.
 func (j *Judge) Requested() bool { return j.requests > 0 }
 
-// ByClient reports whether the client's network decided about the answer. It is Draw.Client then.
-func (j *Judge) ByClient() bool { return j.byClient }
-
 // Rule judges a set by the stanza whose zone holds its owner name, else by the one that holds the name that was asked.
 func (j *Judge) Rule(owner string) *answer.Rule {
 	z := j.Zone
@@ -118,6 +116,9 @@ func (j *Judge) Rule(owner string) *answer.Rule {
 	}
 	if rule.Policy.Client && !j.byClient {
 		j.byClient, j.Draw.Client = true, j.clientNetwork()
+	}
+	if rule.Policy.Nearest {
+		j.locate(z.Stanza)
 	}
 	if rule.Policy.Warmup > 0 {
 		j.Draw.Now = z.Stanza.Group.Clock()

@@ -22,6 +22,7 @@ type Stanza struct {
 	Rule      answer.Rule
 	Within    network.List // where may be probed
 	Forced    *force.File  // nil if the stanza names none
+	Topology  Topology     // the sites of select nearest; nil without it
 	Overrides *Overrides   // the checks that annotations name; nil if the stanza does not go by them
 	Group     *pool.Group
 
@@ -32,6 +33,7 @@ type Stanza struct {
 	loggedOpen   logonce.Line // every sweep allows it again, and the next
 	loggedBackup logonce.Line
 	loggedSigned logonce.Line
+	loggedLabel  logonce.Line
 	loggedGaps   [verdict.Gaps]logonce.Line
 }
 

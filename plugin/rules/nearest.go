@@ -1,0 +1,106 @@
+package rules
+
+import (
+	"net/netip"
+
+	"github.com/coredns-multivalue/multivalue/plugin/topology"
+
+	"github.com/coredns/coredns/plugin/metadata"
+)
+
+// Topology is where a stanza has its sites from: a file, or a cluster. Value is one atomic load.
+type Topology interface{ Value() *topology.Table }
+
+// location is where the client of an answer is, for stanzas with select nearest.
+type location struct {
+	topology.Client
+	table   *topology.Table // in which it was found
+	scope   int             // the longest of the sets that were chosen by it
+	decides bool            // a set is not a dry run
+	unknown string          // a label that the query does not have
+}
+
+// locate finds the client of the query in the topology of a stanza, once for all sets with the same one, and gives it to the
+// draw. Stanzas with select nearest pay one allocation for it.
+func (j *Judge) locate(s *Stanza) {
+	table := s.Topology.Value()
+	if j.at == nil {
+		j.at = new(location)
+	}
+	client, subnet := j.clientPrefix()
+	if j.at.table != table {
+		j.at.table, j.at.Client = table, table.Locate(client, j.metadata)
+	}
+	j.Draw.Near = nil
+	if j.at.Prefers() {
+		j.Draw.Near = &j.at.Client
+	}
+	if !s.Rule.Policy.DryRun {
+		j.at.decides = true
+		if subnet {
+			j.at.scope = max(j.at.scope, j.at.Scope)
+		}
+	}
+}
+
+// clientPrefix returns the network of the client: the subnet that the query carries for it (RFC 7871), as long as it is, else the
+// sender's address. With a subnet of length 0 the client does not want to be known, so that the sender counts.
+func (j *Judge) clientPrefix() (p netip.Prefix, subnet bool) {
+	if o := ClientSubnet(j.Request); o != nil && o.SourceNetmask > 0 {
+		addr, ok := netip.AddrFromSlice(o.Address)
+		if !ok {
+			return netip.Prefix{}, false
+		}
+		if o.Family == 1 {
+			addr = addr.Unmap()
+		}
+		return netip.PrefixFrom(addr, min(int(o.SourceNetmask), addr.BitLen())), true
+	}
+	addr := netip.AddrFrom4([4]byte{127, 0, 0, 1}) // of a question of our own
+	if j.Remote != nil {
+		addr = addressOf(j.Remote.RemoteAddr()).Unmap().WithZone("")
+	}
+	return netip.PrefixFrom(addr, addr.BitLen()), false
+}
+
+// metadata returns the value of a label that other plugins gave the query.
+func (j *Judge) metadata(label string) (value string, found bool) {
+	if j.mark.Context == nil { // it is no query
+		return "", false
+	}
+	f := metadata.ValueFunc(j.mark.Context, label)
+	if f == nil {
+		j.at.unknown = label
+		return "", false
+	}
+	return f(), true
+}
+
+// noteLabel logs once that a label of the topology is one that queries do not have.
+func (j *Judge) noteLabel() {
+	if j.at == nil || j.at.unknown == "" {
+		return
+	}
+	if s := j.Zone.Stanza; s.loggedLabel.First() {
+		s.Group.Warn("topology: the query for %s has no label %s, so that no line with it decides: add metadata and the plugin that sets it to this server block, or remove the label (stanza at %s)", j.Request.Question[0].Name, j.at.unknown, s.Group.At)
+	}
+}
+
+// Scope returns how much of the client's network decided about the answer, in bits, and whether any of it did.
+func (j *Judge) Scope() (bits uint8, decided bool) {
+	if j.byClient {
+		bits, decided = uint8(max(0, j.Draw.Client.Bits())), true
+	}
+	if j.at != nil && j.at.decides {
+		bits, decided = max(bits, uint8(j.at.scope)), true
+	}
+	return bits, decided
+}
+
+// Located returns where the client of the query is, for an explanation; nil if no set was chosen by it.
+func (j *Judge) Located() *topology.Client {
+	if j.at == nil {
+		return nil
+	}
+	return &j.at.Client
+}
