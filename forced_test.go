@@ -126,7 +126,7 @@ func TestForceOfAFailedReload(t *testing.T) {
 			pooltest.Elapse(time.Second)
 			pooltest.Edit(t, other, "up 10.0.0.2")
 			pooltest.Elapse(time.Second)
-			if got := failed.Forced.For(pooltest.Addr(2)); got != force.Down {
+			if got := failed.Forced.Value().For(pooltest.Addr(2)); got != force.Down {
 				t.Errorf("a candidate watches its file: %s", got)
 			}
 			p.abandon()

@@ -9,10 +9,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/follow"
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/annotation"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
-	"github.com/coredns-multivalue/multivalue/plugin/force"
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/test"
@@ -176,7 +176,7 @@ func TestStopBesideADeafPlugin(t *testing.T) {
 		}
 		began := time.Now()
 		p.end(g)
-		if took := time.Since(began) + force.StopWait; took > stopsWithin { // reading a file of forced states may hang as well
+		if took := time.Since(began) + follow.StopWait; took > stopsWithin { // reading a file of forced states may hang as well
 			t.Errorf("the stop takes up to %s", took)
 		}
 		if got := pooltest.CountLines(text, "annotations are still followed"); got != 1 {

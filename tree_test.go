@@ -261,6 +261,9 @@ func exportedReceiver(f *ast.FuncDecl) bool {
 	if star, ok := receiver.(*ast.StarExpr); ok {
 		receiver = star.X
 	}
+	if generic, ok := receiver.(*ast.IndexExpr); ok {
+		receiver = generic.X
+	}
 	name, ok := receiver.(*ast.Ident)
 	return ok && name.IsExported()
 }
@@ -285,6 +288,7 @@ func TestImports(t *testing.T) {
 		"internal/text":      {},
 		"internal/watchfile": {},
 		"internal/rescue":    {"plugin/metrics"},
+		"internal/follow":    {"internal/rescue", "internal/watchfile"},
 
 		"plugin/metrics":  {},
 		"plugin/network":  {},
@@ -298,7 +302,7 @@ func TestImports(t *testing.T) {
 		"plugin/pool/table": {"internal/hash", "plugin/verdict"},
 		"plugin/status/web": {"plugin/status"},
 		"plugin/state":      {"internal/watchfile", "plugin/verdict"},
-		"plugin/force":      {"internal/rescue", "internal/text", "internal/watchfile", "plugin/metrics", "plugin/network", "plugin/verdict"},
+		"plugin/force":      {"internal/follow", "internal/text", "plugin/metrics", "plugin/network", "plugin/verdict"},
 		"plugin/annotation": {"internal/rescue", "plugin/check", "plugin/metrics"},
 		"plugin/lookup":     {"internal/rescue", "plugin/answer"},
 		"plugin/seen":       {"internal/hash", "plugin/answer", "plugin/lookup"},

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	stdlog "log"
-	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,11 +13,21 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/follow"
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/internal/watchfile"
 	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// The times by which files are followed (internal/follow), and how long a start and a stop wait for them.
+const (
+	checkEvery  = time.Second
+	rereadEvery = 30 * time.Second
+	settleTime  = 100 * time.Millisecond
+	readWait    = 2 * time.Second
+	stuckAfter  = 10 * time.Second
 )
 
 // corefile is a Corefile that names one file.
@@ -27,11 +36,15 @@ type corefile struct {
 	file *File
 }
 
+// corefiles are those of the test that runs.
+var corefiles []corefile
+
 // opened is a Corefile whose file has been read for the first time.
 func opened(w *Watcher, path string) corefile {
 	c := corefile{Files: w.Files()}
 	c.file = c.Open(path)
 	c.AwaitRead()
+	corefiles = append(corefiles, c)
 	return c
 }
 
@@ -52,9 +65,11 @@ func (c corefile) stop() {
 // inBubble runs a test in fake time. Files that are still monitored at the end are released.
 func inBubble(t *testing.T, f func(t *testing.T, w *Watcher)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := new(Watcher)
-		f(t, w)
-		corefile{Files: &Files{w, maps.Clone(w.watched)}}.stop()
+		corefiles = nil
+		f(t, new(Watcher))
+		for _, c := range corefiles {
+			c.stop()
+		}
 	})
 }
 
@@ -62,7 +77,7 @@ func inBubble(t *testing.T, f func(t *testing.T, w *Watcher)) {
 func ordered(c corefile, numbers ...int) string {
 	var words []string
 	for _, i := range numbers {
-		words = append(words, [...]string{"none", "up", "down", "drain"}[c.file.For(pooltest.Addr(i))])
+		words = append(words, [...]string{"none", "up", "down", "drain"}[c.file.Value().For(pooltest.Addr(i))])
 	}
 	return strings.Join(words, " ")
 }
@@ -297,43 +312,70 @@ func TestForceOverReloads(t *testing.T) {
 
 // A read that hangs delays the start and the stop only briefly, and no query (B55, B67, B71).
 func TestForceFileHangs(t *testing.T) {
+	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		files := new(Watcher).Files()
-		for i := range 20 {
-			f := &File{first: make(chan struct{}), ended: make(chan struct{}), stop: func() {}}
-			f.states.Store(new(States))
-			if i%2 == 0 {
-				close(f.first)
-				close(f.ended)
+		w := new(Watcher)
+		gates := []chan struct{}{make(chan struct{}), make(chan struct{})} // of the first readings, and of the second ones
+		w.files.Read = func(path string, limit int) ([]byte, fs.FileInfo, error) {
+			text, info, err := watchfile.Read(path, limit)
+			if strings.HasSuffix(path, "odd") {
+				<-gates[len(text)%2]
 			}
-			files.files[fmt.Sprint(i)] = f
+			return text, info, err
+		}
+		files, paths := w.Files(), make([]string, 20)
+		edit := func(text string) {
+			for _, path := range paths {
+				pooltest.Edit(t, path, text)
+			}
+		}
+		for i := range paths {
+			paths[i] = filepath.Join(dir, fmt.Sprint(i, [...]string{"even", "odd"}[i%2]))
+		}
+		edit("down 10.0.0.1 ")
+		for _, path := range paths {
+			files.Open(path)
 		}
 		began := time.Now()
 		log := logged(files.AwaitRead)
 		if took := time.Since(began); took != readWait || strings.Count(log, "takes longer than 2s") != 10 {
 			t.Errorf("the start waited for %s, want %s, and logged\n%s", took, readWait, log)
 		}
+		files.Watch()
+		close(gates[0])
+		pooltest.Elapse(checkEvery)
+		edit("down 10.0.0.2")
+		pooltest.Elapse(checkEvery)
+		for i, path := range paths {
+			if got := files.Open(path).Value().For(pooltest.Addr(2)) == Down; got != (i%2 == 0) {
+				t.Errorf("%s is read: %t", filepath.Base(path), got)
+			}
+		}
 		began = time.Now()
 		corefile{Files: files}.stop()
-		if took := time.Since(began); took != StopWait {
-			t.Errorf("the stop waited for %s, want %s", took, StopWait)
+		if took := time.Since(began); took != follow.StopWait {
+			t.Errorf("the stop waited for %s, want %s", took, follow.StopWait)
 		}
+		close(gates[1])
 	})
 }
 
 // A file that is read only after the start applies as soon as it is read.
 func TestForceFileIsLate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "forced")
 	inBubble(t, func(t *testing.T, w *Watcher) {
-		f := &File{path: filepath.Join(t.TempDir(), "forced"), read: watchfile.Read, first: make(chan struct{})}
-		f.states.Store(new(States))
-		pooltest.Edit(t, f.path, "down 10.0.0.1")
-		c := corefile{&Files{w, map[string]*File{f.path: f}}, f}
-		c.Watch()
+		release := make(chan struct{})
+		w.files.Read = func(path string, limit int) ([]byte, fs.FileInfo, error) {
+			<-release
+			return watchfile.Read(path, limit)
+		}
+		pooltest.Edit(t, path, "down 10.0.0.1")
+		c := watched(w, path)
 		pooltest.Elapse(time.Minute)
 		if got := ordered(c, 1); got != "none" {
 			t.Errorf("while the first reading hangs: %s", got)
 		}
-		close(f.first)
+		close(release)
 		synctest.Wait()
 		if got := ordered(c, 1); got != "down" {
 			t.Errorf("after it: %s", got)
@@ -355,7 +397,7 @@ func TestForceFileIsStuck(t *testing.T) {
 		var hangs atomic.Bool
 		var hanging atomic.Int64
 		release := make(chan struct{})
-		w.read = func(path string, limit int) ([]byte, fs.FileInfo, error) {
+		w.files.Read = func(path string, limit int) ([]byte, fs.FileInfo, error) {
 			if hangs.Load() {
 				hanging.Add(1)
 				<-release
@@ -416,7 +458,7 @@ func TestForceFileIsStuck(t *testing.T) {
 func TestForceFileIsStuckAtTheStart(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *Watcher) {
 		release := make(chan struct{})
-		w.read = func(path string, limit int) ([]byte, fs.FileInfo, error) {
+		w.files.Read = func(path string, limit int) ([]byte, fs.FileInfo, error) {
 			<-release
 			return watchfile.Read(path, limit)
 		}

@@ -43,7 +43,7 @@ func TestForceFileIsSwapped(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
 	inBubble(t, func(t *testing.T, w *Watcher) {
 		var swap atomic.Bool
-		w.read = func(path string, limit int) ([]byte, fs.FileInfo, error) {
+		w.files.Read = func(path string, limit int) ([]byte, fs.FileInfo, error) {
 			if swap.Swap(false) {
 				if err := errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)); err != nil {
 					t.Error(err)

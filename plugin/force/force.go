@@ -1,8 +1,8 @@
 // Package force has the states that the people who run the servers give to addresses, whatever is measured.
 //
-// States is the main type: what a file says of addresses and networks. File is such a file, read again and again while a
-// Corefile that names it runs; Watcher knows all of them, so that a reload begins with what is in force. The rules ask a
-// File about each address of an answer; the life cycle in the root opens, watches and releases the files.
+// States is the main type: what a file says of addresses and networks. File is such a file, which internal/follow reads again
+// and again while a Corefile that names it runs; Watcher knows all of them. The rules ask what is in force about each address
+// of an answer; the life cycle in the root opens, watches and releases the files.
 package force
 
 import (
@@ -60,8 +60,6 @@ func (f State) Apply(v verdict.Brief) verdict.Brief {
 type States struct {
 	four, six []lengthTable // the longest networks first
 	count     [Drain + 1]int
-	content   string  // identifies the text that they were read from
-	whole     *States // what the file says; nil if this is all of it
 	lines     []*Line // of a whole file: those that have an end
 	ended     int     // how many of these do not count any more
 }
@@ -84,6 +82,8 @@ func (o *States) For(addr netip.Addr) State { return o.find(addr).State }
 // Note returns the line that decides about an address, if it has a reason or an end; nil otherwise.
 func (o *States) Note(addr netip.Addr) *Line { return o.find(addr).line }
 
+// find returns what the smallest network that holds an address has: one map look-up for each length that the file has, the
+// longest first. An address without any has no state.
 func (o *States) find(addr netip.Addr) forced {
 	tables := o.six
 	if addr.Is4() {
@@ -152,6 +152,7 @@ func readLine(networks map[netip.Prefix]forcedAt, number int, text []byte) error
 	return nil
 }
 
+// readState reads the first word of a line.
 func readState(word string) (State, error) {
 	state, ok := stateWords[word]
 	if !ok {

@@ -160,7 +160,7 @@ func FuzzForce(f *testing.F) {
 			}
 			return
 		}
-		o = o.at(now)
+		o = o.at(nil, now)
 		forced := make(map[netip.Prefix]State)
 		for line := range strings.Lines(text) {
 			line, _, _ = strings.Cut(line, "#")

@@ -9,7 +9,11 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	clog "github.com/coredns/coredns/plugin/pkg/log"
 )
+
+var log = clog.NewWithPlugin("multivalue")
 
 // Line is a line of a file that has a reason, an end, or both. It does not change.
 type Line struct {
@@ -96,18 +100,21 @@ func (l *Line) String() string {
 	return text
 }
 
-// at returns what counts of a whole file at a time.
-func (o *States) at(now time.Time) *States {
+// at returns what counts of a whole file at a time: last, if that is the same as then.
+func (o *States) at(last *States, now time.Time) *States {
 	ended := 0
 	for _, l := range o.lines {
 		if l.over(now) {
 			ended++
 		}
 	}
-	if ended == 0 {
+	switch {
+	case last != nil && last.ended == ended:
+		return last
+	case ended == 0:
 		return o
 	}
-	part := &States{content: o.content, whole: o, ended: ended, count: o.count}
+	part := &States{ended: ended, count: o.count}
 	part.four, part.six = part.without(o.four, now), part.without(o.six, now)
 	return part
 }
@@ -131,38 +138,15 @@ func (o *States) without(tables []lengthTable, now time.Time) []lengthTable {
 	return left
 }
 
-// file is all that the file says, whatever the time.
-func (o *States) file() *States {
-	if o.whole != nil {
-		return o.whole
-	}
-	return o
-}
-
-// passTime puts into force what counts now, if a line has ended since the last time, or counts again because the clock was set back.
-// It logs what ends, and what will.
-func (f *File) passTime(now time.Time) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	last := f.states.Load()
-	whole := last.file()
-	if len(whole.lines) == 0 {
-		return
-	}
-	before := f.passed
-	if f.passed = now; before.IsZero() {
-		before = now // what has ended before is counted in the line about what was read
-	}
-	for _, l := range whole.lines {
+// tellEnds logs which lines of a file have ended since before, and which will soon.
+func tellEnds(path string, o *States, before, now time.Time) {
+	for _, l := range o.lines {
 		left := l.Until.Sub(now)
 		switch {
 		case left <= 0 && l.Until.After(before):
-			log.Infof("force: %s:%d: %s has ended, at %s", f.path, l.Number, l, l.Until.Format(time.RFC3339))
+			log.Infof("force: %s:%d: %s has ended, at %s", path, l.Number, l, l.Until.Format(time.RFC3339))
 		case left > 0 && left <= warnBefore && !l.warned.Swap(true):
-			log.Infof("force: %s:%d: %s ends at %s", f.path, l.Number, l, l.Until.Format(time.RFC3339))
+			log.Infof("force: %s:%d: %s ends at %s", path, l.Number, l, l.Until.Format(time.RFC3339))
 		}
-	}
-	if next := whole.at(now); next.ended != last.ended {
-		f.change(func() { f.states.Store(next) })
 	}
 }

@@ -138,7 +138,7 @@ func TestLineEndsWhileStuck(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *Watcher) {
 		var hangs atomic.Bool
 		release := make(chan struct{})
-		w.read = func(path string, limit int) ([]byte, fs.FileInfo, error) {
+		w.files.Read = func(path string, limit int) ([]byte, fs.FileInfo, error) {
 			if hangs.Load() {
 				<-release
 			}
@@ -175,7 +175,7 @@ func TestLineFollowsTheWallClock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := Static(o)
+	counts := o
 	for _, step := range []struct{ now, want string }{
 		{"07:59:59", "drain down"}, {"08:00:00", "none down"}, {"09:00:00", "none none"}, {"08:30:00", "none down"}, {"07:00:00", "drain down"},
 	} {
@@ -183,8 +183,8 @@ func TestLineFollowsTheWallClock(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.passTime(now)
-		if got := ordered(corefile{file: f}, 1, 2); got != step.want {
+		counts = o.at(counts, now)
+		if got := ordered(corefile{file: Static(counts)}, 1, 2); got != step.want {
 			t.Errorf("%s: %s, want %s", step.now, got, step.want)
 		}
 	}

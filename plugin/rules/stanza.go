@@ -76,9 +76,10 @@ func (s *Stanza) ShowForced(addr netip.Addr) status.Force {
 	if s.Forced == nil {
 		return status.Force{}
 	}
-	shown := status.Force{Forced: s.Forced.For(addr).String()}
+	forced := s.Forced.Value()
+	shown := status.Force{Forced: forced.For(addr).String()}
 	// Most lines have neither a reason nor an end.
-	if line := s.Forced.Note(addr); line != nil {
+	if line := forced.Note(addr); line != nil {
 		shown.Note, shown.Until = line.Reason, line.Until
 	}
 	return shown
@@ -99,7 +100,7 @@ func (s *Stanza) Look(at verdict.RecordSet, addr netip.Addr, port uint16, ttl ui
 		v = verdict.Special.Brief()
 	}
 	if s.Forced != nil {
-		return s.Forced.For(addr).Apply(v)
+		return s.Forced.Value().For(addr).Apply(v)
 	}
 	return v
 }
@@ -171,7 +172,7 @@ func (r readOnly) Look(at verdict.RecordSet, addr netip.Addr, port uint16, _ uin
 		v = verdict.Special.Brief()
 	}
 	if r.Forced != nil {
-		return r.Forced.For(addr).Apply(v)
+		return r.Forced.Value().For(addr).Apply(v)
 	}
 	return v
 }
