@@ -10,6 +10,7 @@ import (
 
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/rules"
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/test"
@@ -112,7 +113,7 @@ func TestScopeOfTheUpstream(t *testing.T) {
 	m.SetEdns0(1232, false)
 	m.IsEdns0().Option = []dns.EDNS0{theirs}
 	ours := &dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 32, SourceScope: 24, Address: []byte{198, 51, 100, 7}}
-	out := withOptions(m, m, []dns.EDNS0{ours})
+	out := rules.WithOptions(m, m, []dns.EDNS0{ours})
 	got := out.IsEdns0().Option
 	if len(got) != 1 || got[0].(*dns.EDNS0_SUBNET).SourceScope != 32 {
 		t.Errorf("options %v, want the subnet once, with the scope 32", got)

@@ -20,7 +20,7 @@ import (
 func forcing(p *process, n *pooltest.FakeNetwork, path string) (*stanza, *generation) {
 	s := testStanza("tcp://:80", n, pooltest.Pace)
 	g, _ := blockOf(p, nil, s)
-	s.Force(g.files.Open(path))
+	s.Force(g.forced.Open(path))
 	g.files.AwaitRead()
 	if err := p.join(g); err != nil {
 		panic(err)
@@ -122,7 +122,7 @@ func TestForceOfAFailedReload(t *testing.T) {
 		s, _ := watched(p, n, path)
 		for range 5 {
 			failed, next := forcing(p, n, other)
-			next.files.Open(path)
+			next.forced.Open(path)
 			pooltest.Elapse(time.Second)
 			pooltest.Edit(t, other, "up 10.0.0.2")
 			pooltest.Elapse(time.Second)

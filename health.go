@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/follow"
 	"github.com/coredns-multivalue/multivalue/plugin/annotation"
 	"github.com/coredns-multivalue/multivalue/plugin/force"
 	"github.com/coredns-multivalue/multivalue/plugin/inspect"
@@ -12,6 +13,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/pool"
 	"github.com/coredns-multivalue/multivalue/plugin/rules"
 	"github.com/coredns-multivalue/multivalue/plugin/seen"
+	"github.com/coredns-multivalue/multivalue/plugin/topology"
 )
 
 // forgetAfter is how many minutes a name is listed on the status page after the last query: as long as a target is watched.
@@ -29,6 +31,7 @@ var theProcess = newProcess()
 type process struct {
 	pool       *pool.Pool // which outlives Corefiles, and with it every verdict
 	forced     force.Watcher
+	sites      topology.Watcher
 	clusters   annotation.Clusters
 	kubernetes annotation.Kubernetes // nil if it is not linked; set before anything starts
 	newSpec    rules.NewSpec         // pool.NewCheckSpec, except in tests
@@ -97,7 +100,9 @@ type generation struct {
 	blocks     []*rules.Block
 	connected  int            // blocks that know their plugins
 	identified map[string]int // how many server blocks have the same keys and view
-	files      *force.Files
+	forced     *force.Files
+	sites      *topology.Files
+	files      follow.Group // both
 	followers  *annotation.Followers
 	statusAt   []statusAddress // where the status is to be shown
 	state      string          // the file that keeps verdicts over a restart; empty for none
@@ -106,7 +111,8 @@ type generation struct {
 }
 
 func (p *process) newGeneration() *generation {
-	g := &generation{process: p, files: p.forced.Files()}
+	g := &generation{process: p, forced: p.forced.Files(), sites: p.sites.Files()}
+	g.files = follow.Group{g.forced, g.sites}
 	g.followers = p.clusters.Followers(func(change func() bool) { p.pool.Update(&g.pool, change) })
 	g.pool.OnConfirm = func() {
 		g.files.Watch()

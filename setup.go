@@ -93,7 +93,10 @@ func (g *generation) addStanzas(root string, configs []*corefile.Config) ([]*rul
 	for _, c := range configs {
 		s := rules.NewStanza(c, g.process.newSpec)
 		if c.Force != "" {
-			s.Force(g.files.Open(force.Path(root, c.Force)))
+			s.Force(g.forced.Open(force.Path(root, c.Force)))
+		}
+		if c.Topology != "" {
+			s.Topology = g.sites.Open(force.Path(root, c.Topology))
 		}
 		if c.State != "" {
 			if err := g.nameState(root, c.State, c.Where("state")); err != nil {

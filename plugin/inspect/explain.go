@@ -99,6 +99,7 @@ func (v *Source) addTargets(ctx context.Context, e *explainer, s *sentences) err
 			return err
 		}
 	}
+	s.locate(e)
 	for _, d := range e.decisions {
 		s.addSet(e, d, known)
 	}

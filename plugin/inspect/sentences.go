@@ -51,7 +51,8 @@ func (s *sentences) addSet(e *explainer, d decision, known map[verdict.Target]st
 		Owner: d.Owner, Type: dns.TypeToString[d.Type], Outcome: d.Outcome.String(), Checked: d.Checked(),
 		Kept: d.Served, Total: len(d.Candidates) + d.Unjudged, DryRun: d.DryRun, Members: []status.Member{},
 	}
-	set.Why = d.explain(e)
+	set.Sites = d.sites()
+	set.Why = d.explain(e) + siteText(set.Sites)
 	if d.Unjudged > 0 {
 		words := "left out"
 		if d.Limit == 0 {
@@ -111,14 +112,9 @@ func (d *decision) explain(e *explainer) string {
 // drawnBy says what draws the order of an answer, in the words of the Corefile. A client that is not known leaves the draw to
 // chance, if anything else draws at all.
 func (d *decision) drawnBy(e *explainer) string {
-	words := d.stanza.Rule.Policy.DrawnBy()
-	for i, word := range words {
-		if word == "select client" && e.Draw.Client.IsValid() {
-			words[i] = fmt.Sprintf("the client's network, here %s", e.Draw.Client.Masked())
-		}
-	}
-	if !e.Draw.Client.IsValid() { // then the rest of the words draw
-		words = slices.DeleteFunc(words, func(word string) bool { return word == "select client" })
+	words := slices.DeleteFunc(d.stanza.Rule.Policy.DrawnBy(), func(word string) bool { return strings.HasPrefix(word, "select") })
+	if d.stanza.Rule.Policy.Client && e.Draw.Client.IsValid() { // otherwise the rest of the words draw
+		words = slices.Insert(words, 0, fmt.Sprintf("the client's network, here %s", e.Draw.Client.Masked()))
 	}
 	return strings.Join(words, " and ")
 }
@@ -137,6 +133,9 @@ func (d *decision) reason(e *explainer) string {
 	case answer.Whole:
 		return n.text() + ", and all are served" + n.spare()
 	case answer.Sample:
+		if d.BySite {
+			return n.text() + ", and " + d.nearestReason()
+		}
 		return fmt.Sprintf("%s, and the limit is %d: %s", n.text(), d.Limit, d.drawReason(e))
 	case answer.Thinned:
 		words := fmt.Sprintf("%s, and the %s left out", n.text(), text.Plural(n.primaries-n.fit, "other is", "others are"))
@@ -278,7 +277,7 @@ func (d *decision) member(i int, known map[verdict.Target]status.Target) status.
 		m.State = d.stanza.ReadOnly().Look(verdict.RecordSet{Owner: d.Owner}, c.Addr, 0, 0).State().String()
 	}
 	// What is down has no rank: as a last resort, only how recently it was up counts.
-	m.Rank = c.Tier.Rank()
+	m.Rank, m.Site = c.Tier.Rank(), d.siteOf(c)
 	m.Why = d.memberReason(c, &m)
 	if c.Draw != nil {
 		m.Weight, m.Warmup, m.First = c.Draw.Weight, rounded(c.Draw.Warmth), rounded(c.Draw.First)
@@ -340,6 +339,8 @@ func (d *decision) memberReason(c answer.Candidate, m *status.Member) string {
 		return d.tierName(m) + ", needed"
 	case !m.Served && m.Tier != "primary": // a backup or a drained address
 		return d.tierName(m) + ", not needed"
+	case !m.Served && d.stayedHome(c):
+		return c.Verdict.State().String() + ", but nearer sites have enough"
 	case !m.Served: // the limit left it out
 		return c.Verdict.State().String() + ", but not in this sample"
 	case c.Verdict.State() == verdict.Unknown:

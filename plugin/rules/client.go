@@ -3,6 +3,7 @@ package rules
 import (
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 
@@ -65,4 +66,35 @@ func ClientSubnet(m *dns.Msg) *dns.EDNS0_SUBNET {
 		}
 	}
 	return nil
+}
+
+// WithOptions is m, or a copy if it is the original, with these options in its OPT record besides those that it had.
+func WithOptions(m, original *dns.Msg, options []dns.EDNS0) *dns.Msg {
+	opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
+	extra := make([]dns.RR, 0, len(m.Extra)+1)
+	for _, rr := range m.Extra {
+		if old, ok := rr.(*dns.OPT); ok {
+			opt = dns.Copy(old).(*dns.OPT) // another plugin may still hold the original
+			continue
+		}
+		extra = append(extra, rr)
+	}
+	for _, option := range options {
+		if ours, ok := option.(*dns.EDNS0_SUBNET); ok {
+			opt.Option = slices.DeleteFunc(opt.Option, func(o dns.EDNS0) bool {
+				theirs, ok := o.(*dns.EDNS0_SUBNET)
+				if ok { // the upstream server may have looked at more of the network (RFC 7871, section 7.2.1)
+					ours.SourceScope = max(ours.SourceScope, theirs.SourceScope)
+				}
+				return ok
+			})
+		}
+		opt.Option = append(opt.Option, option)
+	}
+	if m == original {
+		c := *original
+		m = &c
+	}
+	m.Extra = append(extra, opt)
+	return m
 }

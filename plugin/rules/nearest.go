@@ -104,3 +104,9 @@ func (j *Judge) Located() *topology.Client {
 	}
 	return &j.at.Client
 }
+
+// Client returns the network that stands for the client where sites decide, for an explanation.
+func (j *Judge) Client() netip.Prefix {
+	p, _ := j.clientPrefix()
+	return p
+}

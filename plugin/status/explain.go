@@ -21,10 +21,12 @@ type Explanation struct {
 	Zone    string   `json:"zone"`
 	Name    string   `json:"name"`
 	Type    string   `json:"type"`
-	Rcode   string   `json:"rcode"`   // of the answer as it is served; empty if nothing was asked
-	Outcome string   `json:"outcome"` // of the worst set
-	Checked bool     `json:"checked"` // a check said of any address whether it is up or down
-	Steps   []string `json:"steps"`   // sentences, in the order in which the answer comes about
+	Rcode   string   `json:"rcode"`             // of the answer as it is served; empty if nothing was asked
+	Outcome string   `json:"outcome"`           // of the worst set
+	Checked bool     `json:"checked"`           // a check said of any address whether it is up or down
+	Site    string   `json:"site,omitempty"`    // of the client, if a stanza goes by sites (select nearest)
+	SiteBy  string   `json:"site_by,omitempty"` // what decided that: a network or a label
+	Steps   []string `json:"steps"`             // sentences, in the order in which the answer comes about
 	Sets    []Set    `json:"sets"`
 	Records []string `json:"records"` // of the answer section as it is served, as in a zone file
 }
@@ -39,8 +41,17 @@ type Set struct {
 	Kept    int      `json:"kept"`  // members that are served
 	Total   int      `json:"total"` // members that are different
 	DryRun  bool     `json:"dry_run"`
+	Sites   []Site   `json:"sites,omitempty"` // of its members, the nearest one first
 	Members []Member `json:"members"`
 	More    int      `json:"more,omitempty"` // members that are not listed, since an explanation has a limit
+}
+
+// Site says what a set has in one site.
+type Site struct {
+	Site  string `json:"site"` // empty for addresses in no site
+	Fit   int    `json:"fit"`  // members that are not down
+	Kept  int    `json:"kept"` // members that are served
+	Total int    `json:"total"`
 }
 
 // Member is one address of a set, or one record that names a host.
@@ -48,6 +59,7 @@ type Member struct {
 	Member string `json:"member"` // the address, or the data of the record
 	Served bool   `json:"served"`
 	Why    string `json:"why"` // it is served, or not
+	Site   string `json:"site,omitempty"`
 	Tier   string `json:"tier"`
 	Rank   int    `json:"rank,omitempty"` // of a backup that is fit
 	State  string `json:"state"`          // after forced states and the quorum of its checks
