@@ -20,6 +20,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/pool"
 	"github.com/coredns-multivalue/multivalue/plugin/rules"
+	"github.com/coredns-multivalue/multivalue/plugin/topology"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/coredns/coredns/plugin"
@@ -124,6 +125,12 @@ var (
 		{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("2001:db8::2/128")}}
 )
 
+// modelNearest has the sites of modelSites decide for the one client that there is.
+const (
+	modelNearest = "select nearest\n topology sites"
+	modelSites   = "site home 10.0.0.2/31 2001:db8::2\nsite next 10.0.0.1\nclients home 10.240.0.0/16\norder home: next"
+)
+
 // modelStart is the first Corefile of every sequence.
 func modelStart() modelCorefile {
 	a := modelStanza{zone: "a.example.org", checks: []string{"tcp://:80"}, pace: pooltest.Pace, limit: 8, minUp: "1", allDown: "serve", ttl: [2]uint32{0, 30}}
@@ -137,7 +144,7 @@ func (c modelCorefile) edit(seed int) modelCorefile {
 	r := rand.New(rand.NewPCG(uint64(seed), 0))
 	for range 1 + r.IntN(3) {
 		s := &c[r.IntN(2)]
-		switch r.IntN(11) {
+		switch r.IntN(13) {
 		case 0, 1:
 			s.pace = pick(r, modelPaces...)
 		case 2:
@@ -157,6 +164,8 @@ func (c modelCorefile) edit(seed int) modelCorefile {
 			s.dryRun, s.whatever = r.IntN(4) == 0, pick(r, "", "warmup 1m", "select client", "weight 9 10.0.0.1/32")
 		case 10:
 			c[1].checks = pick(r, []string{"tcp://:80"}, []string{"tcp://:80", "tcp://:81"}, []string{"tcp://:81"})
+		case 11, 12:
+			s.whatever, s.minUp, s.dryRun = modelNearest, pick(r, "1", "2", "50%", "100%"), false
 		}
 	}
 	return c
@@ -657,7 +666,8 @@ func (m *model) runs(corefiles ...modelCorefile) {
 type modelCandidate struct {
 	addr      netip.Addr
 	ttl       uint32
-	backup    int // its rank, 0 for a primary
+	backup    int   // its rank, 0 for a primary
+	place     int64 // how near it is to the client; 0 if that does not count
 	unchecked bool
 	down      bool
 	since     int64  // when it went down
@@ -665,7 +675,7 @@ type modelCandidate struct {
 }
 
 func (c modelCandidate) String() string {
-	return fmt.Sprintf("%s (down %t since %d, holds %ds, unchecked %t, backup %d)", c.addr, c.down, c.since, c.holds, c.unchecked, c.backup)
+	return fmt.Sprintf("%s (down %t since %d, holds %ds, unchecked %t, backup %d, place %d)", c.addr, c.down, c.since, c.holds, c.unchecked, c.backup, c.place)
 }
 
 // look lists what may be believed of an address. The address is down if one of its checks is down (B45).
@@ -711,12 +721,43 @@ func (c modelCandidate) and(b belief, p verdict.Pace, first bool) modelCandidate
 }
 
 // rank returns the tier of a candidate: healthy primaries, healthy backups by their ranks, and then the ones that were up last (B10,
-// B11, B26, B99).
+// B11, B26, B99). In a tier, what is nearer comes first (B96).
 func (c modelCandidate) rank() int64 {
 	if c.down {
 		return 1<<62 - c.since
 	}
-	return int64(c.backup)
+	return int64(c.backup)*10 + c.place
+}
+
+// placeOf is how near an address is to the client, by modelSites.
+func (s *modelStanza) placeOf(addr netip.Addr) int64 {
+	switch {
+	case s.whatever != modelNearest || netip.MustParsePrefix("10.0.0.2/31").Contains(addr) || addr == netip.MustParseAddr("2001:db8::2"):
+		return 0
+	case addr == netip.MustParseAddr("10.0.0.1"):
+		return 1
+	}
+	return 2
+}
+
+// near returns how many of so many healthy candidates of a tier the client gets, and the place of the last: whole sites, until
+// there are as many as min_up asks of its own site's members in the tier (B96).
+func (s *modelStanza) near(set []modelCandidate, tier, limit int) (n int, last int64) {
+	own, fit := 0, [3]int{}
+	for _, c := range set {
+		if c.backup == tier && c.place == 0 {
+			own++
+		}
+		if c.backup == tier && !c.down {
+			fit[c.place]++
+		}
+	}
+	for place, count := range fit {
+		if n, last = n+count, int64(place); n >= min(limit, max(1, s.quorum(own))) {
+			break
+		}
+	}
+	return n, last
 }
 
 // permits reports what is wrong with a reply, given these candidates.
@@ -726,8 +767,8 @@ func (s *modelStanza) permits(set []modelCandidate, reply *dns.Msg, code int, so
 		if c.backup == 0 {
 			primaries++
 		}
-		if r := c.rank(); r < 10 {
-			fit[r]++
+		if !c.down {
+			fit[c.backup]++
 		}
 	}
 	if fit == [10]int{} && s.allDown != "serve" {
@@ -741,10 +782,12 @@ func (s *modelStanza) permits(set []modelCandidate, reply *dns.Msg, code int, so
 	least = min(least, limit)
 	sum := 0
 	for r, count := range fit {
-		if sum += count; sum >= least {
-			n, deepest = sum, int64(r)
+		if sum+count >= least {
+			near, last := s.near(set, r, limit)
+			n, deepest = sum+near, int64(r)*10+last
 			break
 		}
+		sum += count
 	}
 	got, err := replied(reply, code)
 	if err != nil {
@@ -778,7 +821,7 @@ func (s *modelStanza) inOrder(set []modelCandidate, reply *dns.Msg, n, limit int
 	for _, rr := range reply.Answer {
 		a, _ := answer.Address(rr)
 		at := slices.IndexFunc(set, func(c modelCandidate) bool { return c.addr == a })
-		tier := min(set[at].rank(), 2)
+		tier := min(set[at].rank(), 1000) // all that are down are in one
 		switch whole := n == len(set); {
 		case tier < lastTier && (drawn || !whole):
 			return fmt.Errorf("%s comes after worse ones", a)
@@ -921,7 +964,15 @@ func (r *modelRun) load(c modelCorefile) *modelServer {
 			left = left[1:]
 			return pool.NewCheckSpec(x).WithProber(p)
 		}
-		stanzas = append(stanzas, &stanza{rules.NewStanza(config, answered), config})
+		s := rules.NewStanza(config, answered)
+		if config.Policy.Nearest {
+			sites, err := topology.Parse([]byte(modelSites))
+			if err != nil {
+				panic(err)
+			}
+			s.Topology = topology.Static(sites)
+		}
+		stanzas = append(stanzas, &stanza{s, config})
 	}
 	g, b := blockOf(r.p, r.next, stanzas...)
 	if err := r.p.join(g); err != nil {
@@ -1002,7 +1053,7 @@ func (s *modelStanza) candidates(set []dns.RR) (all []modelCandidate) {
 		if slices.ContainsFunc(all, func(other modelCandidate) bool { return other.addr == c.addr }) {
 			continue
 		}
-		c.backup = s.rankOf(c.addr)
+		c.backup, c.place = s.rankOf(c.addr), s.placeOf(c.addr)
 		lowest = min(lowest, c.backup)
 		all = append(all, c)
 	}
