@@ -1,8 +1,11 @@
 package test
 
 import (
+	"fmt"
 	"net"
+	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -144,4 +147,54 @@ func TestNearest(t *testing.T) {
 	}
 	s.eventually(func() bool { return strings.Contains(logs.since(mark), "no such file") }, func() string { return "a missing file is not in the log" })
 	gets("127.2.0.1", "11") // what was in force stays
+}
+
+// geoDatabase is the database of the tests of CoreDNS's own plugin geoip, in which 81.2.69.142 is in the United Kingdom.
+func geoDatabase(t *testing.T) string {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/coredns/coredns").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(strings.TrimSpace(string(out)), "plugin", "geoip", "testdata", "GeoLite2-City.mmdb")
+}
+
+// Labels of the query decide about clients that no network holds. Where one decides, or could have, the scope is that of the
+// client's network. Without metadata no label can decide, which the log says once (B96, B97).
+func TestNearestByLabel(t *testing.T) {
+	const corefile = `example.org:0 {
+    bind 127.0.0.1
+    METADATA
+    file DIR/example.org
+    multivalue {
+        CALM
+        topology DIR/sites
+        select nearest
+    }
+}`
+	database := geoDatabase(t)
+	for metadata, tests := range map[string][][2]string{
+		"metadata\n geoip " + database + " {\n edns-subnet\n }": {{"81.2.69.142/32", "11 12 scope 32"}, {"81.2.69.0/24", "11 12 13 scope 24"}, {"203.0.113.0/24", "11 12 13 scope 24"}, {"198.51.100.0/30", "13 scope 25"}},
+		"errors": {{"81.2.69.142/32", "11 12 13 scope 32"}, {"198.51.100.0/30", "13 scope 25"}},
+	} {
+		t.Run(strings.Fields(metadata)[0], func(t *testing.T) {
+			s := newScene(t, 11, 12, 13)
+			s.zone("example.org", "www 30 IN A 127.0.0.11\nwww 30 IN A 127.0.0.12\nwww 30 IN A 127.0.0.13\n")
+			s.file("sites", "site ams 127.0.0.12/32 127.0.0.11\nsite fra 127.0.0.13\nclients ams geoip/country/code=GB\nclients fra 198.51.100.0/25")
+			mark := logs.mark()
+			v := s.serve(replace(corefile, "METADATA", metadata))
+			v.ask("www.example.org A")
+			v.settled(3, 0)
+			for _, tt := range tests {
+				p := netip.MustParsePrefix(tt[0])
+				m := v.from("127.0.0.1", "www.example.org A", subnet(p.Addr().String(), uint8(p.Bits())))
+				if got := fmt.Sprintf("%s scope %d", members(m), scope(m)); got != tt[1] {
+					t.Errorf("with %q, %s gets %s, want %s", metadata, p, got, tt[1])
+				}
+			}
+			told := strings.Count(logs.since(mark), "add metadata to this server block")
+			if want := map[bool]int{true: 1}[metadata == "errors"]; told != want {
+				t.Errorf("with %q, the log asks for metadata %d times, want %d", metadata, told, want)
+			}
+		})
+	}
 }

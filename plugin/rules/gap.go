@@ -23,7 +23,7 @@ var uncheckedFor = func() (all [verdict.Gaps]prometheus.Counter) {
 // logs which address that is and what to write, where the operator can mend it. An address outside within is meant to be, and a
 // limit of targets has a line of its own, which comes again.
 func (j *Judge) NoteGaps(r answer.Report) {
-	j.noteLabel()
+	j.noteLabels()
 	r.Unchecked[verdict.Elsewhere] = j.alias != "" && !j.isSigned(j.alias)
 	for gap, is := range r.Unchecked {
 		if is {

@@ -17,7 +17,6 @@ type location struct {
 	table   *topology.Table // in which it was found
 	scope   int             // the longest of the sets that were chosen by it
 	decides bool            // a set is not a dry run
-	unknown string          // a label that the query does not have
 }
 
 // locate finds the client of the query in the topology of a stanza, once for all sets with the same one, and gives it to the
@@ -68,21 +67,22 @@ func (j *Judge) metadata(label string) (value string, found bool) {
 	if j.mark.Context == nil { // it is no query
 		return "", false
 	}
-	f := metadata.ValueFunc(j.mark.Context, label)
-	if f == nil {
-		j.at.unknown = label
-		return "", false
+	if f := metadata.ValueFunc(j.mark.Context, label); f != nil {
+		return f(), true
 	}
-	return f(), true
+	return "", false
 }
 
-// noteLabel logs once that a label of the topology is one that queries do not have.
-func (j *Judge) noteLabel() {
-	if j.at == nil || j.at.unknown == "" {
+// noteLabels logs once that queries cannot have the labels of the topology, or do not have one of them.
+func (j *Judge) noteLabels() {
+	if j.at == nil || !j.at.Asked {
 		return
 	}
-	if s := j.Zone.Stanza; s.loggedLabel.First() {
-		s.Group.Warn("topology: the query for %s has no label %s, so that no line with it decides: add metadata and the plugin that sets it to this server block, or remove the label (stanza at %s)", j.Request.Question[0].Name, j.at.unknown, s.Group.At)
+	s, name := j.Zone.Stanza, j.Request.Question[0].Name
+	if s.loggedMetadata.First() && metadata.Labels(j.mark.Context) == nil {
+		s.Group.Warn("topology: queries such as %s have no labels, so that no line with a label decides: add metadata to this server block, with the plugin that sets them, or remove the labels (stanza at %s)", name, s.Group.At)
+	} else if j.at.Missing != "" {
+		s.Group.Warn("topology: no query had the label %s so far, so that no line with it decides: add the plugin that sets it to this server block, or correct its name (stanza at %s)", j.at.Missing, s.Group.At)
 	}
 }
 

@@ -30,11 +30,11 @@ type Stanza struct {
 	need   int              // how many have to pass; 0 for all
 	maxTTL uint32           // the highest TTL, in seconds, that can go out while verdicts bound it
 
-	loggedOpen   logonce.Line // every sweep allows it again, and the next
-	loggedBackup logonce.Line
-	loggedSigned logonce.Line
-	loggedLabel  logonce.Line
-	loggedGaps   [verdict.Gaps]logonce.Line
+	loggedOpen     logonce.Line // every sweep allows it again, and the next
+	loggedBackup   logonce.Line
+	loggedSigned   logonce.Line
+	loggedMetadata logonce.Line // whether queries have metadata was looked at
+	loggedGaps     [verdict.Gaps]logonce.Line
 }
 
 // NewSpec prepares a check for the pool: pool.NewCheckSpec, except in tests whose network is not real.

@@ -94,7 +94,8 @@ type builder struct {
 	clients map[netip.Prefix]claim
 	orders  []order
 	owned   map[Site]bool // sites that a site line names
-	named   []claim       // sites that other lines name, which have to be owned
+	uses    map[string]*labelUse
+	named   []claim // sites that other lines name, which have to be owned
 }
 
 // order is a line that says where the clients of a site go next.
@@ -106,7 +107,7 @@ type order struct {
 
 func newBuilder() *builder {
 	b := &builder{members: make(map[netip.Prefix]claim), clients: make(map[netip.Prefix]claim), owned: make(map[Site]bool)}
-	b.sites, b.numbers = []siteInfo{{}}, make(map[string]Site)
+	b.sites, b.numbers, b.uses = []siteInfo{{}}, make(map[string]Site), make(map[string]*labelUse)
 	return b
 }
 
@@ -164,7 +165,10 @@ func (b *builder) addClients(args []string) error {
 		if !strings.Contains(name, "/") || value == "" {
 			return fmt.Errorf("invalid label %q: use PLUGIN/NAME=VALUE, such as geoip/continent/code=EU", truncate(arg))
 		}
-		if b.labels = append(b.labels, label{name, value, s}); len(b.labels) > maxLabels {
+		if b.uses[name] == nil {
+			b.uses[name] = new(labelUse)
+		}
+		if b.labels = append(b.labels, label{name, value, s, b.uses[name]}); len(b.labels) > maxLabels {
 			return fmt.Errorf("more than %d labels: use networks", maxLabels)
 		}
 	}

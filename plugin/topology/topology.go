@@ -8,6 +8,7 @@ package topology
 import (
 	"net/netip"
 	"strings"
+	"sync/atomic"
 
 	"github.com/gaissmai/bart"
 )
@@ -36,6 +37,22 @@ type siteInfo struct {
 type label struct {
 	name, value string
 	site        Site
+	use         *labelUse // of all labels of this name
+}
+
+// labelUse tells a label that queries have from one that is misspelt, or that no plugin sets. Many clients may be without a label
+// that is right, such as those that *geoip* does not know.
+type labelUse struct {
+	found  atomic.Bool
+	missed atomic.Uint32
+}
+
+// tellAfter is how many queries without a label, of none with it, are worth a line in the log.
+const tellAfter = 1000
+
+// isMissed counts a query without the label, and reports once that no query has it.
+func (u *labelUse) isMissed() bool {
+	return !u.found.Load() && u.missed.Add(1) == tellAfter
 }
 
 // Labels reports whether metadata of the query may decide about clients.
@@ -68,6 +85,9 @@ type Client struct {
 	// By is the network that decided, or a label if that did; both are empty for a client of no site.
 	By    netip.Prefix
 	label *label
+	// Missing is a label that no query has had so far, and Asked is set if any was looked for.
+	Missing string
+	Asked   bool
 	// Scope is the length of the network of clients who get the same site (RFC 7871, section 7.2.1). It may be longer than
 	// that of the client's own network: then other clients in that get another site, or would if more of it were known.
 	Scope int
@@ -95,23 +115,32 @@ func (t *Table) Locate(client netip.Prefix, lookup Lookup) Client {
 	}
 	if len(t.labels) > 0 {
 		c.Scope = max(c.Scope, client.Bits()) // nothing tells which other clients have the same label
-		c.label, c.Site = t.labelled(lookup)
+		if lookup != nil {
+			c.locateBy(lookup)
+		}
 	}
 	return c
 }
 
-// labelled returns the first label that a query has, and its site.
-func (t *Table) labelled(lookup Lookup) (*label, Site) {
-	if lookup == nil {
-		return nil, 0
-	}
-	for i := range t.labels {
-		l := &t.labels[i]
-		if value, found := lookup(l.name); found && value == l.value {
-			return l, l.site
+// locateBy finds the site by the first label that a query has.
+func (c *Client) locateBy(lookup Lookup) {
+	c.Asked = true
+	for i := range c.table.labels {
+		l := &c.table.labels[i]
+		value, found := lookup(l.name)
+		switch {
+		case found:
+			if !l.use.found.Load() { // to write only once
+				l.use.found.Store(true)
+			}
+			if value == l.value {
+				c.label, c.Site = l, l.site
+				return
+			}
+		case l.use.isMissed():
+			c.Missing = l.name
 		}
 	}
-	return nil, 0
 }
 
 // Prefers reports whether the client has sites that it goes to first. A client of no site without an order has none.
