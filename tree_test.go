@@ -303,6 +303,7 @@ func TestImports(t *testing.T) {
 		"plugin/status/web": {"plugin/status"},
 		"plugin/state":      {"internal/watchfile", "plugin/verdict"},
 		"plugin/force":      {"internal/follow", "internal/text", "plugin/metrics", "plugin/network", "plugin/verdict"},
+		"plugin/topology":   {"internal/follow", "internal/text", "plugin/metrics", "plugin/network"},
 		"plugin/annotation": {"internal/rescue", "plugin/check", "plugin/metrics"},
 		"plugin/lookup":     {"internal/rescue", "plugin/answer"},
 		"plugin/seen":       {"internal/hash", "plugin/answer", "plugin/lookup"},
@@ -310,12 +311,12 @@ func TestImports(t *testing.T) {
 		"plugin/pool": {"internal/clock", "internal/hash", "internal/logonce", "internal/rescue", "internal/text", "plugin/check", "plugin/metrics",
 			"plugin/pool/table", "plugin/state", "plugin/status", "plugin/verdict", "plugin/wire"},
 		"plugin/rules": {"internal/logonce", "plugin/answer", "plugin/check", "plugin/corefile", "plugin/force", "plugin/lookup", "plugin/metrics", "plugin/network",
-			"plugin/pool", "plugin/status", "plugin/verdict"},
+			"plugin/pool", "plugin/status", "plugin/topology", "plugin/verdict"},
 		"plugin/inspect": {"internal/clock", "internal/rescue", "internal/text", "plugin/answer", "plugin/force", "plugin/lookup", "plugin/pool", "plugin/rules",
-			"plugin/seen", "plugin/status", "plugin/verdict"},
+			"plugin/seen", "plugin/status", "plugin/topology", "plugin/verdict"},
 
-		".": {"internal/rescue", "plugin/annotation", "plugin/answer", "plugin/corefile", "plugin/force", "plugin/inspect", "plugin/lookup", "plugin/metrics", "plugin/pool",
-			"plugin/rules", "plugin/seen", "plugin/state", "plugin/status/web"},
+		".": {"internal/follow", "internal/rescue", "plugin/annotation", "plugin/answer", "plugin/corefile", "plugin/force", "plugin/inspect", "plugin/lookup", "plugin/metrics", "plugin/pool",
+			"plugin/rules", "plugin/seen", "plugin/state", "plugin/status/web", "plugin/topology"},
 		// Of the packages for Kubernetes, only the one that links them in depends on the client library.
 		"full": {".", "plugin/annotation", "plugin/services"},
 
@@ -446,8 +447,8 @@ func TestMetricNames(t *testing.T) {
 			}
 		}
 	}
-	if len(ours) != 22 {
-		t.Errorf("%d metrics, want 22", len(ours))
+	if len(ours) != 25 {
+		t.Errorf("%d metrics, want 25", len(ours))
 	}
 	problems, err := promlint.NewWithMetricFamilies(ours).Lint()
 	if err != nil || len(problems) > 0 {
@@ -508,7 +509,7 @@ func TestBehaviours(t *testing.T) {
 			want = append(want, "B60a")
 		}
 	}
-	want = append(want, "B99", "B103", "B115")
+	want = append(want, "B96", "B97", "B99", "B103", "B115")
 	var got []string
 	row := regexp.MustCompile(`^\| (B[0-9]+a?) \|[^|]+\| ([^|]+) \|$`)
 	for line := range strings.Lines(read(t, "docs/behaviours.md")) {

@@ -348,7 +348,18 @@ func TestMessages(t *testing.T) {
 	const check = "check tcp://:80\n"
 	const close = "close the block before it, with a } on a line of its own"
 	for _, tc := range []struct{ stanza, want string }{
-		{check + "select rr", `4 invalid select "rr": use random or client`},
+		{check + "select rr", `4 invalid select "rr": use random, client or nearest`},
+		{check + "select nearst\ntopology sites", `4 invalid select "nearst": use random, client or nearest: did you mean "nearest"?`},
+		{check + "select nearest", `4 select nearest needs sites: add topology FILE, or topology kubernetes`},
+		{check + "topology sites", `4 topology has no effect without select nearest: add that, or remove topology`},
+		{check + "topology sites\nselect client", `4 topology has no effect without select nearest: add that, or remove topology`},
+		{check + "topology sites more\nselect nearest", `4 unexpected "more" after topology sites: a stanza has one file`},
+		{check + "topology \"\"\nselect nearest", `4 topology without a file: name its path, or use topology kubernetes`},
+		{check + "topology kubernetes \"\"\nselect nearest", `4 topology kubernetes without a file: name the path of a kubeconfig`},
+		{check + "topology kubernetes a b c\nselect nearest", `4 topology takes 1 or 3 values, not 4: use topology FILE|kubernetes [KUBECONFIG [CONTEXT]]`},
+		{check + "topology sites\nselect nearest random", `5 unexpected "random" after select nearest: use select nearest or select nearest client`},
+		{check + "topology sites\nselect client nearest", `5 unexpected "nearest" after select client: use select nearest client`},
+		{check + "select random client", `4 unexpected "client" after select random`},
 		{check + "types TXT", `4 unknown type "TXT" in types: use some of A AAAA SRV MX HTTPS SVCB`},
 		{check + "min_up 150%", `4 invalid min_up "150%": use a share from 1% to 100%`},
 		{check + "require x%", `4 invalid require "x%": use a share from 1% to 100%`},

@@ -141,11 +141,11 @@ func readLine(networks map[netip.Prefix]forcedAt, number int, text []byte) error
 		l = nil
 	}
 	for _, arg := range args {
-		p, err := parseNetwork(truncate(arg))
+		n, err := network.ParseWord(truncate(arg))
 		if err != nil {
 			return err
 		}
-		if err := force(networks, p, forcedAt{forced{state, l}, number}); err != nil {
+		if err := force(networks, n.Prefix, forcedAt{forced{state, l}, number}); err != nil {
 			return err
 		}
 	}
@@ -183,22 +183,6 @@ func truncate(word string) string {
 		return word[:longestNetwork] + "…"
 	}
 	return word
-}
-
-// parseNetwork reads a network, or an address, which is the network that holds nothing else.
-func parseNetwork(arg string) (netip.Prefix, error) {
-	_, notAddr := netip.ParseAddr(arg)
-	if _, err := netip.ParsePrefix(arg); err != nil && notAddr != nil {
-		return netip.Prefix{}, fmt.Errorf("%q is neither an address nor a network: use one such as 192.0.2.1 or 2001:db8::/32", arg)
-	}
-	n, err := network.Parse(arg)
-	if err != nil {
-		return netip.Prefix{}, err
-	}
-	if addr := n.Addr(); addr.Is4In6() {
-		return netip.Prefix{}, fmt.Errorf("%q is an IPv4 network in IPv6 form: use %s", arg, netip.PrefixFrom(addr.Unmap(), n.Bits()-96))
-	}
-	return n.Prefix, nil
 }
 
 // statesOf makes the tables.

@@ -19,6 +19,7 @@ func (s *sentences) locate(e *explainer) {
 	}
 	s.Site, s.SiteBy = c.Name(), c.Reason()
 	client := e.Client()
+	// What decided is said in the words of the file, so that a reader finds the line.
 	switch {
 	case s.Site != "":
 		s.step("the client %s is in site %s, by %s", client, s.Site, s.SiteBy)
@@ -27,12 +28,14 @@ func (s *sentences) locate(e *explainer) {
 	default:
 		s.step("the client %s is in no site, and no line order * says where it goes: it may get addresses of all sites", client)
 	}
+	// The client of an explanation is a network without the rest of a query.
 	if table := e.topologyOf(); table != nil && table.Labels() && !c.By.IsValid() {
 		s.step("labels may decide about this client, which an explanation cannot know: it is no query")
 	}
 }
 
-// topologyOf returns the sites that decided about the first set that went by any.
+// topologyOf returns the sites that decided about the first set that went by any, and nil if none did. An answer may have sets of
+// several stanzas, with files of their own; its steps speak of the first, since most answers have no other.
 func (e *explainer) topologyOf() *topology.Table {
 	for i := range e.decisions {
 		if t := e.decisions[i].stanza.Topology; t != nil {
@@ -47,6 +50,7 @@ func (d *decision) siteOf(c answer.Candidate) string {
 	if d.stanza.Topology == nil || !c.Addr.IsValid() {
 		return ""
 	}
+	// It may have been replaced since the decision. Then the words are about what holds now.
 	table := d.stanza.Topology.Value()
 	return table.Name(table.Of(c.Addr))
 }
@@ -58,7 +62,8 @@ func (d *decision) sites() (all []status.Site) {
 		return nil
 	}
 	for i, c := range d.Candidates {
-		if !c.Addr.IsValid() { // hosts are in no site
+		// A host may have addresses in several sites, so that records which name hosts are in none.
+		if !c.Addr.IsValid() {
 			return nil
 		}
 		name := d.siteOf(c)
@@ -77,11 +82,13 @@ func (d *decision) sites() (all []status.Site) {
 	return all
 }
 
-// siteText says what each site has left.
+// siteText says what each site has left, at the end of the sentence about a set. It says nothing for sets that no topology is
+// about.
 func siteText(all []status.Site) string {
 	if len(all) == 0 {
 		return ""
 	}
+	// All sites are listed, also those that a client does not get: what is left there decides where it goes next.
 	var words []string
 	for _, s := range all {
 		name := "site " + s.Site
@@ -95,19 +102,21 @@ func siteText(all []status.Site) string {
 
 // nearestReason says from which sites a set is served.
 func (d *decision) nearestReason() string {
+	// Sites are in the order in which they are served, so the client's own one comes first.
 	var names []string
 	for _, s := range d.sites() {
 		if s.Kept > 0 && s.Site != "" {
 			names = append(names, s.Site)
 		}
 	}
-	if len(names) == 0 {
+	if len(names) == 0 { // those of no site are the nearest that there are
 		return "the nearest addresses are served"
 	}
 	return fmt.Sprintf("the nearest %s %s", text.Counted(len(names), "site is", "sites are"), strings.Join(names, " and "))
 }
 
-// stayedHome reports whether a member is fit and not served because nearer sites are enough.
+// stayedHome reports whether a member is fit and not served because nearer sites are enough: nothing of its own site is served.
+// What the limit has left out of a site that is served has another reason.
 func (d *decision) stayedHome(c answer.Candidate) bool {
 	if !d.BySite {
 		return false

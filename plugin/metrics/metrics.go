@@ -59,12 +59,12 @@ var (
 	ForceBroken = gauge("force_broken", "Number of files of forced states whose latest content was refused.")
 	// ForceStuck counts files of forced states that cannot be checked, because their file system does not answer.
 	ForceStuck = gauge("force_stuck", "Number of files of forced states whose file system has not answered for ten seconds.")
-	// TopologyBroken counts files of sites whose latest content could not be read or understood.
-	TopologyBroken = gauge("topology_broken", "Number of files of sites whose latest content was refused.")
-	// TopologyStuck counts files of sites that cannot be checked, because their file system does not answer.
-	TopologyStuck = gauge("topology_stuck", "Number of files of sites whose file system has not answered for ten seconds.")
-	// NearestAnswers counts answers of select nearest by the sites that their addresses are in: own, next or none.
-	NearestAnswers = counters("nearest_answers_total", "Number of answers chosen by sites: from the client's own site alone, from next ones too, or for a client of no site.", "site")
+	// Topology counts files of sites whose latest content was refused, and files that cannot be checked, because their file
+	// system does not answer.
+	Topology = struct{ Broken, Stuck prometheus.Gauge }{
+		gauge("topology_broken", "Number of files of sites whose latest content was refused."),
+		gauge("topology_stuck", "Number of files of sites whose file system has not answered for ten seconds."),
+	}
 	// StateSaved is when the file that keeps verdicts over a restart was last saved, in seconds since 1970.
 	StateSaved = gauge("state_saved_timestamp_seconds", "Time at which the state file was last saved, in seconds since 1970; 0 if it never was.")
 	// StateFailures counts the times it could not be saved.
@@ -106,6 +106,23 @@ var backupAnswersBy = func() (all [10]func() prometheus.Counter) {
 
 // CountBackups counts an answer in which backups are served, the highest of that rank.
 func CountBackups(rank int) { backupAnswersBy[rank]().Inc() }
+
+// nearestAnswers counts answers that were chosen by sites, by how near they are.
+var nearestAnswers = counters("nearest_answers_total", "Number of answers chosen by sites: from the client's own site alone, from next ones too, or for a client of no site.", "site")
+
+// nearestAnswersBy are the counters by the words of answer.Sites: no query looks up a label.
+var nearestAnswersBy = map[string]func() prometheus.Counter{
+	"own":  sync.OnceValue(func() prometheus.Counter { return nearestAnswers.WithLabelValues("own") }),
+	"next": sync.OnceValue(func() prometheus.Counter { return nearestAnswers.WithLabelValues("next") }),
+	"none": sync.OnceValue(func() prometheus.Counter { return nearestAnswers.WithLabelValues("none") }),
+}
+
+// CountNearest counts an answer that was chosen by sites. The word is own, next or none; an empty one counts nothing.
+func CountNearest(word string) {
+	if counter, ok := nearestAnswersBy[word]; ok {
+		counter().Inc()
+	}
+}
 
 // Unchecked counts answers with addresses that are served unchecked. The values of reason are those of verdict.Gap.
 var Unchecked = counters("unchecked_total", "Number of answers with addresses that are served unchecked, by reason.", "reason")

@@ -5,28 +5,17 @@ import (
 
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/metrics"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
-// sitesOf counts answers of stanzas with select nearest: no query looks up a label.
-var sitesOf = [...]prometheus.Counter{
-	answer.OwnSite: nearestAnswers(answer.OwnSite), answer.NextSites: nearestAnswers(answer.NextSites), answer.NoSite: nearestAnswers(answer.NoSite),
-}
-
-func nearestAnswers(s answer.Sites) prometheus.Counter {
-	return metrics.NearestAnswers.WithLabelValues(s.String())
-}
-
 // Log writes what an operator must know of an answer for a name in the zone: that a signature keeps it whole, once; and that
-// too few addresses are healthy, once a minute and stanza. It counts an answer with backups.
+// too few addresses are healthy, once a minute and stanza. It counts an answer with backups, and one that was chosen by sites.
 func (z *Zone) Log(name string, r answer.Report) {
 	s := z.Stanza
 	if r.Signed && s.loggedSigned.First() {
 		s.Group.Warn("answers for %s are signed before multivalue sees them, and stay whole: see DNSSEC in the manual", z.Name)
 	}
-	if r.Sites != answer.AllSites {
-		sitesOf[r.Sites].Inc()
+	if r.Sites != 0 { // which most answers are not chosen by
+		metrics.CountNearest(r.Sites.String())
 	}
 	if r.Rank > 0 {
 		metrics.CountBackups(r.Rank)

@@ -27,6 +27,7 @@ func (j *Judge) locate(s *Stanza) {
 		j.at = new(location)
 	}
 	client, subnet := j.clientPrefix()
+	// An answer may have sets of several stanzas, mostly with the same topology.
 	if j.at.table != table {
 		j.at.table, j.at.Client = table, table.Locate(client, j.metadata)
 	}
@@ -34,7 +35,7 @@ func (j *Judge) locate(s *Stanza) {
 	if j.at.Prefers() {
 		j.Draw.Near = &j.at.Client
 	}
-	if !s.Rule.Policy.DryRun {
+	if !s.Rule.Policy.DryRun { // otherwise the answer does not depend on the client
 		j.at.decides = true
 		if subnet {
 			j.at.scope = max(j.at.scope, j.at.Scope)
@@ -79,6 +80,7 @@ func (j *Judge) noteLabels() {
 		return
 	}
 	s, name := j.Zone.Stanza, j.Request.Question[0].Name
+	// Without metadata no query can have a label; with it, many may be without one that is right.
 	if s.loggedMetadata.First() && metadata.Labels(j.mark.Context) == nil {
 		s.Group.Warn("topology: queries such as %s have no labels, so that no line with a label decides: add metadata to this server block, with the plugin that sets them, or remove the labels (stanza at %s)", name, s.Group.At)
 	} else if j.at.Missing != "" {

@@ -16,8 +16,8 @@ var kind = follow.Kind[Table]{
 	TooLarge: "use fewer lines, with larger networks",
 	Parse:    Parse,
 	Say:      (*Table).summary,
-	Broken:   metrics.TopologyBroken,
-	Stuck:    metrics.TopologyStuck,
+	Broken:   metrics.Topology.Broken,
+	Stuck:    metrics.Topology.Stuck,
 }
 
 // File is a file of sites, as one Corefile has it. All stanzas of the Corefile that name it share it.
