@@ -21,6 +21,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/pool"
 	"github.com/coredns-multivalue/multivalue/plugin/rules"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
+	"github.com/coredns-multivalue/multivalue/plugin/topology"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/coredns/coredns/core/dnsserver"
@@ -87,6 +88,11 @@ func (c clusters) Cluster(kubeconfig, _ string) (annotation.Cluster, error) {
 	if found := c[kubeconfig]; found != nil {
 		return found, nil
 	}
+	return nil, errors.New("no such file")
+}
+
+// Sites implements topology.Kubernetes. Annotations do not need it.
+func (c clusters) Sites(string, string) (topology.Cluster, error) {
 	return nil, errors.New("no such file")
 }
 

@@ -108,6 +108,10 @@ func TestNeighbours(t *testing.T) {
 			t.Errorf("select client in %v: error %v, want %q", tc.order, err, tc.want)
 		}
 	}
+	configs[0].Policy.Client, configs[0].Policy.Nearest = false, true
+	if err := (chain{configs, []plugin.Handler{named("cache")}, below}).check(); err == nil || !strings.HasPrefix(err.Error(), "Corefile:2 - select nearest below cache") {
+		t.Errorf("select nearest below cache: error %v", err)
+	}
 	configs[0].Within = network.List{network.New(netip.MustParsePrefix("192.0.2.0/24"))}
 	for _, beside := range []string{"forward", "template", "kubernetes"} {
 		if err := (chain{configs, []plugin.Handler{named(beside)}, above}).check(); err != nil {

@@ -32,9 +32,10 @@ type process struct {
 	pool       *pool.Pool // which outlives Corefiles, and with it every verdict
 	forced     force.Watcher
 	sites      topology.Watcher
+	zoned      topology.Clusters
 	clusters   annotation.Clusters
-	kubernetes annotation.Kubernetes // nil if it is not linked; set before anything starts
-	newSpec    rules.NewSpec         // pool.NewCheckSpec, except in tests
+	kubernetes Kubernetes    // nil if it is not linked; set before anything starts
+	newSpec    rules.NewSpec // pool.NewCheckSpec, except in tests
 	source     *inspect.Source
 	state      stateFile
 
@@ -57,8 +58,14 @@ func newProcess() *process {
 	return p
 }
 
-// Link gives the property annotations its way to Kubernetes. It is called before a Corefile is read.
-func Link(k annotation.Kubernetes) { theProcess.kubernetes = k }
+// Kubernetes is what annotations and topology kubernetes need of a cluster.
+type Kubernetes interface {
+	annotation.Kubernetes
+	topology.Kubernetes
+}
+
+// Link gives the properties annotations and topology their way to Kubernetes. It is called before a Corefile is read.
+func Link(k Kubernetes) { theProcess.kubernetes = k }
 
 // runningBlocks are the server blocks of the running Corefile.
 func (p *process) runningBlocks() []*rules.Block {
@@ -102,6 +109,7 @@ type generation struct {
 	identified map[string]int // how many server blocks have the same keys and view
 	forced     *force.Files
 	sites      *topology.Files
+	zoned      *topology.Opened
 	files      follow.Group // both
 	followers  *annotation.Followers
 	statusAt   []statusAddress // where the status is to be shown
@@ -111,12 +119,13 @@ type generation struct {
 }
 
 func (p *process) newGeneration() *generation {
-	g := &generation{process: p, forced: p.forced.Files(), sites: p.sites.Files()}
+	g := &generation{process: p, forced: p.forced.Files(), sites: p.sites.Files(), zoned: p.zoned.Opened()}
 	g.files = follow.Group{g.forced, g.sites}
 	g.followers = p.clusters.Followers(func(change func() bool) { p.pool.Update(&g.pool, change) })
 	g.pool.OnConfirm = func() {
 		g.files.Watch()
 		g.followers.Follow()
+		g.zoned.Follow()
 	}
 	g.pool.OnLeave = func() {
 		g.files.Release()
@@ -210,6 +219,7 @@ func (p *process) leave(g *generation) {
 	g.files.AwaitReleased()
 	p.awaitState()
 	if last {
+		p.zoned.End()
 		p.resolvers = nil
 		p.blocks.Store(nil)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/force"
 	"github.com/coredns-multivalue/multivalue/plugin/rules"
 	"github.com/coredns-multivalue/multivalue/plugin/status/web"
+	"github.com/coredns-multivalue/multivalue/plugin/topology"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
@@ -77,6 +78,9 @@ func (p *process) validate(configs []*corefile.Config) error {
 		if s.Annotations != nil && p.kubernetes == nil {
 			return s.ErrorAt("annotations", "annotations is not part of this CoreDNS: build cmd/coredns, or use the other line of plugin.cfg.example")
 		}
+		if s.Zoned != nil && p.kubernetes == nil {
+			return s.ErrorAt("topology", "topology kubernetes is not part of this CoreDNS: build cmd/coredns, or use the other line of plugin.cfg.example")
+		}
 		if s.Status != "" {
 			if _, _, err := web.Split(s.Status); err != nil {
 				return s.ErrorAt("status", "status: %w", err)
@@ -97,6 +101,13 @@ func (g *generation) addStanzas(root string, configs []*corefile.Config) ([]*rul
 		}
 		if c.Topology != "" {
 			s.Topology = g.sites.Open(force.Path(root, c.Topology))
+		}
+		if c.Zoned != nil {
+			zones, err := g.zoned.Open(topology.At(*c.Zoned), g.process.kubernetes)
+			if err != nil {
+				return nil, c.ErrorAt("topology", "topology kubernetes: %w", err)
+			}
+			s.Topology = zones
 		}
 		if c.State != "" {
 			if err := g.nameState(root, c.State, c.Where("state")); err != nil {

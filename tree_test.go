@@ -285,6 +285,7 @@ func TestImports(t *testing.T) {
 		"internal/hash":      {},
 		"internal/idn":       {},
 		"internal/logonce":   {},
+		"internal/kube":      {},
 		"internal/text":      {},
 		"internal/watchfile": {},
 		"internal/rescue":    {"plugin/metrics"},
@@ -295,7 +296,7 @@ func TestImports(t *testing.T) {
 		"plugin/verdict":  {},
 		"plugin/check":    {"internal/idn", "internal/watchfile"},
 		"plugin/wire":     {},
-		"plugin/services": {},
+		"plugin/services": {"internal/kube"},
 		"plugin/status":   {},
 
 		"plugin/answer":     {"internal/hash", "plugin/verdict"},
@@ -303,7 +304,8 @@ func TestImports(t *testing.T) {
 		"plugin/status/web": {"plugin/status"},
 		"plugin/state":      {"internal/watchfile", "plugin/verdict"},
 		"plugin/force":      {"internal/follow", "internal/text", "plugin/metrics", "plugin/network", "plugin/verdict"},
-		"plugin/topology":   {"internal/follow", "internal/text", "plugin/metrics", "plugin/network"},
+		"plugin/topology":   {"internal/follow", "internal/rescue", "internal/text", "plugin/metrics", "plugin/network"},
+		"plugin/zones":      {"internal/kube", "plugin/topology"},
 		"plugin/annotation": {"internal/rescue", "plugin/check", "plugin/metrics"},
 		"plugin/lookup":     {"internal/rescue", "plugin/answer"},
 		"plugin/seen":       {"internal/hash", "plugin/answer", "plugin/lookup"},
@@ -318,7 +320,7 @@ func TestImports(t *testing.T) {
 		".": {"internal/follow", "internal/rescue", "plugin/annotation", "plugin/answer", "plugin/corefile", "plugin/force", "plugin/inspect", "plugin/lookup", "plugin/metrics", "plugin/pool",
 			"plugin/rules", "plugin/seen", "plugin/state", "plugin/status/web", "plugin/topology"},
 		// Of the packages for Kubernetes, only the one that links them in depends on the client library.
-		"full": {".", "plugin/annotation", "plugin/services"},
+		"full": {".", "plugin/annotation", "plugin/services", "plugin/topology", "plugin/zones"},
 
 		"cmd/coredns":         {".", "full"},
 		"cmd/demo":            {".", "plugin/verdict"},
@@ -509,7 +511,7 @@ func TestBehaviours(t *testing.T) {
 			want = append(want, "B60a")
 		}
 	}
-	want = append(want, "B96", "B97", "B99", "B103", "B115")
+	want = append(want, "B96", "B97", "B98", "B99", "B103", "B115")
 	var got []string
 	row := regexp.MustCompile(`^\| (B[0-9]+a?) \|[^|]+\| ([^|]+) \|$`)
 	for line := range strings.Lines(read(t, "docs/behaviours.md")) {

@@ -1,5 +1,5 @@
 // Package full is multivalue with everything linked in that has heavy dependencies: the way to the API of Kubernetes, for
-// the property annotations. It is for the plugin.cfg of a CoreDNS of your own, in place of the root, and for cmd/coredns.
+// the properties annotations and topology. It is for the plugin.cfg of a CoreDNS of your own, in place of the root, and for cmd/coredns.
 // The root does without, because client-go takes as long to build as all the rest.
 package full
 
@@ -7,6 +7,8 @@ import (
 	"github.com/coredns-multivalue/multivalue"
 	"github.com/coredns-multivalue/multivalue/plugin/annotation"
 	"github.com/coredns-multivalue/multivalue/plugin/services"
+	"github.com/coredns-multivalue/multivalue/plugin/topology"
+	"github.com/coredns-multivalue/multivalue/plugin/zones"
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/kubernetes"
@@ -14,8 +16,13 @@ import (
 
 func init() { multivalue.Link(client{}) }
 
-// client is the way to Kubernetes. It implements annotation.Kubernetes.
+// client is the way to Kubernetes.
 type client struct{}
+
+var (
+	_ annotation.Kubernetes = client{}
+	_ topology.Kubernetes   = client{}
+)
 
 // Zones are those of the cluster. The plugin kubernetes names its API server by a kubeconfig or an endpoint.
 func (client) Zones(h plugin.Handler) (zones []string, named bool) {
@@ -32,4 +39,9 @@ func (client) Zones(h plugin.Handler) (zones []string, named bool) {
 // Cluster opens one.
 func (client) Cluster(kubeconfig, context string) (annotation.Cluster, error) {
 	return services.Open(annotation.Key, annotation.MaxText, kubeconfig, context)
+}
+
+// Sites opens a cluster whose zones are sites.
+func (client) Sites(kubeconfig, context string) (topology.Cluster, error) {
+	return zones.Open(kubeconfig, context)
 }

@@ -184,6 +184,9 @@ func TestLineFollowsTheWallClock(t *testing.T) {
 			t.Fatal(err)
 		}
 		counts = o.at(counts, now)
+		if o.at(counts, now) != counts {
+			t.Errorf("%s: copied again, although nothing has ended", step.now)
+		}
 		if got := ordered(corefile{file: Static(counts)}, 1, 2); got != step.want {
 			t.Errorf("%s: %s, want %s", step.now, got, step.want)
 		}

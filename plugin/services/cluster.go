@@ -11,23 +11,19 @@ package services
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"sync"
 	"time"
+
+	"github.com/coredns-multivalue/multivalue/internal/kube"
 
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	typed "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/metadata"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/tools/clientcmd"
 )
 
 var log = clog.NewWithPlugin("multivalue")
@@ -55,12 +51,11 @@ type Cluster struct {
 //
 // An error means that the configuration is wrong. An API that cannot be reached is not an error: Follow waits for it.
 func Open(key string, maxText int, kubeconfig, kubecontext string) (*Cluster, error) {
-	config, err := loadConfig(kubeconfig, kubecontext)
+	config, err := kube.Config(kubeconfig, kubecontext)
 	if err != nil {
 		return nil, err
 	}
 	// The metadata client fetches neither spec nor status of a Service, which would be most of the traffic and memory.
-	config.UserAgent = "coredns-multivalue"
 	services, err := metadata.NewForConfig(config)
 	if err != nil {
 		return nil, err
@@ -72,20 +67,6 @@ func Open(key string, maxText int, kubeconfig, kubecontext string) (*Cluster, er
 	return &Cluster{key, maxText, services.Resource(corev1.SchemeGroupVersion.WithResource("services")), events}, nil
 }
 
-// loadConfig reads the named file, or the files that Kubernetes mounts into each Pod.
-func loadConfig(kubeconfig, kubecontext string) (*rest.Config, error) {
-	if kubeconfig == "" {
-		config, err := rest.InClusterConfig()
-		if errors.Is(err, rest.ErrNotInCluster) {
-			err = errors.New("not running in a Pod of a cluster: name a kubeconfig file")
-		}
-		return config, err
-	}
-	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
-		&clientcmd.ClientConfigLoadingRules{ExplicitPath: kubeconfig},
-		&clientcmd.ConfigOverrides{CurrentContext: kubecontext}).ClientConfig()
-}
-
 // Follow calls take with the texts of the annotation whenever one of them changes, with all of them each time. The keys are
 // NAME.NAMESPACE of the Services. take returns what is wrong with some of them, by the same keys, and the owners of those
 // get an Event. While the API cannot be reached take is not called, so what it was given last stays in force.
@@ -93,84 +74,27 @@ func loadConfig(kubeconfig, kubecontext string) (*rest.Config, error) {
 // It returns nil when the context ends. Any other return is a panic in one of its goroutines, as an error; all of them have
 // ended by then.
 func (c *Cluster) Follow(ctx context.Context, take func(texts map[string]string) (wrong map[string]string)) error {
-	ctx, cancel := context.WithCancel(ctx) // ends the other parts when one panics
-	defer cancel()
 	s := newStore(c.key, c.maxText)
 	r := newReporter(c.events, c.key)
-	// The parts share nothing but the store and the reporter's queue. If one ends, the others are cancelled.
-	parts := []func(context.Context){
+	// The parts share nothing but the store and the reporter's queue.
+	return kube.Run(ctx,
 		c.reflector(s).RunWithContext,
 		func(ctx context.Context) { deliver(ctx, s, r, take) },
 		r.writeQueued,
-	}
-	failures := make([]error, len(parts))
-	var running sync.WaitGroup
-	for i, part := range parts {
-		running.Go(func() {
-			defer cancel()
-			failures[i] = recoverPanic(ctx, part)
-		})
-	}
-	running.Wait()
-	return errors.Join(failures...)
+	)
 }
 
-// recoverPanic runs part and turns a panic into an error: a bug in client-go must not end the DNS server.
-func recoverPanic(ctx context.Context, part func(context.Context)) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("panic: %v", r)
-		}
-	}()
-	part(ctx)
-	return nil
-}
-
-// reflector returns what keeps a store up to date with the API. A reflector runs in the goroutine of its caller, where
-// recoverPanic works. An informer starts goroutines of its own, and a panic in one of those would end the process.
+// reflector returns what keeps a store up to date with the API.
 func (c *Cluster) reflector(s *store) *cache.Reflector {
-	var o outage
-	lists := &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-			all, err := c.services.List(ctx, options)
-			o.noteList(err)
-			return all, err
+	return kube.Objects{
+		Property: "annotations", Kind: "Services", Known: "annotations", Example: &metav1.PartialObjectMetadata{},
+		List: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			return c.services.List(ctx, options)
 		},
-		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-			w, err := c.services.Watch(ctx, options)
-			o.noteWatch(err, options.SendInitialEvents != nil)
-			return w, err
+		Watch: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			return c.services.Watch(ctx, options)
 		},
-	}
-	return cache.NewReflectorWithOptions(lists, &metav1.PartialObjectMetadata{}, s,
-		cache.ReflectorOptions{Name: "multivalue", TypeDescription: "services"})
-}
-
-// outage makes the log say once when watching Services fails, and once when it works again. It needs no lock: the reflector
-// lists and watches in one goroutine.
-type outage struct{ logged bool }
-
-// noteList logs the first failure of an outage. A list that succeeds does not end the outage: the watch after it may fail.
-func (o *outage) noteList(err error) {
-	if err == nil || errors.Is(err, context.Canceled) || o.logged {
-		return
-	}
-	log.Warningf("annotations: cannot watch Services, the last known annotations stay in force: %v", err)
-	o.logged = true
-}
-
-// noteWatch logs the first failure of an outage and its end. lists says that the watch was to begin with a list (WatchList).
-// An API that does not support that refuses the request as invalid, and the reflector then lists and watches separately: that
-// is no failure.
-func (o *outage) noteWatch(err error, lists bool) {
-	if lists && (apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)) {
-		return
-	}
-	o.noteList(err)
-	if err == nil && o.logged {
-		log.Info("annotations: watching Services again")
-		o.logged = false
-	}
+	}.Reflector(s)
 }
 
 // deliver calls take with the content of the store when that has changed, at most once a deliverPause, and at each reminder.
@@ -183,11 +107,11 @@ func deliver(ctx context.Context, s *store, r *reporter, take func(map[string]st
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.changed:
+		case <-s.Changed:
 		case <-reminder.C:
 			clear(reported) // so that each problem is reported again
 		}
-		all := s.snapshot()
+		all, _ := s.Snapshot()
 		wrong := take(annotationTexts(all))
 		reportNew(all, wrong, reported, r.enqueue)
 		select {

@@ -80,7 +80,7 @@ func object(name, text string) *metav1.PartialObjectMetadata {
 // news reports whether a change was signalled.
 func news(s *store) bool {
 	select {
-	case <-s.changed:
+	case <-s.Changed:
 		return true
 	default:
 		return false
@@ -94,7 +94,8 @@ func TestStore(t *testing.T) {
 	step := func(what string, err error, tells bool, want ...string) {
 		t.Helper()
 		var got []string
-		for id, service := range s.snapshot() {
+		all, _ := s.Snapshot()
+		for id, service := range all {
 			got = append(got, id+"="+service.text)
 		}
 		slices.Sort(got)
@@ -130,7 +131,8 @@ func TestStoreCutsTexts(t *testing.T) {
 		if err := s.Update(object("a", text)); err != nil {
 			t.Fatal(err)
 		}
-		kept := s.snapshot()["a.shop"].text
+		all, _ := s.Snapshot()
+		kept := all["a.shop"].text
 		if len(kept) != want || kept != text[:want] {
 			t.Errorf("of %d bytes %d are kept, want %d", n, len(kept), want)
 		}

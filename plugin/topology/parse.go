@@ -56,27 +56,17 @@ func Parse(content []byte) (*Table, error) {
 	return b.table()
 }
 
-// Entry is a network of a site, for its addresses and clients alike.
-type Entry struct {
-	Site    string
-	Network netip.Prefix
-}
-
-// FromZones returns the table of a cluster, whose sites are its zones. Of two entries with one network the first one counts.
-// More networks than a file may have are left out, which dropped says.
-func FromZones(entries []Entry) (t *Table, dropped int) {
+// FromZones returns the table of a cluster, whose sites are its zones: for addresses and clients alike. Of two entries with one
+// network the first one counts. The cluster bounds their number.
+func FromZones(entries []Entry) *Table {
 	b := newBuilder()
 	for _, e := range entries {
-		if len(b.members) == maxNetworks {
-			dropped++
-			continue
-		}
 		if _, twice := b.members[e.Network]; !twice {
 			b.members[e.Network] = claim{site: b.site(e.Site)}
 		}
 	}
-	t, _ = b.table() // there is no line that could be wrong
-	return t, dropped
+	t, _ := b.table() // there is no line that could be wrong
+	return t
 }
 
 // claim is a line's claim that a network is of a site.

@@ -29,11 +29,15 @@ func (s *scene) account(name string, only ...string) string {
 			s.Error(err)
 		}
 	})
-	text, err := os.ReadFile("../../deploy/kubernetes/rbac-annotations.yaml")
-	if err != nil {
-		s.Fatal(err)
-	}
-	role, binding, _ := strings.Cut(string(text), "\n---\n")
+	return s.rights(name, "annotations", only...)
+}
+
+// rights makes a ServiceAccount with the rights of the manifests for a property and no others, or only with those of the given
+// rules, and returns its kubeconfig file.
+func (s *scene) rights(name, property string, only ...string) string {
+	s.Helper()
+	text := readFile(s, deploy+"rbac-"+property+".yaml")
+	role, binding, _ := strings.Cut(text, "\n---\n")
 	if first, rest, found := strings.Cut(role, "\n- apiGroups"); len(only) > 0 && found {
 		role = first
 		for rule := range strings.SplitSeq(rest, "\n- apiGroups") {
@@ -42,7 +46,7 @@ func (s *scene) account(name string, only ...string) string {
 			}
 		}
 	}
-	words := strings.NewReplacer("name: multivalue-annotations", "name: "+name, "name: coredns", "name: "+name)
+	words := strings.NewReplacer("name: multivalue-"+property, "name: "+name, "name: coredns", "name: "+name)
 	cluster.apply(s, "", words.Replace(role)+"\n---\n"+words.Replace(binding))
 	return s.file(name, cluster.config(name))
 }

@@ -31,11 +31,12 @@ type api struct {
 }
 
 // The API server knows these tokens: ours, and that of the program, which is a ServiceAccount as in a cluster, with
-// the rights that deploy/kubernetes gives it. The others are only for annotations.
+// the rights that deploy/kubernetes gives it. The others are only for annotations, or for zones.
 const tokens = `admin,admin,admin,system:masters
 coredns,system:serviceaccount:multivalue:coredns,coredns
 watcher,system:serviceaccount:multivalue:watcher,watcher
 silent,system:serviceaccount:multivalue:silent,silent
+surveyor,system:serviceaccount:multivalue:surveyor,surveyor
 nobody,system:serviceaccount:multivalue:nobody,nobody
 `
 

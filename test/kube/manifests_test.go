@@ -25,7 +25,7 @@ func kustomized(t *testing.T, directory string) string {
 	return string(out)
 }
 
-func readFile(t *testing.T, path string) string {
+func readFile(t testing.TB, path string) string {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {
