@@ -2,6 +2,7 @@ package full
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/coredns/coredns/plugin"
@@ -11,6 +12,18 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
+
+// Outside a Pod, a cluster has to be named, for annotations and for zones.
+func TestClusterOutsideAPod(t *testing.T) {
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	_, annotated := client{}.Cluster("", "")
+	_, zoned := client{}.Sites("", "")
+	for _, err := range []error{annotated, zoned} {
+		if err == nil || !strings.Contains(err.Error(), "name a kubeconfig file") {
+			t.Error(err)
+		}
+	}
+}
 
 // The kubernetes plugin's zones are found, and so is whether a kubeconfig or an endpoint sets its cluster.
 func TestZones(t *testing.T) {

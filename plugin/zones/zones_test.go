@@ -153,7 +153,7 @@ func TestZonesOfNetworks(t *testing.T) {
 	}{
 		{"nothing", nil, nil, ""},
 		{"a Node without a zone", []any{nodeOf("n", "", 0, "10.1.0.0/24", "InternalIP=192.0.2.1")}, nil, ""},
-		{"Nodes", []any{nodeOf("n", "a", 0, "10.1.0.0/24", "2001:db8:1::/64", "InternalIP=192.0.2.1", "ExternalIP=198.51.100.1", "Hostname=n"), nodeOf("m", "b", 0, "10.1.1.0/24")}, nil,
+		{"Nodes", []any{nodeOf("n", "a", 0, "10.1.0.0/24", "2001:db8:1::/64", "InternalIP=192.0.2.1", "ExternalIP=198.51.100.1", "Hostname=203.0.113.9"), nodeOf("m", "b", 0, "10.1.1.0/24")}, nil,
 			"10.1.0.0/24 a, 10.1.1.0/24 b, 192.0.2.1/32 a, 198.51.100.1/32 a, 2001:db8:1::/64 a"},
 		{"what is no network", []any{nodeOf("n", "a", 0, "10.1.0.7/24", "nonsense", "::ffff:10.0.0.0/120", "InternalIP=fe80::1%eth0", "InternalIP=::ffff:192.0.2.1", "InternalIP=")}, nil,
 			"10.1.0.0/24 a, 192.0.2.1/32 a"},
