@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -58,6 +59,7 @@ var comparisons = []comparison{
 	{"nothing (the precision of this run)", eight, "", "1"},
 	{"multivalue, 8 healthy, TTL 30", eight, multivalue, "1.03"},
 	{"multivalue, 8 healthy, TTL 300", longLived, multivalue, "1.10"},
+	{"multivalue, 8, select nearest", eight, nearest, "-"},
 	{"loadbalance, 8, TTL 30", eight, "loadbalance", "-"},
 	{"multivalue, 64 sampled to 8", many, multivalue, "0.95"},
 	{"multivalue, 64 to 8, 20 000 targets", largePool, preloaded, "0.95"},
@@ -74,6 +76,24 @@ const multivalue = `multivalue {
         types A AAAA SRV
         within 127.0.0.0/8
     }`
+
+// nearest is the same for a client whose site has four of the eight addresses, among 100,000 networks. SITES stands for their file.
+const nearest = `multivalue {
+        check tcp://:PORT
+        within 127.0.0.0/8
+        topology SITES
+        select nearest
+    }`
+
+// writeSites writes a file of sites: the client's own, another, and as many as a file may have of others.
+func writeSites(path string) error {
+	var b strings.Builder
+	b.WriteString("site here 127.0.1.0/30 127.0.1.4/32 127.0.0.0/24\nsite there 127.0.1.0/24\norder here: there\n")
+	for i := range 99_990 {
+		fmt.Fprintf(&b, "site s%d 10.%d.%d.%d/32\n", i%50, i>>16, i>>8&255, i&255)
+	}
+	return os.WriteFile(path, []byte(b.String()), 0o600)
+}
 
 // preloaded is the stanza for the large pool. The interval of an hour keeps its 20 000 targets from being probed during
 // the windows, because this row is about finding a verdict among many, not about the cost of probes (see bench/probe).
@@ -126,7 +146,11 @@ func run() error {
 // it, in microseconds, and the ratio of the two. The ratio is the median of the ratios of single rounds, and not the
 // ratio of the medians, which would contain the drift of the machine between rounds.
 func compare(dir string, c comparison, port int) (plain, with, ratio float64, err error) {
-	chain := strings.ReplaceAll(c.chain, "PORT", strconv.Itoa(port))
+	sites := filepath.Join(dir, "sites")
+	if err := writeSites(sites); err != nil {
+		return 0, 0, 0, err
+	}
+	chain := strings.NewReplacer("PORT", strconv.Itoa(port), "SITES", sites).Replace(c.chain)
 	var f figures
 	for range *pairs {
 		if err := f.addPair(dir, c.zone, chain); err != nil {

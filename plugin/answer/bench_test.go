@@ -203,6 +203,7 @@ func BenchmarkOrder(b *testing.B) {
 		{"even", Policy{Weights: []Weight{{netip.MustParsePrefix("192.0.2.0/24"), 10}}}},
 		{"weights", Policy{Weights: []Weight{{netip.MustParsePrefix("10.0.0.0/30"), 10}}}},
 		{"client", Policy{Client: true}},
+		{"nearest", Policy{Nearest: true}},
 	})
 }
 
@@ -229,7 +230,7 @@ func benchmarkDraw(b *testing.B, n int, policies []namedPolicy) {
 			m, rules := addresses(n, 30), boardFor(n, 0, 8)
 			bm.policy.Limit, bm.policy.MinUp, bm.policy.TTL = 8, rules.rule.Policy.MinUp, rules.rule.Policy.TTL
 			rules.rule.Policy = bm.policy
-			draw := &Draw{IntN: rand.IntN, Client: netip.MustParsePrefix("192.0.2.0/24"), Now: 1e12}
+			draw := &Draw{IntN: rand.IntN, Client: netip.MustParsePrefix("192.0.2.0/24"), Now: 1e12, Near: byOctet{}}
 			b.ReportAllocs()
 			for b.Loop() {
 				Thin(m, rules, draw)
