@@ -171,3 +171,16 @@ func TestSitesOfAFile(t *testing.T) {
 		gets("in a dry run", "192.0.2.1 198.51.100.1")
 	})
 }
+
+// The file of sites in the manual is a valid one.
+func TestSitesInTheManual(t *testing.T) {
+	_, text, found := strings.Cut(read(t, "docs/manual.md"), "~~~ txt\nsite ")
+	text, _, closed := strings.Cut("site "+text, "~~~")
+	if !found || !closed {
+		t.Fatal("the manual has no file of sites")
+	}
+	sites, err := topology.Parse([]byte(text))
+	if err != nil || sites.Sites() != 3 || sites.Networks() < 6 {
+		t.Errorf("%v: %d sites, %d networks", err, sites.Sites(), sites.Networks())
+	}
+}

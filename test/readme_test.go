@@ -38,11 +38,13 @@ func TestCorefilesInTheDocs(t *testing.T) {
 	old := dnsserver.Port
 	dnsserver.Port = "0"
 	defer func() { dnsserver.Port = old }()
+	geo := geoDatabase(t)
 	for _, corefile := range corefiles {
 		// The servers listen on loopback only, and no query is sent to them.
 		onLoopback := loopback(corefile)
 		onLoopback = strings.ReplaceAll(onLoopback, "forward . 192.0.2.53", "forward . 127.0.0.1:9")
 		onLoopback = strings.ReplaceAll(onLoopback, "\n        status\n", "\n        status unix:status.sock\n") // another program may have taken the port
+		onLoopback = strings.ReplaceAll(onLoopback, "/usr/share/GeoIP/GeoLite2-City.mmdb", geo)
 		i, err := caddy.Start(input(onLoopback))
 		if err != nil {
 			t.Errorf("%v, for\n%s", err, corefile)
