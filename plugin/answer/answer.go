@@ -51,6 +51,8 @@ type Rules interface {
 	// Addresses returns the addresses of type A or AAAA of a host, and whether they are known. It is called for the hosts that
 	// SRV and MX records name, if the additional section does not have the addresses.
 	Addresses(host string, rrtype uint16) (addrs []netip.Addr, known bool)
+	// Fallback returns what is known of a name whose addresses should replace a set of the owner name, of type A or AAAA.
+	Fallback(owner, name string, rrtype uint16) Fallback
 }
 
 // Thin filters an answer. It returns m itself if nothing changes, nil if the policy says SERVFAIL, and otherwise a copy.
@@ -192,6 +194,7 @@ type choice struct {
 	all     []candidate  // all members of the set; those that are served come first
 	served  []candidate  // the front of all, in the order in which they are served
 	instead []dns.RR     // records that replace a fail-closed set
+	other   *takeover    // what comes of the name that all_down has for the set; nil if it is not needed
 	rest    rest         // of the set, which is not judged
 	leftOut addressTable // of the addresses that are judged and not served; nil if the rest cannot have them
 	total   int          // different members of the set, and the records of the rest
@@ -221,13 +224,16 @@ func (sc *scratch) decideAddresses(s *set) choice {
 		ttl = min(ttl, a.ttl)
 	}
 	c.served, c.outcome = p.choose(all, sc.draw) // reorders all, which is why candidates have an index
+	if c.outcome == Closed && p.AllDown == Named && rest.passing() == 0 {
+		sc.fallBack(s, &c)
+	}
 	sc.report.noteMembers(s.owner, all, c.served)
 	sc.report.Sites = max(sc.report.Sites, p.sitesOf(c.served, sc.draw))
 	c.moved = p.ordersAnswers(sc.draw) && !slices.IsSortedFunc(c.served, byIndex)
 	c.ttl = p.TTL.boundAll(c.served)
 	if c.addRest(p); c.outcome == Closed {
 		c.ttl = min(ttl, p.TTL.boundAll(all)) // of the whole set, as if it had been served
-		c.instead = p.fixedRecords(s, c.ttl)
+		c.replaceClosed(s)
 	}
 	if c.rest.passing() > 0 && len(c.served) < len(all) {
 		_, c.leftOut = sc.room(len(all))

@@ -28,6 +28,8 @@ func (b *board) Addresses(_ string, rrtype uint16) ([]netip.Addr, bool) {
 	return nil, rrtype == dns.TypeAAAA
 }
 
+func (b *board) Fallback(_, _ string, _ uint16) Fallback { return Fallback{} }
+
 func (b *board) Open(string, uint16) verdict.RecordSet { return verdict.RecordSet{} }
 func (b *board) Look(_ verdict.RecordSet, addr netip.Addr, _ uint16, _ uint32) verdict.Brief {
 	if v := b.verdicts[addr]; v != nil {

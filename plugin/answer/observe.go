@@ -27,6 +27,11 @@ type Decision struct {
 	Candidates []Candidate
 	Served     int
 	Unjudged   int // further members of the set, which are served after these if there is no limit, and else left out
+	// Instead is what became of the name that all_down has for the set. Others are the addresses of that name, whose Record is
+	// nil; the first OthersServed of them are served.
+	Instead      Instead
+	Others       []Candidate
+	OthersServed int
 }
 
 // Checked reports whether the checks, or a forced state, say of any candidate whether it is up or down. A set that nothing is
@@ -98,6 +103,13 @@ func (sc *scratch) observe(s *set, c *choice, record dns.RR) {
 		d.Candidates = append(d.Candidates, Candidate{Record: record, Addr: a.addr, Verdict: a.verdict, Tier: Tier(a.tier())})
 		if record == nil {
 			d.Candidates[i].Record = sc.out.Answer[a.index]
+		}
+	}
+	if c.other != nil {
+		d.Instead, d.OthersServed = c.other.Instead, len(c.other.served)
+		for i := range c.other.all {
+			a := &c.other.all[i]
+			d.Others = append(d.Others, Candidate{Addr: a.addr, Verdict: a.verdict, Tier: Tier(a.tier())})
 		}
 	}
 	d.BySite = !c.single && p.bySite(sc.draw)

@@ -46,6 +46,9 @@ func TestObserve(t *testing.T) {
 					sum.Rank = max(sum.Rank, c.Tier.Rank())
 				}
 			}
+			if d.Instead.Name != "" {
+				sum.Instead = d.Instead
+			}
 			told[d.Outcome]++
 			d.assertConsistent(t, file)
 		}
@@ -78,6 +81,9 @@ func (d *Decision) assertConsistent(t *testing.T, file string) {
 		case c.Tier == primary:
 			good++
 		}
+	}
+	if d.OthersServed > len(d.Others) || d.OthersServed > 0 && (!d.Instead.TookOver() || d.Outcome != Closed) || d.Instead.TookOver() && d.Outcome != Closed {
+		t.Errorf("%s: %s, with %d of %d addresses of %+v", file, d.Outcome, d.OthersServed, len(d.Others), d.Instead)
 	}
 	if !d.Alone && bad > 0 && d.Outcome != Open {
 		t.Errorf("%s: %d unhealthy addresses go out with outcome %s", file, bad, d.Outcome)

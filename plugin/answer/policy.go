@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
-
-	"github.com/miekg/dns"
 )
 
 // Outcome says what the policy did to a set. The outcome of an answer is the worst one of its sets: a later one is worse. The
@@ -44,6 +42,7 @@ const (
 	NoData                  // fail-closed: the name exists and has no address
 	ServFail                // fail-closed: resolvers then ask another name server
 	Fixed                   // fail-closed: other addresses, such as that of a maintenance page; NODATA in a family without one
+	Named                   // fail-closed: the addresses of another name; as Serve while they are not known, or none of them is fit
 )
 
 // Policy says which addresses of a set are served. The zero value serves all healthy ones.
@@ -52,6 +51,7 @@ type Policy struct {
 	MinUp   Quorum        // if fewer primaries are fit, other addresses are served too
 	AllDown AllDown       // what is answered if no address is fit
 	Instead []netip.Addr  // the addresses for Fixed
+	Another string        // the name for Named, in lower case and with a dot at its end
 	Backup  []Rank        // addresses in these networks are served only if too few are fit of those before them; the smallest networks first
 	Weights []Weight      // the first one that contains an address counts; an address in none weighs 1
 	Client  bool          // the network of the client decides which addresses it gets, and their order, not chance (select client)
@@ -340,22 +340,4 @@ func (c *candidate) tier() int {
 		return drained
 	}
 	return int(c.rank) // 0 is primary
-}
-
-// fixedRecords returns the records that replace a fail-closed set if AllDown is Fixed, with its owner name and family.
-func (p *Policy) fixedRecords(s *set, ttl uint32) []dns.RR {
-	if p.AllDown != Fixed {
-		return nil
-	}
-	var records []dns.RR
-	for _, addr := range p.Instead {
-		hdr := dns.RR_Header{Name: s.owner, Rrtype: s.rrtype, Class: dns.ClassINET, Ttl: ttl}
-		switch {
-		case addr.Is4() && s.rrtype == dns.TypeA:
-			records = append(records, &dns.A{Hdr: hdr, A: addr.AsSlice()})
-		case addr.Is6() && s.rrtype == dns.TypeAAAA:
-			records = append(records, &dns.AAAA{Hdr: hdr, AAAA: addr.AsSlice()})
-		}
-	}
-	return records
 }

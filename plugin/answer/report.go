@@ -22,6 +22,7 @@ type Report struct {
 	Checked   bool
 	Unchecked [verdict.Gaps]bool // why addresses that are served are not checked
 	Mendable  Mendable           // one of those whose reason the operator can mend; the zero value if there is none
+	Instead   Instead            // what became of the name that all_down has for a set, if one needed it
 }
 
 // Mendable is a member of a set that is served unchecked, where the Corefile could change that.
@@ -45,7 +46,14 @@ func (r *Report) noteMembers(owner string, all, served []candidate) {
 			unchecked = true
 		}
 	}
-	for i := 0; unchecked && i < len(served); i++ {
+	if unchecked {
+		r.noteUnchecked(owner, served)
+	}
+}
+
+// noteUnchecked notes why addresses that are served are not checked.
+func (r *Report) noteUnchecked(owner string, served []candidate) {
+	for i := range served {
 		c := &served[i]
 		if c.verdict.State() != verdict.Unchecked {
 			continue

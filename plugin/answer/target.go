@@ -82,7 +82,7 @@ func (sc *scratch) decideTargets(s *set) choice {
 		ttl = min(ttl, a.ttl)
 	}
 	p := Policy{MinUp: policy.MinUp, AllDown: policy.AllDown, TTL: policy.TTL}
-	if p.AllDown == Fixed { // a fixed address has no host to name
+	if p.AllDown == Fixed || p.AllDown == Named { // an address has no host to name
 		p.AllDown = Serve
 	}
 	c.served, c.outcome = p.chooseInOrder(all, sc.draw)

@@ -31,6 +31,8 @@ type world struct {
 	unknown verdict.Verdict
 	ports   map[netip.AddrPort]verdict.Verdict // TTLs that differ from the address's
 	draw    Draw
+	another []dns.RR // of the name in all_down; nil if it is not known
+	its     *Rule    // of that name; nil if it has none
 }
 
 func (w *world) Rule(owner string) *Rule {
@@ -60,6 +62,24 @@ func (w *world) Addresses(host string, rrtype uint16) ([]netip.Addr, bool) {
 	}
 	addrs, known := w.hosts[strings.ToLower(host)+" "+dns.TypeToString[rrtype]]
 	return addrs, known
+}
+
+func (w *world) Fallback(_, _ string, rrtype uint16) Fallback {
+	f := Fallback{Known: w.another != nil, TTL: 1 << 31, Rule: w.its}
+	for _, rr := range w.another {
+		addr, ok := Address(rr)
+		f.TTL = min(f.TTL, rr.Header().Ttl)
+		switch {
+		case rr.Header().Rrtype == rrtype:
+			f.Owner, f.Addresses = rr.Header().Name, append(f.Addresses, addr)
+		case ok:
+			f.Elsewhere = true
+		}
+	}
+	if w.its != nil {
+		w.its.Health = w
+	}
+	return f
 }
 
 // Open implements Health.
@@ -232,6 +252,16 @@ func parseWorld(t *testing.T, sections map[string]string) *world {
 	for line := range strings.Lines(sections["policy"]) {
 		readPolicy(t, w, strings.Fields(line))
 	}
+	if text, ok := sections["another"]; ok {
+		w.another = append([]dns.RR{}, records(t, text)...)
+	}
+	if text, ok := sections["its policy"]; ok {
+		its := world{rule: Rule{Types: DefaultTypes, Policy: Policy{Limit: 8, MinUp: Quorum{Count: 1}, TTL: TTL{Min: 30}}}}
+		for line := range strings.Lines(text) {
+			readPolicy(t, &its, strings.Fields(line))
+		}
+		w.its = &its.rule
+	}
 	for line := range strings.Lines(sections["health"]) {
 		words := strings.Fields(line)
 		if at, err := netip.ParseAddrPort(words[0]); err == nil {
@@ -281,8 +311,11 @@ func readPolicy(t *testing.T, w *world, words []string) {
 			p.MinUp = Quorum{Percent: number(1)}
 		}
 	case "all_down":
-		var known bool
-		if p.AllDown, known = map[string]AllDown{"serve": Serve, "nodata": NoData, "servfail": ServFail}[words[1]]; !known {
+		switch {
+		case p.AllDown.Set(words[1]):
+		case strings.HasSuffix(words[1], "."):
+			p.AllDown, p.Another = Named, words[1]
+		default:
 			p.AllDown, p.Instead = Fixed, parseAddrs(words[1:])
 		}
 	case "types":

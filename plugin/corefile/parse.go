@@ -70,8 +70,9 @@ type Config struct {
 
 	Notices []string // what is valid and may not be meant, each with its file and line; logged at the start
 
-	lines map[string]int    // of each property; of the last one, if it may repeat
-	files map[string]string // the same; a property may come from another file by import
+	origins []string          // of the server block, if all_down has a name
+	lines   map[string]int    // of each property; of the last one, if it may repeat
+	files   map[string]string // the same; a property may come from another file by import
 
 	known map[string]property // all properties, which the parsers in that table cannot name themselves
 }
@@ -229,6 +230,9 @@ func (s *Config) complete() error {
 		return err
 	}
 	if err := s.checkTopology(); err != nil {
+		return err
+	}
+	if err := s.checkAnother(); err != nil {
 		return err
 	}
 	s.noticeMinUp()

@@ -2,7 +2,6 @@ package corefile
 
 import (
 	"fmt"
-	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -54,33 +53,6 @@ func (s *Config) noticeMinUp() {
 		notice += fmt.Sprintf(": did you mean %d%%?", count)
 	}
 	s.Notices = append(s.Notices, notice)
-}
-
-// parseAllDown reads what to answer if no address is healthy: one of three words alone, or addresses to answer with instead.
-// Those are answered by A and AAAA records, so they must belong to one host.
-func parseAllDown(s *Config, c *caddy.Controller, args []string) error {
-	policies := map[string]answer.AllDown{"serve": answer.Serve, "nodata": answer.NoData, "servfail": answer.ServFail}
-	p := &s.Policy
-	if policy, ok := policies[args[0]]; ok && len(args) == 1 {
-		p.AllDown = policy
-		return nil
-	}
-	p.AllDown = answer.Fixed // unless an argument turns out to be something else
-	for _, arg := range args {
-		if _, ok := policies[arg]; ok {
-			return c.Errf("all_down %s cannot be combined with other values: use serve, nodata or servfail alone, or addresses", arg)
-		}
-		addr, err := netip.ParseAddr(arg)
-		// An IPv4 address in IPv6 form would be answered as an AAAA record, which is hardly what was meant.
-		if err != nil || addr.Zone() != "" || addr.Is4In6() || !single(addr) {
-			return c.Errf("invalid all_down %q: use serve, nodata, servfail or addresses%s", arg, text.DidYouMean(arg, slices.Sorted(maps.Keys(policies))))
-		}
-		if slices.Contains(p.Instead, addr) {
-			return c.Errf("duplicate address %s in all_down", addr)
-		}
-		p.Instead = append(p.Instead, addr)
-	}
-	return nil
 }
 
 // parseTypes reads the types of the record sets that are judged. They replace the default.

@@ -35,7 +35,7 @@ var properties = map[string]property{
 	"fall":        {usage: "COUNT", min: 1, max: 1, parse: parseFall},
 	"limit":       {usage: "COUNT|off", min: 1, max: 1, parse: parseLimit},
 	"min_up":      {usage: "COUNT|PERCENT%", min: 1, max: 1, parse: parseMinUp},
-	"all_down":    {usage: "serve|nodata|servfail|ADDRESS...", min: 1, max: -1, parse: parseAllDown},
+	"all_down":    {usage: "serve|nodata|servfail|ADDRESS...|NAME", min: 1, max: -1, parse: parseAllDown},
 	"ttl":         {usage: "MAX [MIN]|off", min: 1, max: 2, parse: parseTTL},
 	"within":      {usage: "NETWORK...", min: 1, max: -1, repeats: true, parse: parseWithin},
 	"except":      {usage: "NAME...", min: 1, max: -1, repeats: true, parse: parseExcept},

@@ -53,6 +53,9 @@ func (s *sentences) addSet(e *explainer, d decision, known map[verdict.Target]st
 	}
 	set.Sites = d.sites()
 	set.Why = d.explain(e) + siteText(set.Sites)
+	if d.Instead.TookOver() && !d.DryRun {
+		set.Fallback = d.Instead.Name
+	}
 	if d.Unjudged > 0 {
 		words := "left out"
 		if d.Limit == 0 {
@@ -68,6 +71,7 @@ func (s *sentences) addSet(e *explainer, d decision, known map[verdict.Target]st
 	}
 	s.Sets = append(s.Sets, set)
 	s.step("%s %s is %s: %s", set.Owner, set.Type, status.OutcomeOf(set.Outcome, set.Checked).Label, set.Why)
+	s.addOthers(&set, &d)
 	if d.TTL != 0 && d.TTL < math.MaxUint32 && !d.DryRun {
 		s.step("the TTL of %s %s is at most %d s, because a verdict may change after that", set.Owner, set.Type, d.TTL)
 	}
@@ -147,9 +151,9 @@ func (d *decision) reason(e *explainer) string {
 		return fmt.Sprintf("%s, and min_up asks for %d: %s", n.text(), d.Need, d.fillReason())
 	case answer.Open: // all tiers count, because all of them were served from
 		n.fit, n.primaries = n.fit+n.backups+n.drained, total
-		return fmt.Sprintf("%s, and min_up asks for %d: health is disregarded (all_down serve)", n.text(), d.Need)
+		return fmt.Sprintf("%s, and min_up asks for %d: health is disregarded (%s)", n.text(), d.Need, d.openBecause())
 	case answer.Closed:
-		return fmt.Sprintf("none of %d is up, and all_down is %s", total, allDown(d.stanza.Rule.Policy))
+		return fmt.Sprintf("none of %d is up, and all_down is %s", total, d.stanza.Rule.Policy.AllDownText()) + d.takenOver()
 	}
 	return "nothing was judged"
 }
@@ -240,23 +244,6 @@ func (d *decision) ofRank(rank int) string {
 		}
 	}
 	return "" // most stanzas have backups of one rank, and it need not be said
-}
-
-// allDown is the policy as the Corefile has it, so that a reader finds the word there.
-func allDown(p answer.Policy) string {
-	switch p.AllDown {
-	case answer.NoData:
-		return "nodata"
-	case answer.ServFail:
-		return "servfail"
-	case answer.Fixed:
-		var words []string
-		for _, addr := range p.Instead {
-			words = append(words, addr.String())
-		}
-		return strings.Join(words, " ")
-	}
-	return "serve"
 }
 
 // member says what is known of one candidate, and what becomes of it.

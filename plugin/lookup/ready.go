@@ -48,6 +48,7 @@ func (l *Resolver) Watch(questions []Question, limit time.Duration) {
 	for _, q := range questions {
 		l.awaitFirst(limit).missing[q] = true
 		l.takeUp(q, true)
+		l.entries()[q].awaited = true
 	}
 }
 

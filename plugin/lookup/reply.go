@@ -1,6 +1,7 @@
 package lookup
 
 import (
+	"math"
 	"net/netip"
 	"time"
 
@@ -18,6 +19,8 @@ const (
 // Reply is what matters of an answer. It never changes.
 type Reply struct {
 	Addresses []netip.Addr
+	Owner     string   // of the first address, in lower case: the name that was asked, or where its aliases lead
+	TTL       uint32   // the lowest one in the answer, in seconds
 	Foreign   bool     // an address is of a name outside the block, at the end of an alias
 	SOA       *dns.SOA // nil if there is none
 	Apex      string   // of the zone with that SOA, in lower case
@@ -29,11 +32,14 @@ func (l *Resolver) digest(q Question, m *dns.Msg) (*Reply, time.Duration) {
 	if m == nil || (m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError) {
 		return nil, 0
 	}
-	r := new(Reply)
+	r := &Reply{TTL: math.MaxInt32} // the largest TTL that there is (RFC 2181, section 8)
 	ttl := uint32(maxKeep / time.Second)
 	for _, rr := range m.Answer {
-		ttl = min(ttl, rr.Header().Ttl)
+		r.TTL, ttl = min(r.TTL, rr.Header().Ttl), min(ttl, rr.Header().Ttl)
 		if addr, ok := answer.Address(rr); ok {
+			if r.Owner == "" {
+				r.Owner = dns.CanonicalName(rr.Header().Name)
+			}
 			r.Addresses = append(r.Addresses, addr)
 			r.Foreign = r.Foreign || !l.host.Owns(rr.Header().Name)
 		}

@@ -99,6 +99,7 @@ func questionOf(m *dns.Msg) Question { return Question{m.Question[0].Name, m.Que
 type answered struct {
 	entry *entry
 	msg   *dns.Msg
+	early bool // no query had shown yet which server could be asked
 }
 
 // New returns a resolver for a server block.

@@ -30,11 +30,12 @@ type entry struct {
 	failures  atomic.Int32          // in a row; the loop writes it
 
 	// What follows belongs to the loop.
-	pinned bool // it is of a watched name
-	busy   bool
-	due    time.Time
-	used   time.Time // last found requested
-	tried  time.Time // last asked
+	pinned  bool // it is of a watched name, or of one that Keep named
+	awaited bool // readiness waits for it
+	busy    bool
+	due     time.Time
+	used    time.Time // last found requested
+	tried   time.Time // last asked
 }
 
 // markUsed notes that the question is still of use. It writes only once until the next refresh.
@@ -166,6 +167,9 @@ func (l *Resolver) ask(x *entry, now time.Time) {
 		defer func() { l.answered <- a }()
 		defer rescue.Log("the question for " + x.Name)
 		a.msg = l.Ask(l.host.Mark(context.Background()), x.Message())
+		if x.pinned && !l.host.Owns(x.Name) {
+			l.askElsewhere(&a)
+		}
 	})
 }
 
@@ -183,15 +187,22 @@ func (l *Resolver) store(a answered, now time.Time) {
 	x.busy = false
 	l.occupy(x, -1)
 	reply, ttl := l.digest(x.Question, a.msg)
-	if reply == nil {
+	switch {
+	case a.early: // which the next query changes
+		x.due = now.Add(retryAfter)
+	case reply == nil:
 		x.due = now.Add(retryPause(x.failures.Add(1)))
-	} else {
+	default:
 		x.failures.Store(0)
 		x.reply.Store(reply)
 		x.due = now.Add(ttl)
 	}
-	if x.pinned {
+	switch {
+	case !x.pinned:
+	case x.awaited:
 		l.first.noteAnswer(l.host, x.Question, a.msg)
+	case reply != nil:
+		l.host.Judge(a.msg)
 	}
 }
 

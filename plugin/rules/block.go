@@ -34,6 +34,7 @@ type Block struct {
 	confined bool         // every stanza says where may be probed
 	types    answer.Types // that a stanza judges
 	stanzas  []*Stanza
+	outside  map[string][]*Zone // by a name outside all stanzas that some name in all_down: those that judge it
 }
 
 // NewBlock makes the block of some stanzas; configs and stanzas belong together. Package corefile has made sure that no
@@ -52,6 +53,9 @@ func NewBlock(keys []string, configs []*corefile.Config, stanzas []*Stanza) *Blo
 			b.Zones[exempt] = &Zone{Name: exempt}
 		}
 		b.Resolver.Watch(watched(c, s), c.FirstVerdicts())
+	}
+	for _, s := range stanzas {
+		b.keepFallback(s)
 	}
 	return b
 }
@@ -101,6 +105,7 @@ func (b *Block) ResetLogs() {
 	for _, s := range b.stanzas {
 		s.loggedOpen.Reset()
 		s.loggedBackup.Reset()
+		s.loggedInstead.Reset()
 	}
 }
 
@@ -135,13 +140,12 @@ func (b *Block) Judge(m *dns.Msg) (unknown int) {
 	if len(m.Question) != 1 {
 		return 0
 	}
-	z := b.Zones.Find(m.Question[0].Name)
-	if z == nil || z.Stanza == nil {
-		return 0
+	for _, z := range b.judging(m.Question[0].Name) {
+		s := &unknownCounter{Judge: Judge{Block: b, Zone: z, Request: m, Reply: m, Quiet: true}}
+		answer.Thin(m, s, &answer.Draw{IntN: rand.IntN})
+		unknown += s.unknown
 	}
-	s := &unknownCounter{Judge: Judge{Block: b, Zone: z, Request: m, Reply: m, Quiet: true}}
-	answer.Thin(m, s, &answer.Draw{IntN: rand.IntN})
-	return s.unknown
+	return unknown
 }
 
 // unknownCounter judges an answer of which nothing goes out, and counts the addresses without a verdict.

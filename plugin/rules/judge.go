@@ -114,16 +114,21 @@ func (j *Judge) Rule(owner string) *answer.Rule {
 	if !j.Quiet && needsSOA(rule) {
 		j.SOA(owner) // so that it is known when it is needed
 	}
+	j.prepare(z.Stanza, rule)
+	return rule
+}
+
+// prepare has the draw know what a rule of a stanza needs.
+func (j *Judge) prepare(s *Stanza, rule *answer.Rule) {
 	if rule.Policy.Client && !j.byClient {
 		j.byClient, j.Draw.Client = true, j.clientNetwork()
 	}
 	if rule.Policy.Nearest {
-		j.locate(z.Stanza)
+		j.locate(s)
 	}
 	if rule.Policy.Warmup > 0 {
-		j.Draw.Now = z.Stanza.Group.Clock()
+		j.Draw.Now = s.Group.Clock()
 	}
-	return rule
 }
 
 // Follow reports whether the addresses of a host count for the records that name it: inside the server block's zones,

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"strconv"
 
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/metrics"
@@ -25,11 +26,17 @@ func (z *Zone) Log(name string, r answer.Report) {
 	case r.Outcome == answer.Backup && s.loggedBackup.First():
 		s.Group.Warn("%s: %d of %d addresses are down, so %s (backup, min_up and dry_run of zone %s decide)", name, r.Down, r.Total, filledUp(&r), z.Name)
 	case r.Outcome >= answer.Open && s.loggedOpen.First():
-		served := r.Kept
+		served := strconv.Itoa(r.Kept)
 		if r.Enforced < answer.Open { // a dry run
-			served = r.Total
+			served = strconv.Itoa(r.Total)
+		} else if r.Instead.TookOver() {
+			served = "those of " + r.Instead.Name
 		}
-		s.Group.Warn("%s: %d of %d addresses are down, serving %d (all_down, min_up and dry_run of zone %s decide)", name, r.Down, r.Total, served, z.Name)
+		s.Group.Warn("%s: %d of %d addresses are down, serving %s (all_down, min_up and dry_run of zone %s decide)", name, r.Down, r.Total, served, z.Name)
+	}
+	// A name that is needed and cannot help is another fault than the one that it is needed for.
+	if why := r.Instead.Why(); r.Instead.Name != "" && why != "" && s.loggedInstead.First() {
+		s.Group.Warn("%s: none of its addresses is healthy, and %s, which should take over, %s: its own are served (all_down of the stanza at %s)", name, r.Instead.Name, why, s.Group.At)
 	}
 }
 

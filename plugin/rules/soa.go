@@ -9,9 +9,7 @@ import (
 )
 
 // needsSOA reports whether a set that is judged by a rule may end as NODATA.
-func needsSOA(rule *answer.Rule) bool {
-	return rule.Policy.AllDown == answer.NoData || rule.Policy.AllDown == answer.Fixed
-}
+func needsSOA(rule *answer.Rule) bool { return rule.Policy.MayDeny() }
 
 // SOA is the start of authority of the zone that holds a name, as far as it is known.
 func (j *Judge) SOA(owner string) *dns.SOA {

@@ -30,8 +30,9 @@ type Stanza struct {
 	need   int              // how many have to pass; 0 for all
 	maxTTL uint32           // the highest TTL, in seconds, that can go out while verdicts bound it
 
-	loggedOpen     logonce.Line // every sweep allows it again, and the next
+	loggedOpen     logonce.Line // every sweep allows it again, and the next two
 	loggedBackup   logonce.Line
+	loggedInstead  logonce.Line
 	loggedSigned   logonce.Line
 	loggedMetadata logonce.Line // whether queries have metadata was looked at
 	loggedGaps     [verdict.Gaps]logonce.Line

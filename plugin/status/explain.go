@@ -43,7 +43,9 @@ type Set struct {
 	DryRun  bool     `json:"dry_run"`
 	Sites   []Site   `json:"sites,omitempty"` // of its members, the nearest one first
 	Members []Member `json:"members"`
-	More    int      `json:"more,omitempty"` // members that are not listed, since an explanation has a limit
+	// Fallback is the name whose addresses are served in place of the members, none of which is up; empty in other cases.
+	Fallback string `json:"fallback,omitempty"`
+	More     int    `json:"more,omitempty"` // members that are not listed, since an explanation has a limit
 }
 
 // Site says what a set has in one site.

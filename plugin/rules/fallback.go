@@ -1,0 +1,90 @@
+package rules
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/lookup"
+
+	"github.com/miekg/dns"
+)
+
+// keepFallback has the addresses of the name known that a stanza has for sets of which no address is fit. It is called once all
+// zones are known. A name that no stanza holds, which may be outside the server block, is judged by the stanza that names it, as
+// the target of an alias is, if that has within.
+func (b *Block) keepFallback(s *Stanza) {
+	p := &s.Rule.Policy
+	if p.AllDown != answer.Named {
+		return
+	}
+	b.Resolver.Keep([]lookup.Question{{Name: p.Another, Type: dns.TypeA}, {Name: p.Another, Type: dns.TypeAAAA}})
+	if b.Zones.Find(p.Another) == nil && len(s.Within) > 0 {
+		if b.outside == nil {
+			b.outside = make(map[string][]*Zone)
+		}
+		b.outside[p.Another] = append(b.outside[p.Another], &Zone{Name: p.Another, Stanza: s})
+	}
+}
+
+// judging are the zones whose stanzas judge the answer to a question of our own: of the one that holds the name, or of those that
+// have it in all_down.
+func (b *Block) judging(name string) []*Zone {
+	z := b.Zones.Find(name)
+	switch {
+	case z == nil:
+		return b.outside[name]
+	case z.Stanza == nil:
+		return nil
+	}
+	return []*Zone{z}
+}
+
+// Fallback is what the plugins below give a name that the stanza of an owner has in all_down, with the rule that judges it. It
+// requests nothing, because the resolver keeps the name known from the start.
+func (j *Judge) Fallback(owner, name string, rrtype uint16) answer.Fallback {
+	r := j.Block.Resolver.Peek(lookup.Question{Name: name, Type: rrtype})
+	if r == nil {
+		return answer.Fallback{}
+	}
+	f := answer.Fallback{Known: true, Addresses: ofFamily(r.Addresses, rrtype), TTL: r.TTL, Owner: r.Owner}
+	if len(f.Addresses) == 0 {
+		other := dns.TypeA + dns.TypeAAAA - rrtype
+		r := j.Block.Resolver.Peek(lookup.Question{Name: name, Type: other})
+		f.Elsewhere = r != nil && len(ofFamily(r.Addresses, other)) > 0
+		return f
+	}
+	if s := j.fallbackStanza(owner, name, f.Owner); s != nil {
+		f.Rule = s.RuleFor(f.Owner)
+		j.prepare(s, f.Rule)
+	}
+	return f
+}
+
+// ofFamily are the addresses for records of type A or AAAA, without a copy if that is all of them.
+func ofFamily(addrs []netip.Addr, rrtype uint16) []netip.Addr {
+	other := func(addr netip.Addr) bool { return addr.Is4() != (rrtype == dns.TypeA) }
+	if !slices.ContainsFunc(addrs, other) {
+		return addrs
+	}
+	return slices.DeleteFunc(slices.Clone(addrs), other)
+}
+
+// fallbackStanza is the stanza that judges the addresses of a name in all_down: as in a query for that name, the one that holds
+// their owner name, which is the end of aliases; else that of the name, and last the stanza that names it, if it has within.
+func (j *Judge) fallbackStanza(asked, name, owner string) *Stanza {
+	for _, n := range []string{owner, name, asked} {
+		z := j.Block.Zones.Find(n)
+		if n == asked && z == nil {
+			z = j.Zone // an alias has led out of the zones
+		}
+		switch {
+		case z == nil:
+			continue
+		case z.Stanza == nil || n != owner && len(z.Stanza.Within) == 0:
+			return nil
+		}
+		return z.Stanza
+	}
+	return nil
+}
