@@ -45,8 +45,8 @@ type explained struct {
 		Block, Stanza, Zone, Rcode, Outcome string
 		Steps, Records                      []string
 		Sets                                []struct {
-			Owner, Type, Outcome, Why string
-			Members                   []struct {
+			Owner, Type, Outcome, Why, Fallback string
+			Members                             []struct {
 				Member, Why, State, Forced, Tier string
 				Served, Within                   bool
 				share

@@ -11,7 +11,11 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
-// Fallback is the judge's, with a health that leaves no trace.
+// Here is what explanations say of a name that takes over from a set of which no address is healthy (all_down NAME). As with the
+// set itself, nothing is decided here: each sentence says what the code that answers queries has decided.
+
+// Fallback is the judge's, with a health that leaves no trace: an explanation looks at the addresses of the other name, and
+// must not have them watched for it.
 func (e *explainer) Fallback(owner, name string, rrtype uint16) answer.Fallback {
 	f := e.Judge.Fallback(owner, name, rrtype)
 	if f.Rule != nil {

@@ -34,7 +34,7 @@ type Block struct {
 	confined bool         // every stanza says where may be probed
 	types    answer.Types // that a stanza judges
 	stanzas  []*Stanza
-	outside  map[string][]*Zone // by a name outside all stanzas that some name in all_down: those that judge it
+	others   map[string][]*Zone // by a name that stanzas have in all_down: those that judge it
 }
 
 // NewBlock makes the block of some stanzas; configs and stanzas belong together. Package corefile has made sure that no
@@ -141,7 +141,7 @@ func (b *Block) Judge(m *dns.Msg) (unknown int) {
 		return 0
 	}
 	for _, z := range b.judging(m.Question[0].Name) {
-		s := &unknownCounter{Judge: Judge{Block: b, Zone: z, Request: m, Reply: m, Quiet: true}}
+		s := &unknownCounter{Judge: Judge{Block: b, Zone: z, Request: m, Reply: m, Quiet: true}, other: b.others[m.Question[0].Name] != nil}
 		answer.Thin(m, s, &answer.Draw{IntN: rand.IntN})
 		unknown += s.unknown
 	}
@@ -152,6 +152,7 @@ func (b *Block) Judge(m *dns.Msg) (unknown int) {
 type unknownCounter struct {
 	Judge
 	unknown int
+	other   bool // the name takes over from another one, so that its health matters also if it has one address
 }
 
 // Rule is the judge's, with a health that counts.
@@ -160,7 +161,11 @@ func (s *unknownCounter) Rule(owner string) *answer.Rule {
 	if rule == nil {
 		return nil
 	}
-	return &answer.Rule{Types: rule.Types, Policy: rule.Policy, Health: countingHealth{rule.Health, &s.unknown}}
+	counting := &answer.Rule{Types: rule.Types, Policy: rule.Policy, Health: countingHealth{rule.Health, &s.unknown}}
+	if s.other {
+		counting.Policy.AllDown = answer.ServFail
+	}
+	return counting
 }
 
 // countingHealth counts the addresses without a verdict that it is asked for.

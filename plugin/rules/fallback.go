@@ -10,6 +10,11 @@ import (
 	"github.com/miekg/dns"
 )
 
+// Here is how the name of all_down finds its addresses, and the stanza that judges them.
+//
+// The addresses are asked for ahead, as those of watched names are, and shown to the pool each time: so their health is known when
+// they are needed, which is when queries must not wait.
+
 // keepFallback has the addresses of the name known that a stanza has for sets of which no address is fit. It is called once all
 // zones are known. A name that no stanza holds, which may be outside the server block, is judged by the stanza that names it, as
 // the target of an alias is, if that has within.
@@ -19,25 +24,27 @@ func (b *Block) keepFallback(s *Stanza) {
 		return
 	}
 	b.Resolver.Keep([]lookup.Question{{Name: p.Another, Type: dns.TypeA}, {Name: p.Another, Type: dns.TypeAAAA}})
-	if b.Zones.Find(p.Another) == nil && len(s.Within) > 0 {
-		if b.outside == nil {
-			b.outside = make(map[string][]*Zone)
-		}
-		b.outside[p.Another] = append(b.outside[p.Another], &Zone{Name: p.Another, Stanza: s})
+	if b.others == nil {
+		b.others = make(map[string][]*Zone)
+	}
+	switch z := b.Zones.Find(p.Another); {
+	case z == nil && len(s.Within) > 0:
+		b.others[p.Another] = append(b.others[p.Another], &Zone{Name: p.Another, Stanza: s})
+	case z != nil && z.Stanza != nil:
+		b.others[p.Another] = []*Zone{z}
 	}
 }
 
 // judging are the zones whose stanzas judge the answer to a question of our own: of the one that holds the name, or of those that
 // have it in all_down.
 func (b *Block) judging(name string) []*Zone {
-	z := b.Zones.Find(name)
-	switch {
-	case z == nil:
-		return b.outside[name]
-	case z.Stanza == nil:
-		return nil
+	if zones := b.others[name]; zones != nil {
+		return zones
 	}
-	return []*Zone{z}
+	if z := b.Zones.Find(name); z != nil && z.Stanza != nil {
+		return []*Zone{z}
+	}
+	return nil
 }
 
 // Fallback is what the plugins below give a name that the stanza of an owner has in all_down, with the rule that judges it. It
