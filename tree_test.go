@@ -511,7 +511,7 @@ func TestBehaviours(t *testing.T) {
 			want = append(want, "B60a")
 		}
 	}
-	want = append(want, "B96", "B97", "B98", "B99", "B103", "B115")
+	want = append(want, "B96", "B97", "B98", "B99", "B102", "B103", "B115")
 	var got []string
 	row := regexp.MustCompile(`^\| (B[0-9]+a?) \|[^|]+\| ([^|]+) \|$`)
 	for line := range strings.Lines(read(t, "docs/behaviours.md")) {
