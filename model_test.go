@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -76,6 +77,7 @@ type modelStanza struct {
 	within   []netip.Prefix
 	dryRun   bool
 	whatever string // a property that does not change what is allowed
+	floor    bool   // another stanza bounds the TTL too, so that there is no lowest one
 }
 
 // modelCorefile is a Corefile in the model.
@@ -152,7 +154,8 @@ func (c modelCorefile) edit(seed int) modelCorefile {
 		case 3:
 			s.minUp = pick(r, "1", "2", "3", "50%", "100%")
 		case 4, 5:
-			s.allDown = pick(r, "serve", "nodata", "servfail", "192.0.2.99 2001:db8::99", "192.0.2.99")
+			s.allDown = pick(r, "serve", "nodata", "servfail", "192.0.2.99 2001:db8::99", "192.0.2.99", "www.b.example.org", "www.a.example.org",
+				"lone.a.example.org", "static.a.example.org", "gone.example.org")
 		case 6:
 			s.backup = pick(r, "", "10.0.0.3/32", "2001:db8::2/128", "192.0.2.0/24", "2 10.0.0.3/32;10.0.0.2/31;2 2001:db8::2/128",
 				"9 10.0.0.0/8;3 10.0.0.2/32;4 10.0.0.3/32", "1 0.0.0.0/0;2 10.0.0.1/32 ::/0")
@@ -761,7 +764,7 @@ func (s *modelStanza) near(set []modelCandidate, tier, limit int) (n int, last i
 }
 
 // permits reports what is wrong with a reply, given these candidates.
-func (s *modelStanza) permits(set []modelCandidate, reply *dns.Msg, code int, soa bool) error {
+func (s *modelStanza) permits(set []modelCandidate, other *takeover, reply *dns.Msg, code int, soa bool) error {
 	primaries, fit := 0, [10]int{}
 	for _, c := range set {
 		if c.backup == 0 {
@@ -770,6 +773,9 @@ func (s *modelStanza) permits(set []modelCandidate, reply *dns.Msg, code int, so
 		if !c.down {
 			fit[c.backup]++
 		}
+	}
+	if fit == [10]int{} && s.another() != "" {
+		return other.permits(s, set, reply, code, soa)
 	}
 	if fit == [10]int{} && s.allDown != "serve" {
 		return s.closed(set, reply, code, soa)
@@ -867,6 +873,9 @@ func (s *modelStanza) lasts(set []modelCandidate, got map[netip.Addr]uint32, bou
 		if s.ttlOff {
 			least = c.ttl
 		}
+		if s.floor {
+			least = min(least, 1)
+		}
 		if ttl := got[c.addr]; ttl > min(c.ttl, bound) || ttl < least {
 			return fmt.Errorf("TTL %d of %s, want at most %d and at least %d", ttl, c.addr, min(c.ttl, bound), least)
 		}
@@ -933,9 +942,126 @@ func (s *modelStanza) closed(set []modelCandidate, reply *dns.Msg, code int, soa
 	return nil
 }
 
+// another is the name that takes over if nothing is healthy, with a dot at its end; empty for none (B102).
+func (s *modelStanza) another() string {
+	if !strings.HasSuffix(s.allDown, ".org") {
+		return ""
+	}
+	return s.allDown + "."
+}
+
+// lookedUp records that the plugin looked up a name that takes over, with which it looks at its addresses. Its own questions come from
+// localhost over TCP.
+func (m *model) lookedUp(q dns.Question) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range m.running {
+		c := &m.running[i]
+		s := c.stanzaOf(q.Name)
+		if s == nil || q.Qtype != dns.TypeA && q.Qtype != dns.TypeAAAA {
+			continue
+		}
+		for _, rr := range setOf(q) {
+			a, _ := answer.Address(rr)
+			for _, check := range s.checks {
+				if s.covers(a) {
+					m.ask(modelKey{check, s.pace, a}, s.zone, time.Now())
+				}
+			}
+		}
+	}
+}
+
+// setOf returns the records of the zone for a question.
+func setOf(q dns.Question) (set []dns.RR) {
+	for _, rr := range modelZone {
+		if rr.Header().Name == q.Name && rr.Header().Rrtype == q.Qtype {
+			set = append(set, rr)
+		}
+	}
+	return set
+}
+
+// takeover is what may be believed of the name that takes over from a set, and which stanza judges it.
+type takeover struct {
+	set     []dns.RR // in the family of the set
+	other   bool     // it has addresses in the other family
+	by      *modelStanza
+	choices [][]modelCandidate
+	early   bool // it may not have been looked up yet
+}
+
+// fallback returns what may take over from a set, nil if nothing may.
+func (r *modelRun) fallback(s *modelStanza, q dns.Question, now time.Time) *takeover {
+	name := s.another()
+	if name == "" || name == q.Name {
+		return nil
+	}
+	x := &takeover{set: setOf(dns.Question{Name: name, Qtype: q.Qtype}), by: r.server.corefile.stanzaOf(name), early: now.Sub(r.server.began) < 3*time.Second}
+	x.other = len(setOf(dns.Question{Name: name, Qtype: dns.TypeA + dns.TypeAAAA - q.Qtype})) > 0
+	plain := &modelStanza{limit: s.limit, minUp: "1", ttlOff: true, whatever: s.whatever, within: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}}
+	if x.by == nil && len(s.within) > 0 && !strings.HasPrefix(name, "static.") {
+		x.by = s
+	}
+	if x.by == nil || x.by.dryRun {
+		x.by = plain
+	} else {
+		limited := *x.by
+		if s.limit > 0 && (limited.limit == 0 || s.limit < limited.limit) {
+			limited.limit = s.limit
+		}
+		x.by = &limited
+	}
+	for _, c := range x.by.candidates(x.set) {
+		x.choices = append(x.choices, r.look(x.by, c, now))
+		for _, check := range x.by.checks {
+			if x.by.covers(c.addr) {
+				r.ask(modelKey{check, x.by.pace, c.addr}, x.by.zone, now)
+			}
+		}
+	}
+	return x
+}
+
+// permits reports what is wrong with the reply of a set of which nothing is healthy (B102).
+func (x *takeover) permits(s *modelStanza, set []modelCandidate, reply *dns.Msg, code int, soa bool) error {
+	open := *s
+	open.allDown = "serve"
+	asServe := func() error { return open.permits(set, nil, reply, code, soa) }
+	if x == nil || len(x.set) == 0 && !x.other {
+		return asServe()
+	}
+	if x.early && asServe() == nil {
+		return nil
+	}
+	bound := s.bound(set)
+	for _, c := range set {
+		bound = min(bound, c.ttl)
+	}
+	if len(x.set) == 0 {
+		denying := *s
+		denying.allDown = "nodata"
+		return denying.closed(set, reply, code, soa)
+	}
+	return anyOf(x.choices, nil, func(others []modelCandidate) error {
+		if !slices.ContainsFunc(others, func(c modelCandidate) bool { return !c.down }) {
+			return asServe()
+		}
+		for i := range others {
+			for _, rr := range x.set {
+				others[i].ttl = min(others[i].ttl, bound, rr.Header().Ttl)
+			}
+		}
+		by := *x.by
+		by.allDown, by.floor = "serve", true
+		return by.permits(others, nil, reply, code, soa)
+	})
+}
+
 // modelServer is a running server block of a Corefile.
 type modelServer struct {
 	corefile modelCorefile
+	began    time.Time // when it could look names up
 	g        *generation
 	h        Multivalue
 	denied   map[string]time.Time // names that may have needed an SOA record
@@ -978,18 +1104,12 @@ func (r *modelRun) load(c modelCorefile) *modelServer {
 	if err := r.p.join(g); err != nil {
 		panic(err)
 	}
-	return &modelServer{c, g, Multivalue{Next: r.next, block: b, process: r.p}, make(map[string]time.Time)}
+	return &modelServer{c, time.Now(), g, Multivalue{Next: r.next, block: b, process: r.p}, make(map[string]time.Time)}
 }
 
 // query sends a query and judges the reply.
 func (r *modelRun) query(q dns.Question) error {
-	var set []dns.RR
-	for _, rr := range modelZone {
-		if rr.Header().Name == q.Name && rr.Header().Rrtype == q.Qtype {
-			set = append(set, rr)
-		}
-	}
-	judge := r.expect(q, set)
+	judge := r.expect(q, setOf(q))
 	reply, code := serve(r.t, r.server.h, query(q.Name, q.Qtype))
 	got := fmt.Sprintf("code %d", code)
 	if reply != nil {
@@ -1036,11 +1156,12 @@ func (r *modelRun) expect(q dns.Question, set []dns.RR) func(*dns.Msg, int) erro
 			}
 		}
 	}
+	other := r.fallback(s, q, now)
 	if s.dryRun {
 		return whole
 	}
 	return func(reply *dns.Msg, code int) error {
-		return anyOf(may, nil, func(set []modelCandidate) error { return s.permits(set, reply, code, soa) })
+		return anyOf(may, nil, func(set []modelCandidate) error { return s.permits(set, other, reply, code, soa) })
 	}
 }
 
@@ -1245,7 +1366,13 @@ func (r *modelRun) fail(s modelStep) {
 func runModel(t *testing.T, steps []modelStep) (err error) {
 	before := fmt.Sprint(modelZone)
 	inBubble(t, func(t *testing.T, p *process, _ *pooltest.FakeNetwork) {
-		r := &modelRun{model: newModel(), t: t, p: p, next: zoneOf(modelZone...)}
+		r := &modelRun{model: newModel(), t: t, p: p}
+		r.next = plugin.HandlerFunc(func(ctx context.Context, w dns.ResponseWriter, q *dns.Msg) (int, error) {
+			if _, ours := w.RemoteAddr().(*net.TCPAddr); ours {
+				r.lookedUp(q.Question[0])
+			}
+			return zoneOf(modelZone...).ServeDNS(ctx, w, q)
+		})
 		r.server = r.load(modelStart())
 		r.runs(r.server.corefile)
 		p.confirm(r.server.g)
