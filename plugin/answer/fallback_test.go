@@ -138,6 +138,140 @@ func TestAnotherIsDrawn(t *testing.T) {
 	likely(t, "first place", counts, equal(n))
 }
 
+// What is said of a name that cannot help, and of one whose addresses are served unchecked (B94, B102).
+func TestAnotherIsReported(t *testing.T) {
+	special := map[netip.Addr]verdict.Verdict{netip.MustParseAddr("203.0.113.1"): {State: verdict.Unchecked}}
+	judged := &Rule{Types: DefaultTypes, Policy: Policy{MinUp: Quorum{Count: 1}}}
+	dry := &Rule{Types: DefaultTypes, Policy: Policy{MinUp: Quorum{Count: 1}, DryRun: true}}
+	for name, tc := range map[string]struct {
+		name    string
+		another []dns.RR
+		its     *Rule
+		why     string
+		gap     bool
+	}{
+		"not known":         {name: "another.example.org.", why: "is not known"},
+		"gone":              {name: "another.example.org.", another: []dns.RR{}, why: "has no address"},
+		"itself, not known": {name: "www.example.org."},
+		"unchecked":         {name: "another.example.org.", another: []dns.RR{record2(1, 60)}, its: judged, gap: true},
+		"dry run":           {name: "another.example.org.", another: []dns.RR{record2(1, 60)}, its: dry},
+		"not judged":        {name: "another.example.org.", another: []dns.RR{record2(1, 60)}},
+	} {
+		w := healthy(8)
+		w.health = special
+		w.fell("10.0.0.0", time.Minute)
+		w.rule.Policy.AllDown, w.rule.Policy.Another, w.another, w.its = Named, tc.name, tc.another, tc.its
+		_, report := Thin(addresses(1, 30), w, chance(1))
+		if got := report.Instead; got.Name != tc.name || got.Why() != tc.why || got.TookOver() != (len(tc.another) > 0) {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if report.Unchecked != ([verdict.Gaps]bool{verdict.Outside: tc.gap}) {
+			t.Errorf("%s: unchecked %v", name, report.Unchecked)
+		}
+		delete(special, netip.MustParseAddr("10.0.0.0"))
+	}
+}
+
+// Without a stanza for the other name, select client and weight of the set apply to its addresses (B5, B21, B102).
+func TestAnotherIsChosenForTheClient(t *testing.T) {
+	w := healthy(2)
+	w.fell("10.0.0.0", time.Minute)
+	p := &w.rule.Policy
+	p.AllDown, p.Another, p.Client = Named, "another.example.org.", true
+	for i := range 9 {
+		w.another = append(w.another, record2(i, 60))
+	}
+	seen := make(map[string]bool)
+	for client := range 50 {
+		d := chance(uint64(client))
+		d.Client = network(client)
+		first, _ := Thin(addresses(1, 30), w, d)
+		again, _ := Thin(addresses(1, 30), w, d)
+		if !slices.Equal(octets(first), octets(again)) || len(first.Answer) != 2 {
+			t.Fatalf("client %s gets %v, then %v", d.Client, octets(first), octets(again))
+		}
+		seen[fmt.Sprint(octets(first))] = true
+	}
+	if len(seen) < 10 {
+		t.Errorf("50 clients get %d different answers", len(seen))
+	}
+	p.Client, p.Weights, p.Limit = false, []Weight{{netip.MustParsePrefix("203.0.113.5/32"), 65535}}, 1
+	for i := range 20 {
+		if out, _ := Thin(addresses(1, 30), w, chance(uint64(i))); octets(out)[0] != 5 {
+			t.Errorf("the heavy one is not chosen: %v", octets(out))
+		}
+	}
+}
+
+// Of another name no more addresses go out than are judged of a set, and a set that has more, and no limit, is not replaced: what is
+// not judged of it may be fit (B90, B102).
+func TestAnotherIsLarge(t *testing.T) {
+	w := healthy(0)
+	w.fell("10.0.0.0", time.Minute)
+	w.rule.Policy.AllDown, w.rule.Policy.Another = Named, "another.example.org."
+	w.another = addresses(maxJudged+10, 60).Answer
+	for _, rr := range w.another {
+		rr.Header().Name = "another.example.org."
+	}
+	if out, _ := Thin(addresses(1, 30), w, chance(1)); len(out.Answer) != maxJudged {
+		t.Errorf("%d addresses took over", len(out.Answer))
+	}
+	m := addresses(maxJudged+10, 60)
+	w.unknown = verdict.Verdict{State: verdict.Down, Holds: time.Minute}
+	w.another = []dns.RR{record2(1, 60)}
+	if out, report := Thin(m, w, chance(1)); report.Outcome != Thinned || report.Instead.Name != "" || len(out.Answer) != 10 {
+		t.Errorf("%+v, %d addresses", report, len(out.Answer))
+	}
+}
+
+// openings is a world that notes which sets are looked at.
+type openings struct {
+	world
+	sets []string
+}
+
+func (o *openings) Rule(owner string) *Rule {
+	r := *o.world.Rule(owner)
+	r.Health = o
+	return &r
+}
+
+func (o *openings) Fallback(owner, name string, rrtype uint16) Fallback {
+	f := o.world.Fallback(owner, name, rrtype)
+	f.Rule = &Rule{Types: DefaultTypes, Policy: f.Rule.Policy, Health: o}
+	return f
+}
+
+func (o *openings) Open(owner string, rrtype uint16) verdict.RecordSet {
+	o.sets = append(o.sets, owner+" "+dns.TypeToString[rrtype])
+	return o.world.Open(owner, rrtype)
+}
+
+func (o *openings) Look(at verdict.RecordSet, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
+	o.sets = append(o.sets, fmt.Sprintf("%s in %s for %d s", addr, at.Owner, ttl))
+	return o.world.Look(at, addr, port, ttl)
+}
+
+// The addresses of the other name are looked at in the set of their owner, so that checks with host owner ask for that name, and
+// only if they are needed (B62, B102).
+func TestAnotherIsLookedAt(t *testing.T) {
+	o := &openings{world: *healthy(8)}
+	o.rule.Policy.AllDown, o.rule.Policy.Another = Named, "alias.example.org."
+	o.another, o.its = []dns.RR{record2(1, 60)}, &Rule{Policy: Policy{MinUp: Quorum{Count: 1}}}
+	m := addresses(1, 30)
+	Thin(m, o, chance(1))
+	if got, want := fmt.Sprint(o.sets), "[www.example.org. A 10.0.0.0 in www.example.org. for 30 s]"; got != want {
+		t.Errorf("while it is up: %s", got)
+	}
+	o.sets = nil
+	o.fell("10.0.0.0", time.Minute)
+	Thin(m, o, chance(1))
+	want := "[www.example.org. A 10.0.0.0 in www.example.org. for 30 s another.example.org. A 203.0.113.1 in another.example.org. for 60 s]"
+	if got := fmt.Sprint(o.sets); got != want {
+		t.Errorf("when it is down: %s\nwant %s", got, want)
+	}
+}
+
 // The reason is for the end of a sentence, and there is one for all that can go wrong but the name itself.
 func TestWhyNoTakeover(t *testing.T) {
 	for l, want := range map[lack]string{nothing: "", unknown: "is not known", gone: "has no address", allUnfit: "has no healthy address either", itself: ""} {
