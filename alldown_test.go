@@ -10,6 +10,7 @@ import (
 
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/force"
 	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -191,6 +192,34 @@ func TestAnotherNameOfOneFamily(t *testing.T) {
 			t.Errorf("the client decided, and the answer has\n%s", m.IsEdns0())
 		}
 	})
+}
+
+// Forced states count for both names: one that is forced down gives way, and one that is drained still takes over (B55, B102).
+func TestAnotherNameIsForced(t *testing.T) {
+	for lines, want := range map[string]string{
+		"":                                       "10.0.0.1",
+		"down 10.0.0.1/32":                       "10.0.0.7 10.0.0.8",
+		"down 10.0.0.1/32\ndown 10.0.0.7/32":     "10.0.0.8",
+		"down 10.0.0.1/32\ndrain 10.0.0.8/32":    "10.0.0.7",
+		"down 10.0.0.0/29\ndrain 10.0.0.8/32":    "10.0.0.8",
+		"down 10.0.0.0/8":                        "10.0.0.1",
+		"down 10.0.0.1/32\nup 192.0.2.0/24":      "10.0.0.7 10.0.0.8",
+		"drain 10.0.0.1/32\ndrain 192.0.2.0/24":  "10.0.0.1",
+		"down 10.0.0.1/32\ndrain 10.0.0.7/32 \n": "10.0.0.8",
+	} {
+		inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
+			forced, err := force.Parse([]byte(lines))
+			if err != nil {
+				t.Fatal(err)
+			}
+			first, second := replaced(n, "www.example.org.", "other.example.org."), forZone(testStanza("tcp://:80", n, pooltest.Pace), "other.example.org.")
+			first.Forced = force.Static(forced)
+			second.Forced = first.Forced
+			if m := keepAsking(t, serving(p, zoneOf(twoSites...), first, second), 10*time.Second, "www.example.org.", dns.TypeA); addressesOf(m) != want {
+				t.Errorf("%q: %s, want %s", lines, addressesOf(m), want)
+			}
+		})
+	}
 }
 
 // An explanation says which name took over, with which addresses, or why it did not. It changes nothing (B83, B102).
