@@ -1,26 +1,35 @@
 package verdict
 
-// Brief is the part of a verdict that a query needs, in one word: the state, since when, and how long it holds. A query
-// reads it with one atomic load, and so one address costs it one cache line. The zero value is Unknown.
+import "math/bits"
+
+// Brief is the part of a verdict that a query needs, in one word: the state, since when, how long it holds, and how much of its
+// weight the address wants. A query reads it with one atomic load, and so one address costs it one cache line. The zero value
+// is Unknown, and wants all of its weight.
 //
 //	bits 63-62  state
-//	bit  61     drained: set by a forced state, never by a probe
-//	bits 60-42  how long the state holds, in seconds
+//	bit  61     drained: by a forced state, or because the backend says so
+//	bits 60-54  how many per cent of its weight the backend does not want
+//	bits 53-42  how long the state holds, in seconds, as packHolds writes it
 //	bits 41-0   when the state was entered, in milliseconds since 1970; of an unchecked address, the Gap
+//
+// An address that is down has neither the mark nor a weight.
 type Brief uint64
 
 const (
 	sinceBits = 42 // enough until the year 2109
-	holdsBits = 19 // six days; longer holds are cut to that
+	holdsBits = 12
+	shedBits  = 7
 
-	drained    = Brief(1) << (sinceBits + holdsBits)
-	stateShift = sinceBits + holdsBits + 1
+	shedShift  = sinceBits + holdsBits
+	drained    = Brief(1) << (shedShift + shedBits)
+	wishes     = drained | (1<<shedBits-1)<<shedShift
+	stateShift = shedShift + shedBits + 1
 )
 
 // BriefDown is the Brief of an address that counts as down and was never up, such as one that is forced down.
 const BriefDown = Brief(Down) << stateShift
 
-// Brief packs the verdict. Holds is rounded down to whole seconds, so a TTL made from it is never too long.
+// Brief packs the verdict. Holds is rounded down, so a TTL made from it is never too long.
 func (v Verdict) Brief() Brief {
 	if v.State == Unchecked { // there is nothing else to say of it
 		return Outside.Brief()
@@ -29,8 +38,28 @@ func (v Verdict) Brief() Brief {
 	if !v.Since.IsZero() {
 		since = min(uint64(max(0, v.Since.UnixMilli())), 1<<sinceBits-1)
 	}
-	holds := min(uint64(max(0, v.Holds.Seconds())), 1<<holdsBits-1)
-	return pack(v.State, since, holds)
+	b := pack(v.State, since, uint64(max(0, v.Holds.Seconds())))
+	if v.Said != nil {
+		b = b.shedding(100 - v.Said.Weight())
+		if v.Said.Drains() {
+			b = b.Drain()
+		}
+	}
+	return b
+}
+
+// Weight is how much of its weight the address wants, in per cent, as its backend says. It is 100 for one that is down.
+func (b Brief) Weight() uint8 { return 100 - b.shed() }
+
+// shed is how many per cent of its weight the backend does not want.
+func (b Brief) shed() uint8 { return uint8(b>>shedShift) & (1<<shedBits - 1) }
+
+// shedding is the brief of an address that does not want at least so many per cent of its weight.
+func (b Brief) shedding(shed uint8) Brief {
+	if b.State() == Down || shed <= b.shed() {
+		return b
+	}
+	return b&^((1<<shedBits-1)<<shedShift) | Brief(shed)<<shedShift
 }
 
 // State unpacks the state.
@@ -49,7 +78,33 @@ func (b Brief) Drain() Brief {
 func (b Brief) Drained() bool { return b&drained != 0 }
 
 // Holds is how long the state is sure to hold after the last result, in seconds.
-func (b Brief) Holds() uint32 { return uint32(b>>sinceBits) & (1<<holdsBits - 1) }
+func (b Brief) Holds() uint32 { return uint32(unpackHolds(uint64(b>>sinceBits) & (1<<holdsBits - 1))) }
+
+// Holds is kept as a small floating-point number: eight bits, below which come as many zeros as four bits say. It is exact
+// up to 512 seconds, then at most 1/256 too short, and reaches 97 days.
+const (
+	mantissaBits = 8
+	longestHold  = (2<<mantissaBits - 1) << (1<<(holdsBits-mantissaBits) - 2)
+)
+
+// packHolds packs a number of seconds. It rounds down.
+func packHolds(seconds uint64) uint64 {
+	seconds = min(seconds, longestHold)
+	if seconds < 1<<mantissaBits {
+		return seconds
+	}
+	zeros := bits.Len64(seconds) - mantissaBits - 1
+	return uint64(zeros+1)<<mantissaBits | seconds>>zeros&(1<<mantissaBits-1)
+}
+
+// unpackHolds returns the seconds that packHolds has packed.
+func unpackHolds(packed uint64) uint64 {
+	exponent, mantissa := packed>>mantissaBits, packed&(1<<mantissaBits-1)
+	if exponent == 0 {
+		return mantissa
+	}
+	return (1<<mantissaBits | mantissa) << (exponent - 1)
+}
 
 // Since is when the state was entered, in milliseconds since 1970; 0 for a target that was never decided. It means nothing
 // for an unchecked one.
@@ -57,7 +112,8 @@ func (b Brief) Since() uint64 { return uint64(b) & (1<<sinceBits - 1) }
 
 // Worse returns the verdict that decides when both checks of an address must pass. Down decides over unknown, unknown over
 // up, and anything over unchecked. If both are in the same state, the one that holds for less decides; if both are down,
-// the one that went down first, since the address has been unfit for as long. If either is drained, the result is.
+// the one that went down first, since the address has been unfit for as long. If either is drained, the result is, and the
+// least weight counts.
 func Worse(a, b Brief) Brief {
 	x, y := severity[a.State()], severity[b.State()]
 	worse := a
@@ -73,10 +129,18 @@ func Worse(a, b Brief) Brief {
 	case b.Holds() < a.Holds():
 		worse = b
 	}
-	if a.Drained() || b.Drained() {
-		return worse.Drain()
+	return worse.withWishes(a).withWishes(b)
+}
+
+// withWishes adds to a verdict what the backend wants according to another check of it: the mark, and a lower weight.
+func (b Brief) withWishes(other Brief) Brief {
+	if other&wishes == 0 {
+		return b
 	}
-	return worse
+	if other.Drained() {
+		b = b.Drain()
+	}
+	return b.shedding(other.shed())
 }
 
 // Better returns the verdict that decides when one healthy address is enough, as for the addresses of one host. A fit one

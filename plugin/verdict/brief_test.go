@@ -6,14 +6,16 @@ import (
 	"time"
 )
 
-// A Brief keeps the state, the time in milliseconds and the hold in seconds, each within its bounds.
+// A Brief keeps the state, the time in milliseconds, the hold in seconds, and what the backend wants, each within its bounds.
+// The hold is never too long, exact up to 512 seconds, and at most 1/256 too short beyond that.
 func TestBrief(t *testing.T) {
 	rng := rand.New(rand.NewPCG(9, 10))
 	for range 1000 {
 		v := Verdict{
 			State: State(rng.IntN(4)),
 			Since: time.UnixMilli(rng.Int64N(1 << sinceBits)),
-			Holds: time.Duration(rng.Int64N(int64(1<<holdsBits) * int64(time.Second))),
+			Holds: time.Duration(rng.Int64N(1 << (30 + rng.IntN(20)))),
+			Said:  &Said{Shed: uint8(rng.IntN(101)), Admin: []string{"", "drain"}[rng.IntN(2)]},
 		}
 		b := v.Brief()
 		if v.State == Unchecked {
@@ -22,8 +24,15 @@ func TestBrief(t *testing.T) {
 			}
 			continue
 		}
-		if b.State() != v.State || b.Since() != uint64(v.Since.UnixMilli()) || b.Holds() != uint32(v.Holds/time.Second) {
+		if b.State() != v.State || b.Since() != uint64(v.Since.UnixMilli()) || !holdFits(b.Holds(), uint32(v.Holds/time.Second)) {
 			t.Fatalf("%+v became %s since %d for %d", v, b.State(), b.Since(), b.Holds())
+		}
+		wants, drains := v.Said.Weight(), v.Said.Drains()
+		if v.State == Down {
+			wants, drains = 100, false
+		}
+		if b.Weight() != wants || b.Drained() != drains {
+			t.Fatalf("%+v %+v became one with %d%%, drained %t", v, v.Said, b.Weight(), b.Drained())
 		}
 	}
 	for _, v := range []Verdict{
@@ -39,6 +48,62 @@ func TestBrief(t *testing.T) {
 	}
 	if Outside.Brief() != (Verdict{State: Unchecked}).Brief() || BriefDown != (Verdict{State: Down}).Brief() {
 		t.Error("Outside.Brief() or BriefDown is no such brief")
+	}
+}
+
+// holdFits reports whether a hold in seconds is what a Brief may make of another one.
+func holdFits(got, want uint32) bool {
+	want = min(want, longestHold)
+	return got <= want && want-got <= want/256 && (want >= 512 || got == want)
+}
+
+// Every hold that a Brief can have comes back from it the same, and they are in order: two verdicts compare as their holds do.
+func TestHoldsOfABrief(t *testing.T) {
+	for packed, last := uint64(0), uint64(0); packed < 1<<holdsBits; packed++ {
+		seconds := unpackHolds(packed)
+		if packHolds(seconds) != packed || packed > 0 && seconds <= last {
+			t.Fatalf("%d is %d s, packed as %d; the one before is %d s", packed, seconds, packHolds(seconds), last)
+		}
+		last = seconds
+	}
+}
+
+// What the backend wants leaves the rest of a Brief as it is. The least weight of two checks counts, and either drains; of an
+// address that is down neither does (B101).
+func TestWishes(t *testing.T) {
+	half := Verdict{State: Up, Since: time.Unix(1e9, 0), Holds: 20 * time.Second, Said: &Said{Shed: 50}}
+	plain := Verdict{State: Up, Since: half.Since, Holds: half.Holds}
+	unknown := Verdict{Said: &Said{Shed: 70}}
+	drain := Verdict{State: Up, Holds: time.Minute, Said: &Said{Admin: "drain"}}
+	none := Verdict{State: Up, Holds: time.Minute, Said: &Said{Shed: 100}}
+	down := Verdict{State: Down, Said: &Said{Shed: 90, Admin: "drain"}}
+	for _, tc := range []struct {
+		name    string
+		a, b    Verdict
+		weight  uint8
+		drained bool
+	}{
+		{"alone", half, half, 50, false},
+		{"beside a check without weights", half, plain, 50, false},
+		{"the least one, from a check that is undecided", half, unknown, 30, false},
+		{"drain beside another weight", half, drain, 50, true},
+		{"0 drains", half, none, 0, true},
+		{"a check that is down says nothing any more", down, down, 100, false},
+	} {
+		for _, got := range []Brief{Worse(tc.a.Brief(), tc.b.Brief()), Worse(tc.b.Brief(), tc.a.Brief()), Quorum([]Brief{tc.a.Brief(), tc.b.Brief()}, 2), Quorum([]Brief{tc.b.Brief(), tc.a.Brief()}, 1)} {
+			if got.Weight() != tc.weight || got.Drained() != tc.drained {
+				t.Errorf("%s: %d%%, drained %t, want %d%%, %t", tc.name, got.Weight(), got.Drained(), tc.weight, tc.drained)
+			}
+		}
+	}
+	if got := half.Brief(); got.State() != Up || got.Since() != plain.Brief().Since() || got.Holds() != 20 || got&^wishes != plain.Brief() {
+		t.Errorf("%x is not %x with a weight", got, plain.Brief())
+	}
+	if got := Worse(half.Brief(), down.Brief()); got != down.Brief() || got.Weight() != 100 {
+		t.Errorf("down beside half: %x", got)
+	}
+	if got := Quorum([]Brief{half.Brief(), down.Brief()}, 1); got != half.Brief() {
+		t.Errorf("one of half and down: %x, want %x", got, half.Brief())
 	}
 }
 
@@ -60,18 +125,18 @@ func TestGaps(t *testing.T) {
 	}
 }
 
-// The drained mark leaves the rest of the Brief unchanged, also at the bounds of every field. No verdict has the mark, and
-// nothing that is down can get it (B55).
+// The drained mark leaves the rest of the Brief unchanged, also at the bounds of every field. Nothing that is down can get it
+// (B55).
 func TestBriefDrain(t *testing.T) {
 	for _, state := range []State{Unknown, Unchecked, Up, Down} {
 		for _, since := range []int64{0, 1, 1<<sinceBits - 1, 1 << sinceBits} {
-			for _, holds := range []time.Duration{0, 1<<holdsBits - 1, 1 << holdsBits, 1<<holdsBits + 1} {
+			for _, holds := range []time.Duration{0, longestHold - 1, longestHold, longestHold + 1} {
 				b := Verdict{State: state, Since: time.UnixMilli(since), Holds: holds * time.Second}.Brief()
 				d := b.Drain()
 				if b.Drained() || d.Drained() != (state != Down) {
 					t.Errorf("%s: drained %t, then %t", state, b.Drained(), d.Drained())
 				}
-				if d.State() != state || d.Since() != b.Since() || d.Holds() != b.Holds() || b.Holds() > 1<<holdsBits-1 {
+				if d.State() != state || d.Since() != b.Since() || d.Holds() != b.Holds() || b.Holds() > longestHold {
 					t.Errorf("%s since %d for %d became %s since %d for %d", state, b.Since(), b.Holds(), d.State(), d.Since(), d.Holds())
 				}
 			}

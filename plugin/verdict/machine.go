@@ -21,10 +21,13 @@ type Machine struct {
 	reason    string    // why the last failure failed; empty once the failures are reset
 	failures  int32     // sum, towards Down; 0 while the state is Down
 	successes int32     // in a row: towards Up while Down, towards resetting the failures while Up
+	said      *Said     // what the backend has said of itself; it outlives every state
 }
 
 // Resume returns a machine that continues from a verdict, such as one kept over a reload. Both counts start at 0.
-func Resume(v Verdict) Machine { return Machine{state: v.State, since: v.Since, reason: v.Reason} }
+func Resume(v Verdict) Machine {
+	return Machine{state: v.State, since: v.Since, reason: v.Reason, said: v.Said}
+}
 
 // Step records the result of a probe: nil is a success, an error is a failure and its text the reason. It returns the new
 // verdict, and the wait from the start of that probe to the start of the next one.
@@ -38,7 +41,31 @@ func (m *Machine) Step(p Pace, outcome error, now time.Time) (Verdict, time.Dura
 		m.addFailure(p, now)
 	}
 	wait := m.nextWait(p)
-	return Verdict{State: m.state, Since: m.since, Reason: m.reason, Holds: m.holdTime(p, wait)}, wait
+	return m.Verdict(m.holdTime(p, wait)), wait
+}
+
+// Hear records an answer in which the backend may say something of itself; otherwise it is Step with a success. A backend
+// that says that it is down is down at once, and one that says that it is up, ready or draining is up at once, whatever
+// Rise and Fall are: nothing about that is by chance. While it has not taken that back, other answers count for nothing.
+func (m *Machine) Hear(p Pace, r Report, now time.Time) (Verdict, time.Duration) {
+	m.said = m.said.hear(r)
+	switch refusal := m.said.Refusal(); {
+	case refusal != "" && m.state == Down:
+		m.reason, m.successes = refusal, 0
+	case refusal != "":
+		m.enter(Down, refusal, now)
+	case m.state != Up && (r.Health != "" || r.Admin != ""):
+		m.enter(Up, "", now)
+	default:
+		m.addSuccess(p, now)
+	}
+	wait := m.nextWait(p)
+	return m.Verdict(m.holdTime(p, wait)), wait
+}
+
+// enter begins another state. Both counts start at 0.
+func (m *Machine) enter(s State, reason string, now time.Time) {
+	*m = Machine{state: s, since: now, reason: reason, said: m.said}
 }
 
 // State returns the current state.
@@ -46,7 +73,7 @@ func (m *Machine) State() State { return m.state }
 
 // Verdict returns the current verdict without a new result. The caller says how long it still holds.
 func (m *Machine) Verdict(holds time.Duration) Verdict {
-	return Verdict{State: m.state, Since: m.since, Reason: m.reason, Holds: holds}
+	return Verdict{State: m.state, Since: m.since, Reason: m.reason, Holds: holds, Said: m.said}
 }
 
 // Falls reports whether one more failure takes the target down. Ask before Step, to hold that failure back while the
@@ -78,7 +105,7 @@ func (m *Machine) addSuccess(p Pace, now time.Time) {
 	m.successes++
 	switch {
 	case m.state == Unknown, m.state == Down && int(m.successes) >= p.Rise:
-		*m = Machine{state: Up, since: now}
+		m.enter(Up, "", now)
 	case m.state == Up && int(m.successes) >= p.Rise:
 		m.failures, m.successes, m.reason = 0, 0, ""
 	}
@@ -92,7 +119,7 @@ func (m *Machine) addFailure(p Pace, now time.Time) {
 	}
 	m.failures++
 	if int(m.failures) >= p.Fall {
-		*m = Machine{state: Down, since: now, reason: m.reason}
+		m.enter(Down, m.reason, now)
 	}
 }
 

@@ -6,14 +6,27 @@ import (
 )
 
 // Quorum combines the verdicts of several checks of one address, need of which must pass: the state is the worst one of
-// the best need verdicts. need is from 1 to len(all), and no verdict may be drained. Quorum reorders all.
+// the best need verdicts. need is from 1 to len(all). Quorum reorders all.
 //
 // The states are ordered unchecked, up, unknown, down: while a check is undecided its address may still prove good, so it
 // counts as better than down.
 //
 // The result has held since the latest change that it depends on, and it holds until enough other verdicts could change to
 // change it.
+//
+// The address is drained if any check that is not down says so, and the least weight that any of those reports counts, also if
+// that check is not among the best: what a backend wants is no matter of counting. What it said before a check of it went
+// down counts no longer.
 func Quorum(all []Brief, need int) Brief {
+	result := quorum(all, need)
+	for _, b := range all {
+		result = result.withWishes(b)
+	}
+	return result
+}
+
+// quorum is Quorum without regard to what backends want.
+func quorum(all []Brief, need int) Brief {
 	slices.SortFunc(all, func(a, b Brief) int { return cmp.Compare(severity[a.State()], severity[b.State()]) })
 	state := all[need-1].State()
 	first := slices.IndexFunc(all, func(b Brief) bool { return b.State() == state })
@@ -30,7 +43,7 @@ func Quorum(all []Brief, need int) Brief {
 	case Down:
 		return pack(state, valueAtRank(same, Brief.sinceKey, len(same)-1-rank), valueAtRank(same, Brief.holdsKey, rank))
 	default:
-		return same[0] // an unchecked state holds forever and an unknown one not at all, so all of them are equal
+		return same[0] &^ wishes // an unchecked state holds forever and an unknown one not at all, so all of them are equal
 	}
 }
 
@@ -46,5 +59,5 @@ func (b Brief) holdsKey() uint64 { return uint64(b.Holds()) }
 
 // pack packs a state, the milliseconds since 1970 when it began, and the seconds that it holds.
 func pack(state State, since, holds uint64) Brief {
-	return Brief(uint64(state)<<stateShift | holds<<sinceBits | since)
+	return Brief(uint64(state)<<stateShift | packHolds(holds)<<sinceBits | since)
 }

@@ -50,6 +50,7 @@ type Verdict struct {
 	Since  time.Time     // when the state was entered; zero for a target that was never decided
 	Reason string        // why the last failure failed; empty if no recent failure counts against the target
 	Holds  time.Duration // the state cannot change sooner than this after the last result
+	Said   *Said         // what the backend has said of itself; nil for nothing
 }
 
 // Identity identifies a check together with its pace. The text is canonical, so every name, stanza, view and listener with

@@ -1,0 +1,129 @@
+package verdict
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// What a backend says counts at once, whatever rise and fall are; what it does not say stays as it was (B100). Each word is a
+// report, with a reason behind #; "-" says nothing, and "!" is a probe that failed.
+func TestHear(t *testing.T) {
+	pace := Pace{Interval: 10 * time.Second, Fast: 2 * time.Second, Timeout: time.Second, Rise: 3, Fall: 4}
+	for _, tc := range []struct{ said, want string }{
+		{"-", "up 100%"},
+		{"75%", "up 75%"},
+		{"down", "down: backend says down"},
+		{"down -", "down: backend says down"},
+		{"down 50%", "down: backend says down"},
+		{"down 50% up", "up 50%"},
+		{"fail#full", "down: backend says fail: full"},
+		{"stopped#old -#new", "down: backend says stopped: new"},
+		{"stopped#old stopped", "down: backend says stopped"},
+		{"maint#a", "down: backend says maint: a"},
+		{"maint up", "down: backend says maint"},
+		{"maint#a up#b", "down: backend says maint: b"},
+		{"maint drain", "up 100% drained"},
+		{"maint ready", "up 100%"},
+		{"down maint ready", "down: backend says down"},
+		{"down maint up ready", "up 100%"},
+		{"drain", "up 100% drained"},
+		{"drain up 40%", "up 40% drained"},
+		{"drain ready", "up 100%"},
+		{"0%", "up 0% drained"},
+		{"0% 10%", "up 10%"},
+		{"199%", "up 100%"},
+		{"up ! ! !", "up 100%"},
+		{"up ! ! ! !", "down: lost"},
+		{"! ! ! !", "down: lost"},
+		{"! ! ! ! -", "down: lost"},
+		{"! ! ! ! - -", "down: lost"},
+		{"! ! ! ! - - -", "up 100%"},
+		{"! ! ! ! up", "up 100%"},
+		{"! ! ! ! ready", "up 100%"},
+		{"up ! ! ! up ! ! !", "down: lost"},
+		{"30% ! ! ! ! up", "up 30%"},
+		{"maint ! ! ! ! up", "down: backend says maint"},
+		{"drain ! ! ! ! - - -", "up 100% drained"},
+	} {
+		var m Machine
+		now := time.Unix(1e9, 0)
+		var v Verdict
+		for word := range strings.FieldsSeq(tc.said) {
+			now = now.Add(time.Second)
+			if word == "!" {
+				v, _ = m.Step(pace, errLost, now)
+				continue
+			}
+			v, _ = m.Hear(pace, reportOf(word), now)
+		}
+		got := v.State.String()
+		if v.State == Down {
+			got += ": " + v.Reason
+		} else {
+			b := v.Brief()
+			got += " " + strings.TrimSpace(string(appendWeight(nil, b)))
+		}
+		if got != tc.want {
+			t.Errorf("%s: %s, want %s", tc.said, got, tc.want)
+		}
+		if again := Resume(v); again.Verdict(v.Holds) != v {
+			t.Errorf("%s: resumed as %+v, not %+v", tc.said, again.Verdict(v.Holds), v)
+		}
+	}
+}
+
+type lost struct{}
+
+func (lost) Error() string { return "lost" }
+
+var errLost = lost{}
+
+// reportOf reads a report of one word.
+func reportOf(word string) (r Report) {
+	word, r.Reason, _ = strings.Cut(word, "#")
+	switch {
+	case word == "-":
+	case strings.HasSuffix(word, "%"):
+		r.HasWeight = true
+		for _, digit := range strings.TrimSuffix(word, "%") {
+			r.Weight = r.Weight*10 + uint8(digit-'0')
+		}
+	case word == "ready" || word == "drain" || word == "maint":
+		r.Admin = word
+	default:
+		r.Health = word
+	}
+	return r
+}
+
+func appendWeight(text []byte, b Brief) []byte {
+	if w := b.Weight(); w == 100 {
+		text = append(text, "100%"...)
+	} else {
+		if w >= 10 {
+			text = append(text, '0'+w/10)
+		}
+		text = append(text, '0'+w%10, '%')
+	}
+	if b.Drained() {
+		text = append(text, " drained"...)
+	}
+	return text
+}
+
+// A backend that says nothing, or that it is well, costs no memory, and one that repeats itself costs no more.
+func TestSaidIsShared(t *testing.T) {
+	var s *Said
+	if s = s.hear(Report{Health: "up", Admin: "ready", HasWeight: true, Weight: 100, Reason: "fine"}); s != nil {
+		t.Errorf("that all is well is kept: %+v", s)
+	}
+	busy := Report{HasWeight: true, Weight: 20}
+	s = s.hear(busy)
+	if again := s.hear(busy); again != s || s.Weight() != 20 || s.String() != "backend says 20%" {
+		t.Errorf("%p %s, then %p", s, s, again)
+	}
+	if (*Said)(nil).String() != "" || (*Said)(nil).Weight() != 100 || (*Said)(nil).Drains() {
+		t.Error("a backend that has said nothing wants something")
+	}
+}
