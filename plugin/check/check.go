@@ -40,6 +40,7 @@ type Check struct {
 	invert    bool          // the option invert is set
 	ownerSpec *spec         // what ForOwner builds from; nil unless the host is the owner of the record
 	files     *trustFiles   // of ca, cert and key; nil if there are none
+	reports   bool          // what Reports returns
 
 	portNamed bool // what PortNamed returns
 }
@@ -69,6 +70,7 @@ type scheme struct {
 // schemes lists every kind of check, sorted by name. Which scheme takes which option is decided
 // here and nowhere else.
 var schemes = []scheme{
+	{"agent", 0, "agent://:9777", agentOptions, newAgent},
 	{"dns", 53, "dns://:53/example.org", slices.Concat(dnsOptions, []string{"tcp"}, proxyOptions, socketOptions), newDNS},
 	{"dot", 853, "dot://ns1.example.org/example.org", slices.Concat(dnsOptions, tlsOptions, answerOptions, proxyOptions, socketOptions), newDOT},
 	{"exec", 0, "exec://:5432", execOptions, newExec},
@@ -85,7 +87,7 @@ var schemes = []scheme{
 	{"tls", 0, "tls://db.example.org:5432", slices.Concat(ownerOptions, []string{"alpn"}, tlsOptions, connectOptions, proxyOptions, socketOptions), newTLS},
 }
 
-// commonOptions are the options that every scheme takes.
+// commonOptions are the options that every scheme takes, except agent.
 var commonOptions = []string{"invert"}
 
 // A spec is a check while it is built: the parts of the URL in canonical form, and the settings
@@ -100,6 +102,7 @@ type spec struct {
 	portNamed bool          // the URL names a port, or the scheme has none
 	talk      *Talk         // set by the builder if the event loop can run the check
 	holder    holdingProber // set by the builder if the connection can be held
+	reports   bool          // answers may say something of the backend
 	settings
 }
 
@@ -128,7 +131,10 @@ func New(rawURL string, options ...Option) (*Check, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.invert || s.askOwner || s.dialer.bound() || s.dialer.proxyProtocol || s.hasPhaseTimeout() {
+	if err := s.checkWeightHeader(); err != nil {
+		return nil, err
+	}
+	if s.invert || s.askOwner || s.reports || s.dialer.bound() || s.dialer.proxyProtocol || s.hasPhaseTimeout() {
 		s.talk = nil // the event loop knows none of these; few checks have them, so a goroutine asks
 	}
 	if err := s.checkHold(); err != nil {
@@ -136,7 +142,7 @@ func New(rawURL string, options ...Option) (*Check, error) {
 	}
 	c := &Check{
 		text: s.canonicalText(), secret: s.hiddenHash(), port: s.port, portNamed: s.portNamed,
-		prober: prober, talk: s.talk, holder: s.holder, hold: s.hold, invert: s.invert,
+		prober: prober, talk: s.talk, holder: s.holder, hold: s.hold, invert: s.invert, reports: s.reports,
 	}
 	c.files = s.tls.files
 	if s.askOwner {

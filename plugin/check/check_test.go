@@ -109,7 +109,7 @@ func split(t *testing.T, text string) (url string, list []check.Option) {
 }
 
 // everyScheme is the list of schemes in error messages.
-const everyScheme = "dns, dot, exec, grpc, grpcs, http, https, icmp, mysql, postgres, redis, rediss, tcp, tls"
+const everyScheme = "agent, dns, dot, exec, grpc, grpcs, http, https, icmp, mysql, postgres, redis, rediss, tcp, tls"
 
 func TestRefusedURL(t *testing.T) {
 	for url, want := range map[string]string{
@@ -288,7 +288,7 @@ func TestTakes(t *testing.T) {
 		}
 	}
 	for scheme, want := range map[string]string{
-		"HTTP": "basic_auth bearer body body_regex connect_timeout expect_header first_byte_timeout from header hold host invert method no_body no_body_regex no_header proxy_protocol status",
+		"HTTP": "basic_auth bearer body body_regex connect_timeout expect_header first_byte_timeout from header hold host invert method no_body no_body_regex no_header proxy_protocol status weight_header",
 		"tcp":  "ca cert connect_timeout expect expect_regex expires first_byte_timeout from hold insecure invert key proxy_protocol reset send server_name starttls tls_timeout",
 		"tls":  "alpn ca cert connect_timeout expires from host insecure invert key proxy_protocol server_name tls_timeout",
 		"ftp":  "",

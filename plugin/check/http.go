@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"net/url"
 	"sync"
+
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
 const (
@@ -44,6 +46,8 @@ type httpCheck struct {
 	spec    *spec         // for the host and the dialer
 	request *http.Request // a template: copied for each probe, never changed
 	tls     *tlsClient    // nil for http
+
+	report *verdict.Report // of this probe, for what the answer says of the backend; nil in the check itself
 }
 
 // newHTTP builds a check without TLS, which the event loop can run if it is about the head of the
@@ -132,7 +136,7 @@ func (h *httpCheck) probeHolding(ctx context.Context, addr netip.AddrPort, keep 
 		return err
 	}
 	defer closeConn()
-	client, stays, err := h.askOver(ctx, conn, request)
+	client, stays, err := h.listening(ctx).askOver(ctx, conn, request)
 	if stays && err == nil && h.spec.hold {
 		keep(conn.(*net.TCPConn))
 		return nil
@@ -237,10 +241,13 @@ func (h *httpCheck) accept(response *http.Response) error {
 			return err
 		}
 	}
-	if !h.wantsBody() {
-		return nil
+	if h.wantsBody() {
+		if err := h.judgeBody(response); err != nil {
+			return err
+		}
 	}
-	return h.judgeBody(response)
+	h.noteWeight(response.Header)
+	return nil
 }
 
 // A limitedReader bounds what is read from a peer, and remembers why reading ended.

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 )
@@ -36,6 +38,7 @@ func TestHTTP2(t *testing.T) {
 	addr := serveHTTP2(t, func(w http.ResponseWriter, r *http.Request) {
 		seen <- r
 		w.Header().Set("X-Mode", "primary")
+		w.Header().Set("X-Weight", "30%")
 		if r.URL.Path == "/early" {
 			w.WriteHeader(http.StatusEarlyHints)
 		}
@@ -62,9 +65,13 @@ func TestHTTP2(t *testing.T) {
 		{"/", "HTTP/1.1", [][]string{opt("header", "Upgrade", "websocket")}, ""},
 		{"/", "HTTP/1.1", [][]string{opt("status", "101,200")}, ""},
 	} {
-		c := mustNew(t, "https://www.example.org"+tt.path, append(tt.lines, opt("insecure"))...)
-		if got := reason(probe(c, addr)); got != tt.want {
+		c := mustNew(t, "https://www.example.org"+tt.path, append(tt.lines, opt("insecure"), opt("weight_header", "X-Weight"))...)
+		report, err := ask(c, addr)
+		if got := reason(err); got != tt.want {
 			t.Errorf("%s: %q, want %q", c, got, tt.want)
+		}
+		if want := (verdict.Report{HasWeight: true, Weight: 30}); err == nil && report != want || err != nil && report.HasWeight {
+			t.Errorf("%s: %+v", c, report)
 		}
 		if len(seen) == 0 {
 			t.Errorf("%s asked nothing", c)

@@ -11,7 +11,7 @@ import (
 
 // httpOptions are the options of http and https alone.
 var httpOptions = []string{
-	"method", "header", "basic_auth", "bearer", "status", "expect_header", "no_header",
+	"method", "header", "basic_auth", "bearer", "status", "expect_header", "no_header", "weight_header",
 	"body", "body_regex", "no_body", "no_body_regex",
 }
 
@@ -25,6 +25,8 @@ type httpSettings struct {
 	matches  []headerMatch // demands on headers
 	wanted   bodyPattern   // what the body must have
 	unwanted bodyPattern   // what the body must not have
+
+	weightHeader string // the header with the weight that the backend wants; "" if it says none
 }
 
 // setMethod parses the option method. Methods are case-sensitive (RFC 9110, 9.1), and no registered

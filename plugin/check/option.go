@@ -53,6 +53,7 @@ var options = []option{
 	{name: "status", args: "LIST", set: setStatus},
 	{name: "expect_header", args: "NAME REGEXP", many: true, set: setExpectHeader},
 	{name: "no_header", args: "NAME REGEXP", many: true, set: setNoHeader},
+	{name: "weight_header", args: "NAME", set: setWeightHeader},
 	{name: "body", args: "TEXT", set: setBody},
 	{name: "body_regex", args: "REGEXP", set: setBodyRegex},
 	{name: "no_body", args: "TEXT", set: setNoBody},
@@ -204,8 +205,13 @@ func (s *settings) optionError(name string, err error) error {
 	return &OptionError{Index: s.given[i].index, Err: fmt.Errorf("option %s: %w", name, err)}
 }
 
-// optionNames lists every option of the scheme.
-func (s *scheme) optionNames() []string { return slices.Concat(s.options, commonOptions) }
+// optionNames lists every option of the scheme. An agent says itself what is good, so there is nothing to invert.
+func (s *scheme) optionNames() []string {
+	if s.name == "agent" {
+		return s.options
+	}
+	return slices.Concat(s.options, commonOptions)
+}
 
 // allowedOptions is the second half of an error message: what can be used instead.
 func (s *scheme) allowedOptions() string {

@@ -148,10 +148,12 @@ func (m *matrix) tryEverywhere(w way) {
 	if !dead.IsValid() {
 		dead = refusing(m.T)
 	}
-	if w.scheme() != "icmp" {
+	if inverts := slices.Contains(check.Options(w.scheme()), "invert"); inverts && w.scheme() != "icmp" {
 		m.try(w, "invert", with(opt("invert")), dead, "")
+		m.try(w, "invert", with(opt("invert")), p.addr, "answered, but invert is set")
+	} else if inverts {
+		m.try(w, "invert", with(opt("invert")), p.addr, "answered, but invert is set")
 	}
-	m.try(w, "invert", with(opt("invert")), p.addr, "answered, but invert is set")
 	if w.scheme() == "exec" {
 		return
 	}

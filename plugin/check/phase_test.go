@@ -64,8 +64,8 @@ func TestPhaseOptions(t *testing.T) {
 		{"tcp://:1", [][]string{opt("tls_timeout", "1s")}, "option tls_timeout: needs the step starttls: add it, or remove the option"},
 		{"postgres://", [][]string{opt("tls_timeout", "1s")}, "option tls_timeout: has no effect without starttls: add starttls, or remove it"},
 		{"http://", [][]string{opt("tls_timeout", "1s")}, "option tls_timeout is for dot, grpcs, https"},
-		{"tls://h:1", [][]string{opt("first_byte_timeout", "1s")}, "option first_byte_timeout is for dot, grpc"},
-		{"icmp:", [][]string{opt("connect_timeout", "1s")}, "option connect_timeout is for dot, grpc"},
+		{"tls://h:1", [][]string{opt("first_byte_timeout", "1s")}, "option first_byte_timeout is for agent, dot, grpc"},
+		{"icmp:", [][]string{opt("connect_timeout", "1s")}, "option connect_timeout is for agent, dot, grpc"},
 	} {
 		if _, err := check.New(tt.url, options(tt.lines...)...); err == nil || !strings.HasPrefix(err.Error(), tt.want) {
 			t.Errorf("%s %v: %v, want %s", tt.url, tt.lines, err, tt.want)

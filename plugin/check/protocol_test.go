@@ -99,11 +99,11 @@ func TestProtocolsRefused(t *testing.T) {
 		{"exec://:1", [][]string{opt("command", "/etc/passwd")}, 0, `option command: "/etc/passwd" is not executable by this user`},
 		{"exec://:1", [][]string{opt("command", "/bin")}, 0, `option command: "/bin" is not a regular file`},
 		{"exec://:1", [][]string{opt("command", "/bin/true", "\x00")}, 0, `option command: argument "\x00" is not valid text: use UTF-8 without NUL`},
-		{"exec://:1", [][]string{opt("from", "192.0.2.1")}, 0, "option from is for dns, dot, grpc, grpcs, http, https, icmp, mysql, postgres, redis, rediss, tcp, tls: " +
+		{"exec://:1", [][]string{opt("from", "192.0.2.1")}, 0, "option from is for agent, dns, dot, grpc, grpcs, http, https, icmp, mysql, postgres, redis, rediss, tcp, tls: " +
 			"exec takes command, invert"},
-		{"exec://:1", [][]string{opt("proxy_protocol")}, 0, "option proxy_protocol is for dns, dot, grpc, grpcs, http, https, mysql, postgres, redis, rediss, tcp, tls: " +
+		{"exec://:1", [][]string{opt("proxy_protocol")}, 0, "option proxy_protocol is for agent, dns, dot, grpc, grpcs, http, https, mysql, postgres, redis, rediss, tcp, tls: " +
 			"exec takes command, invert"},
-		{"icmp:", [][]string{opt("proxy_protocol")}, 0, "option proxy_protocol is for dns, dot, grpc, grpcs, http, https, mysql, postgres, redis, rediss, tcp, tls: " +
+		{"icmp:", [][]string{opt("proxy_protocol")}, 0, "option proxy_protocol is for agent, dns, dot, grpc, grpcs, http, https, mysql, postgres, redis, rediss, tcp, tls: " +
 			"icmp takes from, invert"},
 		{"dns:///a", [][]string{opt("rcode", "NOERROR"), opt("proxy_protocol")}, 1, "option proxy_protocol: works over TCP only: add the option tcp, or remove it"},
 		{"exec://h:1", [][]string{opt("command", "/bin/true")}, -1, "exec does not use a host: write exec://:5432"},

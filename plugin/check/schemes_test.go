@@ -34,6 +34,7 @@ func ways(tb testing.TB) []way {
 	stream := func(conn net.Conn) { say(goodDNS(conn))(conn) }
 	here := netip.MustParseAddr("127.0.0.1")
 	return []way{
+		{url: "agent://:1", good: say("up\n")},
 		{url: "dns:///a.example", addr: listenUDP(tb, "127.0.0.1", reply)},
 		{url: "dns:///a.example", lines: [][]string{opt("tcp")}, good: stream},
 		{url: "dot://HOST/a.example", good: stream, tls: true},
@@ -79,7 +80,7 @@ func turn(first string, n int, then string) func(net.Conn) {
 // check makes a check that asks in this way.
 func (w way) check(tb testing.TB, host string, lines ...[]string) *check.Check {
 	tb.Helper()
-	return mustNew(tb, strings.Replace(w.url, "HOST", host, 1), append(lines, w.lines...)...)
+	return mustNew(tb, strings.Replace(w.url, "HOST", host, 1), append(lines, w.lines...)...).Alone() // silence of an agent is no failure otherwise
 }
 
 // serve is a peer that goes as far as TLS, if the way is over TLS, and then does something of its

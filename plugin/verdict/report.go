@@ -38,6 +38,9 @@ type Said struct {
 	Reason string // quoted, as Report has it
 }
 
+// Refusal is why the backend has itself taken out by this report alone; empty if it has not.
+func (r Report) Refusal() string { return (*Said)(nil).hear(r).Refusal() }
+
 // hear returns what counts after one more report. The reason belongs to the states, so a report with a state and without
 // a reason clears it.
 func (s *Said) hear(r Report) *Said {

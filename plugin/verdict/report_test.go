@@ -1,6 +1,8 @@
 package verdict
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -61,8 +63,10 @@ func TestHear(t *testing.T) {
 		if v.State == Down {
 			got += ": " + v.Reason
 		} else {
-			b := v.Brief()
-			got += " " + strings.TrimSpace(string(appendWeight(nil, b)))
+			got += fmt.Sprintf(" %d%%", v.Brief().Weight())
+			if v.Brief().Drained() {
+				got += " drained"
+			}
 		}
 		if got != tc.want {
 			t.Errorf("%s: %s, want %s", tc.said, got, tc.want)
@@ -73,11 +77,7 @@ func TestHear(t *testing.T) {
 	}
 }
 
-type lost struct{}
-
-func (lost) Error() string { return "lost" }
-
-var errLost = lost{}
+var errLost = errors.New("lost")
 
 // reportOf reads a report of one word.
 func reportOf(word string) (r Report) {
@@ -95,21 +95,6 @@ func reportOf(word string) (r Report) {
 		r.Health = word
 	}
 	return r
-}
-
-func appendWeight(text []byte, b Brief) []byte {
-	if w := b.Weight(); w == 100 {
-		text = append(text, "100%"...)
-	} else {
-		if w >= 10 {
-			text = append(text, '0'+w/10)
-		}
-		text = append(text, '0'+w%10, '%')
-	}
-	if b.Drained() {
-		text = append(text, " drained"...)
-	}
-	return text
 }
 
 // A backend that says nothing, or that it is well, costs no memory, and one that repeats itself costs no more.
