@@ -80,10 +80,10 @@ func (p *Policy) ordersAnswers(d *Draw) bool { return p.hasShares(d) || p.bySite
 
 // hasShares reports whether candidates are drawn by shares, or by the client, and not just by chance.
 func (p *Policy) hasShares(d *Draw) bool {
-	return len(p.Weights) > 0 || p.Warmup > 0 || p.byClient(d)
+	return len(p.Weights) > 0 || p.Reports || p.Warmup > 0 || p.byClient(d)
 }
 
-// DrawnBy returns what may draw the order of an answer, in the words of the Corefile. If it is empty, no order is ever drawn but
+// DrawnBy returns what may draw the order of an answer, in the words of the Corefile if it has one for it. If it is empty, no order is ever drawn but
 // that of a choice.
 func (p *Policy) DrawnBy() []string {
 	var words []string
@@ -97,6 +97,9 @@ func (p *Policy) DrawnBy() []string {
 	}
 	if len(p.Weights) > 0 {
 		words = append(words, "weight")
+	}
+	if p.Reports {
+		words = append(words, "reported weights")
 	}
 	if p.Warmup > 0 {
 		words = append(words, "warmup")
@@ -113,6 +116,9 @@ func (p *Policy) setShares(all []candidate, d *Draw) bool {
 	for i := range all {
 		c := &all[i]
 		c.key = float64(p.weightOf(c.addr)) * p.warmupShare(c.verdict, d.Now)
+		if p.Reports {
+			c.key *= reportedShare(c.verdict)
+		}
 		even = even && c.key == all[0].key
 	}
 	return even
@@ -127,6 +133,10 @@ func (p *Policy) weightOf(addr netip.Addr) int {
 	}
 	return 1
 }
+
+// reportedShare returns the share of its weight that an address wants, as its backend says. It is not 0: an address that wants
+// nothing counts as drained, and as a last resort one that is drained for another reason may be beside it.
+func reportedShare(v verdict.Brief) float64 { return float64(max(1, v.Weight())) / 100 }
 
 // minWarmupShare is the share of its weight with which an address begins to warm up. It is not 0: without any query the address
 // could not warm its caches, and a sample may need it.

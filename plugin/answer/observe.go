@@ -54,6 +54,7 @@ type Candidate struct {
 // Share is what an address has in a draw.
 type Share struct {
 	Weight int
+	Report uint8   // how much of its weight it wants, in per cent, as its backend says; 100 if the checks do not ask
 	Warmth float64 // the share of its weight that it has now, from minWarmupShare to 1
 	First  float64 // how likely it is to be the first one of its tier in an answer
 }
@@ -150,7 +151,10 @@ func (p *Policy) addShares(shown []Candidate, tier []candidate, served int, draw
 	}
 	for i := range tier {
 		a := &tier[i]
-		shown[i].Draw = &Share{p.weightOf(a.addr), p.warmupShare(a.verdict, draw.Now), a.key / total}
+		shown[i].Draw = &Share{p.weightOf(a.addr), 100, p.warmupShare(a.verdict, draw.Now), a.key / total}
+		if p.Reports {
+			shown[i].Draw.Report = a.verdict.Weight()
+		}
 	}
 	return true
 }

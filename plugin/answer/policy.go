@@ -54,6 +54,7 @@ type Policy struct {
 	Another string        // the name for Named, in lower case and with a dot at its end
 	Backup  []Rank        // addresses in these networks are served only if too few are fit of those before them; the smallest networks first
 	Weights []Weight      // the first one that contains an address counts; an address in none weighs 1
+	Reports bool          // the checks may report how much of its weight an address wants (verdict.Brief.Weight)
 	Client  bool          // the network of the client decides which addresses it gets, and their order, not chance (select client)
 	Nearest bool          // the sites of addresses and client decide first (select nearest)
 	Warmup  time.Duration // time in which an address that came up gains its full share of answers

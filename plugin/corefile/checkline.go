@@ -53,6 +53,18 @@ func parseCheck(s *Config, c *caddy.Controller, args []string) error {
 	return nil
 }
 
+// placeAgents tells agents whether a check of another kind is beside them. If not, their silence is a failure: nothing else
+// would notice that a backend is gone.
+func (s *Config) placeAgents() {
+	alone := !slices.ContainsFunc(s.Checks, func(c *check.Check) bool { return !c.IsAgent() })
+	for i, c := range s.Checks {
+		if alone {
+			s.Checks[i] = c.Alone()
+		}
+		s.Policy.Reports = s.Policy.Reports || c.Reports()
+	}
+}
+
 // parseCheckBlock reads the options in the block of a check, and the line of each. The controller is at the opening brace.
 // A block on one line, or one that is not closed, is told by the brace, since the options would be blamed for it.
 func (s *Config) parseCheckBlock(c *caddy.Controller) (options []check.Option, lines []int, err error) {

@@ -235,6 +235,7 @@ func (s *Config) complete() error {
 	if err := s.checkAnother(); err != nil {
 		return err
 	}
+	s.placeAgents()
 	s.noticeMinUp()
 	if err := s.checkRequire(); err != nil {
 		return err

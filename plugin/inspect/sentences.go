@@ -265,8 +265,11 @@ func (d *decision) member(i int, known map[verdict.Target]status.Target) status.
 	}
 	// What is down has no rank: as a last resort, only how recently it was up counts.
 	m.Rank, m.Site = c.Tier.Rank(), d.siteOf(c)
-	m.Why = d.memberReason(c, &m)
+	m.Why = d.memberReason(c, &m) + drainText(&m)
 	if c.Draw != nil {
+		if c.Draw.Report < 100 {
+			m.Reported = &c.Draw.Report
+		}
 		m.Weight, m.Warmup, m.First = c.Draw.Weight, rounded(c.Draw.Warmth), rounded(c.Draw.First)
 		m.Why += d.shareText(&m)
 	}
@@ -288,7 +291,7 @@ func percent(share float64) string { return fmt.Sprintf("%.3g%%", 100*share) }
 
 // shareText says how much a member has of the draw, if that is not the same for all.
 func (d *decision) shareText(m *status.Member) string {
-	words := fmt.Sprintf("; weight %d", m.Weight)
+	words := fmt.Sprintf("; weight %d", m.Weight) + wantedText(m)
 	if m.Warmup < 1 {
 		words += fmt.Sprintf(", warmed up to %s", percent(m.Warmup))
 	}
@@ -306,6 +309,7 @@ func asked(t *pool.Key, known map[verdict.Target]status.Target) status.Asked {
 	a := status.Asked{Check: t.Check.Name, Address: t.Addr, State: verdict.Unknown.String()}
 	if w, ok := known[t.Target]; ok {
 		a.Watched, a.State, a.Since, a.Reason, a.Streak, a.Needed = true, w.State, w.Since, w.Reason, w.Streak, w.Needed
+		addReport(&a, &w)
 	}
 	return a
 }

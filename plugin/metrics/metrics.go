@@ -30,6 +30,8 @@ var (
 	ProbeDuration = promauto.NewHistogramVec(histogram("probe_duration_seconds", "Duration of a probe."), []string{"check"})
 	// Transitions counts changes of a target's state by check and new state.
 	Transitions = counters("transitions_total", "Number of state changes of targets by check and new state.", "check", "to")
+	// ReportedWeight is how much of their weight the backends of a check want, in per cent: the least of those that are up, and the sum.
+	ReportedWeight = gauges("reported_weight", "Weight in per cent that backends report, of targets that are up: the least and the sum by check.", "check", "aggregate")
 	// ProbesInFlight is how many probes have started and not ended.
 	ProbesInFlight = gauge("probes_in_flight", "Number of probes in flight.")
 	// ProbeLag is how long after it was due a probe started, in seconds.

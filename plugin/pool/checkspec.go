@@ -29,6 +29,8 @@ type CheckSpec struct {
 	talk        wire.Talk                 // nil if only the prober can ask
 	fault       func() string             // why its files are not used as they are now; nil for tests
 	hold        bool                      // keep the connection of a good probe
+	reports     bool                      // answers may say something of the backend
+	agent       bool                      // and may take it down with one word
 	pace        verdict.Pace
 	secret      uint64 // identifies what the name does not show
 	seed        uint64 // for the table
@@ -40,6 +42,7 @@ type CheckSpec struct {
 // NewCheckSpec prepares a check for the pool, without a pace.
 func NewCheckSpec(c *check.Check) CheckSpec {
 	spec := CheckSpec{prober: c, Name: c.String(), secret: c.Secret(), port: c.Port(), portNamed: c.PortNamed(), hold: c.Hold(), fault: c.Fault}
+	spec.reports, spec.agent = c.Reports(), c.IsAgent()
 	if talk := c.Talk(); talk != nil {
 		spec.talk = talk
 	}
@@ -75,6 +78,9 @@ func (c *CheckSpec) SameCheck(other *CheckSpec) bool { return c.withoutPace == o
 
 // PerOwner reports whether the check asks for the owner name of the record, so that it has a target for each name.
 func (c *CheckSpec) PerOwner() bool { return c.forOwner != nil }
+
+// Reports reports whether answers to the check may say how much of its weight a backend wants.
+func (c *CheckSpec) Reports() bool { return c.reports }
 
 // NeedsPort reports whether the check can only ask an address whose record names a port.
 func (c *CheckSpec) NeedsPort() bool { return c.port == 0 && !c.portNamed }
@@ -127,4 +133,5 @@ type checkState struct {
 	abstains logonce.Line // a line that every sweep allows again
 	faulty   string       // what was last said of its files; empty if they are used
 	saysFile logonce.Line // a line about that, which every sweep allows again
+	saysOdd  [verdict.Oddities]logonce.Line
 }

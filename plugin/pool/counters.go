@@ -23,6 +23,7 @@ type checkMetrics struct {
 	alarms               prometheus.Counter // nil if the check holds no connections
 	duration             prometheus.Observer
 	transitions          [4]prometheus.Counter // by the new state
+	weights              *weights              // nil if the check reports none
 }
 
 func newCheckMetrics(name string, hold bool) checkMetrics {
@@ -71,5 +72,7 @@ func (p *Pool) relabel(held map[verdict.Identity]*checkState) {
 		metrics.ProbeDuration.DeletePartialMatch(label)
 		metrics.Transitions.DeletePartialMatch(label)
 		metrics.Alarms.DeletePartialMatch(label)
+		metrics.ReportedWeight.DeletePartialMatch(label)
 	}
+	p.recountWeights(held)
 }

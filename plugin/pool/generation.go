@@ -144,6 +144,7 @@ func (p *Pool) clearMetrics() {
 		m.removed = true // a result of its last probe may be read by the next start
 		m.leaveIdle()
 		targets[m.machine.State()].Dec()
+		m.countWeight(false)
 	}
 	clear(p.monitors)
 	clear(p.names)

@@ -139,7 +139,7 @@ func (p *Pool) rest(m *monitor, now time.Time) {
 	}
 	m.joinIdle(clock.At(now))
 	v := m.verdict()
-	v.Holds = min(v.Holds, m.machine.HoldsFromNow(m.check.pace))
+	v.Holds = min(v.Holds, m.check.holdsFromNow(&m.machine))
 	m.entry.Store(v)
 	if m.position < 0 {
 		return

@@ -42,9 +42,10 @@ type monitor struct {
 	rests        *list.Element // its place among the idle targets of its group; nil while it is busy
 	fell         bool          // it was up before it went down
 	suspicion    suspicion
-	settled      bool // it had its first wait of a whole interval, which is drawn at random
-	removed      bool // while its probe was under way
-	outdated     bool // its state is remembered, and so old that it is to be probed at once
+	settled      bool  // it had its first wait of a whole interval, which is drawn at random
+	removed      bool  // while its probe was under way
+	counted      uint8 // one more than the weight that the gauges of its check have of it; 0 if they have none
+	outdated     bool  // its state is remembered, and so old that it is to be probed at once
 }
 
 // verdict is what is believed of the target, with how long that is sure to hold.
@@ -125,6 +126,7 @@ func (p *Pool) addMonitor(t verdict.Target, check *checkState, group *Group, own
 	}
 	p.monitors[m.entry] = m
 	targets[m.machine.State()].Inc()
+	m.countWeight(true)
 	p.table.Insert(m.entry, table.Hash(&t, check.seedFor(owner)))
 	if earlier != nil {
 		earlier.used.Store(true) // not before the table has it: queries look at one or the other
@@ -187,6 +189,7 @@ func (p *Pool) forget(m *monitor, now time.Time) {
 	}
 	delete(p.monitors, m.entry)
 	targets[m.machine.State()].Dec()
+	m.countWeight(false)
 	p.table.Remove(m.entry, table.Hash(&m.entry.Target, m.check.seedFor(m.owner)))
 	m.group.targets--
 	p.releaseName(m)
@@ -230,6 +233,7 @@ func (p *Pool) reset() {
 		m.group.targets--
 		m.leaveIdle()
 		targets[m.machine.State()].Dec()
+		m.countWeight(false)
 	}
 	p.table.Clear()
 	p.sets.Clear()

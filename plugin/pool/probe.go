@@ -10,6 +10,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/internal/clock"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/metrics"
+	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
 )
 
@@ -18,7 +19,8 @@ type probeResult struct {
 	monitor *monitor
 	err     error // nil, why the target is unfit, or one that wraps check.ErrAbstain
 	took    time.Duration
-	held    *wire.Held // the connection, if it is to be kept
+	report  *verdict.Report // what the backend says of itself; nil unless the check reports
+	held    *wire.Held      // the connection, if it is to be kept
 }
 
 // start hands a monitor to a probe: to the event loop if that can ask the check, else to a goroutine. The monitor comes back
@@ -41,7 +43,8 @@ func (p *Pool) start(ctx context.Context, probes *sync.WaitGroup, m *monitor, no
 	}
 	probes.Go(func() {
 		began := time.Now()
-		r := probeResult{monitor: m, err: ask(ctx, prober, timeout, addr)}
+		r := probeResult{monitor: m}
+		r.err = ask(r.listen(ctx), prober, timeout, addr)
 		if r.took = time.Since(began); holding != nil {
 			r.held = holding.conn
 		}

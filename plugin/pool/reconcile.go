@@ -108,6 +108,7 @@ func (p *Pool) inherit(old map[verdict.Identity]*checkState, same map[verdict.Id
 			successor.machine = verdict.Resume(m.verdict())
 			successor.entry.Store(m.verdict())
 			targets[successor.machine.State()].Inc()
+			successor.countWeight(true)
 			p.takeOver(successor, m, now)
 		}
 	}

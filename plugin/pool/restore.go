@@ -67,10 +67,13 @@ func (r *restored) find(c *CheckSpec, addr netip.AddrPort, owner string, now tim
 }
 
 // believed is the verdict in a record. It holds for as long as it surely does if the target is probed at once.
-func (c *CheckSpec) believed(record state.Record, since time.Time) verdict.Verdict {
+func (c *CheckSpec) believed(record *state.Record, since time.Time) verdict.Verdict {
 	v := verdict.Verdict{State: record.State, Since: since, Reason: record.Reason}
+	if record.Said != (verdict.Said{}) {
+		v.Said = &record.Said // which never changes; a copy would be an allocation in a query
+	}
 	m := verdict.Resume(v)
-	v.Holds = m.HoldsFromNow(c.pace)
+	v.Holds = c.holdsFromNow(&m)
 	return v
 }
 
@@ -94,7 +97,7 @@ func (g *Group) unwatched(c *CheckSpec, t *verdict.Target, h uint64, owner strin
 		}
 		return 0
 	}
-	return c.believed(x.Record, x.Since).Brief()
+	return c.believed(&x.Record, x.Since).Brief()
 }
 
 // recallEarlier is the verdict that an earlier process had of a target.
@@ -104,7 +107,7 @@ func (p *Pool) recallEarlier(c *checkState, addr netip.AddrPort, owner string, n
 		return memory{}, false
 	}
 	since := clock.Steady(now).Add(-now.Sub(x.Since))
-	return memory{verdict: c.believed(x.Record, since), heard: clock.At(now).Add(-now.Sub(x.At)), earlier: x}, true
+	return memory{verdict: c.believed(&x.Record, since), heard: clock.At(now).Add(-now.Sub(x.At)), earlier: x}, true
 }
 
 // expireRestored drops what an earlier process believed, when it is too old.
@@ -177,5 +180,9 @@ func (m *monitor) stateRecord(v verdict.Verdict, now time.Time) state.Record {
 	if since.After(at) {
 		since = at
 	}
-	return state.Record{State: v.State, Since: since, At: at, Reason: v.Reason}
+	record := state.Record{State: v.State, Since: since, At: at, Reason: v.Reason}
+	if v.Said != nil {
+		record.Said = *v.Said
+	}
+	return record
 }

@@ -40,29 +40,25 @@ func (p *Pool) settle(r probeResult, now time.Time) {
 	}
 	m.check.logFault()
 	if errors.Is(r.err, check.ErrAbstain) {
-		m.check.abstained.Inc()
-		if m.check.abstains.First() {
-			log.Errorf("%s keeps its state: %v (logged once a minute, and counted)", m.entry.Target, r.err)
-		}
-		p.schedule.add(m, m.started.Add(m.check.jitter(m.retryWait())), now)
+		p.abstain(m, r, now)
 		return
 	}
 	m.check.count(r.err, r.took)
 	m.record(p.recording, r)
 	m.slow = r.took > m.check.pace.Timeout/quickShare
-	if p.isolation.withholds(m, r.err != nil, len(p.monitors), now) {
+	if p.isolation.withholds(m, r.failed(), len(p.monitors), now) {
 		p.schedule.add(m, m.started.Add(m.check.jitter(m.retryWait())), now)
 		return
 	}
 	m.heard = clock.At(now)
 	p.settled++
 	before := m.machine.State()
-	v, wait := m.machine.Step(m.check.pace, r.err, clock.Steady(now))
+	v, wait := m.step(r, now)
 	if !v.State.Fit() {
 		p.dropConn(m)
 	}
 	v.Holds, wait = m.adjust(v, wait)
-	wait = m.check.jitter(m.alarmWait(v.State, r.err != nil, wait))
+	wait = m.check.jitter(m.alarmWait(v.State, r.failed(), wait))
 	if !m.settled && wait > m.check.pace.Fast {
 		m.settled = true // the first whole interval is drawn at random, to spread targets that were learned together
 		wait = randomWait(0, wait)
@@ -75,6 +71,7 @@ func (p *Pool) settle(r probeResult, now time.Time) {
 	if v.State != before { // metrics and the log follow what queries see, never the other way round
 		p.transition(m, before, v, now)
 	}
+	m.countWeight(true)
 	p.isolation.update(m, before)
 	p.schedule.add(m, m.started.Add(wait), now)
 }
@@ -88,10 +85,13 @@ func (m *monitor) adjust(v verdict.Verdict, wait time.Duration) (holds, next tim
 		holds = min(holds, next*(100-verdict.Jitter)/100)
 	}
 	if m.idle {
-		holds = min(holds, m.machine.HoldsFromNow(m.check.pace))
+		holds = min(holds, m.check.holdsFromNow(&m.machine))
 		if m.calm() {
 			next = m.check.pace.Idle()
 		}
+	}
+	if m.check.agent { // its next word may take the target down
+		holds = min(holds, next*(100-verdict.Jitter)/100)
 	}
 	if m.check.hold { // an alarm may take the target down sooner
 		holds = min(holds, time.Duration(m.check.pace.Fall-1)*alarmPace)
@@ -111,6 +111,14 @@ func (p *Pool) transition(m *monitor, before verdict.State, v verdict.Verdict, n
 	}
 	p.recordChange(m, before, v, now)
 	if !p.transitions.allow(transitionKey{m.check.Name, v.State, v.Reason}, now) {
+		return
+	}
+	if v.State == verdict.Down && v.Said.Refusal() != "" && v.Reason == v.Said.Refusal() {
+		log.Warningf("%s is down by %s: %s", m.entry.Target.Place(), m.question(), v.Reason)
+		return
+	}
+	if v.State == verdict.Up && m.check.agent {
+		log.Infof("%s is up by %s", m.entry.Target.Place(), m.question())
 		return
 	}
 	if v.State == verdict.Down {

@@ -117,6 +117,10 @@ func (m *monitor) row() status.Target {
 	if v.State == verdict.Down {
 		t.Needed = m.check.pace.Rise
 	}
+	if m.check.reports && v.State != verdict.Unknown {
+		weight := v.Said.Weight()
+		t.Weight, t.Drained, t.Said = &weight, v.State.Fit() && v.Said.Drains(), v.Said.String()
+	}
 	if m.started != 0 {
 		t.LastProbe = m.started.Time()
 	}

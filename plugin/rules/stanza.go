@@ -151,6 +151,7 @@ func (s *Stanza) All() []pool.CheckSpec {
 func (s *Stanza) with(spec pool.CheckSpec) *Stanza {
 	other := &Stanza{Rule: s.Rule, Within: s.Within, Forced: s.Forced, Group: s.Group, checks: []pool.CheckSpec{spec}, maxTTL: s.maxTTL}
 	other.Rule.Health = other
+	other.Rule.Policy.Reports = spec.Reports()
 	return other
 }
 

@@ -78,6 +78,7 @@ type decoder struct {
 	texts   []string
 	at      int64 // of the last record
 	count   uint64
+	pending verdict.Said   // of the next target
 	records map[Key]Record // state unknown: the file contradicts itself
 }
 
@@ -86,27 +87,41 @@ func (d *decoder) entry() {
 	switch kind := d.take(1); string(kind) {
 	case string(kindText):
 		d.text()
+	case string(kindSaid):
+		d.said()
 	case string(kindUp):
 		d.target(verdict.Up)
 	case string(kindDown):
 		d.target(verdict.Down)
 	case string(kindEnd):
 		d.ended = true
-		d.failed = d.number() != d.count || d.failed
+		d.failed = d.number() != d.count || d.failed || d.pending != (verdict.Said{})
 	default:
 		d.failed = true
 	}
 }
 
-// text reads a text. Each record may be the first to use three, so that is how many a file may have: otherwise a file full
-// of short texts would take up many times its size.
+// text reads a text. Each record may be the first to use four, and the few words of backends come again and again, so a file
+// may have five: otherwise one full of short texts would take up many times its size.
 func (d *decoder) text() {
 	text := d.take(d.number())
-	if len(text) == 0 || len(text) > maxCheck || len(d.texts) == 3*maxRecords {
+	if len(text) == 0 || len(text) > maxCheck || len(d.texts) == 5*maxRecords {
 		d.failed = true
 		return
 	}
 	d.texts = append(d.texts, string(text))
+}
+
+// said reads what the backend of the next target has said of itself.
+func (d *decoder) said() {
+	shed := d.number()
+	s := verdict.Said{Health: d.textOf(d.number()), Admin: d.textOf(d.number()), Reason: d.textOf(d.number())}
+	if shed > 100 || d.pending != (verdict.Said{}) {
+		d.failed = true
+		return
+	}
+	s.Shed = uint8(shed)
+	d.pending = s
 }
 
 // target reads the rest of the entry of a target in this state.
@@ -116,7 +131,8 @@ func (d *decoder) target(state verdict.State) {
 		d.failed = true
 	}
 	d.at += d.signed()
-	r := Record{State: state, At: timeOf(d.at), Since: timeOf(d.at - d.signed())}
+	r := Record{State: state, At: timeOf(d.at), Since: timeOf(d.at - d.signed()), Said: d.pending}
+	d.pending = verdict.Said{}
 	if state == verdict.Down {
 		r.Reason = d.textOf(d.number())
 	}

@@ -11,25 +11,27 @@ import (
 
 // The format. A file is a line of text, entries, and a checksum:
 //
-//	multivalue state 1\n
+//	multivalue state 2\n
 //	't' length text                                   a text; the first one has number 1, the next one 2
+//	's' shed health admin reason                      what the backend of the next target has said of itself, if anything
 //	'u' check owner length address at since           a target that is up
 //	'd' check owner length address at since reason    a target that is down
 //	'e' count                                         the end: how many targets there are
 //	checksum                                          CRC-32C of all before, four bytes, little-endian
 //
-// All numbers are varints of package encoding/binary. A check, an owner and a reason are the number of a text that came
-// before, or 0 for none. An address is what netip.AddrPort.MarshalBinary writes. The times at and since are signed, in
+// All numbers are varints of package encoding/binary. A check, an owner, a reason, a health and an admin state (verdict.Said) are
+// the number of a text that came before, or 0 for none. An address is what netip.AddrPort.MarshalBinary writes. The times at and since are signed, in
 // milliseconds: at is how much later than at of the target before (the first one's is since 1970), since is how long
-// before at.
+// before at. Version 1 was the same without 's', and is still read.
 //
 // JSON was rejected: it takes ten times the bytes and the time to write (BenchmarkEncode), and it would invite edits, for
 // which there are forced states. Gob takes seven times as much.
 const (
 	magic   = "multivalue state "
-	version = 1
+	version = 2
 
 	kindText = 't'
+	kindSaid = 's'
 	kindUp   = 'u'
 	kindDown = 'd'
 	kindEnd  = 'e'
@@ -48,7 +50,7 @@ const (
 	// all: they are few, and may be long.
 	maxNumbers = 1 << 16
 	// maxEntry is the largest size of a record in bytes, with its texts, the end and the checksum.
-	maxEntry = 640 + maxCheck
+	maxEntry = 1280 + maxCheck
 )
 
 // encoder writes a file, record by record.
@@ -75,13 +77,14 @@ func (e *encoder) put(k Key, r Record) error {
 	if r.State == verdict.Up {
 		r.Reason = ""
 	}
-	r.Reason = cut(r.Reason)
+	r.Reason, r.Said.Reason = cut(r.Reason), cut(r.Said.Reason)
 	if !fits(k, r) || e.count == maxRecords || e.written+len(e.buf)+maxEntry > maxSize {
 		return nil
 	}
 	if len(e.others) >= maxNumbers {
 		clear(e.others)
 	}
+	e.putSaid(r.Said)
 	check, owner, reason := e.numberOf(k.Check, e.checks), e.numberOf(k.Owner, e.others), e.numberOf(r.Reason, e.others)
 	kind := byte(kindUp)
 	if r.State == verdict.Down {
@@ -109,6 +112,18 @@ func (e *encoder) put(k Key, r Record) error {
 		return nil
 	}
 	return e.writeOut()
+}
+
+// putSaid writes what the backend of the next target has said of itself. The texts of that target may still come between.
+func (e *encoder) putSaid(s verdict.Said) {
+	if s == (verdict.Said{}) {
+		return
+	}
+	health, admin, reason := e.numberOf(s.Health, e.others), e.numberOf(s.Admin, e.others), e.numberOf(s.Reason, e.others)
+	e.buf = append(e.buf, kindSaid)
+	for _, n := range []uint64{uint64(s.Shed), health, admin, reason} {
+		e.buf = binary.AppendUvarint(e.buf, n)
+	}
 }
 
 // numberOf returns the number of a text. It writes the text if it has none yet.

@@ -86,7 +86,7 @@ func TestSaveAndRead(t *testing.T) {
 // another program's.
 func TestUnusableFile(t *testing.T) {
 	data := encoded(t, maps.All(some(1)))
-	newer := slices.Concat([]byte(magic+"2\n"), data[len(magic)+2:])
+	newer := slices.Concat([]byte(magic+"3\n"), data[len(magic)+2:])
 	for _, tc := range []struct {
 		what     string
 		data     []byte
@@ -98,7 +98,7 @@ func TestUnusableFile(t *testing.T) {
 		{"cut in its first word", data[:4], 0, "damaged or incomplete", true},
 		{"cut in its middle", data[:len(data)/2], 0, "damaged or incomplete", true},
 		{"with zeros for an end", data[:len(data)/2], int64(len(data)), "damaged or incomplete", true},
-		{"newer", newer, 0, "version 2 is newer than this program knows (1)", true},
+		{"newer", newer, 0, "version 3 is newer than this program knows (2)", true},
 		{"without a version", []byte(magic + "\n"), 0, "damaged or incomplete", true},
 		{"of version 0", []byte(magic + "0\n"), 0, "damaged or incomplete", true},
 		{"of version -1", []byte(magic + "-1\n"), 0, "damaged or incomplete", true},

@@ -32,7 +32,8 @@ const (
 	// maxZone bounds the zone of an IPv6 address. Addresses from the DNS have none.
 	maxZone = 64
 	// maxSize bounds the file, in bytes. A record with the longest texts has less than 640, so that maxRecords of them have
-	// 160 MiB, which leaves 32 MiB for the texts of 8,000 checks. A hundred thousand usual records have 2 MB.
+	// 160 MiB, which leaves 32 MiB for the texts of 8,000 checks. What backends say of themselves can add another 270 to each;
+	// what does not fit is left out. A hundred thousand usual records have 2 MB.
 	maxSize = 192 << 20
 )
 
@@ -51,6 +52,7 @@ type Record struct {
 	Since  time.Time     // when the state was entered; not after At
 	At     time.Time     // when the last result came
 	Reason string        // why it is down; empty if it is up
+	Said   verdict.Said  // what the backend has said of itself; the zero value for nothing
 }
 
 // Fresh reports whether a record is younger than MaxAge. One from the future is not: the clock was wrong then, or is now.
@@ -63,7 +65,7 @@ func (r Record) Fresh(now time.Time) bool {
 func fits(k Key, r Record) bool {
 	return k.Check != "" && len(k.Check) <= maxCheck && len(k.Owner) <= maxOwner && len(r.Reason) <= maxReason &&
 		k.Addr.IsValid() && len(k.Addr.Addr().Zone()) <= maxZone &&
-		(r.State == verdict.Up || r.State == verdict.Down) &&
+		(r.State == verdict.Up || r.State == verdict.Down) && r.Said.Valid() && len(r.Said.Reason) <= maxReason &&
 		!r.Since.Before(timeOf(0)) && !r.Since.After(r.At)
 }
 

@@ -59,7 +59,7 @@ func decoded(t testing.TB, data []byte) map[Key]Record {
 func TestFormat(t *testing.T) {
 	k := Key{Check: "c", Owner: "o.", Addr: netip.MustParseAddrPort("192.0.2.1:80")}
 	r := Record{State: verdict.Down, Since: timeOf(1000), At: timeOf(1064), Reason: "r"}
-	want := []byte("multivalue state 1\n" +
+	want := []byte("multivalue state 2\n" +
 		"t\x01c" + "t\x02o." + "t\x01r" +
 		"d\x01\x02\x06\xc0\x00\x02\x01\x50\x00\xd0\x10\x80\x01\x03" +
 		"e\x01")
@@ -71,7 +71,23 @@ func TestFormat(t *testing.T) {
 	if err != nil || !maps.Equal(records, map[Key]Record{k: r}) {
 		t.Errorf("%v, %v", records, err)
 	}
-	if got, want := encoded(t, maps.All(map[Key]Record{})), seal([]byte("multivalue state 1\ne\x00")); !bytes.Equal(got, want) {
+	old := seal(bytes.Replace(want[:len(want)-sumSize], []byte("state 2"), []byte("state 1"), 1))
+	if records, err = parse(old, timeOf(2000)); err != nil || !maps.Equal(records, map[Key]Record{k: r}) {
+		t.Errorf("version 1: %v, %v", records, err)
+	}
+	r.Said = verdict.Said{Shed: 70, Health: "fail", Admin: "maint", Reason: "s"}
+	want = seal([]byte("multivalue state 2\n" +
+		"t\x04fail" + "t\x05maint" + "t\x01s" + "s\x46\x01\x02\x03" +
+		"t\x01c" + "t\x02o." + "t\x01r" +
+		"d\x04\x05\x06\xc0\x00\x02\x01\x50\x00\xd0\x10\x80\x01\x06" +
+		"e\x01"))
+	if got := encoded(t, one(k, r)); !bytes.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	if records, err = parse(want, timeOf(2000)); err != nil || !maps.Equal(records, map[Key]Record{k: r}) {
+		t.Errorf("%v, %v", records, err)
+	}
+	if got, want := encoded(t, maps.All(map[Key]Record{})), seal([]byte("multivalue state 2\ne\x00")); !bytes.Equal(got, want) {
 		t.Errorf("without records: %q, want %q", got, want)
 	}
 }
@@ -105,6 +121,9 @@ func random(rng *rand.Rand, n int) map[Key]Record {
 		r := Record{State: verdict.Up, Since: since, At: at}
 		if rng.IntN(2) == 0 {
 			r.State, r.Reason = verdict.Down, pick()
+		}
+		if rng.IntN(2) == 0 {
+			r.Said = verdict.Said{Shed: uint8(rng.IntN(101)), Health: []string{"", "down", "fail", "stopped"}[rng.IntN(4)], Admin: []string{"", "drain", "maint"}[rng.IntN(3)], Reason: pick()}
 		}
 		records[Key{"c" + pick(), pick(), netip.AddrPortFrom(addr, uint16(rng.Uint32()))}] = r
 	}
@@ -291,20 +310,24 @@ func TestMalformed(t *testing.T) {
 	const addr = "\x06\xc0\x00\x02\x01\x50\x00"
 	for _, body := range []string{
 		"", "e", "e\x01", "e\x00e\x00", "e\x00x", "x", "t\x00e\x00", "t\x02c", "t\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01c",
-		"u\x01\x00" + addr + "\x00\x00e\x01",              // a text that is not there
-		"t\x01cu\x02\x00" + addr + "\x00\x00e\x01",        // the same
-		"t\x01cu\x01\x00\x05\xc0\x00\x02\x01\x50e\x01",    // half a port
-		"t\x01cu\x01\x00\x00\x00\x00e\x01",                // no address
-		"t\x01cu\x01\x00" + addr + "\x00\x00e\x00",        // a wrong count
-		"t\x01cu\x01\x00" + addr + "\x00",                 // no end
-		"t\x01cd\x01\x00" + addr + "\x00\x00e\x01",        // no reason
-		"t\x01cu\x80\x80\x80\x80\x80\x80\x80\x80\x80\x02", // a number that is too large
+		"u\x01\x00" + addr + "\x00\x00e\x01",                                         // a text that is not there
+		"t\x01cu\x02\x00" + addr + "\x00\x00e\x01",                                   // the same
+		"t\x01cu\x01\x00\x05\xc0\x00\x02\x01\x50e\x01",                               // half a port
+		"t\x01cu\x01\x00\x00\x00\x00e\x01",                                           // no address
+		"t\x01cu\x01\x00" + addr + "\x00\x00e\x00",                                   // a wrong count
+		"t\x01cu\x01\x00" + addr + "\x00",                                            // no end
+		"t\x01cd\x01\x00" + addr + "\x00\x00e\x01",                                   // no reason
+		"s\x01\x00\x00\x00e\x00",                                                     // said by no target
+		"t\x01cs\x65\x00\x00\x00u\x01\x00" + addr + "\x00\x00e\x01",                  // more than all of a weight
+		"t\x01cs\x01\x00\x00\x00s\x01\x00\x00\x00u\x01\x00" + addr + "\x00\x00e\x01", // said twice
+		"t\x01cs\x01\x02\x00\x00u\x01\x00" + addr + "\x00\x00e\x01",                  // in a text that is not there
+		"t\x01cu\x80\x80\x80\x80\x80\x80\x80\x80\x80\x02",                            // a number that is too large
 	} {
 		if got, err := parse(seal([]byte(magic+"1\n"+body)), noon); err == nil || got != nil {
 			t.Errorf("%q: %v, %v", body, got, err)
 		}
 	}
-	many := bytes.Repeat([]byte("t\x01x"), 3*maxRecords+1)
+	many := bytes.Repeat([]byte("t\x01x"), 5*maxRecords+1)
 	if _, err := parse(seal(append(append([]byte(magic+"1\n"), many...), "e\x00"...)), noon); err == nil {
 		t.Error("more texts than records can use")
 	}
@@ -323,7 +346,7 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte(magic + "1\n"))
 	f.Add(encoded(f, maps.All(random(rand.New(rand.NewPCG(3, 4)), 10))))
 	for _, body := range []string{
-		"e\x00", "t\x01ce\x00", "t\x01cd\x01\x01\x06\xc0\x00\x02\x01\x50\x00" + at + "\x02\x01e\x01",
+		"e\x00", "t\x01ce\x00", "t\x05drains\x32\x00\x01\x00t\x01cu\x02\x00\x06\xc0\x00\x02\x01\x50\x00" + at + "\x00e\x01", "t\x01cd\x01\x01\x06\xc0\x00\x02\x01\x50\x00" + at + "\x02\x01e\x01",
 		"t\x01cu\x01\x00\x06\xc0\x00\x02\x01\x50\x00" + at + "\x00d\x01\x00\x06\xc0\x00\x02\x01\x50\x00\x00\x00\x01e\x02",
 	} {
 		f.Add([]byte(magic + "1\n" + body))
@@ -340,7 +363,7 @@ func FuzzRead(f *testing.F) {
 			for k, r := range records {
 				age := noon.Sub(r.At)
 				if r.State != verdict.Up && r.State != verdict.Down || age < 0 || age >= 10*time.Minute || r.Since.After(r.At) || r.Since.Year() < 1970 ||
-					r.State == verdict.Up && r.Reason != "" || len(r.Reason) > 255 || k.Check == "" || len(k.Check) > 4096 || len(k.Owner) > 255 || !k.Addr.IsValid() {
+					r.State == verdict.Up && r.Reason != "" || len(r.Reason) > 255 || k.Check == "" || len(k.Check) > 4096 || len(k.Owner) > 255 || !k.Addr.IsValid() || !r.Said.Valid() || len(r.Said.Reason) > 255 {
 					t.Fatalf("%v: %v", k, r)
 				}
 			}

@@ -66,12 +66,13 @@ type Member struct {
 	Rank   int    `json:"rank,omitempty"` // of a backup that is fit
 	State  string `json:"state"`          // after forced states and the quorum of its checks
 	Force
-	Weight int     `json:"weight,omitempty"` // in the draw, as are the next two; 0 if nothing was drawn
-	Warmup float64 `json:"warmup,omitempty"` // how much of its weight it has reached, from 0.01 to 1
-	First  float64 `json:"first,omitempty"`  // how likely it is to be the first address of its tier
-	Within bool    `json:"within"`           // the address may be probed (within)
-	Checks []Asked `json:"checks"`
-	More   int     `json:"more,omitempty"` // addresses of the host whose checks are not listed, for the same reason
+	Weight   int     `json:"weight,omitempty"`          // in the draw, as are the next two; 0 if nothing was drawn
+	Warmup   float64 `json:"warmup,omitempty"`          // how much of its weight it has reached, from 0.01 to 1
+	First    float64 `json:"first,omitempty"`           // how likely it is to be the first address of its tier
+	Reported *uint8  `json:"reported_weight,omitempty"` // how much of its weight the backend wants, in per cent; nil for all
+	Within   bool    `json:"within"`                    // the address may be probed (within)
+	Checks   []Asked `json:"checks"`
+	More     int     `json:"more,omitempty"` // addresses of the host whose checks are not listed, for the same reason
 }
 
 // Asked is the result of one check of a member.
@@ -84,4 +85,7 @@ type Asked struct {
 	Reason  string         `json:"reason,omitempty"`
 	Streak  int            `json:"streak"` // as in Target
 	Needed  int            `json:"needed"`
+	Weight  *uint8         `json:"weight,omitempty"` // as in Target, as are the next two
+	Drained bool           `json:"drained,omitempty"`
+	Said    string         `json:"said,omitempty"`
 }

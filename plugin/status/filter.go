@@ -11,7 +11,7 @@ import (
 type Filter struct {
 	Name    string       // a part of the name
 	Address string       // a part of the address with its port, or a network such as 192.0.2.0/24
-	State   string       // the measured state, or the forced one; or idle
+	State   string       // the measured state, or the forced one; drain also for what its backend drains; or idle
 	Check   string       // a part of the text of the check
 	network netip.Prefix // Address, if it is a network
 }
@@ -33,7 +33,7 @@ func (f *Filter) matchesName(t *Target) bool {
 // matches reports whether a target matches.
 func (f *Filter) matches(t *Target) bool {
 	switch {
-	case f.State != "" && t.State != f.State && (t.Forced == "" || t.Forced != f.State) && (f.State != "idle" || !t.Idle),
+	case f.State != "" && t.State != f.State && (t.Forced == "" || t.Forced != f.State) && (f.State != "drain" || !t.Drained) && (f.State != "idle" || !t.Idle),
 		f.Name != "" && !f.matchesName(t),
 		f.Check != "" && !strings.Contains(t.Check, f.Check):
 		return false

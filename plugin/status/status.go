@@ -78,10 +78,13 @@ type Target struct {
 	MoreNames int            `json:"more_names,omitempty"` // names left out of Names in the JSON
 	State     string         `json:"state"`                // as measured: a forced state does not change it
 	Force
-	Since     time.Time `json:"since,omitzero"`   // when it entered the state; zero if it was never decided
-	Reason    string    `json:"reason,omitempty"` // why the last failure failed
-	Streak    int       `json:"streak"`           // results that speak against the state
-	Needed    int       `json:"needed"`           // this many results change the state
+	Weight    *uint8    `json:"weight,omitempty"`  // how much of its weight the backend wants, in per cent; nil if the check does not ask
+	Drained   bool      `json:"drained,omitempty"` // the backend wants no clients while others can take them
+	Said      string    `json:"said,omitempty"`    // what the backend says that it wants; empty if it wants all that it can get
+	Since     time.Time `json:"since,omitzero"`    // when it entered the state; zero if it was never decided
+	Reason    string    `json:"reason,omitempty"`  // why the last failure failed
+	Streak    int       `json:"streak"`            // results that speak against the state
+	Needed    int       `json:"needed"`            // this many results change the state
 	LastProbe time.Time `json:"last_probe,omitzero"`
 	NextProbe time.Time `json:"next_probe,omitzero"`
 	Probing   bool      `json:"probing"` // a probe is in flight

@@ -21,13 +21,13 @@ var Outcomes = []Term{
 	{"none", "not filtered", "nothing in the answer is covered by a check, so it is passed on unchanged"},
 }
 
-// States are the states that an address is shown in: those of Target.State, and drained, which is forced by hand.
+// States are the states that an address is shown in: those of Target.State, and drained, which is forced by hand or said by the backend.
 var States = []Term{
 	{"up", "up", "the last probes succeeded, or the address is forced up"},
 	{"down", "down", "the last probes failed, or the address is forced down"},
 	{"unknown", "unknown", "not decided yet; served until it is"},
 	{"unchecked", "unchecked", "not probed; always served"},
-	{"drained", "drained", "drained by hand: left out while other addresses are up, and still probed"},
+	{"drained", "drained", "drained by hand, or by what its backend says: left out while other addresses are up, and still probed"},
 }
 
 // NotChecked stands for the outcomes whole and sample where no address has been checked: nothing is known of its health.

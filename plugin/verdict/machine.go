@@ -71,6 +71,9 @@ func (m *Machine) enter(s State, reason string, now time.Time) {
 // State returns the current state.
 func (m *Machine) State() State { return m.state }
 
+// Said returns what the backend has said of itself; nil for nothing.
+func (m *Machine) Said() *Said { return m.said }
+
 // Verdict returns the current verdict without a new result. The caller says how long it still holds.
 func (m *Machine) Verdict(holds time.Duration) Verdict {
 	return Verdict{State: m.state, Since: m.since, Reason: m.reason, Holds: holds, Said: m.said}

@@ -1,6 +1,9 @@
 package verdict
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Report is what one answer of a backend says of itself, beside whether the answer is good. The zero value says nothing, and
 // what a report does not say stays as it was.
@@ -87,6 +90,11 @@ func (s *Said) Weight() uint8 {
 
 // Drains reports whether the backend wants no clients while others can take them: it has said drain, or a weight of 0.
 func (s *Said) Drains() bool { return s != nil && (s.Admin == "drain" || s.Shed >= 100) }
+
+// Valid reports whether the value is one that reports lead to: that of a file may be any.
+func (s Said) Valid() bool {
+	return s.Shed <= 100 && slices.Contains([]string{"", "down", "fail", "stopped"}, s.Health) && slices.Contains([]string{"", "drain", "maint"}, s.Admin)
+}
 
 // Refusal is why the backend has itself taken out, in a few words; empty if it has not.
 func (s *Said) Refusal() string {
