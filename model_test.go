@@ -133,6 +133,9 @@ const (
 	modelSites   = "site home 10.0.0.2/31 2001:db8::2\nsite next 10.0.0.1\nclients home 10.240.0.0/16\norder home: next"
 )
 
+// modelWeigher is a check by which backends report a weight. It asks the same port as tcp://:80.
+const modelWeigher = "http://:80 weight_header X-Weight"
+
 // modelStart is the first Corefile of every sequence.
 func modelStart() modelCorefile {
 	a := modelStanza{zone: "a.example.org", checks: []string{"tcp://:80"}, pace: pooltest.Pace, limit: 8, minUp: "1", allDown: "serve", ttl: [2]uint32{0, 30}}
@@ -166,7 +169,8 @@ func (c modelCorefile) edit(seed int) modelCorefile {
 		case 9:
 			s.dryRun, s.whatever = r.IntN(4) == 0, pick(r, "", "warmup 1m", "select client", "weight 9 10.0.0.1/32")
 		case 10:
-			c[1].checks = pick(r, []string{"tcp://:80"}, []string{"tcp://:80", "tcp://:81"}, []string{"tcp://:81"})
+			c[0].checks = pick(r, []string{"tcp://:80"}, []string{modelWeigher})
+			c[1].checks = pick(r, []string{"tcp://:80"}, []string{"tcp://:80", "tcp://:81"}, []string{"tcp://:81"}, []string{modelWeigher}, []string{modelWeigher, "tcp://:81"})
 		case 11, 12:
 			s.whatever, s.minUp, s.dryRun = modelNearest, pick(r, "1", "2", "50%", "100%"), false
 		}
@@ -197,21 +201,25 @@ type belief struct {
 	fails, hits int    // failures that add up while not down, and consecutive successes
 	since       int64  // in milliseconds
 	held        uint32 // at the pace before the last reload, in seconds, until a probe replaces it
+	shed        uint8  // how many per cent of its weight the backend does not want, as it said last (B101)
 }
 
-// after returns the belief after a probe.
-func (b belief) after(p verdict.Pace, ok bool, now time.Time) belief {
+// after returns the belief after a probe. A good answer says how much of its weight the backend does not want.
+func (b belief) after(p verdict.Pace, ok bool, shed uint8, now time.Time) belief {
 	b.held = 0
+	if ok {
+		b.shed = shed
+	}
 	switch {
 	case !ok && b.state == verdict.Down:
 		b.hits = 0
 	case !ok:
 		b.fails, b.hits = b.fails+1, 0
 		if b.fails == p.Fall {
-			return belief{state: verdict.Down, since: now.UnixMilli()}
+			return belief{state: verdict.Down, since: now.UnixMilli(), shed: b.shed}
 		}
 	case b.state == verdict.Unknown || b.state == verdict.Down && b.hits+1 == p.Rise:
-		return belief{state: verdict.Up, since: now.UnixMilli()}
+		return belief{state: verdict.Up, since: now.UnixMilli(), shed: b.shed}
 	case b.state == verdict.Down || b.fails > 0:
 		b.hits++
 		if b.state == verdict.Up && b.hits == p.Rise {
@@ -364,6 +372,7 @@ type modelMemory struct {
 type modelLife struct {
 	how   string // alive, or refuses or drops what it is sent
 	since time.Time
+	shed  uint8 // what it reports
 }
 
 // model is the world of one sequence, and what follows from it by the rules.
@@ -382,7 +391,7 @@ type model struct {
 func newModel() *model {
 	m := &model{began: time.Now(), lives: make(map[netip.AddrPort]modelLife)}
 	for _, b := range modelBackends {
-		m.lives[b] = modelLife{"alive", m.began}
+		m.lives[b] = modelLife{"alive", m.began, 0}
 	}
 	m.forgetAll()
 	return m
@@ -401,9 +410,9 @@ type modelProber struct {
 
 // Probe is called by the pool.
 func (p modelProber) Probe(ctx context.Context, a netip.AddrPort) error {
-	t, life, how := p.m.begins(p, a)
+	t, life, l := p.m.begins(p, a)
 	var err error
-	switch how {
+	switch l.how {
 	case "refuses":
 		err = pooltest.ErrRefused
 	case "swallows":
@@ -412,20 +421,24 @@ func (p modelProber) Probe(ctx context.Context, a netip.AddrPort) error {
 			return check.ErrAbstain
 		}
 	}
-	p.m.ends(t, life, p.pace, err == nil)
+	shed := uint8(0)
+	if to := check.Reported(ctx); to != nil && err == nil {
+		to.HasWeight, to.Weight, shed = true, 100-l.shed, l.shed
+	}
+	p.m.ends(t, life, p.pace, err == nil, shed)
 	return err
 }
 
 // begins records the start of a probe. The rules must allow it (B60, B62, B69), and it must not be sooner than the
 // pace (B53, B65).
-func (m *model) begins(p modelProber, a netip.AddrPort) (*modelTarget, int, string) {
+func (m *model) begins(p modelProber, a netip.AddrPort) (*modelTarget, int, modelLife) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now, k := time.Now(), modelKey{p.check, p.pace, a.Addr()}
 	t := m.targets[k]
 	if t == nil {
 		m.fault(p, a, "no query asked for it")
-		return nil, 0, m.lives[a].how
+		return nil, 0, m.lives[a]
 	}
 	if !m.covered(k) {
 		m.fault(p, a, "no stanza covers it")
@@ -456,7 +469,7 @@ func (m *model) begins(p modelProber, a netip.AddrPort) (*modelTarget, int, stri
 		}
 	}
 	t.last, t.doubted, t.rested = now, false, false
-	return t, t.life, m.lives[a].how
+	return t, t.life, m.lives[a]
 }
 
 // strayed reports whether a target may have been forgotten although its names are quiet, because a reload gave a zone that
@@ -480,7 +493,7 @@ func (m *model) strays(k modelKey, t *modelTarget) bool {
 func (m *model) crowded() bool { return len(m.targets) >= 16 }
 
 // ends records the result of a probe.
-func (m *model) ends(t *modelTarget, life int, pace verdict.Pace, ok bool) {
+func (m *model) ends(t *modelTarget, life int, pace verdict.Pace, ok bool, shed uint8) {
 	if t == nil {
 		return
 	}
@@ -488,10 +501,10 @@ func (m *model) ends(t *modelTarget, life int, pace verdict.Pace, ok bool) {
 	defer m.mu.Unlock()
 	next := make(beliefs)
 	for b := range t.may {
-		next[b.after(pace, ok, time.Now())] = true
+		next[b.after(pace, ok, shed, time.Now())] = true
 		if !ok && m.crowded() {
 			next[b] = true
-			next[belief{state: b.state, since: b.since}] = true
+			next[belief{state: b.state, since: b.since, shed: b.shed}] = true
 		}
 	}
 	if life == t.life {
@@ -526,8 +539,11 @@ func (m *model) promises() error {
 	defer m.mu.Unlock()
 	now := time.Now()
 	for k, t := range m.targets {
-		port, _ := strconv.Atoi(strings.TrimPrefix(k.check, "tcp://:"))
-		l := m.lives[netip.AddrPortFrom(k.addr, uint16(port))]
+		port := uint16(80)
+		if k.check == "tcp://:81" {
+			port = 81
+		}
+		l := m.lives[netip.AddrPortFrom(k.addr, port)]
 		if t.watched.IsZero() || t.idle(now) > keepsFor || t.doubted || m.crowded() {
 			continue
 		}
@@ -673,12 +689,13 @@ type modelCandidate struct {
 	place     int64 // how near it is to the client; 0 if that does not count
 	unchecked bool
 	down      bool
+	drained   bool   // a check reports a weight of 0, and none is down
 	since     int64  // when it went down
 	holds     uint32 // for so many seconds after the last probe it certainly stays
 }
 
 func (c modelCandidate) String() string {
-	return fmt.Sprintf("%s (down %t since %d, holds %ds, unchecked %t, backup %d, place %d)", c.addr, c.down, c.since, c.holds, c.unchecked, c.backup, c.place)
+	return fmt.Sprintf("%s (down %t drained %t since %d, holds %ds, unchecked %t, backup %d, place %d)", c.addr, c.down, c.drained, c.since, c.holds, c.unchecked, c.backup, c.place)
 }
 
 // look lists what may be believed of an address. The address is down if one of its checks is down (B45).
@@ -699,7 +716,9 @@ func (m *model) look(s *modelStanza, c modelCandidate, now time.Time) []modelCan
 		var next []modelCandidate
 		for _, c := range all {
 			for b := range may {
-				if n := c.and(b, s.pace, i == 0); !slices.Contains(next, n) {
+				n := c.and(b, s.pace, i == 0)
+				n.drained = !n.down && (c.drained || b.shed == 100)
+				if !slices.Contains(next, n) {
 					next = append(next, n)
 				}
 			}
@@ -723,11 +742,14 @@ func (c modelCandidate) and(b belief, p verdict.Pace, first bool) modelCandidate
 	return c
 }
 
-// rank returns the tier of a candidate: healthy primaries, healthy backups by their ranks, and then the ones that were up last (B10,
-// B11, B26, B99). In a tier, what is nearer comes first (B96).
+// rank returns the tier of a candidate: healthy primaries, healthy backups by their ranks, drained ones, and then the ones that
+// were up last (B10, B11, B26, B99, B101). In a tier, what is nearer comes first (B96).
 func (c modelCandidate) rank() int64 {
-	if c.down {
+	switch {
+	case c.down:
 		return 1<<62 - c.since
+	case c.drained:
+		return 100
 	}
 	return int64(c.backup)*10 + c.place
 }
@@ -748,10 +770,10 @@ func (s *modelStanza) placeOf(addr netip.Addr) int64 {
 func (s *modelStanza) near(set []modelCandidate, tier, limit int) (n int, last int64) {
 	own, fit := 0, [3]int{}
 	for _, c := range set {
-		if c.backup == tier && c.place == 0 {
+		if c.backup == tier && c.place == 0 && !c.drained {
 			own++
 		}
-		if c.backup == tier && !c.down {
+		if c.backup == tier && !c.down && !c.drained {
 			fit[c.place]++
 		}
 	}
@@ -765,19 +787,27 @@ func (s *modelStanza) near(set []modelCandidate, tier, limit int) (n int, last i
 
 // permits reports what is wrong with a reply, given these candidates.
 func (s *modelStanza) permits(set []modelCandidate, other *takeover, reply *dns.Msg, code int, soa bool) error {
-	primaries, fit := 0, [10]int{}
+	if !slices.ContainsFunc(set, func(c modelCandidate) bool { return !c.drained }) {
+		for i := range set { // there must be something to serve first
+			set[i].drained = false
+		}
+	}
+	primaries, fit := 0, [11]int{}
 	for _, c := range set {
-		if c.backup == 0 {
+		if c.backup == 0 && !c.drained {
 			primaries++
 		}
-		if !c.down {
+		switch {
+		case c.drained:
+			fit[10]++
+		case !c.down:
 			fit[c.backup]++
 		}
 	}
-	if fit == [10]int{} && s.another() != "" {
+	if fit == [11]int{} && s.another() != "" {
 		return other.permits(s, set, reply, code, soa)
 	}
-	if fit == [10]int{} && s.allDown != "serve" {
+	if fit == [11]int{} && s.allDown != "serve" {
 		return s.closed(set, reply, code, soa)
 	}
 	limit, least := s.limit, max(1, s.quorum(primaries))
@@ -788,6 +818,10 @@ func (s *modelStanza) permits(set []modelCandidate, other *takeover, reply *dns.
 	least = min(least, limit)
 	sum := 0
 	for r, count := range fit {
+		if sum+count >= least && r == 10 { // drained ones are not chosen by site
+			n, deepest = sum+count, 100
+			break
+		}
 		if sum+count >= least {
 			near, last := s.near(set, r, limit)
 			n, deepest = sum+near, int64(r)*10+last
@@ -823,7 +857,7 @@ func (s *modelStanza) permits(set []modelCandidate, other *takeover, reply *dns.
 // inOrder reports what is wrong with the order of a reply, if n addresses would be served without the limit. Better tiers come
 // first. What is served whole keeps its order, unless a property draws that (B3, B7, B93).
 func (s *modelStanza) inOrder(set []modelCandidate, reply *dns.Msg, n, limit int) error {
-	drawn, last, lastTier := s.whatever != "", -1, int64(-1)
+	drawn, last, lastTier := s.whatever != "" || slices.Contains(s.checks, modelWeigher), -1, int64(-1)
 	for _, rr := range reply.Answer {
 		a, _ := answer.Address(rr)
 		at := slices.IndexFunc(set, func(c modelCandidate) bool { return c.addr == a })
@@ -1161,7 +1195,7 @@ func (r *modelRun) expect(q dns.Question, set []dns.RR) func(*dns.Msg, int) erro
 		return whole
 	}
 	return func(reply *dns.Msg, code int) error {
-		return anyOf(may, nil, func(set []modelCandidate) error { return s.permits(set, other, reply, code, soa) })
+		return anyOf(may, nil, func(set []modelCandidate) error { return s.permits(slices.Clone(set), other, reply, code, soa) })
 	}
 }
 
@@ -1242,7 +1276,7 @@ func modelSteps(seed uint64) (steps []modelStep) {
 		case x < 74:
 			s.what, s.wait = "wait", time.Duration(14*60e9+r.Int64N(8*60e9)) // a long time without queries
 		case x < 86:
-			s.what = pick(r, "alive", "alive", "refuses", "refuses", "swallows")
+			s.what = pick(r, "alive", "alive", "refuses", "refuses", "swallows", "sheds", "sheds", "sheds")
 		case x < 97:
 			s.what = "reload"
 		case x < 99:
@@ -1304,10 +1338,15 @@ func (r *modelRun) live(s modelStep) {
 	r.trace = append(r.trace, fmt.Sprintf("%s: %s: %v", time.Since(r.began), s.what, chosen))
 	for _, b := range chosen {
 		old := r.lives[b]
+		if s.what == "sheds" {
+			old.shed = []uint8{0, 50, 100, 100}[s.n/11%4]
+			r.lives[b] = old
+			continue
+		}
 		if (old.how == "alive") != (s.what == "alive") {
 			old.since = time.Now()
 		}
-		r.lives[b] = modelLife{s.what, old.since}
+		r.lives[b] = modelLife{s.what, old.since, old.shed}
 	}
 }
 
@@ -1412,7 +1451,7 @@ func shrink(steps []modelStep, fails func([]modelStep) bool) []modelStep {
 }
 
 // In any sequence of events, answers and probes follow the rules (B1 to B3, B8 to B13, B22, B23, B26, B29 to B31, B51
-// to B54, B57, B60, B62, B65, B69, B70; I10).
+// to B54, B57, B60, B62, B65, B69, B70, B101; I10).
 func TestModel(t *testing.T) {
 	clock := uint64(time.Now().UnixNano())
 	for seed := range uint64(modelSeeds + 1) {

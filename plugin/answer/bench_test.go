@@ -204,9 +204,32 @@ func BenchmarkOrder(b *testing.B) {
 		{"none", Policy{}},
 		{"even", Policy{Weights: []Weight{{netip.MustParsePrefix("192.0.2.0/24"), 10}}}},
 		{"weights", Policy{Weights: []Weight{{netip.MustParsePrefix("10.0.0.0/30"), 10}}}},
+		{"full weights", Policy{Reports: true}},
+		{reportingHalf, Policy{Reports: true}},
 		{"client", Policy{Client: true}},
 		{"nearest", Policy{Nearest: true}},
 	})
+}
+
+// BenchmarkDraw is the draw of BenchmarkOrder alone: eight addresses by weight, without the rest of the filter.
+func BenchmarkDraw(b *testing.B) {
+	all := fleet(8)
+	for i := range all {
+		all[i].verdict = verdict.Verdict{State: verdict.Up, Said: &verdict.Said{Shed: uint8(10 * i)}}.Brief()
+	}
+	for _, bm := range []namedPolicy{
+		{"weights", Policy{Weights: []Weight{{netip.MustParsePrefix("10.0.0.0/30"), 10}}}},
+		{reportingHalf, Policy{Reports: true}},
+	} {
+		b.Run(bm.name, func(b *testing.B) {
+			draw, order := &Draw{IntN: rand.IntN}, make([]candidate, len(all))
+			b.ReportAllocs()
+			for b.Loop() {
+				copy(order, all)
+				bm.policy.sample(order, 8, draw)
+			}
+		})
+	}
 }
 
 // BenchmarkSample draws 8 of 64 addresses.
@@ -218,6 +241,9 @@ func BenchmarkSample(b *testing.B) {
 		{"warmup", Policy{Warmup: time.Minute}},
 	})
 }
+
+// reportingHalf is the policy for which every other address wants half of its weight.
+const reportingHalf = "reported weights"
 
 // namedPolicy is a policy with the name of its benchmark.
 type namedPolicy struct {
@@ -232,6 +258,11 @@ func benchmarkDraw(b *testing.B, n int, policies []namedPolicy) {
 			m, rules := addresses(n, 30), boardFor(n, 0, 8)
 			bm.policy.Limit, bm.policy.MinUp, bm.policy.TTL = 8, rules.rule.Policy.MinUp, rules.rule.Policy.TTL
 			rules.rule.Policy = bm.policy
+			for i, rr := range m.Answer {
+				if addr, _ := Address(rr); bm.name == reportingHalf && i%2 == 0 {
+					rules.verdicts[addr].Said = &verdict.Said{Shed: 50}
+				}
+			}
 			draw := &Draw{IntN: rand.IntN, Client: netip.MustParsePrefix("192.0.2.0/24"), Now: 1e12, Near: byOctet{}}
 			b.ReportAllocs()
 			for b.Loop() {

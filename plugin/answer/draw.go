@@ -116,9 +116,20 @@ func (p *Policy) setShares(all []candidate, d *Draw) bool {
 	for i := range all {
 		c := &all[i]
 		c.key = float64(p.weightOf(c.addr)) * p.warmupShare(c.verdict, d.Now)
-		if p.Reports {
-			c.key *= reportedShare(c.verdict)
-		}
+		even = even && c.key == all[0].key
+	}
+	if p.Reports {
+		return scaleByReports(all)
+	}
+	return even
+}
+
+// scaleByReports scales the share of each candidate by what its backend wants, and reports whether all are the same.
+func scaleByReports(all []candidate) bool {
+	even := true
+	for i := range all {
+		c := &all[i]
+		c.key *= reportedShare(c.verdict)
 		even = even && c.key == all[0].key
 	}
 	return even

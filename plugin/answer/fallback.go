@@ -63,6 +63,7 @@ type takeover struct {
 // is, since of two sets that are down the one that was asked for is the better answer. Route 53 does the same.
 func (sc *scratch) fallBack(s *set, c *choice) {
 	p := &s.rule.Policy
+	near := sc.draw.Near
 	f := sc.rules.Fallback(s.owner, p.Another, s.rrtype)
 	c.other = &takeover{Instead: Instead{Name: p.Another}, ttl: math.MaxUint32}
 	switch {
@@ -75,6 +76,7 @@ func (sc *scratch) fallBack(s *set, c *choice) {
 	case !f.Elsewhere:
 		c.other.lack = gone
 	}
+	sc.draw.Near = near // the stanza of the other name may have other sites
 	sc.report.noteInstead(c.other.Instead)
 	if c.other.lack != nothing {
 		open := *p
@@ -86,7 +88,7 @@ func (sc *scratch) fallBack(s *set, c *choice) {
 // chooseOther chooses among the addresses of another name. They have memory of their own: that of the set is still needed.
 func (sc *scratch) chooseOther(s *set, t *takeover, f *Fallback) {
 	own := &s.rule.Policy
-	p := Policy{Limit: own.Limit, MinUp: Quorum{Count: 1}, Weights: own.Weights, Client: own.Client}
+	p := Policy{Limit: own.Limit, MinUp: Quorum{Count: 1}, Weights: own.Weights, Client: own.Client, Nearest: own.Nearest}
 	t.all = candidatesOf(f)
 	r := f.Rule
 	judged := r != nil && r.Types.Has(s.rrtype) && !r.Policy.DryRun

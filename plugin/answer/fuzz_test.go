@@ -21,6 +21,7 @@ type dice struct {
 	rule  Rule
 	seed  uint64
 	flaps *rand.Rand // if not nil, each look-up returns something else
+	even  bool       // all want their full weight, as far as they want any
 }
 
 func (d *dice) Rule(string) *Rule { return &d.rule }
@@ -72,11 +73,15 @@ func (d *dice) Look(_ verdict.RecordSet, addr netip.Addr, port uint16, _ uint32)
 		State: []verdict.State{verdict.Unknown, verdict.Unchecked, verdict.Up, verdict.Down, verdict.Down, verdict.Down}[rng.IntN(6)],
 		Since: now.Add(-time.Duration(rng.IntN(1000)) * time.Second),
 		Holds: time.Duration(rng.IntN(200)) * time.Second,
-	}.Brief()
-	if rng.IntN(4) == 0 {
-		return v.Drain()
 	}
-	return v
+	if said := (verdict.Said{Shed: uint8(rng.IntN(101))}); rng.IntN(3) == 0 && (!d.even || said.Drains()) {
+		v.Said = &said
+	}
+	b := v.Brief()
+	if rng.IntN(4) == 0 {
+		return b.Drain()
+	}
+	return b
 }
 
 func (d *dice) rng(of string) *rand.Rand {
@@ -121,6 +126,7 @@ func policyOf(limit, minUp uint8, bits uint16) Policy {
 	if has(13) {
 		p.AllDown = Named
 	}
+	p.Reports = limit&16 != 0
 	return p
 }
 
@@ -188,6 +194,7 @@ func FuzzThin(f *testing.F) {
 		}
 		for j := range 16 {
 			f.Add(packed, uint64(i), uint8(j), uint8(j*9), uint16(1<<j+j))
+			f.Add(packed, uint64(i), uint8(j)|16, uint8(j*9), uint16(1<<j+j))
 		}
 	}
 	f.Fuzz(func(t *testing.T, packed []byte, seed uint64, limit, minUp uint8, bits uint16) {
@@ -258,6 +265,7 @@ func (x thinning) assertAll(t *testing.T) {
 	x.checkAuthority(t)
 	x.checkAdditional(t)
 	if x.d.flaps == nil {
+		x.checkReports(t)
 		x.checkGlue(t)
 		x.checkLimit(t)
 	}
@@ -320,6 +328,29 @@ func (x thinning) checkNearest(t *testing.T) {
 		if own > 0 && other > 0 {
 			t.Errorf("%d addresses of other sites went out, and %d of the own site are fit", other, own)
 		}
+	}
+}
+
+// checkReports: weights that backends report do not change which addresses are served if there is no limit, only their order.
+func (x thinning) checkReports(t *testing.T) {
+	served := func(even bool) []string {
+		d := *x.d
+		d.rule.Policy.Limit, d.rule.Health, d.even = 0, &d, even
+		draw := *x.draw
+		draw.IntN = rand.New(rand.NewPCG(d.seed, 2)).IntN // which sites without an order come first is chance
+		out, _ := Thin(x.in, &d, &draw)
+		if out == nil {
+			return nil
+		}
+		texts := make([]string, len(out.Answer))
+		for i, rr := range out.Answer {
+			texts[i] = rr.String()
+		}
+		slices.Sort(texts)
+		return texts
+	}
+	if is, was := served(false), served(true); !slices.Equal(is, was) {
+		t.Errorf("reported weights change what is served: %q, without them %q", is, was)
 	}
 }
 

@@ -129,14 +129,14 @@ func Worse(a, b Brief) Brief {
 	case b.Holds() < a.Holds():
 		worse = b
 	}
+	if (a|b)&wishes == 0 {
+		return worse
+	}
 	return worse.withWishes(a).withWishes(b)
 }
 
 // withWishes adds to a verdict what the backend wants according to another check of it: the mark, and a lower weight.
 func (b Brief) withWishes(other Brief) Brief {
-	if other&wishes == 0 {
-		return b
-	}
 	if other.Drained() {
 		b = b.Drain()
 	}

@@ -18,7 +18,14 @@ import (
 // that check is not among the best: what a backend wants is no matter of counting. What it said before a check of it went
 // down counts no longer.
 func Quorum(all []Brief, need int) Brief {
+	marks := Brief(0)
+	for _, b := range all {
+		marks |= b
+	}
 	result := quorum(all, need)
+	if marks&wishes == 0 {
+		return result // as for nearly all addresses
+	}
 	for _, b := range all {
 		result = result.withWishes(b)
 	}
