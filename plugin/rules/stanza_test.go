@@ -25,6 +25,8 @@ func TestReadOnlyAgreesWithLook(t *testing.T) {
 		"a port":   checkOf("tcp://:81"),
 		"no ports": checkOf("icmp:"),
 		"nowhere":  checkOf("tcp://"),
+		"a weight": checkOf("http://:80/", check.Option{Name: "weight_header", Values: []string{"X-Weight"}}),
+		"an agent": checkOf("agent://:81"),
 		"an owner": checkOf("http://:80/", check.Option{Name: "host", Values: []string{"owner"}}),
 	} {
 		for _, limit := range []int{4, 65536} {
@@ -54,6 +56,9 @@ func peekAndLook(t *testing.T, second *check.Check, limit int) {
 		for _, network := range networks {
 			for range 3 {
 				network.Set(network.Dead, random.IntN(2) == 0, []netip.Addr{pooltest.Addr(random.IntN(12))})
+				network.Say(verdict.Report{
+					HasWeight: true, Weight: uint8(random.IntN(101)), Admin: []string{"ready", "drain", "maint"}[random.IntN(3)],
+				}, pooltest.Addr(random.IntN(12)))
 			}
 		}
 		pooltest.Elapse(3 * time.Second)
