@@ -293,8 +293,9 @@ func TestImports(t *testing.T) {
 
 		"plugin/metrics":  {},
 		"plugin/network":  {},
-		"plugin/verdict":  {},
-		"plugin/check":    {"internal/idn", "internal/watchfile"},
+		"plugin/report":   {},
+		"plugin/verdict":  {"plugin/report"},
+		"plugin/check":    {"internal/idn", "internal/watchfile", "plugin/report"},
 		"plugin/wire":     {},
 		"plugin/services": {"internal/kube"},
 		"plugin/status":   {},
@@ -302,7 +303,7 @@ func TestImports(t *testing.T) {
 		"plugin/answer":     {"internal/hash", "plugin/verdict"},
 		"plugin/pool/table": {"internal/hash", "plugin/verdict"},
 		"plugin/status/web": {"plugin/status"},
-		"plugin/state":      {"internal/watchfile", "plugin/verdict"},
+		"plugin/state":      {"internal/watchfile", "plugin/report", "plugin/verdict"},
 		"plugin/force":      {"internal/follow", "internal/text", "plugin/metrics", "plugin/network", "plugin/verdict"},
 		"plugin/topology":   {"internal/follow", "internal/rescue", "internal/text", "plugin/metrics", "plugin/network"},
 		"plugin/zones":      {"internal/kube", "plugin/topology"},
@@ -311,7 +312,7 @@ func TestImports(t *testing.T) {
 		"plugin/seen":       {"internal/hash", "plugin/answer", "plugin/lookup"},
 		"plugin/corefile":   {"internal/idn", "internal/text", "plugin/answer", "plugin/check", "plugin/network", "plugin/verdict", "plugin/wire"},
 		"plugin/pool": {"internal/clock", "internal/hash", "internal/logonce", "internal/rescue", "internal/text", "plugin/check", "plugin/metrics",
-			"plugin/pool/table", "plugin/state", "plugin/status", "plugin/verdict", "plugin/wire"},
+			"plugin/pool/table", "plugin/report", "plugin/state", "plugin/status", "plugin/verdict", "plugin/wire"},
 		"plugin/rules": {"internal/logonce", "plugin/answer", "plugin/check", "plugin/corefile", "plugin/force", "plugin/lookup", "plugin/metrics", "plugin/network",
 			"plugin/pool", "plugin/status", "plugin/topology", "plugin/verdict"},
 		"plugin/inspect": {"internal/clock", "internal/rescue", "internal/text", "plugin/answer", "plugin/force", "plugin/lookup", "plugin/pool", "plugin/rules",
@@ -338,7 +339,7 @@ func TestImports(t *testing.T) {
 		"internal/ports":      {},
 		"internal/signals":    {},
 		"internal/namespaces": {},
-		"internal/pooltest":   {"plugin/check", "plugin/verdict"},
+		"internal/pooltest":   {"plugin/check", "plugin/report", "plugin/verdict"},
 		"test/kube/node/pod":  {},
 	}
 	for _, s := range sources(t, false) {
@@ -367,7 +368,7 @@ func TestImports(t *testing.T) {
 // The pure packages start no goroutine and read no clock.
 func TestPurePackages(t *testing.T) {
 	for _, s := range sources(t, false) {
-		if !strings.HasPrefix(s.path, "plugin/verdict/") && !strings.HasPrefix(s.path, "plugin/answer/") {
+		if !strings.HasPrefix(s.path, "plugin/report/") && !strings.HasPrefix(s.path, "plugin/verdict/") && !strings.HasPrefix(s.path, "plugin/answer/") {
 			continue
 		}
 		ast.Inspect(s.file, func(n ast.Node) bool {
@@ -433,6 +434,7 @@ func TestMetricNames(t *testing.T) {
 	metrics.ProbeDuration.WithLabelValues("tcp://:80")
 	metrics.CountBackups(answer.MaxRank) // the highest one that there is
 	metrics.Alarms.WithLabelValues("tcp://:80")
+	metrics.ReportedWeight.WithLabelValues("tcp://:80", "sum")
 	for _, vec := range []*prometheus.GaugeVec{metrics.Targets, metrics.Forced, metrics.Annotations} {
 		vec.WithLabelValues("up")
 	}
@@ -449,8 +451,8 @@ func TestMetricNames(t *testing.T) {
 			}
 		}
 	}
-	if len(ours) != 25 {
-		t.Errorf("%d metrics, want 25", len(ours))
+	if len(ours) != 26 {
+		t.Errorf("%d metrics, want 26", len(ours))
 	}
 	problems, err := promlint.NewWithMetricFamilies(ours).Lint()
 	if err != nil || len(problems) > 0 {
@@ -505,13 +507,13 @@ func TestBehaviours(t *testing.T) {
 		}
 	}
 	var want []string
-	for i := 1; i <= 95; i++ { // of those that follow, only some are built
+	for i := 1; i <= 103; i++ { // of those that follow, only some are built
 		want = append(want, fmt.Sprintf("B%d", i))
 		if i == 60 {
 			want = append(want, "B60a")
 		}
 	}
-	want = append(want, "B96", "B97", "B98", "B99", "B102", "B103", "B115")
+	want = append(want, "B115")
 	var got []string
 	row := regexp.MustCompile(`^\| (B[0-9]+a?) \|[^|]+\| ([^|]+) \|$`)
 	for line := range strings.Lines(read(t, "docs/behaviours.md")) {

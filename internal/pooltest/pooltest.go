@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
@@ -26,18 +27,18 @@ type FakeNetwork struct {
 	mu     sync.Mutex
 	Dead   map[netip.Addr]bool
 	Holes  map[netip.Addr]bool
-	slow   map[netip.Addr]time.Duration  // how long an address takes to answer
-	Says   map[netip.Addr]verdict.Report // what the backend at an address says of itself, when it is asked
-	Broken error                         // the error of every probe, if set
-	Panics bool                          // whether probes panic
-	probes map[netip.Addr][]time.Time    // when each address was probed
-	Under  int                           // probes in flight
-	Most   int                           // the highest value of Under
+	slow   map[netip.Addr]time.Duration // how long an address takes to answer
+	Says   map[netip.Addr]report.Report // what the backend at an address says of itself, when it is asked
+	Broken error                        // the error of every probe, if set
+	Panics bool                         // whether probes panic
+	probes map[netip.Addr][]time.Time   // when each address was probed
+	Under  int                          // probes in flight
+	Most   int                          // the highest value of Under
 }
 
 // NewNetwork returns a network in which every address is alive.
 func NewNetwork() *FakeNetwork {
-	return &FakeNetwork{Dead: make(map[netip.Addr]bool), Holes: make(map[netip.Addr]bool), Says: make(map[netip.Addr]verdict.Report), slow: make(map[netip.Addr]time.Duration), probes: make(map[netip.Addr][]time.Time)}
+	return &FakeNetwork{Dead: make(map[netip.Addr]bool), Holes: make(map[netip.Addr]bool), Says: make(map[netip.Addr]report.Report), slow: make(map[netip.Addr]time.Duration), probes: make(map[netip.Addr][]time.Time)}
 }
 
 // Probe probes an address. It is the check of these tests.
@@ -65,7 +66,7 @@ func (n *FakeNetwork) Probe(ctx context.Context, addr netip.AddrPort) error {
 }
 
 // report has a backend say something of itself. It fails the probe if that takes it out.
-func (n *FakeNetwork) report(addr netip.Addr, to *verdict.Report) error {
+func (n *FakeNetwork) report(addr netip.Addr, to *report.Report) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	*to = n.Says[addr]
@@ -76,7 +77,7 @@ func (n *FakeNetwork) report(addr netip.Addr, to *verdict.Report) error {
 }
 
 // Say has backends say something of themselves from now on.
-func (n *FakeNetwork) Say(r verdict.Report, addrs ...netip.Addr) {
+func (n *FakeNetwork) Say(r report.Report, addrs ...netip.Addr) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, a := range addrs {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/miekg/dns"
@@ -215,7 +216,7 @@ func BenchmarkOrder(b *testing.B) {
 func BenchmarkDraw(b *testing.B) {
 	all := fleet(8)
 	for i := range all {
-		all[i].verdict = verdict.Verdict{State: verdict.Up, Said: &verdict.Said{Shed: uint8(10 * i)}}.Brief()
+		all[i].verdict = verdict.Verdict{State: verdict.Up, Said: &report.Said{Shed: uint8(10 * i)}}.Brief()
 	}
 	for _, bm := range []namedPolicy{
 		{"weights", Policy{Weights: []Weight{{netip.MustParsePrefix("10.0.0.0/30"), 10}}}},
@@ -260,7 +261,7 @@ func benchmarkDraw(b *testing.B, n int, policies []namedPolicy) {
 			rules.rule.Policy = bm.policy
 			for i, rr := range m.Answer {
 				if addr, _ := Address(rr); bm.name == reportingHalf && i%2 == 0 {
-					rules.verdicts[addr].Said = &verdict.Said{Shed: 50}
+					rules.verdicts[addr].Said = &report.Said{Shed: 50}
 				}
 			}
 			draw := &Draw{IntN: rand.IntN, Client: netip.MustParsePrefix("192.0.2.0/24"), Now: 1e12, Near: byOctet{}}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/miekg/dns"
@@ -74,7 +75,7 @@ func (d *dice) Look(_ verdict.RecordSet, addr netip.Addr, port uint16, _ uint32)
 		Since: now.Add(-time.Duration(rng.IntN(1000)) * time.Second),
 		Holds: time.Duration(rng.IntN(200)) * time.Second,
 	}
-	if said := (verdict.Said{Shed: uint8(rng.IntN(101))}); rng.IntN(3) == 0 && (!d.even || said.Drains()) {
+	if said := (report.Said{Shed: uint8(rng.IntN(101))}); rng.IntN(3) == 0 && (!d.even || said.Drains()) {
 		v.Said = &said
 	}
 	b := v.Brief()

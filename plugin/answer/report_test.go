@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
@@ -17,7 +18,7 @@ func wanting(p Policy, percent ...uint8) *world {
 	w.rule.Policy = p
 	w.health = make(map[netip.Addr]verdict.Verdict)
 	for i, n := range percent {
-		v := verdict.Verdict{State: verdict.Up, Since: now.Add(-24 * time.Hour), Holds: time.Minute, Said: &verdict.Said{Shed: 100 - n}}
+		v := verdict.Verdict{State: verdict.Up, Since: now.Add(-24 * time.Hour), Holds: time.Minute, Said: &report.Said{Shed: 100 - n}}
 		w.health[netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})] = v
 	}
 	return w

@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 )
 
 // agentLimit is the longest line of an agent, in bytes, with its end.
@@ -76,11 +76,11 @@ func (a *agentCheck) probe(ctx context.Context, addr netip.AddrPort) error {
 	case err != nil:
 		return fmt.Errorf("%w: %w: %w", ErrAbstain, ErrSilent, err)
 	}
-	report := parseAgentLine(line, len(a.spec.steps) == 0)
+	said := parseAgentLine(line, len(a.spec.steps) == 0)
 	if to := Reported(ctx); to != nil {
-		*to = report
+		*to = said
 	}
-	if refusal := report.Refusal(); refusal != "" {
+	if refusal := said.Refusal(); refusal != "" {
 		return errors.New(refusal)
 	}
 	return nil
@@ -124,8 +124,8 @@ func (d *dialogue) firstLine() (string, error) {
 // parseAgentLine reads the line of an agent, without its end. Words are separated by spaces, tabs and commas; the last one of
 // each kind counts, and a word that begins with # begins the reason. Nothing of a line may be quoted if the agent was told a
 // text, which it may repeat.
-func parseAgentLine(line string, quotable bool) verdict.Report {
-	r := verdict.Report{Decides: true}
+func parseAgentLine(line string, quotable bool) report.Report {
+	r := report.Report{Decides: true}
 	weight := ""
 	for line != "" {
 		if strings.IndexByte(" \t,", line[0]) >= 0 {
@@ -156,7 +156,7 @@ func parseAgentLine(line string, quotable bool) verdict.Report {
 }
 
 // addAgentWord adds a word that is not a weight. The first one that is not known is told.
-func addAgentWord(r *verdict.Report, word string, quotable bool) {
+func addAgentWord(r *report.Report, word string, quotable bool) {
 	switch lower := strings.ToLower(word); lower {
 	case "up", "down", "fail", "stopped":
 		r.Health = lower
@@ -164,14 +164,14 @@ func addAgentWord(r *verdict.Report, word string, quotable bool) {
 		r.Admin = lower
 	default:
 		if !strings.HasPrefix(lower, "maxconn:") {
-			noteOdd(r, verdict.OddWord, "an unknown word", word, quotable, ", which changes nothing")
+			noteOdd(r, report.OddWord, "an unknown word", word, quotable, ", which changes nothing")
 		}
 	}
 }
 
 // addAgentWeight adds a weight in per cent, which begins with a digit. Unlike HAProxy, which lets a server have more than its
 // weight, it is at most 100.
-func addAgentWeight(r *verdict.Report, word string, quotable bool) {
+func addAgentWeight(r *report.Report, word string, quotable bool) {
 	digits, ok := strings.CutSuffix(word, "%")
 	weight, tooMuch := parseWeight(digits)
 	switch {
@@ -179,7 +179,7 @@ func addAgentWeight(r *verdict.Report, word string, quotable bool) {
 		noteInvalidWeight(r, word, quotable)
 		return
 	case tooMuch:
-		noteOdd(r, verdict.OddExcess, "a weight over 100 %", word, quotable, ", which counts as 100")
+		noteOdd(r, report.OddExcess, "a weight over 100 %", word, quotable, ", which counts as 100")
 		weight = 100
 	}
 	r.HasWeight, r.Weight = true, uint8(weight)
@@ -198,12 +198,12 @@ func parseWeight(digits string) (weight int, tooMuch bool) {
 }
 
 // noteInvalidWeight notes a weight that is not a number in range.
-func noteInvalidWeight(r *verdict.Report, text string, quotable bool) {
-	noteOdd(r, verdict.OddWeight, "an invalid weight", text, quotable, ", which changes nothing: use 0 to 100")
+func noteInvalidWeight(r *report.Report, text string, quotable bool) {
+	noteOdd(r, report.OddWeight, "an invalid weight", text, quotable, ", which changes nothing: use 0 to 100")
 }
 
 // noteOdd notes what could not be understood, unless something else was before.
-func noteOdd(r *verdict.Report, kind verdict.Oddity, what, text string, quotable bool, meaning string) {
+func noteOdd(r *report.Report, kind report.Oddity, what, text string, quotable bool, meaning string) {
 	if r.Odd != "" {
 		return
 	}

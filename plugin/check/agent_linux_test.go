@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
@@ -86,7 +87,7 @@ func TestAgentAsHAProxy(t *testing.T) {
 			r, _ := ask(mustNew(t, "agent://:1"), a.addr)
 			v, _ := a.machine.Hear(verdict.Pace{Interval: time.Second, Fast: time.Second, Rise: 1, Fall: 1}, r, time.Unix(1e9, 0))
 			got, want := describeVerdict(v), states[fmt.Sprint("b", i)]
-			if r.OddKind == verdict.OddExcess {
+			if r.OddKind == report.OddExcess {
 				want = "up 100%"
 			}
 			if got != want {

@@ -11,66 +11,66 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/check"
-	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 )
 
 // agentLines are lines of agents, and what they mean. TestAgentAsHAProxy holds the same table against HAProxy, except for
 // weights over 100 %.
 var agentLines = []struct {
 	line string
-	want verdict.Report // without Decides
+	want report.Report // without Decides
 }{
-	{"", verdict.Report{}},
-	{"up", verdict.Report{Health: "up"}},
-	{"UP", verdict.Report{Health: "up"}},
-	{"down", verdict.Report{Health: "down"}},
-	{"Down", verdict.Report{Health: "down"}},
-	{"fail", verdict.Report{Health: "fail"}},
-	{"stopped", verdict.Report{Health: "stopped"}},
-	{"ready", verdict.Report{Admin: "ready"}},
-	{"drain", verdict.Report{Admin: "drain"}},
-	{"MAINT", verdict.Report{Admin: "maint"}},
-	{"75%", verdict.Report{HasWeight: true, Weight: 75}},
-	{"0%", verdict.Report{HasWeight: true}},
-	{"100%", verdict.Report{HasWeight: true, Weight: 100}},
-	{"007%", verdict.Report{HasWeight: true, Weight: 7}},
-	{"up,ready 50%", verdict.Report{Health: "up", Admin: "ready", HasWeight: true, Weight: 50}},
-	{"up,\tready,,  20%\t", verdict.Report{Health: "up", Admin: "ready", HasWeight: true, Weight: 20}},
-	{"  drain", verdict.Report{Admin: "drain"}},
-	{"down up", verdict.Report{Health: "up"}},
-	{"up down", verdict.Report{Health: "down"}},
-	{"maint drain", verdict.Report{Admin: "drain"}},
-	{"maint ready", verdict.Report{Admin: "ready"}},
-	{"10% 20%", verdict.Report{HasWeight: true, Weight: 20}},
-	{"20%,10% ready", verdict.Report{HasWeight: true, Weight: 10, Admin: "ready"}},
-	{"fail #disk full", verdict.Report{Health: "fail", Reason: `"disk full"`}},
-	{"down # up", verdict.Report{Health: "down", Reason: `"up"`}},
-	{"#down", verdict.Report{Reason: `"down"`}},
-	{"50% maxconn:30", verdict.Report{HasWeight: true, Weight: 50}},
-	{"maxconn:30 down", verdict.Report{Health: "down"}},
-	{"down#x", odd(verdict.Report{}, verdict.OddWord, `an unknown word "down#x", which changes nothing`)},
-	{"downer", odd(verdict.Report{}, verdict.OddWord, `an unknown word "downer", which changes nothing`)},
-	{"hello down", odd(verdict.Report{Health: "down"}, verdict.OddWord, `an unknown word "hello", which changes nothing`)},
-	{"75", odd(verdict.Report{}, verdict.OddWord, `an unknown word "75", which changes nothing`)},
-	{"%", odd(verdict.Report{}, verdict.OddWord, `an unknown word "%", which changes nothing`)},
-	{"-5%", odd(verdict.Report{}, verdict.OddWord, `an unknown word "-5%", which changes nothing`)},
-	{"50%%", odd(verdict.Report{}, verdict.OddWeight, `an invalid weight "50%%", which changes nothing: use 0 to 100`)},
-	{"5a%", odd(verdict.Report{}, verdict.OddWeight, `an invalid weight "5a%", which changes nothing: use 0 to 100`)},
-	{"50%x", odd(verdict.Report{}, verdict.OddWeight, `an invalid weight "50%x", which changes nothing: use 0 to 100`)},
-	{"30% 50%x", odd(verdict.Report{}, verdict.OddWeight, `an invalid weight "50%x", which changes nothing: use 0 to 100`)},
-	{"down;up", odd(verdict.Report{}, verdict.OddWord, `an unknown word "down;up", which changes nothing`)},
-	{"150%", odd(verdict.Report{HasWeight: true, Weight: 100}, verdict.OddExcess, `a weight over 100 % "150%", which counts as 100`)},
-	{"99999999999999999999%", odd(verdict.Report{HasWeight: true, Weight: 100}, verdict.OddExcess, `a weight over 100 % "99999999999999999999%", which counts as 100`)},
+	{"", report.Report{}},
+	{"up", report.Report{Health: "up"}},
+	{"UP", report.Report{Health: "up"}},
+	{"down", report.Report{Health: "down"}},
+	{"Down", report.Report{Health: "down"}},
+	{"fail", report.Report{Health: "fail"}},
+	{"stopped", report.Report{Health: "stopped"}},
+	{"ready", report.Report{Admin: "ready"}},
+	{"drain", report.Report{Admin: "drain"}},
+	{"MAINT", report.Report{Admin: "maint"}},
+	{"75%", report.Report{HasWeight: true, Weight: 75}},
+	{"0%", report.Report{HasWeight: true}},
+	{"100%", report.Report{HasWeight: true, Weight: 100}},
+	{"007%", report.Report{HasWeight: true, Weight: 7}},
+	{"up,ready 50%", report.Report{Health: "up", Admin: "ready", HasWeight: true, Weight: 50}},
+	{"up,\tready,,  20%\t", report.Report{Health: "up", Admin: "ready", HasWeight: true, Weight: 20}},
+	{"  drain", report.Report{Admin: "drain"}},
+	{"down up", report.Report{Health: "up"}},
+	{"up down", report.Report{Health: "down"}},
+	{"maint drain", report.Report{Admin: "drain"}},
+	{"maint ready", report.Report{Admin: "ready"}},
+	{"10% 20%", report.Report{HasWeight: true, Weight: 20}},
+	{"20%,10% ready", report.Report{HasWeight: true, Weight: 10, Admin: "ready"}},
+	{"fail #disk full", report.Report{Health: "fail", Reason: `"disk full"`}},
+	{"down # up", report.Report{Health: "down", Reason: `"up"`}},
+	{"#down", report.Report{Reason: `"down"`}},
+	{"50% maxconn:30", report.Report{HasWeight: true, Weight: 50}},
+	{"maxconn:30 down", report.Report{Health: "down"}},
+	{"down#x", odd(report.Report{}, report.OddWord, `an unknown word "down#x", which changes nothing`)},
+	{"downer", odd(report.Report{}, report.OddWord, `an unknown word "downer", which changes nothing`)},
+	{"hello down", odd(report.Report{Health: "down"}, report.OddWord, `an unknown word "hello", which changes nothing`)},
+	{"75", odd(report.Report{}, report.OddWord, `an unknown word "75", which changes nothing`)},
+	{"%", odd(report.Report{}, report.OddWord, `an unknown word "%", which changes nothing`)},
+	{"-5%", odd(report.Report{}, report.OddWord, `an unknown word "-5%", which changes nothing`)},
+	{"50%%", odd(report.Report{}, report.OddWeight, `an invalid weight "50%%", which changes nothing: use 0 to 100`)},
+	{"5a%", odd(report.Report{}, report.OddWeight, `an invalid weight "5a%", which changes nothing: use 0 to 100`)},
+	{"50%x", odd(report.Report{}, report.OddWeight, `an invalid weight "50%x", which changes nothing: use 0 to 100`)},
+	{"30% 50%x", odd(report.Report{}, report.OddWeight, `an invalid weight "50%x", which changes nothing: use 0 to 100`)},
+	{"down;up", odd(report.Report{}, report.OddWord, `an unknown word "down;up", which changes nothing`)},
+	{"150%", odd(report.Report{HasWeight: true, Weight: 100}, report.OddExcess, `a weight over 100 % "150%", which counts as 100`)},
+	{"99999999999999999999%", odd(report.Report{HasWeight: true, Weight: 100}, report.OddExcess, `a weight over 100 % "99999999999999999999%", which counts as 100`)},
 }
 
-func odd(r verdict.Report, kind verdict.Oddity, text string) verdict.Report {
+func odd(r report.Report, kind report.Oddity, text string) report.Report {
 	r.Odd, r.OddKind = text, kind
 	return r
 }
 
 // ask probes and returns what the backend says of itself.
-func ask(c *check.Check, addr netip.AddrPort) (verdict.Report, error) {
-	var r verdict.Report
+func ask(c *check.Check, addr netip.AddrPort) (report.Report, error) {
+	var r report.Report
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	err := c.Probe(check.Listen(ctx, &r), addr)
@@ -145,7 +145,7 @@ func TestAgentSends(t *testing.T) {
 	})
 	c := mustNew(t, "agent://:1", opt("send", `web1\n`))
 	r, err := ask(c, p.addr)
-	if want := (verdict.Report{Decides: true, Admin: "maint", Odd: "an unknown word, which changes nothing"}); r != want || reason(err) != "backend says maint" {
+	if want := (report.Report{Decides: true, Admin: "maint", Odd: "an unknown word, which changes nothing"}); r != want || reason(err) != "backend says maint" {
 		t.Errorf("%+v, %v, want %+v", r, err, want)
 	}
 	if c.String() != "agent://:1 send …" || c.Alone().String() != "agent://:1 send … alone" || c.Alone().Secret() != c.Secret() {
@@ -182,21 +182,21 @@ func TestWeightHeader(t *testing.T) {
 	const bad = ", which changes nothing: use 0 to 100"
 	for _, tc := range []struct {
 		head string // further lines of the head
-		want verdict.Report
+		want report.Report
 	}{
-		{"", verdict.Report{HasWeight: true, Weight: 100}},
-		{"X-Weight: 50", verdict.Report{HasWeight: true, Weight: 50}},
-		{"x-weight: 50%", verdict.Report{HasWeight: true, Weight: 50}},
-		{"X-Weight:  7 % ", verdict.Report{HasWeight: true, Weight: 7}},
-		{"X-Weight: 0", verdict.Report{HasWeight: true}},
-		{"X-Weight: 100", verdict.Report{HasWeight: true, Weight: 100}},
-		{"X-Weight: 10\r\nX-Weight: 20", verdict.Report{HasWeight: true, Weight: 20}},
-		{"X-Weight: 101", odd(verdict.Report{}, verdict.OddWeight, `an invalid weight "101"`+bad)},
-		{"X-Weight: -1", odd(verdict.Report{}, verdict.OddWeight, `an invalid weight "-1"`+bad)},
-		{"X-Weight: 5.5", odd(verdict.Report{}, verdict.OddWeight, `an invalid weight "5.5"`+bad)},
-		{"X-Weight:", odd(verdict.Report{}, verdict.OddWeight, `an invalid weight ""`+bad)},
-		{"X-Weight: 50%%", odd(verdict.Report{}, verdict.OddWeight, `an invalid weight "50%%"`+bad)},
-		{"X-Weight: full", odd(verdict.Report{}, verdict.OddWeight, `an invalid weight "full"`+bad)},
+		{"", report.Report{HasWeight: true, Weight: 100}},
+		{"X-Weight: 50", report.Report{HasWeight: true, Weight: 50}},
+		{"x-weight: 50%", report.Report{HasWeight: true, Weight: 50}},
+		{"X-Weight:  7 % ", report.Report{HasWeight: true, Weight: 7}},
+		{"X-Weight: 0", report.Report{HasWeight: true}},
+		{"X-Weight: 100", report.Report{HasWeight: true, Weight: 100}},
+		{"X-Weight: 10\r\nX-Weight: 20", report.Report{HasWeight: true, Weight: 20}},
+		{"X-Weight: 101", odd(report.Report{}, report.OddWeight, `an invalid weight "101"`+bad)},
+		{"X-Weight: -1", odd(report.Report{}, report.OddWeight, `an invalid weight "-1"`+bad)},
+		{"X-Weight: 5.5", odd(report.Report{}, report.OddWeight, `an invalid weight "5.5"`+bad)},
+		{"X-Weight:", odd(report.Report{}, report.OddWeight, `an invalid weight ""`+bad)},
+		{"X-Weight: 50%%", odd(report.Report{}, report.OddWeight, `an invalid weight "50%%"`+bad)},
+		{"X-Weight: full", odd(report.Report{}, report.OddWeight, `an invalid weight "full"`+bad)},
 	} {
 		head := tc.head
 		if head != "" {
@@ -212,10 +212,10 @@ func TestWeightHeader(t *testing.T) {
 			}
 		}
 		failing := mustNew(t, "http://", opt("weight_header", "X-Weight"), opt("status", "204"))
-		if got, err := ask(failing, p.addr); reason(err) != "status 200" || got != (verdict.Report{}) {
+		if got, err := ask(failing, p.addr); reason(err) != "status 200" || got != (report.Report{}) {
 			t.Errorf("a failure: %q: %+v, %v", tc.head, got, err)
 		}
-		if got, err := ask(mustNew(t, "http://"), p.addr); err != nil || got != (verdict.Report{}) {
+		if got, err := ask(mustNew(t, "http://"), p.addr); err != nil || got != (report.Report{}) {
 			t.Errorf("without the option: %+v, %v", got, err)
 		}
 	}

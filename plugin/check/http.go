@@ -13,7 +13,7 @@ import (
 	"net/url"
 	"sync"
 
-	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 )
 
 const (
@@ -47,7 +47,7 @@ type httpCheck struct {
 	request *http.Request // a template: copied for each probe, never changed
 	tls     *tlsClient    // nil for http
 
-	report *verdict.Report // of this probe, for what the answer says of the backend; nil in the check itself
+	report *report.Report // of this probe, for what the answer says of the backend; nil in the check itself
 }
 
 // newHTTP builds a check without TLS, which the event loop can run if it is about the head of the

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -66,12 +66,12 @@ func TestHTTP2(t *testing.T) {
 		{"/", "HTTP/1.1", [][]string{opt("status", "101,200")}, ""},
 	} {
 		c := mustNew(t, "https://www.example.org"+tt.path, append(tt.lines, opt("insecure"), opt("weight_header", "X-Weight"))...)
-		report, err := ask(c, addr)
+		said, err := ask(c, addr)
 		if got := reason(err); got != tt.want {
 			t.Errorf("%s: %q, want %q", c, got, tt.want)
 		}
-		if want := (verdict.Report{HasWeight: true, Weight: 30}); err == nil && report != want || err != nil && report.HasWeight {
-			t.Errorf("%s: %+v", c, report)
+		if want := (report.Report{HasWeight: true, Weight: 30}); err == nil && said != want || err != nil && said.HasWeight {
+			t.Errorf("%s: %+v", c, said)
 		}
 		if len(seen) == 0 {
 			t.Errorf("%s asked nothing", c)

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 )
 
 // Some checks learn from an answer what the backend says of itself. Few do, so that is not a result of [Check.Probe]: who
@@ -19,13 +19,13 @@ type reportKey struct{}
 
 // Listen returns a context for a probe that writes to the report what the backend says of itself. The report must not be
 // touched before the probe has returned.
-func Listen(ctx context.Context, to *verdict.Report) context.Context {
+func Listen(ctx context.Context, to *report.Report) context.Context {
 	return context.WithValue(ctx, reportKey{}, to)
 }
 
 // Reported is where a probe with that context has to write what the backend says of itself; nil if it need not.
-func Reported(ctx context.Context) *verdict.Report {
-	to, _ := ctx.Value(reportKey{}).(*verdict.Report)
+func Reported(ctx context.Context) *report.Report {
+	to, _ := ctx.Value(reportKey{}).(*report.Report)
 	return to
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/internal/logonce"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
 )
@@ -133,5 +134,5 @@ type checkState struct {
 	abstains logonce.Line // a line that every sweep allows again
 	faulty   string       // what was last said of its files; empty if they are used
 	saysFile logonce.Line // a line about that, which every sweep allows again
-	saysOdd  [verdict.Oddities]logonce.Line
+	saysOdd  [report.Oddities]logonce.Line
 }

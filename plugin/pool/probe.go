@@ -10,7 +10,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/internal/clock"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/metrics"
-	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 	"github.com/coredns-multivalue/multivalue/plugin/wire"
 )
 
@@ -19,8 +19,8 @@ type probeResult struct {
 	monitor *monitor
 	err     error // nil, why the target is unfit, or one that wraps check.ErrAbstain
 	took    time.Duration
-	report  *verdict.Report // what the backend says of itself; nil unless the check reports
-	held    *wire.Held      // the connection, if it is to be kept
+	report  *report.Report // what the backend says of itself; nil unless the check reports
+	held    *wire.Held     // the connection, if it is to be kept
 }
 
 // start hands a monitor to a probe: to the event loop if that can ask the check, else to a goroutine. The monitor comes back

@@ -8,6 +8,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/internal/clock"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/metrics"
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,7 +22,7 @@ func (r *probeResult) listen(ctx context.Context) context.Context {
 	if !r.monitor.check.reports {
 		return ctx
 	}
-	r.report = new(verdict.Report)
+	r.report = new(report.Report)
 	return check.Listen(ctx, r.report)
 }
 
@@ -45,7 +46,7 @@ func (m *monitor) step(r probeResult, now time.Time) (v verdict.Verdict, wait ti
 }
 
 // logDrain logs that a backend has itself drained, or no longer.
-func (m *monitor) logDrain(said *verdict.Said) {
+func (m *monitor) logDrain(said *report.Said) {
 	if said.Drains() {
 		log.Infof("%s is drained by %s: %s", m.entry.Target.Place(), m.question(), said)
 		return

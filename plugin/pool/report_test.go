@@ -14,6 +14,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 	"github.com/coredns-multivalue/multivalue/plugin/state"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -35,8 +36,8 @@ func weigherStanza(n Prober, pace verdict.Pace) *stanza {
 	return s
 }
 
-func says(word string) verdict.Report {
-	r := verdict.Report{Decides: true}
+func says(word string) report.Report {
+	r := report.Report{Decides: true}
 	switch word {
 	case "ready", "drain", "maint":
 		r.Admin = word
@@ -46,7 +47,7 @@ func says(word string) verdict.Report {
 	return r
 }
 
-func weighs(percent uint8) verdict.Report { return verdict.Report{HasWeight: true, Weight: percent} }
+func weighs(percent uint8) report.Report { return report.Report{HasWeight: true, Weight: percent} }
 
 // An agent takes its backend out and brings it back at once, whatever rise and fall are. Since its next word may do that, no
 // verdict holds for longer than one wait (B100).
@@ -65,7 +66,7 @@ func TestAgentActsAtOnce(t *testing.T) {
 		}
 		var want []string // in the log
 		for _, tc := range []struct {
-			say  verdict.Report
+			say  report.Report
 			want string
 			log  string
 		}{
@@ -75,8 +76,8 @@ func TestAgentActsAtOnce(t *testing.T) {
 			{says("drain"), "up drained", "is drained by agent://:80: backend says drain"},
 			{says("up"), "up drained", ""},
 			{says("ready"), "up", "is drained no longer by agent://:80"},
-			{verdict.Report{Decides: true, Health: "fail", Reason: `"disk"`}, `down backend says fail: "disk"`, `is down by agent://:80: backend says fail: "disk"`},
-			{verdict.Report{Decides: true}, `down backend says fail: "disk"`, ""},
+			{report.Report{Decides: true, Health: "fail", Reason: `"disk"`}, `down backend says fail: "disk"`, `is down by agent://:80: backend says fail: "disk"`},
+			{report.Report{Decides: true}, `down backend says fail: "disk"`, ""},
 			{says("up"), "up", "is up by agent://:80"},
 		} {
 			n.Say(tc.say, a)
@@ -172,9 +173,9 @@ func TestOddReportsAreLoggedOnce(t *testing.T) {
 		a := pooltest.Addr(1)
 		s := agentStanza(n, pooltest.Pace)
 		begin(p, s)
-		n.Say(verdict.Report{Decides: true, Odd: `an unknown word "x"`, OddKind: verdict.OddWord}, a)
+		n.Say(report.Report{Decides: true, Odd: `an unknown word "x"`, OddKind: report.OddWord}, a)
 		pass(5*time.Minute, s, a)
-		n.Say(verdict.Report{Decides: true, Odd: "a weight over 100 %", OddKind: verdict.OddExcess}, a)
+		n.Say(report.Report{Decides: true, Odd: "a weight over 100 %", OddKind: report.OddExcess}, a)
 		pass(5*time.Minute, s, a)
 		for _, words := range []string{`10.0.0.1:80 has an unknown word "x"`, "a weight over 100 %"} {
 			if n := pooltest.CountLines(log, words); n != 1 {
@@ -209,9 +210,9 @@ func TestReportedWeightGauges(t *testing.T) {
 		expect("at first", 0, 110)
 		n.Say(weighs(100), c)
 		expect("with all of c", 40, 210)
-		n.Say(verdict.Report{HasWeight: true, Weight: 90, Admin: "drain"}, c)
+		n.Say(report.Report{HasWeight: true, Weight: 90, Admin: "drain"}, c)
 		expect("with c drained", 0, 110)
-		n.Say(verdict.Report{HasWeight: true, Weight: 100, Admin: "ready"}, c)
+		n.Say(report.Report{HasWeight: true, Weight: 100, Admin: "ready"}, c)
 		expect("with c ready", 40, 210)
 		n.Kill(b)
 		expect("with b dead", 70, 170)
@@ -240,11 +241,11 @@ func TestReportsAreKept(t *testing.T) {
 		drained, out, half := pooltest.Addr(1), pooltest.Addr(2), pooltest.Addr(3)
 		s := agentStanza(n, pooltest.Pace)
 		g := begin(p, s)
-		n.Say(verdict.Report{Decides: true, Admin: "drain", Reason: `"x"`}, drained)
+		n.Say(report.Report{Decides: true, Admin: "drain", Reason: `"x"`}, drained)
 		n.Say(says("maint"), out)
 		n.Say(weighs(50), half)
 		pass(time.Minute, s, drained, out, half)
-		n.Say(verdict.Report{Decides: true}, drained, out, half) // from now on they say nothing of it
+		n.Say(report.Report{Decides: true}, drained, out, half) // from now on they say nothing of it
 		expect := func(when string, s *stanza) {
 			t.Helper()
 			d, o, h := s.Look(owner, drained, 0, 30), s.Look(owner, out, 0, 30), s.Look(owner, half, 0, 30)

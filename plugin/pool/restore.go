@@ -7,6 +7,7 @@ import (
 
 	"github.com/coredns-multivalue/multivalue/internal/clock"
 	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 	"github.com/coredns-multivalue/multivalue/plugin/state"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
@@ -69,7 +70,7 @@ func (r *restored) find(c *CheckSpec, addr netip.AddrPort, owner string, now tim
 // believed is the verdict in a record. It holds for as long as it surely does if the target is probed at once.
 func (c *CheckSpec) believed(record *state.Record, since time.Time) verdict.Verdict {
 	v := verdict.Verdict{State: record.State, Since: since, Reason: record.Reason}
-	if record.Said != (verdict.Said{}) {
+	if record.Said != (report.Said{}) {
 		v.Said = &record.Said // which never changes; a copy would be an allocation in a query
 	}
 	m := verdict.Resume(v)

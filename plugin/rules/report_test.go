@@ -11,6 +11,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/corefile"
 	"github.com/coredns-multivalue/multivalue/plugin/force"
 	"github.com/coredns-multivalue/multivalue/plugin/pool"
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
@@ -38,7 +39,7 @@ func TestLeastWeight(t *testing.T) {
 		a, b, c := pooltest.NewNetwork(), pooltest.NewNetwork(), pooltest.NewNetwork()
 		s := weighing(t, answer.Quorum{}, a, b, c)
 		says := func(n *pooltest.FakeNetwork, percent uint8) {
-			n.Say(verdict.Report{HasWeight: true, Weight: percent}, pooltest.Addr(1))
+			n.Say(report.Report{HasWeight: true, Weight: percent}, pooltest.Addr(1))
 		}
 		expect := func(when string, need int, weight uint8, drained bool) {
 			t.Helper()

@@ -15,6 +15,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/force"
 	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/pool"
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
@@ -56,7 +57,7 @@ func peekAndLook(t *testing.T, second *check.Check, limit int) {
 		for _, network := range networks {
 			for range 3 {
 				network.Set(network.Dead, random.IntN(2) == 0, []netip.Addr{pooltest.Addr(random.IntN(12))})
-				network.Say(verdict.Report{
+				network.Say(report.Report{
 					HasWeight: true, Weight: uint8(random.IntN(101)), Admin: []string{"ready", "drain", "maint"}[random.IntN(3)],
 				}, pooltest.Addr(random.IntN(12)))
 			}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
@@ -78,7 +79,7 @@ type decoder struct {
 	texts   []string
 	at      int64 // of the last record
 	count   uint64
-	pending verdict.Said   // of the next target
+	pending report.Said    // of the next target
 	records map[Key]Record // state unknown: the file contradicts itself
 }
 
@@ -95,7 +96,7 @@ func (d *decoder) entry() {
 		d.target(verdict.Down)
 	case string(kindEnd):
 		d.ended = true
-		d.failed = d.number() != d.count || d.failed || d.pending != (verdict.Said{})
+		d.failed = d.number() != d.count || d.failed || d.pending != (report.Said{})
 	default:
 		d.failed = true
 	}
@@ -115,8 +116,8 @@ func (d *decoder) text() {
 // said reads what the backend of the next target has said of itself.
 func (d *decoder) said() {
 	shed := d.number()
-	s := verdict.Said{Health: d.textOf(d.number()), Admin: d.textOf(d.number()), Reason: d.textOf(d.number())}
-	if shed > 100 || d.pending != (verdict.Said{}) {
+	s := report.Said{Health: d.textOf(d.number()), Admin: d.textOf(d.number()), Reason: d.textOf(d.number())}
+	if shed > 100 || d.pending != (report.Said{}) {
 		d.failed = true
 		return
 	}
@@ -132,7 +133,7 @@ func (d *decoder) target(state verdict.State) {
 	}
 	d.at += d.signed()
 	r := Record{State: state, At: timeOf(d.at), Since: timeOf(d.at - d.signed()), Said: d.pending}
-	d.pending = verdict.Said{}
+	d.pending = report.Said{}
 	if state == verdict.Down {
 		r.Reason = d.textOf(d.number())
 	}

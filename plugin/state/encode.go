@@ -6,6 +6,7 @@ import (
 	"io"
 	"strconv"
 
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
@@ -19,7 +20,7 @@ import (
 //	'e' count                                         the end: how many targets there are
 //	checksum                                          CRC-32C of all before, four bytes, little-endian
 //
-// All numbers are varints of package encoding/binary. A check, an owner, a reason, a health and an admin state (verdict.Said) are
+// All numbers are varints of package encoding/binary. A check, an owner, a reason, a health and an admin state (report.Said) are
 // the number of a text that came before, or 0 for none. An address is what netip.AddrPort.MarshalBinary writes. The times at and since are signed, in
 // milliseconds: at is how much later than at of the target before (the first one's is since 1970), since is how long
 // before at. Version 1 was the same without 's', and is still read.
@@ -115,8 +116,8 @@ func (e *encoder) put(k Key, r Record) error {
 }
 
 // putSaid writes what the backend of the next target has said of itself. The texts of that target may still come between.
-func (e *encoder) putSaid(s verdict.Said) {
-	if s == (verdict.Said{}) {
+func (e *encoder) putSaid(s report.Said) {
+	if s == (report.Said{}) {
 		return
 	}
 	health, admin, reason := e.numberOf(s.Health, e.others), e.numberOf(s.Admin, e.others), e.numberOf(s.Reason, e.others)

@@ -14,6 +14,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
@@ -52,7 +53,7 @@ type Record struct {
 	Since  time.Time     // when the state was entered; not after At
 	At     time.Time     // when the last result came
 	Reason string        // why it is down; empty if it is up
-	Said   verdict.Said  // what the backend has said of itself; the zero value for nothing
+	Said   report.Said   // what the backend has said of itself; the zero value for nothing
 }
 
 // Fresh reports whether a record is younger than MaxAge. One from the future is not: the clock was wrong then, or is now.

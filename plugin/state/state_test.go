@@ -15,6 +15,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
@@ -75,7 +76,7 @@ func TestFormat(t *testing.T) {
 	if records, err = parse(old, timeOf(2000)); err != nil || !maps.Equal(records, map[Key]Record{k: r}) {
 		t.Errorf("version 1: %v, %v", records, err)
 	}
-	r.Said = verdict.Said{Shed: 70, Health: "fail", Admin: "maint", Reason: "s"}
+	r.Said = report.Said{Shed: 70, Health: "fail", Admin: "maint", Reason: "s"}
 	want = seal([]byte("multivalue state 2\n" +
 		"t\x04fail" + "t\x05maint" + "t\x01s" + "s\x46\x01\x02\x03" +
 		"t\x01c" + "t\x02o." + "t\x01r" +
@@ -123,7 +124,7 @@ func random(rng *rand.Rand, n int) map[Key]Record {
 			r.State, r.Reason = verdict.Down, pick()
 		}
 		if rng.IntN(2) == 0 {
-			r.Said = verdict.Said{Shed: uint8(rng.IntN(101)), Health: []string{"", "down", "fail", "stopped"}[rng.IntN(4)], Admin: []string{"", "drain", "maint"}[rng.IntN(3)], Reason: pick()}
+			r.Said = report.Said{Shed: uint8(rng.IntN(101)), Health: []string{"", "down", "fail", "stopped"}[rng.IntN(4)], Admin: []string{"", "drain", "maint"}[rng.IntN(3)], Reason: pick()}
 		}
 		records[Key{"c" + pick(), pick(), netip.AddrPortFrom(addr, uint16(rng.Uint32()))}] = r
 	}

@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 )
 
 // A Brief keeps the state, the time in milliseconds, the hold in seconds, and what the backend wants, each within its bounds.
@@ -15,7 +17,7 @@ func TestBrief(t *testing.T) {
 			State: State(rng.IntN(4)),
 			Since: time.UnixMilli(rng.Int64N(1 << sinceBits)),
 			Holds: time.Duration(rng.Int64N(1 << (30 + rng.IntN(20)))),
-			Said:  &Said{Shed: uint8(rng.IntN(101)), Admin: []string{"", "drain"}[rng.IntN(2)]},
+			Said:  &report.Said{Shed: uint8(rng.IntN(101)), Admin: []string{"", "drain"}[rng.IntN(2)]},
 		}
 		b := v.Brief()
 		if v.State == Unchecked {
@@ -71,12 +73,12 @@ func TestHoldsOfABrief(t *testing.T) {
 // What the backend wants leaves the rest of a Brief as it is. The least weight of two checks counts, and either drains; of an
 // address that is down neither does (B101).
 func TestWishes(t *testing.T) {
-	half := Verdict{State: Up, Since: time.Unix(1e9, 0), Holds: 20 * time.Second, Said: &Said{Shed: 50}}
+	half := Verdict{State: Up, Since: time.Unix(1e9, 0), Holds: 20 * time.Second, Said: &report.Said{Shed: 50}}
 	plain := Verdict{State: Up, Since: half.Since, Holds: half.Holds}
-	unknown := Verdict{Said: &Said{Shed: 70}}
-	drain := Verdict{State: Up, Holds: time.Minute, Said: &Said{Admin: "drain"}}
-	none := Verdict{State: Up, Holds: time.Minute, Said: &Said{Shed: 100}}
-	down := Verdict{State: Down, Said: &Said{Shed: 90, Admin: "drain"}}
+	unknown := Verdict{Said: &report.Said{Shed: 70}}
+	drain := Verdict{State: Up, Holds: time.Minute, Said: &report.Said{Admin: "drain"}}
+	none := Verdict{State: Up, Holds: time.Minute, Said: &report.Said{Shed: 100}}
+	down := Verdict{State: Down, Said: &report.Said{Shed: 90, Admin: "drain"}}
 	for _, tc := range []struct {
 		name    string
 		a, b    Verdict

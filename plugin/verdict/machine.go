@@ -1,6 +1,10 @@
 package verdict
 
-import "time"
+import (
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/report"
+)
 
 // Machine decides the state of one target from the results of its probes. The pool owns one Machine a target and
 // calls Step after each probe. A Machine is a plain value: the zero value is a target of which nothing is known yet.
@@ -17,11 +21,11 @@ import "time"
 // monitoring of gdnsd counts in the same way.
 type Machine struct {
 	state     State
-	since     time.Time // when the state was entered
-	reason    string    // why the last failure failed; empty once the failures are reset
-	failures  int32     // sum, towards Down; 0 while the state is Down
-	successes int32     // in a row: towards Up while Down, towards resetting the failures while Up
-	said      *Said     // what the backend has said of itself; it outlives every state
+	since     time.Time    // when the state was entered
+	reason    string       // why the last failure failed; empty once the failures are reset
+	failures  int32        // sum, towards Down; 0 while the state is Down
+	successes int32        // in a row: towards Up while Down, towards resetting the failures while Up
+	said      *report.Said // what the backend has said of itself; it outlives every state
 }
 
 // Resume returns a machine that continues from a verdict, such as one kept over a reload. Both counts start at 0.
@@ -47,8 +51,8 @@ func (m *Machine) Step(p Pace, outcome error, now time.Time) (Verdict, time.Dura
 // Hear records an answer in which the backend may say something of itself; otherwise it is Step with a success. A backend
 // that says that it is down is down at once, and one that says that it is up, ready or draining is up at once, whatever
 // Rise and Fall are: nothing about that is by chance. While it has not taken that back, other answers count for nothing.
-func (m *Machine) Hear(p Pace, r Report, now time.Time) (Verdict, time.Duration) {
-	m.said = m.said.hear(r)
+func (m *Machine) Hear(p Pace, r report.Report, now time.Time) (Verdict, time.Duration) {
+	m.said = m.said.After(r)
 	switch refusal := m.said.Refusal(); {
 	case refusal != "" && m.state == Down:
 		m.reason, m.successes = refusal, 0
@@ -72,7 +76,7 @@ func (m *Machine) enter(s State, reason string, now time.Time) {
 func (m *Machine) State() State { return m.state }
 
 // Said returns what the backend has said of itself; nil for nothing.
-func (m *Machine) Said() *Said { return m.said }
+func (m *Machine) Said() *report.Said { return m.said }
 
 // Verdict returns the current verdict without a new result. The caller says how long it still holds.
 func (m *Machine) Verdict(holds time.Duration) Verdict {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 )
 
 // What a backend says counts at once, whatever rise and fall are; what it does not say stays as it was (B100). Each word is a
@@ -80,7 +82,7 @@ func TestHear(t *testing.T) {
 var errLost = errors.New("lost")
 
 // reportOf reads a report of one word.
-func reportOf(word string) (r Report) {
+func reportOf(word string) (r report.Report) {
 	word, r.Reason, _ = strings.Cut(word, "#")
 	switch {
 	case word == "-":
@@ -95,20 +97,4 @@ func reportOf(word string) (r Report) {
 		r.Health = word
 	}
 	return r
-}
-
-// A backend that says nothing, or that it is well, costs no memory, and one that repeats itself costs no more.
-func TestSaidIsShared(t *testing.T) {
-	var s *Said
-	if s = s.hear(Report{Health: "up", Admin: "ready", HasWeight: true, Weight: 100, Reason: "fine"}); s != nil {
-		t.Errorf("that all is well is kept: %+v", s)
-	}
-	busy := Report{HasWeight: true, Weight: 20}
-	s = s.hear(busy)
-	if again := s.hear(busy); again != s || s.Weight() != 20 || s.String() != "backend says 20%" {
-		t.Errorf("%p %s, then %p", s, s, again)
-	}
-	if (*Said)(nil).String() != "" || (*Said)(nil).Weight() != 100 || (*Said)(nil).Drains() {
-		t.Error("a backend that has said nothing wants something")
-	}
 }

@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"time"
 	"unique"
+
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 )
 
 // State is the health of a target, as its probes have decided it.
@@ -50,7 +52,7 @@ type Verdict struct {
 	Since  time.Time     // when the state was entered; zero for a target that was never decided
 	Reason string        // why the last failure failed; empty if no recent failure counts against the target
 	Holds  time.Duration // the state cannot change sooner than this after the last result
-	Said   *Said         // what the backend has said of itself; nil for nothing
+	Said   *report.Said  // what the backend has said of itself; nil for nothing
 }
 
 // Identity identifies a check together with its pace. The text is canonical, so every name, stanza, view and listener with

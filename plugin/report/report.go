@@ -1,4 +1,9 @@
-package verdict
+// Package report has what backends say of themselves, in answer to checks that let them.
+//
+// A Report is what one answer says, and Said is what counts of all of them: how much of its weight a backend wants, and whether
+// it wants clients at all. Package check makes reports, the machine of package verdict hears them, and what counts goes where
+// a verdict goes. All of it is arithmetic on values: the package starts no goroutine and reads no clock.
+package report
 
 import (
 	"fmt"
@@ -42,11 +47,11 @@ type Said struct {
 }
 
 // Refusal is why the backend has itself taken out by this report alone; empty if it has not.
-func (r Report) Refusal() string { return (*Said)(nil).hear(r).Refusal() }
+func (r Report) Refusal() string { return (*Said)(nil).After(r).Refusal() }
 
-// hear returns what counts after one more report. The reason belongs to the states, so a report with a state and without
+// After returns what counts after one more report. The reason belongs to the states, so a report with a state and without
 // a reason clears it.
-func (s *Said) hear(r Report) *Said {
+func (s *Said) After(r Report) *Said {
 	var next Said
 	if s != nil {
 		next = *s
