@@ -33,8 +33,8 @@ var kind = follow.Kind[States]{
 	At:       (*States).at,
 	Tell:     tellEnds,
 	Count:    (*States).addToMetrics,
-	Broken:   metrics.ForceBroken,
-	Stuck:    metrics.ForceStuck,
+	Broken:   metrics.Force.Broken,
+	Stuck:    metrics.Force.Stuck,
 }
 
 // File is a file of forced states, as one Corefile has it. All stanzas of the Corefile that name it share it.

@@ -84,7 +84,7 @@ func ordered(c corefile, numbers ...int) string {
 
 // inForce returns what the metrics show: the numbers of networks forced up, down and drained, and of broken files.
 func inForce() string {
-	return fmt.Sprint(testutil.ToFloat64(gauges[Up]), testutil.ToFloat64(gauges[Down]), testutil.ToFloat64(gauges[Drain]), testutil.ToFloat64(metrics.ForceBroken))
+	return fmt.Sprint(testutil.ToFloat64(gauges[Up]), testutil.ToFloat64(gauges[Down]), testutil.ToFloat64(gauges[Drain]), testutil.ToFloat64(metrics.Force.Broken))
 }
 
 func wantInForce(t *testing.T, when, want string) {
@@ -389,7 +389,7 @@ func TestForceFileIsStuck(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "forced")
 	wantStuck := func(when string, want float64) {
 		t.Helper()
-		if got := testutil.ToFloat64(metrics.ForceStuck); got != want {
+		if got := testutil.ToFloat64(metrics.Force.Stuck); got != want {
 			t.Errorf("%s: %v stuck, want %v", when, got, want)
 		}
 	}
@@ -466,11 +466,11 @@ func TestForceFileIsStuckAtTheStart(t *testing.T) {
 		pooltest.Edit(t, path, "down 10.0.0.1")
 		c := watched(w, path)
 		pooltest.Elapse(2 * stuckAfter)
-		if got := testutil.ToFloat64(metrics.ForceStuck); got != 1 {
+		if got := testutil.ToFloat64(metrics.Force.Stuck); got != 1 {
 			t.Errorf("%v stuck, want 1", got)
 		}
 		c.stop()
-		if got := testutil.ToFloat64(metrics.ForceStuck); got != 0 {
+		if got := testutil.ToFloat64(metrics.Force.Stuck); got != 0 {
 			t.Errorf("after the stop: %v stuck, want 0", got)
 		}
 		close(release)

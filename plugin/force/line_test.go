@@ -149,7 +149,7 @@ func TestLineEndsWhileStuck(t *testing.T) {
 		hangs.Store(true)
 		pooltest.Edit(t, path, "up 10.0.0.2")
 		pooltest.Elapse(time.Minute)
-		if got := testutil.ToFloat64(metrics.ForceStuck); got != 1 {
+		if got := testutil.ToFloat64(metrics.Force.Stuck); got != 1 {
 			t.Fatalf("%v stuck, want 1", got)
 		}
 		next := opened(w, path)

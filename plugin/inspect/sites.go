@@ -23,6 +23,7 @@ func (s *sentences) locate(e *explainer) {
 	switch {
 	case s.Site != "":
 		s.step("the client %s is in site %s, by %s", client, s.Site, s.SiteBy)
+	// A client of no site is told from one that no sites are known for, since what an operator can do about it differs.
 	case c.Prefers():
 		s.step("the client %s is in no site: the line order * says where it goes", client)
 	default:
@@ -71,6 +72,7 @@ func (d *decision) sites() (all []status.Site) {
 		if at < 0 {
 			at, all = len(all), append(all, status.Site{Site: name})
 		}
+		// What has no verdict yet is served, and so it is left.
 		all[at].Total++
 		if c.Verdict.State().Fit() {
 			all[at].Fit++

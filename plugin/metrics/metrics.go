@@ -57,10 +57,12 @@ var (
 	Answers = counters("answers_total", "Number of answers to queries for the configured zones by outcome.", "server", "zone", "view", "outcome")
 	// Forced counts networks and addresses that files of forced states have in force, by state: up, down or drain.
 	Forced = gauges("forced", "Number of addresses and networks that files force into a state.", "state")
-	// ForceBroken counts files of forced states whose latest content could not be read or understood.
-	ForceBroken = gauge("force_broken", "Number of files of forced states whose latest content was refused.")
-	// ForceStuck counts files of forced states that cannot be checked, because their file system does not answer.
-	ForceStuck = gauge("force_stuck", "Number of files of forced states whose file system has not answered for ten seconds.")
+	// Force counts files of forced states whose latest content could not be read or understood, and files that cannot be checked,
+	// because their file system does not answer.
+	Force = struct{ Broken, Stuck prometheus.Gauge }{
+		gauge("force_broken", "Number of files of forced states whose latest content was refused."),
+		gauge("force_stuck", "Number of files of forced states whose file system has not answered for ten seconds."),
+	}
 	// Topology counts files of sites whose latest content was refused, and files that cannot be checked, because their file
 	// system does not answer.
 	Topology = struct{ Broken, Stuck prometheus.Gauge }{
