@@ -34,11 +34,11 @@ func TestCorefilesInTheDocs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	geo := geoDatabase(t)
 	t.Chdir(s.dir)
 	old := dnsserver.Port
 	dnsserver.Port = "0"
 	defer func() { dnsserver.Port = old }()
-	geo := geoDatabase(t)
 	for _, corefile := range corefiles {
 		// The servers listen on loopback only, and no query is sent to them.
 		onLoopback := loopback(corefile)

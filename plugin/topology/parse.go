@@ -275,7 +275,7 @@ func (b *builder) unknown(name string) error {
 func checkName(name string) error {
 	for _, r := range name {
 		if !(r == '-' || r == '_' || r == '.' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z') {
-			return fmt.Errorf("invalid site %q: use letters, digits, - _ and .", truncate(name))
+			return fmt.Errorf("invalid site %q: use letters, digits, dots, - and _", truncate(name))
 		}
 	}
 	if len(name) > longestName {

@@ -248,7 +248,7 @@ func TestParseErrors(t *testing.T) {
 	for content, want := range map[string]string{
 		"site ams":                             `1: use site NAME NETWORK..., such as site ams 192.0.2.0/24`,
 		"\n# none\nsites ams 192.0.2.0/24":     `3: unknown word "sites": did you mean "site"?`,
-		"site a/b 192.0.2.0/24":                `1: invalid site "a/b": use letters, digits, - _ and .`,
+		"site a/b 192.0.2.0/24":                `1: invalid site "a/b": use letters, digits, dots, - and _`,
 		"site ams 192.0.2.1/24":                `1: "192.0.2.1/24" has bits set after its length: use 192.0.2.0/24`,
 		"site ams www.example.org":             `1: "www.example.org" is neither an address nor a network: use one such as 192.0.2.1 or 2001:db8::/32`,
 		"site ams ::ffff:192.0.2.0/120":        `1: "::ffff:192.0.2.0/120" is an IPv4 network in IPv6 form: use 192.0.2.0/24`,
