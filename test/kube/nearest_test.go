@@ -15,8 +15,14 @@ import (
 // nodeIn makes a Node in a zone, with a network of Pods, until the test ends.
 func (s *scene) nodeIn(name, zone, pods string) {
 	s.Helper()
-	cluster.apply(s, "", fmt.Sprintf("apiVersion: v1\nkind: Node\nmetadata:\n  name: %s\n  labels: {topology.kubernetes.io/zone: %s}\nspec:\n  podCIDR: %s\n  podCIDRs: [%s]", name, zone, pods, pods))
+	s.moveNode(name, zone, pods)
 	s.Cleanup(func() { cluster.delete(s, "/api/v1/nodes/"+name) })
+}
+
+// moveNode says in which zone a Node is from now on.
+func (s *scene) moveNode(name, zone, pods string) {
+	s.Helper()
+	cluster.apply(s, "", fmt.Sprintf("apiVersion: v1\nkind: Node\nmetadata:\n  name: %s\n  labels: {topology.kubernetes.io/zone: %s}\nspec:\n  podCIDR: %s\n  podCIDRs: [%s]", name, zone, pods, pods))
 }
 
 // addressOf gives a Node an address of its own.
@@ -80,7 +86,7 @@ func TestNearestZone(t *testing.T) {
 	s.serve("192.0.2.11", "192.0.2.12")
 	s.nearest("127.1.0.1", "cart", "192.0.2.11", "192.0.2.12")
 
-	s.nodeIn("home", "b", "127.1.0.0/16") // its Pods are in the other zone now
+	s.moveNode("home", "b", "127.1.0.0/16") // its Pods are in the other zone now
 	s.nearest("127.1.0.1", "cart", "198.18.0.11", "198.18.0.12")
 	if s.output.count("topology: cannot") > 0 {
 		t.Error("the log has a problem")
@@ -114,7 +120,7 @@ func TestNearestZoneOutage(t *testing.T) {
 	}
 	s.reload(more + "\n limit 4")
 	s.nearest("127.1.0.1", "cart", "192.0.2.11")
-	s.nodeIn("home", "b", "127.1.0.0/16")
+	s.moveNode("home", "b", "127.1.0.0/16")
 	s.eventually(4*patience, func() bool {
 		return slices.Equal(data(s.askBy(question{from: "127.1.0.1"}, "cart", "A").Answer), []string{"198.18.0.11"})
 	}, func() string { return "the zones are no longer followed" })
