@@ -88,3 +88,14 @@ func TestReportedZero(t *testing.T) {
 		t.Errorf("the last resort: %v, %s", numbers(out), report.Outcome)
 	}
 }
+
+// Among the drained, one that wants nothing has a hundredth of its weight: there may be nothing else to serve (B101).
+func TestReportedZeroAmongDrained(t *testing.T) {
+	p, all, first, d := Policy{Reports: true}, fleet(2), make([]float64, 2), chance(13)
+	all[0].verdict = verdict.Verdict{State: verdict.Up, Said: &report.Said{Shed: 100}}.Brief()
+	all[1].verdict = verdict.Verdict{State: verdict.Up}.Brief().Drain()
+	for range draws {
+		first[sample(p, all, 2, d)[0]]++
+	}
+	likely(t, "the last resort", first, []float64{1, 100})
+}
