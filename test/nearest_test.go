@@ -114,7 +114,7 @@ func TestNearest(t *testing.T) {
 	steps := strings.Join(x.Explanations[0].Steps, "\n")
 	for _, want := range []string{
 		"the client 198.51.100.7/32 is in site ams, by 198.51.100.0/25",
-		"4 of 4 are up, and the nearest 1 site is ams; site ams has 2 of 2 left, site fra has 1 of 1 left, site lon has 1 of 1 left",
+		"4 of 4 are up, and those of the nearest site are served: ams; site ams has 2 of 2 left, site fra has 1 of 1 left, site lon has 1 of 1 left",
 	} {
 		if !strings.Contains(steps, want) {
 			t.Errorf("%q is not in\n%s", want, steps)

@@ -228,7 +228,11 @@ func (sc *scratch) decideAddresses(s *set) choice {
 		sc.fallBack(s, &c)
 	}
 	sc.report.noteMembers(s.owner, all, c.served)
-	sc.report.Sites = max(sc.report.Sites, p.sitesOf(c.served, sc.draw))
+	from := c.served
+	if c.other != nil && len(from) == 0 { // the sites of the name that takes over
+		from = c.other.served
+	}
+	sc.report.Sites = max(sc.report.Sites, p.sitesOf(from, sc.draw))
 	c.moved = p.ordersAnswers(sc.draw) && !slices.IsSortedFunc(c.served, byIndex)
 	c.ttl = p.TTL.boundAll(c.served)
 	if c.addRest(p); c.outcome == Closed {

@@ -21,10 +21,11 @@ type Fallback struct {
 	Rule      *Rule        // by which they are judged; nil if they are not
 }
 
-// Instead says what became of the name that all_down has for a set of which no address is fit.
+// Instead says how it went with the name that all_down has for a set of which no address is fit.
 type Instead struct {
-	Name string // empty if it was not needed
-	lack lack
+	Name   string // empty if it was not needed
+	Served int    // addresses of it that are served; 0 if it has some of the other family only
+	lack   lack
 }
 
 // lack is why a name does not replace a set.
@@ -108,7 +109,7 @@ func (sc *scratch) chooseOther(s *set, t *takeover, f *Fallback) {
 		t.lack = allUnfit
 		return
 	}
-	t.ttl = min(f.TTL, p.TTL.boundAll(t.served))
+	t.Served, t.ttl = len(t.served), min(f.TTL, p.TTL.boundAll(t.served))
 	if judged {
 		sc.report.noteUnchecked(f.Owner, t.served)
 	}
@@ -155,7 +156,7 @@ func (s *set) appendRecord(records []dns.RR, addr netip.Addr, ttl uint32) []dns.
 	return records
 }
 
-// noteInstead notes what became of the name that all_down has for a set. If there are several sets, one that it does not help is
+// noteInstead notes how it went with the name that all_down has for a set. If there are several sets, one that it does not help is
 // told rather than one that it does.
 func (r *Report) noteInstead(i Instead) {
 	if r.Instead.Name == "" || r.Instead.lack == nothing {

@@ -275,7 +275,7 @@ func TestAnotherIsLookedAt(t *testing.T) {
 // The reason is for the end of a sentence, and there is one for all that can go wrong but the name itself.
 func TestWhyNoTakeover(t *testing.T) {
 	for l, want := range map[lack]string{nothing: "", unknown: "is not known", gone: "has no address", allUnfit: "has no healthy address either", itself: ""} {
-		i := Instead{"another.example.org.", l}
+		i := Instead{Name: "another.example.org.", lack: l}
 		if got := i.Why(); got != want || i.TookOver() != (l == nothing) {
 			t.Errorf("%d: %q, took over: %t", l, got, i.TookOver())
 		}

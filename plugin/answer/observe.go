@@ -27,7 +27,7 @@ type Decision struct {
 	Candidates []Candidate
 	Served     int
 	Unjudged   int // further members of the set, which are served after these if there is no limit, and else left out
-	// Instead is what became of the name that all_down has for the set. Others are the addresses of that name, whose Record is
+	// Instead is how it went with the name that all_down has for the set. Others are the addresses of that name, whose Record is
 	// nil; the first OthersServed of them are served.
 	Instead      Instead
 	Others       []Candidate

@@ -22,7 +22,7 @@ type Report struct {
 	Checked   bool
 	Unchecked [verdict.Gaps]bool // why addresses that are served are not checked
 	Mendable  Mendable           // one of those whose reason the operator can mend; the zero value if there is none
-	Instead   Instead            // what became of the name that all_down has for a set, if one needed it
+	Instead   Instead            // how it went with the name that all_down has for a set, if one needed it
 }
 
 // Mendable is a member of a set that is served unchecked, where the Corefile could change that.

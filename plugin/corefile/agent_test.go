@@ -22,7 +22,9 @@ func TestAgentsInAStanza(t *testing.T) {
 		{"check agent://:9777", "agent://:9777 alone", "reported weights"},
 		{"check agent://:9777\ncheck agent://:9778 send a", "agent://:9777 alone, agent://:9778 send … alone", "reported weights"},
 		{"check agent://:9777\ncheck tcp://:80", "agent://:9777, tcp://:80", "reported weights"},
-		{"check tcp://:80\nrequire any\ncheck agent://:9777", "tcp://:80, agent://:9777", "reported weights"},
+		{"check tcp://:80\nrequire any\ncheck agent://:9777", "tcp://:80, agent://:9777 alone", "reported weights"}, // it could keep the dead in
+		{"check tcp://:80\ncheck tcp://:81\nrequire 2\ncheck agent://:9777", "tcp://:80, tcp://:81, agent://:9777", "reported weights"},
+		{"check tcp://:80\nrequire 2\ncheck agent://:1\ncheck agent://:2", "tcp://:80, agent://:1 alone, agent://:2 alone", "reported weights"},
 		{"check http://:80 weight_header x-weight", "http://:80/ weight_header X-Weight", "reported weights"},
 		{"check https://h weight_header X-Weight\nweight 3 10.0.0.0/8", "https://h/ weight_header X-Weight", "weight, reported weights"},
 		{"check http://:80", "http://:80/", ""},

@@ -53,10 +53,16 @@ func parseCheck(s *Config, c *caddy.Controller, args []string) error {
 	return nil
 }
 
-// placeAgents tells agents whether a check of another kind is beside them. If not, their silence is a failure: nothing else
-// would notice that a backend is gone.
+// placeAgents tells agents whether checks of another kind are beside them that can take an address out. If not, because there are
+// none or because agents are enough for require, their silence is a failure: nothing else would notice that a backend is gone.
 func (s *Config) placeAgents() {
-	alone := !slices.ContainsFunc(s.Checks, func(c *check.Check) bool { return !c.IsAgent() })
+	agents := 0
+	for _, c := range s.Checks {
+		if c.IsAgent() {
+			agents++
+		}
+	}
+	alone := agents >= s.needed()
 	for i, c := range s.Checks {
 		if alone {
 			s.Checks[i] = c.Alone()

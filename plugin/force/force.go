@@ -101,11 +101,12 @@ func (o *States) find(addr netip.Addr) forced {
 // Parse reads the text of a file: lines of a state and the addresses and networks that have it, perhaps until a time, with
 // comments behind #. An error begins with the number of its line.
 func Parse(content []byte) (*States, error) {
+	now := time.Now() // a line that has ended does not contradict another one
 	networks := make(map[netip.Prefix]forcedAt)
 	number := 0
 	for line := range bytes.Lines(content) {
 		number++
-		if err := readLine(networks, number, line); err != nil {
+		if err := readLine(networks, number, line, now); err != nil {
 			return nil, fmt.Errorf("%d: %w", number, err)
 		}
 	}
@@ -119,7 +120,7 @@ type forcedAt struct {
 }
 
 // readLine reads a line: a state, the networks that have it, until when, and why.
-func readLine(networks map[netip.Prefix]forcedAt, number int, text []byte) error {
+func readLine(networks map[netip.Prefix]forcedAt, number int, text []byte, now time.Time) error {
 	before, comment, _ := bytes.Cut(text, []byte("#"))
 	words := strings.Fields(string(before))
 	if len(words) == 0 {
@@ -145,7 +146,7 @@ func readLine(networks map[netip.Prefix]forcedAt, number int, text []byte) error
 		if err != nil {
 			return err
 		}
-		if err := force(networks, n.Prefix, forcedAt{forced{state, l}, number}); err != nil {
+		if err := force(networks, n.Prefix, forcedAt{forced{state, l}, number}, now); err != nil {
 			return err
 		}
 	}
@@ -161,11 +162,14 @@ func readState(word string) (State, error) {
 	return state, nil
 }
 
-// force adds a network, unless another line gives it another state. Of two lines with the same state, the one that holds for longer
-// counts.
-func force(networks map[netip.Prefix]forcedAt, p netip.Prefix, f forcedAt) error {
+// force adds a network, unless another line that has not ended gives it another state. Of two lines with the same state, the one
+// that holds for longer counts.
+func force(networks map[netip.Prefix]forcedAt, p netip.Prefix, f forcedAt, now time.Time) error {
 	before, twice := networks[p]
 	switch {
+	case twice && before.State != f.State && before.line.over(now):
+		networks[p] = f
+	case twice && before.State != f.State && f.line.over(now):
 	case !twice || before.State == f.State && before.line.endsBefore(f.line):
 		networks[p] = f
 	case before.State != f.State:

@@ -77,7 +77,7 @@ func TestLineParseErrors(t *testing.T) {
 		"drain 10.0.0.1 until 2026-02-30T08:00:00Z":                "1: invalid time",
 		"drain 10.0.0.1 until " + strings.Repeat("9", 1<<20):       "1: invalid time",
 		"drain 10.0.0.1 Until 2026-11-30T08:00:00Z":                `1: "Until" is neither an address nor a network`,
-		"drain 10.0.0.1 until 2026-11-30T08:00:00Z\ndown 10.0.0.1": "2: 10.0.0.1/32 is down here, and drain on line 1",
+		"drain 10.0.0.1 until 2126-11-30T08:00:00Z\ndown 10.0.0.1": "2: 10.0.0.1/32 is down here, and drain on line 1",
 	} {
 		if _, err := Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), want) || len(err.Error()) > 300 {
 			t.Errorf("%.80q: error %.400v, want %s", text, err, want)
@@ -189,6 +189,21 @@ func TestLineFollowsTheWallClock(t *testing.T) {
 		}
 		if got := ordered(corefile{file: Static(counts)}, 1, 2); got != step.want {
 			t.Errorf("%s: %s, want %s", step.now, got, step.want)
+		}
+	}
+}
+
+// A line that has ended contradicts no other one, in whichever order they are (B103).
+func TestEndedLineContradictsNothing(t *testing.T) {
+	for _, text := range []string{
+		"down 10.0.0.1 until 2020-01-01T00:00:00Z # disk\nup 10.0.0.1",
+		"up 10.0.0.1\ndown 10.0.0.1 until 2020-01-01T00:00:00Z # disk",
+	} {
+		o, err := Parse([]byte(text))
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+		} else if got := o.For(netip.MustParseAddr("10.0.0.1")); got != Up {
+			t.Errorf("%q: the address is forced %q", text, got)
 		}
 	}
 }

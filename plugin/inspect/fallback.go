@@ -50,7 +50,7 @@ func (d *decision) openBecause() string {
 	return "all_down is " + strings.TrimSuffix(d.Instead.Name, ".") + ", which " + why
 }
 
-// addOthers says what becomes of each address of the name that all_down has for a set.
+// addOthers says what happens to each address of the name that all_down has for a set.
 func (s *sentences) addOthers(set *status.Set, d *decision) {
 	if len(d.Others) == 0 {
 		return

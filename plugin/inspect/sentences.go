@@ -53,7 +53,7 @@ func (s *sentences) addSet(e *explainer, d decision, known map[verdict.Target]st
 	}
 	set.Sites = d.sites()
 	set.Why = d.explain(e) + siteText(set.Sites)
-	if d.Instead.TookOver() && !d.DryRun {
+	if d.Instead.Served > 0 && !d.DryRun {
 		set.Fallback = d.Instead.Name
 	}
 	if d.Unjudged > 0 {
@@ -246,7 +246,7 @@ func (d *decision) ofRank(rank int) string {
 	return "" // most stanzas have backups of one rank, and it need not be said
 }
 
-// member says what is known of one candidate, and what becomes of it.
+// member says what is known of one candidate, and what happens to it.
 func (d *decision) member(i int, known map[verdict.Target]status.Target) status.Member {
 	c, x := d.Candidates[i], &d.members[i]
 	m := status.Member{Within: x.within, More: x.more, Served: i < d.Served || d.DryRun, Tier: c.Tier.String(), State: c.Verdict.State().String(), Checks: []status.Asked{}}

@@ -114,7 +114,7 @@ func (d *decision) nearestReason() string {
 	if len(names) == 0 { // those of no site are the nearest that there are
 		return "the nearest addresses are served"
 	}
-	return fmt.Sprintf("the nearest %s %s", text.Counted(len(names), "site is", "sites are"), strings.Join(names, " and "))
+	return fmt.Sprintf("those of the nearest %s are served: %s", text.Plural(len(names), "site", "sites"), strings.Join(names, ", "))
 }
 
 // stayedHome reports whether a member is fit and not served because nearer sites are enough: nothing of its own site is served.

@@ -29,8 +29,8 @@ func (r *probeResult) listen(ctx context.Context) context.Context {
 // failed reports whether the question was not answered, or not well. A backend that says itself that it is down has answered.
 func (r *probeResult) failed() bool { return r.err != nil && (r.report == nil || !r.report.Decides) }
 
-// step has the machine of a target take a result.
-func (m *monitor) step(r probeResult, now time.Time) (v verdict.Verdict, wait time.Duration) {
+// step has the machine of a target take a result. Drains are logged as changes of state are, a bounded number of lines a second.
+func (m *monitor) step(r probeResult, lines *transitionLog, now time.Time) (v verdict.Verdict, wait time.Duration) {
 	before := m.machine.Said()
 	if r.report == nil || r.failed() {
 		return m.machine.Step(m.check.pace, r.err, clock.Steady(now))
@@ -39,10 +39,18 @@ func (m *monitor) step(r probeResult, now time.Time) (v verdict.Verdict, wait ti
 	if odd := r.report.Odd; odd != "" && m.check.saysOdd[r.report.OddKind].First() {
 		log.Warningf("%s has %s (each kind of mistake is logged once for %s)", m.entry.Target.Place(), odd, m.check.Name)
 	}
-	if v.State.Fit() && v.Said.Drains() != before.Drains() {
+	if drains := v.Said.Drains(); v.State.Fit() && drains != before.Drains() && lines.allow(transitionKey{m.check.Name, v.State, drainKind(drains)}, now) {
 		m.logDrain(v.Said)
 	}
 	return v, wait
+}
+
+// drainKind is how changes of drains are summed up in the log, if there are many.
+func drainKind(drains bool) string {
+	if drains {
+		return "drained by themselves"
+	}
+	return "drained no longer"
 }
 
 // logDrain logs that a backend has itself drained, or no longer.

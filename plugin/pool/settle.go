@@ -53,7 +53,7 @@ func (p *Pool) settle(r probeResult, now time.Time) {
 	m.heard = clock.At(now)
 	p.settled++
 	before := m.machine.State()
-	v, wait := m.step(r, now)
+	v, wait := m.step(r, &p.transitions, now)
 	if !v.State.Fit() {
 		p.dropConn(m)
 	}

@@ -49,6 +49,12 @@ type Said struct {
 // Refusal is why the backend has itself taken out by this report alone; empty if it has not.
 func (r Report) Refusal() string { return (*Said)(nil).After(r).Refusal() }
 
+// SaysNothing reports whether a backend that was asked how it is has said nothing of that: its answer has no word of an agent, as
+// that of another service on the port of the agent.
+func (r Report) SaysNothing() bool {
+	return r.Decides && !r.HasWeight && r.Health == "" && r.Admin == "" && r.Reason == ""
+}
+
 // After returns what counts after one more report. The reason belongs to the states, so a report with a state and without
 // a reason clears it.
 func (s *Said) After(r Report) *Said {

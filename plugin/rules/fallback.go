@@ -61,11 +61,42 @@ func (j *Judge) Fallback(owner, name string, rrtype uint16) answer.Fallback {
 		f.Elsewhere = r != nil && len(ofFamily(r.Addresses, other)) > 0
 		return f
 	}
-	if s := j.fallbackStanza(owner, name, f.Owner); s != nil {
-		f.Rule = s.RuleFor(f.Owner)
-		j.prepare(s, f.Rule)
+	s := j.fallbackStanza(owner, name, f.Owner)
+	if s == nil {
+		return f
+	}
+	if rule := s.RuleFor(f.Owner); rule.Types.Has(rrtype) && !rule.Policy.DryRun { // otherwise it judges nothing
+		f.Rule = rule
+		j.prepareOther(s, rule, j.isDryRun(owner))
 	}
 	return f
+}
+
+// isDryRun reports whether the stanza that judges the sets of an owner changes no answer.
+func (j *Judge) isDryRun(owner string) bool {
+	z := j.Block.Zones.Find(owner)
+	if z == nil || z.Stanza == nil {
+		z = j.Zone
+	}
+	return z.Stanza.Rule.Policy.DryRun
+}
+
+// prepareOther is prepare for the stanza of another name, whose sites may be others than those of the set. In a dry run of the set
+// the answer does not depend on the client.
+func (j *Judge) prepareOther(s *Stanza, rule *answer.Rule, dry bool) {
+	if rule.Policy.Client && !j.byClient {
+		j.byClient, j.Draw.Client = !dry, j.clientNetwork()
+	}
+	j.Draw.Near = nil
+	if rule.Policy.Nearest {
+		if j.other == nil {
+			j.other = new(location)
+		}
+		j.locate(s, j.other, dry)
+	}
+	if rule.Policy.Warmup > 0 {
+		j.Draw.Now = s.Group.Clock()
+	}
 }
 
 // ofFamily are the addresses for records of type A or AAAA, without a copy if that is all of them.

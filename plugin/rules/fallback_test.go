@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"testing"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/lookup"
 	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/pool"
+	"github.com/coredns-multivalue/multivalue/plugin/topology"
 
 	"github.com/miekg/dns"
 )
@@ -67,6 +69,65 @@ func TestOfFamily(t *testing.T) {
 		mixed := []netip.Addr{four, six}
 		if got := fmt.Sprint(ofFamily(mixed, rrtype)); got != want || mixed[0] != four || mixed[1] != six {
 			t.Errorf("%s of %v", got, mixed)
+		}
+	}
+}
+
+// The name that takes over has the sites of its own stanza, and the set keeps those of its own. A stanza that judges nothing of
+// the name leaves the draw alone, and a dry run of the set says nothing of the client (B96, B102).
+func TestFallbackSites(t *testing.T) {
+	for _, tc := range []struct {
+		ownDry, otherDry bool
+		otherTypes       answer.Types
+		other            bool // the other stanza's sites decide about the other name
+		scope            uint8
+	}{
+		{false, false, answer.DefaultTypes, true, 24},
+		{false, true, answer.DefaultTypes, false, 16},
+		{false, false, answer.TypesOf(dns.TypeAAAA), false, 16},
+		{true, false, answer.DefaultTypes, true, 0},
+	} {
+		tcp, err := check.New("tcp://:80")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var configs []*corefile.Config
+		var stanzas []*Stanza
+		for i, lines := range []string{"site here 192.0.2.0/24\nclients here 10.1.0.0/16\nsite far 10.0.0.0/16", "site west 192.0.2.0/24\nclients west 10.1.1.0/24\nsite east 10.1.2.0/24"} {
+			c := &corefile.Config{Zones: []string{[]string{"a.example.org.", "b.example.org."}[i]}, Checks: []*check.Check{tcp}, Types: answer.DefaultTypes}
+			c.Policy.Nearest, c.Policy.DryRun = true, []bool{tc.ownDry, tc.otherDry}[i]
+			if i == 1 {
+				c.Types = tc.otherTypes
+			}
+			sites, err := topology.Parse([]byte(lines))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := NewStanza(c, pool.NewCheckSpec)
+			s.Topology = topology.Static(sites)
+			configs, stanzas = append(configs, c), append(stanzas, s)
+		}
+		b := NewBlock([]string{"example.org."}, configs, stanzas)
+		m := lookup.Question{Name: "www.a.example.org.", Type: dns.TypeA}.Message()
+		m.SetEdns0(1232, false)
+		m.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 24, Address: net.IPv4(10, 1, 1, 0).To4()}}
+		j := &Judge{Block: b, Zone: b.Zones["a.example.org."], Request: m, Quiet: true}
+		j.Rule("www.a.example.org.")
+		own := j.Draw.Near
+		rule := stanzas[1].RuleFor("x.b.example.org.")
+		if judges := rule.Types.Has(dns.TypeA) && !rule.Policy.DryRun; judges != tc.other {
+			t.Fatal("the case is wrong")
+		} else if judges {
+			j.prepareOther(stanzas[1], rule, j.isDryRun("www.a.example.org."))
+		}
+		if (j.Draw.Near != own) != tc.other {
+			t.Errorf("%+v: the other stanza's sites: %t", tc, j.Draw.Near != own)
+		}
+		if j.Located().Name() != "here" {
+			t.Errorf("%+v: the client is in site %q", tc, j.Located().Name())
+		}
+		if scope, decided := j.Scope(); scope != tc.scope || decided == tc.ownDry {
+			t.Errorf("%+v: scope %d, decided %t, want %d", tc, scope, decided, tc.scope)
 		}
 	}
 }

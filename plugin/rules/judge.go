@@ -35,6 +35,7 @@ type Judge struct {
 	alias     string     // the target of an alias
 	byClient  bool       // a policy lets the client choose
 	at        *location  // where the client is; nil if no policy goes by sites
+	other     *location  // the same by the sites of a name that takes over; nil if that does not go by any
 	asking    bool       // it is a question of our own
 	crossings *Crossings // notes where that passes; nil if it does not matter
 	mark      mark       // what the plugins below get for a context
@@ -124,7 +125,10 @@ func (j *Judge) prepare(s *Stanza, rule *answer.Rule) {
 		j.byClient, j.Draw.Client = true, j.clientNetwork()
 	}
 	if rule.Policy.Nearest {
-		j.locate(s)
+		if j.at == nil {
+			j.at = new(location)
+		}
+		j.locate(s, j.at, rule.Policy.DryRun)
 	}
 	if rule.Policy.Warmup > 0 {
 		j.Draw.Now = s.Group.Clock()

@@ -29,8 +29,10 @@ func (z *Zone) Log(name string, r answer.Report) {
 		served := strconv.Itoa(r.Kept)
 		if r.Enforced < answer.Open { // a dry run
 			served = strconv.Itoa(r.Total)
-		} else if r.Instead.TookOver() {
+		} else if r.Instead.Served > 0 {
 			served = "those of " + r.Instead.Name
+		} else if r.Instead.TookOver() {
+			served = "none, because " + r.Instead.Name + " has addresses of the other family only"
 		}
 		s.Group.Warn("%s: %d of %d addresses are down, serving %s (all_down, min_up and dry_run of zone %s decide)", name, r.Down, r.Total, served, z.Name)
 	}

@@ -20,26 +20,28 @@ type location struct {
 }
 
 // locate finds the client of the query in the topology of a stanza, once for all sets with the same one, and gives it to the
-// draw. Stanzas with select nearest pay one allocation for it.
-func (j *Judge) locate(s *Stanza) {
+// draw. In a dry run the answer does not depend on the client. Stanzas with select nearest pay one allocation for it.
+func (j *Judge) locate(s *Stanza, at *location, dry bool) {
 	table := s.Topology.Value()
-	if j.at == nil {
-		j.at = new(location)
-	}
 	client, subnet := j.clientPrefix()
 	// An answer may have sets of several stanzas, mostly with the same topology.
-	if j.at.table != table {
-		j.at.table, j.at.Client = table, table.Locate(client, j.metadata)
+	if at.table != table {
+		var labels topology.Lookup
+		if j.mark.Context != nil { // it is a query, and no question of our own or explanation
+			labels = j.metadata
+		}
+		at.table, at.Client = table, table.Locate(client, labels)
 	}
 	j.Draw.Near = nil
-	if j.at.Prefers() {
-		j.Draw.Near = &j.at.Client
+	if at.Prefers() {
+		j.Draw.Near = &at.Client
 	}
-	if !s.Rule.Policy.DryRun { // otherwise the answer does not depend on the client
-		j.at.decides = true
-		if subnet {
-			j.at.scope = max(j.at.scope, j.at.Scope)
-		}
+	if dry {
+		return
+	}
+	at.decides = true
+	if subnet {
+		at.scope = max(at.scope, at.Scope)
 	}
 }
 
@@ -65,9 +67,6 @@ func (j *Judge) clientPrefix() (p netip.Prefix, subnet bool) {
 
 // metadata returns the value of a label that other plugins gave the query.
 func (j *Judge) metadata(label string) (value string, found bool) {
-	if j.mark.Context == nil { // it is no query
-		return "", false
-	}
 	if f := metadata.ValueFunc(j.mark.Context, label); f != nil {
 		return f(), true
 	}
@@ -93,8 +92,10 @@ func (j *Judge) Scope() (bits uint8, decided bool) {
 	if j.byClient {
 		bits, decided = uint8(max(0, j.Draw.Client.Bits())), true
 	}
-	if j.at != nil && j.at.decides {
-		bits, decided = max(bits, uint8(j.at.scope)), true
+	for _, at := range [2]*location{j.at, j.other} {
+		if at != nil && at.decides {
+			bits, decided = max(bits, uint8(at.scope)), true
+		}
 	}
 	return bits, decided
 }

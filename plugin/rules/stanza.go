@@ -149,7 +149,7 @@ func (s *Stanza) All() []pool.CheckSpec {
 // with is the stanza with another check in place of its own. It has a rule of its own and needs that one check
 // to pass; network, forced file and group are the stanza's.
 func (s *Stanza) with(spec pool.CheckSpec) *Stanza {
-	other := &Stanza{Rule: s.Rule, Within: s.Within, Forced: s.Forced, Group: s.Group, checks: []pool.CheckSpec{spec}, maxTTL: s.maxTTL}
+	other := &Stanza{Rule: s.Rule, Within: s.Within, Forced: s.Forced, Topology: s.Topology, Group: s.Group, checks: []pool.CheckSpec{spec}, maxTTL: s.maxTTL}
 	other.Rule.Health = other
 	other.Rule.Policy.Reports = spec.Reports()
 	return other

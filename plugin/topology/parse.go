@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/coredns-multivalue/multivalue/internal/text"
@@ -35,13 +36,15 @@ var words = map[string]func(b *builder, args []string) error{
 //	clients NAME NETWORK...|LABEL=VALUE...  more clients of a site
 //	order NAME|*: SITE...                   where the clients of a site, or of none, go next
 //
-// Comments begin with #. An error begins with the number of its line.
+// A word that begins with # begins a comment. An error begins with the number of its line.
 func Parse(content []byte) (*Table, error) {
 	b := newBuilder()
 	for line := range bytes.Lines(content) {
 		b.number++
-		before, _, _ := bytes.Cut(line, []byte("#"))
-		args := strings.Fields(string(before))
+		args := strings.Fields(string(line))
+		if i := slices.IndexFunc(args, func(word string) bool { return word[0] == '#' }); i >= 0 {
+			args = args[:i]
+		}
 		if len(args) == 0 {
 			continue
 		}
@@ -77,15 +80,16 @@ type claim struct {
 
 // builder collects what lines say until all of them are known.
 type builder struct {
-	Table
-	numbers map[string]Site
-	number  int // of the line
-	members map[netip.Prefix]claim
-	clients map[netip.Prefix]claim
-	orders  []order
-	owned   map[Site]bool // sites that a site line names
-	uses    map[string]*labelUse
-	named   []claim // sites that other lines name, which have to be owned
+	*Table
+	numbers  map[string]Site
+	number   int // of the line
+	members  map[netip.Prefix]claim
+	clients  map[netip.Prefix]claim
+	orders   []order
+	ordered  map[string]int // the lines of orders, by site
+	labelled int            // lines with labels so far
+	owned    map[Site]bool  // sites that a site line names
+	named    []claim        // sites that other lines name, which have to be owned
 }
 
 // order is a line that says where the clients of a site go next.
@@ -96,8 +100,8 @@ type order struct {
 }
 
 func newBuilder() *builder {
-	b := &builder{members: make(map[netip.Prefix]claim), clients: make(map[netip.Prefix]claim), owned: make(map[Site]bool)}
-	b.sites, b.numbers, b.uses = []siteInfo{{}}, make(map[string]Site), make(map[string]*labelUse)
+	b := &builder{Table: new(Table), ordered: make(map[string]int), members: make(map[netip.Prefix]claim), clients: make(map[netip.Prefix]claim), owned: make(map[Site]bool)}
+	b.sites, b.numbers = []siteInfo{{}}, make(map[string]Site)
 	return b
 }
 
@@ -155,14 +159,23 @@ func (b *builder) addClients(args []string) error {
 		if !strings.Contains(name, "/") || value == "" {
 			return fmt.Errorf("invalid label %q: use PLUGIN/NAME=VALUE, such as geoip/continent/code=EU", truncate(arg))
 		}
-		if b.uses[name] == nil {
-			b.uses[name] = new(labelUse)
-		}
-		if b.labels = append(b.labels, label{name, value, s, b.uses[name]}); len(b.labels) > maxLabels {
+		if b.addLabel(name, value, s); b.labelled > maxLabels {
 			return fmt.Errorf("more than %d labels: use networks", maxLabels)
 		}
 	}
 	return nil
+}
+
+// addLabel notes that clients with a value of a label are of a site. Of two lines with the same value the first one counts.
+func (b *builder) addLabel(name, value string, s Site) {
+	i := slices.IndexFunc(b.labels, func(l *label) bool { return l.name == name })
+	if i < 0 {
+		i, b.labels = len(b.labels), append(b.labels, &label{name: name, lines: make(map[string]labelLine)})
+	}
+	b.labelled++
+	if _, twice := b.labels[i].lines[value]; !twice {
+		b.labels[i].lines[value] = labelLine{b.labelled, s}
+	}
 }
 
 // claim notes that a network is of a site, unless another line says that it is of another one.
@@ -192,11 +205,10 @@ func (b *builder) addOrder(args []string) error {
 		return errors.New("use order NAME: SITE..., such as order ams: fra lon, or order *: SITE... for clients of no site")
 	}
 	o := order{b.number, strings.TrimSuffix(args[0], ":"), args[1:]}
-	for _, before := range b.orders {
-		if before.of == o.of {
-			return fmt.Errorf("duplicate order of %s, first on line %d", truncate(o.of), before.line)
-		}
+	if before, twice := b.ordered[o.of]; twice {
+		return fmt.Errorf("duplicate order of %s, first on line %d", truncate(o.of), before)
 	}
+	b.ordered[o.of] = b.number
 	b.orders = append(b.orders, o)
 	return nil
 }
@@ -215,7 +227,7 @@ func (b *builder) table() (*Table, error) {
 			return nil, b.errorf("%w", err)
 		}
 	}
-	t := &b.Table
+	t := b.Table
 	var networks []netip.Prefix
 	for p, c := range b.members {
 		t.members.Insert(p, c.site)
@@ -259,6 +271,9 @@ func (b *builder) apply(o order) error {
 
 // unknown is the error about a site without a line.
 func (b *builder) unknown(name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
 	var names []string
 	for known := range b.numbers {
 		if len(names) < 100 { // so that an error never takes long

@@ -22,7 +22,7 @@ type Table struct {
 
 	members bart.Table[Site] // addresses that a site has
 	clients bart.Table[Site] // clients of a site: its members, and more
-	labels  []label          // the first one that a query has decides, for clients that no network holds
+	labels  []*label         // each with all its values; the first line that fits a query decides, for clients that no network holds
 	bounds  bounds           // the networks of clients, for the scope of an answer
 }
 
@@ -33,26 +33,29 @@ type siteInfo struct {
 	order map[Site]uint32 // where its clients go next: places from 1; nil if no line says so
 }
 
-// label is a value of the metadata of a query by which its client is in a site.
+// label is a piece of metadata of the query by which its client is in a site.
 type label struct {
-	name, value string
-	site        Site
-	use         *labelUse // of all labels of this name
-}
+	name  string
+	lines map[string]labelLine // by the value of the label; the first line of each
 
-// labelUse tells a label that queries have from one that is misspelt, or that no plugin sets. Many clients may be without a label
-// that is right, such as those that *geoip* does not know.
-type labelUse struct {
+	// Many clients may be without a label that is right, such as those that *geoip* does not know. These tell it from one that
+	// is misspelt, or that no plugin sets.
 	found  atomic.Bool
 	missed atomic.Uint32
+}
+
+// labelLine is what a line says of a value.
+type labelLine struct {
+	number int // of all that have labels, in the order of the file
+	site   Site
 }
 
 // tellAfter is how many queries without a label, of none with it, are worth a line in the log.
 const tellAfter = 1000
 
 // isMissed counts a query without the label, and reports once that no query has it.
-func (u *labelUse) isMissed() bool {
-	return !u.found.Load() && u.missed.Add(1) == tellAfter
+func (l *label) isMissed() bool {
+	return !l.found.Load() && l.missed.Load() < tellAfter && l.missed.Add(1) == tellAfter
 }
 
 // Labels reports whether metadata of the query may decide about clients.
@@ -85,6 +88,7 @@ type Client struct {
 	// By is the network that decided, or a label if that did; both are empty for a client of no site.
 	By    netip.Prefix
 	label *label
+	value string // of the label
 	// Missing is a label that no query has had so far, and Asked is set if any was looked for.
 	Missing string
 	Asked   bool
@@ -122,23 +126,23 @@ func (t *Table) Locate(client netip.Prefix, lookup Lookup) Client {
 	return c
 }
 
-// locateBy finds the site by the first label that a query has.
+// locateBy finds the site by the first line with a label that the query has. It looks up each label once.
 func (c *Client) locateBy(lookup Lookup) {
 	c.Asked = true
-	for i := range c.table.labels {
-		l := &c.table.labels[i]
+	first := 0
+	for _, l := range c.table.labels {
 		value, found := lookup(l.name)
-		switch {
-		case found:
-			if !l.use.found.Load() { // to write only once
-				l.use.found.Store(true)
+		if !found {
+			if l.isMissed() {
+				c.Missing = l.name
 			}
-			if value == l.value {
-				c.label, c.Site = l, l.site
-				return
-			}
-		case l.use.isMissed():
-			c.Missing = l.name
+			continue
+		}
+		if !l.found.Load() { // to write only once
+			l.found.Store(true)
+		}
+		if line, fits := l.lines[value]; fits && (c.label == nil || line.number < first) {
+			c.label, c.value, c.Site, first = l, value, line.site, line.number
 		}
 	}
 }
@@ -160,7 +164,7 @@ func (c *Client) Name() string {
 func (c *Client) Reason() string {
 	switch {
 	case c.label != nil:
-		return c.label.name + "=" + c.label.value
+		return c.label.name + "=" + c.value
 	case c.By.IsValid():
 		return c.By.String()
 	}

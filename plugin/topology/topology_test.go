@@ -411,3 +411,54 @@ func BenchmarkOfByLength(b *testing.B) {
 		find(clients[i%len(clients)].Addr())
 	}
 }
+
+// A label that no query has in the first thousand is told once, however many lines have it, and not once any query had it.
+func TestMissingLabel(t *testing.T) {
+	var lines strings.Builder
+	lines.WriteString("site a 192.0.2.0/24\n")
+	for i := range 200 {
+		fmt.Fprintf(&lines, "clients a geoip/country/code=C%d\n", i)
+	}
+	client := prefixOf("198.51.100.1")
+	table, asked := parse(t, lines.String()), 0
+	none := func(string) (string, bool) { asked++; return "", false }
+	for i := 1; i <= 3*tellAfter; i++ {
+		c := table.Locate(client, none)
+		if told := c.Missing != ""; told != (i == tellAfter) || !c.Asked {
+			t.Fatalf("query %d: missing %q", i, c.Missing)
+		}
+	}
+	if asked != 3*tellAfter {
+		t.Errorf("the label was looked up %d times for %d queries", asked, 3*tellAfter)
+	}
+	if c := table.Locate(client, nil); c.Asked {
+		t.Error("without metadata, labels were looked for")
+	}
+	table = parse(t, lines.String())
+	table.Locate(client, func(string) (string, bool) { return "other", true })
+	for i := range 2 * tellAfter {
+		if c := table.Locate(client, none); c.Missing != "" {
+			t.Fatalf("query %d: told as missing, and another one had it", i)
+		}
+	}
+}
+
+// A # inside a word is part of it.
+func TestCommentBeginsAWord(t *testing.T) {
+	table := parse(t, "site a 192.0.2.0/24 # site b\nclients a x/y=New#York\n#\n")
+	c := table.Locate(prefixOf("198.51.100.1"), func(string) (string, bool) { return "New#York", true })
+	if c.Name() != "a" || c.Reason() != "x/y=New#York" || table.Sites() != 1 {
+		t.Errorf("%q by %s, %d sites", c.Name(), c.Reason(), table.Sites())
+	}
+}
+
+// A file with as many orders as fit is refused in a time that grows with its length.
+func TestManyOrders(t *testing.T) {
+	var lines strings.Builder
+	for i := range 300_000 {
+		fmt.Fprintf(&lines, "order s%d: x\n", i)
+	}
+	if _, err := Parse([]byte(lines.String())); err == nil || !strings.HasPrefix(err.Error(), `1: unknown site "s0"`) {
+		t.Error(err)
+	}
+}

@@ -60,6 +60,7 @@ func (m *Machine) Hear(p Pace, r report.Report, now time.Time) (Verdict, time.Du
 		m.enter(Down, refusal, now)
 	case m.state != Up && (r.Health != "" || r.Admin != ""):
 		m.enter(Up, "", now)
+	case r.SaysNothing(): // it may be no agent at all, so that it proves nothing
 	default:
 		m.addSuccess(p, now)
 	}

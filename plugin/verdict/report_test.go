@@ -45,6 +45,9 @@ func TestHear(t *testing.T) {
 		{"! ! ! ! - - -", "up 100%"},
 		{"! ! ! ! up", "up 100%"},
 		{"! ! ! ! ready", "up 100%"},
+		{"?", "unknown 100%"}, // what no agent says proves nothing
+		{"! ! ! ! ? ? ? ?", "down: lost"},
+		{"up ! ! ! ? ? ? !", "down: lost"},
 		{"up ! ! ! up ! ! !", "down: lost"},
 		{"30% ! ! ! ! up", "up 30%"},
 		{"maint ! ! ! ! up", "down: backend says maint"},
@@ -86,6 +89,8 @@ func reportOf(word string) (r report.Report) {
 	word, r.Reason, _ = strings.Cut(word, "#")
 	switch {
 	case word == "-":
+	case word == "?":
+		r.Decides = true
 	case strings.HasSuffix(word, "%"):
 		r.HasWeight = true
 		for _, digit := range strings.TrimSuffix(word, "%") {
