@@ -356,7 +356,7 @@ func TestMessages(t *testing.T) {
 		{check + "topology sites more\nselect nearest", `4 unexpected "more" after topology sites: a stanza has one file`},
 		{check + "topology \"\"\nselect nearest", `4 topology without a file: name its path, or use topology kubernetes`},
 		{check + "topology kubernetes \"\"\nselect nearest", `4 topology kubernetes without a file: name the path of a kubeconfig`},
-		{check + "topology kubernetes a b c\nselect nearest", `4 topology takes 1 or 3 values, not 4: use topology FILE|kubernetes [KUBECONFIG [CONTEXT]]`},
+		{check + "topology kubernetes a b c\nselect nearest", `4 topology takes 1 to 3 values, not 4: use topology FILE|kubernetes [KUBECONFIG [CONTEXT]]`},
 		{check + "topology sites\nselect nearest random", `5 unexpected "random" after select nearest: use select nearest or select nearest client`},
 		{check + "topology sites\nselect client nearest", `5 unexpected "nearest" after select client: use select nearest client`},
 		{check + "select random client", `4 unexpected "client" after select random`},

@@ -95,6 +95,8 @@ func (p property) arity() string {
 		return "at least " + text.Count(p.min, "value")
 	case p.min == p.max:
 		return text.Count(p.min, "value")
+	case p.max-p.min > 1:
+		return fmt.Sprintf("%d to %s", p.min, text.Count(p.max, "value"))
 	default:
 		return fmt.Sprintf("%d or %s", p.min, text.Count(p.max, "value"))
 	}
