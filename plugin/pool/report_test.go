@@ -333,3 +333,40 @@ func TestChecksWithoutReports(t *testing.T) {
 		})
 	})
 }
+
+// When a thousand backends have themselves drained at once, the log names a few of them and counts the others, as it does with
+// changes of state (B74, B100).
+func TestLogOfManyDrains(t *testing.T) {
+	text := pooltest.Logged(t)
+	inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
+		s := agentStanza(n, verdict.Pace{Interval: 10 * time.Second, Fast: time.Second, Timeout: time.Second, Rise: 2, Fall: 3})
+		begin(p, s)
+		all := addrs(0, 1000)
+		n.Say(says("ready"), all...)
+		lookAll(s, all)
+		pooltest.Elapse(time.Minute)
+		text.Reset()
+		n.Say(says("drain"), all...)
+		pooltest.Elapse(20 * time.Second)
+		synctest.Wait()
+		named, summed := 0, 0
+		for line := range strings.Lines(text.String()) {
+			var count int
+			_, after, sum := strings.Cut(line, "more state changes in the last second: ")
+			switch {
+			case sum:
+				if _, err := fmt.Sscanf(after, "%d of agent://:80 are up (drained by themselves %d)", &count, new(int)); err != nil {
+					t.Error(line)
+				}
+				summed += count
+			case strings.Contains(line, "is drained by agent://:80: backend says drain"):
+				named++
+			default:
+				t.Errorf("the log has %s", line)
+			}
+		}
+		if named+summed != 1000 || summed == 0 || named > 15*linesASecond {
+			t.Errorf("%d lines with names, and sums of %d", named, summed)
+		}
+	})
+}

@@ -10,6 +10,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/corefile"
 	"github.com/coredns-multivalue/multivalue/plugin/pool"
+	"github.com/coredns-multivalue/multivalue/plugin/topology"
 )
 
 // overriddenIn returns the overrides of a stanza for a zone, in a cluster with these zones.
@@ -125,5 +126,15 @@ func BenchmarkApply(b *testing.B) {
 	}
 	for i := 0; b.Loop(); i++ {
 		a.Apply(tables[i%2])
+	}
+}
+
+// The stanza of an annotated Service goes by the sites of the one that it takes the place of, and says so in explanations.
+func TestOverridesKeepSites(t *testing.T) {
+	a := overriddenIn(t, "cluster.local.", nil, "cluster.local.")
+	a.stanza.Topology = topology.Static(new(topology.Table))
+	a.Apply(map[string]*check.Check{"cart.shop": checkOf("http://:1/")})
+	if cart := a.forName("cart.shop.svc.cluster.local."); cart == nil || cart.Topology != a.stanza.Topology {
+		t.Error("the stanza of an annotated Service has no sites")
 	}
 }
