@@ -192,9 +192,10 @@ func runs(t *testing.T, dir, line string) {
 	switch {
 	case strings.Contains(line, "/events"): // a stream that goes on, and shows that a server ends and comes back meanwhile
 		script = script + ` > changes &
+			down() { until [ "$(curl -s localhost:9253/v1/summary | jq .down)" = $1 ]; do sleep 0.1; done; }
 			until grep -q '^data:.*127\.0\.0\.3' changes; do
-				kill $(cat pid3); sleep 1
-				python3 -m http.server --bind 127.0.0.3 8080 > /dev/null 2>&1 & echo $! > pid3; sleep 1
+				kill $(cat pid3); down 2
+				python3 -m http.server --bind 127.0.0.3 8080 > /dev/null 2>&1 & echo $! > pid3; down 1
 			done
 			kill $(jobs -p); cat changes`
 	case strings.HasPrefix(line, "./coredns"):

@@ -175,7 +175,10 @@ func TestOddReportsAreLoggedOnce(t *testing.T) {
 		begin(p, s)
 		n.Say(report.Report{Decides: true, Odd: `an unknown word "x"`, OddKind: report.OddWord}, a)
 		pass(5*time.Minute, s, a)
-		n.Say(report.Report{Decides: true, Odd: "a weight over 100 %", OddKind: report.OddExcess}, a)
+		if stateOf(s, a) != verdict.Unknown {
+			t.Error("what no agent says proves something")
+		}
+		n.Say(report.Report{Decides: true, HasWeight: true, Weight: 100, Odd: "a weight over 100 %", OddKind: report.OddExcess}, a)
 		pass(5*time.Minute, s, a)
 		for _, words := range []string{`10.0.0.1:80 has an unknown word "x"`, "a weight over 100 %"} {
 			if n := pooltest.CountLines(log, words); n != 1 {
