@@ -40,7 +40,7 @@ func (v Verdict) Brief() Brief {
 	}
 	b := pack(v.State, since, uint64(max(0, v.Holds.Seconds())))
 	if v.Said != nil {
-		b = b.shedding(100 - v.Said.Weight())
+		b = b.Shedding(100 - v.Said.Weight())
 		if v.Said.Drains() {
 			b = b.Drain()
 		}
@@ -54,8 +54,11 @@ func (b Brief) Weight() uint8 { return 100 - b.shed() }
 // shed is how many per cent of its weight the backend does not want.
 func (b Brief) shed() uint8 { return uint8(b>>shedShift) & (1<<shedBits - 1) }
 
-// shedding is the brief of an address that does not want at least so many per cent of its weight.
-func (b Brief) shedding(shed uint8) Brief {
+// Plain is the verdict without what the backend wants.
+func (b Brief) Plain() Brief { return b &^ wishes }
+
+// Shedding is the brief of an address that does not want at least so many per cent of its weight, 100 at most.
+func (b Brief) Shedding(shed uint8) Brief {
 	if b.State() == Down || shed <= b.shed() {
 		return b
 	}
@@ -140,7 +143,7 @@ func (b Brief) withWishes(other Brief) Brief {
 	if other.Drained() {
 		b = b.Drain()
 	}
-	return b.shedding(other.shed())
+	return b.Shedding(other.shed())
 }
 
 // Better returns the verdict that decides when one healthy address is enough, as for the addresses of one host. A fit one
