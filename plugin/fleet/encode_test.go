@@ -132,6 +132,11 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%d of %d bytes: %d votes, %v", n, len(whole), len(got.votes), err)
 		}
 	}
+	for _, empty := range []string{"", "\x01\x00", "\x01\x80"} {
+		if _, err := read([]byte(empty)); err == nil {
+			t.Errorf("%q is read", empty)
+		}
+	}
 	if err := Decode(whole, Reader{}); err != nil {
 		t.Errorf("a reader that takes nothing: %v", err)
 	}
@@ -167,6 +172,9 @@ func TestBatchesAreBounded(t *testing.T) {
 		}
 	}
 	s, _ := read(b.Bytes())
+	if len(b.Bytes()) > b.Max {
+		t.Errorf("the last batch has %d bytes", len(b.Bytes()))
+	}
 	if got = append(got, s.votes...); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%d votes arrive of %d, or others", len(got), len(want))
 	}

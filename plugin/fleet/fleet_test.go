@@ -173,7 +173,8 @@ func TestSpread(t *testing.T) {
 			t.Errorf("%d of 2000 come in tenth %d", n, i)
 		}
 	}
-	if r := fleetOf("a"); r.Spread(target(1), 0) != 0 || r.Spread(target(1), time.Second) != r.Spread(target(1), time.Second) {
+	one, again := fleetOf("a"), fleetOf("a", "b")
+	if one.Spread(target(1), 0) != 0 || one.Spread(target(1), time.Second) != again.Spread(target(1), time.Second) {
 		t.Error("the time is not the same each time")
 	}
 }

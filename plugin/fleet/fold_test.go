@@ -187,6 +187,10 @@ func TestAsked(t *testing.T) {
 			t.Errorf("%s: asks %v, want %v", votes, got, names)
 		}
 	}
+	own := seatsOf(3, "a", "b", "c")
+	if got := slices.Sorted(own.Asked(new(Ballot), 0)); !slices.Equal(got, []string{"b", "c"}) {
+		t.Errorf("a vantage point asks %v, and not itself", got)
+	}
 }
 
 // One author with a seat, whatever it says, cannot take out an address that the others find up, nor change its weight or drain it, nor

@@ -143,13 +143,13 @@ func (n *node) Turn(isolated bool) {
 	for _, o := range n.reached() {
 		l := o.links[n.name]
 		if l == nil || l.epoch != n.epoch {
-			l = &link{epoch: n.epoch, gap: true}
+			l = &link{epoch: n.epoch, gap: true, dead: true}
 			o.links[n.name] = l
+		}
+		if l.dead {
 			m := here(n.name)
 			m.Epoch, m.Joined = n.epoch, n.born
 			o.Met(m)
-		} else if l.dead {
-			o.Met(o.roster.authors[n.name].Member)
 		}
 		l.last, l.dead = n.now, false
 		if l.gap {

@@ -74,7 +74,7 @@ func (b *Ballot) Wanted(now uint32) time.Duration {
 	return time.Duration(b.until-now) * time.Second
 }
 
-// CallDue reports whether it is time for a last call: nothing is known that keeps the target busy for longer.
+// CallDue reports whether it is time for a last call, which is said once: nothing is known that keeps the target busy for longer.
 func (b *Ballot) CallDue(now uint32) bool {
 	left := b.Wanted(now)
 	return left > 0 && left <= LastCallBefore
