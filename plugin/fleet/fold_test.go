@@ -355,9 +355,11 @@ func TestFoldModel(t *testing.T) {
 				r.Silent(a.Name, noon)
 			case 1:
 				r.Heard(a.Name, 1, rng.IntN(3) == 0, noon)
+				r.Doubt(rng.IntN(3) == 0)
 			case 2:
-				r.Restart(a.Name, 1, noon)
-				restarts[a.Name]++
+				if r.Restart(a.Name, 1, noon) != 0 {
+					restarts[a.Name]++
+				}
 			default:
 				state := verdict.State(rng.IntN(4))
 				b.Put(s, a.stream, &Vote{Target: target(0), State: state}, noon, longest)

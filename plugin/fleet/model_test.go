@@ -184,14 +184,14 @@ func (n *node) Silent(name string)                      { n.roster.Silent(name, 
 func (n *node) Restarted(name string, epoch uint64)     { n.roster.Restart(name, epoch, n.now) }
 
 func (n *node) Said(name string, epoch uint64, batch []byte) {
-	a := n.roster.inEpoch(name, epoch)
-	if a == nil {
+	from := n.roster.StreamOf(name, epoch)
+	if from == 0 {
 		return
 	}
 	err := Decode(batch, Reader{
 		Vote: func(v Vote) {
 			if x := n.watched[v.Target]; x != nil {
-				x.ballot.Put(n.seats, a.stream, &v, n.now, longest)
+				x.ballot.Put(n.seats, from, &v, n.now, longest)
 			}
 		},
 		Want: func(want Want) {
@@ -199,7 +199,7 @@ func (n *node) Said(name string, epoch uint64, batch []byte) {
 			if x == nil {
 				x = &watch{since: n.now}
 			}
-			if n.wants.Take(&x.ballot, a.stream, want, uint32(n.now.Unix())) {
+			if n.wants.Take(&x.ballot, from, want, uint32(n.now.Unix())) {
 				n.watched[want.Target] = x
 			}
 			if v, ok := n.own[want.Target]; ok {
@@ -267,7 +267,7 @@ func (n *node) tend(t Target, x *watch) {
 // vote says and counts a vote, if it is another than before.
 func (n *node) vote(x *watch, v Vote) {
 	if n.own[v.Target] != v {
-		x.ballot.Put(n.seats, n.roster.self.stream, &v, n.now, longest)
+		x.ballot.Put(n.seats, n.roster.Own(), &v, n.now, longest)
 		n.Say([]Vote{v})
 	}
 }

@@ -93,8 +93,11 @@ func NewRoster(self Member, now time.Time) *Roster {
 }
 
 // Meet notes that a member is there, or that what is known of it has changed. Its votes do not count before it is heard. It returns
-// the stream of its votes, or 0 if there are too many members.
+// the stream of its votes, or 0 if there are too many members, or if it has the name of this process.
 func (r *Roster) Meet(m Member, now time.Time) Stream {
+	if r.self != nil && m.Name == r.self.Name {
+		return 0
+	}
 	if m.Joined.IsZero() || m.Joined.After(now) {
 		m.Joined = now
 	}
@@ -129,15 +132,22 @@ func (a *author) returned(now time.Time) {
 	a.settled = now.Add(min(settleTime<<min(a.flaps, 16), settleAtMost))
 }
 
+// Own is the stream of this process.
+func (r *Roster) Own() Stream { return r.self.stream }
+
+// Share sets the groups of this process.
+func (r *Roster) Share(groups Groups) { r.self.Groups = groups }
+
+// Doubt notes whether this process doubts its own probes.
+func (r *Roster) Doubt(isolated bool) { r.self.isolated = isolated }
+
 // restart begins another stream of an author.
 func (r *Roster) restart(a *author, now time.Time) {
 	delete(r.live, a.stream)
 	r.last++
 	a.stream, a.isolated = r.last, false
 	r.live[a.stream] = a
-	if a != r.self {
-		a.silence(now)
-	}
+	a.silence(now)
 }
 
 // silence notes that the votes of an author do not count.
@@ -188,12 +198,20 @@ func (r *Roster) Restart(name string, epoch uint64, now time.Time) Stream {
 	return a.stream
 }
 
-// inEpoch is an author in an epoch, or nil.
+// inEpoch is another member in an epoch, or nil.
 func (r *Roster) inEpoch(name string, epoch uint64) *author {
-	if a := r.authors[name]; a != nil && a.Epoch == epoch {
+	if a := r.authors[name]; a != nil && a != r.self && a.Epoch == epoch {
 		return a
 	}
 	return nil
+}
+
+// StreamOf is the stream of what another member says in an epoch, or 0 for one that is not known.
+func (r *Roster) StreamOf(name string, epoch uint64) Stream {
+	if a := r.inEpoch(name, epoch); a != nil {
+		return a.stream
+	}
+	return 0
 }
 
 // Heard notes that a member is well, and that all it has said so far has arrived. isolated is whether it doubts its own probes. It
@@ -203,7 +221,7 @@ func (r *Roster) Heard(name string, epoch uint64, isolated bool, now time.Time) 
 	if a == nil {
 		return false
 	}
-	if a != r.self && a.quiet(now) {
+	if a.quiet(now) {
 		a.returned(now)
 	}
 	a.fresh, a.isolated, a.heard = true, isolated, now

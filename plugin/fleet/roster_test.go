@@ -161,3 +161,36 @@ func TestAdmit(t *testing.T) {
 		t.Error("one author takes the room of another, or a stranger has some")
 	}
 }
+
+// No other member can speak for this process: one with its name is not met, heard or taken for it.
+func TestOnlySelfIsSelf(t *testing.T) {
+	r := fleetOf("a", "b")
+	own := r.Own()
+	impostor := here("a")
+	for _, epoch := range []uint64{1, 2} {
+		impostor.Epoch, impostor.Groups = epoch, nil
+		if r.Meet(impostor, noon) != 0 || r.Heard("a", epoch, true, noon) || r.Restart("a", epoch, noon) != 0 || r.StreamOf("a", epoch) != 0 {
+			t.Errorf("a member with the name of this process is taken for it in epoch %d", epoch)
+		}
+	}
+	r.Leave("a", noon)
+	r.Silent("a", noon)
+	s := r.Seats(someGroup, 3, noon)
+	b := new(Ballot)
+	b.Put(s, own, &Vote{Target: target(0), State: 2}, noon, longest)
+	if r.Own() != own || len(s.members) != 2 || s.Fold(b, target(0).Shard(), DefaultQuorum).Up != 1 {
+		t.Errorf("this process has lost its stream, its seats or its votes: %v", s.seated(0))
+	}
+	r.Doubt(true)
+	if st := s.Lines(b, target(0).Shard()); st[0].Standing != Counts && st[1].Standing != Counts {
+		t.Errorf("the only vote there is does not count: %v", st)
+	}
+	b.Put(s, r.StreamOf("b", 1), &Vote{Target: target(0), State: 3}, noon, longest)
+	if tally := s.Fold(b, target(0).Shard(), DefaultQuorum); tally.Up != 0 || tally.Down != 1 {
+		t.Errorf("%+v: this process doubts its own probes", tally)
+	}
+	r.Share(nil)
+	if got := r.Seats(someGroup, 3, noon).seated(0); len(got) != 1 {
+		t.Errorf("seats %v: this process does not share the group", got)
+	}
+}
