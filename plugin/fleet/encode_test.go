@@ -115,6 +115,16 @@ func TestUnknownIsSkipped(t *testing.T) {
 	}
 }
 
+// A reason that others say is cut and cleaned as our own are.
+func TestReasonOfALiar(t *testing.T) {
+	entry := "v\x03\x04\xc0\x00\x02\x01\x08\x03\x15\x80\x02" + strings.Repeat("a\n", 128)
+	group := string(append([]byte{Protocol, 17, 'g'}, someGroup[:]...))
+	got, err := read([]byte(group + string(binary.AppendUvarint(nil, uint64(len(entry)))) + entry))
+	if err != nil || len(got.votes) != 1 || got.votes[0].Reason != strings.Repeat("a?", 30) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 // A batch of another protocol or one that is cut off is refused as a whole.
 func TestRefused(t *testing.T) {
 	whole := everything.batch()

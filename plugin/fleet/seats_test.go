@@ -267,6 +267,31 @@ func TestSettle(t *testing.T) {
 	check("c", second+1020, true)
 }
 
+// A member that starts again has to settle again. One that comes back is not taken for silent before it can be heard.
+func TestSettleAgain(t *testing.T) {
+	r := fleetOf("a", "b", "c")
+	again := here("c")
+	again.Epoch = 2
+	r.Meet(again, at(100))
+	r.Heard("c", 2, false, at(100))
+	r.Heard("b", 1, false, at(100))
+	if got := len(r.Seats(someGroup, 3, at(119)).members); got != 2 {
+		t.Errorf("%d members have seats, and one has just started again", got)
+	}
+	if got := len(r.Seats(someGroup, 3, at(120)).members); got != 3 {
+		t.Errorf("%d members have seats, and all have settled", got)
+	}
+	r.Silent("c", at(120))
+	r.Leave("c", at(121))
+	r.Meet(again, at(140))
+	r.Heard("c", 2, false, at(145))
+	for second, want := range map[float64]int{179: 2, 180: 3} {
+		if got := len(r.Seats(someGroup, 3, at(second)).members); got != want {
+			t.Errorf("%d members have seats at %v s, want %d", got, second, want)
+		}
+	}
+}
+
 // Where all members have just come, they do not wait for each other.
 func TestSettleTogether(t *testing.T) {
 	fresh := func(name string) Member {
