@@ -68,19 +68,23 @@ example.org:DNSPORT {
         check http://:BACKENDS/healthz hold
         within 127.0.0.0/8
     }
+    multivalue weighed.example.org {
+        check http://:BACKENDS/healthz weight_header X-Weight
+        within 127.0.0.0/8
+    }
 }`
 
 // A real Prometheus scrapes a real server: every query of the dashboard has a result, the numbers match the page, and
 // the alert fires when all addresses of a name die (B73, B76).
 func TestPrometheus(t *testing.T) {
 	need(t, "prometheus")
-	f := newFarm(t, watched, "www A 127.0.0.11\nwww A 127.0.0.12\nheld A 127.0.0.13\nheld A 127.0.0.14\n", 11, 12, 13, 14)
+	f := newFarm(t, watched, "www A 127.0.0.11\nwww A 127.0.0.12\nheld A 127.0.0.13\nheld A 127.0.0.14\nweighed A 127.0.0.13\nweighed A 127.0.0.14\n", 11, 12, 13, 14)
 	p := f.prometheus()
-	ask := func() { f.ask("www.example.org"); f.ask("held.example.org") }
+	ask := func() { f.ask("www.example.org"); f.ask("held.example.org"); f.ask("weighed.example.org") }
 	f.eventually("Prometheus has what the page has", func() bool {
 		ask()
 		up := p.value(`sum(coredns_multivalue_targets{state="up"})`)
-		return up == "4" && f.count("state=up") == 4
+		return up == "6" && f.count("state=up") == 6
 	})
 	for title, exprs := range queries(t) {
 		for _, expr := range exprs {
