@@ -53,8 +53,7 @@ func parseAllDown(s *Config, c *caddy.Controller, args []string) error {
 }
 
 // parseAnother reads the name that takes over. It needs a dot, so that a mistyped word is not taken for a name, and may not be
-// close to one of the words. An address, or what was meant for one, is no name: there is no top-level domain that begins with a
-// digit.
+// close to one of the words. An address is refused, also a mistyped one: no top-level domain begins with a digit.
 func parseAnother(arg string) (string, error) {
 	name, err := parseName(arg)
 	if err != nil {
