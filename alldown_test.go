@@ -172,6 +172,7 @@ func TestAnotherNameStaysKnown(t *testing.T) {
 // A query in a family that the other name does not have gets NODATA, with an SOA that was learned ahead; select client by the
 // stanza of the other name is in the scope of the answer (B6, B31, B102).
 func TestAnotherNameOfOneFamily(t *testing.T) {
+	log := pooltest.Logged(t)
 	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
 		second := forZone(testStanza("tcp://:80", n, pooltest.Pace), "other.example.org.")
 		second.Rule.Policy.Client = true
@@ -182,6 +183,14 @@ func TestAnotherNameOfOneFamily(t *testing.T) {
 		pooltest.Elapse(pooltest.Pace.Bound())
 		if m, _ := serve(t, h, query("www.example.org.", dns.TypeAAAA)); len(m.Answer) != 0 || len(m.Ns) != 1 || m.Ns[0].Header().Rrtype != dns.TypeSOA {
 			t.Errorf("AAAA:\n%s", m)
+		}
+		pooltest.Elapse(time.Second) // the pool writes the log
+		if got := log.String(); !strings.Contains(got, "1 of 1 addresses are down, serving none, because other.example.org. has addresses of the other family only") {
+			t.Errorf("the log has %s", got)
+		}
+		all, err := p.source.Explain(t.Context(), status.Question{Name: "www.example.org.", Type: "AAAA"})
+		if err != nil || len(all) != 1 || len(all[0].Sets) != 1 || all[0].Sets[0].Fallback != "" {
+			t.Errorf("explained as %+v, %v", all, err)
 		}
 		keepAsking(t, h, 30*time.Second, "www.example.org.", dns.TypeA)
 		q := query("www.example.org.", dns.TypeA)

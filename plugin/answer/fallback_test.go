@@ -284,3 +284,53 @@ func TestWhyNoTakeover(t *testing.T) {
 		t.Error("no name took over")
 	}
 }
+
+// otherSites is a world in which the name that takes over has sites of its own, as that of another stanza has.
+type otherSites struct {
+	*world
+	draw *Draw
+}
+
+func (o otherSites) Fallback(owner, name string, rrtype uint16) Fallback {
+	o.draw.Near = farSites{}
+	return o.world.Fallback(owner, name, rrtype)
+}
+
+// farSites has no address in the client's site.
+type farSites struct{}
+
+func (farSites) Place(addr netip.Addr, _ uint64) uint64 { return 1 + uint64(addr.As4()[3]) }
+
+// The name that takes over is chosen from by its own sites, and counted by them. If it cannot help, the set is served by those of
+// the set (B96, B102).
+func TestAnotherHasItsOwnSites(t *testing.T) {
+	for _, helps := range []bool{true, false} {
+		w, m := healthy(8), addresses(4, 30)
+		for i := range m.Answer {
+			w.fell(fmt.Sprintf("10.0.0.%d", i), time.Minute)
+		}
+		w.rule.Policy.AllDown, w.rule.Policy.Another, w.rule.Policy.Nearest = Named, "another.example.org.", true
+		w.its = &Rule{Types: DefaultTypes, Policy: Policy{MinUp: Quorum{Count: 1}, Nearest: true}}
+		for i := range 3 {
+			rr := record2(i, 30)
+			w.another = append(w.another, rr)
+			if addr, _ := Address(rr); !helps {
+				w.fell(addr.String(), time.Minute)
+			}
+		}
+		d := chance(1)
+		own := sites("aaaa")
+		d.Near = own
+		out, report := Thin(m, otherSites{w, d}, d)
+		want, records := NextSites, 1 // the nearest of the other name, which is in no site of the client
+		if !helps {
+			want, records = OwnSite, 4
+		}
+		if report.Sites != want || len(out.Answer) != records {
+			t.Errorf("if the other name helps is %t: %s sites, %d records, want %s and %d", helps, report.Sites, len(out.Answer), want, records)
+		}
+		if d.Near != Near(own) {
+			t.Errorf("if the other name helps is %t: the draw keeps its sites", helps)
+		}
+	}
+}
