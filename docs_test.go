@@ -32,9 +32,9 @@ func TestReadme(t *testing.T) {
 
 // What users copy names the version that there is.
 func TestVersionInTheDocs(t *testing.T) {
-	named := regexp.MustCompile(`(?:coredns-multivalue(?:-cluster)?[:_]|\n  tag: |plugin/multivalue: version )([0-9]+\.[0-9]+\.[0-9]+)`)
-	for _, path := range []string{"README.md", "docs/kubernetes.md", "docs/releasing.md", "docs/upgrading.md", "deploy/Dockerfile", "deploy/helm/values.yaml",
-		"deploy/kubernetes/base/coredns.yaml", "deploy/kubernetes/existing/coredns.yaml", "tools/release/image/main.go"} {
+	named := regexp.MustCompile(`(?:coredns-multivalue(?:-cluster)?[:_]|\n  tag: |newTag: |\n(?:appVersion|version): |plugin/multivalue: version )([0-9]+\.[0-9]+\.[0-9]+)`)
+	for _, path := range []string{"README.md", "docs/kubernetes.md", "docs/releasing.md", "docs/upgrading.md", "deploy/Dockerfile", "deploy/helm/values.yaml", "deploy/helm/multivalue/Chart.yaml",
+		"deploy/kubernetes/components/image/kustomization.yaml", "tools/release/image/main.go"} {
 		all := named.FindAllStringSubmatch(read(t, path), -1)
 		for _, m := range all {
 			if m[1] != Version {
@@ -71,6 +71,26 @@ func TestLinksInTheDocs(t *testing.T) {
 	}
 	if count < 40 {
 		t.Errorf("only %d links", count)
+	}
+}
+
+// Each alert names its own place in the page on troubleshooting, and each place there is that of an alert.
+func TestRunbooks(t *testing.T) {
+	page := read(t, "docs/troubleshooting.md")
+	places := anchors(page)
+	alerts := regexp.MustCompile(`- alert: (\w+)`).FindAllStringSubmatch(read(t, "deploy/prometheus/multivalue.rules.yaml"), -1)
+	links := regexp.MustCompile(`runbook_url: https://github\.com/coredns-multivalue/multivalue/blob/main/docs/troubleshooting\.md#(\w+)\n`).
+		FindAllStringSubmatch(read(t, "deploy/prometheus/multivalue.rules.yaml"), -1)
+	if len(alerts) < 20 || len(links) != len(alerts) {
+		t.Fatalf("%d alerts, %d links", len(alerts), len(links))
+	}
+	for i, alert := range alerts {
+		if want := strings.ToLower(alert[1]); links[i][1] != want || !places[want] || !strings.Contains(page, "\n### "+alert[1]+"\n") {
+			t.Errorf("%s leads to #%s, and the page has that place: %t", alert[1], links[i][1], places[want])
+		}
+	}
+	if n := strings.Count(page, "\n### Multivalue"); n != len(alerts) {
+		t.Errorf("the page has %d places for %d alerts", n, len(alerts))
 	}
 }
 

@@ -1,18 +1,23 @@
 package multivalue
 
 import (
+	"context"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/follow"
 	"github.com/coredns-multivalue/multivalue/plugin/annotation"
+	"github.com/coredns-multivalue/multivalue/plugin/corefile"
 	"github.com/coredns-multivalue/multivalue/plugin/force"
 	"github.com/coredns-multivalue/multivalue/plugin/inspect"
 	"github.com/coredns-multivalue/multivalue/plugin/lookup"
+	"github.com/coredns-multivalue/multivalue/plugin/membership"
 	"github.com/coredns-multivalue/multivalue/plugin/pool"
 	"github.com/coredns-multivalue/multivalue/plugin/rules"
 	"github.com/coredns-multivalue/multivalue/plugin/seen"
+	"github.com/coredns-multivalue/multivalue/plugin/status/web"
 	"github.com/coredns-multivalue/multivalue/plugin/topology"
 )
 
@@ -34,8 +39,9 @@ type process struct {
 	sites      topology.Watcher
 	zoned      topology.Clusters
 	clusters   annotation.Clusters
-	kubernetes Kubernetes    // nil if it is not linked; set before anything starts
-	newSpec    rules.NewSpec // pool.NewCheckSpec, except in tests
+	kubernetes Kubernetes        // nil if it is not linked; set before anything starts
+	newSpec    rules.NewSpec     // pool.NewCheckSpec, except in tests
+	fleet      membership.Keeper // of this process in a fleet
 	source     *inspect.Source
 	state      stateFile
 
@@ -47,12 +53,18 @@ type process struct {
 
 	mu        sync.Mutex                  // held by a start, a stop, or a reload; never by a query or the loop
 	resolvers map[string]*lookup.Resolver // of the confirmed generation, by the keys of their blocks
-	listeners map[string]*listener        // of the status page, by address
+	listeners web.Listeners               // of the status page
 }
 
 func newProcess() *process {
-	p := &process{pool: pool.New(), newSpec: pool.NewCheckSpec, listeners: make(map[string]*listener)}
+	p := &process{pool: pool.New(), newSpec: pool.NewCheckSpec}
 	p.source = inspect.New(p.pool, &p.forced, p.runningBlocks, p.seen.Load)
+	p.source.Version = Version
+	p.listeners.Source = p.source
+	p.fleet.Join = p.pool.JoinFleet
+	p.fleet.Host = membership.Host{Warnf: log.Warningf, Infof: log.Infof, Resolve: func(ctx context.Context, name string) ([]netip.Addr, error) {
+		return rules.Resolve(ctx, p.runningBlocks(), name)
+	}}
 	p.pool.OnSweep = p.sweep
 	p.pool.OnStop = p.lastState
 	return p
@@ -66,6 +78,9 @@ type Kubernetes interface {
 
 // Link gives the properties annotations and topology their way to Kubernetes. It is called before a Corefile is read.
 func Link(k Kubernetes) { theProcess.kubernetes = k }
+
+// LinkFleet gives the property fleet its engine. It is called before a Corefile is read.
+func LinkFleet(open membership.Opener) { theProcess.fleet.Open = open }
 
 // runningBlocks are the server blocks of the running Corefile.
 func (p *process) runningBlocks() []*rules.Block {
@@ -112,9 +127,10 @@ type generation struct {
 	zoned      *topology.Opened
 	files      follow.Group // both
 	followers  *annotation.Followers
-	statusAt   []statusAddress // where the status is to be shown
+	statusAt   []web.Address   // where the status is to be shown
 	state      string          // the file that keeps verdicts over a restart; empty for none
 	stateAt    string          // the file and line that name it
+	fleets     corefile.Fleets // what the stanzas say of the fleet
 	serverKeys []rules.ServerKey
 }
 
@@ -142,6 +158,11 @@ func (p *process) join(g *generation) error {
 	if err := p.openStatus(g); err != nil {
 		return err
 	}
+	g.fleets.Config.Version = Version
+	if err := p.fleet.Prepare(g.fleets.Config); err != nil {
+		p.closeUnused()()
+		return g.fleets.Failed(err)
+	}
 	p.takeState()
 	p.pool.Join(&g.pool)
 	return nil
@@ -160,6 +181,10 @@ func (p *process) confirm(g *generation) {
 	}
 	p.closeUnused()()
 	if runs {
+		p.blocks.Store(&g.blocks) // by which the engine of the fleet finds names of this server
+		if err := p.fleet.Confirm(g.fleets.Config); err != nil {
+			log.Error(g.fleets.Failed(err))
+		}
 		p.keepState(g.state)
 		p.startResolvers(g)
 	}
@@ -196,7 +221,6 @@ func (p *process) startResolvers(g *generation) {
 			b.Resolver.Start()
 		}
 	}
-	p.blocks.Store(&g.blocks)
 	p.seen.Load().ForgetDestinations()
 	p.source.Outdate()
 }
@@ -216,6 +240,9 @@ func (p *process) leave(g *generation) {
 	p.state.stopping = time.Now()
 	closed := p.closeStatus(g) // beside what else ends
 	last := p.pool.Leave(&g.pool)
+	if last {
+		p.fleet.End()
+	}
 	g.files.AwaitReleased()
 	p.awaitState()
 	if last {
@@ -244,5 +271,6 @@ func (p *process) abandon() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.pool.Abandon()
+	p.fleet.Abandon()
 	p.closeUnused()()
 }

@@ -1021,6 +1021,7 @@ type takeover struct {
 	set     []dns.RR // in the family of the set
 	other   bool     // it has addresses in the other family
 	by      *modelStanza
+	all     []modelCandidate
 	choices [][]modelCandidate
 	early   bool // it may not have been looked up yet
 }
@@ -1046,7 +1047,8 @@ func (r *modelRun) fallback(s *modelStanza, q dns.Question, now time.Time) *take
 		}
 		x.by = &limited
 	}
-	for _, c := range x.by.candidates(x.set) {
+	x.all = x.by.candidates(x.set)
+	for _, c := range x.all {
 		x.choices = append(x.choices, r.look(x.by, c, now))
 		for _, check := range x.by.checks {
 			if x.by.covers(c.addr) {
@@ -1153,6 +1155,20 @@ func (r *modelRun) query(q dns.Question) error {
 	return judge(reply, code)
 }
 
+// learnMeanwhile adds what may be believed now to what was before a query. A probe may start at the instant of the query, early beside
+// those of targets that the query has added, and its result may come before the query is judged.
+func (r *modelRun) learnMeanwhile(s *modelStanza, all []modelCandidate, may [][]modelCandidate, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, c := range all {
+		for _, n := range r.look(s, c, now) {
+			if !slices.Contains(may[i], n) {
+				may[i] = append(may[i], n)
+			}
+		}
+	}
+}
+
 // expect records a query, and returns the function that judges the reply.
 func (r *modelRun) expect(q dns.Question, set []dns.RR) func(*dns.Msg, int) error {
 	r.mu.Lock()
@@ -1195,6 +1211,10 @@ func (r *modelRun) expect(q dns.Question, set []dns.RR) func(*dns.Msg, int) erro
 		return whole
 	}
 	return func(reply *dns.Msg, code int) error {
+		r.learnMeanwhile(s, all, may, now)
+		if other != nil {
+			r.learnMeanwhile(other.by, other.all, other.choices, now)
+		}
 		return anyOf(may, nil, func(set []modelCandidate) error { return s.permits(slices.Clone(set), other, reply, code, soa) })
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/annotation"
 	"github.com/coredns-multivalue/multivalue/plugin/corefile"
 	"github.com/coredns-multivalue/multivalue/plugin/force"
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 	"github.com/coredns-multivalue/multivalue/plugin/rules"
 	"github.com/coredns-multivalue/multivalue/plugin/status/web"
 	"github.com/coredns-multivalue/multivalue/plugin/topology"
@@ -81,6 +82,9 @@ func (p *process) validate(configs []*corefile.Config) error {
 		if s.Zoned != nil && p.kubernetes == nil {
 			return s.ErrorAt("topology", "topology kubernetes is not part of this CoreDNS: build cmd/coredns, or use the other line of plugin.cfg.example")
 		}
+		if s.Fleet != nil && p.fleet.Open == nil {
+			return s.ErrorAt("fleet", "fleet is not part of this CoreDNS: build cmd/coredns, or use the other line of plugin.cfg.example")
+		}
 		if s.Status != "" {
 			if _, _, err := web.Split(s.Status); err != nil {
 				return s.ErrorAt("status", "status: %w", err)
@@ -114,13 +118,16 @@ func (g *generation) addStanzas(root string, configs []*corefile.Config) ([]*rul
 				return nil, err
 			}
 		}
+		if err := g.fleets.Include(c, func(key string) string { return force.Path(root, key) }); err != nil {
+			return nil, err
+		}
 		if c.Annotations != nil {
 			if err := g.followers.Subscribe(annotation.At(*c.Annotations), g.process.kubernetes, s.Overrides); err != nil {
 				return nil, c.ErrorAt("annotations", "annotations: %w", err)
 			}
 		}
 		if c.Status != "" {
-			g.statusAt = append(g.statusAt, statusAddress{c.Status, c.Where("status")})
+			g.statusAt = append(g.statusAt, web.Address{Address: c.Status, At: c.Where("status")})
 		}
 		g.process.pool.AddGroup(&g.pool, s.Group)
 		stanzas = append(stanzas, s)
@@ -187,8 +194,16 @@ func generationOf(c *caddy.Controller) *generation {
 		}
 		return nil
 	})
-	c.OnShutdown(func() error { theProcess.end(g); return nil })
-	c.OnRestartFailed(func() error { theProcess.abandon(); return nil })
+	c.OnShutdown(func() error {
+		metrics.ReloadFailed.Set(0) // a newer Corefile runs, with this plugin or without
+		theProcess.end(g)
+		return nil
+	})
+	c.OnRestartFailed(func() error {
+		metrics.ReloadFailed.Set(1)
+		theProcess.abandon()
+		return nil
+	})
 	hookStartup()
 	return g
 }

@@ -188,7 +188,7 @@ func (p *process) save(ctx context.Context, path string, records iter.Seq2[state
 	case errors.Is(err, context.Canceled):
 		return false
 	case err != nil:
-		metrics.StateFailures.Inc()
+		metrics.State.Failures.Inc()
 		if p.state.failed != err.Error() {
 			p.state.failed = err.Error()
 			log.Error(err)
@@ -198,7 +198,7 @@ func (p *process) save(ctx context.Context, path string, records iter.Seq2[state
 		p.state.failed = ""
 		log.Infof("state: %s is saved again", path)
 	}
-	metrics.StateSaved.SetToCurrentTime()
+	metrics.State.Saved.SetToCurrentTime()
 	return true
 }
 

@@ -87,7 +87,7 @@ func TestStateOverARestart(t *testing.T) {
 					}
 					synctest.Wait()
 				}
-				pooltest.Elapse(50 * time.Millisecond)
+				pooltest.Elapse(time.Millisecond) // the second wait is drawn at random from zero on
 				for _, i := range []int{1, 2, 4} {
 					if got := n.Asked(pooltest.Addr(i)); got != 1 {
 						t.Errorf("%s: %s was probed %d times at once", what, pooltest.Addr(i), got)
@@ -203,14 +203,14 @@ func TestStateCannotBeSaved(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "missing")
 	text := pooltest.Logged(t)
 	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
-		before := testutil.ToFloat64(metrics.StateFailures)
+		before := testutil.ToFloat64(metrics.State.Failures)
 		s, _ := keeping(t, p, n, filepath.Join(dir, "state"))
 		pass(time.Second, s, pooltest.Addr(1))
 		if got := pooltest.CountLines(text, "no such file or directory: it cannot be saved"); got != 1 {
 			t.Errorf("at the start %d lines:\n%s", got, text)
 		}
 		pass(5*time.Minute-time.Second, s, pooltest.Addr(1))
-		if got := testutil.ToFloat64(metrics.StateFailures) - before; got < 4 || got > 5 {
+		if got := testutil.ToFloat64(metrics.State.Failures) - before; got < 4 || got > 5 {
 			t.Errorf("%v failures in five minutes", got)
 		}
 		if got := pooltest.CountLines(text, "not saved"); got != 1 {

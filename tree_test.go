@@ -178,6 +178,7 @@ func TestMethodNames(t *testing.T) {
 	shared := []string{ // of interfaces: Go's and CoreDNS's own, then ours
 		"String", "Error", "Unwrap", "Read", "Write", "Close", "Len", "Less", "Swap", "Push", "Pop", "WriteMsg", "LocalAddr", "RemoteAddr",
 		"Probe", "probe", "ask", "Open", "Look", "Rule", "SOA", "Absent", "Follow", "Addresses",
+		"Announce", "Check", "Say", "Answer", "Ask", "Call", "Turn", "Leave", "Self", "Start", "Update", "Contacts",
 	}
 	types := make(map[string]map[string]bool)
 	for _, s := range sources(t, false) {
@@ -287,6 +288,7 @@ func TestImports(t *testing.T) {
 		"internal/logonce":   {},
 		"internal/kube":      {},
 		"internal/text":      {},
+		"internal/freeport":  {},
 		"internal/watchfile": {},
 		"internal/rescue":    {"plugin/metrics"},
 		"internal/follow":    {"internal/rescue", "internal/watchfile"},
@@ -300,36 +302,41 @@ func TestImports(t *testing.T) {
 		"plugin/services": {"internal/kube"},
 		"plugin/status":   {},
 
-		"plugin/answer":     {"internal/hash", "plugin/verdict"},
-		"plugin/pool/table": {"internal/hash", "plugin/verdict"},
-		"plugin/fleet":      {"plugin/answer", "plugin/report", "plugin/verdict"},
-		"plugin/status/web": {"plugin/status"},
-		"plugin/state":      {"internal/watchfile", "plugin/report", "plugin/verdict"},
-		"plugin/force":      {"internal/follow", "internal/text", "plugin/metrics", "plugin/network", "plugin/verdict"},
-		"plugin/topology":   {"internal/follow", "internal/rescue", "internal/text", "plugin/metrics", "plugin/network"},
-		"plugin/zones":      {"internal/kube", "plugin/topology"},
-		"plugin/annotation": {"internal/rescue", "plugin/check", "plugin/metrics"},
-		"plugin/lookup":     {"internal/rescue", "plugin/answer"},
-		"plugin/seen":       {"internal/hash", "plugin/answer", "plugin/lookup"},
-		"plugin/corefile":   {"internal/idn", "internal/text", "plugin/answer", "plugin/check", "plugin/network", "plugin/verdict", "plugin/wire"},
-		"plugin/pool": {"internal/clock", "internal/hash", "internal/logonce", "internal/rescue", "internal/text", "plugin/check", "plugin/metrics",
+		"plugin/answer":       {"internal/hash", "plugin/verdict"},
+		"plugin/pool/table":   {"internal/hash", "plugin/verdict"},
+		"plugin/fleet":        {"plugin/answer", "plugin/report", "plugin/verdict"},
+		"plugin/fleet/gossip": {"internal/logonce", "internal/rescue", "internal/watchfile", "plugin/fleet", "plugin/membership", "plugin/metrics"},
+		"plugin/fleet/etcd":   {"internal/rescue", "internal/watchfile", "plugin/fleet", "plugin/membership", "plugin/metrics", "plugin/verdict"},
+		"plugin/status/web":   {"plugin/status"},
+		"plugin/state":        {"internal/watchfile", "plugin/report", "plugin/verdict"},
+		"plugin/force":        {"internal/follow", "internal/text", "plugin/metrics", "plugin/network", "plugin/verdict"},
+		"plugin/topology":     {"internal/follow", "internal/rescue", "internal/text", "plugin/metrics", "plugin/network"},
+		"plugin/zones":        {"internal/kube", "plugin/topology"},
+		"plugin/annotation":   {"internal/rescue", "plugin/check", "plugin/metrics"},
+		"plugin/lookup":       {"internal/rescue", "plugin/answer"},
+		"plugin/seen":         {"internal/hash", "plugin/answer", "plugin/lookup"},
+		"plugin/corefile":     {"internal/idn", "internal/text", "plugin/answer", "plugin/check", "plugin/fleet", "plugin/membership", "plugin/network", "plugin/verdict", "plugin/wire"},
+		"plugin/pool": {"internal/clock", "internal/hash", "internal/logonce", "internal/rescue", "internal/text", "plugin/check", "plugin/fleet", "plugin/membership", "plugin/metrics",
 			"plugin/pool/table", "plugin/report", "plugin/state", "plugin/status", "plugin/verdict", "plugin/wire"},
-		"plugin/rules": {"internal/logonce", "plugin/answer", "plugin/check", "plugin/corefile", "plugin/force", "plugin/lookup", "plugin/metrics", "plugin/network",
+		"plugin/membership": {"plugin/fleet"},
+		"plugin/rules": {"internal/logonce", "plugin/answer", "plugin/check", "plugin/corefile", "plugin/fleet", "plugin/force", "plugin/lookup", "plugin/metrics", "plugin/network",
 			"plugin/pool", "plugin/status", "plugin/topology", "plugin/verdict"},
 		"plugin/inspect": {"internal/clock", "internal/rescue", "internal/text", "plugin/answer", "plugin/force", "plugin/lookup", "plugin/pool", "plugin/rules",
 			"plugin/seen", "plugin/status", "plugin/topology", "plugin/verdict"},
 
-		".": {"internal/follow", "internal/rescue", "plugin/annotation", "plugin/answer", "plugin/corefile", "plugin/force", "plugin/inspect", "plugin/lookup", "plugin/metrics", "plugin/pool",
+		".": {"internal/follow", "internal/rescue", "plugin/annotation", "plugin/answer", "plugin/corefile", "plugin/force", "plugin/inspect", "plugin/lookup", "plugin/membership", "plugin/metrics", "plugin/pool",
 			"plugin/rules", "plugin/seen", "plugin/state", "plugin/status/web", "plugin/topology"},
 		// Of the packages for Kubernetes, only the one that links them in depends on the client library.
-		"full": {".", "plugin/annotation", "plugin/services", "plugin/topology", "plugin/zones"},
+		"full": {".", "plugin/annotation", "plugin/fleet/etcd", "plugin/fleet/gossip", "plugin/membership", "plugin/services", "plugin/topology", "plugin/zones"},
 
 		"cmd/coredns":         {".", "full"},
-		"cmd/demo":            {".", "plugin/verdict"},
+		"cmd/demo":            {".", "internal/freeport", "plugin/fleet/gossip", "plugin/verdict"},
 		"cmd/coredns-cluster": {".", "full"},
 		"bench/qps":           {"bench/measure"},
+		"bench/gslb":          {},
 		"bench/probe":         {"bench/measure"},
-		"bench/measure":       {},
+		"bench/fleet":         {"bench/measure"},
+		"bench/measure":       {"internal/freeport"},
 		"test":                {},
 		"tools/release":       {"tools/release/oci"},
 		"tools/release/image": {"tools/release/oci"},
@@ -338,9 +345,11 @@ func TestImports(t *testing.T) {
 
 		// These are for tests only.
 		"internal/ports":      {},
+		"internal/logbook":    {},
 		"internal/signals":    {},
 		"internal/namespaces": {},
-		"internal/pooltest":   {"plugin/check", "plugin/report", "plugin/verdict"},
+		"internal/realetcd":   {"internal/logbook", "internal/ports"},
+		"internal/pooltest":   {"plugin/check", "plugin/fleet", "plugin/membership", "plugin/report", "plugin/verdict"},
 		"test/kube/node/pod":  {},
 	}
 	for _, s := range sources(t, false) {
@@ -393,6 +402,7 @@ func TestWallClock(t *testing.T) {
 	takesOff := []string{"Unix", "UnixMilli", "UnixMicro", "UnixNano", "Round", "Truncate", "UTC", "Local", "In", "AddDate"}
 	allowed := map[string]string{
 		"setClock":      "plugin/pool/pool.go",              // tells queries the time
+		"sinceOf":       "plugin/pool/member.go",            // what setClock compares with
 		"stateRecord":   "plugin/pool/restore.go",           // tells another process the time
 		"unwatched":     "plugin/pool/restore.go",           // compares the time with that of another process
 		"seconds":       "plugin/pool/idle.go",              // the same time, to compare with what they noted
@@ -433,11 +443,16 @@ func TestMetricNames(t *testing.T) {
 	for _, vec := range []*prometheus.CounterVec{metrics.Probes, metrics.Transitions} {
 		vec.WithLabelValues("tcp://:80", "success")
 	}
+	for _, vec := range []*prometheus.CounterVec{metrics.Fleet.Votes, metrics.Fleet.Bytes, metrics.Fleet.Drops, metrics.Fleet.StoreBytes} {
+		vec.WithLabelValues("sent")
+	}
+	metrics.Fleet.Requests.WithLabelValues("write", "ok")
 	metrics.ProbeDuration.WithLabelValues("tcp://:80")
 	metrics.CountBackups(answer.MaxRank) // the highest one that there is
-	metrics.Alarms.WithLabelValues("tcp://:80")
+	metrics.CountNearest("own")
+	metrics.Held.Alarms.WithLabelValues("tcp://:80")
 	metrics.ReportedWeight.WithLabelValues("tcp://:80", "sum")
-	for _, vec := range []*prometheus.GaugeVec{metrics.Targets, metrics.Forced, metrics.Annotations} {
+	for _, vec := range []*prometheus.GaugeVec{metrics.Targets, metrics.Forced, metrics.Annotations, metrics.Fleet.Members, metrics.Fleet.Targets} {
 		vec.WithLabelValues("up")
 	}
 	families, err := prometheus.DefaultGatherer.Gather()
@@ -453,8 +468,8 @@ func TestMetricNames(t *testing.T) {
 			}
 		}
 	}
-	if len(ours) != 26 {
-		t.Errorf("%d metrics, want 26", len(ours))
+	if len(ours) != 40 {
+		t.Errorf("%d metrics, want 40", len(ours))
 	}
 	problems, err := promlint.NewWithMetricFamilies(ours).Lint()
 	if err != nil || len(problems) > 0 {
@@ -509,13 +524,12 @@ func TestBehaviours(t *testing.T) {
 		}
 	}
 	var want []string
-	for i := 1; i <= 103; i++ { // of those that follow, only some are built
+	for i := 1; i <= 115; i++ { // of those that follow, only some are built
 		want = append(want, fmt.Sprintf("B%d", i))
 		if i == 60 {
 			want = append(want, "B60a")
 		}
 	}
-	want = append(want, "B115")
 	var got []string
 	row := regexp.MustCompile(`^\| (B[0-9]+a?) \|[^|]+\| ([^|]+) \|$`)
 	for line := range strings.Lines(read(t, "docs/behaviours.md")) {

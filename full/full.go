@@ -1,11 +1,15 @@
 // Package full is multivalue with everything linked in that has heavy dependencies: the way to the API of Kubernetes, for
-// the properties annotations and topology. It is for the plugin.cfg of a CoreDNS of your own, in place of the root, and for cmd/coredns.
-// The root does without, because client-go takes as long to build as all the rest.
+// the properties annotations and topology, and both engines of the property fleet. It is for the plugin.cfg of a CoreDNS of
+// your own, in place of the root, and for cmd/coredns. The root does without, because client-go takes as long to build as all
+// the rest.
 package full
 
 import (
 	"github.com/coredns-multivalue/multivalue"
 	"github.com/coredns-multivalue/multivalue/plugin/annotation"
+	"github.com/coredns-multivalue/multivalue/plugin/fleet/etcd"
+	"github.com/coredns-multivalue/multivalue/plugin/fleet/gossip"
+	"github.com/coredns-multivalue/multivalue/plugin/membership"
 	"github.com/coredns-multivalue/multivalue/plugin/services"
 	"github.com/coredns-multivalue/multivalue/plugin/topology"
 	"github.com/coredns-multivalue/multivalue/plugin/zones"
@@ -14,7 +18,18 @@ import (
 	"github.com/coredns/coredns/plugin/kubernetes"
 )
 
-func init() { multivalue.Link(client{}) }
+func init() {
+	multivalue.Link(client{})
+	multivalue.LinkFleet(openFleet)
+}
+
+// openFleet opens the engine that the Corefile names.
+func openFleet(c membership.Config, host membership.Host) (membership.Engine, error) {
+	if c.UsesStore() {
+		return etcd.Open(c, host)
+	}
+	return gossip.Open(c, host)
+}
 
 // client is the way to Kubernetes.
 type client struct{}

@@ -1,9 +1,12 @@
 package full
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/coredns-multivalue/multivalue/plugin/membership"
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/kubernetes"
@@ -42,6 +45,27 @@ func TestZones(t *testing.T) {
 	} {
 		if got, told := (client{}).Zones(c.handler); !slices.Equal(got, c.zones) || told != c.told {
 			t.Errorf("%s has zones %q, and its own cluster: %t", what, got, told)
+		}
+	}
+}
+
+// Each fleet has the engine that its Corefile names: one over etcd does not look for a key, and one of members does not look for an
+// etcd.
+func TestOpenFleet(t *testing.T) {
+	none := filepath.Join(t.TempDir(), "none")
+	for what, c := range map[string]struct {
+		config membership.Config
+		want   string
+	}{
+		"members": {membership.Config{Peers: []string{"127.0.0.1:9"}, Key: none, Listen: "127.0.0.1:0", Name: "n"}, "the key file " + none},
+		"an etcd": {membership.Config{Store: membership.Store{Endpoints: []string{"127.0.0.1:9"}, Prefix: "/p", TLS: true, CA: none}, Name: "n"}, none},
+	} {
+		e, err := openFleet(c.config, membership.Host{Warnf: t.Logf, Infof: t.Logf})
+		if err == nil {
+			e.Leave()
+		}
+		if err == nil || !strings.Contains(err.Error(), c.want) || what == "an etcd" && strings.Contains(err.Error(), "key file") {
+			t.Errorf("%s: %v, want %s", what, err, c.want)
 		}
 	}
 }

@@ -236,10 +236,10 @@ func TestWeightHeaders(t *testing.T) {
 	v.settled(2, 0)
 	l.say("X-Weight: 0", 12)
 	v.comesTo("www.example.org A", "11")
-	mark := logs.mark()
+	mark := logs.Mark()
 	l.say("X-Weight: lots", 12) // changes nothing
 	s.eventually(func() bool {
-		return strings.Contains(logs.since(mark), `has an invalid weight "lots", which changes nothing`)
+		return strings.Contains(logs.Since(mark), `has an invalid weight "lots", which changes nothing`)
 	},
 		func() string { return "the log does not say that the weight is invalid" })
 	if got := members(v.ask("www.example.org A")); got != "11" {

@@ -39,7 +39,7 @@ func TestFailoverRecord(t *testing.T) {
 			v, base := s.shown(replace(failover, "ANOTHER", "second.example.org", "CACHE", cache))
 			v.comesTo("www.example.org A", "11")
 			v.settled(2, 0) // both are probed, although no client has asked for the second name
-			mark := logs.mark()
+			mark := logs.Mark()
 			s.kill(11)
 			m := v.comesTo("www.example.org A", "12")
 			if rr := m.Answer[0].Header(); len(m.Answer) != 1 || rr.Name != "www.example.org." || rr.Ttl > 20 || m.Rcode != dns.RcodeSuccess {
@@ -56,8 +56,8 @@ func TestFailoverRecord(t *testing.T) {
 				t.Error(steps)
 			}
 			s.eventually(func() bool {
-				return strings.Contains(logs.since(mark), "1 of 1 addresses are down, serving those of second.example.org. (all_down")
-			}, func() string { return logs.since(mark) })
+				return strings.Contains(logs.Since(mark), "1 of 1 addresses are down, serving those of second.example.org. (all_down")
+			}, func() string { return logs.Since(mark) })
 			s.kill(12)
 			v.comesTo("www.example.org A", "11") // as serve
 			if m := v.ask("www.example.org A", edns); !strings.Contains(fmt.Sprint(m.Extra), "health was disregarded") {

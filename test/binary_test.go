@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/coredns-multivalue/multivalue"
+	"github.com/coredns-multivalue/multivalue/internal/logbook"
 	"github.com/coredns-multivalue/multivalue/internal/signals"
 )
 
@@ -42,7 +43,7 @@ func program(t *testing.T) string {
 type process struct {
 	*server
 	cmd    *exec.Cmd
-	output logbook
+	output logbook.Book
 	ended  chan struct{}
 }
 
@@ -91,8 +92,8 @@ func (p *process) logs(text string) {
 // logsAgain waits until the output contains the text that many times.
 func (p *process) logsAgain(text string, n int) {
 	p.Helper()
-	p.eventually(func() bool { return strings.Count(p.output.since(0), text) >= n },
-		func() string { return fmt.Sprintf("the output lacks %q:\n%s", text, p.output.since(0)) })
+	p.eventually(func() bool { return strings.Count(p.output.Since(0), text) >= n },
+		func() string { return fmt.Sprintf("the output lacks %q:\n%s", text, p.output.Since(0)) })
 }
 
 const listening = `
@@ -143,7 +144,7 @@ func TestReloadPluginKeepsVerdicts(t *testing.T) {
 	if got := members(p.ask("www.example.org A")); got != "11 13" {
 		t.Errorf("after the edit, the answer has %q, want 11 13", got)
 	}
-	if n := strings.Count(p.output.since(0), "plugin/multivalue: version "+multivalue.Version+"\n"); n != 1 {
+	if n := strings.Count(p.output.Since(0), "plugin/multivalue: version "+multivalue.Version+"\n"); n != 1 {
 		t.Errorf("the version is in the log %d times, want once, also with a reload", n)
 	}
 }

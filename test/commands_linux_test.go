@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/logbook"
 	"github.com/coredns-multivalue/multivalue/internal/namespaces"
 )
 
@@ -131,7 +132,7 @@ func TestCommandsOfTheDocs(t *testing.T) {
 		}
 	}
 	start := exec.Command("bash", "-c", "for i in 2 3; do python3 -m http.server --bind 127.0.0.$i 8080 & echo $! > pid$i; done; ./coredns & wait")
-	log := new(logbook)
+	log := new(logbook.Book)
 	start.Dir, start.Stdout, start.Stderr, start.SysProcAttr = dir, log, log, &syscall.SysProcAttr{Setpgid: true}
 	if err := start.Start(); err != nil {
 		t.Fatal(err)
@@ -142,7 +143,7 @@ func TestCommandsOfTheDocs(t *testing.T) {
 	}()
 	const ready = `until dig +short +tries=1 @127.0.0.1 -p 1053 www.example.org && [ "$(curl -s localhost:9253/v1/summary | jq -c '[.up, .down]')" = '[2,1]' ]; do sleep 0.1; done`
 	if out, err := shell(t, dir, ready); err != nil {
-		t.Fatalf("%v: %s\n%s", err, out, log.since(0))
+		t.Fatalf("%v: %s\n%s", err, out, log.Since(0))
 	}
 	for _, doc := range []string{"troubleshooting", "recipes", "status"} {
 		for _, block := range fences(t, "../docs/"+doc+".md") {
@@ -155,6 +156,10 @@ func TestCommandsOfTheDocs(t *testing.T) {
 
 // prints is what the output of each command has to match, by a part of the command. Nothing is expected of an empty one.
 var prints = []struct{ part, want string }{
+	// The scene is in no fleet. TestFleetPage, in test/browser, has one for those of status.md.
+	{"jq .fleet", `^null$`},
+	{"/v1/members", `^$`},
+	{".votes[", `^$`},
 	{"{up, down, unknown}", `"down": 1,`},
 	{".steps[], (", `(?s)2 of 3 are up.*127\.0\.0\.4: connection refused`},
 	{"state=down", `^127\.0\.0\.4:8080 since \S+: connection refused$`},

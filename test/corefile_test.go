@@ -61,14 +61,14 @@ func TestBrokenCorefileNamesTheLine(t *testing.T) {
 func TestNoticesAtTheStart(t *testing.T) {
 	s := newScene(t, 11)
 	s.zone("example.org", "www A 127.0.0.11")
-	mark := logs.mark()
+	mark := logs.Mark()
 	v := s.serve("example.org:0 {\n bind 127.0.0.1\n file DIR/example.org\n multivalue {\n check http://127.0.0.1/healthz\n within 127.0.0.11/32\n min_up 50\n }\n}")
 	if got := members(v.ask("www.example.org A")); got != "11" {
 		t.Errorf("answered %q, want 11", got)
 	}
 	for _, want := range []string{"Corefile:5 - check http://127.0.0.1/healthz dials the address of each record", "Corefile:7 - min_up 50 is above the limit of 8", "did you mean 50%?"} {
-		if n := strings.Count(logs.since(mark), want); n != 1 {
-			t.Errorf("%q is logged %d times, want once:\n%s", want, n, logs.since(mark))
+		if n := strings.Count(logs.Since(mark), want); n != 1 {
+			t.Errorf("%q is logged %d times, want once:\n%s", want, n, logs.Since(mark))
 		}
 	}
 }

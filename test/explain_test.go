@@ -324,6 +324,11 @@ func TestExplain(t *testing.T) {
 			t.Errorf("%s: %s\nwant %s", question, got, want)
 		}
 	}
+	for question, has := range map[string]bool{"thin.example.org A": true, "nodata.example.org A": true, "servfail.example.org A": false} { // SERVFAIL has no TTL
+		if steps := fmt.Sprint(s.explain(base, question).Explanations[0].Steps); strings.Contains(steps, "the TTL of") != has {
+			t.Errorf("a step about the TTL of %s: want %t: %s", question, has, steps)
+		}
+	}
 	if n := targetsIn("unknown"); n != 0 {
 		t.Errorf("explaining added targets: %d", n)
 	}

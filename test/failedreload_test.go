@@ -4,6 +4,10 @@ import (
 	"net"
 	"strings"
 	"testing"
+
+	"github.com/coredns-multivalue/multivalue/plugin/metrics"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // busyPort is a port that another listener holds as long as the test runs.
@@ -55,6 +59,9 @@ func TestFailedReloadLeavesTheOldServer(t *testing.T) {
 				if got := members(v.ask("www.example.org A")); got != "11 12 13" {
 					t.Fatalf("after the failed reload, the answer has %q, want the same as before", got)
 				}
+				if failed := testutil.ToFloat64(metrics.ReloadFailed); failed != 1 {
+					t.Errorf("reload_failed is %v after a failed reload", failed)
+				}
 			}
 			v.settled(3, 1)
 			if !before.comesBack() {
@@ -63,11 +70,21 @@ func TestFailedReloadLeavesTheOldServer(t *testing.T) {
 			s.kill(12)
 			v.comesTo("www.example.org A", "11 13")
 			v.mustReload(sturdy)
+			if failed := testutil.ToFloat64(metrics.ReloadFailed); failed != 0 {
+				t.Errorf("reload_failed is %v after a good reload", failed)
+			}
 			if got := members(v.ask("www.example.org A")); got != "11 13" {
 				t.Errorf("after a good reload, the answer has %q, want 11 13 at once", got)
 			}
 			s.start(12)
 			v.comesTo("www.example.org A", "11 12 13")
+			if err := v.reload(broken); err == nil {
+				t.Fatal("the reload did not fail")
+			}
+			v.mustReload("example.org:0 {\n bind 127.0.0.1\n file DIR/example.org {\n reload 0\n }\n}")
+			if failed := testutil.ToFloat64(metrics.ReloadFailed); failed != 0 {
+				t.Errorf("reload_failed is %v after a reload to a Corefile without multivalue", failed)
+			}
 		})
 	}
 }

@@ -114,11 +114,7 @@ func (s *scene) listen(host string, serve func(net.Conn)) *backend {
 	if s.port == "" {
 		s.port = freePort(s)
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort(host, s.port))
-	if err != nil {
-		s.Fatal(err)
-	}
-	b := &backend{Listener: l, open: make(map[net.Conn]bool)}
+	b := &backend{Listener: ports.Listen(s, net.JoinHostPort(host, s.port)), open: make(map[net.Conn]bool)}
 	b.served.Go(func() { b.accept(serve) })
 	s.Cleanup(b.close)
 	return b

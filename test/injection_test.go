@@ -27,16 +27,16 @@ func TestHostileTextStaysText(t *testing.T) {
 	}
 	const evil = `x\010\091INFO\093\032plugin/multivalue:\032\027\0911m`
 	s.zone("example.org", evil+" A 127.0.0.12\n"+evil+" A 127.0.0.13")
-	mark := logs.mark()
+	mark := logs.Mark()
 	v := s.serve(strings.NewReplacer("QUICK", `check http://:PORT/?a="b"}%0a`+" body \"a\\\"} 1\\n\xff\u202eb\"\n interval 24h 100ms\n timeout 1m\n within 127.0.0.0/8").Replace(classic))
 	v.ask(evil + ".example.org A")
 	v.down(2)
 	const served = "2 of 2 addresses are down"
 	s.eventually(func() bool {
 		v.ask(evil + ".example.org A")
-		return strings.Contains(logs.since(mark), served)
-	}, func() string { return logs.since(mark) })
-	said := strings.TrimSuffix(logs.since(mark), "\n")
+		return strings.Contains(logs.Since(mark), served)
+	}, func() string { return logs.Since(mark) })
+	said := strings.TrimSuffix(logs.Since(mark), "\n")
 	line := regexp.MustCompile(`^[0-9/: ]+\[(INFO|WARNING)\] plugin/multivalue: (127\.0\.0\.1[23]:\d+ is down after 3 failures of |x\\010)`)
 	for l := range strings.SplitSeq(said, "\n") {
 		if !line.MatchString(l) || strings.ContainsFunc(l, func(r rune) bool { return r < ' ' || r == 0x7f || r == 0x202e }) {

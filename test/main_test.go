@@ -7,13 +7,15 @@ import (
 	"os/exec"
 	"runtime"
 	"runtime/pprof"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue"
+	"github.com/coredns-multivalue/multivalue/internal/logbook"
 	"github.com/coredns-multivalue/multivalue/internal/namespaces"
+	"github.com/coredns-multivalue/multivalue/plugin/fleet/etcd"
+	"github.com/coredns-multivalue/multivalue/plugin/fleet/gossip"
+	"github.com/coredns-multivalue/multivalue/plugin/membership"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
@@ -24,6 +26,12 @@ import (
 // that they took is released (B71).
 func TestMain(m *testing.M) {
 	caddy.Quiet, dnsserver.Quiet = true, true
+	multivalue.LinkFleet(func(c membership.Config, host membership.Host) (membership.Engine, error) { // as package full does
+		if c.UsesStore() {
+			return etcd.Open(c, host)
+		}
+		return gossip.Open(c, host)
+	})
 	if err := dnsserver.SetDirectives(multivalue.Directives(dnsserver.Directives)); err != nil {
 		log.Fatal(err)
 	}
@@ -91,29 +99,4 @@ func reached(within time.Duration, condition func() bool) bool {
 }
 
 // logs holds what the servers of this process have logged.
-var logs logbook
-
-type logbook struct {
-	sync.Mutex
-	text strings.Builder
-}
-
-func (l *logbook) Write(b []byte) (int, error) {
-	l.Lock()
-	defer l.Unlock()
-	return l.text.Write(b)
-}
-
-// mark is a position in the log, for since.
-func (l *logbook) mark() int {
-	l.Lock()
-	defer l.Unlock()
-	return l.text.Len()
-}
-
-// since returns what was logged after the mark.
-func (l *logbook) since(mark int) string {
-	l.Lock()
-	defer l.Unlock()
-	return l.text.String()[mark:]
-}
+var logs logbook.Book

@@ -139,13 +139,13 @@ func TestNearest(t *testing.T) {
 	}
 	s.file("sites", strings.Replace(nearestFile, "order fra: lon ams", "order fra: ams", 1))
 	s.eventually(func() bool { return members(v.from("127.2.0.1", "www.example.org A")) == "11" }, func() string { return "the edited order does not count" })
-	mark := logs.mark()
+	mark := logs.Mark()
 	s.file("sites", nearestFile+"order lon: nowhere\n")
-	s.eventually(func() bool { return strings.Contains(logs.since(mark), `unknown site "nowhere"`) }, func() string { return "a broken file is not in the log" })
+	s.eventually(func() bool { return strings.Contains(logs.Since(mark), `unknown site "nowhere"`) }, func() string { return "a broken file is not in the log" })
 	if err := os.Remove(filepath.Join(s.dir, "sites")); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually(func() bool { return strings.Contains(logs.since(mark), "no such file") }, func() string { return "a missing file is not in the log" })
+	s.eventually(func() bool { return strings.Contains(logs.Since(mark), "no such file") }, func() string { return "a missing file is not in the log" })
 	gets("127.2.0.1", "11") // what was in force stays
 }
 
@@ -180,7 +180,7 @@ func TestNearestByLabel(t *testing.T) {
 			s := newScene(t, 11, 12, 13)
 			s.zone("example.org", "www 30 IN A 127.0.0.11\nwww 30 IN A 127.0.0.12\nwww 30 IN A 127.0.0.13\n")
 			s.file("sites", "site ams 127.0.0.12/32 127.0.0.11\nsite fra 127.0.0.13\nclients ams geoip/country/code=GB\nclients fra 198.51.100.0/25")
-			mark := logs.mark()
+			mark := logs.Mark()
 			v := s.serve(replace(corefile, "METADATA", metadata))
 			v.ask("www.example.org A")
 			v.settled(3, 0)
@@ -191,7 +191,7 @@ func TestNearestByLabel(t *testing.T) {
 					t.Errorf("with %q, %s gets %s, want %s", metadata, p, got, tt[1])
 				}
 			}
-			told := strings.Count(logs.since(mark), "add metadata to this server block")
+			told := strings.Count(logs.Since(mark), "add metadata to this server block")
 			if want := map[bool]int{true: 1}[metadata == "errors"]; told != want {
 				t.Errorf("with %q, the log asks for metadata %d times, want %d", metadata, told, want)
 			}

@@ -87,10 +87,10 @@ example.org:0 {
 		"www.example.org TXT":   "TXT became -, - of -.",
 		"nowhere.example.org A": "A became none, 0 of 0.",
 	} {
-		mark := logs.mark()
+		mark := logs.Mark()
 		v.ask(question)
-		s.eventually(func() bool { return strings.Contains(logs.since(mark), want) },
-			func() string { return fmt.Sprintf("the log lacks %q: %s", want, logs.since(mark)) })
+		s.eventually(func() bool { return strings.Contains(logs.Since(mark), want) },
+			func() string { return fmt.Sprintf("the log lacks %q: %s", want, logs.Since(mark)) })
 	}
 }
 
@@ -148,7 +148,7 @@ func TestReadyWithDeadBackends(t *testing.T) {
 func TestOneLogLineATransition(t *testing.T) {
 	s := newScene(t, 11, 12)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
-	mark := logs.mark()
+	mark := logs.Mark()
 	v := s.serve(classic)
 	v.comesTo("www.example.org A", "11 12")
 	v.settled(2, 0)
@@ -174,7 +174,7 @@ func TestOneLogLineATransition(t *testing.T) {
 
 // ourLines returns what multivalue has logged since the mark.
 func ourLines(mark int) (lines []string) {
-	for line := range strings.Lines(logs.since(mark)) {
+	for line := range strings.Lines(logs.Since(mark)) {
 		if _, text, ok := strings.Cut(line, "plugin/multivalue: "); ok {
 			lines = append(lines, strings.TrimSpace(text))
 		}
@@ -186,11 +186,11 @@ func ourLines(mark int) (lines []string) {
 func TestFailOpenIsLogged(t *testing.T) {
 	s := newScene(t)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
-	mark := logs.mark()
+	mark := logs.Mark()
 	v := s.serve(strings.Replace(classic, "QUICK", "CALM", 1))
 	v.ask("www.example.org A")
 	v.settled(0, 2)
-	count := func() int { return strings.Count(logs.since(mark), "2 of 2 addresses are down") }
+	count := func() int { return strings.Count(logs.Since(mark), "2 of 2 addresses are down") }
 	s.eventually(func() bool { v.ask("www.example.org A"); return count() > 0 }, func() string { return "the log does not say that unhealthy addresses are served" })
 	for range 20 {
 		v.ask("www.example.org A")

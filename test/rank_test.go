@@ -30,7 +30,7 @@ func TestBackupRanks(t *testing.T) {
 	v, base := s.shown(ranked)
 	v.comesTo("www.example.org A", "11")
 	v.settled(3, 0)
-	mark := logs.mark()
+	mark := logs.Mark()
 	first := metric("coredns_multivalue_backup_answers_total", "rank=1")
 	s.kill(11)
 	v.comesTo("www.example.org A", "12")
@@ -45,8 +45,8 @@ func TestBackupRanks(t *testing.T) {
 		"A by rank 0.", "A by rank 1.", "A by rank 2.",
 		"www.example.org.: 1 of 3 addresses are down, so backups of rank 1 are served too (backup, min_up and dry_run of zone example.org. decide)",
 	} {
-		s.eventually(func() bool { return strings.Contains(logs.since(mark), want) },
-			func() string { return fmt.Sprintf("the log lacks %q: %s", want, logs.since(mark)) })
+		s.eventually(func() bool { return strings.Contains(logs.Since(mark), want) },
+			func() string { return fmt.Sprintf("the log lacks %q: %s", want, logs.Since(mark)) })
 	}
 	if n := metric("coredns_multivalue_backup_answers_total", "rank=2"); n <= before {
 		t.Errorf("%v answers with backups of rank 2 were counted, and %v before", n, before)

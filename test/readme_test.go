@@ -1,11 +1,16 @@
 package test
 
 import (
+	"encoding/pem"
+	"fmt"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/coredns-multivalue/multivalue/internal/ports"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
@@ -29,7 +34,7 @@ func TestCorefilesInTheDocs(t *testing.T) {
 	if err := os.Rename(filepath.Join(s.dir, "example.org"), filepath.Join(s.dir, "example.org.zone")); err != nil {
 		t.Fatal(err)
 	}
-	for file, text := range map[string]string{"probe.auth": "probe:s3cret\n"} { // files that the Corefiles name
+	for file, text := range map[string]string{"probe.auth": "probe:s3cret\n", "fleet.key": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n", "etcd.user": "coredns:s3cret\n", "etcd-ca.pem": string(anAuthority(t))} { // files that the Corefiles name
 		if err := os.WriteFile(filepath.Join(s.dir, file), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -44,6 +49,9 @@ func TestCorefilesInTheDocs(t *testing.T) {
 		onLoopback := loopback(corefile)
 		onLoopback = strings.ReplaceAll(onLoopback, "forward . 192.0.2.53", "forward . 127.0.0.1:9")
 		onLoopback = strings.ReplaceAll(onLoopback, "\n        status\n", "\n        status unix:status.sock\n") // another program may have taken the port
+		onLoopback = strings.NewReplacer("/etc/coredns/fleet.key", "fleet.key", "/etc/coredns/etcd", "etcd").Replace(onLoopback)
+		onLoopback = strings.ReplaceAll(onLoopback, "fleet dns-fleet.example.org 192.0.2.17 {", fmt.Sprintf("fleet 127.0.0.1:9 {\n listen 127.0.0.1:%d", ports.Free(t)))
+		onLoopback = strings.ReplaceAll(onLoopback, "etcd1.example.org:2379,etcd2.example.org:2379,etcd3.example.org:2379", "127.0.0.1:9") // a start does not wait for etcd
 		onLoopback = strings.ReplaceAll(onLoopback, "/usr/share/GeoIP/GeoLite2-City.mmdb", geo)
 		i, err := caddy.Start(input(onLoopback))
 		if err != nil {
@@ -81,6 +89,14 @@ func TestFirstCorefile(t *testing.T) {
 	s.settled(2, 0)
 	second.close()
 	v.comesTo("www.example.org A", "2")
+}
+
+// anAuthority is a certificate, for a Corefile that names a file with authorities.
+func anAuthority(t *testing.T) []byte {
+	t.Helper()
+	s := httptest.NewTLSServer(nil)
+	defer s.Close()
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
 }
 
 // corefilesOf returns the Corefiles in a document.

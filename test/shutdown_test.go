@@ -55,11 +55,11 @@ func (s *scene) visited(want int) {
 // harmless (B71).
 func TestStopCutsHangingProbes(t *testing.T) {
 	v := hung(t)
-	mark := logs.mark()
+	mark := logs.Mark()
 	v.stop()
 	v.visited(0)
 	v.stop()
-	if text := logs.since(mark); strings.Contains(text, "under way") {
+	if text := logs.Since(mark); strings.Contains(text, "under way") {
 		t.Errorf("the stop gave up waiting for its probes: %s", text)
 	}
 }

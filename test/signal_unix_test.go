@@ -28,7 +28,7 @@ func (p *process) exit() int {
 		default:
 			return false
 		}
-	}, func() string { return "the process does not end:\n" + p.output.since(0) })
+	}, func() string { return "the process does not end:\n" + p.output.Since(0) })
 	return p.cmd.ProcessState.ExitCode()
 }
 
@@ -43,7 +43,7 @@ func TestSignalsEndTheProgram(t *testing.T) {
 			s.visited(1)
 			p.signal(signal)
 			if status := p.exit(); status != 0 {
-				t.Errorf("the status is %d, want 0:\n%s", status, p.output.since(0))
+				t.Errorf("the status is %d, want 0:\n%s", status, p.output.Since(0))
 			}
 		})
 	}
@@ -57,7 +57,7 @@ func TestSecondInterruptEndsTheProgram(t *testing.T) {
 		p.signal(syscall.SIGINT)
 		_ = p.cmd.Process.Signal(syscall.SIGINT) // fails if the process has ended
 		if status := p.exit(); status != 0 && status != 2 {
-			t.Errorf("the status is %d, want 0 or 2:\n%s", status, p.output.since(0))
+			t.Errorf("the status is %d, want 0 or 2:\n%s", status, p.output.Since(0))
 		}
 	}
 }
@@ -71,9 +71,9 @@ func TestStopInTheMiddleOfAReload(t *testing.T) {
 			p.logs("Reloading")
 			p.signal(signal)
 			if status := p.exit(); status != 0 {
-				t.Errorf("%s: the status is %d, want 0:\n%s", signal, status, p.output.since(0))
+				t.Errorf("%s: the status is %d, want 0:\n%s", signal, status, p.output.Since(0))
 			}
-			if text := p.output.since(0); strings.Contains(text, "panic") {
+			if text := p.output.Since(0); strings.Contains(text, "panic") {
 				t.Errorf("%s: %s", signal, text)
 			}
 		}

@@ -18,7 +18,7 @@ func TestFirstAnswerAfterARestart(t *testing.T) {
 	for range 2 {
 		p.signal(syscall.SIGTERM)
 		if code := p.exit(); code != 0 {
-			t.Fatalf("exit status %d:\n%s", code, p.output.since(0))
+			t.Fatalf("exit status %d:\n%s", code, p.output.Since(0))
 		}
 		info, err := os.Stat(filepath.Join(p.dir, "state"))
 		if err != nil || info.Mode().Perm() != 0o600 {

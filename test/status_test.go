@@ -112,7 +112,7 @@ func TestStatusFollows(t *testing.T) {
 	}
 	_, html := s.get(base + "/")
 	for _, want := range []string{`class="down"`, "connection refused", "www.example.org.", ">filtered<", "1 of 2 is up, and the other is left out",
-		"up again after 2 successful probes in a row", "<code>curl -i http://127.0.0.12:" + s.port + "/"} {
+		"up again after 2 successful probes in a row", `<code>curl <span class="flag">-i </span>http://127.0.0.12:` + s.port + "/"} {
 		if !strings.Contains(html, want) {
 			t.Errorf("the page lacks %q:\n%s", want, html)
 		}

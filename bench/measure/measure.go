@@ -1,4 +1,4 @@
-// Package measure reads what a running process costs, for the programs bench/qps and bench/probe.
+// Package measure reads what a running process costs, for the programs bench/qps, bench/probe and bench/fleet.
 //
 // CPU and Memory ask the kernel about another process, so the process that is measured needs no profiling and does not
 // know that it is measured. FreePort and Build help to start it. Median and Quantile reduce the figures of many windows
@@ -7,13 +7,14 @@ package measure
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/coredns-multivalue/multivalue/internal/freeport"
 )
 
 // CPU returns the processor time that all threads of a process have used so far, in nanoseconds, in user mode and in the
@@ -64,31 +65,24 @@ func Memory(pid int) (int64, error) {
 // FreePort returns a port of 127.0.0.1 that is free for both UDP and TCP. It is free when FreePort returns, and not
 // reserved: start the server on it soon.
 func FreePort() (int, error) {
-	var err error
-	for range 10 {
-		var l net.Listener
-		if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-			return 0, err
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		var conn net.PacketConn
-		conn, err = net.ListenPacket("udp", l.Addr().String())
-		l.Close()
-		if err == nil {
-			conn.Close()
-			return port, nil
-		}
+	found, err := freeport.Find(1)
+	if err != nil {
+		return 0, err
 	}
-	return 0, err
+	return found[0], nil
 }
 
-// Build compiles cmd/coredns into a directory, and returns the path of the program.
-func Build(dir string) (string, error) {
-	binary := filepath.Join(dir, "coredns")
+// Workplace makes a directory for a benchmark, and compiles cmd/coredns into it if binary names no program yet. The caller removes the
+// directory.
+func Workplace(name string, binary *string) (dir string, err error) {
+	if dir, err = os.MkdirTemp("", name); err != nil || *binary != "" {
+		return dir, err
+	}
+	*binary = filepath.Join(dir, "coredns")
 	fmt.Println("building cmd/coredns")
-	build := exec.Command("go", "build", "-o", binary, "github.com/coredns-multivalue/multivalue/cmd/coredns")
+	build := exec.Command("go", "build", "-o", *binary, "github.com/coredns-multivalue/multivalue/cmd/coredns")
 	build.Stderr = os.Stderr
-	return binary, build.Run()
+	return dir, build.Run()
 }
 
 // Median returns the middle one of the figures, and sorts them. There must be at least one.

@@ -30,7 +30,7 @@ func churn(dir string) error {
 	if *churning == 0 {
 		return nil
 	}
-	backend, err := startBackend("tcp", 1)
+	backend, err := startBackend("tcp")
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/bench/measure"
@@ -80,7 +79,7 @@ func notice(dir string) error {
 // listenOthers accepts, until this program ends, on all the addresses that no process of their own listens on. These
 // targets stay up.
 func listenOthers(port int) error {
-	var count atomic.Int64
+	var count counters
 	for i := *deaths; i < noticeTargets; i++ {
 		l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", address(i), port))
 		if err != nil {
@@ -203,7 +202,7 @@ func serveSingle(address string) {
 	if err != nil {
 		panic(err)
 	}
-	go accept(l, new(atomic.Int64))
+	go accept(l, new(counters))
 	fmt.Println("ready")
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }

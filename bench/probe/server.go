@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,11 +15,11 @@ import (
 	"github.com/miekg/dns"
 )
 
-// server is a running DNS server that probes: CoreDNS or gdnsd, in a process of its own.
+// server is a running server that probes, in a process of its own: CoreDNS, gdnsd or HAProxy.
 type server struct {
 	name    string // for the output
 	process *exec.Cmd
-	port    int // for DNS
+	port    int // for DNS; for HAProxy, one that it accepts connections on
 	metrics int // the port of its metrics page, if it has one
 }
 
@@ -27,10 +28,18 @@ type server struct {
 type workload struct {
 	targets  int
 	hosts    int    // addresses in the zone file, if more than targets; the rest is served unchecked
-	protocol string // of the check: tcp, http or https
+	protocol string // of the check: tcp, http, https, dns or icmp
 	options  string // of the check
 	interval int    // in seconds, from the start of one probe of a target to the next
 }
+
+// names of the servers that can be compared.
+const (
+	multivalue = "multivalue"
+	before     = "before" // CoreDNS with another version of multivalue
+	gdnsd      = "gdnsd"
+	haproxy    = "haproxy"
+)
 
 // perName is how many addresses a name has: as many as an answer of multivalue has by default, so no answer is sampled.
 const perName = 8
@@ -39,28 +48,41 @@ const perName = 8
 // last byte is from 1 to 128, so it is never that of a network or a broadcast address.
 func address(i int) string { return fmt.Sprintf("127.%d.%d.%d", 16+i>>14&127, i>>7&127, i&127+1) }
 
-// start runs CoreDNS and, if it is installed, gdnsd. The first port of the backend is for CoreDNS, the second for gdnsd. On
-// an error it returns the servers that it started, for the caller to stop.
-func (w workload) start(dir string, ports []int) ([]*server, error) {
-	ours, err := w.coredns(dir, ports[0])
-	if err != nil {
-		return nil, err
+// start runs a server with the workload. port is where its probes go.
+func (w workload) start(name, dir string, port int) (*server, error) {
+	switch name {
+	case gdnsd:
+		return w.gdnsd(dir, port)
+	case haproxy:
+		return w.haproxy(dir, port)
 	}
-	all := []*server{ours}
-	if _, err := exec.LookPath(*gdnsdPath); err != nil {
-		fmt.Println("gdnsd not found: measuring multivalue alone; install gdnsd, or name it with -gdnsd, to compare")
-		return all, nil
+	if name == before {
+		return w.corednsOf(*beforePath, name, dir, port)
 	}
-	theirs, err := w.gdnsd(dir, ports[1])
-	if err != nil {
-		return all, err
-	}
-	return append(all, theirs), nil
+	return w.coredns(dir, port)
 }
 
-// coredns runs CoreDNS with multivalue. With preload it learns its targets from the zone file, without a query for each
-// name. max_targets keeps it to the targets of the workload if the zone has more addresses.
+// program returns the path of a program to compare with, or says why the comparison lacks it. Debian has both in a folder
+// that only the path of root contains.
+func program(name string) (path string, err error) {
+	given := map[string]string{gdnsd: *gdnsdPath, haproxy: *haproxyPath}[name]
+	if path, err = exec.LookPath(given); err == nil {
+		return path, nil
+	}
+	if path, err = exec.LookPath("/usr/sbin/" + name); err == nil {
+		return path, nil
+	}
+	return "", fmt.Errorf("%s not found: install Debian's package, or name the program with -%s", name, name)
+}
+
+// coredns runs the CoreDNS that is measured.
 func (w workload) coredns(dir string, backend int) (*server, error) {
+	return w.corednsOf(*binary, multivalue, dir, backend)
+}
+
+// corednsOf runs a CoreDNS with multivalue. With preload it learns its targets from the zone file, without a query for each
+// name. max_targets keeps it to the targets of the workload if the zone has more addresses.
+func (w workload) corednsOf(program, name, dir string, backend int) (*server, error) {
 	port, err := measure.FreePort()
 	if err != nil {
 		return nil, err
@@ -72,15 +94,26 @@ func (w workload) coredns(dir string, backend int) (*server, error) {
 	if err := os.WriteFile(filepath.Join(dir, "db.example.org"), []byte(w.zone()), 0o600); err != nil {
 		return nil, err
 	}
-	corefile := filepath.Join(dir, "Corefile")
-	text := fmt.Sprintf("example.org:%d {\n bind 127.0.0.1\n prometheus 127.0.0.1:%d\n multivalue {\n  check %s://:%d %s\n  interval %ds\n"+
+	corefile := filepath.Join(dir, fmt.Sprintf("Corefile.%d", port))
+	text := fmt.Sprintf("example.org:%d {\n bind 127.0.0.1\n prometheus 127.0.0.1:%d\n multivalue {\n  check %s %s\n  interval %ds\n"+
 		"  timeout 1s\n  within 127.0.0.0/8\n  max_targets %d\n  preload\n }\n file %s/db.example.org\n}\n",
-		port, metricsPort, w.protocol, backend, w.options, w.interval, w.targets, dir)
+		port, metricsPort, w.url(backend), w.options, w.interval, w.targets, dir)
 	if err := os.WriteFile(corefile, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	s := &server{name: "multivalue", port: port, metrics: metricsPort, process: exec.Command(*binary, "-quiet", "-conf", corefile)}
+	s := &server{name: name, port: port, metrics: metricsPort, process: exec.Command(program, "-quiet", "-conf", corefile)}
 	return s, s.begin()
+}
+
+// url returns the URL of the check.
+func (w workload) url(port int) string {
+	switch w.protocol {
+	case "icmp":
+		return "icmp://"
+	case "dns":
+		return fmt.Sprintf("dns://:%d/example.org", port)
+	}
+	return fmt.Sprintf("%s://:%d", w.protocol, port)
 }
 
 // zone returns the zone file of CoreDNS.
@@ -113,7 +146,11 @@ func (w workload) gdnsd(dir string, backend int) (*server, error) {
 	if err := os.WriteFile(filepath.Join(dir, "config"), []byte(w.config(dir, port, backend)), 0o600); err != nil {
 		return nil, err
 	}
-	s := &server{name: "gdnsd", port: port, process: exec.Command(*gdnsdPath, "-c", dir, "start")}
+	path, err := program(gdnsd)
+	if err != nil {
+		return nil, err
+	}
+	s := &server{name: gdnsd, port: port, process: exec.Command(path, "-c", dir, "start")}
 	return s, s.begin()
 }
 
@@ -146,20 +183,34 @@ func (w workload) config(dir string, port, backend int) string {
 
 // begin starts the process, and returns when it answers. A minute is enough to read a zone of 100 000 addresses.
 func (s *server) begin() error {
-	if s.name != "gdnsd" { // gdnsd logs a line for each target
+	if s.name != gdnsd && s.name != haproxy { // which log a line for each target
 		s.process.Stderr = os.Stderr
 	}
 	if err := s.process.Start(); err != nil {
 		return err
 	}
 	for range 600 {
-		if _, err := s.ask(); err == nil {
+		if s.answers() {
 			return nil
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
 	s.stop()
 	return fmt.Errorf("%s does not answer on port %d: see its messages above, if any", s.name, s.port)
+}
+
+// answers reports whether the server has started: it answers a query or, if it has nothing to do with DNS, a connection.
+func (s *server) answers() bool {
+	if s.name != haproxy {
+		_, err := s.ask()
+		return err == nil
+	}
+	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.port))
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
 }
 
 // ask sends one query for a name that every server has.

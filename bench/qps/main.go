@@ -30,6 +30,8 @@ var (
 	queries = flag.Int("queries", 6_000, "queries in a window")
 	only    = flag.String("only", "", "run only the comparisons whose name begins with this")
 	binary  = flag.String("coredns", "", "path of a CoreDNS with multivalue; built from cmd/coredns if empty")
+	before  = flag.String("before", "", "path of another CoreDNS with multivalue: compare with it, and not with the plain chain")
+	gslb    = flag.String("gslb", "", "path of a CoreDNS with CoreDNS-GSLB, to compare with: see bench/gslb")
 )
 
 // comparison is a plugin in front of cache, measured against the same chain without it. Both servers have the same zone
@@ -40,6 +42,7 @@ type comparison struct {
 	zone  zone
 	chain string // what the second server's block has in addition, in Corefile syntax
 	goal  string // the ratio aimed at, or - for a plugin that is measured only as a yardstick
+	gslb  bool   // the chain is for the program that -gslb names
 }
 
 // The zones differ in what can make a query cost more: the number of records, glue, a TTL that must be capped, and the
@@ -50,22 +53,32 @@ var (
 	many      = zone{addresses: 64, ttl: 30}
 	largePool = zone{addresses: 64, ttl: 30, others: 20_000}
 	services  = zone{addresses: 8, ttl: 30, srv: true}
+	cluster   = zone{addresses: 8, ttl: 30, kubernetes: true}
+	clusters  = zone{addresses: 64, ttl: 30, kubernetes: true}
 )
 
 // comparisons are the rows of the table in docs/benchmarks.md. The first compares two plain servers: how far its ratio
 // is from 1 shows how precise a run is. Each size is also measured with loadbalance, a plugin that many run in this
 // place.
 var comparisons = []comparison{
-	{"nothing (the precision of this run)", eight, "", "1"},
-	{"multivalue, 8 healthy, TTL 30", eight, multivalue, "1.03"},
-	{"multivalue, 8 healthy, TTL 300", longLived, multivalue, "1.10"},
-	{"multivalue, 8, select nearest", eight, nearest, "-"},
-	{"loadbalance, 8, TTL 30", eight, "loadbalance", "-"},
-	{"multivalue, 64 sampled to 8", many, multivalue, "0.95"},
-	{"multivalue, 64 to 8, 20 000 targets", largePool, preloaded, "0.95"},
-	{"loadbalance, 64", many, "loadbalance", "-"},
-	{"multivalue, 8 SRV with glue", services, multivalue, "1.10"},
-	{"loadbalance, 8 SRV with glue", services, "loadbalance", "-"},
+	{name: "nothing (the precision of this run)", zone: eight, chain: "", goal: "1"},
+	{name: "multivalue, 8 healthy, TTL 30", zone: eight, chain: multivalue, goal: "1.03"},
+	{name: "multivalue, 8 healthy, TTL 300", zone: longLived, chain: multivalue, goal: "1.10"},
+	{name: "multivalue, 8, select nearest", zone: eight, chain: nearest, goal: "-"},
+	{name: "loadbalance, 8, TTL 30", zone: eight, chain: "loadbalance", goal: "-"},
+	{name: "multivalue, 64 sampled to 8", zone: many, chain: multivalue, goal: "0.95"},
+	{name: "multivalue, 64 to 8, 20 000 targets", zone: largePool, chain: preloaded, goal: "0.95"},
+	{name: "loadbalance, 64", zone: many, chain: "loadbalance", goal: "-"},
+	{name: "multivalue, 8 SRV with glue", zone: services, chain: multivalue, goal: "1.10"},
+	{name: "loadbalance, 8 SRV with glue", zone: services, chain: "loadbalance", goal: "-"},
+	{name: "kubernetes: nothing", zone: cluster, chain: "", goal: "1"},
+	{name: "kubernetes: multivalue, 8 healthy", zone: cluster, chain: multivalue, goal: "1.03"},
+	{name: "kubernetes: loadbalance, 8", zone: cluster, chain: "loadbalance", goal: "-"},
+	{name: "kubernetes: multivalue, 64 to 8", zone: clusters, chain: multivalue, goal: "0.95"},
+	{name: "kubernetes: loadbalance, 64", zone: clusters, chain: "loadbalance", goal: "-"},
+	{name: "CoreDNS-GSLB, 8", zone: eight, chain: failover, goal: "-", gslb: true},
+	{name: "CoreDNS-GSLB, 8, behind cache", zone: eight, chain: failover + "\n    cache", goal: "-", gslb: true},
+	{name: "CoreDNS-GSLB, 64", zone: many, chain: failover, goal: "-", gslb: true},
 }
 
 // multivalue is the stanza for zones that are learned from queries. PORT stands for the port of the backend. Probes at
@@ -113,15 +126,10 @@ func main() {
 
 // run measures one comparison after the other, so that no more than two servers share the machine.
 func run() error {
-	dir, err := os.MkdirTemp("", "qps")
+	dir, err := measure.Workplace("qps", binary)
+	defer os.RemoveAll(dir) // which does nothing if there is none
 	if err != nil {
 		return err
-	}
-	defer os.RemoveAll(dir)
-	if *binary == "" {
-		if *binary, err = measure.Build(dir); err != nil {
-			return err
-		}
 	}
 	backend, err := listen()
 	if err != nil {
@@ -131,6 +139,10 @@ func run() error {
 	fmt.Printf("%-36s %12s %12s %8s %8s\n", "chain", "plain µs", "with µs", "ratio", "goal")
 	for _, c := range comparisons {
 		if !strings.HasPrefix(c.name, *only) {
+			continue
+		}
+		if c.gslb && *gslb == "" {
+			fmt.Printf("%-36s needs a CoreDNS with that plugin, given with -gslb: see bench/gslb\n", c.name)
 			continue
 		}
 		plain, with, ratio, err := compare(dir, c, backend.port)
@@ -150,10 +162,14 @@ func compare(dir string, c comparison, port int) (plain, with, ratio float64, er
 	if err := writeSites(sites); err != nil {
 		return 0, 0, 0, err
 	}
-	chain := strings.NewReplacer("PORT", strconv.Itoa(port), "SITES", sites).Replace(c.chain)
+	file := filepath.Join(dir, "records.yml")
+	if err := writeRecords(file, c.zone, port); err != nil {
+		return 0, 0, 0, err
+	}
+	c.chain = strings.NewReplacer("PORT", strconv.Itoa(port), "SITES", sites, "RECORDS", file).Replace(c.chain)
 	var f figures
 	for range *pairs {
-		if err := f.addPair(dir, c.zone, chain); err != nil {
+		if err := f.addPair(dir, c); err != nil {
 			return 0, 0, 0, err
 		}
 	}
@@ -165,10 +181,10 @@ type figures struct{ plain, with, ratios []float64 }
 
 // addPair starts a pair of servers, and adds the figures of their rounds. The first round is not counted: it fills the
 // caches, and teaches the pool the targets, whose first probes must be over before the next round begins.
-func (f *figures) addPair(dir string, z zone, chain string) error {
+func (f *figures) addPair(dir string, c comparison) error {
 	var servers [2]*server
-	for i, extra := range []string{"", chain} {
-		s, err := start(dir, z, extra)
+	for i, chain := range c.chains() {
+		s, err := start(dir, c.zone, chain)
 		if err != nil {
 			return err
 		}
@@ -185,11 +201,33 @@ func (f *figures) addPair(dir string, z zone, chain string) error {
 			}
 		}
 		if round == 0 {
-			time.Sleep(2*time.Second + time.Duration(z.others)*time.Millisecond) // 1 ms a target is ample for its first probe
+			time.Sleep(c.settling())
 			continue
 		}
 		f.plain, f.with = append(f.plain, cost[0]), append(f.with, cost[1])
 		f.ratios = append(f.ratios, cost[1]/cost[0])
 	}
 	return nil
+}
+
+// chains returns what the two servers of a pair run. A plain server has the plugin cache, and so has the one that is compared
+// with it, except for CoreDNS-GSLB, which has cache only where a row says so: what is in the cache does not see that a backend
+// went down.
+func (c comparison) chains() [2]chain {
+	plain, with := chain{*binary, "cache"}, chain{*binary, c.chain + "\n    cache"}
+	if *before != "" {
+		plain = chain{*before, with.plugins}
+	}
+	if c.gslb {
+		with = chain{*gslb, c.chain}
+	}
+	return [2]chain{plain, with}
+}
+
+// settling is how long the first probes of all targets take.
+func (c comparison) settling() time.Duration {
+	if c.gslb {
+		return 12 * time.Second // more than its interval
+	}
+	return 2*time.Second + time.Duration(c.zone.others)*time.Millisecond // 1 ms a target is ample
 }

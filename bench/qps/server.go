@@ -22,10 +22,15 @@ type zone struct {
 	ttl       int  // of the records in the answer, in seconds
 	srv       bool // query for SRV records; their addresses are glue
 	others    int  // addresses of other names, two each, which are never queried: they only fill the pool
+
+	kubernetes bool // the same name is a headless Service, and the plugin kubernetes answers for it
 }
 
 // question returns what every query asks for. It is one name, so that both servers answer from their caches.
 func (z zone) question() (name string, qtype uint16) {
+	if z.kubernetes {
+		return "www.default.svc.cluster.local.", dns.TypeA
+	}
 	if z.srv {
 		return "_www._tcp.example.org.", dns.TypeSRV
 	}
@@ -59,23 +64,39 @@ type server struct {
 	zone    zone
 }
 
-// start runs a server with the plugins file, prometheus and cache, and with the additional chain. It returns when the
-// server answers. The two servers of a pair must differ in nothing but the chain and the port.
-func start(dir string, z zone, chain string) (*server, error) {
+// source returns the plugin that has the records, in Corefile syntax, and the zone that it has them for.
+func (z zone) source(dir string) (plugin, origin string, err error) {
+	if z.kubernetes {
+		api, err := startAPI(z)
+		return fmt.Sprintf("kubernetes cluster.local {\n        endpoint %s\n        ttl %d\n    }", api, z.ttl), "cluster.local", err
+	}
+	file := filepath.Join(dir, fmt.Sprintf("db.%d.%d.%d.%t", z.addresses, z.ttl, z.others, z.srv))
+	return "file " + file, "example.org", os.WriteFile(file, []byte(z.text()), 0o600)
+}
+
+// chain is a program with the plugins that it runs before the one that has the records.
+type chain struct {
+	program string
+	plugins string // in Corefile syntax
+}
+
+// start runs a server with the plugins of a chain, and with file or kubernetes, and prometheus. It returns when the server
+// answers. The two servers of a pair must differ in nothing but the chain and the port.
+func start(dir string, z zone, run chain) (*server, error) {
 	port, err := measure.FreePort()
 	if err != nil {
 		return nil, err
 	}
-	file := filepath.Join(dir, fmt.Sprintf("db.%d.%d.%d.%t", z.addresses, z.ttl, z.others, z.srv))
-	if err := os.WriteFile(file, []byte(z.text()), 0o600); err != nil {
+	source, origin, err := z.source(dir)
+	if err != nil {
 		return nil, err
 	}
 	corefile := filepath.Join(dir, fmt.Sprintf("Corefile.%d", port))
-	text := fmt.Sprintf("example.org:%d {\n    bind 127.0.0.1\n    %s\n    file %s\n    prometheus 127.0.0.1:0\n    cache\n}\n", port, chain, file)
+	text := fmt.Sprintf("%s:%d {\n    bind 127.0.0.1\n    %s\n    %s\n    prometheus 127.0.0.1:0\n}\n", origin, port, run.plugins, source)
 	if err := os.WriteFile(corefile, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	s := &server{process: exec.Command(*binary, "-quiet", "-conf", corefile), address: fmt.Sprintf("127.0.0.1:%d", port), zone: z}
+	s := &server{process: exec.Command(run.program, "-quiet", "-conf", corefile), address: fmt.Sprintf("127.0.0.1:%d", port), zone: z}
 	s.process.Stderr = os.Stderr
 	if err := s.process.Start(); err != nil {
 		return nil, err

@@ -21,7 +21,7 @@ var leftOut = map[string]string{
 	"dnssec":    "it links the client library of a cloud",
 	"dnstap":    "protocol buffers and framing of its own",
 	"dynupdate": "a database",
-	"etcd":      "the client library of etcd",
+	"etcd":      "records of SkyDNS, which a cluster does not keep",
 	"geoip":     "a reader of databases",
 	"nomad":     "the client library of Nomad",
 	"route53":   "the client library of a cloud",

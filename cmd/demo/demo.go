@@ -27,6 +27,7 @@ type options struct {
 	hosts []string // addresses of the web servers; if this machine lacks one, both use 127.0.0.1
 	port  int      // of the DNS server; 0 for a free one
 	keep  bool     // leave everything running at the end
+	fleet bool     // show a fleet
 }
 
 // run runs the demo, and writes what happens to out. It returns an error if an answer does not become what it should. If
@@ -43,7 +44,7 @@ func run(ctx context.Context, out io.Writer, opts options) error {
 	}
 	printLine("Two web servers: http://%s/ and http://%s/", env.webs[0].addr(), env.webs[1].addr())
 	printLine("CoreDNS with multivalue on %s, with this Corefile:\n\n%s", env.dns, indent(env.corefile))
-	printLine("$ %s", env.dig())
+	printLine("$ %s", env.dig(env.dns))
 	if _, err := env.waitFor(ctx, printLine, env.data...); err != nil {
 		return err
 	}
@@ -63,7 +64,7 @@ func run(ctx context.Context, out io.Writer, opts options) error {
 	}
 	printLine("back after %.1f s", took.Seconds())
 	if opts.keep {
-		printLine("\nLeft running; end it with Ctrl-C. Try\n\n    %s", env.dig())
+		printLine("\nLeft running; end it with Ctrl-C. Try\n\n    %s", env.dig(env.dns))
 		<-ctx.Done()
 	}
 	return nil
@@ -76,7 +77,7 @@ func (e *environment) waitFor(ctx context.Context, printLine func(string, ...any
 	began := time.Now()
 	var last []string
 	for {
-		got, err := e.ask(ctx)
+		got, err := e.ask(ctx, e.dns)
 		if err != nil {
 			return 0, err
 		}
@@ -100,14 +101,14 @@ func (e *environment) waitFor(ctx context.Context, printLine func(string, ...any
 
 // ask sends one query over UDP, and returns the data of the records in the answer. They are sorted, because only which
 // records there are matters, and not their order.
-func (e *environment) ask(ctx context.Context) (data []string, err error) {
-	question := new(dns.Msg).SetQuestion(e.name, dns.StringToType[e.qtype])
-	reply, _, err := new(dns.Client).ExchangeContext(ctx, question, e.dns)
+func (s *setting) ask(ctx context.Context, server string) (data []string, err error) {
+	question := new(dns.Msg).SetQuestion(s.name, dns.StringToType[s.qtype])
+	reply, _, err := new(dns.Client).ExchangeContext(ctx, question, server)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, fmt.Errorf("no answer from %s: %w", e.dns, err)
+		return nil, fmt.Errorf("no answer from %s: %w", server, err)
 	}
 	for _, rr := range reply.Answer {
 		data = append(data, strings.TrimPrefix(rr.String(), rr.Header().String()))
@@ -117,9 +118,9 @@ func (e *environment) ask(ctx context.Context) (data []string, err error) {
 }
 
 // dig returns the command that sends the same query, for readers who want to try it.
-func (e *environment) dig() string {
-	host, port, _ := net.SplitHostPort(e.dns)
-	return fmt.Sprintf("dig +short @%s -p %s %s %s", host, port, strings.TrimSuffix(e.name, "."), e.qtype)
+func (s *setting) dig(server string) string {
+	host, port, _ := net.SplitHostPort(server)
+	return fmt.Sprintf("dig +short @%s -p %s %s %s", host, port, strings.TrimSuffix(s.name, "."), s.qtype)
 }
 
 // join returns the records of an answer on one line.

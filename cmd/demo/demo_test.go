@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"regexp"
 	"strings"
@@ -49,8 +50,14 @@ func checkOnOneAddress(t *testing.T, hosts []string) {
 // checkOutput runs the demo, and checks that its output matches the expressions in this order.
 func checkOutput(t *testing.T, hosts []string, expressions ...string) {
 	t.Helper()
+	checkScene(t, run, hosts, expressions...)
+}
+
+// checkScene is checkOutput for any scene. It returns the output.
+func checkScene(t *testing.T, scene func(context.Context, io.Writer, options) error, hosts []string, expressions ...string) string {
+	t.Helper()
 	var out script
-	if err := run(t.Context(), &out, options{hosts: hosts}); err != nil {
+	if err := scene(t.Context(), &out, options{hosts: hosts}); err != nil {
 		t.Fatalf("%v\n%s", err, &out)
 	}
 	rest := out.String()
@@ -61,6 +68,7 @@ func checkOutput(t *testing.T, hosts []string, expressions ...string) {
 		}
 		rest = rest[at[1]:]
 	}
+	return out.String()
 }
 
 // An interrupt ends the demo at any point, and leaves nothing running: the next demo can start.

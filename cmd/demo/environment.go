@@ -7,10 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	_ "github.com/coredns-multivalue/multivalue" // the plugin
-
 	"github.com/coredns/caddy"
-	"github.com/coredns/coredns/core/dnsserver"
 	_ "github.com/coredns/coredns/plugin/bind"   // where to listen
 	_ "github.com/coredns/coredns/plugin/errors" // what goes wrong
 	_ "github.com/coredns/coredns/plugin/file"   // the zone
@@ -35,18 +32,25 @@ func build(opts options) (e *environment, err error) {
 			e.close()
 		}
 	}()
-	if err := e.startWebs(opts.hosts); err != nil {
+	if err := e.prepare(opts.hosts); err != nil {
 		return e, err
+	}
+	return e, e.startDNS(opts.port)
+}
+
+// prepare starts the web servers and writes the zone file. After an error, close ends what it has started.
+func (e *environment) prepare(hosts []string) (err error) {
+	if err := e.startWebs(hosts); err != nil {
+		return err
 	}
 	if e.dir, err = os.MkdirTemp("", "multivalue-demo-"); err != nil {
-		return e, err
+		return err
 	}
-	zone := filepath.Join(e.dir, "db.example.org")
-	if err := os.WriteFile(zone, []byte(e.zone()), 0o600); err != nil {
-		return e, err
-	}
-	return e, e.startDNS(opts.port, zone)
+	return os.WriteFile(e.zonePath(), []byte(e.zone()), 0o600)
 }
+
+// zonePath is where the zone file is.
+func (e *environment) zonePath() string { return filepath.Join(e.dir, "db.example.org") }
 
 // startWebs starts the two web servers. If it can, each has an address of its own and an A record. If not, each has a port
 // of its own on 127.0.0.1 and an SRV record. Linux and Windows have all addresses of 127.0.0.0/8; macOS and the BSDs have
@@ -73,36 +77,40 @@ func (e *environment) shareAddress(because error) (err error) {
 	return nil
 }
 
-// startDNS starts CoreDNS with only the plugins that the demo needs, so that it is quick to build. The pace is in the
-// Corefile, and within is needed because loopback addresses are not probed by default.
-func (e *environment) startDNS(port int, zone string) error {
-	caddy.Quiet, dnsserver.Quiet = true, true
-	if err := dnsserver.SetDirectives([]string{"bind", "errors", "multivalue", "file"}); err != nil {
-		return err
+// startDNS starts CoreDNS in this process.
+func (e *environment) startDNS(port int) error {
+	e.corefile = e.stanza(port, "")
+	var err error
+	if e.instance, err = startCoreDNS(e.corefile); err != nil {
+		return fmt.Errorf("CoreDNS does not start; if port %d is in use, choose another with -port: %w", port, err)
 	}
-	e.corefile = fmt.Sprintf(`example.org:%d {
+	e.dns = e.instance.Servers()[0].LocalAddr().String()
+	e.corefile = withPort(e.corefile, e.dns)
+	return nil
+}
+
+// stanza returns a Corefile. The pace is in it, and within is needed because loopback addresses are not probed by default. A
+// property and options of the check may be added.
+func (e *environment) stanza(port int, property string, options ...string) string {
+	lines := append([]string{strings.Join(append([]string{e.check}, options...), " "), fmt.Sprintf("interval %s %s", pace.Interval, pace.Fast),
+		fmt.Sprintf("timeout %s", pace.Timeout), "within 127.0.0.0/8"}, e.lines...)
+	if property != "" {
+		lines = append(lines, property)
+	}
+	return fmt.Sprintf(`example.org:%d {
     bind 127.0.0.1
     errors
     multivalue {
         %s
-        interval %s %s
-        timeout %s
-        within 127.0.0.0/8
     }
     file %s
 }
-`, port, e.check, pace.Interval, pace.Fast, pace.Timeout, zone)
-	var err error
-	e.instance, err = caddy.Start(caddy.CaddyfileInput{
-		Filepath: "Corefile", Contents: []byte(e.corefile), ServerTypeName: "dns",
-	})
-	if err != nil {
-		return fmt.Errorf("CoreDNS does not start; if port %d is in use, choose another with -port: %w", port, err)
-	}
-	e.dns = e.instance.Servers()[0].LocalAddr().String()
-	// The Corefile is printed, and has to work if it is copied: replace port 0 with the port that the system chose.
-	e.corefile = strings.Replace(e.corefile, "example.org:0", "example.org:"+e.dns[strings.LastIndexByte(e.dns, ':')+1:], 1)
-	return nil
+`, port, strings.Join(lines, "\n        "), e.zonePath())
+}
+
+// withPort returns a Corefile that works if it is copied: with the port that the system chose, if it has port 0.
+func withPort(corefile, dns string) string {
+	return strings.Replace(corefile, "example.org:0 ", "example.org:"+dns[strings.LastIndexByte(dns, ':')+1:]+" ", 1)
 }
 
 // close ends everything that build started, and waits until it has ended. It may be called when build has failed halfway.

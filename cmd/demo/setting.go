@@ -11,7 +11,8 @@ type setting struct {
 	remark string   // why SRV records are used; empty for A records
 	name   string   // to query, fully qualified
 	qtype  string   // A or SRV
-	check  string   // the properties check and types of the stanza
+	check  string   // the property check of the stanza
+	lines  []string // other properties that it needs
 	data   []string // of each web server's record, as dig +short prints it; in the order of the web servers
 	hosts  string   // zone-file lines for the names that the SRV records point to
 }
@@ -27,7 +28,7 @@ func byAddress(webs []*web) *setting {
 
 // byPort has an SRV record for each web server. A check without a port probes the port of the record.
 func byPort(webs []*web) *setting {
-	s := &setting{name: "_http._tcp.example.org.", qtype: "SRV", check: "check http://\n        types SRV"}
+	s := &setting{name: "_http._tcp.example.org.", qtype: "SRV", check: "check http://", lines: []string{"types SRV"}}
 	for i, w := range webs {
 		host := fmt.Sprintf("web%d.example.org.", i+1)
 		s.data = append(s.data, fmt.Sprintf("1 1 %d %s", w.at.Port(), host))

@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 )
 
@@ -13,6 +15,9 @@ type web struct {
 	at     netip.AddrPort // port 0 until the first start
 	server *http.Server   // nil while stopped
 	ended  chan struct{}  // closed when the server has returned
+
+	mu sync.Mutex
+	by map[string]int // requests so far, by who the header X-Member says has sent them
 }
 
 // addr returns the address and port, as in a URL.
@@ -28,7 +33,8 @@ func (w *web) start() error {
 	at := w.at
 	server := &http.Server{
 		ReadHeaderTimeout: time.Second,
-		Handler: http.HandlerFunc(func(response http.ResponseWriter, _ *http.Request) {
+		Handler: http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
+			w.arrived(request.Header.Get("X-Member"))
 			fmt.Fprintln(response, "served by", at)
 		}),
 	}
@@ -38,6 +44,23 @@ func (w *web) start() error {
 		_ = server.Serve(listener) // always returns an error, ErrServerClosed after stop
 	}()
 	return nil
+}
+
+// arrived counts a request.
+func (w *web) arrived(from string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.by == nil {
+		w.by = make(map[string]int)
+	}
+	w.by[from]++
+}
+
+// probes returns how many requests there were, by who has sent them.
+func (w *web) probes() map[string]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.by)
 }
 
 // kill closes the listener and all connections at once, as if the process had died, and waits for the server to return. A

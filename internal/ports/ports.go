@@ -1,8 +1,8 @@
 // Package ports finds ports and addresses for servers that tests start.
 //
 // Free returns a port that no other test of this process and of processes that run at the same time is given, so that a
-// server can listen on it later, or a client can rely on it to refuse. Has, Need and IPv6 are for tests that use an
-// address which not every machine has.
+// server can listen on it later, or a client can rely on it to refuse. Listen listens on a port that had a listener before. Has,
+// Need and IPv6 are for tests that use an address which not every machine has.
 package ports
 
 import (
@@ -67,20 +67,4 @@ func Free(t testing.TB) int {
 	}
 	t.Fatal("no port of the block is free for both TCP and UDP")
 	return 0
-}
-
-// free reports whether a server can listen on a port over TCP and UDP.
-func free(p int) bool {
-	at := fmt.Sprintf(":%d", p)
-	l, err := net.Listen("tcp", at)
-	if err != nil {
-		return false
-	}
-	defer l.Close()
-	u, err := net.ListenPacket("udp", at)
-	if err != nil {
-		return false
-	}
-	u.Close()
-	return true
 }

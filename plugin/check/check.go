@@ -3,13 +3,15 @@
 // Its main type is [Check]: a URL with options, which [New] parses and validates. The pool calls
 // [Check.Probe] with the address to dial, or lets the event loop of package wire hold the
 // [Check.Talk]. The URL says what to ask and under which name; the address is always an argument.
-// No host is looked up, no redirect and no proxy is followed, and a probe leaves nothing behind.
+// No host is looked up, no redirect and no proxy is followed, and a probe leaves nothing behind but the
+// connection that [Check.ProbeReusing] returns.
 //
 // To add a protocol, write one file with a builder, and add a row to the table of schemes and one
 // to the table of options for each new option.
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,17 +32,19 @@ var ErrAbstain = errors.New("could not ask")
 // A Check is one question to an address and the answers that count as healthy. It is immutable, and
 // only [New] makes one, so every Check is valid. Any number of goroutines may use it at once.
 type Check struct {
-	text      string        // what String returns
-	secret    uint64        // what Secret returns
-	port      uint16        // what Port returns
-	prober    prober        // asks the question
-	holder    holdingProber // nil if the connection cannot be held, or if the Talk holds it
-	talk      *Talk         // nil if a goroutine has to ask
-	hold      bool          // the option hold is set
-	invert    bool          // the option invert is set
-	ownerSpec *spec         // what ForOwner builds from; nil unless the host is the owner of the record
-	files     *trustFiles   // of ca, cert and key; nil if there are none
-	reports   bool          // what Reports returns
+	text       string        // what String returns
+	secret     uint64        // what Secret returns
+	port       uint16        // what Port returns
+	prober     prober        // asks the question
+	holder     holdingProber // nil if the connection cannot be held, or if the Talk holds it
+	talk       *Talk         // nil if a goroutine has to ask
+	repeater   *repeater     // nil unless the option reuse is set
+	hold       bool          // the option hold is set
+	invert     bool          // the option invert is set
+	ownerSpec  *spec         // what ForOwner builds from; nil unless the host is the owner of the record
+	files      *trustFiles   // of ca, cert and key; nil if there are none
+	reports    bool          // what Reports returns
+	ofThisHost bool          // what OfThisHost returns
 
 	portNamed bool // what PortNamed returns
 }
@@ -71,18 +75,18 @@ type scheme struct {
 // here and nowhere else.
 var schemes = []scheme{
 	{"agent", 0, "agent://:9777", agentOptions, newAgent},
-	{"dns", 53, "dns://:53/example.org", slices.Concat(dnsOptions, []string{"tcp"}, proxyOptions, socketOptions), newDNS},
-	{"dot", 853, "dot://ns1.example.org/example.org", slices.Concat(dnsOptions, tlsOptions, answerOptions, proxyOptions, socketOptions), newDOT},
+	{"dns", 53, "dns://:53/example.org", slices.Concat(dnsOptions, []string{"tcp"}, reuseOptions, proxyOptions, socketOptions), newDNS},
+	{"dot", 853, "dot://ns1.example.org/example.org", slices.Concat(dnsOptions, tlsOptions, answerOptions, reuseOptions, proxyOptions, socketOptions), newDOT},
 	{"exec", 0, "exec://:5432", execOptions, newExec},
-	{"grpc", 0, "grpc://:50051", slices.Concat(answerOptions, proxyOptions, socketOptions), newGRPC},
-	{"grpcs", 0, "grpcs://api.example.org:50051", slices.Concat(tlsOptions, answerOptions, proxyOptions, socketOptions), newGRPCS},
-	{"http", 80, "http://:8080/healthz", slices.Concat(ownerOptions, httpOptions, holdOptions, answerOptions, proxyOptions, socketOptions), newHTTP},
-	{"https", 443, "https://www.example.org/healthz", slices.Concat(ownerOptions, httpOptions, []string{"alpn"}, tlsOptions, holdOptions, answerOptions, proxyOptions, socketOptions), newHTTPS},
+	{"grpc", 0, "grpc://:50051", slices.Concat(answerOptions, reuseOptions, proxyOptions, socketOptions), newGRPC},
+	{"grpcs", 0, "grpcs://api.example.org:50051", slices.Concat(tlsOptions, answerOptions, reuseOptions, proxyOptions, socketOptions), newGRPCS},
+	{"http", 80, "http://:8080/healthz", slices.Concat(ownerOptions, httpOptions, holdOptions, answerOptions, reuseOptions, proxyOptions, socketOptions), newHTTP},
+	{"https", 443, "https://www.example.org/healthz", slices.Concat(ownerOptions, httpOptions, []string{"alpn"}, tlsOptions, holdOptions, answerOptions, reuseOptions, proxyOptions, socketOptions), newHTTPS},
 	{"icmp", 0, "icmp://", socketOptions, newICMP},
 	{"mysql", 3306, "mysql://:3306", slices.Concat(upgradeOptions, tlsOptions, answerOptions, proxyOptions, socketOptions), newMySQL},
 	{"postgres", 5432, "postgres://:5432", slices.Concat(upgradeOptions, tlsOptions, answerOptions, proxyOptions, socketOptions), newPostgres},
-	{"redis", 6379, "redis://:6379", slices.Concat(redisOptions, answerOptions, proxyOptions, socketOptions), newRedis},
-	{"rediss", 6379, "rediss://cache.example.org:6379", slices.Concat(redisOptions, tlsOptions, answerOptions, proxyOptions, socketOptions), newRediss},
+	{"redis", 6379, "redis://:6379", slices.Concat(redisOptions, answerOptions, reuseOptions, proxyOptions, socketOptions), newRedis},
+	{"rediss", 6379, "rediss://cache.example.org:6379", slices.Concat(redisOptions, tlsOptions, answerOptions, reuseOptions, proxyOptions, socketOptions), newRediss},
 	{"tcp", 0, "tcp://:5432", tcpOptions, newTCP},
 	{"tls", 0, "tls://db.example.org:5432", slices.Concat(ownerOptions, []string{"alpn"}, tlsOptions, connectOptions, proxyOptions, socketOptions), newTLS},
 }
@@ -102,6 +106,7 @@ type spec struct {
 	portNamed bool          // the URL names a port, or the scheme has none
 	talk      *Talk         // set by the builder if the event loop can run the check
 	holder    holdingProber // set by the builder if the connection can be held
+	repeater  *repeater     // set by the builder with the option reuse
 	reports   bool          // answers may say something of the backend
 	settings
 }
@@ -137,14 +142,15 @@ func New(rawURL string, options ...Option) (*Check, error) {
 	if s.invert || s.askOwner || s.reports || s.dialer.bound() || s.dialer.proxyProtocol || s.hasPhaseTimeout() {
 		s.talk = nil // the event loop knows none of these; few checks have them, so a goroutine asks
 	}
-	if err := s.checkHold(); err != nil {
+	if err := cmp.Or(s.checkHold(), s.checkReuse()); err != nil {
 		return nil, err
 	}
 	c := &Check{
 		text: s.canonicalText(), secret: s.hiddenHash(), port: s.port, portNamed: s.portNamed,
-		prober: prober, talk: s.talk, holder: s.holder, hold: s.hold, invert: s.invert, reports: s.reports,
+		prober: prober, talk: s.talk, repeater: s.repeater, holder: s.holder, hold: s.hold, invert: s.invert, reports: s.reports,
 	}
 	c.files = s.tls.files
+	c.ofThisHost = s.scheme.name == "exec" || s.dialer.bound()
 	if s.askOwner {
 		c.ownerSpec = s
 	}
@@ -173,6 +179,10 @@ func (c *Check) Port() uint16 { return c.port }
 // PortNamed reports whether the port of a record is ignored: the URL names a port, or the scheme
 // has no ports. In the second case Port is 0.
 func (c *Check) PortNamed() bool { return c.portNamed }
+
+// OfThisHost reports whether the question belongs to this host, so that another one cannot ask it in its place: it is asked by a
+// program of this host (exec), or from an address of it (from).
+func (c *Check) OfThisHost() bool { return c.ofThisHost }
 
 // Probe asks addr once. It returns nil if the answer is good, else the reason in a few words: at
 // most about 200 bytes, printable, without the address. The error wraps [ErrAbstain] if the

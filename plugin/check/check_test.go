@@ -288,7 +288,7 @@ func TestTakes(t *testing.T) {
 		}
 	}
 	for scheme, want := range map[string]string{
-		"HTTP": "basic_auth bearer body body_regex connect_timeout expect_header first_byte_timeout from header hold host invert method no_body no_body_regex no_header proxy_protocol status weight_header",
+		"HTTP": "basic_auth bearer body body_regex connect_timeout expect_header first_byte_timeout from header hold host invert method no_body no_body_regex no_header proxy_protocol reuse reuse_for status weight_header",
 		"tcp":  "ca cert connect_timeout expect expect_regex expires first_byte_timeout from hold insecure invert key proxy_protocol reset send server_name starttls tls_timeout",
 		"tls":  "alpn ca cert connect_timeout expires from host insecure invert key proxy_protocol server_name tls_timeout",
 		"ftp":  "",

@@ -83,36 +83,54 @@ func (d *dialer) dial(ctx context.Context, addr netip.AddrPort) (conn net.Conn, 
 }
 
 // dialOver connects over "tcp" or "udp". closeConn is as for dial.
-//
-// When ctx ends, the connection is closed, and every pending read and write fails at once. A
-// deadline on the connection would not do: crypto/tls sets a deadline of its own for its last
-// message, and that would replace ours.
 func (d *dialer) dialOver(ctx context.Context, network string, addr netip.AddrPort) (conn net.Conn, closeConn func(), err error) {
-	source, err := d.source(addr.Addr())
+	conn, err = d.connect(ctx, network, addr)
 	if err != nil {
 		return nil, nil, err
 	}
-	dialer := net.Dialer{KeepAlive: -1 * time.Second} // negative: off; a probe is over before a keep-alive would be due
+	release := closeAtEnd(ctx, conn)
+	return conn, func() {
+		release()
+		conn.Close()
+	}, nil
+}
+
+// connect connects over "tcp" or "udp". Afterwards the connection has nothing to do with ctx.
+func (d *dialer) connect(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error) {
+	source, err := d.source(addr.Addr())
+	if err != nil {
+		return nil, err
+	}
+	dialer := net.Dialer{KeepAlive: -1 * time.Second} // negative: off; a probe is over before a keep-alive would be due, and the next one looks whether what was kept is good
 	if source.IsValid() {
 		dialer.LocalAddr = socketAddr(network, source)
 		dialer.Control = bindWithoutPort
 	}
 	dialer.Timeout = d.connectTimeout
-	conn, err = dialer.DialContext(ctx, network, addr.String())
+	conn, err := dialer.DialContext(ctx, network, addr.String())
 	if err != nil {
-		return nil, nil, dialFailure(addr.Addr(), source, err)
+		return nil, dialFailure(addr.Addr(), source, err)
 	}
+	return conn, nil
+}
+
+// closeAtEnd has the end of ctx close the connection, so that every pending read and write fails at
+// once, until release is called. That reports whether ctx has not ended before; no goroutine is left
+// after it. A deadline on the connection would not do: crypto/tls sets a deadline of its own for its
+// last message, and that would replace ours.
+func closeAtEnd(ctx context.Context, conn net.Conn) (release func() bool) {
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(ended)
 		conn.Close()
 	})
-	return conn, func() {
-		if !stop() {
-			<-ended // the closing goroutine has started, and must end before the probe does
+	return func() bool {
+		if stop() {
+			return true
 		}
-		conn.Close()
-	}, nil
+		<-ended // the closing goroutine has started, and must end before the probe does
+		return false
+	}
 }
 
 // socketAddr is addr with port 0, so that the kernel chooses the port.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -69,6 +70,32 @@ func TestFromAndInvertAreNoTalk(t *testing.T) {
 	_, err := check.New("tcp://:1", options(opt("hold"), opt("invert"))...)
 	if err == nil || !strings.HasSuffix(err.Error(), "cannot be used together with invert: remove one of the two") {
 		t.Errorf("invert with hold: %v", err)
+	}
+}
+
+// A check that is bound to this host says so: no other one can ask it in its place.
+func TestOfThisHost(t *testing.T) {
+	for url, want := range map[string]bool{"tcp://:1": false, "http://:80/from": false, "exec://:1": true, "icmp:": false} {
+		var options [][]string
+		if want && runtime.GOOS != "linux" {
+			continue // no other system has this check
+		}
+		if want {
+			options = append(options, opt("command", "/bin/true"))
+		}
+		if got := mustNew(t, url, options...).OfThisHost(); got != want {
+			t.Errorf("%s: %t, want %t", url, got, want)
+		}
+	}
+	for _, url := range []string{"tcp://:1", "icmp:", "agent://:1", "dns://:53/example.org", "redis://:1"} {
+		for _, from := range []string{"192.0.2.1", "2001:db8::1"} {
+			if !mustNew(t, url, opt("from", from)).OfThisHost() {
+				t.Errorf("%s from %s could be asked by others", url, from)
+			}
+		}
+	}
+	if mustNew(t, "http://:80", opt("body", "from")).OfThisHost() {
+		t.Error("a text is taken for an option")
 	}
 }
 

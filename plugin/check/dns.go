@@ -82,7 +82,7 @@ func newDNS(s *spec) (prober, error) {
 		return nil, err
 	}
 	if s.dialer.proxyProtocol && !s.dns.tcp {
-		return nil, s.optionError("proxy_protocol", errProxyOverUDP)
+		return nil, s.optionError("proxy_protocol", errOverUDP)
 	}
 	d, err := buildDNS(s)
 	if err != nil {

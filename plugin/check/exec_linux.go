@@ -36,11 +36,12 @@ func runnable(path string) error {
 type runner struct {
 	command []string
 	slots   chan struct{} // one entry for each running program
+	late    late
 }
 
 // newRunner makes the prober of an exec check.
 func newRunner(command []string) prober {
-	return runner{command, make(chan struct{}, runLimit)}
+	return runner{command, make(chan struct{}, runLimit), make(late, 16*runLimit)}
 }
 
 // errBusy means that the probe found no free slot in its time.
@@ -84,6 +85,7 @@ func (r runner) acquireSlot(ctx context.Context) (waited, ok bool) {
 // execute starts the program in a process group of its own. When the program ends or ctx does, the
 // whole group is killed, so that nothing that the program started is left.
 func (r runner) execute(ctx context.Context, addr netip.AddrPort) (timedOut bool, result error) {
+	r.late.collect()
 	// A pipe of our own, and not one of os/exec: cmd.Wait would wait until every process that
 	// inherited the pipe has closed it.
 	output, theirs, err := os.Pipe()
@@ -105,7 +107,10 @@ func (r runner) execute(ctx context.Context, addr netip.AddrPort) (timedOut bool
 	heard := collectOutput(output)
 	timedOut = awaitExit(ctx, cmd.Process.Pid)
 	killGroup(cmd.Process.Pid) // the program is not reaped yet, so its process ID cannot have been reused
-	status, err := reap(cmd.Process)
+	status, done, err := reap(cmd.Process)
+	if !done {
+		r.late.keep(cmd.Process.Pid)
+	}
 	if err != nil {
 		heard()
 		return timedOut, fmt.Errorf("%w: %s", ErrAbstain, quote(err.Error()))

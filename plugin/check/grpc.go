@@ -83,15 +83,21 @@ func grpcRequest(service string) []byte {
 // ask calls the method and judges the answer from the outside in: HTTP status, type of the content, status of the call,
 // health.
 func (g *grpcCheck) ask(ctx context.Context, x *session) error {
-	s := newHTTP2Stream(x.conn, x.in, x.src, manualFirstByte(x.reading))
+	if x.over == nil {
+		x.over = new(http2Conn)
+	}
+	s := newHTTP2Stream(x.over, x.conn, x.in, x.src, manualFirstByte(x.reading))
 	s.quoteDebug = true // the request has no secret
+	first := s.last == 0
 	if err := s.sendRequest(g.fields(ctx, x.peer), g.message); err != nil {
 		return requestFailure(err)
 	}
 	// The request is on its way before the server has said anything, which RFC 9113, 3.4, allows:
 	// it saves a round trip.
-	if err := expectSettings(x); err != nil {
-		return err
+	if first {
+		if err := expectSettings(x); err != nil {
+			return err
+		}
 	}
 	response, err := s.response()
 	if err != nil {

@@ -32,7 +32,7 @@ func decodeHead(t *testing.T, block []byte) map[string]hpack.HeaderField {
 // Headers of the operator are never stored in the table of a proxy (RFC 7541, 7.1.3).
 func TestSecretsEnterNoTable(t *testing.T) {
 	u, _ := url.Parse("https://www.example.org/healthz")
-	head := decodeHead(t, encodeFields(requestFields(&http.Request{Host: "www.example.org", URL: u, Header: http.Header{"X-Token": {"s3cret"}, "Authorization": {"Bearer s3cret"}}})))
+	head := decodeHead(t, encodeFields(requestFields(&http.Request{Host: "www.example.org", URL: u, Header: http.Header{"X-Token": {"s3cret"}, "Authorization": {"Bearer s3cret"}}}), true))
 	for _, name := range []string{"x-token", "authorization"} {
 		if f := head[name]; f.Value == "" || !f.Sensitive {
 			t.Errorf("%s: %+v", name, f)
@@ -46,7 +46,7 @@ func TestGRPCTakesTrailers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	head := decodeHead(t, encodeFields((&grpcCheck{spec: s, scheme: "http"}).fields(t.Context(), netip.MustParseAddrPort("192.0.2.1:1"))))
+	head := decodeHead(t, encodeFields((&grpcCheck{spec: s, scheme: "http"}).fields(t.Context(), netip.MustParseAddrPort("192.0.2.1:1")), true))
 	for name, want := range map[string]string{"te": "trailers", "content-type": "application/grpc", ":method": "POST", ":scheme": "http"} {
 		if got := head[name].Value; got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)

@@ -36,7 +36,7 @@ const (
 // errHead is the reason to refuse a check of the body with the method HEAD.
 var errHead = errors.New("HEAD has no body: remove the options about the body, or use GET")
 
-// An httpCheck sends one request on a connection of its own, over HTTP/1.1, or over HTTP/2 if TLS
+// An httpCheck sends one request on a connection, over HTTP/1.1, or over HTTP/2 if TLS
 // negotiates that.
 //
 // It does not use the client of net/http, so that no proxy from the environment, no redirect, no
@@ -59,6 +59,7 @@ func newHTTP(s *spec) (prober, error) {
 	}
 	s.talk = newTalk(h)
 	h.allowHold(s)
+	s.repeats(nil, h.prepare)
 	return h, nil
 }
 
@@ -91,7 +92,7 @@ func buildHTTP(s *spec) (*httpCheck, error) {
 		return nil, urlError(s.path, err)
 	}
 	h := &httpCheck{httpSettings: s.http, spec: s}
-	h.request = &http.Request{Method: s.http.method, URL: u, Header: s.http.requestHeaders(), Close: !s.hold}
+	h.request = &http.Request{Method: s.http.method, URL: u, Header: s.http.requestHeaders(), Close: !s.hold && !s.reuse}
 	return h, nil
 }
 
@@ -216,14 +217,20 @@ func (s *spec) hostFor(addr netip.AddrPort) string {
 // readers recycles the buffers of responses. A buffer must be Reset before use.
 var readers = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
 
+// newReader takes a buffer for one response from r, of at most responseLimit bytes.
+func newReader(r io.Reader) (*bufio.Reader, *limitedReader) {
+	src := &limitedReader{r: r, left: responseLimit}
+	in := readers.Get().(*bufio.Reader)
+	in.Reset(src)
+	return in, src
+}
+
 // judgeResponse reads one response from r, at most responseLimit bytes, and judges it. It also
 // reports whether the peer keeps the connection open (RFC 9112, 9.3). It does not close the body:
 // that would read it to the end, and there is nothing to release.
 func (h *httpCheck) judgeResponse(r io.Reader) (stays bool, err error) {
-	src := &limitedReader{r: r, left: responseLimit}
-	br := readers.Get().(*bufio.Reader)
+	br, src := newReader(r)
 	defer readers.Put(br)
-	br.Reset(src)
 	response, err := h.final(br, src)
 	if err != nil {
 		return false, err

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,13 +110,15 @@ func h2Then(t *testing.T, play func(f *http2.Framer), end func(net.Conn)) func(n
 	})
 }
 
-func head(f *http2.Framer, end bool, fields ...string) {
+func head(f *http2.Framer, end bool, fields ...string) { headOn(f, 1, end, fields...) }
+
+func headOn(f *http2.Framer, stream uint32, end bool, fields ...string) {
 	var block bytes.Buffer
 	e := hpack.NewEncoder(&block)
 	for i := 0; i < len(fields); i += 2 {
 		e.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
 	}
-	f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: end})
+	f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: end})
 }
 
 // forever repeats until the connection is closed.
@@ -124,71 +127,110 @@ func forever(write func() error) {
 	}
 }
 
+// badHTTP2Peers are asked for a body with a needle.
+var badHTTP2Peers = map[string]struct {
+	play  func(f *http2.Framer)
+	limit time.Duration
+	want  string
+}{
+	"silent":           {func(f *http2.Framer) {}, brief, "no response: timed out"},
+	"settings only":    {func(f *http2.Framer) { f.WriteSettings() }, brief, "no response: timed out"},
+	"endless settings": {func(f *http2.Framer) { forever(func() error { return f.WriteSettings() }) }, patient, "no response: longer than 64 KiB"},
+	"endless pings":    {func(f *http2.Framer) { forever(func() error { return f.WritePing(false, [8]byte{}) }) }, patient, "no response: longer than 64 KiB"},
+	"endless interims": {func(f *http2.Framer) {
+		forever(func() error { head(f, false, ":status", "103"); return f.WriteData(3, false, nil) })
+	}, patient, "more than 5 interim responses"},
+	"endless head":     {endlessHead, patient, "no response: (longer than 64 KiB|http/2 error [A-Z_]+)|malformed response: no status, or headers too long"},
+	"goes away":        {func(f *http2.Framer) { f.WriteGoAway(0, http2.ErrCodeNo, nil) }, patient, "no response: server closed the connection: NO_ERROR"},
+	"goes away, angry": {func(f *http2.Framer) { f.WriteGoAway(1, http2.ErrCodeEnhanceYourCalm, nil) }, patient, "no response: server closed the connection: ENHANCE_YOUR_CALM"},
+	"goes away, later": {func(f *http2.Framer) {
+		f.WriteGoAway(1, http2.ErrCodeNo, nil)
+		head(f, false, ":status", "200")
+		f.WriteData(1, true, []byte("needle"))
+	}, patient, ""},
+	"ends the stream":   {func(f *http2.Framer) { f.WriteRSTStream(1, http2.ErrCodeRefusedStream) }, patient, "no response: server reset the stream: REFUSED_STREAM"},
+	"body without head": {func(f *http2.Framer) { f.WriteData(1, false, []byte("needle")) }, patient, "malformed response: body before the headers"},
+	"no status":         {func(f *http2.Framer) { head(f, true, "a", "b") }, patient, "malformed response: no status, or headers too long"},
+	"bad fields":        {func(f *http2.Framer) { head(f, true, ":status", "200", "A", "b") }, patient, "no response: http/2 error PROTOCOL_ERROR"},
+	"pushes": {func(f *http2.Framer) {
+		f.WritePushPromise(http2.PushPromiseParam{StreamID: 1, PromiseID: 2, EndHeaders: true})
+	}, patient,
+		"no response: (server push, which was disabled|http/2 error PROTOCOL_ERROR)"},
+	"not http/2": {func(f *http2.Framer) { f.WriteRawFrame('H', 'T', 'T'<<16, make([]byte, 1<<20)) }, patient, "no response: (peer does not speak http/2|http/2 error FRAME_SIZE_ERROR)"},
+	"other stream": {func(f *http2.Framer) {
+		f.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: []byte{0x88}, EndHeaders: true})
+	}, brief, "no response: timed out"},
+	"waits for acks": {acked, patient, ""},
+	"no body":        {func(f *http2.Framer) { head(f, true, ":status", "200") }, patient, `body does not contain "needle"`},
+	"endless body": {func(f *http2.Framer) {
+		head(f, false, ":status", "200")
+		forever(func() error { return f.WriteData(1, false, bytes.Repeat([]byte("hay"), 100)) })
+	}, patient, `body does not contain "needle"|reading the body: longer than 64 KiB`},
+	"endless empty body": {func(f *http2.Framer) {
+		head(f, false, ":status", "200")
+		forever(func() error { return f.WriteData(1, false, nil) })
+	}, patient, "reading the body: longer than 64 KiB"},
+	"stream ends amid": {func(f *http2.Framer) { head(f, false, ":status", "200"); f.WriteRSTStream(1, http2.ErrCodeCancel) }, patient, "reading the body: server reset the stream: CANCEL"},
+	"trailers": {func(f *http2.Framer) {
+		head(f, false, ":status", "200")
+		f.WriteData(1, false, []byte("needle"))
+		head(f, true, "a", "b")
+	}, patient, ""},
+	"body too short": {func(f *http2.Framer) {
+		head(f, false, ":status", "200", "content-length", "100")
+		f.WriteData(1, true, []byte("hay"))
+	}, patient, "reading the body: connection closed"},
+	"body of its length": {func(f *http2.Framer) {
+		head(f, false, ":status", "200", "content-length", "6")
+		f.WriteData(1, true, []byte("thread"))
+	}, patient, `body does not contain "needle"`},
+	"head about a body that it has not": {func(f *http2.Framer) { head(f, true, ":status", "304", "content-length", "100") }, patient, `body does not contain "needle"`},
+	"body stalls":                       {func(f *http2.Framer) { head(f, false, ":status", "200"); f.WriteData(1, false, []byte("hay")) }, brief, "reading the body: timed out"},
+}
+
 func TestBadHTTP2Peers(t *testing.T) {
-	for name, tt := range map[string]struct {
-		play  func(f *http2.Framer)
-		limit time.Duration
-		want  string
-	}{
-		"silent":           {func(f *http2.Framer) {}, brief, "no response: timed out"},
-		"settings only":    {func(f *http2.Framer) { f.WriteSettings() }, brief, "no response: timed out"},
-		"endless settings": {func(f *http2.Framer) { forever(func() error { return f.WriteSettings() }) }, patient, "no response: longer than 64 KiB"},
-		"endless pings":    {func(f *http2.Framer) { forever(func() error { return f.WritePing(false, [8]byte{}) }) }, patient, "no response: longer than 64 KiB"},
-		"endless interims": {func(f *http2.Framer) {
-			forever(func() error { head(f, false, ":status", "103"); return f.WriteData(3, false, nil) })
-		}, patient, "more than 5 interim responses"},
-		"endless head":     {endlessHead, patient, "no response: (longer than 64 KiB|http/2 error [A-Z_]+)|malformed response: no status, or headers too long"},
-		"goes away":        {func(f *http2.Framer) { f.WriteGoAway(0, http2.ErrCodeNo, nil) }, patient, "no response: server closed the connection: NO_ERROR"},
-		"goes away, angry": {func(f *http2.Framer) { f.WriteGoAway(1, http2.ErrCodeEnhanceYourCalm, nil) }, patient, "no response: server closed the connection: ENHANCE_YOUR_CALM"},
-		"goes away, later": {func(f *http2.Framer) {
-			f.WriteGoAway(1, http2.ErrCodeNo, nil)
-			head(f, false, ":status", "200")
-			f.WriteData(1, true, []byte("needle"))
-		}, patient, ""},
-		"ends the stream":   {func(f *http2.Framer) { f.WriteRSTStream(1, http2.ErrCodeRefusedStream) }, patient, "no response: server reset the stream: REFUSED_STREAM"},
-		"body without head": {func(f *http2.Framer) { f.WriteData(1, false, []byte("needle")) }, patient, "malformed response: body before the headers"},
-		"no status":         {func(f *http2.Framer) { head(f, true, "a", "b") }, patient, "malformed response: no status, or headers too long"},
-		"bad fields":        {func(f *http2.Framer) { head(f, true, ":status", "200", "A", "b") }, patient, "no response: http/2 error PROTOCOL_ERROR"},
-		"pushes": {func(f *http2.Framer) {
-			f.WritePushPromise(http2.PushPromiseParam{StreamID: 1, PromiseID: 2, EndHeaders: true})
-		}, patient,
-			"no response: (server push, which was disabled|http/2 error PROTOCOL_ERROR)"},
-		"not http/2": {func(f *http2.Framer) { f.WriteRawFrame('H', 'T', 'T'<<16, make([]byte, 1<<20)) }, patient, "no response: (peer does not speak http/2|http/2 error FRAME_SIZE_ERROR)"},
-		"other stream": {func(f *http2.Framer) {
-			f.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: []byte{0x88}, EndHeaders: true})
-		}, brief, "no response: timed out"},
-		"waits for acks": {acked, patient, ""},
-		"no body":        {func(f *http2.Framer) { head(f, true, ":status", "200") }, patient, `body does not contain "needle"`},
-		"endless body": {func(f *http2.Framer) {
-			head(f, false, ":status", "200")
-			forever(func() error { return f.WriteData(1, false, []byte("hay")) })
-		}, patient, `body does not contain "needle"|reading the body: longer than 64 KiB`},
-		"endless empty body": {func(f *http2.Framer) {
-			head(f, false, ":status", "200")
-			forever(func() error { return f.WriteData(1, false, nil) })
-		}, patient, "reading the body: longer than 64 KiB"},
-		"stream ends amid": {func(f *http2.Framer) { head(f, false, ":status", "200"); f.WriteRSTStream(1, http2.ErrCodeCancel) }, patient, "reading the body: server reset the stream: CANCEL"},
-		"trailers": {func(f *http2.Framer) {
-			head(f, false, ":status", "200")
-			f.WriteData(1, false, []byte("needle"))
-			head(f, true, "a", "b")
-		}, patient, ""},
-		"body too short": {func(f *http2.Framer) {
-			head(f, false, ":status", "200", "content-length", "100")
-			f.WriteData(1, true, []byte("hay"))
-		}, patient, "reading the body: connection closed"},
-		"body of its length": {func(f *http2.Framer) {
-			head(f, false, ":status", "200", "content-length", "6")
-			f.WriteData(1, true, []byte("thread"))
-		}, patient, `body does not contain "needle"`},
-		"head about a body that it has not": {func(f *http2.Framer) { head(f, true, ":status", "304", "content-length", "100") }, patient, `body does not contain "needle"`},
-		"body stalls":                       {func(f *http2.Framer) { head(f, false, ":status", "200"); f.WriteData(1, false, []byte("hay")) }, brief, "reading the body: timed out"},
-	} {
+	for name, tt := range badHTTP2Peers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := listen(t, "127.0.0.1", h2(t, tt.play))
 			c := mustNew(t, "https://", opt("insecure"), needle)
 			patiently(t, tt.limit, tt.want, func(limit time.Duration) error { return probeFor(c, p.addr, limit) })
+		})
+	}
+}
+
+// The same peers are as bad after a good answer as without one, and for the same reason (B114).
+func TestBadHTTP2PeersAfterAGoodAnswer(t *testing.T) {
+	for name, tt := range badHTTP2Peers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cert, _ := sign(t, template("www.example.org"), nil)
+			config := &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}}
+			var conns atomic.Int64
+			p := listen(t, "127.0.0.1", overTLS(config, func(conn net.Conn) {
+				io.ReadFull(conn, make([]byte, len(http2.ClientPreface)))
+				f, well := http2.NewFramer(conn, conn), conns.Add(1) == 1
+				for {
+					frame, err := f.ReadFrame()
+					switch {
+					case err != nil:
+						return
+					case frame.Header().Type != http2.FrameHeaders:
+					case well:
+						well = false
+						head(f, false, ":status", "200")
+						f.WriteData(1, true, []byte("needle"))
+					default:
+						tt.play(f)
+						hold(conn)
+						return
+					}
+				}
+			}))
+			r := newReusing(t, mustNew(t, "https://", opt("insecure"), opt("reuse"), needle), p.addr)
+			r.good(1)
+			// What is said of an earlier stream is no answer, so half of the time is spent on that.
+			patiently(t, min(tt.limit, 2*time.Second), tt.want, r.probeFor)
 		})
 	}
 }

@@ -1,7 +1,6 @@
 package check
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"net/http"
@@ -34,6 +33,7 @@ func newHTTPS(s *spec) (prober, error) {
 		return nil, err
 	}
 	h.allowHold(s)
+	s.repeats(h.tls, h.prepare)
 	return h, nil
 }
 
@@ -80,23 +80,28 @@ func (h *httpCheck) checkALPN(s *spec) error {
 	return nil
 }
 
-// exchangeHTTP2 sends the request over HTTP/2 and judges the response.
+// exchangeHTTP2 sends the request over HTTP/2 on a connection of its own, and judges the response.
 func (h *httpCheck) exchangeHTTP2(conn io.ReadWriter, request *http.Request) error {
-	src := &limitedReader{r: conn, left: responseLimit}
-	in := readers.Get().(*bufio.Reader)
+	in, src := newReader(conn)
 	defer readers.Put(in)
-	in.Reset(src)
-	s := newHTTP2Stream(conn, in, src, manualFirstByte(conn))
+	s := newHTTP2Stream(new(http2Conn), conn, in, src, manualFirstByte(conn))
+	answered, err := h.askStream(s, request)
+	if answered { // after a failure the receiver may be gone
+		s.goAway()
+	}
+	return err
+}
+
+// askStream sends the request on a stream and judges the response. It reports whether there was one.
+func (h *httpCheck) askStream(s *http2Stream, request *http.Request) (answered bool, err error) {
 	if err := s.sendRequest(requestFields(request), nil); err != nil {
-		return requestFailure(err)
+		return false, requestFailure(err)
 	}
 	response, err := s.response()
 	if err != nil {
-		return err
+		return false, err
 	}
-	// After a failure the receiver may be gone.
-	defer s.goAway()
-	return h.accept(response)
+	return true, h.accept(response)
 }
 
 // requestFields are the header fields of a request (RFC 9113, 8.3.1). The headers that the operator wrote are marked as

@@ -85,6 +85,8 @@ type peer struct {
 
 	mu    sync.Mutex
 	conns []net.Conn
+
+	stop func() // ends the listener and all connections
 }
 
 // listen serves connections on a loopback address until the test is over.
@@ -106,13 +108,14 @@ func listen(tb testing.TB, host string, serve func(net.Conn)) *peer {
 			all.Go(func() { serve(conn); conn.Close() })
 		}
 	})
-	tb.Cleanup(func() {
+	p.stop = func() {
 		l.Close()
 		for _, conn := range p.accepted() {
 			conn.Close()
 		}
 		all.Wait()
-	})
+	}
+	tb.Cleanup(p.stop)
 	return p
 }
 

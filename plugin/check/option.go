@@ -64,6 +64,8 @@ var options = []option{
 	{name: "starttls", many: true, step: true, set: setStartTLS},
 	{name: "reset", set: setReset},
 	{name: "hold", set: setHold},
+	{name: "reuse", set: setReuse},
+	{name: "reuse_for", args: "DURATION", set: setReuseFor},
 	{name: "rcode", args: "LIST", set: setRcode},
 	{name: "answer", args: "REGEXP", set: setAnswer},
 	{name: "authoritative", set: setAuthoritative},
@@ -93,6 +95,8 @@ type settings struct {
 	steps    []step // of a dialogue, in order
 	reset    bool
 	hold     bool
+	reuse    bool
+	reuseFor time.Duration // how long a connection is used; 0 for the default
 	invert   bool
 	askOwner bool          // the host to ask for is the owner of the record
 	given    []givenOption // in the order of the canonical text

@@ -22,7 +22,7 @@ import (
 // triedElsewhere are options of several schemes that a single probe does not show, and one that
 // needs its own network.
 var triedElsewhere = map[string]string{
-	"hold": "TestProbeKeeping", "host": "TestOwner", "icmp invert good": "TestICMP",
+	"hold": "TestProbeKeeping", "reuse_for": "TestKeptLasts", "host": "TestOwner", "icmp invert good": "TestICMP",
 }
 
 // Each option that several protocols have is tried with each of their schemes, once with a good
@@ -33,6 +33,7 @@ func TestEveryOptionOfEveryScheme(t *testing.T) {
 		m.tryEverywhere(w)
 		m.tryInTime(w)
 		m.tryProxied(w)
+		m.tryReused(w)
 		if w.tls {
 			m.tryOverTLS(w)
 		}

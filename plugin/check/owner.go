@@ -45,7 +45,7 @@ func (c *Check) ForOwner(owner string) *Check {
 	if s.host, err = parseHost(owner); err == nil {
 		var asked Check
 		if asked.prober, err = s.scheme.build(&s); err == nil {
-			asked.text, asked.port, asked.portNamed, asked.invert = c.text, c.port, c.portNamed, c.invert
+			asked.text, asked.port, asked.portNamed, asked.invert, asked.repeater = c.text, c.port, c.portNamed, c.invert, s.repeater
 			return &asked
 		}
 	}

@@ -81,11 +81,11 @@ func TestProtocolsRefused(t *testing.T) {
 		{"dns:///a", [][]string{opt("answer", "")}, 0, "option answer: empty expression would match every record: write one, or remove the option"},
 		{"dot:///a", nil, -1, "dot has no name to verify the certificate against: name a host, as in dot://www.example.org, " +
 			"or add server_name NAME or insecure"},
-		{"dot://h/a", [][]string{opt("tcp")}, 0, "option tcp is for dns: dot takes answer, authoritative, ca, cert, connect_timeout, expires, first_byte_timeout, from, insecure, invert, key, proxy_protocol, rcode, server_name, tls_timeout"},
+		{"dot://h/a", [][]string{opt("tcp")}, 0, "option tcp is for dns: dot takes answer, authoritative, ca, cert, connect_timeout, expires, first_byte_timeout, from, insecure, invert, key, proxy_protocol, rcode, reuse, reuse_for, server_name, tls_timeout"},
 		{"grpc://:1/my.Service/Method", nil, -1, `invalid service name "/my.Service/Method": write one as in grpc://:50051/my.Service`},
 		{"grpc://:1/%ff", nil, -1, `invalid service name "/%ff": write one as in grpc://:50051/my.Service`},
 		{"grpc://:1?service=x", nil, -1, "grpc takes no query: write grpc://:50051"},
-		{"grpc://:1", [][]string{opt("insecure")}, 0, "option insecure is for " + withTLS + ": grpc takes connect_timeout, first_byte_timeout, from, invert, proxy_protocol"},
+		{"grpc://:1", [][]string{opt("insecure")}, 0, "option insecure is for " + withTLS + ": grpc takes connect_timeout, first_byte_timeout, from, invert, proxy_protocol, reuse, reuse_for"},
 		{"grpcs://:1", nil, -1, "grpcs has no name to verify the certificate against: name a host, as in grpcs://www.example.org:1, " +
 			"or add server_name NAME or insecure"},
 		{"icmp://:7", nil, -1, "icmp has no ports: write icmp://"},
@@ -111,7 +111,7 @@ func TestProtocolsRefused(t *testing.T) {
 		{"redis:///0", nil, -1, "redis takes no path and no query: write redis://:6379"},
 		{"redis://:1?x", nil, -1, "redis takes no path and no query: write redis://:6379"},
 		{"redis://", [][]string{opt("role", "slave")}, 0, `option role: invalid role "slave": use master or replica`},
-		{"redis://", [][]string{opt("insecure")}, 0, "option insecure is for " + withTLS + ": redis takes connect_timeout, first_byte_timeout, from, invert, proxy_protocol, role"},
+		{"redis://", [][]string{opt("insecure")}, 0, "option insecure is for " + withTLS + ": redis takes connect_timeout, first_byte_timeout, from, invert, proxy_protocol, reuse, reuse_for, role"},
 		{"rediss://", nil, -1, "rediss has no name to verify the certificate against: name a host, as in rediss://www.example.org, " +
 			"or add server_name NAME or insecure"},
 		{"postgres:///template1", nil, -1, "postgres takes no path and no query: write postgres://:5432"},

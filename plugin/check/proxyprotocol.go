@@ -32,5 +32,5 @@ func (d *dialer) announce(conn net.Conn) error {
 	return nil
 }
 
-// errProxyOverUDP is the reason to refuse proxy_protocol for dns over UDP.
-var errProxyOverUDP = errors.New("works over TCP only: add the option tcp, or remove it")
+// errOverUDP is the reason to refuse for dns over UDP what needs a connection.
+var errOverUDP = errors.New("works over TCP only: add the option tcp, or remove it")

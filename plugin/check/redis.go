@@ -1,9 +1,12 @@
 package check
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -91,9 +94,10 @@ func redisFailure(line string) error {
 }
 
 // judgeRole reads the answer to ROLE, an array whose first element is the role. The rest is not
-// read. Redis calls a replica "slave" there.
+// waited for. Redis calls a replica "slave" there.
 func (r redisCheck) judgeRole(x *session) error {
 	// The line with the number of elements, then the line with the length of the first.
+	elements := 0
 	for _, kind := range []string{"*", "$"} {
 		line, err := x.line()
 		switch {
@@ -103,6 +107,8 @@ func (r redisCheck) judgeRole(x *session) error {
 			return errors.New("role unknown, because the server requires a login: " + quote(line[1:]))
 		case !strings.HasPrefix(line, kind):
 			return redisFailure(line)
+		case kind == "*":
+			elements, _ = strconv.Atoi(line[1:])
 		}
 	}
 	role, err := x.line()
@@ -115,6 +121,46 @@ func (r redisCheck) judgeRole(x *session) error {
 	}
 	if role != r.role {
 		return fmt.Errorf("role is %s, not %s", quote(role), r.role)
+	}
+	if !x.skipReceived(elements - 1) {
+		x.finish = func() error { return x.skipRESP(elements - 1) }
+	}
+	return nil
+}
+
+// skipReceived is skipRESP for values that have come already. Otherwise it skips nothing.
+func (x *session) skipReceived(values int) bool {
+	received, _ := x.in.Peek(x.in.Buffered())
+	left := bytes.NewReader(received)
+	copied := &session{src: &limitedReader{r: left, left: len(received)}, in: readers.Get().(*bufio.Reader)}
+	defer readers.Put(copied.in)
+	copied.in.Reset(copied.src)
+	if copied.skipRESP(values) != nil {
+		return false
+	}
+	_, err := x.in.Discard(len(received) - left.Len() - copied.in.Buffered())
+	return err == nil
+}
+
+// skipRESP reads values of RESP, of the kinds that version 2 has.
+func (x *session) skipRESP(values int) error {
+	for ; values > 0; values-- {
+		line, err := x.line()
+		if err != nil || line == "" {
+			return errors.Join(err, errNotAtRest)
+		}
+		size, _ := strconv.Atoi(line[1:])
+		switch line[0] {
+		case '*':
+			values += max(0, size)
+		case '$':
+			if size < 0 { // null
+				continue
+			}
+			if _, err := x.in.Discard(size + len("\r\n")); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

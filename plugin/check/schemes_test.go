@@ -16,6 +16,7 @@ type way struct {
 	url   string // in which HOST is whom the certificate is to be for
 	lines [][]string
 	good  func(net.Conn) // answers, inside TLS if the way is over TLS
+	again func(net.Conn) // answers one question after another; nil if the scheme has no reuse
 	tls   bool
 	clear func(net.Conn) // what comes before TLS; nil for nothing
 	noTLS string         // what a peer says that does not begin TLS
@@ -32,18 +33,23 @@ func ways(tb testing.TB) []way {
 		return [][]byte{query}
 	}
 	stream := func(conn net.Conn) { say(goodDNS(conn))(conn) }
+	streams := func(conn net.Conn) {
+		for text := goodDNS(conn); text != ""; text = goodDNS(conn) {
+			io.WriteString(conn, text)
+		}
+	}
 	here := netip.MustParseAddr("127.0.0.1")
 	return []way{
 		{url: "agent://:1", good: say("up\n")},
 		{url: "dns:///a.example", addr: listenUDP(tb, "127.0.0.1", reply)},
-		{url: "dns:///a.example", lines: [][]string{opt("tcp")}, good: stream},
-		{url: "dot://HOST/a.example", good: stream, tls: true},
+		{url: "dns:///a.example", lines: [][]string{opt("tcp")}, good: stream, again: streams},
+		{url: "dot://HOST/a.example", good: stream, again: streams, tls: true},
 		{url: "exec://:1", lines: [][]string{opt("command", "/bin/sh", "-c", "test $2 != 1", "sh")},
 			addr: netip.AddrPortFrom(here, 2), dead: netip.AddrPortFrom(here, 1)},
-		{url: "grpc://:1", good: say(goodGRPC())},
-		{url: "grpcs://HOST:1", good: say(goodGRPC()), tls: true},
-		{url: "http://", good: lean},
-		{url: "https://HOST/", good: lean, tls: true},
+		{url: "grpc://:1", good: say(goodGRPC()), again: grpcAgain},
+		{url: "grpcs://HOST:1", good: say(goodGRPC()), again: grpcAgain, tls: true},
+		{url: "http://", good: lean, again: sayAgain(ok)},
+		{url: "https://HOST/", good: lean, again: sayAgain(ok), tls: true},
 		{url: "icmp:", addr: netip.AddrPortFrom(here, 0)},
 		{url: "mysql://", good: say(goodMySQL)},
 		{url: "mysql://HOST", lines: [][]string{opt("starttls")}, good: say(goodLogin), tls: true,
@@ -51,8 +57,8 @@ func ways(tb testing.TB) []way {
 		{url: "postgres://", good: say(goodPostgres)},
 		{url: "postgres://HOST", lines: [][]string{opt("starttls")}, good: say(goodPostgres), tls: true,
 			clear: turn("", postgresUpgrade, "S"), noTLS: "N"},
-		{url: "redis://", good: say(goodRedis)},
-		{url: "rediss://HOST", good: say(goodRedis), tls: true},
+		{url: "redis://", good: say(goodRedis), again: sayAgain(goodRedis)},
+		{url: "rediss://HOST", good: say(goodRedis), again: sayAgain(goodRedis), tls: true},
 		{url: "tcp://:1", good: hold},
 		{url: "tcp://HOST:1", lines: [][]string{opt("expect", "220"), opt("send", `STARTTLS\r\n`), opt("expect", "ready"), opt("starttls"), opt("expect", "250")},
 			good: say("250 inside\r\n"), tls: true,

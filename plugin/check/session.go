@@ -23,6 +23,9 @@ type session struct {
 
 	reading net.Conn // the connection that src reads, with its bound of the first byte
 
+	over   *http2Conn   // what a protocol over HTTP/2 remembers of the connection; nil if it is not kept
+	finish func() error // reads what a good answer still has to it; nil if that is nothing
+
 	// Bounds of phases; 0 for none.
 	handshakeTimeout, firstByteTimeout time.Duration
 }
@@ -36,6 +39,9 @@ type protocol interface {
 // overSession makes a prober that connects, performs the TLS handshake if config is not nil, and
 // lets p ask.
 func (s *spec) overSession(config *tlsClient, p protocol) prober {
+	s.repeats(config, func(_ context.Context, addr netip.AddrPort) (question, error) {
+		return func(ctx context.Context, k *Kept) error { return s.askKept(ctx, k, addr, p) }, nil
+	})
 	return proberFunc(func(ctx context.Context, addr netip.AddrPort) error {
 		conn, closeConn, err := s.dialer.dial(ctx, addr)
 		if err != nil {
@@ -54,6 +60,28 @@ func (s *spec) overSession(config *tlsClient, p protocol) prober {
 		}
 		return p.ask(ctx, x)
 	})
+}
+
+// askKept lets p ask on a connection that may serve for another probe.
+func (s *spec) askKept(ctx context.Context, k *Kept, addr netip.AddrPort, p protocol) error {
+	if k.http2 == nil {
+		k.http2 = new(http2Conn)
+	}
+	x := &session{conn: k.conn, peer: addr, in: readers.Get().(*bufio.Reader), over: k.http2, firstByteTimeout: s.firstByteTimeout}
+	x.listen()
+	if err := p.ask(ctx, x); err != nil {
+		readers.Put(x.in)
+		return err
+	}
+	if k.http2.leaving {
+		readers.Put(x.in)
+		return nil
+	}
+	if k.http2.last == 0 {
+		k.http2 = nil // it is not spoken
+	}
+	k.stay(x.in, x.finish)
+	return nil
 }
 
 // listen starts reading from conn, with fresh bounds. It is called again when TLS has started.

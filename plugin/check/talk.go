@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"io"
+	"net/http"
 	"net/netip"
 )
 
@@ -92,6 +93,32 @@ func (t *Talk) Holds(received []byte) bool {
 	src := &limitedReader{r: bytes.NewReader(received), left: responseLimit}
 	response, err := t.http.final(bufio.NewReader(src), src)
 	return err == nil && !response.Close
+}
+
+// HearAll is Hear and Holds in one, for a connection that is to be asked again. After a good answer it also reports whether that
+// is complete, with nothing after it. A body that is too long for that is not waited for.
+func (t *Talk) HearAll(received []byte, ended error) (over, stays, complete bool, result error) {
+	if ended == nil && len(received) < responseLimit && bytes.IndexByte(received, '\n') < 0 {
+		return false, false, false, nil
+	}
+	r := receivedReader{left: received, ended: ended}
+	in, src := newReader(&r)
+	defer readers.Put(in)
+	response, err := t.http.final(in, src)
+	if err == nil {
+		err = t.http.accept(response)
+	}
+	if err != nil || ended != nil {
+		return ended != nil || !r.exhausted, false, false, err
+	}
+	tooLong := response.Body != http.NoBody && response.ContentLength > responseLimit
+	stays = !response.Close && (!tooLong || t.http.spec.hold)
+	if stays && !tooLong {
+		_, err = io.Copy(io.Discard, response.Body)
+		_, after := in.Peek(1)
+		complete = err == nil && after == io.EOF
+	}
+	return true, stays, complete, nil
 }
 
 // A receivedReader reads what was received, then ends with the given error. It notes whether the

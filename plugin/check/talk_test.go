@@ -68,7 +68,18 @@ func FuzzHear(f *testing.F) {
 			if result != nil {
 				decent(t, result.Error())
 			}
-			talk.Holds(data)
+			holds := talk.Holds(data)
+			// What is asked again is judged in the same way, and what is left is complete only if all was read.
+			over, result = talk.Hear(data, nil)
+			alsoOver, stays, complete, same := talk.HearAll(data, nil)
+			if over != alsoOver || over && fmt.Sprint(result) != fmt.Sprint(same) || (stays || complete) && (same != nil || !holds) || complete && !stays {
+				t.Fatalf("%q: over %t, %v; all: over %t, %v, stays %t, complete %t; holds %t", data, over, result, alsoOver, same, stays, complete, holds)
+			}
+			if complete {
+				if _, _, more, _ := talk.HearAll(append(data[:len(data):len(data)], 'x'), nil); more {
+					t.Fatalf("%q: complete, and so is it with something after it", data)
+				}
+			}
 		}
 	})
 }

@@ -1,11 +1,13 @@
 package check
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -145,13 +147,33 @@ type tlsClient struct {
 }
 
 // now is the configuration for one handshake, which must not be changed.
-func (c *tlsClient) now(ctx context.Context) *tls.Config {
-	if c.files == nil {
+func (c *tlsClient) now(ctx context.Context) *tls.Config { return c.with(c.trust(ctx)) }
+
+// trust is what the files say; nil if there are none.
+func (c *tlsClient) trust(ctx context.Context) *trust {
+	if c == nil || c.files == nil {
+		return nil
+	}
+	return c.files.now(ctx)
+}
+
+// with is the configuration with what the files say, which must not be changed.
+func (c *tlsClient) with(v *trust) *tls.Config {
+	if v == nil {
 		return c.config
 	}
-	v, config := c.files.now(ctx), c.config.Clone()
+	config := c.config.Clone()
 	config.RootCAs, config.Certificates = v.ca, v.certs
 	return config
+}
+
+// sameTrust reports whether the files said the same both times.
+func sameTrust(a, b *trust) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	sameCert := func(a, b tls.Certificate) bool { return slices.EqualFunc(a.Certificate, b.Certificate, bytes.Equal) }
+	return (a.ca == b.ca || a.ca != nil && a.ca.Equal(b.ca)) && slices.EqualFunc(a.certs, b.certs, sameCert)
 }
 
 // setCA parses the option ca. What is in the file is no part of the identity of the check, nor is

@@ -72,29 +72,41 @@ func (s *Config) placeAgents() {
 }
 
 // parseCheckBlock reads the options in the block of a check, and the line of each. The controller is at the opening brace.
-// A block on one line, or one that is not closed, is told by the brace, since the options would be blamed for it.
 func (s *Config) parseCheckBlock(c *caddy.Controller) (options []check.Option, lines []int, err error) {
+	isOption := func(word string) bool { _, ok := check.Takes(word); return ok }
+	err = s.readBlock(c, "check", "an option", isOption, func(line int, name string, values []string) error {
+		lines = append(lines, line)
+		options = append(options, check.Option{Name: name, Values: values})
+		return nil
+	})
+	return options, lines, err
+}
+
+// readBlock reads the block of a property, and hands over each line of it. The controller is at the opening brace. kind is what the
+// block has on its lines. What begins with other words is handed over, too, unless it cannot be meant for this block. A block on one
+// line, or one that is not closed, is told by the brace, since the lines would be blamed for it.
+func (s *Config) readBlock(c *caddy.Controller, of, kind string, isKnown func(string) bool, read func(line int, name string, values []string) error) error {
 	brace := c.Line()
 	for c.Next() && c.Val() != "}" { // NextBlock would take the stanza's brace for the end
 		name, line := c.Val(), c.Line()
 		if line == brace {
-			return nil, nil, c.Errf("check: unexpected %q after {: begin a new line after it", name)
+			return c.Errf("%s: unexpected %q after {: begin a new line after it", of, name)
 		}
 		values := c.RemainingArgs()
-		_, isOption := check.Takes(name)
-		if _, isProperty := s.known[name]; !isOption && isProperty {
-			return nil, nil, c.Errf("check: %s is a property of multivalue, not an option of check: close the block of check before it, with a } on a line of its own", name)
+		if _, isProperty := s.known[name]; !isKnown(name) && isProperty {
+			return c.Errf("%s: %s is a property of multivalue, not %s of %s: close the block of %s before it, with a } on a line of its own", of, name, kind, of, of)
 		}
-		if !isOption && isPlugin(name) {
-			return nil, nil, c.Errf("check: unexpected %q in the block of check: close the block before it, with a } on a line of its own", name)
+		if !isKnown(name) && isPlugin(name) {
+			return c.Errf("%s: unexpected %q in the block of %s: close the block before it, with a } on a line of its own", of, name, of)
 		}
 		if slices.Contains(values, "}") {
-			return nil, nil, c.Errf("check: unexpected } after %s: put it on a line of its own", name)
+			return c.Errf("%s: unexpected } after %s: put it on a line of its own", of, name)
 		}
-		lines = append(lines, line)
-		options = append(options, check.Option{Name: name, Values: values})
+		if err := read(line, name, values); err != nil {
+			return err
+		}
 	}
-	return options, lines, nil
+	return nil
 }
 
 // noticeHost notes a URL whose host is an address or localhost, which a reader may take for what is dialled.

@@ -66,12 +66,13 @@ type Config struct {
 	Zoned       *Cluster // whose zones are the sites; nil for none
 	State       string   // the file that keeps verdicts over a restart, as the Corefile names it; empty for none
 	Annotations *Cluster // whose annotations name checks; nil for none
+	Fleet       *Fleet   // the servers that share the targets; nil for none
 	Status      string   // the address to show the status at; empty if this stanza does not ask for it
 
 	Notices []string // what is valid and may not be meant, each with its file and line; logged at the start
 
 	origins []string          // of the server block, if all_down has a name
-	lines   map[string]int    // of each property; of the last one, if it may repeat
+	lines   map[string]int    // of each property, also "fleet key" for one in that block; of the last one, if it may repeat
 	files   map[string]string // the same; a property may come from another file by import
 
 	known map[string]property // all properties, which the parsers in that table cannot name themselves
@@ -199,7 +200,7 @@ func (s *Config) parseBlock(c *caddy.Controller) error {
 			return err
 		}
 		if !p.block && c.NextArg() { // it can only be the brace that RemainingArgs stopped at
-			return c.Errf("unexpected { after %s: only check has a block of its own", word)
+			return c.Errf("unexpected { after %s: only check and fleet have a block of their own", word)
 		}
 	}
 	return nil
@@ -236,6 +237,9 @@ func (s *Config) complete() error {
 		return err
 	}
 	s.placeAgents()
+	if err := s.checkShared(); err != nil {
+		return err
+	}
 	s.noticeMinUp()
 	if err := s.checkRequire(); err != nil {
 		return err

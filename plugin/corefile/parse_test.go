@@ -1,7 +1,9 @@
 package corefile
 
 import (
+	"cmp"
 	"fmt"
+	"net"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -10,6 +12,8 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/fleet"
+	"github.com/coredns-multivalue/multivalue/plugin/membership"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/coredns/caddy"
@@ -191,6 +195,10 @@ func TestParseErrors(t *testing.T) {
 		{"check http://:80 insecure", "Corefile:3", "https"},
 		{"check https://www.example.org/ hold {\nbody ok\n}", "Corefile:3", "option hold: cannot be used together with body: remove one of the two"},
 		{"check tls://www.example.org:1 hold", "Corefile:3", "option hold is for http, https, tcp: tls takes"},
+		{"check http://:80 {\nreuse\ninvert\n}", "Corefile:4", "option reuse: cannot be used together with invert"},
+		{"check http://:80 {\nreuse\nreuse_for 0\n}", "Corefile:5", `option reuse_for: invalid duration "0": use 1s to 24h0m0s, such as 10m`},
+		{"check http://:80 reuse_for 5m", "Corefile:3", "option reuse_for: needs the option reuse: add it, or remove this one"},
+		{"check dns://:53/example.org {\nreuse\n}", "Corefile:4", "option reuse: works over TCP only: add the option tcp, or remove it"},
 		{"check http://:80 {\nbody ok\nhold\n}", "Corefile:5", "option hold: cannot be used together with body: remove one of the two"},
 		{"check https://:443/", "Corefile:3", "server_name"},
 		{"check tcp://:80\ncheck tcp://:80", "Corefile:4", "duplicate check tcp://:80 in this stanza"},
@@ -279,7 +287,7 @@ func TestParseErrors(t *testing.T) {
 		{"check tcp://:80\nforce", "Corefile:4", "force takes 1 value, not 0: use force FILE"},
 		{"check tcp://:80\nforce \"\"", "Corefile:4", "force without a file: name its path"},
 		{"check tcp://:80\nforce a\nforce b", "Corefile:5", "duplicate force, first on line 4"},
-		{"check tcp://:80\ninterval 10s {\nrise 3\n}", "Corefile:4", "unexpected { after interval: only check has a block of its own"},
+		{"check tcp://:80\ninterval 10s {\nrise 3\n}", "Corefile:4", "unexpected { after interval: only check and fleet have a block of their own"},
 	} {
 		_, err := parseCorefile("example.org {\nmultivalue {\n" + tc.stanza + "\n}\n}")
 		if err == nil {
@@ -321,6 +329,9 @@ func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"check http://:80", "check http://:80 status 200-299 {\nbody ok\n}", "check tcp://:1\ninterval 1s 200ms\nlimit off",
 		"check tcp://:1\nttl 30 10\nwithin 10.0.0.0/8 ::/0\nexcept a.example.org", "check {\n}", "{", "}", "check \"", "all_down\n{\n}",
+		"check tcp://:1\nfleet a.example.org 192.0.2.1:1 [::1]:2 {\nkey k\nvantage 3\nquorum 18%\nsite ams\nlisten :9254\nadvertise 192.0.2.1\nname n\n}",
+		"fleet ::1 etcd://b {\n", "check tcp://:1\nfleet etcd://a:1,[::1]:2 {\ntls c k ca\ncredentials u\nprefix /a/b\nvantage 3\nname n\n}", "check tcp://:1\nfleet etcd://,@/ {\nprefix /\ntls\n}",
+		"check exec://:1 {\ncommand a\n}\ncheck tcp://:1 from ::1\nfleet a {\nkey b\nquorum 2\n}", "fleet a {\nfleet b {\n}\n}", "key k",
 	} {
 		f.Add(seed)
 	}
@@ -339,8 +350,29 @@ func FuzzParse(f *testing.F) {
 			if len(s.Checks) == 0 || s.Pace.Check() != nil || len(s.Zones) == 0 || s.MaxTargets < 1 {
 				t.Errorf("accepted, but incomplete: %+v", s)
 			}
+			if s.Fleet != nil {
+				checkFleet(t, s.Fleet)
+			}
 		}
 	})
+}
+
+// checkFleet checks that a fleet can be given to an engine.
+func checkFleet(t *testing.T, f *Fleet) {
+	t.Helper()
+	places := append([]string{cmp.Or(f.Listen, "192.0.2.1:1"), cmp.Or(f.Advertise, "192.0.2.1:1")}, f.Peers...)
+	for _, place := range append(places, f.Store.Endpoints...) {
+		if _, port, err := net.SplitHostPort(place); err != nil || strings.Trim(port, "0123456789") != "" || port == "" || port[0] == '0' {
+			t.Errorf("place %q: %v", place, err)
+		}
+	}
+	ofPeers, ofStore := membership.Config{Peers: f.Peers, Key: f.Key, Listen: f.Listen, Advertise: f.Advertise}, membership.Config{Store: f.Store}
+	if reflect.DeepEqual(ofPeers, membership.Config{}) == reflect.DeepEqual(ofStore, membership.Config{}) {
+		t.Errorf("accepted, and not of one engine: %+v", f)
+	}
+	if f.UsesStore() != (f.Store.Prefix != "") || f.UsesStore() == (len(f.Peers) > 0) || f.UsesStore() == (f.Key != "") || f.Name == "" || len(f.Name) > 63 || len(f.Site) > 63 || (fleet.Terms{Vantage: f.Vantage, Quorum: f.Quorum}).Valid() != nil {
+		t.Errorf("accepted, but incomplete: %+v", f)
+	}
 }
 
 // Messages that were wrong, told their help twice, or did not say what to write (B78).

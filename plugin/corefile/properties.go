@@ -25,7 +25,7 @@ type property struct {
 
 // properties are all of them. Each has a parser of its own, and none is read anywhere else. A new property is a row here, a
 // parser, a field of Config or of a value in it, and a place in the manual, which a test compares with this table. Parsers of
-// the policy are in policy.go, those of the check and of require in checkline.go, the others below.
+// the policy are in policy.go, those of the check and of require in checkline.go, that of the fleet in fleet.go and store.go, the others below.
 var properties = map[string]property{
 	"check":       {usage: "URL [OPTION VALUE...]...", min: 1, max: -1, repeats: true, block: true, parse: parseCheck},
 	"require":     {usage: "all|any|COUNT|PERCENT%", min: 1, max: 1, parse: parseRequire},
@@ -51,6 +51,7 @@ var properties = map[string]property{
 	"warmup":      {usage: "DURATION", min: 1, max: 1, parse: parseWarmup},
 	"watch":       {usage: "NAME...", min: 1, max: -1, repeats: true, parse: parseWatch},
 	"preload":     {parse: parsePreload},
+	"fleet":       {usage: "NAME|ADDRESS[:PORT]...|etcd://HOST:PORT[,HOST:PORT...]", min: 1, max: -1, block: true, parse: parseFleet},
 	"annotations": {usage: "[KUBECONFIG [CONTEXT]]", max: 2, parse: parseAnnotations},
 	"status":      {usage: "[ADDRESS]", max: 1, parse: parseStatus},
 }
@@ -59,7 +60,13 @@ var properties = map[string]property{
 // or come after a block that was not closed.
 func unknownProperty(c *caddy.Controller, word string) error {
 	names := slices.Sorted(maps.Keys(properties))
-	if _, ok := check.Takes(word); ok {
+	_, ok := check.Takes(word)
+	if _, both := fleetProperties[word]; both && ok {
+		return c.Errf("%s is an option of check and a property of fleet: write it in the block of one of them", word)
+	} else if both {
+		return c.Errf("%s is a property of fleet: write it in its block", word)
+	}
+	if ok {
 		return c.Errf("%s is an option of check: write it on the line of check, or in its block", word)
 	}
 	c.RemainingArgs()

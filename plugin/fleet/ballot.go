@@ -62,7 +62,7 @@ func (v Vote) Brief(now time.Time, longest time.Duration) verdict.Brief {
 // authors without a seat cannot make it grow. Most targets have three vantage points and are up, so that much is at hand; with
 // its pointer in the table of the pool, such a ballot takes 72 bytes.
 type Ballot struct {
-	votes  [DefaultVantage]vote
+	votes  [usualVantage]vote
 	more   *moreVotes
 	until  uint32 // others want the target up to this second
 	wanter Stream // whom Wants has charged for it; 0 for none
@@ -103,8 +103,27 @@ func (b *Ballot) voteOf(s Stream) *vote {
 	return nil
 }
 
-// Has reports whether there is a vote of the stream.
-func (b *Ballot) Has(s Stream) bool { return s != 0 && b.voteOf(s) != nil }
+// hasVote reports whether there is a vote of the stream.
+func (b *Ballot) hasVote(s Stream) bool { return s != 0 && b.voteOf(s) != nil }
+
+// HasAny reports whether there is a vote of any of the streams. There may be as many of these as members, and as many ballots as
+// targets.
+func (b *Ballot) HasAny(streams map[Stream]bool) bool {
+	for x := range b.all() {
+		if x.stream != 0 && streams[x.stream] {
+			return true
+		}
+	}
+	return false
+}
+
+// BriefOf is the vote of the stream; false if there is none.
+func (b *Ballot) BriefOf(s Stream) (verdict.Brief, bool) {
+	if !b.hasVote(s) {
+		return 0, false
+	}
+	return b.voteOf(s).brief, true
+}
 
 // Reason is why the author of the stream finds the target down; empty if it does not say.
 func (b *Ballot) Reason(s Stream) string {

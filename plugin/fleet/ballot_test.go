@@ -56,7 +56,7 @@ func TestBallot(t *testing.T) {
 			t.Errorf("stranger %d: noted %t", i, got)
 		}
 	}
-	if tally := s.Fold(b, shard, DefaultQuorum); tally.Votes() != 0 || count() != 5 {
+	if tally := s.Fold(b, shard, Defaults().Quorum); tally.Votes() != 0 || count() != 5 {
 		t.Errorf("votes without a seat: %+v, %d kept", tally, count())
 	}
 	for rank := range 5 {
@@ -64,10 +64,10 @@ func TestBallot(t *testing.T) {
 			t.Errorf("the vote of number %d has no place", rank)
 		}
 	}
-	if tally := s.Fold(b, shard, DefaultQuorum); tally.Up != 3 || tally.Down != 0 || count() != 5 {
+	if tally := s.Fold(b, shard, Defaults().Quorum); tally.Up != 3 || tally.Down != 0 || count() != 5 {
 		t.Errorf("%+v, %d kept", tally, count())
 	}
-	if put(strangers[0], verdict.Down) || b.Has(strangers[0].stream) || b.more != nil && len(b.more.reasons) > 0 {
+	if put(strangers[0], verdict.Down) || b.hasVote(strangers[0].stream) || b.more != nil && len(b.more.reasons) > 0 {
 		t.Error("a stranger has a place among votes that count")
 	}
 	put(s.author(0), verdict.Down)
@@ -80,7 +80,7 @@ func TestBallot(t *testing.T) {
 	if count() != 0 || b.more != nil {
 		t.Errorf("%d votes left", count())
 	}
-	if b.Put(s, 0, &Vote{Target: target(0), State: verdict.Up}, noon, longest) || b.Has(0) {
+	if b.Put(s, 0, &Vote{Target: target(0), State: verdict.Up}, noon, longest) || b.hasVote(0) {
 		t.Error("a vote without an author is noted")
 	}
 	// One that is gone gives its place to any other.
@@ -91,7 +91,7 @@ func TestBallot(t *testing.T) {
 	r.Leave(gone.Name, noon)
 	r.Silent(gone.Name, noon)
 	put(strangers[1], verdict.Up)
-	if b.Has(gone.stream) || !b.Has(strangers[0].stream) || b.more != nil {
+	if b.hasVote(gone.stream) || !b.hasVote(strangers[0].stream) || b.more != nil {
 		t.Error("a vote of a member that is gone is kept, and another is not")
 	}
 }

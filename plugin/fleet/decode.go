@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -119,11 +120,17 @@ func (f *fields) setBytes(field uint64, value []byte) bool {
 		return ok
 	case fieldOwner:
 		f.owner = string(value)
-		return len(value) <= maxOwner
+		return isOwner(f.owner)
 	case fieldReason:
 		f.reason = string(value[:min(len(value), 4*maxReason)])
 	}
 	return true
+}
+
+// isOwner reports whether a text can be the name of a target: it goes to logs, and a member that spells it in another way would take
+// it for another target.
+func isOwner(text string) bool {
+	return len(text) <= maxOwner && !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r >= 0x7f || 'A' <= r && r <= 'Z' })
 }
 
 // setNumber sets a field that is a number. One that is too large is the largest.

@@ -207,6 +207,18 @@ func TestUnsayable(t *testing.T) {
 	}
 }
 
+// What cannot be a name, or is one in another spelling, is left out: names go to logs, and tell targets apart.
+func TestOddOwner(t *testing.T) {
+	for owner, fine := range map[string]bool{"www.example.org.": true, "a\\032b. c.": true, "a\nb.": false, "WWW.example.org.": false, "a\x7f.": false, "ü.": false} {
+		b := Batch{Max: 1100}
+		b.Want(Want{Target: Target{Group: someGroup, Addr: four.Addr, Owner: owner}})
+		n := 0
+		if err := Decode(b.Bytes(), Reader{Want: func(Want) { n++ }}); err != nil || n == 1 != fine {
+			t.Errorf("%q is read %d times, %v", owner, n, err)
+		}
+	}
+}
+
 // Reasons are cut between characters, and cannot break a line of a log.
 func TestCut(t *testing.T) {
 	for reason, want := range map[string]string{
@@ -246,7 +258,7 @@ func FuzzDecode(f *testing.F) {
 			}
 			a := s.members[i%len(s.members)]
 			b.Put(s, a.stream, &v, noon, longest)
-			s.Fold(b, v.Target.Shard(), DefaultQuorum)
+			s.Fold(b, v.Target.Shard(), Defaults().Quorum)
 		}
 		for _, w := range got.wants {
 			if w.For < 0 || w.For > maxAge {

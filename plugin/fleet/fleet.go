@@ -14,7 +14,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math/bits"
 	"net/netip"
@@ -34,18 +33,14 @@ const (
 	Shards = 4096
 	// MaxVantage is the greatest number of vantage points of a target.
 	MaxVantage = 16
-	// DefaultVantage is the usual one.
-	DefaultVantage = 3
+	// usualVantage is that of most fleets.
+	usualVantage = 3
 	// substitutes is how many members after the vantage points of a shard are heard, too: two members that do not agree on who is
 	// there may be off by that.
 	substitutes = 2
 	// maxOwner is the longest name that a target may have, in bytes.
 	maxOwner = 255
 )
-
-// DefaultQuorum is the share of the votes that must find a target up for it to be up, as Route 53 has it. Of up to five votes it is
-// one: then an address goes only if all vantage points find it down.
-var DefaultQuorum = answer.Quorum{Percent: 18}
 
 // Terms is what two members must have in common to share targets. All of it may be known to others: what a check hides, such as
 // the value of a header, is not in its text.
@@ -56,6 +51,10 @@ type Terms struct {
 	Vantage int
 	Quorum  answer.Quorum
 }
+
+// Defaults are the terms of a fleet that says nothing else. The quorum is the share that Route 53 has. Of up to five votes it is one:
+// then an address goes only if all vantage points find it down.
+func Defaults() Terms { return Terms{Vantage: usualVantage, Quorum: answer.Quorum{Percent: 18}} }
 
 // Group names terms. It is the same in every process, and different for different terms.
 type Group [16]byte
@@ -83,7 +82,7 @@ func (t Terms) Valid() error {
 	case q.Percent < 0 || q.Percent > 100:
 		return fmt.Errorf("invalid quorum %s: use a share from 1%% to 100%%", q)
 	case q.Percent == 0 && q.Count < 1:
-		return errors.New("invalid quorum 0: use a count from 1, or a share, such as 18%")
+		return fmt.Errorf("invalid quorum %s: use a count from 1, or a share, such as 18%%", q)
 	case q.Percent == 0 && q.Count > t.Vantage:
 		return fmt.Errorf("invalid quorum %s: there are %d vantage points; use a count up to that, or a share, such as 18%%", q, t.Vantage)
 	}

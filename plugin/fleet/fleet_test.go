@@ -18,7 +18,7 @@ var noon = time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
 var somePace = verdict.Pace{Interval: 10 * time.Second, Fast: 2 * time.Second, Timeout: 2 * time.Second, Rise: 2, Fall: 3}
 
 var someTerms = Terms{Check: "tcp://:80", Pace: somePace, Within: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")},
-	Vantage: 3, Quorum: DefaultQuorum}
+	Vantage: 3, Quorum: Defaults().Quorum}
 
 // someGroup is the group of the members in these tests.
 var someGroup = someTerms.Group()
@@ -107,6 +107,7 @@ func TestTermsValid(t *testing.T) {
 		{17, 0, 18, "invalid vantage 17: use a count from 1 to 16"},
 		{3, 0, 200, "invalid quorum 200%: use a share from 1% to 100%"},
 		{3, 0, 0, "invalid quorum 0: use a count from 1, or a share, such as 18%"},
+		{3, -1, 0, "invalid quorum -1: use a count from 1, or a share, such as 18%"},
 		{3, 5, 0, "invalid quorum 5: there are 3 vantage points; use a count up to that, or a share, such as 18%"},
 	} {
 		terms := Terms{Vantage: tc.vantage, Quorum: answer.Quorum{Count: tc.count, Percent: tc.percent}}

@@ -1,7 +1,11 @@
 package fleet
 
 import (
+	"cmp"
+	"fmt"
 	"iter"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
@@ -121,6 +125,24 @@ func (s *Seats) Fold(b *Ballot, at Shard, quorum answer.Quorum) (t Tally) {
 	return t
 }
 
+// Elsewhere counts the votes of other members that count, or would if one before did not, without those of members that doubt their
+// own probes.
+func (s *Seats) Elsewhere(b *Ballot, at Shard) (up, down int) {
+	p := s.poll(b, at)
+	for rank, i := range s.row(at) {
+		a := s.members[i]
+		if int(i) == s.self || a.isolated || p.standings[rank] != Counts && p.standings[rank] != Spare {
+			continue
+		}
+		if p.votes[rank].brief.State() == verdict.Up {
+			up++
+		} else {
+			down++
+		}
+	}
+	return up, down
+}
+
 // Role is what this process does about a target.
 type Role uint8
 
@@ -199,6 +221,7 @@ func (s *Seats) Asked(b *Ballot, at Shard) iter.Seq[string] {
 // Line is one member's part in a verdict, for people.
 type Line struct {
 	Name, Site string
+	Seat       bool // it is a vantage point of the target; others are substitutes
 	Standing   Standing
 	Brief      verdict.Brief // unknown if it has not voted
 	Doubt      uint8
@@ -208,15 +231,43 @@ type Line struct {
 // Lines are the members that have a say on a target, best first.
 func (s *Seats) Lines(b *Ballot, at Shard) (all []Line) {
 	p := s.poll(b, at)
+	seats := 0
 	for rank, i := range s.row(at) {
 		a := s.members[i]
 		line := Line{Name: a.Name, Site: a.Site, Standing: p.standings[rank]}
+		if line.Standing != Refused && seats < s.vantage {
+			line.Seat = true
+			seats++
+		}
 		if v := p.votes[rank]; v != nil {
 			line.Brief, line.Doubt, line.Reason = v.brief, v.doubt, b.Reason(a.stream)
 		}
 		all = append(all, line)
 	}
 	return all
+}
+
+// Reasons are why vantage points whose votes count find a target down, the most frequent first: "connection refused 2, timed out 1". If
+// all say the same it is that alone.
+func (s *Seats) Reasons(b *Ballot, at Shard) string {
+	counts := make(map[string]int)
+	var order []string
+	for _, line := range s.Lines(b, at) {
+		if line.Standing != Counts || line.Brief.State() != verdict.Down {
+			continue
+		}
+		if counts[line.Reason]++; counts[line.Reason] == 1 {
+			order = append(order, line.Reason)
+		}
+	}
+	if len(order) == 1 {
+		return order[0]
+	}
+	slices.SortStableFunc(order, func(a, b string) int { return cmp.Compare(counts[b], counts[a]) })
+	for i, reason := range order {
+		order[i] = fmt.Sprintf("%s %d", cmp.Or(reason, "no reason"), counts[reason])
+	}
+	return strings.Join(order, ", ")
 }
 
 // rank is the place of a stream among those with a say on a shard, or -1.
@@ -228,6 +279,9 @@ func (s *Seats) rank(at Shard, from Stream) int {
 	}
 	return -1
 }
+
+// AnswerAfter is how long this process waits before it answers a last call: of the members that want a target the first is enough.
+func (r *Roster) AnswerAfter(t Target) time.Duration { return r.Spread(t, answerWithin) }
 
 // Spread is a time below within, which differs from member to member and from target to target, so that many who do the same do not
 // do it at once.

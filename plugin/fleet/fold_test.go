@@ -54,7 +54,7 @@ func ranked(n, vantage int) (*Roster, *Seats) {
 // The votes of vantage points and, behind them, of substitutes are folded by the quorum. After a vote, s is an author that is silent,
 // and i one that doubts its own probes.
 func TestFold(t *testing.T) {
-	share, most, all, two := DefaultQuorum, answer.Quorum{Percent: 51}, answer.Quorum{Percent: 100}, answer.Quorum{Count: 2}
+	share, most, all, two := Defaults().Quorum, answer.Quorum{Percent: 51}, answer.Quorum{Percent: 100}, answer.Quorum{Count: 2}
 	for _, tc := range []struct {
 		votes  string
 		quorum answer.Quorum
@@ -123,6 +123,13 @@ func TestLines(t *testing.T) {
 	b = s.votes("+ + + x .")
 	if lines := s.Lines(b, target(0).Shard()); lines[2].Standing != Spare || lines[3].Standing != Refused {
 		t.Errorf("%+v", lines)
+	}
+	var seats []bool // what one refuses is the next one's
+	for _, line := range s.Lines(s.votes("+ x . + ."), target(0).Shard()) {
+		seats = append(seats, line.Seat)
+	}
+	if !slices.Equal(seats, []bool{true, false, true, false}) {
+		t.Errorf("seats %v", seats)
 	}
 	for st := range Seatless + 1 {
 		if st.String() == "" {
@@ -204,7 +211,7 @@ func TestLiarOfOneSeat(t *testing.T) {
 			} {
 				lie.Target = target(0)
 				b.Put(s, s.author(liar).stream, &lie, noon, longest)
-				got := s.Fold(b, target(0).Shard(), DefaultQuorum).Brief
+				got := s.Fold(b, target(0).Shard(), Defaults().Quorum).Brief
 				if got.State() != verdict.Up || got.Weight() != 100 || got.Drained() || time.Duration(got.Holds())*time.Second > longest {
 					t.Errorf("%d vantage points, of which %d says %+v: %s, weight %d, drained %t, holds %d", vantage, liar, lie,
 						got.State(), got.Weight(), got.Drained(), got.Holds())
@@ -238,7 +245,7 @@ func TestFoldOfWishes(t *testing.T) {
 			}
 			b.Put(s, s.author(rank).stream, &v, noon, longest)
 		}
-		if got := s.Fold(b, target(0).Shard(), DefaultQuorum).Brief; got.Weight() != tc.weight || got.Drained() != tc.drained {
+		if got := s.Fold(b, target(0).Shard(), Defaults().Quorum).Brief; got.Weight() != tc.weight || got.Drained() != tc.drained {
 			t.Errorf("%s: weight %d, drained %t", tc.sheds, got.Weight(), got.Drained())
 		}
 	}
@@ -302,7 +309,7 @@ func TestFoldModel(t *testing.T) {
 					want = verdict.Up
 				}
 			}
-			got := s.Fold(b, shard, DefaultQuorum)
+			got := s.Fold(b, shard, Defaults().Quorum)
 			if got.Brief.State() != want || got.Up != up || got.Down != down {
 				t.Fatalf("%d members, vantage %d: %s with %d up and %d down, want %s with %d and %d", n, vantage, got.Brief.State(), got.Up, got.Down, want, up, down)
 			}
@@ -319,8 +326,8 @@ func TestFoldAllocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() {
 		v.Age += time.Second
 		b.Put(s, from, &v, noon, longest)
-		s.Fold(b, shard, DefaultQuorum)
-		s.Fold(down, shard, DefaultQuorum)
+		s.Fold(b, shard, Defaults().Quorum)
+		s.Fold(down, shard, Defaults().Quorum)
 		s.Role(b, shard)
 		s.Relieved(b, shard)
 	}); n != 0 {
@@ -336,7 +343,7 @@ func BenchmarkFold(b *testing.B) {
 		b.Run(votes, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				s.Fold(ballot, shard, DefaultQuorum)
+				s.Fold(ballot, shard, Defaults().Quorum)
 			}
 		})
 	}

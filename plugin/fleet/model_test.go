@@ -24,8 +24,8 @@ type world struct {
 const (
 	modelVantage = 3
 	modelTargets = 24
-	deathAfter   = 8 * time.Second               // a member that cannot be reached is taken for dead
-	settled      = settleAtMost + 30*time.Second // after the last event all must be as it should
+	deathAfter   = 8 * time.Second // a member that cannot be reached is taken for dead
+	settled      = time.Minute     // after the last event all must be as it should
 	// mayBeWrong is a probe, four seconds until votes have lapsed, and the patience of a member that is alone, in steps of a second.
 	mayBeWrong = 12 * time.Second
 )
@@ -257,7 +257,7 @@ func (n *node) tend(t Target, x *watch) {
 			n.Ask(names, Want{t, time.Hour})
 		}
 	}
-	if fold := n.seats.Fold(&x.ballot, t.Shard(), DefaultQuorum); fold.Votes() > 0 {
+	if fold := n.seats.Fold(&x.ballot, t.Shard(), Defaults().Quorum); fold.Votes() > 0 {
 		x.belief = fold.Brief.State()
 	} else if n.now.Sub(x.since) >= time.Second+n.roster.Spread(t, 2*time.Second) {
 		x.belief = truth

@@ -2,26 +2,30 @@ package fleet
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
 const (
 	// MaxMembers bounds the members that a roster knows, the absent ones included.
 	MaxMembers = 4096
-	// settleTime is how long a member has to be there before it has seats, so that one which comes and goes moves none. It doubles
-	// with each return, up to settleAtMost. What happened before flapsFor ago does not count.
-	settleTime   = 10 * time.Second
-	settleAtMost = 5 * time.Minute
-	flapsFor     = 10 * time.Minute
+	// settleTime is how long a member has to run before it has seats, so that one which starts again and again moves none. It is
+	// the member's own time, which all know, and not how often this process has lost it: members that differ in who has seats
+	// would ask those that take themselves for no vantage point.
+	settleTime = 10 * time.Second
+	// goneFor is how long a member that has left is remembered.
+	goneFor = 10 * time.Minute
 	// silentFor is how long a member that is there may be silent before it loses its seats: its loop hangs, or what it says
 	// does not arrive.
 	silentFor = 10 * time.Second
 	// beatsPerSecond is the most beats that a member sends, if it sends one to each of the others.
 	beatsPerSecond = 200
 	// votesPerSecond is how many votes, wants and last calls a second are taken from an author, after votesAtOnce that may come
-	// together.
+	// together. What one member says in two seconds may reach another at once, after a gap: so votesLate more may come together than an
+	// author says together.
 	votesPerSecond = 2000
 	votesAtOnce    = 4000
+	votesLate      = 2 * votesPerSecond
 )
 
 // Beat is how often a member shows the others that it is there, in a fleet of so many.
@@ -55,7 +59,6 @@ type author struct {
 	present bool      // the engine says that it is there
 	changed time.Time // when present became what it is
 	settled time.Time // it has seats from then on
-	flaps   int       // how often it came back
 
 	stream   Stream
 	fresh    bool      // its stream is complete, and it was heard lately
@@ -102,21 +105,21 @@ func (r *Roster) Meet(m Member, now time.Time) Stream {
 		m.Joined = now
 	}
 	a := r.authors[m.Name]
-	switch {
-	case a == nil:
+	if a == nil {
 		if len(r.authors) >= MaxMembers && !r.makeRoom() {
 			return 0
 		}
-		a = &author{hash: textHash(m.Name), settled: m.Joined.Add(settleTime), allowed: votesAtOnce, counted: now}
+		a = &author{hash: textHash(m.Name), allowed: votesAtOnce + votesLate, counted: now}
 		r.authors[m.Name] = a
 		a.Name = m.Name
 		i, _ := slices.BinarySearchFunc(r.sorted, a, compareNames)
 		r.sorted = slices.Insert(r.sorted, i, a)
-	case !a.present || a.Epoch != m.Epoch:
-		a.returned(now)
 	}
 	if !a.present {
 		a.present, a.changed, a.lapsed = true, now, now
+	}
+	if settled := m.Joined.Add(settleTime); a.stream == 0 || a.Epoch != m.Epoch || settled.Before(a.settled) {
+		a.settled = settled
 	}
 	if a.stream == 0 || a.Epoch != m.Epoch {
 		r.restart(a, now)
@@ -124,12 +127,6 @@ func (r *Roster) Meet(m Member, now time.Time) Stream {
 	}
 	a.Member = m
 	return a.stream
-}
-
-// returned notes that a member is back that had lost its seats.
-func (a *author) returned(now time.Time) {
-	a.flaps++
-	a.settled = now.Add(min(settleTime<<min(a.flaps, 16), settleAtMost))
 }
 
 // Own is the stream of this process.
@@ -181,9 +178,6 @@ func (r *Roster) Leave(name string, now time.Time) {
 	if a == nil || a == r.self || !a.present {
 		return
 	}
-	if now.Sub(a.changed) > flapsFor {
-		a.flaps = 0
-	}
 	a.present, a.changed = false, now
 }
 
@@ -221,9 +215,6 @@ func (r *Roster) Heard(name string, epoch uint64, isolated bool, now time.Time) 
 	if a == nil {
 		return false
 	}
-	if a.quiet(now) {
-		a.returned(now)
-	}
 	a.fresh, a.isolated, a.heard = true, isolated, now
 	return true
 }
@@ -252,7 +243,7 @@ func (r *Roster) Lapse(now time.Time) (changed []Stream) {
 			changed = append(changed, a.stream)
 			a.told = is
 		}
-		if !a.present && !a.fresh && now.Sub(a.changed) > flapsFor {
+		if !a.present && !a.fresh && now.Sub(a.changed) > goneFor {
 			r.forget(a)
 		}
 	}
@@ -269,6 +260,26 @@ func (r *Roster) Present() (n int) {
 	return n
 }
 
+// Known is a member as the roster knows it, for people.
+type Known struct {
+	Member
+	Self, Present   bool      // it is this process; the engine says that it is there
+	Fresh, Isolated bool      // its votes count; it doubts its own probes
+	Heard           time.Time // last; the zero time for one that never was
+}
+
+// Known are up to so many members behind the one with a name, by name. An empty name is before all.
+func (r *Roster) Known(after string, most int) (all []Known) {
+	i, found := slices.BinarySearchFunc(r.sorted, after, func(a *author, name string) int { return strings.Compare(a.Name, name) })
+	if found {
+		i++
+	}
+	for _, a := range r.sorted[i:min(len(r.sorted), i+most)] {
+		all = append(all, Known{a.Member, a == r.self, a.present, a.fresh, a.isolated, a.heard})
+	}
+	return all
+}
+
 // Admit is how many of n votes, wants and last calls of an author are taken now. What is not must count as lost: the engine hears the
 // author as silent until it has said it again. Authors keep to the same pace by asking this of themselves.
 func (r *Roster) Admit(name string, n int, now time.Time) int {
@@ -276,7 +287,11 @@ func (r *Roster) Admit(name string, n int, now time.Time) int {
 	if a == nil {
 		return 0
 	}
-	a.allowed = min(votesAtOnce, a.allowed+max(0, now.Sub(a.counted).Seconds())*votesPerSecond)
+	most := float64(votesAtOnce + votesLate)
+	if a == r.self {
+		most = votesAtOnce
+	}
+	a.allowed = min(most, a.allowed+max(0, now.Sub(a.counted).Seconds())*votesPerSecond)
 	a.counted = now
 	taken := min(n, int(a.allowed))
 	a.allowed -= float64(taken)

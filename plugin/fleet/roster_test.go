@@ -90,7 +90,7 @@ func TestRestart(t *testing.T) {
 	if got := r.Meet(again, noon); got == before || got != a.stream {
 		t.Errorf("stream %d after %d", got, before)
 	}
-	if tally := s.Fold(b, shard, DefaultQuorum); tally.Votes() != 2 {
+	if tally := s.Fold(b, shard, Defaults().Quorum); tally.Votes() != 2 {
 		t.Errorf("%+v", tally)
 	}
 	if r.Heard(a.Name, 1, false, noon) || r.Restart(a.Name, 1, noon) != 0 || r.Heard("stranger", 1, false, noon) {
@@ -102,18 +102,18 @@ func TestRestart(t *testing.T) {
 	if !r.Heard(a.Name, 2, false, noon) {
 		t.Error("the new epoch is not heard")
 	}
-	if tally := s.Fold(b, shard, DefaultQuorum); tally.Votes() != 2 {
+	if tally := s.Fold(b, shard, Defaults().Quorum); tally.Votes() != 2 {
 		t.Errorf("%+v: it has not voted in the new stream", tally)
 	}
 	v := Vote{Target: target(0), State: 2}
 	b.Put(s, a.stream, &v, noon, longest)
-	if tally := s.Fold(b, shard, DefaultQuorum); tally.Votes() != 3 || tally.Up != 1 || b.more != nil && len(b.more.votes) > 0 {
+	if tally := s.Fold(b, shard, Defaults().Quorum); tally.Votes() != 3 || tally.Up != 1 || b.more != nil && len(b.more.votes) > 0 {
 		t.Errorf("%+v", tally)
 	}
-	if got := r.Restart(a.Name, 2, noon); got != a.stream || b.Has(got) {
+	if got := r.Restart(a.Name, 2, noon); got != a.stream || b.hasVote(got) {
 		t.Error("a stream that starts again has the votes of before")
 	}
-	if tally := s.Fold(b, shard, DefaultQuorum); tally.Votes() != 2 {
+	if tally := s.Fold(b, shard, Defaults().Quorum); tally.Votes() != 2 {
 		t.Errorf("%+v", tally)
 	}
 }
@@ -144,18 +144,23 @@ func TestRosterIsBounded(t *testing.T) {
 	}
 }
 
-// An author may say 2000 votes a second, and more only at first.
+// An author may say 2000 votes a second, and more only at first. What it says at that pace is taken although it comes late.
 func TestAdmit(t *testing.T) {
 	r := fleetOf("a", "b")
 	for _, step := range []struct {
 		second  float64
 		n, want int
 	}{
-		{0, 3000, 3000}, {0, 3000, 1000}, {0, 1, 0}, {0.5, 5000, 1000}, {0.25, 1, 0}, {0.5, 1, 1}, {1000, 1 << 20, 4000},
+		{0, 6000, 6000}, {0, 6000, 2000}, {0, 1, 0}, {0.5, 5000, 1000}, {0.25, 1, 0}, {0.5, 1, 1}, {1000, 1 << 20, 8000},
 	} {
 		if got := r.Admit("b", step.n, at(step.second)); got != step.want {
 			t.Errorf("%v s: %d of %d, want %d", step.second, got, step.n, step.want)
 		}
+	}
+	r = fleetOf("a", "b")
+	said := r.Admit("a", 1<<20, noon) + r.Admit("a", 1<<20, at(2))
+	if got := r.Admit("b", said, at(2)); said != 8000 || got != said {
+		t.Errorf("%d of %d are taken that were said in two seconds and come at once", got, said)
 	}
 	if r.Admit("a", 10, at(1000)) != 10 || r.Admit("stranger", 1, at(1000)) != 0 {
 		t.Error("one author takes the room of another, or a stranger has some")
@@ -178,7 +183,7 @@ func TestOnlySelfIsSelf(t *testing.T) {
 	s := r.Seats(someGroup, 3, noon)
 	b := new(Ballot)
 	b.Put(s, own, &Vote{Target: target(0), State: 2}, noon, longest)
-	if r.Own() != own || len(s.members) != 2 || s.Fold(b, target(0).Shard(), DefaultQuorum).Up != 1 {
+	if r.Own() != own || len(s.members) != 2 || s.Fold(b, target(0).Shard(), Defaults().Quorum).Up != 1 {
 		t.Errorf("this process has lost its stream, its seats or its votes: %v", s.seated(0))
 	}
 	r.Doubt(true)
@@ -186,11 +191,33 @@ func TestOnlySelfIsSelf(t *testing.T) {
 		t.Errorf("the only vote there is does not count: %v", st)
 	}
 	b.Put(s, r.StreamOf("b", 1), &Vote{Target: target(0), State: 3}, noon, longest)
-	if tally := s.Fold(b, target(0).Shard(), DefaultQuorum); tally.Up != 0 || tally.Down != 1 {
+	if tally := s.Fold(b, target(0).Shard(), Defaults().Quorum); tally.Up != 0 || tally.Down != 1 {
 		t.Errorf("%+v: this process doubts its own probes", tally)
 	}
 	r.Share(nil)
 	if got := r.Seats(someGroup, 3, noon).seated(0); len(got) != 1 {
 		t.Errorf("seats %v: this process does not share the group", got)
+	}
+}
+
+// Known lists all members, a part at a time, also if those at which a part ended have gone.
+func TestKnown(t *testing.T) {
+	r := fleetOf("b", "a", "c", "d")
+	r.Leave("c", noon)
+	r.Heard("d", 1, true, noon)
+	var all []Known
+	for after := ""; ; {
+		some := r.Known(after, 2)
+		if len(some) == 0 {
+			break
+		}
+		all = append(all, some...)
+		after = some[len(some)-1].Name
+	}
+	if len(all) != 4 || all[0].Name != "a" || !all[1].Self || all[2].Name != "c" || all[2].Present || !all[3].Fresh || !all[3].Isolated || all[0].Isolated || !all[3].Heard.Equal(noon) {
+		t.Errorf("%+v", all)
+	}
+	if some := r.Known("aa", 9); len(some) != 3 || some[0].Name != "b" {
+		t.Errorf("%+v", some)
 	}
 }

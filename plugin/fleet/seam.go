@@ -19,7 +19,8 @@ type Engine interface {
 	// Turn shows that the loop of this process turns and its probes are on time. Without it, the others hear it as silent. isolated
 	// is whether this process doubts its own probes.
 	Turn(isolated bool)
-	// Leave says to all that this process stops, and ends the engine. Nothing is told to the listener after it has returned.
+	// Leave says to all that this process stops, and ends the engine. It waits for that, for half a second at most. Nothing is told to
+	// the listener after it has returned.
 	Leave()
 }
 

@@ -153,3 +153,34 @@ func (s *Seats) current() bool {
 
 // row is the members that have a say on a shard, best first, as numbers in members.
 func (s *Seats) row(at Shard) []uint8 { return s.order[int(at)*s.width:][:s.width] }
+
+// HasSay reports whether this process is among the vantage points of a shard or their substitutes: then it takes wants.
+func (s *Seats) HasSay(at Shard) bool {
+	return s.self >= 0 && slices.Contains(s.row(at), uint8(s.self))
+}
+
+// Others are the names of the other vantage points of a shard, whether they have voted or not.
+func (s *Seats) Others(at Shard) (names []string) {
+	for _, i := range s.row(at)[:min(s.vantage, s.width)] {
+		if int(i) != s.self {
+			names = append(names, s.members[i].Name)
+		}
+	}
+	return names
+}
+
+// HasSpare reports whether there are members that could take a seat which another cannot fill.
+func (s *Seats) HasSpare() bool { return s.width > s.vantage }
+
+// First reports whether this process is the best vantage point of a shard, which does for all what only one has to do.
+func (s *Seats) First(at Shard) bool { return s.width > 0 && int(s.row(at)[0]) == s.self }
+
+// Moved tells of a shard whether it has other vantage points or substitutes in s than in before, or in another order. All have if
+// before is nil.
+func (s *Seats) Moved(before *Seats) func(Shard) bool {
+	var moved [Shards]bool
+	for at := range Shard(Shards) {
+		moved[at] = before == nil || !slices.EqualFunc(s.row(at), before.row(at), func(a, b uint8) bool { return s.members[a].Name == before.members[b].Name })
+	}
+	return func(at Shard) bool { return moved[at] }
+}

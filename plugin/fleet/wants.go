@@ -7,8 +7,8 @@ const (
 	MaxWant = 24 * time.Hour
 	// LastCallBefore is how long before a vantage point lets a target become idle it asks the others whether they want it.
 	LastCallBefore = 2 * time.Minute
-	// AnswerWithin is the time over which they spread their wants (Roster.Spread), of which the first is enough.
-	AnswerWithin = 30 * time.Second
+	// answerWithin is the time over which they spread their wants, of which the first is enough.
+	answerWithin = 30 * time.Second
 )
 
 // Want says that the target is busy at a member, so that it is busy for all. It goes to the vantage points of the target.
@@ -73,6 +73,9 @@ func (b *Ballot) Wanted(now uint32) time.Duration {
 	}
 	return time.Duration(b.until-now) * time.Second
 }
+
+// Lent reports whether the target has been watched because others wanted it, since the last Drop.
+func (b *Ballot) Lent() bool { return b.wanter != 0 }
 
 // CallDue reports whether it is time for a last call, which is said once: nothing is known that keeps the target busy for longer.
 func (b *Ballot) CallDue(now uint32) bool {

@@ -71,8 +71,9 @@ func (s *sentences) addSet(e *explainer, d decision, known map[verdict.Target]st
 	}
 	s.Sets = append(s.Sets, set)
 	s.step("%s %s is %s: %s", set.Owner, set.Type, status.OutcomeOf(set.Outcome, set.Checked).Label, set.Why)
+	s.addVotes(&set)
 	s.addOthers(&set, &d)
-	if d.TTL != 0 && d.TTL < math.MaxUint32 && !d.DryRun {
+	if d.TTL != 0 && d.TTL < math.MaxUint32 && !d.DryRun && e.thinned != nil { // SERVFAIL has none
 		s.step("the TTL of %s %s is at most %d s, because a verdict may change after that", set.Owner, set.Type, d.TTL)
 	}
 }
@@ -310,6 +311,7 @@ func asked(t *pool.Key, known map[verdict.Target]status.Target) status.Asked {
 	if w, ok := known[t.Target]; ok {
 		a.Watched, a.State, a.Since, a.Reason, a.Streak, a.Needed = true, w.State, w.Since, w.Reason, w.Streak, w.Needed
 		addReport(&a, &w)
+		addShared(&a, &w)
 	}
 	return a
 }
@@ -366,7 +368,7 @@ func downReason(m *status.Member) string {
 	}
 	for _, a := range m.Checks {
 		if a.State == m.State && a.Reason != "" {
-			return a.Reason
+			return fleetPrefix(&a) + a.Reason
 		}
 	}
 	return "down"

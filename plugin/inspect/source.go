@@ -32,6 +32,8 @@ const (
 
 // Source takes snapshots and explains answers.
 type Source struct {
+	Version string // of this program; set before it is used
+
 	pool   *pool.Pool            // which is read through Do alone
 	forced *force.Watcher        // for the totals
 	blocks func() []*rules.Block // of the running Corefile; nil before the first one runs
@@ -114,6 +116,14 @@ func (v *Source) fill(ctx context.Context, shot *status.Snapshot) error {
 	}
 	if err := v.pool.Do(ctx, func(p pool.View) { p.Totals(shot) }); err != nil {
 		return err
+	}
+	if err := v.pool.AddFleet(ctx, shot); err != nil {
+		return err
+	}
+	for i := range shot.Members {
+		if m := &shot.Members[i]; m.Self {
+			m.Version = v.Version
+		}
 	}
 	shot.Summary.Forced = status.Forced(v.forced.Totals())
 	countStates(shot)

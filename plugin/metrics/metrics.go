@@ -38,10 +38,16 @@ var (
 	ProbeLag = promauto.NewHistogram(histogram("probe_lag_seconds", "Time between when a probe was due and when it started."))
 	// LaneLag is how long the first probe that waits in each lane of the schedule has been due, in seconds.
 	LaneLag = gauges("lane_lag_seconds", "Time since the oldest waiting probe was due, by lane: doubt, calm, fallen, undecided, slow or idle.", "lane")
-	// HeldConnections is how many connections checks with hold keep open.
-	HeldConnections = gauge("held_connections", "Number of connections that checks with hold keep open.")
-	// Alarms counts held connections that a peer closed, where that led to a probe at once.
-	Alarms = counters("alarms_total", "Number of held connections that a peer closed and that led to a probe at once, by check.", "check")
+	// Held is how many connections checks with hold or reuse keep open, and counts those that a peer closed, where that led to a probe at once.
+	Held = struct {
+		Connections prometheus.Gauge
+		Alarms      *prometheus.CounterVec
+		NoRoom      prometheus.Counter // a connection that was not kept for the next probe, because there were too many
+	}{
+		gauge("held_connections", "Number of connections that checks with hold or reuse keep open."),
+		counters("alarms_total", "Number of held connections that a peer closed and that led to a probe at once, by check.", "check"),
+		skipped.WithLabelValues("reuse"),
+	}
 	// Isolated is 1 while no target answers and none is taken down for it.
 	Isolated = gauge("isolated", "1 while no target answers, so that none is taken down for a while; else 0.")
 	// Panics counts panics in background work.
@@ -50,6 +56,9 @@ var (
 		Help: "Number of panics in checks and in background work that were recovered from.",
 	})
 )
+
+// ReloadFailed is 1 while a Corefile runs that is older than the one which the last reload could not start.
+var ReloadFailed = gauge("reload_failed", "1 while the last reload has failed, so that an older Corefile is running; else 0.")
 
 // What the handler and the followers count.
 var (
@@ -69,16 +78,50 @@ var (
 		gauge("topology_broken", "Number of files of sites whose latest content was refused."),
 		gauge("topology_stuck", "Number of files of sites whose file system has not answered for ten seconds."),
 	}
-	// StateSaved is when the file that keeps verdicts over a restart was last saved, in seconds since 1970.
-	StateSaved = gauge("state_saved_timestamp_seconds", "Time at which the state file was last saved, in seconds since 1970; 0 if it never was.")
-	// StateFailures counts the times it could not be saved.
-	StateFailures = promauto.NewCounter(prometheus.CounterOpts{
-		Namespace: plugin.Namespace, Subsystem: subsystem, Name: "state_failures_total",
-		Help: "Number of times that the state file could not be saved.",
-	})
+	// State is when the file that keeps verdicts over a restart was last saved, in seconds since 1970, and counts the times it could
+	// not be saved.
+	State = struct {
+		Saved    prometheus.Gauge
+		Failures prometheus.Counter
+	}{
+		gauge("state_saved_timestamp_seconds", "Time at which the state file was last saved, in seconds since 1970; 0 if it never was."),
+		promauto.NewCounter(prometheus.CounterOpts{
+			Namespace: plugin.Namespace, Subsystem: subsystem, Name: "state_failures_total",
+			Help: "Number of times that the state file could not be saved.",
+		}),
+	}
 	// Annotations counts Services whose annotation names a check for some stanza, by state: good or bad.
 	Annotations = gauges("annotations", "Number of Services whose annotation names a check, by whether it is valid.", "state")
 )
+
+// Fleet counts what this process does as a member of a fleet. No label names a member: their number would have no bound.
+var Fleet = struct {
+	Members, Targets    *prometheus.GaugeVec   // by state: alive or silent; by role: seat, heard or alone
+	Votes, Bytes, Drops *prometheus.CounterVec // by way: sent or received; drops by reason
+	Gaps                prometheus.Counter
+	BeatAge             prometheus.Gauge
+	Thin, Contradicted  prometheus.Gauge
+	// Of a fleet over etcd.
+	Requests, StoreBytes *prometheus.CounterVec // by kind and outcome; by way: written or read
+	Behind, Current      prometheus.Gauge
+}{
+	gauges("fleet_members", "Number of other members of the fleet by state: alive, or silent if their votes do not count.", "state"),
+	gauges("fleet_targets", "Number of shared targets by what this member does: seat if it probes for all, heard if it believes others, alone if it hears no vote.", "role"),
+	counters("fleet_votes_total", "Number of votes sent to the fleet and received from it.", "way"),
+	counters("fleet_bytes_total", "Number of bytes of packets sent to the fleet and received from it.", "way"),
+	counters("fleet_dropped_total", "Number of messages of the fleet that were dropped, by reason.", "reason"),
+	promauto.NewCounter(prometheus.CounterOpts{
+		Namespace: plugin.Namespace, Subsystem: subsystem, Name: "fleet_gaps_total",
+		Help: "Number of times that messages of another member were missing and asked for again.",
+	}),
+	gauge("fleet_beat_age_seconds", "Time since the member that was not heard for the longest was last heard, of those that are there."),
+	gauge("fleet_thin_targets", "Number of shared targets whose verdict rests on one vote."),
+	gauge("fleet_contradicted_targets", "Number of targets that this member probes and on which all other votes that count say the opposite."),
+	counters("fleet_store_requests_total", "Number of requests to the fleet's etcd by kind and by outcome: ok, refused or failed.", "kind", "outcome"),
+	counters("fleet_store_bytes_total", "Number of bytes written to the fleet's etcd and read from it.", "way"),
+	gauge("fleet_store_revisions_behind", "Number of revisions of etcd that this member knows of and has not read, which may be those of other programs."),
+	gauge("fleet_store_current", "Whether what this member has read from the fleet's etcd is current: 1, or 0."),
+}
 
 var skipped = counters("skipped_total", "Number of things left undone, by reason.", "reason")
 

@@ -2,10 +2,13 @@ package pool
 
 import (
 	"context"
+	"encoding/binary"
 	"net/netip"
 
+	"github.com/coredns-multivalue/multivalue/internal/hash"
 	"github.com/coredns-multivalue/multivalue/internal/logonce"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/fleet"
 	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/report"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -30,12 +33,16 @@ type CheckSpec struct {
 	talk        wire.Talk                 // nil if only the prober can ask
 	fault       func() string             // why its files are not used as they are now; nil for tests
 	hold        bool                      // keep the connection of a good probe
+	reuse       bool                      // ask on it again
+	newLease    func() check.Lease        // of a connection that is asked again; nil without reuse
 	reports     bool                      // answers may say something of the backend
 	agent       bool                      // and may take it down with one word
 	pace        verdict.Pace
-	secret      uint64 // identifies what the name does not show
-	seed        uint64 // for the table
-	port        uint16 // to dial, where neither the check nor the record names another; 0 for none
+	secret      uint64       // identifies what the name does not show
+	seed        uint64       // for the table
+	terms       *fleet.Terms // on which its targets are shared; nil if they are not
+	fleetGroup  fleet.Group  // of the terms
+	port        uint16       // to dial, where neither the check nor the record names another; 0 for none
 
 	portNamed bool // the port of a record does not matter: the check names one, or its protocol has none
 }
@@ -43,7 +50,10 @@ type CheckSpec struct {
 // NewCheckSpec prepares a check for the pool, without a pace.
 func NewCheckSpec(c *check.Check) CheckSpec {
 	spec := CheckSpec{prober: c, Name: c.String(), secret: c.Secret(), port: c.Port(), portNamed: c.PortNamed(), hold: c.Hold(), fault: c.Fault}
-	spec.reports, spec.agent = c.Reports(), c.IsAgent()
+	spec.reports, spec.agent, spec.reuse = c.Reports(), c.IsAgent(), c.Reuses()
+	if spec.reuse {
+		spec.newLease = c.NewLease
+	}
 	if talk := c.Talk(); talk != nil {
 		spec.talk = talk
 	}
@@ -57,17 +67,28 @@ func NewCheckSpec(c *check.Check) CheckSpec {
 // WithProber returns the check with something else that answers its probes, from a goroutine each. It is for tests whose
 // network or time is not real.
 func (c CheckSpec) WithProber(p Prober) CheckSpec {
-	c.prober, c.talk = p, nil
+	c.prober, c.talk, c.reuse = p, nil, false
 	if c.forOwner != nil {
 		c.forOwner = func(string) Prober { return p }
 	}
 	return c
 }
 
+// Share has the targets of the check shared with the other members of a fleet that have the same terms. Its check and pace are filled
+// in here. It is called before SetPace.
+func (c *CheckSpec) Share(terms fleet.Terms) { c.terms = &terms }
+
 // SetPace completes a check once its whole stanza has been read.
 func (c *CheckSpec) SetPace(pace verdict.Pace) {
 	c.pace = pace
-	c.identity = verdict.Identify(c.Name+" "+pace.String(), c.secret)
+	secret := c.secret
+	if c.terms != nil { // a check that is shared has other targets than the same one that is not
+		terms := *c.terms
+		terms.Check, terms.Pace = c.Name, pace
+		c.terms, c.fleetGroup = &terms, terms.Group()
+		secret = hash.Mix(secret, binary.BigEndian.Uint64(c.fleetGroup[:]))
+	}
+	c.identity = verdict.Identify(c.Name+" "+pace.String(), secret)
 	c.seed = table.Seed(c.identity)
 }
 
@@ -135,4 +156,5 @@ type checkState struct {
 	faulty   string       // what was last said of its files; empty if they are used
 	saysFile logonce.Line // a line about that, which every sweep allows again
 	saysOdd  [report.Oddities]logonce.Line
+	seats    *fleet.Seats // of its targets; nil if they are not shared now
 }

@@ -37,7 +37,7 @@ func newCheckMetrics(name string, hold bool) checkMetrics {
 		m.transitions[to] = metrics.Transitions.WithLabelValues(name, to.String())
 	}
 	if hold {
-		m.alarms = metrics.Alarms.WithLabelValues(name)
+		m.alarms = metrics.Held.Alarms.WithLabelValues(name)
 	}
 	return m
 }
@@ -71,7 +71,7 @@ func (p *Pool) relabel(held map[verdict.Identity]*checkState) {
 		metrics.Probes.DeletePartialMatch(label)
 		metrics.ProbeDuration.DeletePartialMatch(label)
 		metrics.Transitions.DeletePartialMatch(label)
-		metrics.Alarms.DeletePartialMatch(label)
+		metrics.Held.Alarms.DeletePartialMatch(label)
 		metrics.ReportedWeight.DeletePartialMatch(label)
 	}
 	p.recountWeights(held)

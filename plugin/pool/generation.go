@@ -15,9 +15,8 @@ type Generation struct {
 	// OnLeave is called in Leave. OnConfirm is never called after it, because a query can no longer confirm the generation.
 	// It must not wait, nor call the pool. Nil calls nothing.
 	OnLeave func()
-
-	groups []*Group
-	stage  stage
+	groups  []*Group
+	stage   stage
 }
 
 type stage uint8
@@ -143,8 +142,12 @@ func (p *Pool) clearMetrics() {
 	for _, m := range p.monitors {
 		m.removed = true // a result of its last probe may be read by the next start
 		m.leaveIdle()
-		targets[m.machine.State()].Dec()
+		targets[m.state()].Dec()
 		m.countWeight(false)
+	}
+	if p.member != nil {
+		p.member.clearMetrics()
+		p.member = nil
 	}
 	clear(p.monitors)
 	clear(p.names)
@@ -176,6 +179,10 @@ func (p *Pool) confirmed(g *Generation, now time.Time) {
 		}
 		m.group.targets--
 		group.targets++
+		if m.shared != nil && m.shared.is(markLent) {
+			m.group.lent--
+			group.lent++
+		}
 		group.learned = m.group.learned // a reload does not begin the minute again
 		if m.idle {
 			resting[group] = append(resting[group], m)

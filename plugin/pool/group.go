@@ -41,6 +41,7 @@ type Group struct {
 
 	// These belong to the pool's loop.
 	targets int // that it was the first to ask for
+	lent    int // of these, those that another member of the fleet asked for first
 	idle    idleTargets
 	learned allowance
 	steps   int // through idle, since the last sweep
@@ -147,7 +148,11 @@ func (g *Group) resetLogs() {
 
 // covers reports whether the stanza asks a check of addresses in sets of that name, and may probe this one.
 func (g *Group) covers(id verdict.Identity, addr netip.Addr, owner string) bool {
-	return slices.ContainsFunc(g.Checks.For(owner), func(c CheckSpec) bool { return c.identity == id }) && g.Allow(addr)
+	checks := g.Checks.For
+	if owner == "" { // another member of the fleet wants it, for whatever name
+		checks = func(string) []CheckSpec { return g.Checks.All() }
+	}
+	return slices.ContainsFunc(checks(owner), func(c CheckSpec) bool { return c.identity == id }) && g.Allow(addr)
 }
 
 // Backlog is the pool's: see Pool.Backlog.

@@ -31,13 +31,21 @@ type loopProber struct {
 	batch   []wire.Question    // questions that flush will hand over
 	results chan []wire.Answer // from the event loop; stop drains it
 	pending []wire.Answer      // results that were received and not handled yet
-	held    int                // connections that are held
-	maxHeld int                // how many may be held
+	held    int                // descriptors of connections that are held or kept
+	maxHeld int                // how many there may be
+	parting []*check.Kept      // connections that part will close
 }
 
-// heldConn is the connection that is held to a target, and the alarm that its end gave.
+// heldConn is the connection that is held to a target, the alarm that its end gave, and the connection that the next probe
+// asks on.
 type heldConn struct {
 	conn     *wire.Held
+	kept     *check.Kept // with reuse; nil if there is none, or a probe has it
+	lent     bool        // a probe has it
+	lease    check.Lease // of conn, with reuse
+	asked    bool        // the probe that is under way asks on conn
+	vain     uint8       // for how many probes none is kept: see vainFor
+	futile   uint8       // kept ones in a row that gave no good answer
 	alarmed  bool
 	answered bool          // a probe has succeeded since the alarm
 	alarmAt  clock.Instant // of the last alarm
@@ -71,14 +79,19 @@ func (l *loopProber) available(now time.Time) bool {
 
 // enqueue adds a probe to the batch.
 func (l *loopProber) enqueue(m *monitor) {
-	l.batch = append(l.batch, wire.Question{
-		Addr: m.entry.Target.Addr, Timeout: m.check.pace.Timeout, Talk: m.check.talk, Hold: l.reserve(m), Tag: m,
-	})
+	room := l.reserve(m)
+	q := wire.Question{
+		Addr: m.entry.Target.Addr, Timeout: m.check.pace.Timeout, Talk: m.check.talk, Hold: room && m.check.hold, Reuse: room && m.check.reuse && !m.held.inVain(), Tag: m,
+	}
+	if q.Reuse {
+		q.On = m.held.lend(time.Now())
+	}
+	l.batch = append(l.batch, q)
 }
 
 // reserve reports whether the connection of the next probe is to be held: the check asks for it, and there is room.
 func (l *loopProber) reserve(m *monitor) bool {
-	if !m.check.hold || m.idle {
+	if !m.check.hold && !m.check.reuse || m.idle {
 		return false
 	}
 	if m.held == nil {
@@ -86,9 +99,18 @@ func (l *loopProber) reserve(m *monitor) bool {
 	}
 	room := m.held.conn != nil || l.held < l.maxHeld
 	if !room {
-		metrics.SkippedHold.Inc()
+		m.check.countNoRoom()
 	}
 	return room
+}
+
+// countNoRoom counts a connection that is not held or kept, because there are too many.
+func (c *CheckSpec) countNoRoom() {
+	if c.hold {
+		metrics.SkippedHold.Inc()
+		return
+	}
+	metrics.Held.NoRoom.Inc()
 }
 
 // holder is a prober that can hand over the connection of a successful probe, although the event loop cannot ask it: a check
@@ -138,14 +160,15 @@ func (l *loopProber) flush() {
 
 // shutDown ends the event loop, and returns the monitors whose probes end with it. Their results are of no use any more.
 func (l *loopProber) shutDown() []*monitor {
+	l.held = 0
+	metrics.Held.Connections.Set(0)
 	if l.loop == nil {
 		return nil
 	}
 	l.flush()
 	last := make(chan []wire.Answer, 1)
 	go func(loop *wire.Loop) { last <- loop.Close() }(l.loop)
-	l.loop, l.held = nil, 0
-	metrics.HeldConnections.Set(0)
+	l.loop = nil
 	ended := monitorsOf(l.pending)
 	l.pending = nil
 	for {
@@ -189,6 +212,9 @@ func (p *Pool) handle(a wire.Answer, now time.Time) {
 		p.peerClosed(m, a.Held, now)
 		return
 	}
+	if m.held != nil {
+		a.Held = p.replaceConn(m, a)
+	}
 	if a.Held != nil {
 		p.holdConn(m, a.Held)
 	}
@@ -209,27 +235,33 @@ func probeError(err error) error {
 func (p *Pool) holdConn(m *monitor, conn *wire.Held) {
 	full := m.held.conn == nil && p.prober.held >= p.prober.maxHeld
 	if full {
-		metrics.SkippedHold.Inc()
+		m.check.countNoRoom()
 	}
-	if m.removed || m.idle || full {
+	if m.removed || m.idle || full || m.listens() {
 		p.prober.loop.Release(conn)
 		return
 	}
-	p.dropConn(m)
+	p.releaseConn(m)
 	m.held.conn = conn
 	p.prober.held++
-	metrics.HeldConnections.Inc()
+	metrics.Held.Connections.Inc()
 }
 
-// dropConn closes the connection that is held to a target, if there is one.
+// dropConn closes the connections that are held or kept to a target, if there are any.
 func (p *Pool) dropConn(m *monitor) {
+	p.dropKept(m)
+	p.releaseConn(m)
+}
+
+// releaseConn closes the connection that is held to a target, if there is one.
+func (p *Pool) releaseConn(m *monitor) {
 	if m.held == nil || m.held.conn == nil {
 		return
 	}
 	if p.prober.loop != nil {
 		p.prober.loop.Release(m.held.conn)
 		p.prober.held--
-		metrics.HeldConnections.Dec()
+		metrics.Held.Connections.Dec()
 	}
 	m.held.conn = nil
 }
@@ -242,8 +274,8 @@ func (p *Pool) peerClosed(m *monitor, conn *wire.Held, now time.Time) {
 	}
 	m.held.conn = nil
 	p.prober.held--
-	metrics.HeldConnections.Dec()
-	if m.removed || !m.machine.State().Fit() || clock.At(now).Sub(m.held.alarmAt) < m.check.pace.Interval {
+	metrics.Held.Connections.Dec()
+	if !m.check.hold || m.removed || m.listens() || !m.machine.State().Fit() || clock.At(now).Sub(m.held.alarmAt) < m.check.pace.Interval {
 		return
 	}
 	m.check.alarms.Inc()

@@ -56,10 +56,7 @@ func newHost(t *testing.T, octet int, port uint16, serve func(*host, net.Conn)) 
 	if port == 0 {
 		port = uint16(ports.Free(t))
 	}
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.%d:%d", octet, port))
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := ports.Listen(t, fmt.Sprintf("127.0.0.%d:%d", octet, port))
 	h := &host{Listener: l, addr: l.Addr().(*net.TCPAddr).AddrPort(), open: make(map[net.Conn]bool)}
 	h.all.Go(func() {
 		for {
@@ -153,7 +150,7 @@ func (p *holdPool) end() {
 	for len(p.generations) > 0 {
 		p.Leave(p.generations[0])
 	}
-	if held := testutil.ToFloat64(metrics.HeldConnections); held != 0 {
+	if held := testutil.ToFloat64(metrics.Held.Connections); held != 0 {
 		p.Errorf("%v connections are held after the stop, by the metric", held)
 	}
 	if flight := testutil.ToFloat64(metrics.ProbesInFlight) - p.flight; flight != 0 {
@@ -229,13 +226,13 @@ func TestAlarm(t *testing.T) {
 		p.probeFirst(h)
 		p.holds(h)
 		p.later(h)
-		before := testutil.ToFloat64(metrics.Alarms)
+		before := testutil.ToFloat64(metrics.Held.Alarms)
 		h.kill()
 		eventually(t, "down", func() bool { return p.state(h) == verdict.Down })
-		if got := testutil.ToFloat64(metrics.Alarms) - before; got != 1 {
+		if got := testutil.ToFloat64(metrics.Held.Alarms) - before; got != 1 {
 			t.Errorf("%s: %v alarms", scheme, got)
 		}
-		if got := testutil.ToFloat64(metrics.HeldConnections); got != 0 {
+		if got := testutil.ToFloat64(metrics.Held.Connections); got != 0 {
 			t.Errorf("%s: %v connections held", scheme, got)
 		}
 		p.end()
@@ -262,7 +259,7 @@ func TestDownIsNotHeld(t *testing.T) {
 	ill.Store(true)
 	p.probeNow(h)
 	eventually(t, "down", func() bool { return p.state(h) == verdict.Down })
-	eventually(t, "the end of the hold", func() bool { return h.visitors() == 0 && testutil.ToFloat64(metrics.HeldConnections) == 0 })
+	eventually(t, "the end of the hold", func() bool { return h.visitors() == 0 && testutil.ToFloat64(metrics.Held.Connections) == 0 })
 }
 
 // An alarm during a probe starts another probe, because the reply to the first one may be older than the failure.
@@ -344,7 +341,7 @@ func TestHoldBound(t *testing.T) {
 		return true
 	}
 	eventually(t, "all probed", func() bool {
-		if held := testutil.ToFloat64(metrics.HeldConnections); held > 5 {
+		if held := testutil.ToFloat64(metrics.Held.Connections); held > 5 {
 			t.Fatalf("%v are held", held)
 		}
 		done := true
@@ -353,7 +350,7 @@ func TestHoldBound(t *testing.T) {
 		}
 		return done && probed()
 	})
-	if held := testutil.ToFloat64(metrics.HeldConnections); held != 5 {
+	if held := testutil.ToFloat64(metrics.Held.Connections); held != 5 {
 		t.Errorf("%v are held", held)
 	}
 	if testutil.ToFloat64(metrics.SkippedHold) == before {
@@ -367,7 +364,7 @@ func TestHoldBound(t *testing.T) {
 		}
 	})
 	p.life.Unlock()
-	eventually(t, "held again", func() bool { return testutil.ToFloat64(metrics.HeldConnections) == 5 })
+	eventually(t, "held again", func() bool { return testutil.ToFloat64(metrics.Held.Connections) == 5 })
 }
 
 // Probes use up to a quarter of the descriptors that the process may have, as the manual says. Probes and held
@@ -419,7 +416,7 @@ func TestHoldEnds(t *testing.T) {
 			p.holds(h)
 			end(p, h)
 			eventually(t, "the end of the hold", func() bool { return h.visitors() == 0 })
-			if held := testutil.ToFloat64(metrics.HeldConnections); held != 0 {
+			if held := testutil.ToFloat64(metrics.Held.Connections); held != 0 {
 				t.Errorf("%v connections held, by the metric", held)
 			}
 		})
@@ -434,8 +431,8 @@ func TestReloadKeepsHolding(t *testing.T) {
 	p.later(h)
 	begin(p.Pool, realStanza(t, url("tcp", h), slowPace, true))
 	p.Leave(p.generation)
-	if h.accepted.Load() > 2 || testutil.ToFloat64(metrics.HeldConnections) != 1 {
-		t.Errorf("%d connections made, %v held", h.accepted.Load(), testutil.ToFloat64(metrics.HeldConnections))
+	if h.accepted.Load() > 2 || testutil.ToFloat64(metrics.Held.Connections) != 1 {
+		t.Errorf("%d connections made, %v held", h.accepted.Load(), testutil.ToFloat64(metrics.Held.Connections))
 	}
 	h.kill()
 	eventually(t, "down", func() bool { return p.state(h) == verdict.Down })

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/clock"
+	"github.com/coredns-multivalue/multivalue/plugin/fleet"
 	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -43,7 +44,30 @@ func (p *Pool) askedFor(m *monitor, r targetRequest, now time.Time) {
 	if m.entry.Touch(r.at.Key, r.ttl, seconds(now)) {
 		p.join(m, r.at.Key, r.ttl, now)
 	}
+	p.nameFor(m, r.at.Owner)
 	p.wake(m, now)
+	if m.shared == nil {
+		return
+	}
+	if m.shared.is(markLent) { // it is this stanza's own from now on
+		m.shared.set(markLent, false)
+		m.group.lent--
+	}
+	if seconds(now) >= m.shared.told {
+		p.wantAll(m, now)
+	}
+	if m.shared.role == fleet.Alone && m.listens() && p.member.transits[m] == nil { // it was watched for others alone so far
+		p.awaitVotes(m, now)
+	}
+}
+
+// nameFor gives a target that other members wanted the first name that is asked for here.
+func (p *Pool) nameFor(m *monitor, owner string) {
+	if m.owner == "" {
+		p.nameOf(m.owner).targets--
+		m.owner = lowerName(owner)
+		p.nameOf(m.owner).targets++
+	}
 }
 
 // join notes that a target is in a set, unless it is noted already.
@@ -114,8 +138,13 @@ func (p *Pool) review(m *monitor, now time.Time) {
 		}
 		busy = busy || at <= x.Last+keep
 	}
+	lent := false
+	if m.shared != nil {
+		busy = busy || m.shared.ballot.Wanted(at) > 0
+		lent = m.shared.ballot.Lent()
+	}
 	switch {
-	case named == 0 && !busy, // a target that left all the sets it is known to be in has left the others, too
+	case named == 0 && !busy && !lent, // a target that left all the sets it is known to be in has left the others, too
 		m.idle && !asked && clock.At(now).Sub(m.idleSince()) >= idleFor,
 		m.idle && m.group.targets > m.group.Max: // which a reload has lowered
 		p.forget(m, now)
@@ -138,9 +167,9 @@ func (p *Pool) rest(m *monitor, now time.Time) {
 		x.Rest()
 	}
 	m.joinIdle(clock.At(now))
-	v := m.verdict()
-	v.Holds = min(v.Holds, m.check.holdsFromNow(&m.machine))
-	m.entry.Store(v)
+	brief, _ := m.entry.Load()
+	v := m.machine.Verdict(min(time.Duration(brief.Holds())*time.Second, m.check.holdsFromNow(&m.machine))) // of this process alone
+	p.publish(m, v.State, v, now)
 	if m.position < 0 {
 		return
 	}
@@ -159,6 +188,9 @@ func (p *Pool) wake(m *monitor, now time.Time) {
 	}
 	m.idle = false
 	m.leaveIdle()
+	if m.shared != nil && m.askedHere() {
+		p.wantAll(m, now) // the vantage points may have taken it for idle, too
+	}
 	if m.position < 0 {
 		return
 	}

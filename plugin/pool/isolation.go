@@ -27,6 +27,8 @@ type isolation struct {
 	endedAt    clock.Instant // when an answer last ended it
 	suspects   [3]int        // targets by suspicion
 	fallen     int           // targets that were up and have gone down since the last answer
+
+	confirmed map[*monitor]bool // that other members find down, too, while this lasts
 }
 
 // suspicion is whether a target that is not down has failures that count.
@@ -113,9 +115,25 @@ func (i *isolation) answer(now time.Time) {
 	}
 }
 
+// confirm notes that others find a target down as well. If they do of several, it is not our network: what fails here counts from then
+// on, until a target answers.
+func (i *isolation) confirm(m *monitor) {
+	if i.since.IsZero() {
+		return
+	}
+	if i.confirmed == nil {
+		i.confirmed = make(map[*monitor]bool)
+	}
+	if i.confirmed[m] = true; len(i.confirmed) >= isolatedOthers {
+		log.Infof("other members of the fleet find %d of the same targets down: it is not our own network", len(i.confirmed))
+		i.lift()
+		i.exhausted = true
+	}
+}
+
 // lift lets results have their effect again.
 func (i *isolation) lift() {
-	i.since = time.Time{}
+	i.since, i.confirmed = time.Time{}, nil
 	metrics.Isolated.Set(0)
 }
 

@@ -211,7 +211,7 @@ func alarm(s *stanza, addrs ...netip.Addr) {
 			w := s.pool.find(&verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(a, 80)}, s.checks[0].seed)
 			w.held = &heldConn{conn: new(wire.Held), alarmAt: clock.LongAgo}
 			s.pool.prober.held++
-			metrics.HeldConnections.Inc()
+			metrics.Held.Connections.Inc()
 			s.pool.peerClosed(w, w.held.conn, time.Now())
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/clock"
+	"github.com/coredns-multivalue/multivalue/plugin/fleet"
 	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -32,6 +33,7 @@ type monitor struct {
 	started      clock.Instant   // of the last probe
 	heard        clock.Instant   // when the last result came that proved something
 	due          clock.Instant   // of the next
+	shared       *shared         // nil unless the target is shared with a fleet
 	held         *heldConn       // nil unless the check holds connections
 	history      *status.History // of its probes; nil while there is no status page
 	position     int32           // in its queue, or probing or parked
@@ -51,6 +53,9 @@ type monitor struct {
 // verdict is what is believed of the target, with how long that is sure to hold.
 func (m *monitor) verdict() verdict.Verdict {
 	brief, _ := m.entry.Load()
+	if m.shared != nil && m.shared.votes > 0 {
+		return m.foldedVerdict(brief)
+	}
 	return m.machine.Verdict(time.Duration(brief.Holds()) * time.Second)
 }
 
@@ -68,6 +73,15 @@ func (m *monitor) record(recording bool, r probeResult) {
 		m.history = new(status.History)
 	}
 	m.history.Add(r.took, r.err != nil)
+}
+
+// spared is how long a target is not probed again after the last probe, if it was left to others meanwhile. So a member that gives its
+// seats away and takes them back all the time has no other one probe faster than at its pace.
+func (m *monitor) spared() time.Duration {
+	if m.shared.votes == 0 || m.shared.fails > 0 && m.machine.State() != verdict.Down {
+		return m.check.pace.Fast
+	}
+	return m.check.pace.Interval
 }
 
 // memory is the last verdict on a target that is watched no longer.
@@ -105,7 +119,12 @@ func (p *Pool) learn(r targetRequest, now time.Time) {
 	}
 	m := p.addMonitor(r.target, check, r.group, owner, now)
 	p.join(m, r.at.Key, r.ttl, now)
-	m.scheduleFirst(p, now)
+	if m.shared != nil {
+		p.wantAll(m, now)
+	}
+	if m.position == parked {
+		m.scheduleFirst(p, now)
+	}
 }
 
 // addMonitor adds a target to the table, with the verdict that is remembered if there is one. It is parked until
@@ -125,11 +144,14 @@ func (p *Pool) addMonitor(t verdict.Target, check *checkState, group *Group, own
 		p.owners[check.withoutOwner(t)]++
 	}
 	p.monitors[m.entry] = m
-	targets[m.machine.State()].Inc()
+	targets[m.state()].Inc()
 	m.countWeight(true)
 	p.table.Insert(m.entry, table.Hash(&t, check.seedFor(owner)))
 	if earlier != nil {
 		earlier.used.Store(true) // not before the table has it: queries look at one or the other
+	}
+	if p.member != nil && check.fleetGroup != (fleet.Group{}) && p.member.checks[check.fleetGroup] == check {
+		p.share(m, now)
 	}
 	return m
 }
@@ -176,9 +198,11 @@ func (m *monitor) scheduleFirst(p *Pool, now time.Time) {
 
 // forget ends a monitor. Its verdict is remembered for a while, in case the target is asked for again.
 func (p *Pool) forget(m *monitor, now time.Time) {
-	if m.machine.State() != verdict.Unknown && len(p.memories) < p.maxTargets {
-		p.memories[m.check.memoryKey(m.entry.Target, m.owner)] = memory{m.verdict(), m.heard, now.Add(remembered * m.check.pace.Interval), nil}
+	if m.state() != verdict.Unknown && len(p.memories) < p.maxTargets {
+		p.memories[m.check.memoryKey(m.entry.Target, m.owner)] = memory{m.verdict(), m.known(now), now.Add(remembered * m.check.pace.Interval), nil}
 	}
+	state := m.state()
+	p.leaveFleet(m)
 	m.removed = true
 	p.dropConn(m)
 	p.isolation.remove(m)
@@ -188,7 +212,7 @@ func (p *Pool) forget(m *monitor, now time.Time) {
 		p.quit(m, x)
 	}
 	delete(p.monitors, m.entry)
-	targets[m.machine.State()].Dec()
+	targets[state].Dec()
 	m.countWeight(false)
 	p.table.Remove(m.entry, table.Hash(&m.entry.Target, m.check.seedFor(m.owner)))
 	m.group.targets--
@@ -227,14 +251,16 @@ func (p *Pool) sweep(now time.Time) {
 // in flight come back to monitors that are removed.
 func (p *Pool) reset() {
 	for _, m := range p.monitors {
+		targets[m.state()].Dec()
+		p.leaveFleet(m)
 		m.removed = true
 		p.dropConn(m)
 		p.isolation.remove(m)
 		m.group.targets--
 		m.leaveIdle()
-		targets[m.machine.State()].Dec()
 		m.countWeight(false)
 	}
+	p.member.clearCounts()
 	p.table.Clear()
 	p.sets.Clear()
 	p.full.Store(false)
@@ -265,8 +291,11 @@ func (m *monitor) retryWait() time.Duration {
 	return m.check.pace.Fast
 }
 
-// earliness is how long before it is due a probe may start if others start as well.
-func (c *checkState) earliness() time.Duration { return min(gather, c.pace.Fast/gatherShare) }
+// earliness is how long before it is due a probe may start if others start as well. It is part of the jitter of every wait,
+// the shortest of which is that of a target without a state.
+func (c *checkState) earliness() time.Duration {
+	return min(gather, c.pace.Early()*verdict.Jitter/100)
+}
 
 // randomWait draws a wait from low to high, both included.
 func randomWait(low, high time.Duration) time.Duration { return low + rand.N(high-low+1) }

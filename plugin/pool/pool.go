@@ -68,6 +68,8 @@ type Pool struct {
 	probed     chan probeResult   // never blocks a probe: it has room for all in flight
 	prober     loopProber
 
+	fleetEvents chan struct{} // signalled when the engine of a fleet has told something
+
 	life sync.Mutex // held by a start, a stop, or a change of generations; never by a query or the loop
 	stop func()     // ends the loop and waits for it; nil while it does not run
 
@@ -84,6 +86,7 @@ type Pool struct {
 	schedule    schedule
 	lateness    lateness
 	isolation   isolation
+	member      *member // nil unless this process is a member of a fleet
 	transitions transitionLog
 	nextSweep   time.Time
 	nextReview  time.Time       // of the targets in a shard of the table
@@ -110,6 +113,8 @@ func New() *Pool {
 		memories:   make(map[verdict.Target]memory),
 		names:      make(map[string]*nameCount),
 		owners:     make(map[verdict.Target]int),
+
+		fleetEvents: make(chan struct{}, 1),
 	}
 	p.setClock(time.Now())
 	return p
@@ -143,6 +148,10 @@ func (p *Pool) run(ctx context.Context) {
 		p.reset()
 	}
 	p.transitions.flush(time.Now().Add(time.Second))
+	for _, m := range p.monitors {
+		p.dropKept(m)
+	}
+	p.prober.part(&probes)
 	for _, m := range p.prober.shutDown() { // their probes were cut short, and prove nothing
 		p.schedule.done(m)
 	}
@@ -155,6 +164,7 @@ func (p *Pool) run(ctx context.Context) {
 		if r.held != nil {
 			r.held.Discard()
 		}
+		r.kept.Close()
 	}
 }
 
@@ -179,6 +189,9 @@ func (p *Pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 		case r := <-p.requests:
 			p.learn(r, time.Now())
 		case r := <-p.probed:
+			if r.reused {
+				p.adoptKept(r)
+			}
 			if r.held != nil {
 				p.adoptConn(r.monitor, r.held)
 			}
@@ -187,6 +200,8 @@ func (p *Pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 			p.handleAll(answers, time.Now())
 		case line := <-p.logLines:
 			log.Warning(line)
+		case <-p.fleetEvents:
+			p.hearFleet(time.Now())
 		case <-timer.C:
 		}
 		now := time.Now()
@@ -195,8 +210,11 @@ func (p *Pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 			p.sweep(now)
 		}
 		p.reviewSome(now)
+		p.tick(now)
+		p.speak(now)
 		p.schedule.dispatch(now, func(m *monitor) { p.start(ctx, probes, m, now) })
 		p.prober.flush()
+		p.prober.part(probes)
 		p.lateness.measure(&p.schedule, now)
 		timer.Reset(p.pause(now))
 	}
@@ -208,6 +226,9 @@ func (p *Pool) pause(now time.Time) time.Duration {
 	wait := min(p.schedule.wait(now), p.nextSweep.Sub(now), p.transitions.wait(now), p.lateness.rest(now))
 	if len(p.monitors) > 0 {
 		wait = min(wait, p.nextReview.Sub(now))
+	}
+	if p.member != nil {
+		wait = min(wait, p.member.nextTick.Sub(now))
 	}
 	if p.warming {
 		wait = min(wait, time.Second)

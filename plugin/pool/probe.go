@@ -20,7 +20,12 @@ type probeResult struct {
 	err     error // nil, why the target is unfit, or one that wraps check.ErrAbstain
 	took    time.Duration
 	report  *report.Report // what the backend says of itself; nil unless the check reports
-	held    *wire.Held     // the connection, if it is to be kept
+	held    *wire.Held     // the connection, if it is to be held
+	kept    *check.Kept    // the connection for the next probe, if there is one
+	reused  bool           // there might have been one
+	had     bool           // there was one, from the probe before
+
+	askedAgain, again bool // a connection was asked again, and gave the answer
 }
 
 // start hands a monitor to a probe: to the event loop if that can ask the check, else to a goroutine. The monitor comes back
@@ -36,9 +41,12 @@ func (p *Pool) start(ctx context.Context, probes *sync.WaitGroup, m *monitor, no
 		p.prober.enqueue(m)
 		return
 	}
+	reusing := p.prober.reusing(m, now)
 	prober, timeout, addr := m.prober(), m.check.pace.Timeout, m.entry.Target.Addr
-	holding := p.prober.holding(m, now)
-	if holding != nil {
+	var holding *holdingProbe
+	if reusing != nil {
+		prober = reusing
+	} else if holding = p.prober.holding(m, now); holding != nil {
 		prober = holding
 	}
 	probes.Go(func() {
@@ -47,6 +55,10 @@ func (p *Pool) start(ctx context.Context, probes *sync.WaitGroup, m *monitor, no
 		r.err = ask(r.listen(ctx), prober, timeout, addr)
 		if r.took = time.Since(began); holding != nil {
 			r.held = holding.conn
+		}
+		if reusing != nil {
+			r.reused, r.had, r.kept, r.held = true, reusing.had, reusing.kept, reusing.conn
+			r.askedAgain, r.again = reusing.asked, reusing.good
 		}
 		p.probed <- r
 	})

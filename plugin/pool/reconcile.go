@@ -36,6 +36,7 @@ func (p *Pool) reconcile(now time.Time) {
 	old := p.checks
 	p.checks = stay
 	p.compareTexts()
+	p.shareChecks(now)
 	same := p.sameChecks(old)
 	for _, g := range p.generations {
 		for _, a := range g.groups {
@@ -104,10 +105,13 @@ func (p *Pool) inherit(old map[verdict.Identity]*checkState, same map[verdict.Id
 				continue
 			}
 			successor := p.addMonitor(t, p.checks[spec.identity], a, m.owner, now)
-			targets[successor.machine.State()].Dec()
+			targets[successor.state()].Dec()
 			successor.machine = verdict.Resume(m.verdict())
 			successor.entry.Store(m.verdict())
-			targets[successor.machine.State()].Inc()
+			if successor.shared != nil {
+				successor.shared.shown = successor.machine.State()
+			}
+			targets[successor.state()].Inc()
 			successor.countWeight(true)
 			p.takeOver(successor, m, now)
 		}

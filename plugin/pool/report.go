@@ -70,6 +70,12 @@ func (p *Pool) abstain(m *monitor, r probeResult, now time.Time) {
 		log.Errorf("%s keeps its state: %v (logged once a minute, and counted)", m.entry.Target, r.err)
 	}
 	wait := m.retryWait()
+	if m.shared != nil && !errors.Is(r.err, check.ErrSilent) {
+		if p.decline(m, now); m.listens() {
+			m.position = listening
+			return
+		}
+	}
 	if errors.Is(r.err, check.ErrSilent) {
 		m.slow = r.took > m.check.pace.Timeout/quickShare
 		switch {

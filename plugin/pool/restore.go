@@ -138,10 +138,11 @@ func (c *CheckSpec) stateKey(addr netip.AddrPort, owner string) state.Key {
 // ambiguous are the texts that several checks have. They differ in a secret, which enters no file, so what one of them is
 // believed to be says nothing about the other.
 func ambiguous(checks map[verdict.Identity]*checkState) map[string]bool {
-	texts := make(map[string]bool, len(checks))
-	for id := range checks {
-		_, twice := texts[id.String()]
-		texts[id.String()] = twice
+	texts, secrets := make(map[string]bool, len(checks)), make(map[string]uint64, len(checks))
+	for id, c := range checks {
+		secret, twice := secrets[id.String()]
+		secrets[id.String()] = c.secret
+		texts[id.String()] = texts[id.String()] || twice && secret != c.secret // a check may be there once shared and once not
 	}
 	for text, twice := range texts {
 		if !twice {
@@ -165,7 +166,7 @@ func (v View) Records(shard int, take func(state.Key, state.Record)) (next int, 
 				return
 			}
 			n++
-			if s := m.machine.Verdict(0); s.State != verdict.Unknown && !v.pool.ambiguous[m.check.identity.String()] {
+			if s := m.verdict(); s.State != verdict.Unknown && !v.pool.ambiguous[m.check.identity.String()] {
 				take(m.check.stateKey(e.Target.Addr, m.owner), m.stateRecord(s, now))
 			}
 		})
@@ -176,7 +177,7 @@ func (v View) Records(shard int, take func(state.Key, state.Record)) (next int, 
 // stateRecord is a verdict as the file has it: with times by the wall clock, so that another process can tell its age.
 func (m *monitor) stateRecord(v verdict.Verdict, now time.Time) state.Record {
 	wall := now.Round(0)
-	at := wall.Add(-clock.At(now).Sub(m.heard))
+	at := wall.Add(-clock.At(now).Sub(m.known(now)))
 	since := wall.Add(-clock.Steady(now).Sub(v.Since))
 	if since.After(at) {
 		since = at

@@ -14,10 +14,9 @@ const (
 	minInFlight     = 64
 	manyDescriptors = 1 << 16
 	// When one probe starts, up to gatherMost others that are due soon start with it, because waking up for one at a time was
-	// most of what a probe cost. Soon is within gather, or within one gatherShare-th of their fast interval if that is less.
-	gather      = 20 * time.Millisecond
-	gatherShare = 20
-	gatherMost  = 32
+	// most of what a probe cost. Soon is within gather, or within the jitter of the shortest wait of their pace if that is less.
+	gather     = 20 * time.Millisecond
+	gatherMost = 32
 	// maxRate bounds the probes a second, whatever a Corefile asks for, so that no DNS server becomes the source of a flood. It
 	// is what MaxTargets need at the default interval.
 	maxRate = 30_000

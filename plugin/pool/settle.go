@@ -35,6 +35,11 @@ func (p *Pool) settle(r probeResult, now time.Time) {
 	if m.removed {
 		return // the target may have been learned again meanwhile, with a monitor of its own
 	}
+	if m.listens() { // it has been left to others meanwhile
+		p.dropConn(m)
+		m.position = listening
+		return
+	}
 	if m.machine.State() == verdict.Unknown {
 		m.tries++
 	}
@@ -46,7 +51,9 @@ func (p *Pool) settle(r probeResult, now time.Time) {
 	m.check.count(r.err, r.took)
 	m.record(p.recording, r)
 	m.slow = r.took > m.check.pace.Timeout/quickShare
-	if p.isolation.withholds(m, r.failed(), len(p.monitors), now) {
+	if r.failed() && p.othersFindDown(m) {
+		p.isolation.confirm(m)
+	} else if p.isolation.withholds(m, r.failed(), p.probedHere(), now) {
 		p.schedule.add(m, m.started.Add(m.check.jitter(m.retryWait())), now)
 		return
 	}
@@ -64,16 +71,33 @@ func (p *Pool) settle(r probeResult, now time.Time) {
 		wait = randomWait(0, wait)
 		v.Holds = min(v.Holds, wait)
 	}
-	m.entry.Store(v)
 	if v.State != before {
 		m.fell = before == verdict.Up
 	}
+	if m.shared != nil {
+		m.shared.prove(r.failed(), before, v.State, m.check.pace.Fall)
+	}
+	p.publish(m, before, v, now)
+	p.isolation.update(m, before)
+	if m.listens() { // there are others now
+		m.position = listening
+		return
+	}
+	p.schedule.add(m, m.started.Add(wait), now)
+}
+
+// publish has queries see what the probes of this process have found out: as it is, or as one vote of several.
+func (p *Pool) publish(m *monitor, before verdict.State, v verdict.Verdict, now time.Time) {
+	if m.shared != nil {
+		p.publishVote(m, v, now)
+		p.refoldWith(m, v, now)
+		return
+	}
+	m.entry.Store(v)
 	if v.State != before { // metrics and the log follow what queries see, never the other way round
 		p.transition(m, before, v, now)
 	}
 	m.countWeight(true)
-	p.isolation.update(m, before)
-	p.schedule.add(m, m.started.Add(wait), now)
 }
 
 // adjust says how long a verdict holds and when to probe next, where that is not the machine's to say: a target without a state
@@ -99,12 +123,19 @@ func (m *monitor) adjust(v verdict.Verdict, wait time.Duration) (holds, next tim
 	return holds, next
 }
 
+// countTransition counts a change of state.
+func (m *monitor) countTransition(before, after verdict.State) {
+	targets[before].Dec()
+	targets[after].Inc()
+	if after != verdict.Unknown { // which a target becomes by no probe
+		m.check.transitions[after].Inc()
+	}
+}
+
 // transition counts a change of state, and logs it. Nothing else about probes enters the log, and a new target that answers
 // only its debug lines.
 func (p *Pool) transition(m *monitor, before verdict.State, v verdict.Verdict, now time.Time) {
-	targets[before].Dec()
-	targets[v.State].Inc()
-	m.check.transitions[v.State].Inc()
+	m.countTransition(before, v.State)
 	if before == verdict.Unknown && v.State == verdict.Up {
 		log.Debugf("%s is up after its first probe, %s", m.entry.Target.Place(), m.question())
 		return

@@ -64,7 +64,7 @@ func (v View) Rows(shard int, shot *status.Snapshot) (next int, more bool) {
 	for n := 0; shard < table.Shards && n < RowsAtOnce; shard++ {
 		v.pool.table.Each(shard, func(e *table.Entry) {
 			if m := v.pool.monitors[e]; m != nil {
-				shot.Targets = append(shot.Targets, m.row())
+				shot.Targets = append(shot.Targets, v.pool.rowOf(m))
 				n++
 			}
 		})
@@ -75,7 +75,7 @@ func (v View) Rows(shard int, shot *status.Snapshot) (next int, more bool) {
 // Row is one target, if it is watched.
 func (v View) Row(k Key) (status.Target, bool) {
 	if m := v.pool.find(&k.Target, k.seed); m != nil {
-		return m.row(), true
+		return v.pool.rowOf(m), true
 	}
 	return status.Target{}, false
 }
@@ -100,15 +100,24 @@ func (v View) Totals(shot *status.Snapshot) {
 	for _, c := range p.checks {
 		shot.Checks = append(shot.Checks, status.Check{
 			Check: c.Name, Pace: c.PaceText(), Interval: c.pace.Interval.Seconds(), Fast: c.pace.Fast.Seconds(), Timeout: c.pace.Timeout.Seconds(),
-			Rise: c.pace.Rise, Fall: c.pace.Fall, Hold: c.hold,
+			Rise: c.pace.Rise, Fall: c.pace.Fall, Hold: c.hold, Reuse: c.reuse,
 		})
 	}
 	shot.Changes, shot.Changed = slices.Clone(p.changes), p.changed
 }
 
-// row is a target as the status page shows it.
+// rowOf is a target as the status page shows it.
+func (p *Pool) rowOf(m *monitor) status.Target {
+	t := m.row()
+	if m.shared != nil {
+		p.addVotes(m, &t)
+	}
+	return t
+}
+
+// row is what the page shows of a target that is not shared.
 func (m *monitor) row() status.Target {
-	v := m.machine.Verdict(0)
+	v := m.verdict()
 	t := status.Target{
 		Address: m.entry.Target.Addr, Check: m.check.Name, Pace: m.check.PaceText(), Name: m.owner,
 		State: v.State.String(), Since: v.Since, Reason: v.Reason,

@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 
 	"github.com/coredns-multivalue/multivalue/plugin/check"
+	"github.com/coredns-multivalue/multivalue/plugin/corefile"
 	"github.com/coredns-multivalue/multivalue/plugin/pool"
-	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/miekg/dns"
 )
@@ -19,7 +19,7 @@ import (
 type Overrides struct {
 	stanza  *Stanza
 	block   *Block
-	pace    verdict.Pace
+	config  *corefile.Config
 	newSpec NewSpec
 
 	// suffixes are what follows the name and the namespace of a Service in its names, such as ".svc.cluster.local.", the
@@ -34,8 +34,8 @@ type Overrides struct {
 	checks  []pool.CheckSpec        // of them
 }
 
-func newOverrides(s *Stanza, pace verdict.Pace, newSpec NewSpec) *Overrides {
-	a := &Overrides{stanza: s, pace: pace, newSpec: newSpec}
+func newOverrides(s *Stanza, c *corefile.Config, newSpec NewSpec) *Overrides {
+	a := &Overrides{stanza: s, config: c, newSpec: newSpec}
 	a.table.Store(new(map[string]*Stanza))
 	return a
 }
@@ -146,6 +146,7 @@ func (a *Overrides) Apply(checks map[string]*check.Check) (changed bool) {
 func (a *Overrides) spec(c *check.Check) pool.CheckSpec {
 	spec := a.newSpec(c)
 	spec.Annotated = true
-	spec.SetPace(a.pace)
+	shareWith(a.config, c, &spec)
+	spec.SetPace(a.config.Pace)
 	return spec
 }

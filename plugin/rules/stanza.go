@@ -9,6 +9,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/check"
 	"github.com/coredns-multivalue/multivalue/plugin/corefile"
+	"github.com/coredns-multivalue/multivalue/plugin/fleet"
 	"github.com/coredns-multivalue/multivalue/plugin/force"
 	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/pool"
@@ -51,6 +52,7 @@ func NewStanza(c *corefile.Config, newSpec NewSpec) *Stanza {
 	}
 	for _, x := range c.Checks {
 		spec := newSpec(x)
+		shareWith(c, x, &spec)
 		spec.SetPace(c.Pace)
 		s.checks = append(s.checks, spec)
 	}
@@ -60,9 +62,21 @@ func NewStanza(c *corefile.Config, newSpec NewSpec) *Stanza {
 		Allow: func(addr netip.Addr) bool { return s.Within.Allows(addr) }, Checks: s,
 	}
 	if c.Annotations != nil {
-		s.Overrides = newOverrides(s, c.Pace, newSpec)
+		s.Overrides = newOverrides(s, c, newSpec)
 	}
 	return s
+}
+
+// shareWith has the targets of a check shared as the stanza says. What belongs to this host is asked here alone.
+func shareWith(c *corefile.Config, x *check.Check, spec *pool.CheckSpec) {
+	if c.Fleet == nil || x.OfThisHost() {
+		return
+	}
+	terms := fleet.Terms{Vantage: c.Fleet.Vantage, Quorum: c.Fleet.Quorum}
+	for _, n := range c.Within {
+		terms.Within = append(terms.Within, n.Prefix)
+	}
+	spec.Share(terms)
 }
 
 // Force has a file decide about the stanza's addresses before their checks do. It is called once, before the stanza is used.

@@ -88,4 +88,7 @@ type Asked struct {
 	Weight  *uint8         `json:"weight,omitempty"` // as in Target, as are the next two
 	Drained bool           `json:"drained,omitempty"`
 	Said    string         `json:"said,omitempty"`
+	Role    string         `json:"role,omitempty"`   // of this process in the fleet, as in Shared; empty for a check that is not shared
+	Quorum  string         `json:"quorum,omitempty"` // as in Shared
+	Fleet   string         `json:"fleet,omitempty"`  // how many of the votes find that state, in words
 }

@@ -21,8 +21,9 @@ type Snapshot struct {
 	Targets []Target // in the order of Target.Compare
 	Names   []Name   // by name
 	Checks  []Check
-	Changes []Change // the latest ones, in order; older ones are dropped
-	Changed uint64   // how many changes there were in all, which is the number of the last one
+	Members []FleetMember // of the fleet, this process among them, by name; none without a fleet
+	Changes []Change      // the latest ones, in order; older ones are dropped
+	Changed uint64        // how many changes there were in all, which is the number of the last one
 }
 
 // Summary is the state of everything in a few numbers.
@@ -41,6 +42,7 @@ type Summary struct {
 	Full          bool      `json:"full"`                    // the limit of all targets is reached; new addresses are not watched
 	Forced        Forced    `json:"forced"`
 	Stanzas       []Stanza  `json:"stanzas"`
+	Fleet         *Fleet    `json:"fleet,omitempty"` // nil if this process is a member of none
 }
 
 // Forced counts the networks and addresses that are forced into a state, by state.
@@ -90,7 +92,8 @@ type Target struct {
 	Probing   bool      `json:"probing"` // a probe is in flight
 	Held      bool      `json:"held"`    // a connection to it is held open between probes
 	Idle      bool      `json:"idle"`    // no query asks for it, so it is probed less often
-	Probes    History   `json:"probes"`  // the latest ones
+	Probes    History   `json:"probes"`  // the latest ones of this process
+	*Shared             // nil unless it is shared with a fleet
 }
 
 // Compare orders targets by address, then by check, then by pace.
@@ -152,8 +155,9 @@ type Check struct {
 	Timeout  float64 `json:"timeout_seconds"`
 	Rise     int     `json:"rise"`
 	Fall     int     `json:"fall"`
-	Hold     bool    `json:"hold"` // connections are held open between probes
-	Up       int     `json:"up"`   // targets in this state, and so on
+	Hold     bool    `json:"hold"`  // connections are held open between probes, so that their end is noticed
+	Reuse    bool    `json:"reuse"` // connections are kept, and the next probe is asked on them
+	Up       int     `json:"up"`    // targets in this state, and so on
 	Down     int     `json:"down"`
 	Unknown  int     `json:"unknown"`
 }
@@ -175,6 +179,7 @@ func (s *Snapshot) Sort() {
 	slices.SortFunc(s.Targets, func(a, b Target) int { return a.Compare(&b) })
 	slices.SortFunc(s.Names, func(a, b Name) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(s.Checks, func(a, b Check) int { return cmp.Or(cmp.Compare(a.Check, b.Check), cmp.Compare(a.Pace, b.Pace)) })
+	s.sortMembers()
 }
 
 // LastChange is the number of the latest change, 0 if there was none.

@@ -31,3 +31,12 @@ func TestChangesAfter(t *testing.T) {
 		t.Errorf("%v, %d lost", news, lost)
 	}
 }
+
+// Members are in the order of their names, whatever order they came in.
+func TestMembersAreSorted(t *testing.T) {
+	s := Snapshot{Members: []FleetMember{{Name: "b"}, {Name: "c"}, {Name: "a"}}}
+	s.Sort()
+	if got := s.Members[0].Name + s.Members[1].Name + s.Members[2].Name; got != "abc" {
+		t.Error(got)
+	}
+}

@@ -30,6 +30,25 @@ var States = []Term{
 	{"drained", "drained", "drained by hand, or by what its backend says: left out while other addresses are up, and still probed"},
 }
 
+// Standings are the values of Vote.Standing. They are those of fleet.Standing, which this package does not import; a test holds the two
+// together.
+var Standings = []Term{
+	{"missing", "missing", "it has not voted"},
+	{"counts", "counts", "its vote counts"},
+	{"spare", "spare", "its vote would count if one before it did not"},
+	{"silent", "silent", "it is not heard, so its vote does not count"},
+	{"isolated", "isolated", "it doubts its own probes, so its vote does not count while others can be heard"},
+	{"refused", "refused", "it cannot probe the target, so another has its seat"},
+	{"no seat", "no seat", "it has no seat, so its vote does not count"},
+}
+
+// MemberStates are the values of FleetMember.State.
+var MemberStates = []Term{
+	{"alive", "alive", "it is heard, and its votes count"},
+	{"silent", "silent", "it is there, but not heard, or not all of what it says arrives, so its votes do not count"},
+	{"gone", "gone", "it has left, or died"},
+}
+
 // NotChecked stands for the outcomes whole and sample where no address has been checked: nothing is known of its health.
 var NotChecked = Term{"unchecked", "not checked", "no address has been checked, or not yet, so nothing is known of their health: see why in the explanation"}
 
@@ -42,8 +61,17 @@ func OutcomeOf(value string, checked bool) Term {
 }
 
 // OutcomeTerm returns the words for an outcome. A value that is not known is its own label.
-func OutcomeTerm(value string) Term {
-	for _, t := range Outcomes {
+func OutcomeTerm(value string) Term { return termIn(Outcomes, value) }
+
+// StandingTerm returns the words for the standing of a vote.
+func StandingTerm(value string) Term { return termIn(Standings, value) }
+
+// MemberTerm returns the words for the state of a member.
+func MemberTerm(value string) Term { return termIn(MemberStates, value) }
+
+// termIn returns the words for a value. One that is not known is its own label.
+func termIn(terms []Term, value string) Term {
+	for _, t := range terms {
 		if t.Value == value {
 			return t
 		}
@@ -67,6 +95,40 @@ func (c *Check) Thresholds() string {
 	}
 	return fmt.Sprintf("down after %s, %s; probed every %g s, or every %g s while its state may be about to change",
 		failures, c.Recovery(), c.Interval, c.Fast)
+}
+
+// VoteText says in words how many of the votes on a target agree with its state, such as "2 of 3 vantage points". It is empty for a target
+// that is not shared.
+func (t *Target) VoteText() string {
+	if t.Shared == nil {
+		return ""
+	}
+	agree, all := t.counted(t.State)
+	switch all {
+	case 0:
+		return "no vote counts"
+	case 1:
+		return fmt.Sprintf("%d of 1 vantage point", agree)
+	}
+	return fmt.Sprintf("%d of %d vantage points", agree, all)
+}
+
+// FleetText says in words how the votes make the state of a check, and what this process does about it. It is empty for one that is not
+// shared.
+func (a *Asked) FleetText() string {
+	why := ""
+	if a.State == "down" && a.Reason != "" {
+		why = ", " + a.Reason
+	}
+	switch {
+	case a.Role == "alone":
+		return "no vote is heard: this server probes it itself" + why
+	case a.Role == "seat" && a.Fleet == "no vote counts":
+		return "no vote counts yet: this server is a vantage point, and probes it" + why
+	case a.Role == "heard":
+		return a.Fleet + why + "; this server is not one of them"
+	}
+	return a.Fleet + why
 }
 
 // Progress says how far a target is from changing its state, such as "2 of 3 failures". It is empty if the last results

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A stage is how far a conversation is. It only ever grows.
+// A stage is how far a conversation is. It only ever grows, until the connection is asked again.
 type stage uint8
 
 const (
@@ -35,7 +35,11 @@ type conn struct {
 	unsent     []byte    // the rest of the request
 	received   []byte    // everything so far, unless the talk was satisfied at once
 	pieces     pieces    // how the answer arrives
-	held       *Held     // nil unless stage is holding
+	held       *Held     // nil until stage has been holding
+	again      bool      // it was held before the conversation
+	twin       *conn     // the other connection on which the question is asked; nil if there is none
+	stays      bool      // after the last answer the peer keeps the connection open; known with Reuse only
+	complete   bool      // the last answer was complete, with nothing after it; known with Reuse only
 }
 
 // recoverPanic turns a panic in a talk into the result of that one question. The other
@@ -47,7 +51,10 @@ func (l *Loop) recoverPanic(c *conn) {
 }
 
 // newConn makes a connection without a timer.
-func newConn(q Question, fd int) *conn { return &conn{question: q, fd: fd, timerIndex: -1} }
+func newConn(q Question, fd int) *conn {
+	q.On = nil // or each would keep the one before
+	return &conn{question: q, fd: fd, timerIndex: -1}
+}
 
 // addConn adds a connection with a descriptor to the table of the loop. The serial number may wrap
 // around: it only has to differ from that of the last few owners of the descriptor.
@@ -60,20 +67,23 @@ func (l *Loop) addConn(c *conn) {
 	l.conns[c.fd] = c
 }
 
-// openConn opens a socket and starts to connect. All failures become answers.
-func (l *Loop) openConn(q *Question, now time.Time) {
+// openConn opens a socket and starts to connect. All failures become answers. A question that is asked elsewhere at the same time
+// has a twin, and one that was asked before has begun then.
+func (l *Loop) openConn(q *Question, began time.Time, twin *conn) {
 	c := newConn(*q, -1)
-	c.began, c.deadline = now, now.Add(q.Timeout)
+	c.began, c.deadline, c.twin = began, began.Add(q.Timeout), twin
+	if twin != nil {
+		twin.twin = c
+	}
 	defer l.recoverPanic(c)
-	addr, family := sockaddr(q.Addr)
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err := openSocket(familyOf(q.Addr))
 	if err != nil {
 		l.finish(c, q.Talk.Unconnected(q.Addr, err))
 		return
 	}
 	c.fd = fd
 	l.addConn(c)
-	switch err := connectTwice(fd, addr); err {
+	switch err := connectTwice(fd, q.Addr); err {
 	case nil, unix.EISCONN:
 		l.connected(c)
 	case unix.EINPROGRESS, unix.EALREADY, unix.EINTR: // epoll reports the result
@@ -117,7 +127,7 @@ func (l *Loop) connected(c *conn) {
 // conversation.
 func (l *Loop) send(c *conn) bool {
 	for len(c.unsent) > 0 {
-		n, err := unix.Write(c.fd, c.unsent)
+		n, err := write(c.fd, c.unsent)
 		switch err {
 		case nil:
 			c.unsent = c.unsent[n:]
@@ -187,7 +197,7 @@ func connectError(err error, errno int) error {
 // is never reported again.
 func (l *Loop) receive(c *conn) {
 	for {
-		n, err := unix.Read(c.fd, l.buffer[:])
+		n, err := read(c.fd, l.buffer[:])
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -226,7 +236,7 @@ func (l *Loop) received(c *conn, part []byte) bool {
 // deliver lets the talk judge everything received. It returns false if that ended the conversation.
 func (l *Loop) deliver(c *conn, all []byte) bool {
 	l.stopPostponing(c, len(all))
-	over, result := c.question.Talk.Hear(all, nil)
+	over, result := c.weigh(all, nil)
 	switch {
 	case !over:
 		// The bytes are in the buffer of the loop, which the next connection overwrites.
@@ -245,14 +255,14 @@ func (l *Loop) deliver(c *conn, all []byte) bool {
 // deliverEnd lets the talk judge what was received, given that no more will come, and ends the
 // conversation.
 func (l *Loop) deliverEnd(c *conn, ended error) {
-	_, result := c.question.Talk.Hear(c.received, ended)
+	_, result := c.weigh(c.received, ended)
 	l.finish(c, result)
 }
 
 // succeed gives a good answer, and holds the connection if that is wanted. A connection that cannot
 // be watched is not held: its end would never be reported.
 func (l *Loop) succeed(c *conn, received []byte) {
-	if !c.question.Hold || !c.question.Talk.Holds(received) {
+	if !c.mayHold(received) {
 		l.finish(c, nil)
 		return
 	}
@@ -261,9 +271,14 @@ func (l *Loop) succeed(c *conn, received []byte) {
 		return
 	}
 	l.timers.disarm(c)
-	keepAlive(c.fd)
-	c.stage, c.received, c.unsent = holding, nil, nil
-	c.held = &Held{c}
+	l.partTwins(c)
+	if c.question.Hold && !c.again {
+		keepAlive(c.fd)
+	}
+	c.stage, c.unsent = holding, nil
+	if c.held == nil {
+		c.held = &Held{c}
+	}
 	l.addAnswer(c, nil)
 	l.reportLost(c) // its end may have come with the answer, and is not reported again
 }
@@ -284,8 +299,12 @@ func (l *Loop) releaseHeld(h *Held) {
 	if c.fd < 0 || c.fd >= len(l.conns) || l.conns[c.fd] != c {
 		return // the peer ended it first, or a panic of the loop did
 	}
+	if c.stage != holding { // it is being asked again, and the answer is still of use
+		c.question.Hold, c.question.Reuse = false, false
+		return
+	}
 	if c.events&unix.EPOLLIN != 0 {
-		_, _ = unix.Read(c.fd, l.buffer[:]) // unread data would make the kernel send a reset instead of a FIN
+		_, _ = read(c.fd, l.buffer[:]) // unread data would make the kernel send a reset instead of a FIN
 	}
 	l.closeConn(c)
 }
@@ -293,7 +312,7 @@ func (l *Loop) releaseHeld(h *Held) {
 // expire handles a timer that has run out: it delivers postponed bytes, or ends the conversation.
 func (l *Loop) expire(c *conn) {
 	defer l.recoverPanic(c)
-	if l.deliverPostponed(c) {
+	if l.deliverPostponed(c) || l.askBeside(c) {
 		return
 	}
 	switch c.stage {
@@ -310,6 +329,12 @@ func (l *Loop) expire(c *conn) {
 func (l *Loop) finish(c *conn, result error) {
 	l.timers.disarm(c)
 	l.closeConn(c)
+	if c.again && result != nil { // that proves nothing
+		l.askElsewhere(c)
+		return
+	}
+	l.partTwins(c)
+	c.held = nil
 	l.addAnswer(c, result)
 }
 

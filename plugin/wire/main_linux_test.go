@@ -75,7 +75,12 @@ func (d dialogue) Request(netip.AddrPort) []byte { return d.request }
 func (d dialogue) Unconnected(_ netip.AddrPort, err error) error {
 	return fmt.Errorf("connect: %w", err)
 }
-func (d dialogue) Unsent(err error) error     { return fmt.Errorf("send: %w", err) }
+func (d dialogue) Unsent(err error) error { return fmt.Errorf("send: %w", err) }
+func (d dialogue) HearAll(received []byte, ended error) (over, stays, complete bool, result error) {
+	over, result = d.Hear(received, ended)
+	return over, true, true, result
+}
+
 func (d dialogue) Holds(received []byte) bool { return !bytes.Contains(received, []byte("bye")) }
 func (d dialogue) Hear(received []byte, ended error) (bool, error) {
 	if n := min(len(received), 5); d.enough == 5 && string(received[:n]) != "hello"[:n] {

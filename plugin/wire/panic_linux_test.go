@@ -11,8 +11,13 @@ import (
 // listening is a talk that sends nothing and accepts everything.
 type listening struct{ Talk }
 
-func (listening) Request(netip.AddrPort) []byte               { return []byte("?") }
-func (listening) Hear(got []byte, ended error) (bool, error)  { return len(got) > 0, ended }
+func (listening) Request(netip.AddrPort) []byte              { return []byte("?") }
+func (listening) Hear(got []byte, ended error) (bool, error) { return len(got) > 0, ended }
+func (t listening) HearAll(received []byte, ended error) (over, stays, complete bool, result error) {
+	over, result = t.Hear(received, ended)
+	return over, true, true, result
+}
+
 func (listening) Holds([]byte) bool                           { return true }
 func (listening) Unconnected(_ netip.AddrPort, e error) error { return e }
 func (listening) Unsent(e error) error                        { return e }

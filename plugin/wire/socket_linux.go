@@ -28,8 +28,15 @@ func keepAlive(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(keepAliveTimeout/time.Millisecond))
 }
 
-// sockaddr converts an address for the kernel. A zone is dropped: addresses in DNS records have
-// none.
+// familyOf is the address family of an address.
+func familyOf(addr netip.AddrPort) int {
+	if addr.Addr().Unmap().Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+// sockaddr converts an address for package unix.
 func sockaddr(addr netip.AddrPort) (unix.Sockaddr, int) {
 	ip := addr.Addr().Unmap()
 	if ip.Is4() {
@@ -42,8 +49,11 @@ func sockaddr(addr netip.AddrPort) (unix.Sockaddr, int) {
 // allows that if nothing listens on a local port and connect happens to choose that very port as the
 // source (simultaneous open, RFC 9293, 3.5).
 func selfConnected(fd int, peer netip.AddrPort) bool {
+	if localPort(fd) != int(peer.Port()) {
+		return false
+	}
 	own, err := unix.Getsockname(fd)
-	if err != nil || port(own) != int(peer.Port()) {
+	if err != nil {
 		return false
 	}
 	other, err := unix.Getpeername(fd) // not the address that was dialled: 0.0.0.0 leads to 127.0.0.1
@@ -64,9 +74,9 @@ func port(addr unix.Sockaddr) int {
 // connectTwice calls connect(2) a second time if the first call did not finish. A peer on this host
 // answers while the first call is still under way; the second call then succeeds at once, which
 // saves a wait for an event.
-func connectTwice(fd int, addr unix.Sockaddr) error {
-	if err := unix.Connect(fd, addr); err != unix.EINPROGRESS {
+func connectTwice(fd int, addr netip.AddrPort) error {
+	if err := connect(fd, addr); err != unix.EINPROGRESS {
 		return err
 	}
-	return unix.Connect(fd, addr)
+	return connect(fd, addr)
 }

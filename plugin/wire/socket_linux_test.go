@@ -74,7 +74,12 @@ func bound(t *testing.T, addr netip.Addr, port int) (fd int, at unix.Sockaddr, e
 type standing struct{ Talk }
 
 func (standing) Request(netip.AddrPort) []byte { return nil }
-func (standing) Holds([]byte) bool             { return true }
+func (t standing) HearAll(received []byte, ended error) (over, stays, complete bool, result error) {
+	over, result = t.Hear(received, ended)
+	return over, true, true, result
+}
+
+func (standing) Holds([]byte) bool { return true }
 
 // A held connection has keep-alive on; otherwise the end of a dead host would never be noticed.
 func TestKeepAlive(t *testing.T) {

@@ -43,6 +43,9 @@ type Talk interface {
 	Unconnected(addr netip.AddrPort, err error) error
 	// Holds reports whether a peer that gave this good answer keeps the connection open.
 	Holds(received []byte) bool
+	// HearAll is Hear and Holds in one, for a connection that is to be asked again. After a good answer it also reports
+	// whether that is complete, with nothing after it.
+	HearAll(received []byte, ended error) (over, stays, complete bool, result error)
 }
 
 // A Question is a peer to ask.
@@ -51,7 +54,12 @@ type Question struct {
 	Timeout time.Duration // for the whole conversation, from connect to the last byte
 	Talk    Talk
 	Hold    bool // hold the connection after a good answer, if the talk allows it
-	Tag     any  // returned with the answer; the loop does not look at it
+	Reuse   bool // hold it for the next question, without watching over the host of the peer
+	// On is a connection that is held to the peer, to ask on; nil for a new one. Whatever happens there but a good answer
+	// proves nothing: then a new connection is asked. After half of the time one is asked beside it, and the first good
+	// answer counts. It is held no longer, unless it is the one of the answer.
+	On  *Held
+	Tag any // returned with the answer; the loop does not look at it
 }
 
 // An Answer is the result of a question or, if Lost is true, the news that the peer ended a held

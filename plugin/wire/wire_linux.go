@@ -3,6 +3,7 @@ package wire
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -24,6 +25,9 @@ const (
 	// panicPause is how long the loop rests after a panic of its own. A panic that comes again and
 	// again must not keep a processor busy.
 	panicPause = 100 * time.Millisecond
+	// yieldAfter is how many connections are opened before other goroutines may run: on a host with one processor, queries
+	// would wait for all of them.
+	yieldAfter = 16
 	// timerSlack is how late a timer may be, so that several expire in one turn.
 	timerSlack = 5 * time.Millisecond
 )
@@ -72,7 +76,7 @@ func Start(tell func([]Answer)) (*Loop, error) {
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
 	if err := unix.SetNonblock(fd, true); err != nil {
-		unix.Close(fd)
+		closeSocket(fd)
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
 	l := &Loop{report: tell, epoll: fd, file: os.NewFile(uintptr(fd), "epoll"), ended: make(chan struct{})}
@@ -171,10 +175,15 @@ func (l *Loop) turn() (closed bool) {
 		return true
 	}
 	now := time.Now()
-	for len(l.opening) > 0 {
+	for i := 1; len(l.opening) > 0; i++ {
+		if i%yieldAfter == 0 {
+			runtime.Gosched()
+		}
 		q := &l.opening[0]
 		l.opening = l.opening[1:]
-		l.openConn(q, now)
+		if !l.askAgain(q, now) {
+			l.openConn(q, now, nil)
+		}
 	}
 	for len(l.timers) > 0 && !l.timers[0].deadline.After(now) {
 		l.expire(l.timers[0])
@@ -232,7 +241,7 @@ func (l *Loop) abort(why error) {
 		if c == nil {
 			continue
 		}
-		if c.stage != holding {
+		if c.stage != holding && (!c.again || c.twin == nil) { // of twins, the new one answers
 			l.answers = append(l.answers, Answer{Tag: c.question.Tag, Err: why})
 		}
 		l.closeConn(c)
@@ -252,7 +261,7 @@ func (l *Loop) failAll(why error) {
 	for _, c := range l.holding {
 		if !slices.Contains(l.conns, c) {
 			l.answers = append(l.answers, Answer{Tag: c.question.Tag, Held: c.held, Lost: true})
-			unix.Close(c.fd)
+			closeSocket(c.fd)
 		}
 	}
 	l.abort(why)
@@ -272,7 +281,7 @@ func (l *Loop) closeConn(c *conn) {
 		return
 	}
 	l.conns[c.fd] = nil
-	unix.Close(c.fd)
+	closeSocket(c.fd)
 }
 
 // register asks epoll for all events of a connection, once for its whole life. They are

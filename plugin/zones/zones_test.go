@@ -524,6 +524,7 @@ func TestFollowZones(t *testing.T) {
 		f.says("10.1.0.0/24 c, 10.1.1.0/24 b")
 		api.set(nodeOf("n", "", 0), nodeOf("m", "", 0))
 		f.says("")
+		await(t, func() bool { return said.count("Kubernetes has no Node with a zone") > 0 }, func() string { return "logged " + said.text.String() }) // which comes after that
 		if said.count("cannot watch") > 0 || said.count("Kubernetes has the zones a, b") != 1 || said.count("Kubernetes has no Node with a zone") != 1 {
 			t.Errorf("logged %s", said.text.String())
 		}

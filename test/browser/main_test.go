@@ -3,6 +3,7 @@
 package browser
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/logbook"
 	"github.com/coredns-multivalue/multivalue/internal/ports"
 
 	"github.com/miekg/dns"
@@ -56,17 +58,18 @@ type farm struct {
 	dns      string
 	status   string // its address
 	metrics  string
+	fleet    string // where it hears the other members of its fleet
 	backends map[int]*http.Server
 	instead  sync.Map // what a backend sends in place of HTTP, by its number
 	process  *os.Process
-	log      logbook
+	log      logbook.Book
 }
 
 // newFarm starts backends at 127.0.0.N, and a server with the records. In the Corefile, FARM is replaced by the
 // properties that every stanza needs.
 func newFarm(t *testing.T, corefile, zone string, up ...int) *farm {
 	f := &farm{T: t, dir: t.TempDir(), port: ports.Free(t), backends: make(map[int]*http.Server)}
-	f.dns, f.status, f.metrics = local(ports.Free(t)), local(ports.Free(t)), local(ports.Free(t))
+	f.dns, f.status, f.metrics, f.fleet = local(ports.Free(t)), local(ports.Free(t)), local(ports.Free(t)), local(ports.Free(t))
 	f.start(up...)
 	t.Cleanup(func() {
 		for _, b := range f.backends {
@@ -75,6 +78,7 @@ func newFarm(t *testing.T, corefile, zone string, up ...int) *farm {
 	})
 	f.write("zone", "$ORIGIN example.org.\n$TTL 300\n@ SOA ns hostmaster 1 7200 900 1209600 3600\n@ NS ns\nns A 192.0.2.53\n"+zone)
 	f.write("Corefile", f.expand(corefile))
+	f.write("fleet.key", base64.StdEncoding.EncodeToString(make([]byte, 32))+"\n") // each farm is a fleet of its own
 	f.run()
 	return f
 }
@@ -84,7 +88,7 @@ func (f *farm) expand(text string) string {
 	backends := strconv.Itoa(f.port)
 	return strings.NewReplacer(
 		"FARM", "check http://:"+backends+"/healthz\n interval 1s 200ms\n timeout 1s\n within 127.0.0.0/8",
-		"DNSPORT", port, "STATUS", f.status, "METRICS", f.metrics, "DIR", f.dir, "BACKENDS", backends,
+		"DNSPORT", port, "FLEET", f.fleet, "STATUS", f.status, "METRICS", f.metrics, "DIR", f.dir, "BACKENDS", backends,
 	).Replace(text)
 }
 
@@ -118,10 +122,7 @@ func (f *farm) run() {
 func (f *farm) start(octets ...int) {
 	f.Helper()
 	for _, n := range octets {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.%d:%d", n, f.port))
-		if err != nil {
-			f.Fatal(err)
-		}
+		l := ports.Listen(f, fmt.Sprintf("127.0.0.%d:%d", n, f.port))
 		b := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			if text, ok := f.instead.Load(n); ok {
 				conn, _, err := http.NewResponseController(w).Hijack()
@@ -171,24 +172,6 @@ func (f *farm) eventually(what string, condition func() bool) {
 }
 
 func local(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
-
-// logbook collects the output of a program.
-type logbook struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *logbook) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *logbook) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
 
 // decode reads JSON.
 func decode(t *testing.T, from io.Reader, into any) {

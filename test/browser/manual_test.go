@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/coredns-multivalue/multivalue/internal/logbook"
 )
 
 // The commands in the manual work as described.
@@ -42,7 +44,7 @@ func (f *farm) follows(command string) {
 	f.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	var out logbook
+	var out logbook.Book
 	c := exec.CommandContext(ctx, "bash", "-c", command)
 	c.Stdout = &out
 	c.WaitDelay = time.Second

@@ -10,8 +10,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
+	"github.com/coredns-multivalue/multivalue/internal/logbook"
 	"github.com/coredns-multivalue/multivalue/internal/ports"
 )
 
@@ -71,6 +73,10 @@ example.org:DNSPORT {
     multivalue weighed.example.org {
         check http://:BACKENDS/healthz weight_header X-Weight
         within 127.0.0.0/8
+        fleet FLEET {
+            key fleet.key
+            listen FLEET
+        }
     }
 }`
 
@@ -102,6 +108,48 @@ func TestPrometheus(t *testing.T) {
 	})
 }
 
+// The alerts about the server itself fire in a real Prometheus: one that probes nothing, here because its interval is longer than the
+// time in the rule, and one that has refused a Corefile (B76).
+func TestPrometheusSeesTheServer(t *testing.T) {
+	need(t, "prometheus")
+	f := newFarm(t, `
+example.org:DNSPORT {
+    bind 127.0.0.1
+    prometheus METRICS
+    file zone
+    multivalue {
+        check http://:BACKENDS/healthz
+        interval 10m
+        within 127.0.0.0/8
+    }
+}`, "www A 127.0.0.11\nwww A 127.0.0.12\n", 11, 12)
+	p := f.prometheus()
+	fires := func(alert string) bool { return p.value(`ALERTS{alertname="`+alert+`", alertstate="firing"}`) == "1" }
+	f.eventually("a server that probes nothing is seen", func() bool {
+		f.ask("www.example.org")
+		return p.value(`sum(coredns_multivalue_targets{state="up"})`) == "2" && fires("MultivalueProbesStopped")
+	})
+	if fires("MultivalueConfigStale") {
+		t.Error("the Corefile is taken for an old one")
+	}
+	good, err := os.ReadFile(filepath.Join(f.dir, "Corefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reload := func(corefile string) {
+		f.write("Corefile", corefile)
+		if err := f.process.Signal(syscall.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reload(strings.Replace(string(good), "interval 10m", "interval soon", 1))
+	f.eventually("an old Corefile is seen", func() bool { return fires("MultivalueConfigStale") })
+	reload(string(good))
+	f.eventually("a new Corefile is seen", func() bool {
+		return p.value("coredns_multivalue_reload_failed") == "0" && !fires("MultivalueConfigStale")
+	})
+}
+
 // watcher is a Prometheus.
 type watcher struct {
 	*farm
@@ -115,7 +163,7 @@ func (f *farm) prometheus() *watcher {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.write("rules.yaml", strings.NewReplacer("for: 1m", "for: 1s", "[5m]", "[30s]").Replace(string(text)))
+	f.write("rules.yaml", strings.NewReplacer("for: 1m", "for: 1s", "for: 5m", "for: 1s", "[5m]", "[30s]", "[15m]", "[5s]", "offset 15m", "offset 5s").Replace(string(text)))
 	f.write("prometheus.yaml", fmt.Sprintf(`
 global: {scrape_interval: 1s, evaluation_interval: 1s}
 rule_files: [rules.yaml]
@@ -124,7 +172,7 @@ scrape_configs:
     static_configs: [{targets: [%q]}]
 `, f.metrics))
 	p := &watcher{f, local(ports.Free(f.T))}
-	var output logbook
+	var output logbook.Book
 	c := exec.Command("prometheus", "--config.file="+filepath.Join(f.dir, "prometheus.yaml"), "--storage.tsdb.path="+filepath.Join(f.dir, "data"),
 		"--web.listen-address="+p.address, "--log.level=warn")
 	c.Stdout, c.Stderr = &output, &output

@@ -14,10 +14,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	book "github.com/coredns-multivalue/multivalue/internal/logbook"
 	"github.com/coredns-multivalue/multivalue/internal/signals"
 
 	"github.com/miekg/dns"
@@ -295,23 +295,8 @@ func (s *scene) eventually(condition func() bool, complaint func() string) {
 	}
 }
 
-// logbook collects the output of the program.
-type logbook struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *logbook) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *logbook) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
+// logbook is the output of the program.
+type logbook struct{ book.Book }
 
 // count returns how often the expression matches in the log.
 func (l *logbook) count(expression string) int {

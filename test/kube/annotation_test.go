@@ -36,7 +36,7 @@ func (s *scene) account(name string, only ...string) string {
 // rules, and returns its kubeconfig file.
 func (s *scene) rights(name, property string, only ...string) string {
 	s.Helper()
-	text := readFile(s, deploy+"rbac-"+property+".yaml")
+	text := readFile(s, deploy+"components/"+property+"/rbac.yaml")
 	role, binding, _ := strings.Cut(text, "\n---\n")
 	if first, rest, found := strings.Cut(role, "\n- apiGroups"); len(only) > 0 && found {
 		role = first

@@ -157,3 +157,24 @@ func (a *api) delete(t testing.TB, path string) {
 		t.Error(err)
 	}
 }
+
+// finish ends a namespace that is being deleted, as the controller would, once it is empty.
+func (a *api) finish(t testing.TB, namespace string) {
+	t.Helper()
+	path := "/api/v1/namespaces/" + namespace
+	r, err := http.NewRequest(http.MethodPut, "https://127.0.0.1:6443"+path+"/finalize",
+		strings.NewReader(`{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "`+namespace+`"}, "spec": {"finalizers": []}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer admin")
+	r.Header.Set("Content-Type", "application/json")
+	response, err := a.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if text, _ := io.ReadAll(response.Body); response.StatusCode > 299 {
+		t.Fatalf("%s: %s", response.Status, text)
+	}
+}

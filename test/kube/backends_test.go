@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // backends are the servers behind the addresses. Each listens on its own address and port, and can stop like a
@@ -32,15 +34,27 @@ func newBackends(t testing.TB) *backends {
 	return b
 }
 
+// listen listens where a server may have been stopped a moment ago. A process that began then has a copy of the listener until it runs
+// its own program, and the port is in use for so long.
+func (b *backends) listen(at string) net.Listener {
+	b.Helper()
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		l, err := net.Listen("tcp", at)
+		switch {
+		case err == nil:
+			return l
+		case !errors.Is(err, syscall.EADDRINUSE) || time.Since(began) > 10*time.Second:
+			b.Fatal(err)
+		}
+	}
+}
+
 // serve starts servers. Without a port they listen on 8080.
 func (b *backends) serve(addresses ...string) {
 	b.Helper()
 	for _, address := range addresses {
 		at := withPort(address)
-		l, err := net.Listen("tcp", at)
-		if err != nil {
-			b.Fatal(err)
-		}
+		l := b.listen(at)
 		hits, _ := b.hits.LoadOrStore(at, new(atomic.Int64))
 		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			hits.(*atomic.Int64).Add(1)

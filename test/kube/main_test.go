@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(inside) != "" {
 		os.Exit(within(m))
 	}
-	if tools == "" || program == "" {
+	if tools == "" || program == "" || helmProgram == "" {
 		fmt.Fprintln(os.Stderr, "these tests are run by the script test/kube/run")
 		os.Exit(1)
 	}

@@ -43,10 +43,21 @@ func TestManifests(t *testing.T) {
 		s := newScene(t)
 		cluster.apply(t, "", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: kube-system")
 		cluster.apply(t, "", c.in)
-		var config struct{ Data struct{ Corefile string } }
+		var config struct{ Data map[string]string }
 		cluster.get(t, c.at, &config)
-		s.does(config.Data.Corefile)
+		s.does(s.parts(config.Data))
 	}
+}
+
+// parts writes the parts that a Corefile of the manifests imports, as they are here, and returns the Corefile.
+func (s *scene) parts(data map[string]string) (corefile string) {
+	s.Helper()
+	for name, text := range data {
+		if strings.HasSuffix(name, ".part") {
+			s.file(name, strings.ReplaceAll(ours(text), "PACE", pace))
+		}
+	}
+	return data["Corefile"]
 }
 
 // does checks that a Corefile of the manifests changes nothing as it is, and that it removes dead addresses without
@@ -82,6 +93,9 @@ func TestManifestsForKubeDNS(t *testing.T) {
 	if strings.Contains(all, "namespace: multivalue") || strings.Contains(all, "kind: Namespace\n") {
 		t.Errorf("an object is still in the namespace of the base:\n%s", all)
 	}
+	if strings.Contains(all, "\n  name: multivalue-coredns\n") {
+		t.Errorf("its rights have the names of those of base, so what removes base takes them away:\n%s", all)
+	}
 	cluster.apply(t, "", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: kube-system")
 	cluster.apply(t, "", all)
 	var service struct{ Spec struct{ ClusterIP string } }
@@ -89,7 +103,7 @@ func TestManifestsForKubeDNS(t *testing.T) {
 	var binding struct {
 		Subjects []struct{ Name, Namespace string }
 	}
-	cluster.get(t, "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/multivalue-coredns", &binding)
+	cluster.get(t, "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/multivalue-kube-dns", &binding)
 	if service.Spec.ClusterIP != "198.51.100.10" || len(binding.Subjects) != 1 || binding.Subjects[0].Namespace != "kube-system" {
 		t.Errorf("%+v, %+v", service, binding)
 	}
@@ -127,7 +141,7 @@ func TestManifestsForExisting(t *testing.T) {
 	}
 	var before, after struct{ Spec json.RawMessage }
 	cluster.get(t, at, &before)
-	cluster.apply(t, "", readFile(t, deploy+"existing/coredns.yaml"))
+	cluster.apply(t, "", kustomized(t, "existing"))
 	cluster.get(t, at, &after)
 	want := strings.Replace(string(before.Spec), "registry.k8s.io/coredns/coredns:v1.14.2", "registry.example.org/coredns-multivalue:0.1.0", 1)
 	if string(after.Spec) != want {
@@ -178,6 +192,7 @@ func TestHelmValues(t *testing.T) {
 		}
 	}
 	_, corefile, _ := strings.Cut(readFile(t, deploy+"base/config.yaml"), "Corefile: |\n")
+	corefile = strings.Replace(corefile, "import *.part", regexp.MustCompile(`networks.part: (.*)`).FindStringSubmatch(readFile(t, deploy+"base/config.yaml"))[1], 1)
 	if want := strings.Fields(corefile); !slices.Equal(append(got, "}"), want) {
 		t.Errorf("the values give %q,\nwant %q", got, want)
 	}

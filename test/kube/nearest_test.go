@@ -61,7 +61,7 @@ func (s *scene) nearest(client, name string, want ...string) {
 }
 
 // Clients get the Pods of their own zone: by the network of their Node's Pods, by its address, and by what EndpointSlices say
-// of Pods with addresses from elsewhere. It follows the cluster, with the rights for that alone. If no Pod of the zone is fit,
+// of Pods with addresses from elsewhere. It follows Nodes that come, go and change, with the rights for that alone. If no Pod of the zone is fit,
 // they get those of others (B98).
 func TestNearestZone(t *testing.T) {
 	s := newScene(t)
@@ -86,6 +86,10 @@ func TestNearestZone(t *testing.T) {
 	s.serve("192.0.2.11", "192.0.2.12")
 	s.nearest("127.1.0.1", "cart", "192.0.2.11", "192.0.2.12")
 
+	cluster.delete(t, "/api/v1/nodes/home") // its Pods are in no zone
+	s.nearest("127.1.0.1", "cart", hosts...)
+	s.moveNode("home", "a", "127.1.0.0/16")
+	s.nearest("127.1.0.1", "cart", "192.0.2.11", "192.0.2.12")
 	s.moveNode("home", "b", "127.1.0.0/16") // its Pods are in the other zone now
 	s.nearest("127.1.0.1", "cart", "198.18.0.11", "198.18.0.12")
 	if s.output.count("topology: cannot") > 0 {

@@ -20,6 +20,7 @@ var collections = map[string]string{
 	"ServiceAccount":      "/api/v1/namespaces/NS/serviceaccounts/",
 	"ConfigMap":           "/api/v1/namespaces/NS/configmaps/",
 	"Deployment":          "/apis/apps/v1/namespaces/NS/deployments/",
+	"DaemonSet":           "/apis/apps/v1/namespaces/NS/daemonsets/",
 	"EndpointSlice":       "/apis/discovery.k8s.io/v1/namespaces/NS/endpointslices/",
 	"Lease":               "/apis/coordination.k8s.io/v1/namespaces/NS/leases/",
 	"NetworkPolicy":       "/apis/networking.k8s.io/v1/namespaces/NS/networkpolicies/",

@@ -41,6 +41,9 @@ const removed = math.MaxUint64
 // Store publishes a verdict to queries. It is for the pool's loop.
 func (e *Entry) Store(v verdict.Verdict) { e.verdict.Store(uint64(v.Brief())) }
 
+// StoreBrief is Store for a verdict that is packed already.
+func (e *Entry) StoreBrief(b verdict.Brief) { e.verdict.Store(uint64(b)) }
+
 // Find returns the entry of a target, or nil. h is the target's hash.
 func (b *Table) Find(t *verdict.Target, h uint64) *Entry {
 	p := b.index[h%Shards].Load()

@@ -69,6 +69,7 @@ func TestNonsenseIsRefused(t *testing.T) {
 	f := newTestSource(10)
 	for url, want := range map[string]int{
 		"/v1/targets?limit=0": 400, "/v1/targets?limit=1001": 400, "/v1/targets?limit=x": 400, "/v1/targets?after=x": 400, "/v1/targets?after=0.": 400, "/v1/names?after=1.%23": 400, "/v1/changes?after=-1": 400, "/v1/changes?after=x": 400, "/v1/changes?limit=0": 400,
+		"/v1/members?state=up": 400, "/v1/members?state=ALIVE&limit=1": 200, "/v1/members?limit=0": 400, "/v1/members?after=x": 400,
 		"/v1/targets?state=bogus": 400, "/v1/names?state=unchecked": 400, "/v1/changes?state=x": 400, "/v1/targets?address=192.0.2.0/33": 400, "/v1/names?address=/": 400, "/v1/targets?state=DOWN": 200,
 		"/v1/explain?name=www.example.org&do=true": 400, "/v1/explain?name=www.example.org&do=0": 200, "/v1/explain?name=www.example.org&do=1": 200,
 		"/?state=bogus": 400, "/?address=x/24": 400, "/explain?name=www.example.org&do=yes": 400, "/explain?name=a..b": 400, "/explain": 200,
@@ -82,14 +83,15 @@ func TestNonsenseIsRefused(t *testing.T) {
 	}
 	for url, want := range map[string]string{
 		"/v1/targets?state=bogus": `{"error":"invalid state \"bogus\": use one of up, down, unknown, drain, idle"}`, "/v1/explain?name=a.example&do=true": `invalid do \"true\": use 1`,
-		"/?state=bogus": "invalid state &#34;bogus&#34;: use one of up, down, unknown, drain, idle.</p>", "/explain?name=a.example&do=true": "invalid do &#34;true&#34;: use 1",
+		"/v1/nope": `{"error":"no such resource: see /openapi.json for those there are"}`, "/nope": "<b>Error:</b> no such page.</p>",
+		"/?name=nope": "No names match the filter", "/?state=bogus": "invalid state &#34;bogus&#34;: use one of up, down, unknown, drain, idle.</p>", "/explain?name=a.example&do=true": "invalid do &#34;true&#34;: use 1",
 	} {
 		if got := body(t, ask(t, f, "GET", url)); !strings.Contains(got, want) {
 			t.Errorf("%s lacks %q: %s", url, want, got)
 		}
 	}
 	f.err = errors.New("busy")
-	for _, url := range []string{"/", "/explain", "/events", "/v1/summary", "/v1/targets", "/v1/names", "/v1/checks", "/v1/changes"} {
+	for _, url := range []string{"/", "/explain", "/events", "/v1/summary", "/v1/targets", "/v1/names", "/v1/checks", "/v1/changes", "/v1/members"} {
 		if got := ask(t, f, "GET", url); got.StatusCode != http.StatusServiceUnavailable {
 			t.Errorf("without a snapshot, %s: %d", url, got.StatusCode)
 		}
@@ -98,7 +100,7 @@ func TestNonsenseIsRefused(t *testing.T) {
 
 // An empty list is a list and not null, as the OpenAPI file says. Before anything runs all lists are empty.
 func TestEmptyLists(t *testing.T) {
-	for _, path := range []string{"/v1/summary", "/v1/targets", "/v1/names", "/v1/checks", "/v1/changes", "/v1/explain?name=www.example.org"} {
+	for _, path := range []string{"/v1/summary", "/v1/targets", "/v1/names", "/v1/checks", "/v1/changes", "/v1/members", "/v1/explain?name=www.example.org"} {
 		if text := body(t, ask(t, &testSource{snap: status.Snapshot{Taken: noon}}, "GET", path)); strings.Contains(text, "null") || !strings.Contains(text, "[]") {
 			t.Errorf("%s: %s", path, text)
 		}
@@ -205,5 +207,17 @@ func TestETag(t *testing.T) {
 	f.snap.Targets[0].State = "down"
 	if again := ask(t, f, "GET", "/v1/targets", "If-None-Match", tag); again.StatusCode != http.StatusOK {
 		t.Errorf("after a change: %d", again.StatusCode)
+	}
+}
+
+// An explanation that is there is shown, however late the caller comes to look (B75).
+func TestExplanationThatIsThere(t *testing.T) {
+	f := newTestSource(1)
+	f.explanations = []status.Explanation{{Name: "a.example.org."}}
+	s := newServer("127.0.0.1:9253", f)
+	for n := range 20_000 {
+		if all, err := s.explainInTime(t.Context(), status.Question{Name: "a.example.org.", Type: "A"}); err != nil || len(all) != 1 {
+			t.Fatalf("call %d: %v, %v", n, all, err)
+		}
 	}
 }

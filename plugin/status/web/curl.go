@@ -13,6 +13,20 @@ import (
 // Command is empty, Options is the whole check.
 type curlCommand struct{ Command, Options string }
 
+// commandWord is a word of a command, with the space behind it.
+type commandWord string
+
+// Words returns the words of the command. Together they are the command.
+func (c curlCommand) Words() (words []commandWord) {
+	for word := range strings.SplitAfterSeq(c.Command, " ") {
+		words = append(words, commandWord(word))
+	}
+	return words
+}
+
+// IsFlag reports whether a browser must not break the line inside the word, which it would do after the hyphen.
+func (w commandWord) IsFlag() bool { return strings.HasPrefix(string(w), "-") && len(w) < 24 }
+
 // curlFor returns the curl command for a check over HTTP, so that an operator can repeat a failing probe by hand. Other checks
 // are shown as they stand in the Corefile. check is the canonical text, and name the owner for checks with "host owner".
 //
@@ -43,7 +57,7 @@ type curlBuilder struct {
 
 // valueCount is how many values an option of a check has. An option that is not listed has one. Keep it in step with the
 // options of package check.
-var valueCount = map[string]int{"header": 2, "expect_header": 2, "no_header": 2, "hold": 0, "insecure": 0, "invert": 0, "proxy_protocol": 0}
+var valueCount = map[string]int{"header": 2, "expect_header": 2, "no_header": 2, "hold": 0, "reuse": 0, "insecure": 0, "invert": 0, "proxy_protocol": 0}
 
 // curlFlags are the flags of curl for options that mean the same. The value of the option, if any, follows the flag.
 var curlFlags = map[string]string{"method": "-X", "insecure": "-k", "ca": "--cacert", "cert": "--cert", "key": "--key",

@@ -107,14 +107,20 @@ func (s *Server) explainInTime(ctx context.Context, q status.Question) ([]status
 	}
 	done := make(chan result, 1) // buffered: a late result finds no receiver
 	go func() {
-		defer cancel()
 		all, err := s.source.Explain(ctx, q)
 		done <- result{all, err}
+		// Not before the result is there, and not by the caller, who may have gone. Then both are ready below.
+		cancel()
 	}()
 	select {
 	case r := <-done:
 		return r.all, r.err
 	case <-ctx.Done():
+	}
+	select {
+	case r := <-done: // select draws one of those that are ready
+		return r.all, r.err
+	default:
 		return nil, errLate
 	}
 }

@@ -19,6 +19,7 @@ const (
 	namesPerPage   = 20
 	targetsPerPage = 50
 	changesPerPage = 10
+	membersPerPage = 50
 )
 
 // pages are the templates. Each asset is one, and parts.html defines what they share. html/template escapes all values: names
@@ -26,7 +27,7 @@ const (
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"ago": formatAge, "stamp": stamp, "glyph": stateGlyph, "plot": newPlot, "ms": milliseconds, "lower": tierNote, "last": probeSummary, "key": rowID,
 	"term": status.OutcomeOf, "notChecked": func() status.Term { return status.NotChecked }, "outcomes": func() []status.Term { return status.Outcomes }, "states": func() []status.Term { return status.States },
-	"clock": formatClock, "command": curlFor,
+	"clock": formatClock, "command": curlFor, "votes": newVotes, "standing": status.StandingTerm, "member": status.MemberTerm,
 }).ParseFS(assets, "assets/*.html"))
 
 // pageView is the data of page.html.
@@ -42,6 +43,9 @@ type pageView struct {
 	Page     pager           // of Targets
 	Rules    []*status.Check // the checks of the targets on this page
 	Recent   []status.Change // the latest first
+
+	Members    []*status.FleetMember // those to look at first
+	MemberPage pager                 // of Members
 }
 
 // targetRow is a row for a target.
@@ -58,7 +62,8 @@ type pager struct {
 }
 
 // servePage shows the main page: names, targets and the latest changes. Parameters, all optional: name, address, state and check
-// filter all three; sort orders the targets; page and names are the numbers of the pages of targets and of names.
+// filter all three; sort orders the targets; page, names and members are the numbers of the pages of targets, of names and of
+// members of the fleet.
 func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	filter, err := parseFilter(r)
 	if err != nil {
@@ -89,8 +94,12 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	v.Page = newPager(r, "page", len(all), targetsPerPage)
 	v.addTargets(all[v.Page.First:v.Page.Last])
 	v.Recent = latestFirst(snap.FilterChanges(v.Filter, snap.Changes), changesPerPage)
+	v.addMembers(r)
 	renderPage(w, r, http.StatusOK, "page.html", v)
 }
+
+// Filtered reports whether the filter leaves anything out.
+func (v pageView) Filtered() bool { return v.Filter != (status.Filter{}) }
 
 // latestFirst returns the latest changes, at most limit of them, in reverse order.
 func latestFirst(changes []status.Change, limit int) []status.Change {

@@ -280,7 +280,7 @@ func TestExplainPage(t *testing.T) {
 	}}
 	page := body(t, ask(t, f, "GET", "/explain?name=a.example.org"))
 	last := 0
-	for _, want := range []string{status.OutcomeTerm("thin").Meaning, "a record", "192.0.2.1:5432", "tcp://:5432", "curl -i http://192.0.2.2/", "the first step"} {
+	for _, want := range []string{status.OutcomeTerm("thin").Meaning, "a record", "192.0.2.1:5432", "tcp://:5432", `curl <span class="flag">-i </span>http://192.0.2.2/`, "the first step"} {
 		at := strings.Index(page[last:], want)
 		if want == "" || at < 0 {
 			t.Fatalf("the page lacks %q behind the one before it:\n%s", want, page)
@@ -309,7 +309,7 @@ func TestIdleTargets(t *testing.T) {
 		if got := strings.Contains(row, ">idle</small>"); got != want {
 			t.Errorf("idle %t, want %t: %s", got, want, row)
 		}
-		if want && !strings.Contains(row, "curl -i http://10.0.0.") {
+		if want && !strings.Contains(row, `curl <span class="flag">-i </span>http://10.0.0.`) {
 			t.Errorf("it lost the rest of its row: %s", row)
 		}
 	}

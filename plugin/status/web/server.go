@@ -238,7 +238,9 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /v1/names", s.serveNames)
 	mux.HandleFunc("GET /v1/checks", s.serveChecks)
 	mux.HandleFunc("GET /v1/changes", s.serveChanges)
+	mux.HandleFunc("GET /v1/members", s.serveMembers)
 	mux.HandleFunc("GET /v1/explain", s.serveExplain)
+	mux.HandleFunc("GET /", serveNothing)
 	for path, media := range map[string]string{
 		"status.css": "text/css; charset=utf-8", "status.js": "text/javascript; charset=utf-8", "openapi.json": "application/json", "icon.svg": "image/svg+xml",
 	} {
@@ -249,6 +251,15 @@ func (s *Server) routes() http.Handler {
 		mux.HandleFunc("GET /"+path, func(w http.ResponseWriter, r *http.Request) { writeBody(w, r, http.StatusOK, media, body) })
 	}
 	return mux
+}
+
+// serveNothing answers for all other paths, with an error in the form of what was asked for.
+func serveNothing(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, "/v1/") {
+		writeError(w, http.StatusNotFound, "no such resource: see /openapi.json for those there are")
+		return
+	}
+	showError(w, r, http.StatusNotFound, errors.New("no such page"))
 }
 
 // contentSecurityPolicy limits what a browser does with a page (Content Security Policy Level 3): it loads scripts, styles and

@@ -25,7 +25,7 @@ func TestConfigMapEdit(t *testing.T) {
 	s.reloaded(1)
 	both := addresses(pods[1:]...)
 	s.eventually(func() bool {
-		got := strings.Fields(s.page(s.client(), ":8080/lookup?name="+s.service))
+		got := strings.Fields(s.lookup(s.service))
 		for _, address := range got {
 			if !strings.Contains(strings.Join(both, " ")+" ", address+" ") {
 				t.Fatalf("%s is not among %s", address, both)
@@ -38,17 +38,23 @@ func TestConfigMapEdit(t *testing.T) {
 	s.says(`invalid limit "nonsense": use a number from 1 to 65535, or off`)
 	s.apply(configMap("coredns", original))
 	s.comesTo(s.service, both...)
-	if counts := s.loaded(); strings.Contains(counts, pods[0].addresses[0]+":") {
-		t.Errorf("%s, which hangs, was in answers: %s", pods[0].addresses[0], counts)
+	if it, was := s.loaded()[pods[0].addresses[0]]; was {
+		t.Errorf("%s, which hangs, was in %d answers", pods[0].addresses[0], it.count)
 	}
 }
 
-// reloaded waits until each CoreDNS has logged that many reloads.
+// reloaded waits until each CoreDNS of the cluster's DNS has logged that many reloads.
 func (s *scene) reloaded(times int) {
 	s.Helper()
-	for _, p := range s.pods("kube-system", "app=multivalue-coredns") {
-		s.eventually(func() bool {
-			return strings.Count(s.kubectl("-n", "kube-system", "logs", p.name), "Reloading complete") >= times
+	w := &way{scene: s, namespace: "kube-system", selector: "app=multivalue-coredns"}
+	w.reloaded(times)
+}
+
+func (w *way) reloaded(times int) {
+	w.Helper()
+	for _, p := range w.pods(w.namespace, w.selector) {
+		w.eventually(func() bool {
+			return strings.Count(w.kubectl("-n", w.namespace, "logs", p.name), "Reloading complete") >= times
 		}, func() string { return fmt.Sprintf("%s does not reload", p.name) })
 	}
 }
@@ -62,15 +68,15 @@ func TestRollingUpdate(t *testing.T) {
 	s.load()
 	s.kubectl("-n", "kube-system", "rollout", "restart", "deployment/coredns")
 	s.rolledOut()
-	s.eventually(func() bool { return s.gone(old) }, func() string { return "the old Pods do not end" })
+	s.eventually(func() bool { return s.gone("kube-system", old) }, func() string { return "the old Pods do not end" })
 	s.loaded()
 	s.comesTo(s.service, addresses(s.members()...)...)
 }
 
 // gone reports whether none of these Pods is left.
-func (s *scene) gone(pods []pod) bool {
+func (s *scene) gone(namespace string, pods []pod) bool {
 	s.Helper()
-	all := s.kubectl("-n", "kube-system", "get", "pods", "-o=name")
+	all := s.kubectl("-n", namespace, "get", "pods", "-o=name")
 	for _, p := range pods {
 		if strings.Contains(all, p.name) {
 			return false
@@ -107,31 +113,6 @@ func TestBadRollout(t *testing.T) {
 	s.loaded()
 	s.eventually(func() bool { return fmt.Sprint(s.pods("kube-system", "app=multivalue-coredns")) == fmt.Sprint(old) },
 		func() string { return "the Pods are not the ones from before" })
-}
-
-// load starts asking for the Service in the client Pod, without a pause, and waits until queries are answered.
-func (s *scene) load() {
-	s.Helper()
-	s.page(s.client(), ":8080/load?name="+s.service+".shop.svc.cluster.local")
-	s.eventually(func() bool { return s.asked() > 100 }, func() string { return "no query is sent" })
-}
-
-func (s *scene) asked() (n int) {
-	s.Helper()
-	_, _ = fmt.Sscan(s.page(s.client(), ":8080/loaded"), &n)
-	return n
-}
-
-// loaded ends the load. It checks that every query was answered, and returns how often each address was in an answer.
-func (s *scene) loaded() string {
-	s.Helper()
-	report := s.page(s.client(), ":8080/loaded?end=yes")
-	s.Logf("queries, failures, the first failure, answers: %s", report)
-	asked, failed := 0, 0
-	if _, err := fmt.Sscan(report, &asked, &failed); err != nil || asked < 100 || failed > 0 {
-		s.Errorf("of %d queries %d failed", asked, failed)
-	}
-	return report
 }
 
 // When nodes are drained, the budget lets one of two CoreDNS go at a time: the other must stay until there is a new

@@ -126,11 +126,11 @@ func (s *scene) judged() {
 	s.Helper()
 	page := ""
 	for range 20 { // which CoreDNS gets a query is random, for each family separately, and each must learn both
-		s.page(s.client(), ":8080/lookup?name="+s.service)
+		s.lookup(s.service)
 	}
 	s.eventually(func() bool {
 		for _, p := range s.pods("kube-system", "app=multivalue-coredns") {
-			s.page(s.client(), ":8080/lookup?name="+s.service) // a random one of the two
+			s.lookup(s.service) // by a random one of the two
 			page = s.page(p, ":9153/metrics")
 			if !strings.Contains(page, `coredns_multivalue_targets{state="unknown"} 0`) || strings.Contains(page, `coredns_multivalue_targets{state="up"} 0`) {
 				return false

@@ -26,7 +26,7 @@ func (s *scene) manifest(name string, oldnew ...string) string {
 // it (B81).
 func TestAnnotatedService(t *testing.T) {
 	s := newScene(t)
-	s.apply(s.manifest("rbac-annotations.yaml", "namespace: multivalue", "namespace: kube-system"))
+	s.apply(s.manifest("components/annotations/rbac.yaml", "namespace: multivalue", "namespace: kube-system"))
 	t.Cleanup(func() { s.kubectl("delete", "clusterrole,clusterrolebinding", "multivalue-annotations") })
 	pods := s.backends(2)
 	s.judged()
@@ -51,33 +51,6 @@ func TestAnnotatedService(t *testing.T) {
 func (s *scene) annotate(check string) {
 	s.Helper()
 	s.kubectl("-n", namespace, "annotate", "--overwrite", "service", s.service, "coredns-multivalue.github.io/check="+check)
-}
-
-// The manifests for an existing CoreDNS are applied: first the image, which is a rollout, then the Corefile. They are
-// undone in the reverse order. No query is lost (B82).
-func TestExisting(t *testing.T) {
-	s := newScene(t)
-	s.backends(2)
-	old := s.pods("kube-system", "app=multivalue-coredns")
-	s.load()
-	s.applyOnServer(s.manifest("existing/coredns.yaml", "registry.example.org/coredns-multivalue:0.1.0", "test.invalid/coredns:2"))
-	s.rolledOut()
-	s.eventually(func() bool { return s.gone(old) }, func() string { return "the old Pods do not end" })
-	image := `-o=jsonpath={.spec.template.spec.containers[*].image}`
-	if got := s.kubectl("-n", "kube-system", "get", "deployment", "coredns", image); got != "test.invalid/coredns:2" {
-		t.Errorf("the image is %s", got)
-	}
-	t.Cleanup(func() { s.applyOnServer(configMap("coredns", original)) })
-	s.applyOnServer(s.manifest("existing/config.yaml",
-		"10.244.0.0/16 fd00:10:244::/56", "203.0.113.0/24 2001:db8:2::/64", " reload\n", " reload 2s 1s\n", "ttl 30", "ttl 5"))
-	s.reloaded(1)
-	s.comesTo(s.service, addresses(s.members()...)...)
-	s.applyOnServer(configMap("coredns", original))
-	s.reloaded(2)
-	s.kubectl("-n", "kube-system", "rollout", "undo", "deployment/coredns")
-	s.rolledOut()
-	s.loaded()
-	s.comesTo(s.service, addresses(s.members()...)...)
 }
 
 // applyOnServer applies a manifest in the way that the manifests for an existing CoreDNS describe.

@@ -37,20 +37,24 @@ const namespace = "shop"
 type scene struct {
 	testing.TB
 	service string // the name of the test
+	server  string // where the client asks, or nothing: that of its resolv.conf
+	asker   string // the name of the client
+	at      pod    // the client, once it was used
 }
 
-// first deploys CoreDNS and the client, for all tests.
+// first deploys CoreDNS and the clients, for all tests. Two tests that run at once have a client each.
 var first = sync.OnceValue(func() error {
 	if err := writeOverlay(); err != nil {
 		return err
 	}
 	for _, args := range [][]string{
-		{"apply", "-k", file("overlay")},
+		{"apply", "-k", file("overlay1")},
 		{"create", "namespace", namespace},
 		{"-n", namespace, "wait", "--for=create", "serviceaccount/default", "--timeout=60s"},
 		{"-n", namespace, "run", "client", "--image=test.invalid/pod:1", "--restart=Never", "--", "serve"},
+		{"-n", namespace, "run", "another", "--image=test.invalid/pod:1", "--restart=Never", "--", "serve"},
 		{"-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s"},
-		{"-n", namespace, "wait", "--for=condition=Ready", "pod/client", "--timeout=60s"},
+		{"-n", namespace, "wait", "--for=condition=Ready", "pod/client", "pod/another", "--timeout=60s"},
 	} {
 		if _, err := kubectl("", args...); err != nil {
 			return err
@@ -62,15 +66,23 @@ var first = sync.OnceValue(func() error {
 // newScene prepares a scene. Its Corefile is that of the manifests, without dry_run.
 func newScene(t *testing.T) *scene {
 	t.Helper()
-	s := &scene{t, strings.ToLower(strings.TrimPrefix(t.Name(), "Test"))}
+	s := &scene{TB: t, service: strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(t.Name(), "Test")), "/", "-"), asker: "client"}
 	if err := first(); err != nil {
 		t.Fatalf("%v\n%s", err, logs())
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			all, _ := kubectl("", "get", "pods,endpointslices,events", "-A")
-			said, _ := kubectl("", "-n", "kube-system", "logs", "-l", "app=multivalue-coredns", "--prefix", "--tail=20")
-			t.Logf("%s\n%s\n%s", all, said, logs())
+			t.Log(all)
+			for _, namespace := range []string{"kube-system", "multivalue", "chart"} {
+				for _, label := range []string{"app=multivalue-coredns", "k8s-app=kube-dns", "app.kubernetes.io/name=multivalue"} {
+					said, _ := kubectl("", "-n", namespace, "logs", "-l", label, "--prefix", "--tail=20")
+					if !strings.Contains(said, "No resources found") {
+						t.Log(said)
+					}
+				}
+			}
+			t.Log(logs())
 		}
 	})
 	return s
@@ -97,36 +109,46 @@ patches:
 
 // writeOverlay writes the overlay, and the Corefile of the manifests with the networks of this cluster and our pace.
 func writeOverlay() error {
-	manifests, err := filepath.Abs("../../../deploy/kubernetes")
-	if err != nil {
-		return err
-	}
-	relative, err := filepath.Rel(file("overlay"), manifests) // kustomize accepts nothing else
-	if err != nil {
-		return err
-	}
-	rendered, err := kubectl("", "kustomize", manifests+"/kube-dns")
+	rendered, err := kubectl("", "kustomize", manifests+"kube-dns")
 	if err != nil {
 		return err
 	}
 	_, corefile, found := strings.Cut(rendered, "  Corefile: |\n")
-	corefile, _, ends := strings.Cut(corefile, "\nkind: ConfigMap\n")
+	corefile, _, ends := strings.Cut(corefile, "\n  networks.part: ")
 	if !found || !ends {
 		return fmt.Errorf("no Corefile in\n%s", rendered)
 	}
 	corefile = strings.ReplaceAll(corefile, "\n    ", "\n")[4:]
-	original = strings.NewReplacer("within 10.244.0.0/16 fd00:10:244::/56", pace+"\n        within 203.0.113.0/24 2001:db8:2::/64",
+	original = strings.NewReplacer("import *.part", pace+"\n        within 203.0.113.0/24 2001:db8:2::/64",
 		"        dry_run\n", "", " reload\n", " reload 2s 1s\n", "ttl 30", "ttl 5").Replace(corefile)
-	for _, word := range []string{"dry_run", "10.244"} {
+	for _, word := range []string{"dry_run", "import"} {
 		if strings.Contains(original, word) {
 			return fmt.Errorf("the Corefile of the manifests is not as these tests expect: %s is left in\n%s", word, original)
 		}
 	}
-	text := strings.ReplaceAll(overlay, "MANIFESTS", relative) + "- patch: |\n" + indent(configMap("coredns", original), "    ")
-	if err := os.MkdirAll(file("overlay"), 0o700); err != nil {
+	for _, tag := range []string{"1", "2"} {
+		text := strings.ReplaceAll(overlay, `"1"`, `"`+tag+`"`) + "- patch: |\n" + indent(configMap("coredns", original), "    ")
+		if err := writeKustomization("overlay"+tag, text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeKustomization writes what a user would, on top of the manifests, into a directory of its own.
+func writeKustomization(name, text string) error {
+	all, err := filepath.Abs(manifests)
+	if err != nil {
 		return err
 	}
-	return os.WriteFile(file("overlay/kustomization.yaml"), []byte(text), 0o600)
+	relative, err := filepath.Rel(file(name), all) // kustomize accepts nothing else
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(file(name), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(file(name+"/kustomization.yaml"), []byte(strings.ReplaceAll(text, "MANIFESTS", relative)), 0o600)
 }
 
 // original is the Corefile at the beginning and the end of every scene.
@@ -175,16 +197,46 @@ func (s *scene) configure(corefile string) {
 	s.Cleanup(func() { s.apply(configMap("coredns", original)) })
 }
 
-// backends makes a headless Service of that many Pods, which only we probe, and waits until it is in the answers. The
-// end of the test deletes it.
+// backends makes a headless Service of that many Pods, and waits until it is in the answers of each CoreDNS: one of them
+// may have cached that there was nothing. The end of the test deletes it.
 func (s *scene) backends(replicas int) []pod {
 	s.Helper()
-	s.apply(strings.NewReplacer("NAME", s.service, "REPLICAS", fmt.Sprint(replicas)).Replace(`apiVersion: v1
+	pods := s.serviceOf(replicas)
+	s.eventually(func() bool {
+		for range 20 { // a random one of the two each time
+			if s.lookup(s.service) != strings.Join(addresses(pods...), " ") {
+				return false
+			}
+		}
+		return true
+	}, func() string {
+		return fmt.Sprintf("%s has %s, want %s", s.service, s.lookup(s.service), addresses(pods...))
+	})
+	return pods
+}
+
+// lookup returns the addresses of a name in the client Pod, or why there are none within a limit.
+func (s *scene) lookup(name string, limit ...string) string {
+	s.Helper()
+	return s.page(s.client(), ":8080/lookup?server="+s.server+"&name="+name+"&limit="+strings.Join(limit, ""))
+}
+
+// serviceOf makes such a Service, in the answers or not.
+func (s *scene) serviceOf(replicas int) []pod {
+	s.Helper()
+	s.apply(strings.ReplaceAll(`apiVersion: v1
 kind: Service
 metadata: {name: NAME, namespace: shop}
 spec: {clusterIP: None, ipFamilyPolicy: RequireDualStack, selector: {app: NAME}, ports: [{name: http, port: 8080}]}
----
-apiVersion: apps/v1
+`, "NAME", s.service))
+	s.Cleanup(func() { s.kubectl("-n", namespace, "delete", "service", s.service) })
+	return s.deploy(replicas)
+}
+
+// deploy makes that many Pods, which only we probe, and waits until they run. The end of the test deletes them.
+func (s *scene) deploy(replicas int) []pod {
+	s.Helper()
+	s.apply(strings.NewReplacer("NAME", s.service, "REPLICAS", fmt.Sprint(replicas)).Replace(`apiVersion: apps/v1
 kind: Deployment
 metadata: {name: NAME, namespace: shop}
 spec:
@@ -196,11 +248,9 @@ spec:
       terminationGracePeriodSeconds: 0
       containers: [{name: it, image: "test.invalid/pod:1", args: [serve]}]
 `))
-	s.Cleanup(func() { s.kubectl("-n", namespace, "delete", "service,deployment", s.service, "--cascade=foreground") })
+	s.Cleanup(func() { s.kubectl("-n", namespace, "delete", "deployment", s.service, "--cascade=foreground") })
 	s.kubectl("-n", namespace, "rollout", "status", "deployment/"+s.service, "--timeout=90s")
-	pods := s.members()
-	s.comesTo(s.service, addresses(pods...)...)
-	return pods
+	return s.members()
 }
 
 // members returns the Pods of the Service.
@@ -215,14 +265,15 @@ type pod struct {
 	addresses []string // IPv4, IPv6
 }
 
-// pods returns the Pods with a label, sorted.
+// pods returns the Pods with a label that run and are not about to end, sorted.
 func (s *scene) pods(in, label string) (all []pod) {
 	s.Helper()
 	out := s.kubectl("-n", in, "get", "pods", "-l", label, "--field-selector=status.phase=Running",
-		`-o=jsonpath={range .items[*]}{.metadata.name} {.status.podIPs[*].ip}{"\n"}{end}`)
+		`-o=jsonpath={range .items[*]}{.metadata.name},{.metadata.deletionTimestamp},{.status.podIPs[*].ip}{"\n"}{end}`)
 	for line := range strings.Lines(out) {
-		words := strings.Fields(line)
-		all = append(all, pod{words[0], words[1:]})
+		if words := strings.Split(strings.TrimSpace(line), ","); words[1] == "" {
+			all = append(all, pod{words[0], strings.Fields(words[2])})
+		}
 	}
 	return all
 }
@@ -284,16 +335,19 @@ func (s *scene) page(p pod, path string) string {
 // client returns the Pod that sends queries.
 func (s *scene) client() pod {
 	s.Helper()
-	return s.pods(namespace, "run=client")[0]
+	if s.at.name == "" {
+		s.at = s.pods(namespace, "run="+s.asker)[0]
+	}
+	return s.at
 }
 
 // comesTo asks in the client Pod until a name has exactly these addresses, and returns how long that took.
 func (s *scene) comesTo(name string, want ...string) time.Duration {
 	s.Helper()
 	slices.Sort(want)
-	began, got, client := time.Now(), "", s.client()
+	began, got := time.Now(), ""
 	s.eventually(func() bool {
-		got = s.page(client, ":8080/lookup?name="+name)
+		got = s.lookup(name, "2s") // the first query to a new Service is lost: kube-proxy is not that fast
 		return got == strings.Join(want, " ")
 	}, func() string { return fmt.Sprintf("%s has %s, want %s", name, got, want) })
 	return time.Since(began)

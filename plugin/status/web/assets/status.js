@@ -16,11 +16,18 @@
     return s && !s.isCollapsed && s.rangeCount > 0 && s.getRangeAt(0).intersectsNode(part);
   };
 
+  // What a reader has unfolded stays so.
+  const keepOpen = (old, next) => {
+    const before = old.querySelectorAll("details");
+    next.querySelectorAll("details").forEach((part, i) => { if (before[i]?.open) part.open = true; });
+  };
+
   // Rows are matched by id. A row that did not change stays the same element, so a link in it keeps the focus.
   const updateRows = (old, next) => {
     const known = new Map([...old.children].map((row) => [row.id, row]));
     const want = [...next.children].map((row) => {
       const before = known.get(row.id);
+      if (before) keepOpen(before, row);
       if (before && before.outerHTML === row.outerHTML) return before;
       const now = document.importNode(row, true);
       if (before && before.dataset.state !== now.dataset.state) now.classList.add("changed");
@@ -29,15 +36,16 @@
     if (want.length !== old.children.length || want.some((row, i) => row !== old.children[i])) old.replaceChildren(...want);
   };
 
-  // Where the focus is: the row and the number of the link, to find it again if its element is replaced.
+  // Where the focus is: the row and the number of the link, or of what unfolds, to find it again if its element is replaced.
+  const links = "a, summary";
   const focusedLink = () => {
     const at = document.activeElement;
     const row = at && at.closest("[data-live] [id]");
-    return row && at.tagName === "A" ? [row.id, [...row.querySelectorAll("a")].indexOf(at)] : null;
+    return row && at.matches(links) ? [row.id, [...row.querySelectorAll(links)].indexOf(at)] : null;
   };
   const restoreFocus = (was) => {
     if (!was || document.activeElement !== document.body) return;
-    const link = document.getElementById(was[0])?.querySelectorAll("a")[was[1]];
+    const link = document.getElementById(was[0])?.querySelectorAll(links)[was[1]];
     if (link) link.focus({ preventScroll: true });
   };
 

@@ -11,19 +11,26 @@ import (
 	"github.com/miekg/dns"
 )
 
-// load is a client that asks without pause and repeats no query. Each query is from a port that was not used before,
-// because the kernel of a node keeps the server that it chose for a known port for half a minute.
+// load is a client that asks without pause and repeats no query. Each query is from a port that was not used within half a
+// minute, because for that time the kernel of a node keeps the server that it chose for a port. They are below those that
+// the kernel gives to others.
 type load struct {
 	mu            sync.Mutex
 	asked, failed int
 	first         error // the error of the first failed query
-	answers       map[string]int
+	answers       map[string]*seen
 	over          chan struct{}
 	done          sync.WaitGroup
 	asking        atomic.Int32 // how many queries were ever started
 }
 
-// begin starts asking for the IPv4 addresses of a name, with several clients.
+// seen is when an address was in an answer for the first and for the last time: when the queries were sent.
+type seen struct {
+	count       int
+	first, last time.Time
+}
+
+// begin starts asking for the IPv4 addresses of a name, with several clients: of a server, or else of that in resolv.conf.
 func (l *load) begin(w http.ResponseWriter, r *http.Request) {
 	config, err := dns.ClientConfigFromFile("/etc/resolv.conf")
 	if err != nil {
@@ -31,9 +38,12 @@ func (l *load) begin(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name, server := dns.Fqdn(r.FormValue("name")), net.JoinHostPort(config.Servers[0], config.Port)
+	if other := r.FormValue("server"); other != "" {
+		server = net.JoinHostPort(other, "53")
+	}
 	l.end()
 	over := make(chan struct{})
-	l.asked, l.failed, l.first, l.answers, l.over = 0, 0, nil, make(map[string]int), over
+	l.asked, l.failed, l.first, l.answers, l.over = 0, 0, nil, make(map[string]*seen), over
 	for range 3 {
 		l.done.Go(func() { l.run(name, server, over) })
 	}
@@ -47,7 +57,9 @@ func (l *load) run(name, server string, over chan struct{}) {
 		case <-over:
 			return
 		case <-tick.C:
-			l.note(ask(name, server, 9000+int(l.asking.Add(1)%40000)))
+			sent := time.Now()
+			reply, err := ask(name, server, 9000+int(l.asking.Add(1)%23000))
+			l.note(sent, reply, err)
 		}
 	}
 }
@@ -62,7 +74,7 @@ func ask(name, server string, port int) (*dns.Msg, error) {
 	return reply, err
 }
 
-func (l *load) note(reply *dns.Msg, err error) {
+func (l *load) note(sent time.Time, reply *dns.Msg, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.asked++; err != nil {
@@ -72,8 +84,21 @@ func (l *load) note(reply *dns.Msg, err error) {
 		return
 	}
 	for _, rr := range reply.Answer {
-		if a, ok := rr.(*dns.A); ok {
-			l.answers[a.A.String()]++
+		a, ok := rr.(*dns.A)
+		if !ok {
+			continue
+		}
+		it := l.answers[a.A.String()]
+		if it == nil {
+			it = &seen{first: sent, last: sent}
+			l.answers[a.A.String()] = it
+		}
+		it.count++
+		if it.first.After(sent) { // several clients ask
+			it.first = sent
+		}
+		if it.last.Before(sent) {
+			it.last = sent
 		}
 	}
 }
@@ -87,12 +112,19 @@ func (l *load) end() {
 	}
 }
 
-// report ends the load on request, and writes the result: queries, failures, the first failure, and the addresses.
+// report writes the result: a line with queries, failures and the first failure, and one for each address with its count,
+// and how long ago it was first and last seen, in nanoseconds. On request it ends the load, or forgets the addresses.
 func (l *load) report(w http.ResponseWriter, r *http.Request) {
 	if r.FormValue("end") != "" {
 		l.end()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	fmt.Fprintf(w, "%d %d %v %v\n", l.asked, l.failed, l.first, l.answers)
+	fmt.Fprintf(w, "%d %d %v\n", l.asked, l.failed, l.first)
+	for address, it := range l.answers {
+		fmt.Fprintln(w, address, it.count, int64(time.Since(it.first)), int64(time.Since(it.last)))
+	}
+	if r.FormValue("forget") != "" {
+		clear(l.answers)
+	}
 }

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log"
 	"net"
@@ -12,7 +13,9 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -23,7 +26,9 @@ func main() {
 		return
 	}
 	var l load
-	http.HandleFunc("/healthz", func(http.ResponseWriter, *http.Request) {})
+	var p probes
+	http.HandleFunc("/healthz", p.tally)
+	http.HandleFunc("/probes", p.list)
 	http.HandleFunc("/lookup", lookup)
 	http.HandleFunc("/load", l.begin)
 	http.HandleFunc("/loaded", l.report)
@@ -31,14 +36,51 @@ func main() {
 	log.Fatal(http.ListenAndServe(":8080", nil))
 }
 
-// lookup writes the addresses of a name, or why there are none.
+// lookup writes the addresses of a name, or why there are none. It asks a server, or else that in resolv.conf, and waits
+// for as long as the request says, or else as a resolver does.
 func lookup(w http.ResponseWriter, r *http.Request) {
+	ctx := r.Context()
+	if limit, err := time.ParseDuration(r.FormValue("limit")); err == nil {
+		var over context.CancelFunc
+		ctx, over = context.WithTimeout(ctx, limit)
+		defer over()
+	}
 	resolver := net.Resolver{PreferGo: true}
-	addresses, err := resolver.LookupHost(r.Context(), r.FormValue("name"))
+	if server := r.FormValue("server"); server != "" {
+		resolver.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, net.JoinHostPort(server, "53"))
+		}
+	}
+	addresses, err := resolver.LookupHost(ctx, r.FormValue("name"))
 	if err != nil {
 		fmt.Fprintln(w, err)
 		return
 	}
 	slices.Sort(addresses)
 	fmt.Fprintln(w, strings.Join(addresses, " "))
+}
+
+// probes counts who asked for the health page.
+type probes struct {
+	mu sync.Mutex
+	by map[string]int
+}
+
+func (p *probes) tally(_ http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.by == nil {
+		p.by = make(map[string]int)
+	}
+	host, _, _ := net.SplitHostPort(r.RemoteAddr)
+	p.by[host]++
+}
+
+// list writes a line for each address: the address, and how often it has asked.
+func (p *probes) list(w http.ResponseWriter, _ *http.Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for host, n := range p.by {
+		fmt.Fprintln(w, host, n)
+	}
 }

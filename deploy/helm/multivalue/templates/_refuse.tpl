@@ -1,0 +1,30 @@
+{{/* What the schema cannot say. */}}
+{{- define "multivalue.refuse" -}}
+{{- $v := .Values }}
+{{- if not $v.corefile }}
+{{- if not $v.stanza.zones }}{{ fail "stanza.zones is empty: name the zones whose answers are judged, such as shop.svc.cluster.local" }}{{ end }}
+{{- if not $v.stanza.checks }}{{ fail "stanza.checks is empty: say how to check an address, such as http://:8080/healthz" }}{{ end }}
+{{- if not $v.stanza.within }}{{ fail "stanza.within is empty: name the networks of your Pods, such as 10.244.0.0/16" }}{{ end }}
+{{- end }}
+{{- if and $v.networkPolicy.enabled (ne $v.mode "existing") (not $v.stanza.within) }}{{ fail "stanza.within is empty: name the networks that the NetworkPolicy lets CoreDNS probe, or set networkPolicy.enabled=false" }}{{ end }}
+{{- if and .Release.IsUpgrade (ne $v.mode "existing") (include "multivalue.saved" . | fromYaml) }}{{ fail "this release has the mode existing: uninstall it first, which changes nothing, and then install the chart with another mode" }}{{ end }}
+{{- if and (eq $v.mode "cluster-dns") (not $v.service.clusterIP) }}{{ fail "service.clusterIP is empty: cluster-dns needs the address that kubelets give to Pods (clusterDNS), such as 10.96.0.10" }}{{ end }}
+{{- if and (eq $v.mode "cluster-dns") (ne $v.service.type "ClusterIP") }}{{ fail "service.type must be ClusterIP with cluster-dns: Pods reach it by its address" }}{{ end }}
+{{- if and (eq $v.mode "existing") (semverCompare "<4.0.0-0" .Capabilities.HelmVersion.Version) }}{{ fail "the mode existing needs Helm 4, which changes parts of objects by server-side apply: use that, or deploy/kubernetes/existing with kubectl" }}{{ end }}
+{{- if and (eq $v.mode "existing") (or $v.env $v.volumes $v.volumeMounts $v.podAnnotations $v.podLabels $v.nodeSelector $v.tolerations $v.affinity $v.priorityClassName) }}{{ fail "env, volumes, volumeMounts, podAnnotations, podLabels, nodeSelector, tolerations, affinity and priorityClassName are not for the mode existing: change them in the Deployment that is there" }}{{ end }}
+{{- end }}
+
+{{/* The ports to probe, for the NetworkPolicy: those that are given, or those in the checks. */}}
+{{- define "multivalue.backendPorts" -}}
+{{- $ports := .Values.networkPolicy.backendPorts }}
+{{- if not $ports }}
+{{- range .Values.stanza.checks }}
+{{- $port := regexFind ":[0-9]+$" (regexFind "^[a-z]+://[^/ ]*" .) | trimPrefix ":" }}
+{{- if not $port }}{{ $port = get (dict "http" "80" "https" "443") (regexFind "^[a-z]+" .) }}{{ end }}
+{{- if not $port }}{{ fail (printf "the check %q names no port: add the ports that CoreDNS probes to networkPolicy.backendPorts" .) }}{{ end }}
+{{- $ports = append $ports (int $port) }}
+{{- end }}
+{{- end }}
+{{- if not $ports }}{{ fail "networkPolicy.backendPorts is empty, and so is stanza.checks: name the ports that CoreDNS probes, or set networkPolicy.enabled=false" }}{{ end }}
+{{- uniq $ports | toYaml }}
+{{- end }}

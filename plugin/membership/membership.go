@@ -1,0 +1,108 @@
+// Package membership keeps this process in a fleet while Corefiles come and go.
+//
+// A Keeper has the one membership of the process. A reload that asks for the same one keeps it, so that the others notice
+// nothing; one that fails changes nothing, and has announced nothing; one that asks for another leaves the old fleet when the new
+// servers run. How members talk is the engine's business, which is linked by package full.
+package membership
+
+import (
+	"fmt"
+	"reflect"
+)
+
+// Keeper has the membership of the process. The fields are set before it is used, and its methods are not safe for concurrent use.
+type Keeper struct {
+	Open Opener // nil if no engine is linked
+	Host Host
+	// Join has the pool share its targets over an engine; nil has it share none. It starts the engine.
+	Join func(Engine)
+
+	running   *opened
+	candidate *opened // of a Corefile whose servers do not run yet
+}
+
+// opened is a membership with what the Corefile says of it.
+type opened struct {
+	Engine
+	config Config
+}
+
+// sameMember reports whether two configurations are of one member, so that the membership goes on.
+func sameMember(a, b Config) bool {
+	return a.UsesStore() == b.UsesStore() && a.Store.Prefix == b.Store.Prefix && a.Listen == b.Listen && a.Advertise == b.Advertise &&
+		a.Name == b.Name && a.Site == b.Site && a.Version == b.Version
+}
+
+// samePlace reports whether only one of two memberships can be open at a time. Those over a store have nothing to themselves.
+func samePlace(a, b Config) bool { return !a.UsesStore() && !b.UsesStore() && a.Listen == b.Listen }
+
+// Prepare opens what a Corefile asks for, before its servers run. It leaves that to Confirm if the
+// running membership goes on, or has the place.
+func (k *Keeper) Prepare(c Config) error {
+	k.Abandon()
+	switch {
+	case c.isNone():
+		return nil
+	case k.running != nil && (samePlace(c, k.running.config) || sameMember(c, k.running.config)):
+		return k.running.Check(c)
+	}
+	m, err := k.Open(c, k.Host)
+	if err != nil {
+		return err
+	}
+	k.candidate = &opened{m, c}
+	return nil
+}
+
+// Abandon closes what was prepared for a Corefile whose servers never ran.
+func (k *Keeper) Abandon() {
+	if k.candidate != nil {
+		k.candidate.Leave()
+		k.candidate = nil
+	}
+}
+
+// Confirm makes this process a member as the Corefile asks whose servers run now. If that fails it is a member of no fleet, and
+// probes for itself.
+func (k *Keeper) Confirm(c Config) error {
+	switch {
+	case c.isNone():
+		k.End()
+		return nil
+	case k.running != nil && sameMember(c, k.running.config):
+		before := k.running.config
+		k.running.config = c
+		if !reflect.DeepEqual(c, before) {
+			return k.running.Update(c)
+		}
+		return nil
+	}
+	next := k.candidate
+	if next == nil || !sameMember(c, next.config) {
+		k.End() // it has the place that the next one needs, as one may have that was prepared for another Corefile
+		m, err := k.Open(c, k.Host)
+		if err != nil {
+			return fmt.Errorf("%w: this server probes for itself until a reload that can", err)
+		}
+		next = &opened{m, c}
+	}
+	k.candidate = nil
+	before := k.running
+	k.running = next
+	k.Join(next.Engine)
+	if before != nil {
+		before.Leave()
+	}
+	return nil
+}
+
+// End leaves the fleet, if this process is in one, and closes what was prepared.
+func (k *Keeper) End() {
+	k.Abandon()
+	if k.running == nil {
+		return
+	}
+	k.Join(nil)
+	k.running.Leave()
+	k.running = nil
+}

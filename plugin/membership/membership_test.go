@@ -1,0 +1,177 @@
+package membership_test
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/coredns-multivalue/multivalue/internal/ports"
+	"github.com/coredns-multivalue/multivalue/plugin/fleet"
+	"github.com/coredns-multivalue/multivalue/plugin/fleet/gossip"
+	"github.com/coredns-multivalue/multivalue/plugin/membership"
+)
+
+// keeping is a keeper with the real engine, and what it had the pool join.
+type keeping struct {
+	*membership.Keeper
+	t      *testing.T
+	joined []membership.Engine
+}
+
+// deaf is a listener that does nothing.
+type deaf struct{}
+
+func (deaf) Met(fleet.Member)            {}
+func (deaf) Left(string)                 {}
+func (deaf) Heard(string, uint64, bool)  {}
+func (deaf) Silent(string)               {}
+func (deaf) Restarted(string, uint64)    {}
+func (deaf) Said(string, uint64, []byte) {}
+
+func newKeeping(t *testing.T) *keeping {
+	k := &keeping{t: t}
+	k.Keeper = &membership.Keeper{Open: gossip.Open, Host: membership.Host{
+		Resolve: func(context.Context, string) ([]netip.Addr, error) { return nil, nil },
+		Warnf:   t.Logf, Infof: t.Logf,
+	}, Join: func(e membership.Engine) {
+		k.joined = append(k.joined, e)
+		if e != nil {
+			e.Start(nil, deaf{})
+		}
+	}}
+	t.Cleanup(k.End)
+	return k
+}
+
+// last is the engine that the pool has joined last.
+func (k *keeping) last() membership.Engine {
+	if len(k.joined) == 0 {
+		return nil
+	}
+	return k.joined[len(k.joined)-1]
+}
+
+func (k *keeping) start(c membership.Config) {
+	k.t.Helper()
+	if err := k.Prepare(c); err != nil {
+		k.t.Fatal(err)
+	}
+	if err := k.Confirm(c); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+func configFor(t *testing.T) membership.Config {
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte(base64.StdEncoding.EncodeToString(make([]byte, 32))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return membership.Config{Peers: []string{"127.0.0.1:9"}, Key: key, Listen: fmt.Sprint("127.0.0.1:", ports.Free(t)), Name: "test"}
+}
+
+// isFree reports whether an address can be listened on.
+func isFree(t *testing.T, address string) bool {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
+	if err == nil {
+		l.Close()
+	}
+	return err == nil
+}
+
+// A reload that asks for the same member keeps it, whatever other members it names (B110).
+func TestKeep(t *testing.T) {
+	k, c := newKeeping(t), configFor(t)
+	k.start(c)
+	first := k.last()
+	k.start(c)
+	c.Peers = []string{"127.0.0.1:9", "127.0.0.2:9"}
+	k.start(c)
+	if len(k.joined) != 1 || k.last() != first {
+		t.Fatalf("the pool has joined %d times", len(k.joined))
+	}
+	c.Key = filepath.Join(t.TempDir(), "absent")
+	if err := k.Prepare(c); err == nil || !strings.Contains(err.Error(), "absent") {
+		t.Errorf("another file with keys, which does not exist: %v", err)
+	}
+}
+
+// A start that fails has announced nothing, and leaves the port free (B110).
+func TestAbandon(t *testing.T) {
+	k, c := newKeeping(t), configFor(t)
+	if err := k.Prepare(c); err != nil {
+		t.Fatal(err)
+	}
+	if isFree(t, c.Listen) {
+		t.Error("the port is free, although a Corefile has it")
+	}
+	k.Abandon()
+	if !isFree(t, c.Listen) || len(k.joined) > 0 {
+		t.Errorf("after a failed start: %d joined, or the port is taken", len(k.joined))
+	}
+	k.start(c)
+	other := configFor(t)
+	if err := k.Prepare(other); err != nil {
+		t.Fatal(err)
+	}
+	k.Abandon()
+	if isFree(t, c.Listen) || !isFree(t, other.Listen) || len(k.joined) != 1 {
+		t.Error("a failed reload has changed the member")
+	}
+}
+
+// What was prepared for a Corefile that does not run in the end keeps no port, if an earlier one runs after all.
+func TestConfirmAnother(t *testing.T) {
+	k, c := newKeeping(t), configFor(t)
+	other := configFor(t)
+	if err := k.Prepare(other); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Confirm(c); err != nil {
+		t.Fatal(err)
+	}
+	if isFree(t, c.Listen) || !isFree(t, other.Listen) || len(k.joined) != 1 {
+		t.Errorf("%d joined, or the port of the other is taken", len(k.joined))
+	}
+}
+
+// A port in use fails the start, and not only the membership.
+func TestPortInUse(t *testing.T) {
+	c := configFor(t)
+	l, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := newKeeping(t).Prepare(c); err == nil || !strings.Contains(err.Error(), c.Listen) {
+		t.Errorf("%v", err)
+	}
+}
+
+// A reload changes the fleet, at the same place or at another one, and one without a fleet leaves it.
+func TestChange(t *testing.T) {
+	k, c := newKeeping(t), configFor(t)
+	k.start(c)
+	first := k.last()
+	c.Name = "another"
+	k.start(c)
+	if k.last() == first || k.last() == nil || isFree(t, c.Listen) {
+		t.Fatal("the name of the fleet has not changed")
+	}
+	second, before := k.last(), c.Listen
+	c.Listen = fmt.Sprint("127.0.0.1:", ports.Free(t))
+	k.start(c)
+	if k.last() == second || !isFree(t, before) || isFree(t, c.Listen) {
+		t.Fatal("the place has not changed")
+	}
+	k.start(membership.Config{})
+	if k.last() != nil || !isFree(t, c.Listen) {
+		t.Error("the fleet has not been left")
+	}
+}
