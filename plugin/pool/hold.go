@@ -44,6 +44,7 @@ type heldConn struct {
 	lent     bool        // a probe has it
 	lease    check.Lease // of conn, with reuse
 	asked    bool        // the probe that is under way asks on conn
+	given    *wire.Held  // what was conn when it was given up while a probe asked on it; its answer may bring it once more
 	vain     uint8       // for how many probes none is kept: see vainFor
 	futile   uint8       // kept ones in a row that gave no good answer
 	alarmed  bool
@@ -262,6 +263,9 @@ func (p *Pool) releaseConn(m *monitor) {
 		p.prober.loop.Release(m.held.conn)
 		p.prober.held--
 		metrics.Held.Connections.Dec()
+	}
+	if m.held.asked {
+		m.held.asked, m.held.given = false, m.held.conn
 	}
 	m.held.conn = nil
 }

@@ -60,8 +60,11 @@ func (p *Pool) replaceConn(m *monitor, a wire.Answer) *wire.Held {
 	if !m.check.reuse {
 		return a.Held
 	}
-	old, asked := m.held.conn, m.held.asked
-	m.held.asked = false
+	old, asked, given := m.held.conn, m.held.asked, m.held.given
+	m.held.asked, m.held.given = false, nil
+	if given != nil && given == a.Held {
+		return nil
+	}
 	slow := a.Took > m.check.pace.Timeout/2 // so a new connection would be asked beside it each time
 	if asked && a.Err == nil {
 		m.held.noteKept(old == a.Held)

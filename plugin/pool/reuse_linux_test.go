@@ -22,6 +22,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 	"github.com/coredns-multivalue/multivalue/plugin/network"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+	"github.com/coredns-multivalue/multivalue/plugin/wire"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
@@ -262,6 +263,31 @@ func TestReuseEndsAmidAProbe(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// A connection may be given up at the instant of its answer. It is not held after that, and that it ended proves nothing
+// about its peer.
+func TestReuseEndsWithTheAnswer(t *testing.T) {
+	h := newHost(t, 1, 0, polite)
+	p := newReusePool(t, reuseStanza(t, url("http", h), slowPace), 10)
+	p.keeps(h)
+	p.on(h, func(m *monitor) {
+		conn := m.held.lend(time.Now())
+		if conn == nil {
+			t.Error("no connection to ask on")
+		}
+		p.dropConn(m)
+		if held := p.replaceConn(m, wire.Answer{Tag: m, Held: conn}); held != nil {
+			t.Error("a connection that has been given up is held")
+		}
+		if m.held.futile != 0 {
+			t.Error("it counts as one that gave no answer")
+		}
+	})
+	for range 2 * futileMost { // and others are kept as before
+		p.ask(h)
+		p.keeps(h)
 	}
 }
 
