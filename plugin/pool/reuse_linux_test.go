@@ -132,10 +132,12 @@ func TestReuse(t *testing.T) {
 			if streak > 0 || p.state(h) != verdict.Up {
 				t.Errorf("%d failures in a row, %v", streak, p.state(h))
 			}
+			eventually(t, "the end of the alarm", func() (over bool) {
+				p.on(h, func(m *monitor) { over = !m.held.alarmed && m.position >= 0 })
+				return over
+			})
 			h.kill()
-			if !strings.Contains(tt.flags, "hold") {
-				p.probeNow(h)
-			}
+			p.probeNow(h) // because there was an alarm in this interval, if there is hold
 			eventually(t, "down", func() bool { return p.state(h) == verdict.Down })
 			if held := testutil.ToFloat64(metrics.Held.Connections); held != 0 || p.prober.held != 0 {
 				t.Errorf("%v and %d connections are kept to a dead target", held, p.prober.held)
