@@ -35,9 +35,14 @@ func TestReuseFollowsFiles(t *testing.T) {
 				w.again(conn)
 			}))
 			r := newReusing(t, w.check(t, www, opt("reuse"), opt("ca", f.path("ca")), opt("cert", f.path("cert")), opt("key", f.path("key"))), p.addr)
+			// On a busy machine a probe does not wait until the files are read, and the next one has them.
 			expect := func(conns int, what string) {
 				t.Helper()
-				r.good(2)
+				wait(func() bool {
+					r.good(1)
+					return len(p.accepted()) >= conns
+				})
+				r.good(1)
 				if n := len(p.accepted()); n != conns {
 					t.Errorf("%s, %s: %d connections, want %d", scheme, what, n, conns)
 				}
@@ -56,7 +61,11 @@ func TestReuseFollowsFiles(t *testing.T) {
 			expect(3, "another authority")
 			<-clients
 			f.put("ca", readFile(t, two.file(t)))
-			if got := reason(r.probe()); got != "tls handshake: certificate signed by an unknown authority" {
+			var got string
+			if !wait(func() bool {
+				got = reason(r.probe())
+				return got == "tls handshake: certificate signed by an unknown authority"
+			}) {
 				t.Errorf("%s: the authority is not believed any more: %q", scheme, got)
 			}
 		}
