@@ -334,6 +334,7 @@ func TestImports(t *testing.T) {
 		"cmd/coredns":         {".", "full"},
 		"cmd/demo":            {".", "internal/freeport", "plugin/fleet/gossip", "plugin/verdict"},
 		"cmd/coredns-cluster": {".", "full"},
+		"cmd/mvctl":           {},
 		"bench/qps":           {"bench/measure"},
 		"bench/gslb":          {},
 		"bench/probe":         {"bench/measure"},
