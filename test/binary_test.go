@@ -15,7 +15,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/internal/signals"
 )
 
-// built is the complete program. It is built once, for all tests that need it.
+// built has the complete program, and mvctl. They are built once, for all tests that need them.
 var built struct {
 	once sync.Once
 	dir  string
@@ -24,11 +24,17 @@ var built struct {
 
 func program(t *testing.T) string {
 	t.Helper()
+	return builtProgram(t, "coredns")
+}
+
+// builtProgram is the path of one of the programs that are built.
+func builtProgram(t *testing.T, name string) string {
+	t.Helper()
 	built.once.Do(func() {
 		if built.dir, built.err = os.MkdirTemp("", "multivalue"); built.err != nil {
 			return
 		}
-		out, err := exec.Command("go", "build", "-o", built.dir, "../cmd/coredns").CombinedOutput()
+		out, err := exec.Command("go", "build", "-o", built.dir, "../cmd/coredns", "../cmd/mvctl").CombinedOutput()
 		if err != nil {
 			built.err = fmt.Errorf("%w: %s", err, out)
 		}
@@ -36,7 +42,7 @@ func program(t *testing.T) string {
 	if built.err != nil {
 		t.Fatal(built.err)
 	}
-	return filepath.Join(built.dir, "coredns")
+	return filepath.Join(built.dir, name)
 }
 
 // process is the complete program, run as a process of its own.
