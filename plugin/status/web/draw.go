@@ -167,25 +167,21 @@ func (v *timeView) Whole() *drawing {
 	}
 	steps, from := w.Steps(v.Span, v.reading.At)
 	d := newDrawing("all targets", "whole", v.Span, v.reading.At.Time(), wholeSize)
+	peak, peakAt := peakOf(steps, from, v.Span.Step)
 	var up, down, none strings.Builder
-	peak, peakAt := history.Counts{}, from
 	for i := 0; i < len(steps); {
 		c, first := steps[i], i
 		for i < len(steps) && steps[i] == c {
 			i++
 		}
 		all := c.Up + c.Down + c.Unknown
-		if c.Most > peak.Most {
-			peak, peakAt = c, from.Add(time.Duration(first)*v.Span.Step)
-		}
-		switch {
-		case !c.Known || all == 0:
+		if !c.Known || all == 0 {
 			fmt.Fprintf(&none, "M%d %dH%d", first, d.Height-1, i)
-		default:
-			rectangle(&up, first, i, d.Height-2, d.Height)
+			continue
 		}
-		if c.Known && c.Most > 0 {
-			height := max(5, int(c.Most)*d.Height/int(max(all, c.Most)))
+		rectangle(&up, first, i, d.Height-2, d.Height)
+		if c.Most > 0 { // a quarter of all targets has the whole height, or the most that there were
+			height := min(d.Height, max(5, int(c.Most)*d.Height/int(max(all/4, peak.Most))))
 			x, end := d.widen(first, i)
 			rectangle(&down, x, end, d.Height-height, d.Height)
 		}
@@ -197,6 +193,16 @@ func (v *timeView) Whole() *drawing {
 	d.addTicks(eventsSince(v.reading.Events, from), from, true)
 	d.Text = wholeText(steps[len(steps)-1], peak, peakAt)
 	return d
+}
+
+// peakOf is the first step in which most targets were down, and when it began.
+func peakOf(steps []history.Counts, from time.Time, step time.Duration) (peak history.Counts, at time.Time) {
+	for i, c := range steps {
+		if c.Most > peak.Most {
+			peak, at = c, from.Add(time.Duration(i)*step)
+		}
+	}
+	return peak, at
 }
 
 // addWholeTitles adds what is told of the latest times in which a number of targets was down.

@@ -209,9 +209,13 @@ func (o *outage) inWords(what string) string {
 // clockOf is the time of day, always UTC.
 func clockOf(t time.Time) string { return stamp(t)[len("2006-01-02T") : len("2006-01-02T")+8] }
 
-// spell spells seconds with the two largest units.
+// spell spells seconds with the two largest units. From a minute on they are rounded to ten seconds: a timeline is right to a step.
 func spell(seconds float64) string {
-	switch s := int(seconds + .5); {
+	s := int(seconds + .5)
+	if s >= 60 {
+		s = (s + 5) / 10 * 10
+	}
+	switch {
 	case s < 60:
 		return fmt.Sprintf("%d s", s)
 	case s < 3600 && s%60 == 0:

@@ -133,7 +133,7 @@ func TestTimelineInWords(t *testing.T) {
 
 // Durations and shares in words.
 func TestSpell(t *testing.T) {
-	for seconds, want := range map[float64]string{0: "0 s", 59.6: "1 min", 61: "1 min 1 s", 240: "4 min", 3600: "1 h", 5400: "1 h 30 min", 86399: "23 h 59 min"} {
+	for seconds, want := range map[float64]string{0: "0 s", 59.6: "1 min", 61: "1 min", 66: "1 min 10 s", 538: "9 min", 240: "4 min", 3600: "1 h", 5400: "1 h 30 min", 86399: "24 h"} {
 		if got := spell(seconds); got != want {
 			t.Errorf("%g: %q, want %q", seconds, got, want)
 		}
