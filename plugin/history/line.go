@@ -188,6 +188,20 @@ func openOctet(raw uint8) cell {
 	return cell{known: true, took: dayStep, down: time.Duration(raw&31-1) * octetUnit, flips: flips, more: flips == 3, endsDown: raw>>7 != 0}
 }
 
+// nibbles and octets are all steps that there are, opened once: a page opens some 50,000.
+var (
+	nibbles = openAll[[16]cell](openNibble)
+	octets  = openAll[[256]cell](openOctet)
+)
+
+// openAll opens all steps.
+func openAll[T [16]cell | [256]cell](open func(uint8) cell) (all T) {
+	for i := range len(all) {
+		all[i] = open(uint8(i))
+	}
+	return all
+}
+
 // cell is the step under way as far as it is over, which is known exactly.
 func (p *partial) cell() cell {
 	return cell{
@@ -227,9 +241,9 @@ func (l *Line) cells(s Span, now clock.Instant) []cell {
 		at := place(p.step-int32(steps-1-i), steps)
 		switch {
 		case s.Step == hourStep:
-			all[i] = openNibble(l.hours[at/2] >> (at % 2 * 4) & 15)
+			all[i] = nibbles[l.hours[at/2]>>(at%2*4)&15]
 		case l.days != nil:
-			all[i] = openOctet(l.days[at])
+			all[i] = octets[l.days[at]]
 		}
 	}
 	if s.Step == hourStep || l.days != nil {

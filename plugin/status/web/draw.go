@@ -32,7 +32,7 @@ type drawing struct {
 	Class         string
 	Width, Height int
 	Shapes        []shape
-	Axis          []string // at each quarter, from the left
+	Axis          []string // from the left; the whole has one for each quarter
 	Text          string   // the summary
 	Told          []string // outages and events in words, the latest first
 
@@ -46,7 +46,9 @@ func newDrawing(label, class string, span history.Span, to time.Time, s size) *d
 	var grid strings.Builder
 	for i := range 4 {
 		fmt.Fprintf(&grid, "M%d 0v%d", i*span.Steps/4, s.height)
-		d.Axis = append(d.Axis, axisText(span, to, 4-i))
+		if i == 0 || s == wholeSize { // a row has no room for more
+			d.Axis = append(d.Axis, axisText(span, to, 4-i))
+		}
 	}
 	d.Shapes = append(d.Shapes, shape{Class: "grid", D: grid.String()})
 	return d
