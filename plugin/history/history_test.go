@@ -141,6 +141,9 @@ func compare(life naive, l *Line, s Span, now clock.Instant) error {
 	if off := math.Abs(sum.Down - down.Seconds()); off > slack.Seconds()+.01 {
 		return fmt.Errorf("%g s down, want %s, within %s", sum.Down, down, slack)
 	}
+	if down > time.Millisecond && sum.Down == 0 {
+		return fmt.Errorf("%s down is not told", down)
+	}
 	gaps := 0 // a change may be seen across a short gap in which nothing is known
 	for _, c := range life {
 		if c.state == Unknown {
@@ -169,6 +172,16 @@ func TestSummaryOfADay(t *testing.T) {
 		if sum.Transitions != 2 || sum.More || sum.Longest != 180 || sum.Down != 180 || sum.Share == nil || math.Abs(*sum.Share-.9979) > .0001 {
 			t.Errorf("%+v", sum)
 		}
+	}
+	for _, second := range []time.Duration{10, 90} { // both in one step
+		b.Set(l, Down, now.Add(-2*time.Hour+second*time.Second))
+		b.Set(l, Up, now.Add(-2*time.Hour+(second+20)*time.Second))
+	}
+	if sum := TrackOf(l.Copy(), Day, now).Summary; sum.Longest != 180 || sum.Down != 220 || !sum.More || sum.Transitions < 5 {
+		t.Errorf("with two more: %+v", sum)
+	}
+	if sum := TrackOf(l.Copy(), Day, now.Add(18*time.Hour)).Summary; sum.Longest != 20 {
+		t.Errorf("two outages in one step: %+v", sum)
 	}
 	if sum := TrackOf(l.Copy(), Hour, now).Summary; sum.Transitions != 0 || sum.Down != 0 || *sum.Share != 1 || sum.Known < 3590 {
 		t.Errorf("the last hour: %+v", sum)
@@ -261,6 +274,21 @@ func TestLatency(t *testing.T) {
 		}
 		if later := LatencyOf(at(4*time.Hour), l.Copy()); later != (Latency{}) {
 			t.Errorf("an hour later: %+v", later)
+		}
+	}
+}
+
+// Each quarter of an hour, what is older than an hour goes.
+func TestLatencyPasses(t *testing.T) {
+	b := NewBook(at(0))
+	l := b.Open(Up, at(0))
+	for range 100 {
+		l.Took(3*time.Second, at(time.Minute))
+	}
+	for i := range 75 {
+		l.Took(2*time.Millisecond, at(time.Duration(i)*time.Minute))
+		if got := LatencyOf(at(time.Duration(i)*time.Minute), l.Copy()); (got.P99 > 1) != (i < 60) {
+			t.Fatalf("after %d minutes: %+v", i, got)
 		}
 	}
 }

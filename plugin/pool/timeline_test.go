@@ -114,6 +114,7 @@ func TestTimelineOverReloads(t *testing.T) {
 		slower := pooltest.Pace
 		slower.Interval = 30 * time.Second
 		candidateOf(p, testStanza("tcp://:80", n, slower))
+		checkLines(t, p)
 		p.Abandon()
 		checkLines(t, p)
 		s = testStanza("tcp://:80", n, slower)
