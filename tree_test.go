@@ -301,6 +301,7 @@ func TestImports(t *testing.T) {
 		"plugin/wire":     {},
 		"plugin/services": {"internal/kube"},
 		"plugin/status":   {},
+		"plugin/history":  {"internal/clock"},
 
 		"plugin/status/config": {},
 
@@ -309,7 +310,7 @@ func TestImports(t *testing.T) {
 		"plugin/fleet":        {"plugin/answer", "plugin/report", "plugin/verdict"},
 		"plugin/fleet/gossip": {"internal/logonce", "internal/rescue", "internal/watchfile", "plugin/fleet", "plugin/membership", "plugin/metrics"},
 		"plugin/fleet/etcd":   {"internal/rescue", "internal/watchfile", "plugin/fleet", "plugin/membership", "plugin/metrics", "plugin/verdict"},
-		"plugin/status/web":   {"plugin/status", "plugin/status/config"},
+		"plugin/status/web":   {"plugin/history", "plugin/status", "plugin/status/config"},
 		"plugin/state":        {"internal/watchfile", "plugin/report", "plugin/verdict"},
 		"plugin/force":        {"internal/follow", "internal/text", "plugin/metrics", "plugin/network", "plugin/verdict"},
 		"plugin/topology":     {"internal/follow", "internal/rescue", "internal/text", "plugin/metrics", "plugin/network"},
@@ -318,12 +319,12 @@ func TestImports(t *testing.T) {
 		"plugin/lookup":       {"internal/rescue", "plugin/answer"},
 		"plugin/seen":         {"internal/hash", "plugin/answer", "plugin/lookup"},
 		"plugin/corefile":     {"internal/idn", "internal/text", "plugin/answer", "plugin/check", "plugin/fleet", "plugin/membership", "plugin/network", "plugin/verdict", "plugin/wire"},
-		"plugin/pool": {"internal/clock", "internal/hash", "internal/logonce", "internal/rescue", "internal/text", "plugin/check", "plugin/fleet", "plugin/membership", "plugin/metrics",
+		"plugin/pool": {"internal/clock", "internal/hash", "internal/logonce", "internal/rescue", "internal/text", "plugin/check", "plugin/fleet", "plugin/history", "plugin/membership", "plugin/metrics",
 			"plugin/pool/table", "plugin/report", "plugin/state", "plugin/status", "plugin/verdict", "plugin/wire"},
 		"plugin/membership": {"plugin/fleet"},
 		"plugin/rules": {"internal/logonce", "plugin/answer", "plugin/check", "plugin/corefile", "plugin/fleet", "plugin/force", "plugin/lookup", "plugin/metrics", "plugin/network",
 			"plugin/pool", "plugin/status", "plugin/status/config", "plugin/topology", "plugin/verdict"},
-		"plugin/inspect": {"internal/clock", "internal/rescue", "internal/text", "plugin/answer", "plugin/force", "plugin/lookup", "plugin/metrics", "plugin/pool", "plugin/rules",
+		"plugin/inspect": {"internal/clock", "internal/rescue", "internal/text", "plugin/answer", "plugin/force", "plugin/history", "plugin/lookup", "plugin/metrics", "plugin/pool", "plugin/rules",
 			"plugin/seen", "plugin/status", "plugin/status/config", "plugin/topology", "plugin/verdict"},
 
 		".": {"internal/follow", "internal/rescue", "plugin/annotation", "plugin/answer", "plugin/corefile", "plugin/force", "plugin/inspect", "plugin/lookup", "plugin/membership", "plugin/metrics", "plugin/pool",
@@ -380,7 +381,7 @@ func TestImports(t *testing.T) {
 
 // The pure packages start no goroutine and read no clock.
 func TestPurePackages(t *testing.T) {
-	pure := []string{"plugin/report", "plugin/verdict", "plugin/answer", "plugin/fleet"}
+	pure := []string{"plugin/history", "plugin/report", "plugin/verdict", "plugin/answer", "plugin/fleet"}
 	for _, s := range sources(t, false) {
 		if !slices.Contains(pure, filepath.ToSlash(filepath.Dir(s.path))) {
 			continue
@@ -533,7 +534,7 @@ func TestBehaviours(t *testing.T) {
 			want = append(want, "B60a")
 		}
 	}
-	want = append(want, "B119")
+	want = append(want, "B117", "B119")
 	var got []string
 	row := regexp.MustCompile(`^\| (B[0-9]+a?) \|[^|]+\| ([^|]+) \|$`)
 	for line := range strings.Lines(read(t, "docs/behaviours.md")) {

@@ -189,6 +189,7 @@ func TestOpenAPI(t *testing.T) {
 		"/v1/explain?name=thin.example.org", "/v1/explain?name=drain.example.org", "/v1/explain?name=servfail.example.org", "/v1/explain?name=signed.example.org&do=1",
 		"/v1/explain?name=_s._tcp.example.org&type=SRV", "/v1/explain?name=exempt.example.org", "/v1/explain?name=new.example.org", "/v1/explain?name=x.invalid", "/v1/explain",
 		"/v1/changes", "/v1/changes?after=1", "/v1/changes?after=x", "/v1/members", "/v1/members?site=a", "/v1/members?state=x", "/v1/config",
+		"/v1/history", "/v1/history?span=day", "/v1/history?name=thin.example.org", "/v1/history?address=127.0.0.12", "/v1/history?address=192.0.2.1", "/v1/history?span=x",
 	} {
 		for _, complaint := range api.disagrees(path, s.fetch(base, path, nil)) {
 			t.Error(complaint)
@@ -337,6 +338,9 @@ func valuesOf(p openAPI) (good, bad []string) {
 func (s *scene) parameter(base, path string, p openAPI, value string, want int) {
 	s.Helper()
 	name := p["name"].(string)
+	if path == "/v1/history" && name != "span" {
+		want = http.StatusNotFound // the value is accepted, and there is no such target or name
+	}
 	reply := s.fetch(base, path, func(r *http.Request) {
 		r.Method = http.MethodHead
 		if p["in"] == "header" {
@@ -346,6 +350,9 @@ func (s *scene) parameter(base, path string, p openAPI, value string, want int) 
 		query := url.Values{name: {value}}
 		if path == "/v1/explain" && name != "name" {
 			query.Set("name", "thin.example.org")
+		}
+		if path == "/v1/history" && name == "check" {
+			query.Set("address", "127.0.0.12")
 		}
 		r.URL.RawQuery = query.Encode()
 	})

@@ -15,9 +15,10 @@ import (
 type File[T any] struct {
 	kind  *Kind[T]
 	path  string
-	read  readFunc          // how it is read
-	value atomic.Pointer[T] // in force; never nil
-	first chan struct{}     // closed when it has been read for the first time
+	read  readFunc                // how it is read
+	tells func(path, what string) // see Watcher.OnChange; may be nil
+	value atomic.Pointer[T]       // in force; never nil
+	first chan struct{}           // closed when it has been read for the first time
 
 	// These belong to the Watcher, with its lock held.
 	stop  context.CancelFunc // nil before it is watched
@@ -53,8 +54,8 @@ type readFunc func(path string, limit int) ([]byte, fs.FileInfo, error)
 //
 // If that one is stuck, the new one waits with it, and does not read: so however often the Corefile is reloaded meanwhile,
 // no more goroutines hang.
-func openFile[T any](kind *Kind[T], path string, read readFunc, before *File[T]) *File[T] {
-	f := &File[T]{kind: kind, path: path, read: read, whole: new(T)}
+func openFile[T any](kind *Kind[T], path string, read readFunc, before *File[T], tells func(path, what string)) *File[T] {
+	f := &File[T]{kind: kind, path: path, read: read, tells: tells, whole: new(T)}
 	f.value.Store(f.whole)
 	if before != nil {
 		if f.adopt(before); f.stuck != nil {
@@ -131,6 +132,13 @@ func (f *File[T]) publish(whole, now *T, content string) {
 		f.value.Store(now)
 		f.whole, f.content, f.refused = whole, content, ""
 	})
+}
+
+// tellChange says that something else is in force than before.
+func (f *File[T]) tellChange(now *T) {
+	if f.tells != nil {
+		f.tells(f.path, f.kind.Say(now))
+	}
 }
 
 // refuse notes content that cannot be put into force.

@@ -15,6 +15,9 @@ import (
 type Watcher[T any] struct {
 	// Read reads a file: watchfile.Read if it is nil. It is for tests of a file system that does not answer.
 	Read func(path string, limit int) ([]byte, fs.FileInfo, error)
+	// OnChange is called when a file has another content in force than before, or some of it has ended; not when it is read for
+	// the first time. It must not wait. It is set before files are opened; nil calls nothing.
+	OnChange func(path, what string)
 
 	mu      sync.Mutex
 	watched map[string]*File[T] // by path, of the Corefile that was confirmed last
@@ -52,7 +55,7 @@ func (f *Files[T]) Open(path string) *File[T] {
 		if read == nil {
 			read = watchfile.Read
 		}
-		f.files[path] = openFile(f.kind, path, read, f.watcher.watched[path])
+		f.files[path] = openFile(f.kind, path, read, f.watcher.watched[path], f.watcher.OnChange)
 	}
 	return f.files[path]
 }

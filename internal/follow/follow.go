@@ -117,6 +117,7 @@ func (f *File[T]) passTime(now time.Time) {
 	last := f.value.Load()
 	if next := f.kind.At(f.whole, last, now); next != last {
 		f.change(func() { f.value.Store(next) })
+		f.tellChange(next)
 	}
 }
 
@@ -176,7 +177,10 @@ func (f *File[T]) accept(data []byte, err error, now time.Time) {
 		return
 	}
 	next := f.kind.at(whole, nil, now)
-	f.publish(whole, next, content)
+	first := f.content == ""
+	if f.publish(whole, next, content); !first {
+		f.tellChange(next)
+	}
 	if content == missing {
 		log.Infof("%s: %s does not exist, %s", f.kind.Name, f.path, f.kind.Missing)
 		return

@@ -103,3 +103,28 @@ func TestFileThatHasToExist(t *testing.T) {
 		}
 	}
 }
+
+// Who wants to know is told when a file says something else than before, and not when it is read first, or refused.
+func TestOnChange(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	pooltest.Edit(t, path, "one")
+	synctest.Test(t, func(t *testing.T) {
+		var told []string
+		w, kind := &Watcher[word]{OnChange: func(path, what string) { told = append(told, filepath.Base(path)+" "+what) }}, plain()
+		files := w.Files(kind)
+		files.Open(path)
+		files.AwaitRead()
+		files.Watch()
+		synctest.Wait()
+		for _, text := range []string{"one", "two", "bad!", "three"} {
+			pooltest.Edit(t, path, text)
+			pooltest.Elapse(2 * checkEvery)
+		}
+		files.Release()
+		files.AwaitReleased()
+		synctest.Wait()
+		if got := strings.Join(told, ", "); got != "file says two, file says three" {
+			t.Errorf("told %q", got)
+		}
+	})
+}

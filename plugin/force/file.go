@@ -50,6 +50,10 @@ func Static(s *States) *File { return follow.Static(s) }
 // Watcher knows the files that running Corefiles name. There is one in the process. Its zero value knows none.
 type Watcher struct{ files follow.Watcher[States] }
 
+// OnChange has a function called when what a file has in force changes, with its path and what it has now. The function must not
+// wait. It is set before a Corefile is read.
+func (w *Watcher) OnChange(tell func(path, what string)) { w.files.OnChange = tell }
+
 // Files returns an empty set, for a new Corefile.
 func (w *Watcher) Files() *Files { return w.files.Files(&kind) }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/coredns-multivalue/multivalue/internal/clock"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
 	"github.com/coredns-multivalue/multivalue/plugin/force"
+	"github.com/coredns-multivalue/multivalue/plugin/history"
 	"github.com/coredns-multivalue/multivalue/plugin/pool"
 	"github.com/coredns-multivalue/multivalue/plugin/rules"
 	"github.com/coredns-multivalue/multivalue/plugin/seen"
@@ -54,6 +55,7 @@ type Source struct {
 
 // New returns a source for the pool and what belongs to it.
 func New(p *pool.Pool, forced *force.Watcher, blocks func() []*rules.Block, seen func() *seen.Names) *Source {
+	forced.OnChange(func(path, what string) { p.NoteEvent(history.Forced, path+" "+what) })
 	return &Source{
 		pool: p, forced: forced, blocks: blocks, seen: seen,
 		turn: make(chan struct{}, 1), answers: make(map[blockQuestion]*cachedAnswer), slots: make(chan struct{}, maxAsking),

@@ -53,6 +53,7 @@ func (p *Pool) Join(g *Generation) {
 	p.do(func() {
 		if len(p.generations) == 0 {
 			p.reset() // the beliefs of a stopped pool are out of date
+			p.ran = false
 		}
 		p.generations = append(p.generations, g)
 		p.reconcile(time.Now())
@@ -143,6 +144,7 @@ func (p *Pool) clearMetrics() {
 		m.removed = true // a result of its last probe may be read by the next start
 		m.leaveIdle()
 		targets[m.state()].Dec()
+		p.endLine(m, time.Now())
 		m.countWeight(false)
 	}
 	if p.member != nil {
@@ -167,6 +169,7 @@ func (p *Pool) confirmed(g *Generation, now time.Time) {
 	// before them, nothing abandoned them. And g itself may have been taken for one of those.
 	p.generations = slices.DeleteFunc(p.generations, func(x *Generation) bool { return x == g || x.stage == candidate })
 	p.generations = append(p.generations, g)
+	p.recordReload(now)
 	p.reconcile(now)
 	if g.OnConfirm != nil {
 		g.OnConfirm()

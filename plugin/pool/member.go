@@ -53,6 +53,8 @@ type member struct {
 	isolated            bool
 	lost                bool // votes of some author, since the last tick
 	warnedFew           bool // that vantage points save no probe
+
+	seen map[string]string // members that were there, and whether they were heard; nil before that was recorded
 }
 
 // JoinFleet makes this process a member of the fleet of an engine, which it starts, in place of the one before; nil is none. It is
@@ -248,6 +250,7 @@ func (p *Pool) tick(now time.Time) {
 	if !now.Before(f.nextSeats) {
 		f.seat(now)
 		f.warnFew(now)
+		f.recordMembers(now)
 		f.setMetrics()
 	}
 	for m, x := range f.transits {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/coredns-multivalue/multivalue/internal/clock"
 	"github.com/coredns-multivalue/multivalue/plugin/fleet"
+	"github.com/coredns-multivalue/multivalue/plugin/history"
 	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
@@ -36,6 +37,7 @@ type monitor struct {
 	shared       *shared         // nil unless the target is shared with a fleet
 	held         *heldConn       // nil unless the check holds connections
 	history      *status.History // of its probes; nil while there is no status page
+	line         *history.Line   // of its states; nil while there is no status page
 	position     int32           // in its queue, or probing or parked
 	tries        int32           // probes while it has no state
 	lane         lane
@@ -65,7 +67,7 @@ const (
 )
 
 // record adds a probe to the history, while there is a status page to show it.
-func (m *monitor) record(recording bool, r probeResult) {
+func (m *monitor) record(recording bool, r probeResult, now time.Time) {
 	if !recording {
 		return
 	}
@@ -73,6 +75,9 @@ func (m *monitor) record(recording bool, r probeResult) {
 		m.history = new(status.History)
 	}
 	m.history.Add(r.took, r.err != nil)
+	if r.err == nil {
+		m.line.Took(r.took, clock.At(now))
+	}
 }
 
 // spared is how long a target is not probed again after the last probe, if it was left to others meanwhile. So a member that gives its
@@ -153,6 +158,7 @@ func (p *Pool) addMonitor(t verdict.Target, check *checkState, group *Group, own
 	if p.member != nil && check.fleetGroup != (fleet.Group{}) && p.member.checks[check.fleetGroup] == check {
 		p.share(m, now)
 	}
+	p.recordState(m, now)
 	return m
 }
 
@@ -202,6 +208,7 @@ func (p *Pool) forget(m *monitor, now time.Time) {
 		p.memories[m.check.memoryKey(m.entry.Target, m.owner)] = memory{m.verdict(), m.known(now), now.Add(remembered * m.check.pace.Interval), nil}
 	}
 	state := m.state()
+	p.endLine(m, now)
 	p.leaveFleet(m)
 	m.removed = true
 	p.dropConn(m)
@@ -252,6 +259,7 @@ func (p *Pool) sweep(now time.Time) {
 func (p *Pool) reset() {
 	for _, m := range p.monitors {
 		targets[m.state()].Dec()
+		p.endLine(m, time.Now())
 		p.leaveFleet(m)
 		m.removed = true
 		p.dropConn(m)

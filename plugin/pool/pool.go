@@ -18,6 +18,7 @@ import (
 
 	"github.com/coredns-multivalue/multivalue/internal/clock"
 	"github.com/coredns-multivalue/multivalue/internal/rescue"
+	"github.com/coredns-multivalue/multivalue/plugin/history"
 	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 	"github.com/coredns-multivalue/multivalue/plugin/pool/table"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
@@ -65,6 +66,7 @@ type Pool struct {
 	requests   chan targetRequest // targets that queries did not find in the table; lossy
 	logLines   chan string        // from the query path; lossy
 	calls      chan func()        // from the life cycle and the status page, to run on the loop
+	notes      chan note          // events from elsewhere; lossy
 	probed     chan probeResult   // never blocks a probe: it has room for all in flight
 	prober     loopProber
 
@@ -94,6 +96,8 @@ type Pool struct {
 	recording   bool            // for the status page
 	changes     []status.Change // the latest, while recording
 	changed     uint64          // how many there were
+	book        *history.Book   // nil unless recording
+	ran         bool            // a Corefile has run since the pool began or stopped
 }
 
 // New returns a pool that does not run yet: the first generation that is confirmed starts its loop.
@@ -104,6 +108,7 @@ func New() *Pool {
 		requests:   make(chan targetRequest, maxRequests),
 		logLines:   make(chan string, 64),
 		calls:      make(chan func()),
+		notes:      make(chan note, maxNotes),
 		probed:     make(chan probeResult, bound),
 		prober:     loopProber{results: make(chan []wire.Answer, 64), maxHeld: max(descriptors()/2-bound, 0)},
 		schedule:   schedule{bound: bound},
@@ -200,6 +205,8 @@ func (p *Pool) loop(ctx context.Context, probes *sync.WaitGroup) (ended bool) {
 			p.handleAll(answers, time.Now())
 		case line := <-p.logLines:
 			log.Warning(line)
+		case n := <-p.notes:
+			p.book.NoteEvent(n.kind, n.text, clock.At(time.Now()))
 		case <-p.fleetEvents:
 			p.hearFleet(time.Now())
 		case <-timer.C:

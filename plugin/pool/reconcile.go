@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/clock"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
@@ -112,6 +113,7 @@ func (p *Pool) inherit(old map[verdict.Identity]*checkState, same map[verdict.Id
 				successor.shared.shown = successor.machine.State()
 			}
 			targets[successor.state()].Inc()
+			p.recordState(successor, now)
 			successor.countWeight(true)
 			p.takeOver(successor, m, now)
 		}
@@ -125,6 +127,7 @@ func (p *Pool) takeOver(successor, m *monitor, now time.Time) {
 		p.enter(successor, x.Key, x.TTL(), x.Born, x.Last)
 	}
 	successor.outdated = false // after a reload, probes are spread
+	p.book.Inherit(successor.line, m.line, clock.At(now))
 	successor.started, successor.heard, successor.slow, successor.fell = m.started, m.heard, m.slow, m.fell
 	if m.idle {
 		p.rest(successor, now)

@@ -49,7 +49,7 @@ func (p *Pool) settle(r probeResult, now time.Time) {
 		return
 	}
 	m.check.count(r.err, r.took)
-	m.record(p.recording, r)
+	m.record(p.recording, r, now)
 	m.slow = r.took > m.check.pace.Timeout/quickShare
 	if r.failed() && p.othersFindDown(m) {
 		p.isolation.confirm(m)
@@ -136,6 +136,7 @@ func (m *monitor) countTransition(before, after verdict.State) {
 // only its debug lines.
 func (p *Pool) transition(m *monitor, before verdict.State, v verdict.Verdict, now time.Time) {
 	m.countTransition(before, v.State)
+	p.recordState(m, now)
 	if before == verdict.Unknown && v.State == verdict.Up {
 		log.Debugf("%s is up after its first probe, %s", m.entry.Target.Place(), m.question())
 		return

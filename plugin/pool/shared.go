@@ -201,6 +201,7 @@ func (p *Pool) refoldWith(m *monitor, alone verdict.Verdict, now time.Time) {
 	if s.shown != before {
 		v := m.foldedVerdict(tally.Brief)
 		m.countTransition(before, v.State)
+		p.recordState(m, now)
 		p.logFold(m, before, v, [2]int{tally.Up, tally.Down}, now)
 	}
 	m.countWeight(true)

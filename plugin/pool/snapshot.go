@@ -52,6 +52,7 @@ func (p *Pool) Record(on bool) {
 		for _, m := range p.monitors {
 			m.history = nil
 		}
+		p.beginBook(on, time.Now())
 	})
 }
 
@@ -139,6 +140,7 @@ func (m *monitor) row() status.Target {
 	if m.group.Forced != nil {
 		t.Force = m.group.Forced(t.Address.Addr())
 	}
+	t.Handle = m
 	if m.history != nil {
 		t.Probes = *m.history
 	}

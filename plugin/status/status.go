@@ -93,6 +93,7 @@ type Target struct {
 	Held      bool      `json:"held"`    // a connection to it is held open between probes
 	Idle      bool      `json:"idle"`    // no query asks for it, so it is probed less often
 	Probes    History   `json:"probes"`  // the latest ones of this process
+	Handle    any       `json:"-"`       // by which the source finds its timeline
 	*Shared             // nil unless it is shared with a fleet
 }
 

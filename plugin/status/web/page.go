@@ -25,7 +25,7 @@ const (
 // pages are the templates. Each asset is one, and parts.html defines what they share. html/template escapes all values: names
 // and reasons come from clients and targets.
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
-	"ago": formatAge, "stamp": stamp, "glyph": stateGlyph, "plot": newPlot, "ms": milliseconds, "lower": tierNote, "last": probeSummary, "key": rowID,
+	"ago": formatAge, "stamp": stamp, "glyph": stateGlyph, "plot": plainPlot, "ms": milliseconds, "lower": tierNote, "last": probeSummary, "key": rowID,
 	"term": status.OutcomeOf, "notChecked": func() status.Term { return status.NotChecked }, "outcomes": func() []status.Term { return status.Outcomes }, "states": func() []status.Term { return status.States },
 	"clock": formatClock, "manual": manualLink, "command": curlFor, "votes": newVotes, "standing": status.StandingTerm, "member": status.MemberTerm,
 }).ParseFS(assets, "assets/*.html"))
@@ -46,6 +46,8 @@ type pageView struct {
 
 	Members    []*status.FleetMember // those to look at first
 	MemberPage pager                 // of Members
+
+	Time *timeView
 }
 
 // targetRow is a row for a target.
@@ -93,6 +95,7 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	sortTargets(all, v.Sort)
 	v.Page = newPager(r, "page", len(all), targetsPerPage)
 	v.addTargets(all[v.Page.First:v.Page.Last])
+	v.Time = s.readTimes(r, snap, v.Names, v.Targets)
 	v.Recent = latestFirst(snap.FilterChanges(v.Filter, snap.Changes), changesPerPage)
 	v.addMembers(r)
 	renderPage(w, r, http.StatusOK, "page.html", v)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/plugin/history"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 )
 
@@ -20,8 +21,9 @@ type testSource struct {
 	snap         status.Snapshot
 	explanations []status.Explanation
 	err          error
-	hangs        chan struct{} // if not nil, a snapshot closes it, and does not come until the context ends
-	slow         chan struct{} // if not nil, an explanation comes when it is closed
+	hangs        chan struct{}                                  // if not nil, a snapshot closes it, and does not come until the context ends
+	slow         chan struct{}                                  // if not nil, an explanation comes when it is closed
+	read         func(targets []*status.Target) history.Reading // nil if nothing was recorded
 }
 
 var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/plugin/history"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 )
 
@@ -29,9 +30,13 @@ const (
 	plotHeight = 18
 )
 
-// newPlot draws how long the last probes took. The slowest successful one sets the scale; failed ones, which mostly took the
-// whole timeout, would hide the others.
-func newPlot(h status.History) plotData {
+// plainPlot is newPlot where nothing else is known.
+func plainPlot(h status.History) plotData { return newPlot(h, 0, history.Latency{}) }
+
+// newPlot draws how long the last probes took. The whole height is scale, in seconds, which is the same for all targets of a check;
+// slower probes are as high. If it is 0, the slowest successful probe sets it; failed ones, which mostly took the whole timeout,
+// would hide the others. The latency is that of the last hour, if it is known.
+func newPlot(h status.History, scale float64, l history.Latency) plotData {
 	probes := h.Probes()
 	d := plotData{Width: status.HistoryLength * barPitch, Height: plotHeight}
 	var good []float64
@@ -45,11 +50,14 @@ func newPlot(h status.History) plotData {
 	if len(good) > 0 {
 		slowest = max(slowest, good[len(good)-1])
 	}
+	if scale > 0 {
+		slowest = scale
+	}
 	for i, p := range probes {
 		// The latest probe is always at the right edge, so that rows can be compared.
 		b := bar{X: (status.HistoryLength - len(probes) + i) * barPitch, Height: plotHeight - 1, Failed: p.Failed}
 		if !p.Failed {
-			b.Height = max(1, int(p.Seconds/slowest*(plotHeight-1)+0.5))
+			b.Height = max(1, int(min(1, p.Seconds/slowest)*(plotHeight-1)+0.5))
 		}
 		b.Y = plotHeight - b.Height
 		if b.Failed { // a hollow bar has a line around it, half of which lies outside
@@ -58,6 +66,12 @@ func newPlot(h status.History) plotData {
 		d.Bars = append(d.Bars, b)
 	}
 	d.Text = plotCaption(len(probes), good)
+	if scale > 0 {
+		d.Text += "; the height of the plot is " + milliseconds(scale)
+	}
+	if l.Median > 0 {
+		d.Text += fmt.Sprintf("; in the last hour median %s, 99 %% within %s", milliseconds(l.Median), milliseconds(l.P99))
+	}
 	return d
 }
 

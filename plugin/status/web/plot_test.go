@@ -15,7 +15,7 @@ func TestPlot(t *testing.T) {
 	}
 	h.Add(-time.Second, false)
 	h.Add(24*time.Hour, true)
-	d := newPlot(h)
+	d := plainPlot(h)
 	if len(d.Bars) != status.HistoryLength || !strings.Contains(d.Text, "16 failed") {
 		t.Errorf("%d bars: %s", len(d.Bars), d.Text)
 	}

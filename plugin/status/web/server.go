@@ -25,6 +25,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/plugin/history"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/status/config"
 )
@@ -61,6 +62,9 @@ type Source interface {
 	Explain(ctx context.Context, q status.Question) ([]status.Explanation, error)
 	// Config returns the configuration in force.
 	Config(ctx context.Context) (*config.InForce, error)
+	// History returns the timelines of targets of a snapshot, in their order, with what was recorded of all of them. A line may be
+	// nil. It is called for each page.
+	History(ctx context.Context, targets []*status.Target) (history.Reading, error)
 }
 
 // Server serves a source on one address until it is closed. Create it with Listen.
@@ -242,12 +246,13 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /v1/checks", s.serveChecks)
 	mux.HandleFunc("GET /v1/changes", s.serveChanges)
 	mux.HandleFunc("GET /v1/members", s.serveMembers)
+	mux.HandleFunc("GET /v1/history", s.serveHistory)
 	mux.HandleFunc("GET /v1/explain", s.serveExplain)
 	mux.HandleFunc("GET /config", s.serveConfigPage)
 	mux.HandleFunc("GET /v1/config", s.serveConfig)
 	mux.HandleFunc("GET /", serveNothing)
 	for path, media := range map[string]string{
-		"status.css": "text/css; charset=utf-8", "status.js": "text/javascript; charset=utf-8", "openapi.json": "application/json", "icon.svg": "image/svg+xml",
+		"status.css": "text/css; charset=utf-8", "timeline.css": "text/css; charset=utf-8", "status.js": "text/javascript; charset=utf-8", "openapi.json": "application/json", "icon.svg": "image/svg+xml",
 	} {
 		body, err := assets.ReadFile("assets/" + path)
 		if err != nil {

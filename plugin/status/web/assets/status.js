@@ -37,7 +37,7 @@
   };
 
   // Where the focus is: the row and the number of the link, or of what unfolds, to find it again if its element is replaced.
-  const links = "a, summary";
+  const links = "a, summary, svg";
   const focusedLink = () => {
     const at = document.activeElement;
     const row = at && at.closest("[data-live] [id]");

@@ -1,0 +1,255 @@
+package web
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/history"
+)
+
+// size is how large a timeline is drawn, in user units of an SVG. A step is one unit wide, whatever the page makes of that.
+type size struct {
+	height int
+	least  int // width of an outage, so that one of a step can be seen
+	titles int // outages that have a title of their own, the latest ones
+}
+
+var (
+	rowSize   = size{height: 16, least: 3, titles: 6}
+	wholeSize = size{height: 36, least: 1, titles: 24}
+)
+
+// shape is a path with what a pointer that rests on it is told.
+type shape struct {
+	Class, D, Title string
+}
+
+// drawing is a timeline as the template timeline draws it: a path for each state, whose forms differ as well as their colours, and
+// for each outage a path that cannot be seen and has a title.
+type drawing struct {
+	Label         string // who it is about
+	Class         string
+	Width, Height int
+	Shapes        []shape
+	Axis          []string // from the left; the whole has one for each quarter
+	Text          string   // the summary
+	Told          []string // outages and events in words, the latest first
+
+	size size
+	step time.Duration
+}
+
+// newDrawing returns a drawing of a span without states.
+func newDrawing(label, class string, span history.Span, to time.Time, s size) *drawing {
+	d := &drawing{Label: label, Class: class, Width: span.Steps, Height: s.height, size: s, step: span.Step}
+	var grid strings.Builder
+	for i := range 4 {
+		fmt.Fprintf(&grid, "M%d 0v%d", i*span.Steps/4, s.height)
+		if i == 0 || s == wholeSize { // a row has no room for more
+			d.Axis = append(d.Axis, axisText(span, to, 4-i))
+		}
+	}
+	d.Shapes = append(d.Shapes, shape{Class: "grid", D: grid.String()})
+	return d
+}
+
+// axisText is what the axis says so many quarters before now: how long ago in the last hour, and the time of day before that.
+func axisText(span history.Span, now time.Time, quarters int) string {
+	if span == history.Hour {
+		if quarters == 4 {
+			return "−1 h"
+		}
+		return fmt.Sprintf("−%d min", quarters*15)
+	}
+	return clockOf(now.Add(-time.Duration(quarters) * 6 * time.Hour))[:5]
+}
+
+// draw draws the states of a track: a low bar where it is known, one of half the height where it is mixed, one of the whole height
+// where all is down, and a dotted line where nothing is known.
+func (v *timeView) draw(t history.Track, label string, s size) *drawing {
+	d := newDrawing(label, "row", v.Span, t.To, s)
+	var up, mixed, down, none strings.Builder
+	known := -1 // where what is known begins
+	for i, r := range t.Runs {
+		x, end := d.column(t.From, r.From), d.column(t.From, r.To)
+		if r.State != "unknown" && known < 0 {
+			known = x
+		}
+		if known >= 0 && (i == len(t.Runs)-1 || t.Runs[i+1].State == "unknown") { // up is also below what is not
+			rectangle(&up, known, end, s.height-2, s.height)
+			known = -1
+		}
+		switch r.State {
+		case "mixed":
+			x, end = d.widen(x, end)
+			rectangle(&mixed, x, end, s.height/2, s.height)
+		case "down":
+			x, end = d.widen(x, end)
+			rectangle(&down, x, end, 0, s.height)
+		case "unknown":
+			fmt.Fprintf(&none, "M%d %dH%d", x, s.height-1, end)
+		}
+	}
+	d.addPath("t-none", none.String())
+	d.addPath("t-up", up.String())
+	d.addPath("t-mixed", mixed.String())
+	d.addPath("t-down", down.String())
+	d.addTicks(eventsSince(v.reading.Events, t.From), t.From, false)
+	return d
+}
+
+// addPath adds a path without a title, unless it is empty.
+func (d *drawing) addPath(class, path string) {
+	if path != "" {
+		d.Shapes = append(d.Shapes, shape{Class: class, D: path})
+	}
+}
+
+// column is where a time is drawn.
+func (d *drawing) column(from, t time.Time) int {
+	return min(max(0, int((t.Sub(from)+d.step-1)/d.step)), d.Width)
+}
+
+// widen makes something at least as wide as it has to be.
+func (d *drawing) widen(x, end int) (int, int) {
+	if short := d.size.least - (end - x); short > 0 {
+		x = max(0, x-short/2)
+		end = min(d.Width, x+d.size.least)
+		x = end - d.size.least
+	}
+	return x, end
+}
+
+// rectangle adds a rectangle to a path.
+func rectangle(to *strings.Builder, x, end, top, bottom int) {
+	fmt.Fprintf(to, "M%d %dh%dv%dh%dz", x, top, end-x, bottom-top, x-end)
+}
+
+// addOutages adds a title to each of the latest outages, and one for all others.
+func (d *drawing) addOutages(all []outage, what string, from time.Time) {
+	for i := len(all) - 1; i >= max(0, len(all)-d.size.titles); i-- {
+		o := &all[i]
+		x, end := d.widen(d.column(from, o.from), d.column(from, o.to))
+		var path strings.Builder
+		rectangle(&path, x, end, 0, d.Height)
+		text := o.inWords(what)
+		d.Shapes = append(d.Shapes, shape{"over", path.String(), text})
+		d.Told = append(d.Told, text)
+	}
+	if more := len(all) - d.size.titles; more > 0 {
+		d.Told = append(d.Told, fmt.Sprintf("and %d times before", more))
+	}
+}
+
+// addTicks adds the events: a line each, with a title if that is wanted.
+func (d *drawing) addTicks(events []event, from time.Time, titles bool) {
+	var all strings.Builder
+	for i := len(events) - 1; i >= 0; i-- {
+		e := events[i]
+		x := min(max(1, d.column(from, e.At)), d.Width-1)
+		if !titles {
+			fmt.Fprintf(&all, "M%d 0v%d", x, d.Height/3)
+			continue
+		}
+		text := clockOf(e.At) + " UTC: " + e.Text
+		d.Shapes = append(d.Shapes,
+			shape{"tick " + string(e.Kind), fmt.Sprintf("M%d 0v%d", x, d.Height), ""},
+			shape{"over", fmt.Sprintf("M%d 0h4v%dh-4z", max(0, x-2), d.Height), text})
+		d.Told = append(d.Told, text)
+	}
+	d.addPath("tick", all.String())
+}
+
+// Whole is how many targets were down over time.
+func (v *timeView) Whole() *drawing {
+	w := v.reading.Whole
+	if w == nil {
+		return nil
+	}
+	steps, from := w.Steps(v.Span, v.reading.At)
+	d := newDrawing("all targets", "whole", v.Span, v.reading.At.Time(), wholeSize)
+	peak, peakAt := peakOf(steps, from, v.Span.Step)
+	var up, down, none strings.Builder
+	for i := 0; i < len(steps); {
+		c, first := steps[i], i
+		for i < len(steps) && steps[i] == c {
+			i++
+		}
+		all := c.Up + c.Down + c.Unknown
+		if !c.Known || all == 0 {
+			fmt.Fprintf(&none, "M%d %dH%d", first, d.Height-1, i)
+			continue
+		}
+		rectangle(&up, first, i, d.Height-2, d.Height)
+		if c.Most > 0 { // a quarter of all targets has the whole height, or the most that there were
+			height := min(d.Height, max(5, int(c.Most)*d.Height/int(max(all/4, peak.Most))))
+			x, end := d.widen(first, i)
+			rectangle(&down, x, end, d.Height-height, d.Height)
+		}
+	}
+	d.addPath("t-none", none.String())
+	d.addPath("t-up", up.String())
+	d.addPath("t-down", down.String())
+	d.addWholeTitles(steps, from)
+	d.addTicks(eventsSince(v.reading.Events, from), from, true)
+	d.Text = wholeText(steps[len(steps)-1], peak, peakAt)
+	return d
+}
+
+// peakOf is the first step in which most targets were down, and when it began.
+func peakOf(steps []history.Counts, from time.Time, step time.Duration) (peak history.Counts, at time.Time) {
+	for i, c := range steps {
+		if c.Most > peak.Most {
+			peak, at = c, from.Add(time.Duration(i)*step)
+		}
+	}
+	return peak, at
+}
+
+// addWholeTitles adds what is told of the latest times in which a number of targets was down.
+func (d *drawing) addWholeTitles(steps []history.Counts, from time.Time) {
+	for end, left := len(steps), d.size.titles; end > 0 && left > 0; {
+		c, first := steps[end-1], end-1
+		for first > 0 && steps[first-1].Down == c.Down && steps[first-1].Most == c.Most {
+			first--
+		}
+		if c.Known && c.Most > 0 {
+			var path strings.Builder
+			rectangle(&path, first, end, 0, d.Height)
+			begin, over := from.Add(time.Duration(first)*d.step), from.Add(time.Duration(end)*d.step)
+			text := fmt.Sprintf("%d of %d targets down, %s to %s UTC", c.Most, max(c.Most, c.Up+c.Down+c.Unknown), clockOf(begin), clockOf(over))
+			if end == len(steps) {
+				text = fmt.Sprintf("%d of %d targets down since %s UTC", c.Down, c.Up+c.Down+c.Unknown, clockOf(begin))
+			}
+			d.Shapes = append(d.Shapes, shape{"over", path.String(), text})
+			d.Told = append(d.Told, text)
+			left--
+		}
+		end = first
+	}
+}
+
+// wholeText is the summary of the whole in words.
+func wholeText(now, peak history.Counts, peakAt time.Time) string {
+	text := fmt.Sprintf("%d of %d targets down now", now.Down, now.Up+now.Down+now.Unknown)
+	switch {
+	case peak.Most == 0:
+		return text + ", none before"
+	case peak.Most > now.Down:
+		text += fmt.Sprintf("; at most %d, at %s UTC", peak.Most, clockOf(peakAt)[:5])
+	}
+	return text
+}
+
+// Words are all that the drawing says, for those who do not see it.
+func (d *drawing) Words() string {
+	words := d.Label + ": " + d.Text
+	for i, told := range d.Told {
+		if i == 3 {
+			return fmt.Sprintf("%s; and %d more", words, len(d.Told)-i)
+		}
+		words += "; " + told
+	}
+	return words
+}

@@ -1,0 +1,214 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/internal/clock"
+	"github.com/coredns-multivalue/multivalue/plugin/history"
+	"github.com/coredns-multivalue/multivalue/plugin/status"
+)
+
+func (f *testSource) History(_ context.Context, targets []*status.Target) (history.Reading, error) {
+	if f.read == nil {
+		return history.Reading{Lines: make([]*history.Line, len(targets))}, f.err
+	}
+	return f.read(targets), f.err
+}
+
+// troubled is a source in which every fourth target has been down again and again, and the others twice, for up to a day.
+func troubled(n int) *testSource {
+	f := newTestSource(n)
+	now := clock.Instant(26 * time.Hour)
+	book := history.NewBook(0)
+	lines := make(map[*status.Target]*history.Line)
+	for i := range f.snap.Targets {
+		t := &f.snap.Targets[i]
+		l := book.Open(history.Up, clock.Instant(time.Hour))
+		times := 2
+		if i%4 == 0 {
+			times = 100
+		}
+		for j := range times {
+			at := clock.Instant(25 * time.Hour).Add(time.Duration(j) * time.Hour / time.Duration(times)).Add(time.Duration(i) * time.Second)
+			book.Set(l, history.Down, at)
+			book.Set(l, history.Up, at.Add(15*time.Second))
+		}
+		for j := range 100 {
+			l.Took(time.Duration(1+j/50)*time.Millisecond, now.Add(-time.Minute))
+		}
+		lines[t] = l
+	}
+	for i := range 200 {
+		book.NoteEvent(history.Reloaded, fmt.Sprint("the Corefile was reloaded <", i, ">"), now.Add(-time.Hour+time.Duration(i)*10*time.Second))
+	}
+	f.read = func(targets []*status.Target) history.Reading {
+		var r history.Reading
+		for _, t := range targets {
+			r.Lines = append(r.Lines, lines[t].Copy())
+		}
+		book.Read(&r, now)
+		return r
+	}
+	return f
+}
+
+// A page of 50 targets and 20 names with much trouble stays small, and draws one path for each state (B117).
+func TestTimelinesAreSmall(t *testing.T) {
+	f := troubled(200)
+	for i := range f.snap.Names { // a name has one timeline, however many rows
+		n := &f.snap.Names[i]
+		n.Answers = append(n.Answers, status.Last{Type: "AAAA", Outcome: "thin"})
+	}
+	for _, span := range []string{"", "?span=day"} {
+		page := body(t, ask(t, f, "GET", "/"+span))
+		svgs := strings.Count(page, "<svg role=\"img\" tabindex=\"0\"")
+		t.Logf("%q: %d timelines, %d bytes", span, svgs, len(page))
+		if len(page) > 300_000 || svgs != 71 {
+			t.Errorf("%q: %d bytes and %d timelines", span, len(page), svgs)
+		}
+		for _, svg := range regexp.MustCompile(`(?s)<svg role="img" tabindex.*?</svg>`).FindAllString(page, -1) {
+			for _, class := range []string{"t-up", "t-down", "t-mixed", "t-none", "grid"} {
+				if n := strings.Count(svg, `class="`+class+`"`); n > 1 {
+					t.Fatalf("%d paths for %s", n, class)
+				}
+			}
+		}
+		if n := strings.Count(page, `class="t-down"`) + strings.Count(page, `class="t-mixed"`); n < 71 {
+			t.Errorf("%d paths of outages", n)
+		}
+		if strings.Contains(page, "<0>") || strings.Contains(page, "style=") {
+			t.Error("the text of an event is not escaped, or there is a style attribute")
+		}
+	}
+}
+
+// What a timeline shows is also said in words: how much, how often, how long, when and why, and what happened to the process (B117).
+func TestTimelineInWords(t *testing.T) {
+	f := newTestSource(4)
+	now := clock.Instant(2 * time.Hour)
+	book := history.NewBook(0)
+	l := book.Open(history.Up, 0)
+	down := clock.Instant(90 * time.Minute)
+	book.Set(l, history.Down, down)
+	book.Set(l, history.Up, down.Add(4*time.Minute))
+	book.NoteEvent(history.Forced, "/etc/forced has 1 down", down.Add(-time.Minute))
+	f.snap.Changes = []status.Change{
+		{Number: 1, At: down.Time(), Address: f.snap.Targets[1].Address, Check: f.snap.Targets[1].Check, From: "up", To: "down", Reason: "no route <to> host"},
+	}
+	f.read = func(targets []*status.Target) (r history.Reading) {
+		for _, x := range targets {
+			if x == &f.snap.Targets[1] {
+				r.Lines = append(r.Lines, l.Copy())
+			} else {
+				r.Lines = append(r.Lines, nil)
+			}
+		}
+		book.Read(&r, now)
+		return r
+	}
+	page := body(t, ask(t, f, "GET", "/"))
+	clocks := clockOf(down.Time()) + " to "
+	for _, want := range []string{
+		"93.3 % up in 1 h, 2 transitions, longest down 4 min</span>", "<title>down for 4 min, ", clocks, "UTC: no route &lt;to&gt; host</title>",
+		`aria-label="10.0.0.1:80: 93.3 % up in 1 h`, "all down for 4 min in 1 h", "0 of 1 targets down now; at most 1, at ", "/etc/forced has 1 down</title>",
+		"<span>−1 h</span>", "<span>−15 min</span>", "<b>last hour</b> <a href=\"/?span=day\">",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	day := body(t, ask(t, f, "GET", "/?span=day&state=up"))
+	for _, want := range []string{"2 transitions, longest down 4 min", `<a href="/?state=up">last hour</a>`, `name="span" value="day"`, "<span>" + clockOf(now.Time().Add(-6 * time.Hour))[:5] + "</span>"} {
+		if !strings.Contains(day, want) {
+			t.Errorf("the page of a day lacks %q", want)
+		}
+	}
+	if again := body(t, ask(t, newTestSource(4), "GET", "/")); !strings.Contains(again, "Nothing has been recorded yet") || strings.Contains(again, "tabindex=\"0\" aria-label") {
+		t.Error("there are timelines of nothing")
+	}
+}
+
+// Durations and shares in words.
+func TestSpell(t *testing.T) {
+	for seconds, want := range map[float64]string{0: "0 s", 59.6: "1 min", 61: "1 min", 66: "1 min 10 s", 538: "9 min", 240: "4 min", 3600: "1 h", 5400: "1 h 30 min", 86399: "24 h"} {
+		if got := spell(seconds); got != want {
+			t.Errorf("%g: %q, want %q", seconds, got, want)
+		}
+	}
+	for share, want := range map[float64]string{1: "100 %", 0: "0 %", .99999: "99.99 %", .992: "99.2 %", .9999: "99.99 %", .5: "50.0 %"} {
+		if got := percent(share); got != want {
+			t.Errorf("%g: %q, want %q", share, got, want)
+		}
+	}
+}
+
+// /v1/history has the timeline of a target, of a name and of the whole, and says what is wrong with a request (B117).
+func TestHistoryJSON(t *testing.T) {
+	f := troubled(8)
+	get := func(url string, want int) (x struct {
+		Span, Address, Check, Name, Error string
+		Runs                              []history.Run
+		Whole                             []wholeRun
+		Summary                           *history.Summary
+		Latency                           *history.Latency
+		Events                            []event
+	}) {
+		t.Helper()
+		r := ask(t, f, "GET", url)
+		if r.StatusCode != want {
+			t.Fatalf("%s: %s", url, r.Status)
+		}
+		if err := json.NewDecoder(r.Body).Decode(&x); err != nil {
+			t.Fatal(err)
+		}
+		return x
+	}
+	target := get("/v1/history?address=10.0.0.1:80&check=http://:80/&span=day", http.StatusOK)
+	if target.Span != "day" || target.Address != "10.0.0.1:80" || target.Summary.Transitions != 4 || target.Latency.Median < .0005 || len(target.Events) == 0 {
+		t.Errorf("%+v", target)
+	}
+	for i, r := range target.Runs[1:] {
+		if before := target.Runs[i]; !before.To.Equal(r.From) || before.State == r.State {
+			t.Errorf("%+v is followed by %+v", before, r)
+		}
+	}
+	if name := get("/v1/history?name=N0.example.org", http.StatusOK); name.Name != "n0.example.org." || name.Summary.Some == 0 || name.Latency != nil {
+		t.Errorf("%+v", name)
+	}
+	if whole := get("/v1/history", http.StatusOK); len(whole.Whole) < 10 || whole.Whole[len(whole.Whole)-1].Up != 8 || whole.Summary != nil {
+		t.Errorf("%+v", whole)
+	}
+	for url, want := range map[string]int{"?span=week": 400, "?name=a&address=b": 400, "?check=tcp": 400, "?address=192.0.2.1": 404, "?name=nobody.example.org": 404} {
+		if x := get("/v1/history"+url, want); x.Error == "" {
+			t.Errorf("%s has no error", url)
+		}
+	}
+	other := f.snap.Targets[1]
+	other.Check = "tcp://:80"
+	f.snap.Targets = append(f.snap.Targets, other)
+	f.snap.Sort()
+	if x := get("/v1/history?address=10.0.0.1:80", http.StatusBadRequest); !strings.Contains(x.Error, "add check=") || !strings.Contains(x.Error, "tcp://:80") {
+		t.Errorf("%q", x.Error)
+	}
+}
+
+// Plots of one check have one scale, and say what 99 of 100 probes took (B117).
+func TestPlotScale(t *testing.T) {
+	var h status.History
+	h.Add(5*time.Millisecond, false)
+	d := newPlot(h, .010, history.Latency{Median: .002, P99: .009})
+	if d.Bars[0].Height != 9 || !strings.Contains(d.Text, "the height of the plot is 10 ms; in the last hour median 2.0 ms, 99 % within 9.0 ms") {
+		t.Errorf("%+v", d)
+	}
+	h.Add(50*time.Millisecond, false)
+	if d = newPlot(h, .010, history.Latency{}); d.Bars[1].Height != plotHeight-1 || d.Bars[1].Y != 1 {
+		t.Errorf("a slow probe is not cut off: %+v", d)
+	}
+}
