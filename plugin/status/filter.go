@@ -202,3 +202,22 @@ func (s *Snapshot) leading(m *matcher, targets bool) map[string]bool {
 	}
 	return leading
 }
+
+// CountStates counts the targets that the filter picks by each state. Those that are measured add up to all targets.
+func (s *Snapshot) CountStates() map[string]int {
+	counts := make(map[string]int)
+	for i := range s.Targets {
+		t := &s.Targets[i]
+		counts[t.State]++
+		if t.Forced != "" {
+			counts["forced"]++
+		}
+		if t.Forced == "drain" || t.Drained {
+			counts["drain"]++
+		}
+		if t.Idle {
+			counts["idle"]++
+		}
+	}
+	return counts
+}
