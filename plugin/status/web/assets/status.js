@@ -132,6 +132,7 @@
     history.replaceState(null, "", location.pathname + (query.size > 0 ? `?${query}` : ""));
     refresh();
   };
+  filter?.addEventListener("submit", (e) => { e.preventDefault(); clearTimeout(typing); apply(); });
   filter?.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(apply, 120); });
 
   // A browser opens at most six connections to one server, for all its tabs together. So only a visible page keeps a stream.
