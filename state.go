@@ -39,9 +39,9 @@ type stateFile struct {
 	last   chan struct{} // closed when the last save, that of a stop, has ended; nil if there is none
 	lastBy time.Time     // when it has to have ended
 
-	stopping time.Time // when the stop began
-	settled  uint64    // results when it was last saved; the goroutine's
-	failed   string    // why the last save failed; the goroutine's
+	stopping time.Time   // when the stop began
+	settled  uint64      // results when it was last saved; the goroutine's
+	failed   state.Fault // why the last save failed
 }
 
 // nameState notes which file a stanza names. There is one for the process, so two stanzas cannot name different ones.
@@ -103,6 +103,7 @@ func (p *process) keepState(path string) {
 		s.stop()
 	}
 	if s.path = path; path == "" {
+		s.failed.Set("") // what is not kept does not fail
 		return
 	}
 	var ctx context.Context
@@ -147,7 +148,7 @@ func (p *process) saveAgainAndAgain(ctx context.Context, path string) {
 // checkState logs at once if a new file cannot be saved, and not only after a minute: the path may be a mistake.
 func (p *process) checkState(path string) {
 	defer rescue.Log("checking " + path)
-	if err := state.Check(path); err != nil {
+	if err := state.Check(path); err != nil && p.state.failed.Set(err.Error()) {
 		log.Error(err)
 	}
 }
@@ -189,13 +190,11 @@ func (p *process) save(ctx context.Context, path string, records iter.Seq2[state
 		return false
 	case err != nil:
 		metrics.State.Failures.Inc()
-		if p.state.failed != err.Error() {
-			p.state.failed = err.Error()
+		if p.state.failed.Set(err.Error()) {
 			log.Error(err)
 		}
 		return false
-	case p.state.failed != "":
-		p.state.failed = ""
+	case p.state.failed.Set(""):
 		log.Infof("state: %s is saved again", path)
 	}
 	metrics.State.Saved.SetToCurrentTime()

@@ -325,7 +325,7 @@ func TestImports(t *testing.T) {
 		"plugin/rules": {"internal/logonce", "plugin/answer", "plugin/check", "plugin/corefile", "plugin/fleet", "plugin/force", "plugin/lookup", "plugin/metrics", "plugin/network",
 			"plugin/pool", "plugin/status", "plugin/status/config", "plugin/topology", "plugin/verdict"},
 		"plugin/inspect": {"internal/clock", "internal/rescue", "internal/text", "plugin/answer", "plugin/force", "plugin/history", "plugin/lookup", "plugin/metrics", "plugin/pool", "plugin/rules",
-			"plugin/seen", "plugin/status", "plugin/status/config", "plugin/topology", "plugin/verdict"},
+			"plugin/seen", "plugin/state", "plugin/status", "plugin/status/config", "plugin/topology", "plugin/verdict"},
 
 		".": {"internal/follow", "internal/rescue", "plugin/annotation", "plugin/answer", "plugin/corefile", "plugin/force", "plugin/inspect", "plugin/lookup", "plugin/membership", "plugin/metrics", "plugin/pool",
 			"plugin/rules", "plugin/seen", "plugin/state", "plugin/status/web", "plugin/topology"},

@@ -60,6 +60,10 @@ func (o openAPI) wrong(where string, schema, value any) (all []string) {
 			if list, _ := value.([]any); len(list) > int(arg.(float64)) {
 				all = append(all, fmt.Sprintf("%s has %d items", where, len(list)))
 			}
+		case "minimum", "maximum":
+			if n, _ := value.(float64); word == "minimum" && n < arg.(float64) || word == "maximum" && n > arg.(float64) {
+				all = append(all, fmt.Sprintf("%s: %v breaks the %s %v", where, value, word, arg))
+			}
 		case "properties":
 			all = append(all, o.wrongProperties(where, s, value)...)
 		case "required", "additionalProperties", "description":

@@ -267,6 +267,9 @@ func (p *Policy) markBackups(all []candidate) {
 	}
 }
 
+// RankOf returns the rank that an address has as a backup, 0 for a primary. In a set of backups alone the lowest rank serves as primaries.
+func (p *Policy) RankOf(addr netip.Addr) int { return int(p.rankOf(addr)) }
+
 // rankOf returns the rank of an address by the smallest network that contains it, 0 if none does.
 func (p *Policy) rankOf(addr netip.Addr) uint8 {
 	for i := range p.Backup {

@@ -3,6 +3,7 @@ package inspect
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/lookup"
 	"github.com/coredns-multivalue/multivalue/plugin/rules"
@@ -80,6 +81,7 @@ func (l *linker) addDestination(b *rules.Block, name string, had *seen.Destinati
 			same := l.shot.At(t.Addr)
 			for i := range same {
 				if same[i].Check == t.Check.Name && same[i].Pace == t.Check.PaceText() && l.links < maxLinks {
+					addPlace(&same[i], s, l.shot.Taken)
 					same[i].Names = append(same[i].Names, name)
 					l.links++
 				}
@@ -96,4 +98,22 @@ func resolved(b *rules.Block, host string) (all []netip.Addr) {
 		}
 	}
 	return all
+}
+
+// addPlace tells a target what a stanza that leads to it says of its address: the site that it is in, its rank among backups and
+// whether it warms up. The first stanza that knows one decides; explanations of names tell them apart.
+func addPlace(t *status.Target, s *rules.Stanza, now time.Time) {
+	if !slices.Contains(t.Stanzas, s.Group.At) {
+		t.Stanzas = append(t.Stanzas, s.Group.At)
+	}
+	if t.Site == "" && s.Topology != nil {
+		table := s.Topology.Value()
+		t.Site = table.Name(table.Of(t.Address.Addr()))
+	}
+	if t.Rank == 0 {
+		t.Rank = s.Rule.Policy.RankOf(t.Address.Addr())
+	}
+	if all := s.Rule.Policy.Warmup; t.Warmup == 0 && t.State == "up" && all > now.Sub(t.Since) {
+		t.Warmup = rounded(max(0.01, now.Sub(t.Since).Seconds()/all.Seconds()))
+	}
 }

@@ -20,7 +20,9 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/pool"
 	"github.com/coredns-multivalue/multivalue/plugin/rules"
 	"github.com/coredns-multivalue/multivalue/plugin/seen"
+	"github.com/coredns-multivalue/multivalue/plugin/state"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
+	"github.com/coredns-multivalue/multivalue/plugin/topology"
 
 	"github.com/miekg/dns"
 )
@@ -33,7 +35,11 @@ const (
 
 // Source takes snapshots and explains answers.
 type Source struct {
-	Version string // of this program; set before it is used
+	// These are set before the source is used.
+	Version string                   // of this program
+	Sites   *topology.Watcher        // for the totals; may be nil
+	Ready   func(now time.Time) bool // whether the plugin is ready; may be nil
+	State   *state.Fault             // of the state file; may be nil
 
 	pool   *pool.Pool            // which is read through Do alone
 	forced *force.Watcher        // for the totals
@@ -127,13 +133,50 @@ func (v *Source) fill(ctx context.Context, shot *status.Snapshot) error {
 			m.Version = v.Version
 		}
 	}
-	shot.Summary.Forced = status.Forced(v.forced.Totals())
+	v.addProcess(&shot.Summary)
 	countStates(shot)
 	shot.Names = names(v.seen(), shot.Targets)
 	shot.Summary.Names = len(shot.Names)
 	shot.Sort() // links need the order
 	v.link(shot)
+	v.addStanzas(shot)
 	return nil
+}
+
+// addProcess adds to a summary what is true of the whole process and not of its targets.
+func (v *Source) addProcess(s *status.Summary) {
+	s.Forced = status.Forced(v.forced.Totals())
+	s.Ready = v.Ready == nil || v.Ready(time.Now())
+	if v.Sites != nil {
+		s.BrokenSites = v.Sites.Totals().Broken
+	}
+	if v.State != nil {
+		s.StateError = v.State.Text()
+	}
+}
+
+// addStanzas says of each check which stanzas name it, in the order of the Corefile. A check that annotations name has none.
+func (v *Source) addStanzas(shot *status.Snapshot) {
+	names := make(map[[2]string]bool) // pairs of a check and a stanza
+	for _, b := range v.blocks() {
+		for _, z := range b.Zones {
+			if z.Stanza == nil {
+				continue
+			}
+			for _, c := range z.Stanza.For("") {
+				names[[2]string{c.Name + " " + c.PaceText(), z.Stanza.Group.At}] = true
+			}
+		}
+	}
+	for i := range shot.Checks {
+		c := &shot.Checks[i]
+		c.Stanzas = []string{} // which the JSON promises
+		for _, s := range shot.Summary.Stanzas {
+			if names[[2]string{c.Check + " " + c.Pace, s.At}] {
+				c.Stanzas = append(c.Stanzas, s.At)
+			}
+		}
+	}
 }
 
 // countStates counts the targets by state, in all and for each check.

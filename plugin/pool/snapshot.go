@@ -87,7 +87,7 @@ func (v View) Isolated() bool { return !v.pool.isolation.since.IsZero() }
 // Totals sets all of a snapshot that is the pool's but the targets.
 func (v View) Totals(shot *status.Snapshot) {
 	p, s := v.pool, &shot.Summary
-	s.Running, s.Full, s.IsolatedSince = true, p.full.Load(), p.isolation.since
+	s.Running, s.Full, s.IsolatedSince, s.LateSince = true, p.full.Load(), p.isolation.since, p.lateness.since
 	s.InFlight, s.Held = p.schedule.total, p.prober.held
 	for _, g := range p.generations {
 		if g.stage != confirmed {

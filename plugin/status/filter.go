@@ -6,65 +6,145 @@ import (
 	"strings"
 )
 
-// Filter picks targets, names and changes. An empty field picks everything, and all fields must match. Names and states
-// match in any case.
+// Filter picks targets, names and changes. An empty field picks everything, and all fields must match, in any case.
 type Filter struct {
-	Name    string       // a part of the name
-	Address string       // a part of the address with its port, or a network such as 192.0.2.0/24
-	State   string       // the measured state, or the forced one; drain also for what its backend drains; or idle
-	Check   string       // a part of the text of the check
-	network netip.Prefix // Address, if it is a network
+	Query   string // words, all of which must be found: in a name, an address, a check, a reason or a site; or a network, or a stanza
+	Name    string // a part of the name
+	Address string // a part of the address with its port, or a network such as 192.0.2.0/24
+	State   string // the measured state; forced, for any forced state; drain, by hand or by its backend; or idle
+	Check   string // a part of the text of the check
 }
 
-// normalized returns the filter in the form that the methods below need.
-func (f Filter) normalized() Filter {
-	f.Name, f.State = strings.ToLower(f.Name), strings.ToLower(f.State)
+// MaxWords is how many words a Query may have. Those after them are not looked at.
+const MaxWords = 32
+
+// matcher is a filter in the form that the methods below need.
+type matcher struct {
+	Filter
+	network netip.Prefix // Address, if it is a network
+	words   []word       // of Query
+}
+
+// word is a word of a query.
+type word struct {
+	text    string       // in lower case
+	network netip.Prefix // if it is one
+}
+
+func (f Filter) matcher() *matcher {
+	m := &matcher{Filter: f}
+	m.Name, m.State = strings.ToLower(f.Name), strings.ToLower(f.State)
 	if p, err := netip.ParsePrefix(f.Address); err == nil {
-		f.network = p.Masked()
+		m.network = p.Masked()
 	}
-	return f
+	for text := range strings.FieldsSeq(strings.ToLower(f.Query)) {
+		w := word{text: text}
+		if p, err := netip.ParsePrefix(text); err == nil {
+			w.network = p.Masked()
+		}
+		if m.words = append(m.words, w); len(m.words) == MaxWords {
+			break
+		}
+	}
+	return m
+}
+
+// all has a bit for each word.
+func (m *matcher) all() uint64 { return 1<<len(m.words) - 1 }
+
+// found has a bit for each word that a target has in anything but its names.
+func (m *matcher) found(t *Target) (bits uint64) {
+	if len(m.words) == 0 {
+		return 0
+	}
+	texts := [...]string{t.Address.String(), strings.ToLower(t.Check), strings.ToLower(t.Reason), strings.ToLower(t.Site)}
+	for i, w := range m.words {
+		if w.network.IsValid() && w.network.Contains(t.Address.Addr()) ||
+			slices.ContainsFunc(texts[:], func(text string) bool { return strings.Contains(text, w.text) }) ||
+			slices.ContainsFunc(t.Stanzas, func(at string) bool { return strings.EqualFold(at, w.text) }) {
+			bits |= 1 << i
+		}
+	}
+	return bits
+}
+
+// foundIn has a bit for each word that a name has.
+func (m *matcher) foundIn(name string) (bits uint64) {
+	for i, w := range m.words {
+		if strings.Contains(name, w.text) {
+			bits |= 1 << i
+		}
+	}
+	return bits
+}
+
+// foundInNames has a bit for each word that any name of a target has.
+func (m *matcher) foundInNames(t *Target) uint64 {
+	bits := m.foundIn(t.Name)
+	for _, name := range t.Names {
+		bits |= m.foundIn(name)
+	}
+	return bits
 }
 
 // matchesName reports whether any name of a target matches: the one it was learned by, or one that leads to it now.
-func (f *Filter) matchesName(t *Target) bool {
-	return strings.Contains(t.Name, f.Name) || slices.ContainsFunc(t.Names, func(name string) bool { return strings.Contains(name, f.Name) })
+func (m *matcher) matchesName(t *Target) bool {
+	return strings.Contains(t.Name, m.Name) || slices.ContainsFunc(t.Names, func(name string) bool { return strings.Contains(name, m.Name) })
+}
+
+// matchesState reports whether a target is in the state. Each target has one measured state, so that those of all states add up.
+func (m *matcher) matchesState(t *Target) bool {
+	switch m.State {
+	case "":
+		return true
+	case "forced":
+		return t.Forced != ""
+	case "drain":
+		return t.Forced == "drain" || t.Drained
+	case "idle":
+		return t.Idle
+	}
+	return t.State == m.State
+}
+
+// fits reports whether a target matches all but the words.
+func (m *matcher) fits(t *Target) bool {
+	switch {
+	case !m.matchesState(t), m.Name != "" && !m.matchesName(t), m.Check != "" && !strings.Contains(t.Check, m.Check):
+		return false
+	case m.network.IsValid():
+		return m.network.Contains(t.Address.Addr())
+	}
+	return m.Address == "" || strings.Contains(t.Address.String(), m.Address)
 }
 
 // matches reports whether a target matches.
-func (f *Filter) matches(t *Target) bool {
-	switch {
-	case f.State != "" && t.State != f.State && (t.Forced == "" || t.Forced != f.State) && (f.State != "drain" || !t.Drained) && (f.State != "idle" || !t.Idle),
-		f.Name != "" && !f.matchesName(t),
-		f.Check != "" && !strings.Contains(t.Check, f.Check):
-		return false
-	case f.network.IsValid():
-		return f.network.Contains(t.Address.Addr())
-	}
-	return f.Address == "" || strings.Contains(t.Address.String(), f.Address)
+func (m *matcher) matches(t *Target) bool {
+	return m.fits(t) && (len(m.words) == 0 || m.found(t)|m.foundInNames(t) == m.all())
 }
 
 // matchesChange reports whether a change matches. By name it also matches the names that lead to the target now, which the
 // change does not have. By state it matches the state before the change and the one after.
-func (s *Snapshot) matchesChange(f *Filter, c *Change) bool {
-	t := Target{Address: c.Address, Check: c.Check, Name: c.Name, State: c.To}
+func (s *Snapshot) matchesChange(m *matcher, c *Change) bool {
+	t := Target{Address: c.Address, Check: c.Check, Name: c.Name, State: c.To, Reason: c.Reason}
 	for _, now := range s.At(c.Address) {
 		if now.Check == c.Check {
-			t.Names = now.Names
+			t.Names, t.Site, t.Stanzas = now.Names, now.Site, now.Stanzas
 		}
 	}
-	if f.State == c.From {
+	if m.State == c.From {
 		t.State = c.From
 	}
-	return f.matches(&t)
+	return m.matches(&t)
 }
 
 // FilterTargets returns the targets that match, in the order of the snapshot. They belong to the snapshot: do not change
 // them.
 func (s *Snapshot) FilterTargets(f Filter) []*Target {
-	f = f.normalized()
+	m := f.matcher()
 	var picked []*Target
 	for i := range s.Targets {
-		if t := &s.Targets[i]; f.matches(t) {
+		if t := &s.Targets[i]; m.matches(t) {
 			picked = append(picked, t)
 		}
 	}
@@ -73,10 +153,10 @@ func (s *Snapshot) FilterTargets(f Filter) []*Target {
 
 // FilterChanges returns those of the changes that match, in their order. The changes are of this snapshot or older.
 func (s *Snapshot) FilterChanges(f Filter, changes []Change) []Change {
-	f = f.normalized()
+	m := f.matcher()
 	var picked []Change
 	for i := range changes {
-		if s.matchesChange(&f, &changes[i]) {
+		if s.matchesChange(m, &changes[i]) {
 			picked = append(picked, changes[i])
 		}
 	}
@@ -84,25 +164,60 @@ func (s *Snapshot) FilterChanges(f Filter, changes []Change) []Change {
 }
 
 // FilterNames returns the names that match, in the order of the snapshot. A filter by address, state or check picks the
-// names that lead to a target which matches those.
+// names that lead to a target which matches those. A word of a query is in the name, or in a target that it leads to.
 func (s *Snapshot) FilterNames(f Filter) []*Name {
-	f = f.normalized()
-	var leading map[string]bool // names that lead to a matching target; nil if all do
-	if f.Address != "" || f.State != "" || f.Check != "" {
-		leading = make(map[string]bool)
-		wide := f
-		wide.Name = "" // the name is matched below: a target may match by another of its names
-		for _, t := range s.FilterTargets(wide) {
-			for _, name := range t.Names {
-				leading[name] = true
-			}
-		}
-	}
+	m := f.matcher()
+	targets := m.Address != "" || m.State != "" || m.Check != "" // the name alone does not do
+	leading := s.leading(m, targets)
 	var picked []*Name
 	for i := range s.Names {
-		if n := &s.Names[i]; strings.Contains(n.Name, f.Name) && (leading == nil || leading[n.Name]) {
+		n := &s.Names[i]
+		alone := !targets && m.foundIn(n.Name) == m.all()
+		if strings.Contains(n.Name, m.Name) && (alone || leading[n.Name]) {
 			picked = append(picked, n)
 		}
 	}
 	return picked
+}
+
+// leading has the names that lead to a target which matches, together with the name itself.
+func (s *Snapshot) leading(m *matcher, targets bool) map[string]bool {
+	if !targets && len(m.words) == 0 {
+		return nil
+	}
+	wide := *m
+	wide.Name = "" // FilterNames matches the name: a target may match by another of its names
+	leading := make(map[string]bool)
+	for i := range s.Targets {
+		t := &s.Targets[i]
+		if !wide.fits(t) {
+			continue
+		}
+		bits := m.found(t)
+		for _, name := range t.Names {
+			if bits|m.foundIn(name) == m.all() {
+				leading[name] = true
+			}
+		}
+	}
+	return leading
+}
+
+// CountStates counts the targets that the filter picks by each state. Those that are measured add up to all targets.
+func (s *Snapshot) CountStates() map[string]int {
+	counts := make(map[string]int)
+	for i := range s.Targets {
+		t := &s.Targets[i]
+		counts[t.State]++
+		if t.Forced != "" {
+			counts["forced"]++
+		}
+		if t.Forced == "drain" || t.Drained {
+			counts["drain"]++
+		}
+		if t.Idle {
+			counts["idle"]++
+		}
+	}
+	return counts
 }

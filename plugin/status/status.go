@@ -31,6 +31,7 @@ type Summary struct {
 	Host          string    `json:"host"`    // the name of the machine; empty if it has none
 	Started       time.Time `json:"started"` // when the process started
 	Running       bool      `json:"running"` // targets are probed: a server of the Corefile runs and is not stopping
+	Ready         bool      `json:"ready"`   // the plugin ready may say so: nothing waits for first verdicts
 	Up            int       `json:"up"`
 	Down          int       `json:"down"`
 	Unknown       int       `json:"unknown"`
@@ -39,7 +40,10 @@ type Summary struct {
 	InFlight      int       `json:"probes_in_flight"`
 	Held          int       `json:"held_connections"`
 	IsolatedSince time.Time `json:"isolated_since,omitzero"` // no target has answered since then
+	LateSince     time.Time `json:"late_since,omitzero"`     // probes are late since then, so that dead addresses stay in answers for longer
 	Full          bool      `json:"full"`                    // the limit of all targets is reached; new addresses are not watched
+	BrokenSites   int       `json:"broken_topology_files"`   // files of sites that cannot be parsed; their last valid content is in force
+	StateError    string    `json:"state_error,omitempty"`   // why the state file could not be saved the last time
 	Forced        Forced    `json:"forced"`
 	Stanzas       []Stanza  `json:"stanzas"`
 	Fleet         *Fleet    `json:"fleet,omitempty"` // nil if this process is a member of none
@@ -78,6 +82,10 @@ type Target struct {
 	Name      string         `json:"name"`                 // the name by which it was learned
 	Names     []string       `json:"names"`                // all names that lead to it, in order
 	MoreNames int            `json:"more_names,omitempty"` // names left out of Names in the JSON
+	Stanzas   []string       `json:"stanzas,omitempty"`    // file and line of those that it was found by; not known for one that no answer led to
+	Site      string         `json:"site,omitempty"`       // of the address, where a stanza goes by sites
+	Rank      int            `json:"rank,omitempty"`       // of the backups that the address is in; 0 for a primary
+	Warmup    float64        `json:"warmup,omitempty"`     // the share of its weight that it has reached since it came up; 0 if it is warm
 	State     string         `json:"state"`                // as measured: a forced state does not change it
 	Force
 	Weight    *uint8    `json:"weight,omitempty"`  // how much of its weight the backend wants, in per cent; nil if the check does not ask
@@ -149,18 +157,19 @@ type Last struct {
 
 // Check is a check as it runs, with its pace. Lines of the Corefile with the same text share one.
 type Check struct {
-	Check    string  `json:"check"`
-	Pace     string  `json:"pace"`
-	Interval float64 `json:"interval_seconds"`
-	Fast     float64 `json:"fast_seconds"`
-	Timeout  float64 `json:"timeout_seconds"`
-	Rise     int     `json:"rise"`
-	Fall     int     `json:"fall"`
-	Hold     bool    `json:"hold"`  // connections are held open between probes, so that their end is noticed
-	Reuse    bool    `json:"reuse"` // connections are kept, and the next probe is asked on them
-	Up       int     `json:"up"`    // targets in this state, and so on
-	Down     int     `json:"down"`
-	Unknown  int     `json:"unknown"`
+	Check    string   `json:"check"`
+	Pace     string   `json:"pace"`
+	Stanzas  []string `json:"stanzas"` // file and line of those that name it, in the order of the Corefile
+	Interval float64  `json:"interval_seconds"`
+	Fast     float64  `json:"fast_seconds"`
+	Timeout  float64  `json:"timeout_seconds"`
+	Rise     int      `json:"rise"`
+	Fall     int      `json:"fall"`
+	Hold     bool     `json:"hold"`  // connections are held open between probes, so that their end is noticed
+	Reuse    bool     `json:"reuse"` // connections are kept, and the next probe is asked on them
+	Up       int      `json:"up"`    // targets in this state, and so on
+	Down     int      `json:"down"`
+	Unknown  int      `json:"unknown"`
 }
 
 // Change is one change of the state of a target: it went down, or came up.

@@ -192,7 +192,7 @@ func TestFilterByKeyboard(t *testing.T) {
 		p := f.open("/", emulation.SetScriptExecutionDisabled(!scripts))
 		p.tabTo("a.skip")
 		p.do(chromedp.KeyEvent(kb.Enter))
-		p.tabTo("[name=name]")
+		p.tabTo("[name=q]")
 		p.do(chromedp.KeyEvent("api"))
 		p.tabTo("[name=state]")
 		p.do(chromedp.KeyEvent("d"), chromedp.KeyEvent("o")) // the option that begins with this
@@ -201,7 +201,7 @@ func TestFilterByKeyboard(t *testing.T) {
 			t.Errorf("the focus is shown as %s", outline)
 		}
 		p.do(chromedp.KeyEvent(kb.Enter), chromedp.WaitVisible("#b-targets"))
-		p.becomes(`location.search.includes("name=api") && location.search.includes("state=down")`, "true")
+		p.becomes(`location.search.includes("q=api") && location.search.includes("state=down")`, "true")
 		p.becomes(cell, "down")
 		if text := p.eval(`document.querySelector("#b-targets th").textContent`); text != fmt.Sprintf("127.0.0.22:%d", f.port) {
 			t.Errorf("the filter shows %s", text)

@@ -163,13 +163,13 @@ func nonNil[T any](list []T) []T {
 	return list
 }
 
-// filterStates are the values of the parameter state: measured states, those that an address can be forced into, and idle.
-var filterStates = []string{"up", "down", "unknown", "drain", "idle"}
+// filterStates are the values of the parameter state: measured states, whether it is forced or drained, and idle.
+var filterStates = []string{"up", "down", "unknown", "forced", "drain", "idle"}
 
-// parseFilter reads the parameters name, address, state and check.
+// parseFilter reads the parameters q, name, address, state and check.
 func parseFilter(r *http.Request) (status.Filter, error) {
 	q := r.URL.Query() // unknown parameters are ignored, so that links to newer versions work
-	f := status.Filter{Name: q.Get("name"), Address: q.Get("address"), State: strings.ToLower(q.Get("state")), Check: q.Get("check")}
+	f := status.Filter{Query: strings.TrimSpace(q.Get("q")), Name: q.Get("name"), Address: q.Get("address"), State: strings.ToLower(q.Get("state")), Check: q.Get("check")}
 	if f.State != "" && !slices.Contains(filterStates, f.State) {
 		return f, fmt.Errorf("invalid state %q: use one of %s", q.Get("state"), strings.Join(filterStates, ", "))
 	}

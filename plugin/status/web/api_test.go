@@ -82,9 +82,9 @@ func TestNonsenseIsRefused(t *testing.T) {
 		}
 	}
 	for url, want := range map[string]string{
-		"/v1/targets?state=bogus": `{"error":"invalid state \"bogus\": use one of up, down, unknown, drain, idle"}`, "/v1/explain?name=a.example&do=true": `invalid do \"true\": use 1`,
+		"/v1/targets?state=bogus": `{"error":"invalid state \"bogus\": use one of up, down, unknown, forced, drain, idle"}`, "/v1/explain?name=a.example&do=true": `invalid do \"true\": use 1`,
 		"/v1/nope": `{"error":"no such resource: see /openapi.json for those there are"}`, "/nope": "<b>Error:</b> no such page.</p>",
-		"/?name=nope": "No names match the filter", "/?state=bogus": "invalid state &#34;bogus&#34;: use one of up, down, unknown, drain, idle.</p>", "/explain?name=a.example&do=true": "invalid do &#34;true&#34;: use 1",
+		"/?name=nope": "The filter picks none of 3 names. <a href=\"/\">Clear the filter</a>", "/?q=nope": "The filter picks none of 10 targets. <a href=\"/\">Clear the filter</a>", "/?since=x": "invalid since &#34;x&#34;", "/?state=bogus": "invalid state &#34;bogus&#34;: use one of up, down, unknown, forced, drain, idle.</p>", "/explain?name=a.example&do=true": "invalid do &#34;true&#34;: use 1",
 	} {
 		if got := body(t, ask(t, f, "GET", url)); !strings.Contains(got, want) {
 			t.Errorf("%s lacks %q: %s", url, want, got)

@@ -1,10 +1,55 @@
 package web
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
+
+	"github.com/coredns-multivalue/multivalue/plugin/status"
 )
+
+// changeRow is a change in the list of the page.
+type changeRow struct {
+	status.Change
+	Fresh bool // the reader has not seen it
+	Ends  bool // it is the latest one that the reader has seen, and newer ones are listed before it
+}
+
+// parseSince reads which change the reader saw last; nil if that is not known.
+func parseSince(r *http.Request) (*uint64, error) {
+	text := cmp.Or(r.URL.Query().Get("since"), r.URL.Query().Get("seen")) // the script remembers it, and links do not repeat that
+	if text == "" {
+		return nil, nil
+	}
+	n, err := parseChangeNumber("since", text)
+	return &n, err
+}
+
+// addChanges adds the changes that match the filter, the latest first, and marks those since the reader last looked.
+func (v *pageView) addChanges(r *http.Request, since *uint64) {
+	all := v.FilterChanges(v.Filter, v.Changes)
+	v.MarkURL = linkWith(r, "since", strconv.FormatUint(v.LastChange(), 10), "h-changes")
+	v.ChangePage = newPager(r, "changes", len(all), changesPerPage)
+	last := v.LastChange() + 1 // of those seen: all are, as long as it is not known
+	if v.Marked = since != nil; v.Marked {
+		v.Since = *since
+		if last = *since; last > v.LastChange() { // it was a change of a process before this one
+			last = 0
+		}
+	}
+	slices.Reverse(all) // a copy of those in the snapshot
+	for i, c := range all {
+		fresh := v.Marked && c.Number > last
+		if fresh {
+			v.Fresh++
+		}
+		if i >= v.ChangePage.First && i < v.ChangePage.Last {
+			v.Recent = append(v.Recent, changeRow{c, fresh, !fresh && i > 0 && v.Marked && all[i-1].Number > last})
+		}
+	}
+}
 
 // serveChanges answers /v1/changes: the changes after a number, the earliest first, so that a program can poll for new ones. It
 // has no cursor as the other lists do, since the numbers of the changes never change.

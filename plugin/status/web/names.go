@@ -3,6 +3,7 @@ package web
 import (
 	"cmp"
 	"context"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -76,21 +77,67 @@ func (row *nameRow) severity() int {
 	return worst
 }
 
-// sortBySeverity sorts names by how bad their last answer was. A name with a target that is down counts as filtered even if
-// it was not asked for since. Names of equal rank keep their order.
-func sortBySeverity(s *status.Snapshot, names []*status.Name) {
-	worst := make(map[string]int)
+// addNames adds the names that match the filter, and what the page says first. Names are sorted twice: by their last outcomes, to find
+// those of this page without asking for all of them, and by the current answers within the page.
+//
+// The worst names of all are explained as well, because what the page says first is about them whatever the filter is.
+func (s *Server) addNames(r *http.Request, v *pageView) {
+	names, down := v.FilterNames(v.Filter), namesDown(v.Snapshot)
+	worst := make([]*status.Name, len(v.Snapshot.Names))
+	for i := range worst {
+		worst[i] = &v.Snapshot.Names[i]
+	}
+	sortBySeverity(down, worst)
+	if v.Sort == sortOrders[0] {
+		sortBySeverity(down, names)
+	}
+	v.NamePage = newPager(r, "names", len(names), namesPerPage)
+	listed := names[v.NamePage.First:v.NamePage.Last]
+	asked := slices.Clone(listed)
+	for _, n := range worst[:min(len(worst), namesPerPage)] {
+		if !slices.Contains(listed, n) {
+			asked = append(asked, n)
+		}
+	}
+	rows := s.nameRows(r.Context(), asked)
+	v.Sight = newSight(v.Snapshot, outcomesOf(v.Snapshot.Names, down, rows), v.Filter.State)
+	for _, row := range rows {
+		if slices.ContainsFunc(listed, func(n *status.Name) bool { return n.Name == row.Name }) {
+			v.Names = append(v.Names, row)
+		}
+	}
+	if v.Sort == sortOrders[0] {
+		slices.SortStableFunc(v.Names, func(a, b nameRow) int { return cmp.Compare(b.severity(), a.severity()) })
+	}
+}
+
+// namesDown are the names with a target that is down.
+func namesDown(s *status.Snapshot) map[string]bool {
+	down := make(map[string]bool)
 	for i := range s.Targets {
-		if t := &s.Targets[i]; t.State == "down" { // 1 is the rank of thin below
+		if t := &s.Targets[i]; t.State == "down" {
 			for _, name := range t.Names {
-				worst[name] = 1
+				down[name] = true
 			}
 		}
 	}
+	return down
+}
+
+// sortBySeverity sorts names by how bad their last answer was. A name in down, with a target that is down, counts as filtered
+// even if it was not asked for since. Names of equal rank keep their order.
+func sortBySeverity(down map[string]bool, names []*status.Name) {
+	ranks := make([][]*status.Name, 1+len(severityOrder)) // what needs no attention is first
 	for _, n := range names {
-		for _, a := range n.Answers {
-			worst[n.Name] = max(worst[n.Name], 1+slices.Index(severityOrder, a.Outcome))
+		worst := 0
+		if down[n.Name] {
+			worst = 1 + slices.Index(severityOrder, "thin")
 		}
+		for _, a := range n.Answers {
+			worst = max(worst, 1+slices.Index(severityOrder, a.Outcome))
+		}
+		ranks[worst] = append(ranks[worst], n)
 	}
-	slices.SortStableFunc(names, func(a, b *status.Name) int { return cmp.Compare(worst[b.Name], worst[a.Name]) })
+	slices.Reverse(ranks)
+	copy(names, slices.Concat(ranks...))
 }

@@ -7,9 +7,12 @@ import (
 	"hash/fnv"
 	"html/template"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 )
@@ -27,22 +30,36 @@ const (
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"ago": formatAge, "stamp": stamp, "glyph": stateGlyph, "plot": plainPlot, "ms": milliseconds, "lower": tierNote, "last": probeSummary, "key": rowID,
 	"term": status.OutcomeOf, "notChecked": func() status.Term { return status.NotChecked }, "outcomes": func() []status.Term { return status.Outcomes }, "states": func() []status.Term { return status.States },
-	"clock": formatClock, "manual": manualLink, "command": curlFor, "votes": newVotes, "standing": status.StandingTerm, "member": status.MemberTerm,
+	"clock": formatClock, "manual": manualLink, "cell": newCell, "percent": wholePercent, "command": curlFor, "votes": newVotes, "standing": status.StandingTerm, "member": status.MemberTerm,
 }).ParseFS(assets, "assets/*.html"))
 
 // pageView is the data of page.html.
 type pageView struct {
 	*status.Snapshot
+	Sight    sight
+	Notices  []notice
 	Filter   status.Filter
-	Sort     string   // the order in use, one of Sorts
-	Sorts    []string // all that can be chosen
-	States   []string // all that can be filtered by
+	InUse    []usedFilter // what the filter has, each with a link that drops it
+	Sort     string       // the order in use, one of Sorts
+	Sorts    []string     // all that can be chosen
+	States   []string     // all that can be filtered by
+	Each     bool         // equal rows are not put together
 	Names    []nameRow
-	Targets  []targetRow
-	NamePage pager           // of Names
-	Page     pager           // of Targets
-	Rules    []*status.Check // the checks of the targets on this page
-	Recent   []status.Change // the latest first
+	NamePage pager // of Names
+
+	Rows            []*group // of targets
+	Page            pager    // of Rows
+	Picked          int      // targets that the filter picks
+	PickedAddresses int      // their addresses
+	Stanzas         []stanzaRow
+	MoreStanzas     int // that are not listed
+
+	Recent     []changeRow // the latest first
+	ChangePage pager       // of Recent
+	Fresh      int         // changes since the reader last looked
+	Marked     bool        // it is known when that was
+	Since      uint64      // the change that the reader saw last, if so
+	MarkURL    string      // a link that marks all changes as seen
 
 	Members    []*status.FleetMember // those to look at first
 	MemberPage pager                 // of Members
@@ -63,12 +80,14 @@ type pager struct {
 	Previous, Next     string // URLs; empty if there is no such page
 }
 
-// servePage shows the main page: names, targets and the latest changes. Parameters, all optional: name, address, state and check
-// filter all three; sort orders the targets; page, names and members are the numbers of the pages of targets, of names and of
-// members of the fleet.
+// servePage shows the main page: what is wrong, names, the latest changes, targets and checks. Parameters, all optional: q, name,
+// address, state and check filter all of them; sort orders the targets, and rows=each lists equal ones apart; page, names, changes and
+// members are the numbers of the pages; since is the number of the last change that the reader has seen.
 func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
 	filter, err := parseFilter(r)
-	if err != nil {
+	since, err2 := parseSince(r)
+	if err = cmp.Or(err, err2); err != nil {
 		showError(w, r, http.StatusBadRequest, err)
 		return
 	}
@@ -76,40 +95,91 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	if snap == nil {
 		return
 	}
-	v := pageView{Snapshot: snap, Filter: filter, Sort: r.URL.Query().Get("sort"), Sorts: sortOrders, States: filterStates}
+	v := &pageView{Snapshot: snap, Filter: filter, InUse: usedFilters(r), Sort: r.URL.Query().Get("sort"), Sorts: sortOrders, States: filterStates, Each: r.URL.Query().Get("rows") == "each"}
 	if !slices.Contains(sortOrders, v.Sort) {
 		v.Sort = sortOrders[0]
 	}
-	// Names are sorted twice: by their last outcomes, to find those of this page without asking for all of them, and by the
-	// current answers within the page.
-	names := snap.FilterNames(v.Filter)
-	if v.Sort == sortOrders[0] {
-		sortBySeverity(snap, names)
-	}
-	v.NamePage = newPager(r, "names", len(names), namesPerPage)
-	v.Names = s.nameRows(r.Context(), names[v.NamePage.First:v.NamePage.Last])
-	if v.Sort == sortOrders[0] {
-		slices.SortStableFunc(v.Names, func(a, b nameRow) int { return cmp.Compare(b.severity(), a.severity()) })
-	}
-	all := snap.FilterTargets(v.Filter)
-	sortTargets(all, v.Sort)
-	v.Page = newPager(r, "page", len(all), targetsPerPage)
-	v.addTargets(all[v.Page.First:v.Page.Last])
-	v.Time = s.readTimes(r, snap, v.Names, v.Targets)
-	v.Recent = latestFirst(snap.FilterChanges(v.Filter, snap.Changes), changesPerPage)
+	asked := time.Now()
+	s.addNames(r, v)
+	waited := time.Since(asked)
+	v.addTargets(r)
+	v.Time = s.readTimes(r, snap, v.Names, v.timedRows())
+	v.addChanges(r, since)
 	v.addMembers(r)
+	v.Notices = newNotices(snap)
+	v.Stanzas, v.MoreStanzas = stanzaRows(snap)
+	// The script asks less often for a page that takes long to make. Waiting for other plugins takes no time of the processor.
+	w.Header().Set("Server-Timing", fmt.Sprintf("page;dur=%.1f", float64((time.Since(began)-waited).Microseconds())/1000))
 	renderPage(w, r, http.StatusOK, "page.html", v)
 }
 
 // Filtered reports whether the filter leaves anything out.
-func (v pageView) Filtered() bool { return v.Filter != (status.Filter{}) }
+func (v *pageView) Filtered() bool { return v.Filter != (status.Filter{}) }
 
-// latestFirst returns the latest changes, at most limit of them, in reverse order.
-func latestFirst(changes []status.Change, limit int) []status.Change {
-	// The changes belong to the snapshot, which other requests share.
-	latest := slices.Clone(changes[max(0, len(changes)-limit):])
-	slices.Reverse(latest)
-	return latest
+// addTargets adds the rows of targets. In the order by state those that are down for the same reason are one row.
+func (v *pageView) addTargets(r *http.Request) {
+	all := v.FilterTargets(v.Filter)
+	sortTargets(all, v.Sort)
+	rows := groupTargets(all)
+	v.Picked, v.PickedAddresses = len(all), len(rows)
+	switch {
+	case v.Each:
+		rows = eachTarget(all)
+	case v.Sort == sortOrders[0]:
+		rows = mergeEqual(rows)
+	}
+	v.Page = newPager(r, "page", len(rows), targetsPerPage)
+	v.addGroups(rows[v.Page.First:v.Page.Last])
+}
+
+// timedRows are the rows with a timeline: as many as a table may have.
+func (v *pageView) timedRows() (rows []targetRow) {
+	for _, g := range v.Rows {
+		if g.Single() {
+			rows = append(rows, g.Lead)
+		}
+		rows = append(rows, g.All...)
+	}
+	return rows[:min(len(rows), targetsPerPage)]
+}
+
+// usedFilter is a part of the filter that is in use.
+type usedFilter struct{ Label, Value, Drop string }
+
+// usedFilters are the parts of the filter that are in use, with links to the page without each.
+func usedFilters(r *http.Request) (all []usedFilter) {
+	for _, x := range [][2]string{{"q", "find"}, {"name", "name"}, {"address", "address"}, {"state", "state"}, {"check", "check"}} {
+		if value := strings.TrimSpace(r.URL.Query().Get(x[0])); value != "" {
+			all = append(all, usedFilter{x[1], value, linkWith(r, x[0], "", "")})
+		}
+	}
+	return all
+}
+
+// linkWith links to this page with another value of a parameter, or without it. The pages of tables begin from the first again, unless
+// the parameter is the number of one.
+func linkWith(r *http.Request, parameter, value, fragment string) string {
+	q := r.URL.Query() // a copy
+	q.Del("seen")
+	if !slices.Contains([]string{"page", "names", "changes", "members", "since"}, parameter) {
+		for _, page := range []string{"page", "names", "changes"} {
+			q.Del(page)
+		}
+	}
+	if q.Set(parameter, value); value == "" {
+		q.Del(parameter)
+	}
+	return (&url.URL{Path: "/", RawQuery: q.Encode(), Fragment: fragment}).String()
+}
+
+// EachURL links to the targets of a row, each in a row of its own.
+func (v *pageView) EachURL(g *group) string {
+	f := url.Values{"q": {g.Lead.Reason}, "check": {g.Lead.Check}, "state": {"down"}, "rows": {"each"}}
+	if !g.Same {
+		at := g.Lead.Address.Addr()
+		f = url.Values{"q": {netip.PrefixFrom(at, at.BitLen()).String()}, "rows": {"each"}}
+	}
+	return (&url.URL{Path: "/", RawQuery: f.Encode(), Fragment: "h-targets"}).String()
 }
 
 // errorView is the data of failure.html. Its Summary is empty: there may be no snapshot.
@@ -153,23 +223,6 @@ func (row targetRow) LinkedNames() []string {
 
 // HiddenNames is how many more names lead to the target.
 func (row targetRow) HiddenNames() int { return max(0, len(row.Names)-namesPerRow) }
-
-// addTargets adds the rows of targets to the page, and each of their checks once.
-func (v *pageView) addTargets(targets []*status.Target) {
-	// A check is found by its text and pace. Checks that differ in a secret alone look the same on the page.
-	rules := make(map[string]*status.Check, len(v.Checks))
-	for i := range v.Checks {
-		c := &v.Checks[i]
-		rules[c.Check+" "+c.Pace] = c
-	}
-	for _, t := range targets {
-		rule := rules[t.Check+" "+t.Pace]
-		v.Targets = append(v.Targets, targetRow{t, rowID(t.Address.String(), t.Check, t.Pace), rule})
-		if rule != nil && !slices.Contains(v.Rules, rule) {
-			v.Rules = append(v.Rules, rule)
-		}
-	}
-}
 
 // renderPage renders a template and writes it. It renders to memory first, so an error cannot leave half a page.
 func renderPage(w http.ResponseWriter, r *http.Request, status int, name string, v any) {
@@ -222,17 +275,17 @@ func rowID(words ...string) string {
 	return fmt.Sprintf("k%016x", h.Sum64())
 }
 
+// pagedSections are the headings of the tables that have pages, by the parameter of the page.
+var pagedSections = map[string]string{"names": "h-names", "page": "h-targets", "changes": "h-changes", "members": "h-fleet"}
+
 // newPager divides total rows into pages of the given size, and selects the one in the parameter. A number outside of the range
 // selects the nearest page.
 func newPager(r *http.Request, parameter string, total, size int) pager {
 	n, _ := strconv.Atoi(r.URL.Query().Get(parameter))
 	n = min(max(1, n), max(1, (total+size-1)/size)) // an invalid number is 0 here, and becomes 1
 	p := pager{First: (n - 1) * size, Last: min(total, n*size), Total: total}
-	to := func(n int) string {
-		q := r.URL.Query() // a copy: the link keeps the filter, the order and the page of the other table
-		q.Set(parameter, strconv.Itoa(n))
-		return (&url.URL{Path: "/", RawQuery: q.Encode()}).String()
-	}
+	// The link keeps the filter, the order and the pages of the other tables.
+	to := func(n int) string { return linkWith(r, parameter, strconv.Itoa(n), pagedSections[parameter]) }
 	if n > 1 {
 		p.Previous = to(n - 1)
 	}

@@ -21,6 +21,7 @@ type timeView struct {
 
 	reading history.Reading
 	lines   map[*status.Target]*history.Line
+	inRows  map[*status.Target]bool // those of rows; others are there for names
 	byName  map[string][]*status.Target
 	changes map[string][]status.Change // that took a target down, by address and check
 	scales  map[string]float64         // of the plots, by check; see scaleChecks
@@ -30,10 +31,11 @@ type timeView struct {
 // readTimes reads the timelines for a page. If they cannot be read in time the page has none: what is so now matters more.
 func (s *Server) readTimes(r *http.Request, snap *status.Snapshot, names []nameRow, targets []targetRow) *timeView {
 	span, _ := parseSpan(r.URL.Query())
-	v := &timeView{Span: span, Hour: withSpan(r, ""), Day: withSpan(r, history.Day.Name), lines: make(map[*status.Target]*history.Line), drawn: make(map[string]bool)}
+	v := &timeView{Span: span, Hour: withSpan(r, ""), Day: withSpan(r, history.Day.Name), lines: make(map[*status.Target]*history.Line), inRows: make(map[*status.Target]bool), drawn: make(map[string]bool)}
 	var wanted []*status.Target
 	for _, row := range targets {
 		wanted = append(wanted, row.Target)
+		v.inRows[row.Target] = true
 	}
 	var listed []string
 	for _, row := range names {
@@ -69,6 +71,7 @@ func (v *timeView) read(ctx context.Context, source Source, wanted []*status.Tar
 func withSpan(r *http.Request, span string) string {
 	q := r.URL.Query() // a copy
 	q.Del("span")
+	q.Del("seen") // which the script remembers
 	if span != "" {
 		q.Set("span", span)
 	}
@@ -109,7 +112,7 @@ func (v *timeView) scaleChecks(targets []targetRow) {
 // OfTarget is the timeline of a target. It is nil if there is none.
 func (v *timeView) OfTarget(t *status.Target) *drawing {
 	line := v.lines[t]
-	if line == nil || v.Span == history.Day && !line.HasDay() {
+	if line == nil || !v.inRows[t] || v.Span == history.Day && !line.HasDay() {
 		return nil
 	}
 	track := history.TrackOf(line, v.Span, v.reading.At)

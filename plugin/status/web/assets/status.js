@@ -16,10 +16,18 @@
     return s && !s.isCollapsed && s.rangeCount > 0 && s.getRangeAt(0).intersectsNode(part);
   };
 
-  // What a reader has unfolded stays so.
+  // What a reader has unfolded stays so. It is found again by the row that it is in and its place there.
+  const folds = (part) => {
+    const counts = new Map();
+    return [...part.querySelectorAll("details")].map((x) => {
+      const row = x.closest("[id]")?.id ?? "", n = counts.get(row) ?? 0;
+      counts.set(row, n + 1);
+      return [`${row} ${n}`, x];
+    });
+  };
   const keepOpen = (old, next) => {
-    const before = old.querySelectorAll("details");
-    next.querySelectorAll("details").forEach((part, i) => { if (before[i]?.open) part.open = true; });
+    const open = new Set(folds(old).filter(([, x]) => x.open).map(([key]) => key));
+    if (open.size > 0) for (const [key, x] of folds(next)) if (open.has(key)) x.open = true;
   };
 
   // Rows are matched by id. A row that did not change stays the same element, so a link in it keeps the focus.
@@ -57,15 +65,37 @@
     else setState(held ? "paused: text is selected" : "live");
   };
 
+  // What the reader has seen is the last change that the page had when it was left. Numbers begin again with each process.
+  const changes = document.getElementById("changes");
+  const process = `seen since ${document.querySelector("h1 time")?.dateTime}`;
+  const lastSeen = () => { try { return localStorage.getItem(process); } catch { return null; } };
+  let since = lastSeen();
+  const leave = () => { try { if (changes) localStorage.setItem(process, changes.dataset.last); } catch { /* no storage: nothing is marked */ } };
+  addEventListener("pagehide", leave);
+  const address = () => {
+    const query = new URLSearchParams(location.search);
+    if (changes && since !== null && !query.has("since")) query.set("seen", since);
+    return location.pathname + (query.size > 0 ? `?${query}` : "");
+  };
+
+  // A page that takes long to make and to show is loaded less often, so that it takes a hundredth of a core: both sides count.
+  const share = 100, rarest = 4000; // rarest in milliseconds, less than patience
+  let resting = 0;
+  const serverTime = (response) => Number(/page;dur=([0-9.]+)/.exec(response.headers.get("Server-Timing") ?? "")?.[1] ?? 0);
+
+  let again = false; // the filter has changed since a refresh began
   const refresh = async () => {
-    if (busy || document.hidden) return;
+    if (document.hidden) return;
+    if (busy) { again = true; return; }
     busy = true;
+    again = false;
     let good = false;
     try {
       const began = Date.now();
-      const response = await fetch(location.pathname + location.search);
+      const response = await fetch(address());
       if (!response.ok) return;
-      const next = new DOMParser().parseFromString(await response.text(), "text/html");
+      const text = await response.text(), arrived = performance.now();
+      const next = new DOMParser().parseFromString(text, "text/html");
       const was = focusedLink();
       held = false;
       for (const old of document.querySelectorAll("[data-live]")) {
@@ -73,25 +103,44 @@
         if (!now || old.innerHTML === now.innerHTML) continue;
         if (selected(old)) held = true;
         else if (old.hasAttribute("data-rows")) updateRows(old, now);
-        else old.replaceChildren(...document.importNode(now, true).childNodes);
+        else {
+          const part = document.importNode(now, true);
+          keepOpen(old, part);
+          old.replaceChildren(...part.childNodes);
+        }
       }
+      if (changes) changes.dataset.last = next.getElementById("changes")?.dataset.last;
       document.title = next.title;
       restoreFocus(was);
+      resting = began + Math.min(rarest, share * Math.max(serverTime(response), performance.now() - arrived));
       [fresh, good] = [began, true];
     } catch {
       // the next tick tries again, and the page says since when it is stale
     } finally {
       [busy, failed] = [false, !good];
       showState();
+      if (again) refresh();
     }
   };
+
+  // The filter works while it is typed, and the address always has it, so that a reload and a link show the same.
+  const filter = document.getElementById("filter");
+  let typing = 0;
+  const apply = () => {
+    const query = new URLSearchParams();
+    for (const [key, value] of new FormData(filter)) if (value.trim() !== "" && (key !== "sort" || value !== filter.sort.options[0].value)) query.set(key, value.trim());
+    history.replaceState(null, "", location.pathname + (query.size > 0 ? `?${query}` : ""));
+    refresh();
+  };
+  filter?.addEventListener("submit", (e) => { e.preventDefault(); clearTimeout(typing); apply(); });
+  filter?.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(apply, 120); });
 
   // A browser opens at most six connections to one server, for all its tabs together. So only a visible page keeps a stream.
   let stream = null;
   const openStream = () => {
     stream = new EventSource("/events");
     stream.addEventListener("open", () => { refused = false; });
-    stream.addEventListener("tick", refresh);
+    stream.addEventListener("tick", () => { if (Date.now() >= resting && !busy) refresh(); });
     stream.addEventListener("change", (e) => {
       const c = JSON.parse(e.data);
       news.textContent = `${c.address} is ${c.to}${c.reason ? ": " + c.reason : ""}`;
@@ -106,8 +155,8 @@
     stream.addEventListener("lost", (e) => { news.textContent = `${JSON.parse(e.data).lost} more changes are no longer listed`; });
   };
   const checkVisible = () => {
-    if (document.hidden) { stream?.close(); stream = null; }
-    else if (!stream) { openStream(); refresh(); }
+    if (document.hidden) { stream?.close(); stream = null; leave(); }
+    else if (!stream) { since = lastSeen(); openStream(); refresh(); }
   };
   document.addEventListener("visibilitychange", checkVisible);
   checkVisible();

@@ -1,0 +1,129 @@
+package browser
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+)
+
+const (
+	rackZone   = "www A 127.0.0.11\nwww A 127.0.0.12\ncart A 127.0.0.21\ncart A 127.0.0.22\ncart A 127.0.0.23\ncart A 127.0.0.24\n"
+	targetRows = `document.querySelectorAll("#b-targets > tr").length`
+	groupOpen  = `document.querySelector("#b-targets tr.group details").open`
+)
+
+// newRack is a server with one dead rack, all of it noticed.
+func newRack(t *testing.T) *farm {
+	f := newFarm(t, plain, rackZone, 11, 12)
+	f.eventually("the rack is down", func() bool {
+		return f.ask("www.example.org") != "" && f.ask("cart.example.org") != "" && f.count("state=up") == 2 && f.count("state=down") == 4
+	})
+	return f
+}
+
+// The page changes while a filter is typed. The address has the filter, so that a reload shows the same, and the field keeps the focus.
+// A filter that picks nothing says so, and a link clears it (B118).
+func TestFilterAsYouType(t *testing.T) {
+	p := newRack(t).open("/")
+	p.becomes(liveState, "live")
+	p.becomes(targetRows, "3")
+	p.eval(`window.same = 1; document.querySelector("[name=q]").focus(); 1`)
+	p.do(chromedp.KeyEvent("0.0.12"))
+	p.becomes(targetRows, "1")
+	p.becomes(`document.querySelector("#b-targets th").textContent.startsWith("127.0.0.12:")`, "true")
+	p.becomes(`location.search`, "?q=0.0.12")
+	p.becomes(`document.querySelector("#in-use").textContent.replace(/\s+/g, " ").includes("picks 1 of 3 names and 1 of 6 targets")`, "true")
+	p.becomes(`document.activeElement.name + window.same`, "q1")
+	p.do(chromedp.KeyEvent("9"))
+	p.becomes(`document.querySelector("#no-targets").textContent`, "The filter picks none of 6 targets. Clear the filter")
+	p.becomes(`document.querySelector("#no-names").textContent`, "The filter picks none of 3 names. Clear the filter")
+	p.becomes(`document.querySelector(".sentence").textContent.includes("4 of 6 targets are down")`, "true")
+	p.do(chromedp.Reload())
+	p.becomes(`document.querySelector("[name=q]").value`, "0.0.129")
+	p.becomes(`document.querySelector("#no-targets").textContent`, "The filter picks none of 6 targets. Clear the filter")
+	p.eval(`document.querySelector("#no-targets a").click(); 1`)
+	p.becomes(targetRows, "3")
+	p.becomes(`location.search`, "")
+	p.clean()
+	p.accessible()
+}
+
+// Equal rows unfold by key, with a script and without. What is unfolded stays so, with the focus, while the page updates itself (B117).
+func TestRowUnfolds(t *testing.T) {
+	f := newRack(t)
+	for _, scripts := range []bool{true, false} {
+		p := f.open("/", emulation.SetScriptExecutionDisabled(!scripts))
+		p.becomes(`document.querySelector("#b-targets tr.group summary b").textContent`, "4 addresses")
+		p.becomes(`document.querySelector("#b-targets tr.group .whose").textContent`, "cart.example.org.")
+		p.becomes(`document.querySelector("#b-targets tr.group .reason").textContent`, "connection refused")
+		p.becomes(groupOpen, "false")
+		p.eval(`document.querySelector("#b-targets tr.group summary").focus(); 1`)
+		p.do(chromedp.KeyEvent(kb.Enter))
+		p.becomes(groupOpen, "true")
+		p.becomes(`[...document.querySelectorAll("#b-targets .inner .addr")].filter(x => x.checkVisibility()).length`, "4")
+		if scripts {
+			p.eval(`window.first = document.querySelector("#b-targets tr.group"); 1`)
+			for range 3 { // the row is made again as time passes
+				p.becomes(`document.querySelector("#b-targets tr.group") !== window.first`, "true")
+				p.eval(`window.first = document.querySelector("#b-targets tr.group"); 1`)
+			}
+			p.becomes(groupOpen, "true")
+			p.becomes(`document.activeElement.tagName`, "SUMMARY")
+		}
+		p.accessible()
+		p.clean()
+	}
+}
+
+// The list of changes marks those since the page was last looked at, in the same browser, and after a reload.
+func TestSinceLastLooked(t *testing.T) {
+	f := newRack(t)
+	p := f.open("/")
+	p.becomes(liveState, "live")
+	p.becomes(`document.querySelectorAll("#changes .fresh").length`, "0")
+	p.do(chromedp.Navigate("about:blank"))
+	f.kill(12)
+	f.eventually("one more is down", func() bool { return f.count("state=down") == 5 })
+	p.do(chromedp.Navigate("http://" + f.status + "/"))
+	p.becomes(`document.querySelectorAll("#changes .fresh").length`, "1")
+	p.becomes(`document.querySelector("#changes .fresh").textContent.includes("127.0.0.12:")`, "true")
+	p.becomes(`document.querySelector("#c-changes").textContent.includes("1 since you last looked")`, "true")
+	p.eval(`document.querySelector("#c-changes a").click(); 1`)
+	p.becomes(`document.querySelectorAll("#changes .fresh").length`, "0")
+	p.becomes(`location.search.startsWith("?since=")`, "true")
+	p.clean()
+}
+
+// The links of the navigation lead to sections of the page, and stay on top while a reader scrolls. Nothing is cut off at any width.
+func TestNavigationAndWidths(t *testing.T) {
+	f := newRack(t)
+	p := f.open("/")
+	p.becomes(liveState, "live")
+	for _, width := range []int64{1440, 1280, 1100, 1000, 900, 820, 390} {
+		p.do(emulation.SetDeviceMetricsOverride(width, 900, 1, width < 500))
+		for expression, want := range map[string]string{
+			`document.documentElement.scrollWidth <= innerWidth`:                                                     "true",
+			`[...document.querySelectorAll(".wide")].filter(x => x.scrollWidth > x.clientWidth).length`:              "0",
+			`[...document.querySelectorAll("nav a[href^='#']")].filter(a => !document.querySelector(a.hash)).length`: "0",
+		} {
+			if got := p.eval(expression); got != want {
+				t.Errorf("at %d pixels, %s is %s, want %s", width, expression, got, want)
+			}
+		}
+		p.eval(`scrollTo(0, document.documentElement.scrollHeight); 1`)
+		p.becomes(`(() => { const r = document.querySelector("nav").getBoundingClientRect(); return r.top >= 0 && r.bottom < 120 && r.height > 10; })()`, "true")
+		p.eval(`scrollTo(0, 0); 1`)
+	}
+	order := p.eval(`[...document.querySelectorAll("main h2")].map(h => h.firstChild.textContent.trim()).join(", ")`)
+	if want := "Names, Latest changes, Targets, Checks"; order != want {
+		t.Errorf("the order is %s, want %s", order, want)
+	}
+	if got := p.eval(`document.querySelector("nav").textContent`); !strings.Contains(got, "Configuration") {
+		t.Errorf("the navigation is %s", fmt.Sprint(got))
+	}
+	p.clean()
+}
