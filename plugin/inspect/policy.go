@@ -1,0 +1,75 @@
+package inspect
+
+import (
+	"fmt"
+
+	"github.com/coredns-multivalue/multivalue/internal/text"
+	"github.com/coredns-multivalue/multivalue/plugin/answer"
+	"github.com/coredns-multivalue/multivalue/plugin/status"
+
+	"github.com/miekg/dns"
+)
+
+// policy says how many members of a set are served, and what limit and min_up mean for it. Nothing was decided about a set that is
+// signed, or that has one address.
+func (d *decision) policy() status.Policy {
+	if d.Signed || d.Alone {
+		return status.Policy{}
+	}
+	p := status.Policy{Limit: d.Limit, MinUp: d.Need, Primaries: d.Primaries, Fit: d.count().fit}
+	p.Meaning = []string{d.limitMeaning(&p), d.minUpMeaning(&p)}
+	return p
+}
+
+// limitMeaning says what the limit does to this set.
+func (d *decision) limitMeaning(p *status.Policy) string {
+	isAddress := d.Type == dns.TypeA || d.Type == dns.TypeAAAA
+	switch limit := d.stanza.Rule.Policy.Limit; {
+	case limit > 0 && !isAddress:
+		return fmt.Sprintf("limit %d does not apply to %s records: clients need all of them", limit, dns.TypeToString[d.Type])
+	case limit == 0:
+		return "limit off: an answer has all members that are up"
+	case p.Fit > limit:
+		return fmt.Sprintf("limit %d: %d are up or not known to be down, so each answer has %d of them", limit, p.Fit, limit)
+	default:
+		return fmt.Sprintf("limit %d: it leaves none out, because %s up or not known to be down", limit, text.Counted(p.Fit, "is", "are"))
+	}
+}
+
+// minUpMeaning says how far the set is from serving others than its primaries.
+func (d *decision) minUpMeaning(p *status.Policy) string {
+	words := fmt.Sprintf("min_up %s", d.stanza.Rule.Policy.MinUp)
+	if d.stanza.Rule.Policy.MinUp.Percent > 0 || d.stanza.Rule.Policy.MinUp.Count != d.Need {
+		words += fmt.Sprintf(", here %d of %d", d.Need, p.Primaries)
+	}
+	others := "members that are down"
+	if n := d.count(); n.backups+n.drained > 0 {
+		others = "backups, drained addresses and at last those that are down"
+	}
+	if d.stanza.Rule.Policy.AllDown != answer.Serve && d.Need <= 1 && d.count().backups+d.count().drained == 0 {
+		others = "what all_down says"
+	}
+	switch spare := p.Fit - d.Need; {
+	case spare < 0:
+		return fmt.Sprintf("%s: fewer are up (%d), so %s go out too", words, p.Fit, others)
+	case spare == 0:
+		return fmt.Sprintf("%s: if one more goes down, %s go out too", words, others)
+	default:
+		return fmt.Sprintf("%s: %d more may go down before %s go out too", words, spare, others)
+	}
+}
+
+// addShare says how likely a member is to be in an answer, and the first one. A dry run changes no answer.
+func (d *decision) addShare(c answer.Candidate, m *status.Member) {
+	if d.DryRun {
+		c.In, c.Lead = 1, -1
+	}
+	if c.In >= 0 {
+		in := rounded(c.In)
+		m.Share = &in
+	}
+	if c.Lead >= 0 {
+		lead := rounded(c.Lead)
+		m.Leads = &lead
+	}
+}
