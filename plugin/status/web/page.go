@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 
@@ -28,6 +29,7 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"ago": formatAge, "stamp": stamp, "glyph": stateGlyph, "plot": newPlot, "ms": milliseconds, "lower": tierNote, "last": probeSummary, "key": rowID,
 	"term": status.OutcomeOf, "notChecked": func() status.Term { return status.NotChecked }, "outcomes": func() []status.Term { return status.Outcomes }, "states": func() []status.Term { return status.States },
 	"clock": formatClock, "command": curlFor, "votes": newVotes, "standing": status.StandingTerm, "member": status.MemberTerm,
+	"copyFrom": linksTo, "percent": percent,
 }).ParseFS(assets, "assets/*.html"))
 
 // pageView is the data of page.html.
@@ -109,7 +111,7 @@ func latestFirst(changes []status.Change, limit int) []status.Change {
 	return latest
 }
 
-// errorView is the data of failure.html. Its Summary is empty: there may be no snapshot.
+// errorView is the data of failure.html. Its Summary has the name of the machine alone: there may be no snapshot.
 type errorView struct {
 	status.Summary
 	Error string
@@ -118,7 +120,9 @@ type errorView struct {
 
 // showError shows an error as a page, for people. Programs get JSON from writeError.
 func showError(w http.ResponseWriter, r *http.Request, status int, err error) {
-	renderPage(w, r, status, "failure.html", errorView{Error: err.Error(), Retry: status == http.StatusServiceUnavailable})
+	v := errorView{Error: err.Error(), Retry: status == http.StatusServiceUnavailable}
+	v.Host, _ = os.Hostname() // there may be no snapshot that has it
+	renderPage(w, r, status, "failure.html", v)
 }
 
 // loadPageSnapshot returns the snapshot for a page. If the source fails it shows that with status 503 and returns nil.

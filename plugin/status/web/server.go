@@ -240,9 +240,10 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /v1/changes", s.serveChanges)
 	mux.HandleFunc("GET /v1/members", s.serveMembers)
 	mux.HandleFunc("GET /v1/explain", s.serveExplain)
+	mux.HandleFunc("GET /v1/incident", s.serveIncident)
 	mux.HandleFunc("GET /", serveNothing)
 	for path, media := range map[string]string{
-		"status.css": "text/css; charset=utf-8", "status.js": "text/javascript; charset=utf-8", "openapi.json": "application/json", "icon.svg": "image/svg+xml",
+		"status.css": "text/css; charset=utf-8", "status.js": "text/javascript; charset=utf-8", "copy.js": "text/javascript; charset=utf-8", "openapi.json": "application/json", "icon.svg": "image/svg+xml",
 	} {
 		body, err := assets.ReadFile("assets/" + path)
 		if err != nil {
