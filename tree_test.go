@@ -302,12 +302,14 @@ func TestImports(t *testing.T) {
 		"plugin/services": {"internal/kube"},
 		"plugin/status":   {},
 
+		"plugin/status/config": {},
+
 		"plugin/answer":       {"internal/hash", "plugin/verdict"},
 		"plugin/pool/table":   {"internal/hash", "plugin/verdict"},
 		"plugin/fleet":        {"plugin/answer", "plugin/report", "plugin/verdict"},
 		"plugin/fleet/gossip": {"internal/logonce", "internal/rescue", "internal/watchfile", "plugin/fleet", "plugin/membership", "plugin/metrics"},
 		"plugin/fleet/etcd":   {"internal/rescue", "internal/watchfile", "plugin/fleet", "plugin/membership", "plugin/metrics", "plugin/verdict"},
-		"plugin/status/web":   {"plugin/status"},
+		"plugin/status/web":   {"plugin/status", "plugin/status/config"},
 		"plugin/state":        {"internal/watchfile", "plugin/report", "plugin/verdict"},
 		"plugin/force":        {"internal/follow", "internal/text", "plugin/metrics", "plugin/network", "plugin/verdict"},
 		"plugin/topology":     {"internal/follow", "internal/rescue", "internal/text", "plugin/metrics", "plugin/network"},
@@ -320,9 +322,9 @@ func TestImports(t *testing.T) {
 			"plugin/pool/table", "plugin/report", "plugin/state", "plugin/status", "plugin/verdict", "plugin/wire"},
 		"plugin/membership": {"plugin/fleet"},
 		"plugin/rules": {"internal/logonce", "plugin/answer", "plugin/check", "plugin/corefile", "plugin/fleet", "plugin/force", "plugin/lookup", "plugin/metrics", "plugin/network",
-			"plugin/pool", "plugin/status", "plugin/topology", "plugin/verdict"},
-		"plugin/inspect": {"internal/clock", "internal/rescue", "internal/text", "plugin/answer", "plugin/force", "plugin/lookup", "plugin/pool", "plugin/rules",
-			"plugin/seen", "plugin/status", "plugin/topology", "plugin/verdict"},
+			"plugin/pool", "plugin/status", "plugin/status/config", "plugin/topology", "plugin/verdict"},
+		"plugin/inspect": {"internal/clock", "internal/rescue", "internal/text", "plugin/answer", "plugin/force", "plugin/lookup", "plugin/metrics", "plugin/pool", "plugin/rules",
+			"plugin/seen", "plugin/status", "plugin/status/config", "plugin/topology", "plugin/verdict"},
 
 		".": {"internal/follow", "internal/rescue", "plugin/annotation", "plugin/answer", "plugin/corefile", "plugin/force", "plugin/inspect", "plugin/lookup", "plugin/membership", "plugin/metrics", "plugin/pool",
 			"plugin/rules", "plugin/seen", "plugin/state", "plugin/status/web", "plugin/topology"},

@@ -49,6 +49,7 @@ func parseCheck(s *Config, c *caddy.Controller, args []string) error {
 		return c.Errf("duplicate check %s in this stanza", question)
 	}
 	s.Checks = append(s.Checks, question)
+	s.noteCheck()
 	s.noticeHost(fmt.Sprintf("%s:%d", c.File(), line), question)
 	return nil
 }
@@ -101,6 +102,9 @@ func (s *Config) readBlock(c *caddy.Controller, of, kind string, isKnown func(st
 		}
 		if slices.Contains(values, "}") {
 			return c.Errf("%s: unexpected } after %s: put it on a line of its own", of, name)
+		}
+		if of != "check" { // whose options may be secrets
+			s.noteLine(of+" "+name, fmt.Sprintf("%s:%d", c.File(), line), 2, append([]string{name}, values...))
 		}
 		if err := read(line, name, values); err != nil {
 			return err

@@ -74,6 +74,8 @@ type Config struct {
 	origins []string          // of the server block, if all_down has a name
 	lines   map[string]int    // of each property, also "fleet key" for one in that block; of the last one, if it may repeat
 	files   map[string]string // the same; a property may come from another file by import
+	named   []string          // the zones as written; none for those of the server block
+	written []written         // the lines of the stanza, in order, to be shown
 
 	known map[string]property // all properties, which the parsers in that table cannot name themselves
 }
@@ -154,6 +156,7 @@ func parseStanza(c *caddy.Controller) (*Config, error) {
 func (s *Config) parseZones(c *caddy.Controller) error {
 	blockZones := plugin.Zones(plugin.OriginsFromArgsOrServerBlock(nil, c.ServerBlockKeys))
 	args := c.RemainingArgs()
+	s.named = args
 	if len(args) == 0 {
 		s.Zones = slices.Clone(blockZones)
 		if err := checkInherited(c, s.Zones); err != nil {
@@ -196,6 +199,7 @@ func (s *Config) parseBlock(c *caddy.Controller) error {
 		if len(args) < p.min || (p.max >= 0 && len(args) > p.max) {
 			return c.Errf("%s takes %s, not %d: use %s", word, p.arity(), len(args), strings.TrimSpace(word+" "+p.usage))
 		}
+		s.noteLine(word, s.Where(word), 1, append([]string{word}, args...))
 		if err := p.parse(s, c, args); err != nil {
 			return err
 		}

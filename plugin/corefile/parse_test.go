@@ -347,6 +347,9 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		for _, s := range stanzas {
+			if got := s.Text(); len(s.Properties()) < len(properties) || strings.Count(got, "{") < strings.Count(got, "\n}") {
+				t.Errorf("shown as %s", got)
+			}
 			if len(s.Checks) == 0 || s.Pace.Check() != nil || len(s.Zones) == 0 || s.MaxTargets < 1 {
 				t.Errorf("accepted, but incomplete: %+v", s)
 			}

@@ -34,13 +34,14 @@ type Block struct {
 	confined bool         // every stanza says where may be probed
 	types    answer.Types // that a stanza judges
 	stanzas  []*Stanza
+	configs  []*corefile.Config // of the stanzas, to be shown
 	others   map[string][]*Zone // by a name that stanzas have in all_down: those that judge it
 }
 
 // NewBlock makes the block of some stanzas; configs and stanzas belong together. Package corefile has made sure that no
 // name is in it twice.
 func NewBlock(keys []string, configs []*corefile.Config, stanzas []*Stanza) *Block {
-	b := &Block{Zones: make(Zones), confined: true, origins: plugin.OriginsFromArgsOrServerBlock(nil, keys), stanzas: stanzas}
+	b := &Block{Zones: make(Zones), confined: true, origins: plugin.OriginsFromArgsOrServerBlock(nil, keys), stanzas: stanzas, configs: configs}
 	b.Resolver = lookup.New(b)
 	for i, c := range configs {
 		s := stanzas[i]

@@ -28,7 +28,7 @@ const (
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"ago": formatAge, "stamp": stamp, "glyph": stateGlyph, "plot": newPlot, "ms": milliseconds, "lower": tierNote, "last": probeSummary, "key": rowID,
 	"term": status.OutcomeOf, "notChecked": func() status.Term { return status.NotChecked }, "outcomes": func() []status.Term { return status.Outcomes }, "states": func() []status.Term { return status.States },
-	"clock": formatClock, "command": curlFor, "votes": newVotes, "standing": status.StandingTerm, "member": status.MemberTerm,
+	"clock": formatClock, "manual": manualLink, "command": curlFor, "votes": newVotes, "standing": status.StandingTerm, "member": status.MemberTerm,
 	"copyFrom": linksTo, "percent": percent,
 }).ParseFS(assets, "assets/*.html"))
 

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/status"
+	"github.com/coredns-multivalue/multivalue/plugin/status/config"
 )
 
 const (
@@ -58,6 +59,8 @@ type Source interface {
 	// Explain returns how each server block that covers the name would answer the question now; nothing if none does. It must
 	// not count as a query. It asks other plugins, and may therefore outlast the context.
 	Explain(ctx context.Context, q status.Question) ([]status.Explanation, error)
+	// Config returns the configuration in force.
+	Config(ctx context.Context) (*config.InForce, error)
 }
 
 // Server serves a source on one address until it is closed. Create it with Listen.
@@ -241,6 +244,8 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /v1/members", s.serveMembers)
 	mux.HandleFunc("GET /v1/explain", s.serveExplain)
 	mux.HandleFunc("GET /v1/incident", s.serveIncident)
+	mux.HandleFunc("GET /config", s.serveConfigPage)
+	mux.HandleFunc("GET /v1/config", s.serveConfig)
 	mux.HandleFunc("GET /", serveNothing)
 	for path, media := range map[string]string{
 		"status.css": "text/css; charset=utf-8", "status.js": "text/javascript; charset=utf-8", "copy.js": "text/javascript; charset=utf-8", "openapi.json": "application/json", "icon.svg": "image/svg+xml",
