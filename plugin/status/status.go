@@ -149,18 +149,19 @@ type Last struct {
 
 // Check is a check as it runs, with its pace. Lines of the Corefile with the same text share one.
 type Check struct {
-	Check    string  `json:"check"`
-	Pace     string  `json:"pace"`
-	Interval float64 `json:"interval_seconds"`
-	Fast     float64 `json:"fast_seconds"`
-	Timeout  float64 `json:"timeout_seconds"`
-	Rise     int     `json:"rise"`
-	Fall     int     `json:"fall"`
-	Hold     bool    `json:"hold"`  // connections are held open between probes, so that their end is noticed
-	Reuse    bool    `json:"reuse"` // connections are kept, and the next probe is asked on them
-	Up       int     `json:"up"`    // targets in this state, and so on
-	Down     int     `json:"down"`
-	Unknown  int     `json:"unknown"`
+	Check    string   `json:"check"`
+	Pace     string   `json:"pace"`
+	Stanzas  []string `json:"stanzas"` // file and line of those that name it, in the order of the Corefile
+	Interval float64  `json:"interval_seconds"`
+	Fast     float64  `json:"fast_seconds"`
+	Timeout  float64  `json:"timeout_seconds"`
+	Rise     int      `json:"rise"`
+	Fall     int      `json:"fall"`
+	Hold     bool     `json:"hold"`  // connections are held open between probes, so that their end is noticed
+	Reuse    bool     `json:"reuse"` // connections are kept, and the next probe is asked on them
+	Up       int      `json:"up"`    // targets in this state, and so on
+	Down     int      `json:"down"`
+	Unknown  int      `json:"unknown"`
 }
 
 // Change is one change of the state of a target: it went down, or came up.
