@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -66,9 +67,10 @@ type Source interface {
 // Server serves a source on one address until it is closed. Create it with Listen.
 type Server struct {
 	source  Source
-	address string // as given to Listen
-	host    string // the host that requests may name besides loopback, canonical; empty if any address may
-	anyHost bool   // requests may name any host: a browser cannot be led to a Unix socket
+	address string                   // as given to Listen
+	host    string                   // the host that requests may name besides loopback, canonical; empty if any address may
+	anyHost bool                     // requests may name any host: a browser cannot be led to a Unix socket
+	hosts   atomic.Pointer[[]string] // others that they may name, canonical; nil before there are any
 	http    http.Server
 	streams chan struct{} // holds one value for each open stream
 	quit    chan struct{} // closed by Close: streams and waiting connections end
@@ -290,7 +292,7 @@ func (s *Server) checkRequest(next http.Handler) http.Handler {
 		}
 		switch {
 		case !s.acceptsHost(r.Host):
-			writeError(w, http.StatusMisdirectedRequest, "unknown host in the request: use localhost, or the address in the Corefile")
+			writeError(w, http.StatusMisdirectedRequest, "unknown host in the request: use localhost, the address in the Corefile, or a name that host has in the block of status")
 		case crossSite(r.Header):
 			writeError(w, http.StatusForbidden, "cross-site request refused: open a link to this page, or send the request yourself")
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
@@ -335,7 +337,7 @@ func (s *Server) acceptsHost(host string) bool {
 		host = name
 	}
 	host = canonicalHost(host)
-	if host == "localhost" || host != "" && host == s.host {
+	if host == "localhost" || host != "" && (host == s.host || s.isAllowed(host)) {
 		return true
 	}
 	addr, err := netip.ParseAddr(host)
