@@ -42,7 +42,7 @@ func (s *scene) later(base, query string) (e lateComer) {
 }
 
 // An explanation says of each member that is left out since when, what brings it back and when at the earliest; of each member its
-// share of answers; what limit and min_up mean; the stanza; and the answer as dig prints it (B118).
+// share of answers; what limit and min_up mean; the stanza; and the answer as dig prints it (B75).
 func TestExplainSaysWhatBringsBack(t *testing.T) {
 	s := newScene(t, 11, 12, 21, 22)
 	v, base := s.explains("drain 127.0.0.22\ndown 127.0.0.21 # until the disk is replaced")
@@ -51,7 +51,7 @@ func TestExplainSaysWhatBringsBack(t *testing.T) {
 	}
 	v.settled(4, 1)
 	for query, want := range map[string]string{
-		"thin.example.org":   `13: 2 more good probes of http://:PORT/ at 127.0.0.13:PORT in a row, at ..:..:.. UTC at the earliest`,
+		"thin.example.org":   `13: 2 more good probes of http://:PORT/ at 127.0.0.13:PORT in a row, at ....-..-.. ..:..:.. UTC at the earliest`,
 		"sample.example.org": `12: nothing has to: it is in 50% of answers, and not in this one`,
 		"forced.example.org": `21: it is forced down without an end: remove its line from the file of force`,
 		"drain.example.org":  `22: it is forced drain without an end: remove its line from the file of force; or if fewer than 1 primary is up, and 1 is now`,
@@ -91,7 +91,7 @@ func TestExplainSaysWhatBringsBack(t *testing.T) {
 	}
 }
 
-// Checks that look the same are one entry, with the places of all stanzas that name it (issue 22).
+// Checks that look the same are one entry, with the places of all stanzas that name it.
 func TestEqualChecksAreOne(t *testing.T) {
 	s := newScene(t, 11, 12)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\na.other A 127.0.0.11\na.other A 127.0.0.12")

@@ -49,9 +49,9 @@ type Candidate struct {
 	Verdict verdict.Brief
 	Tier    Tier
 	Draw    *Share // nil unless its tier is drawn from by weight, by warm-up or by the client
-	// In is how likely it is to be in an answer, and Lead to be the first one in it, see addOdds. They are negative where that is
+	// Share is how likely it is to be in an answer, and Lead to be the first one in it, see addOdds. They are negative where that is
 	// not known: an order of sites may be drawn, and what is not drawn keeps the order of the plugins below.
-	In, Lead float64
+	Share, Lead float64
 }
 
 // Share is what an address has in a draw.

@@ -47,7 +47,7 @@ func (p *Policy) addOdds(shown []Candidate, c *choice, draw *Draw) {
 // setOdds gives all candidates of a group the same odds.
 func setOdds(group []Candidate, in, lead float64) {
 	for i := range group {
-		group[i].In, group[i].Lead = in, lead
+		group[i].Share, group[i].Lead = in, lead
 	}
 }
 
@@ -85,7 +85,7 @@ func (p *Policy) addGroupOdds(shown []Candidate, group []candidate, served int, 
 	ordered := served > 0 && (served < len(group) || !even || p.byClient(draw) || len(group) == 1)
 	total := sum(rates)
 	for i, in := range inclusion(rates, served) {
-		if shown[i].In = in; front && ordered {
+		if shown[i].Share = in; front && ordered {
 			shown[i].Lead = rates[i] / total
 		}
 	}
@@ -160,8 +160,8 @@ type distribution []float64
 // upTo is how likely it is that fewer than k have come.
 func (d distribution) upTo(k int) float64 { return sum(d[:k]) }
 
-// add sets d to another distribution with one more candidate, which has come with a chance.
-func (d distribution) add(other distribution, chance float64) {
+// extend sets d to another distribution with one more candidate, which has come with a chance.
+func (d distribution) extend(other distribution, chance float64) {
 	d[0] = other[0] * (1 - chance)
 	for c := 1; c < len(d); c++ {
 		d[c] = other[c]*(1-chance) + other[c-1]*chance
@@ -184,10 +184,10 @@ func newArrivals(n, k int) *arrivals {
 // fill counts the candidates that have come by a time.
 func (c *arrivals) fill(rates []float64, t float64) {
 	for i, rate := range rates {
-		c.prefix[i+1].add(c.prefix[i], -math.Expm1(-rate*t))
+		c.prefix[i+1].extend(c.prefix[i], -math.Expm1(-rate*t))
 	}
 	for i := len(rates) - 1; i >= 0; i-- {
-		c.suffix[i].add(c.suffix[i+1], -math.Expm1(-rates[i]*t))
+		c.suffix[i].extend(c.suffix[i+1], -math.Expm1(-rates[i]*t))
 	}
 }
 

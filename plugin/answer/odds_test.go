@@ -150,7 +150,7 @@ func TestOdds(t *testing.T) {
 				}
 			}
 			for i, c := range told {
-				binomial(t, fmt.Sprintf("%d is in an answer", i), in[i], c.In)
+				binomial(t, fmt.Sprintf("%d is in an answer", i), in[i], c.Share)
 				if c.Lead >= 0 {
 					binomial(t, fmt.Sprintf("%d is the first", i), lead[i], c.Lead)
 				}
@@ -214,7 +214,7 @@ func TestOddsOfDrawnSites(t *testing.T) {
 			if i > 0 {
 				got += " "
 			}
-			got += fmt.Sprint(c.In)
+			got += fmt.Sprint(c.Share)
 		}
 		if got != want {
 			t.Errorf("%s: %s, want %s", line, got, want)

@@ -20,6 +20,7 @@ const maxStatusHosts = 32
 func parseStatusHosts(words []string) ([]string, error) {
 	var hosts []string
 	for _, word := range words {
+		// Most mistakes are a whole URL, or the address of the page once more: each gets the error that helps.
 		name := strings.ToLower(strings.TrimSuffix(word, "."))
 		_, valid := dns.IsDomainName(name)
 		switch {
@@ -58,9 +59,11 @@ func (s *Config) parseStatusBlock(c *caddy.Controller) error {
 			return c.Errf("status: duplicate host, first on line %d", s.lines[inner])
 		case len(values) == 0:
 			return c.Errf("status: host takes at least 1 value, not 0: use host NAME...")
+		// A browser cannot be led to a socket, so there is nothing to compare.
 		case strings.HasPrefix(s.Status, "unix:"):
 			return c.Errf("status: host has no effect on a socket, which accepts any: leave it out")
 		}
+		// The line is noted under two words, which no property of a stanza has, so that errors can name it.
 		s.lines[inner], s.files[inner] = line, c.File()
 		var err error
 		if s.StatusHosts, err = parseStatusHosts(values); err != nil {

@@ -20,7 +20,8 @@ func addNext(a *status.Asked, t *pool.Key, row *status.Target) {
 	if row.NextProbe.IsZero() {
 		return
 	}
-	a.Next = row.NextProbe.UTC()
+	// A probe that is under way may be the next one; then this is when the one after it is due, and so a little late.
+	a.Next = row.NextProbe
 	if left := row.Needed - row.Streak; row.State == "down" && left > 0 {
 		a.UpAt = a.Next.Add(time.Duration(left-1) * t.Check.Pace().Fast)
 	}
@@ -34,6 +35,7 @@ func (d *decision) addRecovery(c answer.Candidate, m *status.Member, need int) {
 	if m.Served {
 		return
 	}
+	// The order is that of memberReason: a forced state decides before the checks, and the tier before the draw.
 	var words []string
 	switch {
 	case m.Forced == "down":
@@ -57,7 +59,7 @@ func (d *decision) addRecovery(c answer.Candidate, m *status.Member, need int) {
 // sinceDown is since when a member is down, which is not known of one that is forced.
 func sinceDown(c answer.Candidate, m *status.Member) time.Time {
 	if since := c.Verdict.Since(); since > 0 && m.Forced != "down" {
-		return time.UnixMilli(int64(since)).UTC()
+		return time.UnixMilli(int64(since))
 	}
 	return time.Time{}
 }
@@ -68,16 +70,20 @@ func (d *decision) enough() string {
 	return fmt.Sprintf("%s up, and %s now", text.Counted(d.Need, "primary is", "primaries are"), text.Counted(fit, "is", "are"))
 }
 
+// instant is a time for people. The day is part of it: who reads it may do so tomorrow, in what was copied.
+func instant(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+
 // forcedRecovery says how long a forced state lasts.
 func forcedRecovery(state string, f *status.Force) string {
 	if f.Until.IsZero() {
 		return fmt.Sprintf("it is forced %s without an end: remove its line from the file of force", state)
 	}
-	return fmt.Sprintf("it is forced %s until %s, or until its line is removed from the file of force", state, f.Until.UTC().Format(time.RFC3339))
+	return fmt.Sprintf("it is forced %s until %s, or until its line is removed from the file of force", state, instant(f.Until))
 }
 
 // drainRecovery says what ends the draining of a member.
 func drainRecovery(m *status.Member) string {
+	// A file decides over the backend, so its line has to go first.
 	if m.Forced == "drain" {
 		return forcedRecovery("drain", &m.Force)
 	}
@@ -86,6 +92,7 @@ func drainRecovery(m *status.Member) string {
 
 // probeRecovery says which checks have to find a member up. need is how many of them have to, 0 for all.
 func (d *decision) probeRecovery(m *status.Member, need int) (words []string) {
+	// All of them are listed, also where fewer are enough: nothing says which of them will be the first.
 	fit := 0
 	for i := range m.Checks {
 		if a := &m.Checks[i]; a.State == "down" {
@@ -97,7 +104,7 @@ func (d *decision) probeRecovery(m *status.Member, need int) (words []string) {
 	switch {
 	case len(words) == 0:
 		return []string{"its checks have to find it up"}
-	case need > 0 && need-fit < len(words):
+	case need > 0 && need-fit < len(words): // see require
 		return slices.Insert(words, 0, fmt.Sprintf("%d of these checks %s enough", need-fit, text.Plural(need-fit, "is", "are")))
 	}
 	return words
@@ -106,16 +113,19 @@ func (d *decision) probeRecovery(m *status.Member, need int) (words []string) {
 // checkRecovery says how many good probes one check needs, and when they can be there.
 func checkRecovery(a *status.Asked) string {
 	what := fmt.Sprintf("of %s at %s", a.Check, a.Address)
+	// This server does not know when the others probe, nor how many of their probes have succeeded.
 	if a.Role == "heard" {
 		return fmt.Sprintf("the votes of the members that probe it have to say up (%s), now %s", what, a.Fleet)
 	}
+	// A target may have all that it needs, and wait for other checks of its address, or for the votes of others. Then the next
+	// probe is what a reader can watch.
 	left := max(1, a.Needed-a.Streak)
 	words := fmt.Sprintf("%s %s", text.Counted(left, "more good probe", "more good probes"), what)
 	if left > 1 {
 		words += " in a row"
 	}
 	if !a.UpAt.IsZero() {
-		words += fmt.Sprintf(", at %s at the earliest", a.UpAt.Format("15:04:05 UTC"))
+		words += fmt.Sprintf(", at %s at the earliest", instant(a.UpAt))
 	}
 	if a.Role == "seat" {
 		words += ", and the votes of the others as the quorum asks"

@@ -31,7 +31,7 @@ func aboutOne() *testSource {
 	return f
 }
 
-// The page of a name answers why it lacks an address, since when, and what brings it back; and what each share of answers is (B118).
+// The page of a name answers why it lacks an address, since when, and what brings it back; and what each share of answers is (B75).
 func TestExplainPageAnswers(t *testing.T) {
 	page := body(t, ask(t, aboutOne(), "GET", "/explain?name=n0.example.org&client=192.0.2.7&do=1"))
 	for _, want := range []string{

@@ -142,7 +142,7 @@ func (m *markdown) explanation(e *status.Explanation) {
 	m.line("")
 	m.line("- Server block %s, stanza %s", code(e.Block), code(e.Stanza))
 	for i := range e.Sets {
-		m.set(&e.Sets[i])
+		m.section(&e.Sets[i])
 	}
 	m.line("")
 	m.block(e.Steps)
@@ -156,8 +156,8 @@ func (m *markdown) explanation(e *status.Explanation) {
 	}
 }
 
-// set adds how one set was decided.
-func (m *markdown) set(s *status.Set) {
+// section adds how one set was decided.
+func (m *markdown) section(s *status.Set) {
 	m.line("- %s %s: %d of %d served: %s", code(s.Owner), code(s.Type), s.Kept, s.Total, code(s.Why))
 	for i := range s.Members {
 		x := &s.Members[i]
