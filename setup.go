@@ -127,7 +127,7 @@ func (g *generation) addStanzas(root string, configs []*corefile.Config) ([]*rul
 			}
 		}
 		if c.Status != "" {
-			g.statusAt = append(g.statusAt, web.Address{Address: c.Status, At: c.Where("status")})
+			g.statusAt = append(g.statusAt, web.Address{Address: c.Status, At: c.Where("status"), Hosts: c.StatusHosts})
 		}
 		g.process.pool.AddGroup(&g.pool, s.Group)
 		stanzas = append(stanzas, s)

@@ -415,6 +415,8 @@ func TestWallClock(t *testing.T) {
 		"expiresSoon":   "plugin/check/tlscheck.go",         // the same
 		"stamp":         "plugin/status/web/api.go",         // shows an instant
 		"because":       "plugin/inspect/explain.go",        // the same
+		"instant":       "plugin/inspect/recovery.go",       // the same
+		"sinceDown":     "plugin/inspect/recovery.go",       // reads what Brief has packed
 		"changeTime":    "plugin/check/credential_linux.go", // of a file
 		"Edit":          "internal/pooltest/helpers.go",     // the same
 		"put":           "plugin/state/encode.go",           // the wall clock is what two processes have in common

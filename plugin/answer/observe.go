@@ -49,6 +49,9 @@ type Candidate struct {
 	Verdict verdict.Brief
 	Tier    Tier
 	Draw    *Share // nil unless its tier is drawn from by weight, by warm-up or by the client
+	// Share is how likely it is to be in an answer, and Lead to be the first one in it, see addOdds. They are negative where that is
+	// not known: an order of sites may be drawn, and what is not drawn keeps the order of the plugins below.
+	Share, Lead float64
 }
 
 // Share is what an address has in a draw.
@@ -114,6 +117,7 @@ func (sc *scratch) observe(s *set, c *choice, record dns.RR) {
 		}
 	}
 	d.BySite = !c.single && p.bySite(sc.draw)
+	p.addOdds(d.Candidates, c, sc.draw)
 	if !c.single && p.hasShares(sc.draw) {
 		d.Ordered = p.addDraws(d.Candidates, c, sc.draw)
 	}
@@ -124,10 +128,7 @@ func (sc *scratch) observe(s *set, c *choice, record dns.RR) {
 // order of any of them.
 func (p *Policy) addDraws(shown []Candidate, c *choice, draw *Draw) (ordered bool) {
 	for first := 0; first < len(c.served); {
-		tier, end := c.all[first].tier(), first+1
-		for end < len(c.all) && c.all[end].tier() == tier && (!p.bySite(draw) || c.all[end].place == c.all[first].place) {
-			end++
-		}
+		tier, end := c.all[first].tier(), p.endOfGroup(c.all, first, draw)
 		if tier == unfit {
 			end = len(c.served) // those that fell earlier are not drawn from
 		}

@@ -68,6 +68,7 @@ type Config struct {
 	Annotations *Cluster // whose annotations name checks; nil for none
 	Fleet       *Fleet   // the servers that share the targets; nil for none
 	Status      string   // the address to show the status at; empty if this stanza does not ask for it
+	StatusHosts []string // names by which clients may ask for it, besides the host in the address
 
 	Notices []string // what is valid and may not be meant, each with its file and line; logged at the start
 
@@ -204,7 +205,7 @@ func (s *Config) parseBlock(c *caddy.Controller) error {
 			return err
 		}
 		if !p.block && c.NextArg() { // it can only be the brace that RemainingArgs stopped at
-			return c.Errf("unexpected { after %s: only check and fleet have a block of their own", word)
+			return c.Errf("unexpected { after %s: only check, fleet and status have a block of their own", word)
 		}
 	}
 	return nil

@@ -53,7 +53,7 @@ var properties = map[string]property{
 	"preload":     {parse: parsePreload},
 	"fleet":       {usage: "NAME|ADDRESS[:PORT]...|etcd://HOST:PORT[,HOST:PORT...]", min: 1, max: -1, block: true, parse: parseFleet},
 	"annotations": {usage: "[KUBECONFIG [CONTEXT]]", max: 2, parse: parseAnnotations},
-	"status":      {usage: "[ADDRESS]", max: 1, parse: parseStatus},
+	"status":      {usage: "[ADDRESS]", max: 1, block: true, parse: parseStatus},
 }
 
 // unknownProperty is the error about a word that is no property, at which the controller is. It may be an option of a check,
@@ -282,5 +282,8 @@ func parseStatus(s *Config, c *caddy.Controller, args []string) error {
 			return c.Errf("status with an empty address: use HOST:PORT, such as %s, or unix:PATH", defaultStatus)
 		}
 	}
-	return nil
+	if !c.NextArg() { // else it can only be the brace that RemainingArgs stopped at
+		return nil
+	}
+	return s.parseStatusBlock(c)
 }

@@ -58,7 +58,7 @@ func (v *Source) explain(ctx context.Context, b *rules.Block, z *rules.Zone, q s
 		s.step("%s is exempt, so its answers pass unchanged", z.Name)
 		return s.Explanation, nil
 	}
-	s.Stanza = z.Stanza.Group.At
+	s.Stanza, s.Text = z.Stanza.Group.At, b.TextOf(z.Stanza)
 	s.step("the stanza at %s judges this name, which is in its zone %s", s.Stanza, z.Name)
 	if !z.Stanza.Rule.Types.Has(dns.StringToType[q.Type]) {
 		s.step("this type is not judged, so the answer passes unchanged")

@@ -51,7 +51,7 @@ func (s *sentences) addSet(e *explainer, d decision, known map[verdict.Target]st
 		Owner: d.Owner, Type: dns.TypeToString[d.Type], Outcome: d.Outcome.String(), Checked: d.Checked(),
 		Kept: d.Served, Total: len(d.Candidates) + d.Unjudged, DryRun: d.DryRun, Members: []status.Member{},
 	}
-	set.Sites = d.sites()
+	set.Sites, set.Policy = d.sites(), d.policy()
 	set.Why = d.explain(e) + siteText(set.Sites)
 	if d.Instead.Served > 0 && !d.DryRun {
 		set.Fallback = d.Instead.Name
@@ -80,6 +80,7 @@ func (s *sentences) addSet(e *explainer, d decision, known map[verdict.Target]st
 
 // finish says what goes out.
 func (s *sentences) finish(e *explainer) {
+	s.Message = e.message()
 	switch {
 	case e.thinned == nil:
 		s.Rcode = dns.RcodeToString[dns.RcodeServerFailure]
@@ -267,6 +268,7 @@ func (d *decision) member(i int, known map[verdict.Target]status.Target) status.
 	// What is down has no rank: as a last resort, only how recently it was up counts.
 	m.Rank, m.Site = c.Tier.Rank(), d.siteOf(c)
 	m.Why = d.memberReason(c, &m) + drainText(&m)
+	d.addShare(c, &m)
 	if c.Draw != nil {
 		if c.Draw.Report < 100 {
 			m.Reported = &c.Draw.Report
@@ -274,6 +276,7 @@ func (d *decision) member(i int, known map[verdict.Target]status.Target) status.
 		m.Weight, m.Warmup, m.First = c.Draw.Weight, rounded(c.Draw.Warmth), rounded(c.Draw.First)
 		m.Why += d.shareText(&m)
 	}
+	d.addRecovery(c, &m, d.stanza.Need)
 	if x.more > 0 {
 		m.Why += fmt.Sprintf("; and %s not listed", text.Counted(x.more, "more address is", "more addresses are"))
 	}
@@ -312,6 +315,7 @@ func asked(t *pool.Key, known map[verdict.Target]status.Target) status.Asked {
 		a.Watched, a.State, a.Since, a.Reason, a.Streak, a.Needed = true, w.State, w.Since, w.Reason, w.Streak, w.Needed
 		addReport(&a, &w)
 		addShared(&a, &w)
+		addNext(&a, t, &w)
 	}
 	return a
 }

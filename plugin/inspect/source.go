@@ -81,7 +81,7 @@ func (v *Source) Snapshot(ctx context.Context) (*status.Snapshot, error) {
 		return v.last, nil
 	}
 	host, _ := os.Hostname() // without a name, the process is known by its start alone
-	shot := &status.Snapshot{Taken: clock.Steady(began), Summary: status.Summary{Host: host, Started: clock.Started}}
+	shot := &status.Snapshot{Taken: clock.Steady(began), Summary: status.Summary{Host: host, Version: v.Version, Started: clock.Started}}
 	if v.pool.Running() { // else no Corefile runs, and the snapshot is empty
 		if err := v.fill(ctx, shot); err != nil {
 			return nil, err

@@ -92,6 +92,9 @@ func (c *CheckSpec) SetPace(pace verdict.Pace) {
 	c.seed = table.Seed(c.identity)
 }
 
+// Pace is how often the check is asked. It is there after SetPace.
+func (c *CheckSpec) Pace() verdict.Pace { return c.pace }
+
 // Identity identifies the check with its pace: an unchanged line of a Corefile has the same one after a reload.
 func (c *CheckSpec) Identity() verdict.Identity { return c.identity }
 

@@ -98,12 +98,7 @@ func (v View) Totals(shot *status.Snapshot) {
 			s.Stanzas = append(s.Stanzas, status.Stanza{At: a.At, Zones: a.Zones, Targets: a.targets, MaxTargets: a.Max, Full: a.full.Load(), DryRun: a.DryRun})
 		}
 	}
-	for _, c := range p.checks {
-		shot.Checks = append(shot.Checks, status.Check{
-			Check: c.Name, Pace: c.PaceText(), Interval: c.pace.Interval.Seconds(), Fast: c.pace.Fast.Seconds(), Timeout: c.pace.Timeout.Seconds(),
-			Rise: c.pace.Rise, Fall: c.pace.Fall, Hold: c.hold, Reuse: c.reuse,
-		})
-	}
+	shot.Checks = p.shownChecks()
 	shot.Changes, shot.Changed = slices.Clone(p.changes), p.changed
 }
 

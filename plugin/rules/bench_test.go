@@ -131,7 +131,7 @@ func BenchmarkLookOwner(b *testing.B) {
 
 func BenchmarkLookRequire(b *testing.B) {
 	s := upStanza(b, 8, checkOf("tcp://:80"))
-	s.checks, s.need = append(s.checks, s.checks[0], s.checks[0]), 2
+	s.checks, s.Need = append(s.checks, s.checks[0], s.checks[0]), 2
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		if look(s, owner, pooltest.Addr(i%8), 0, 30).State() != verdict.Up {

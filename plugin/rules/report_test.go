@@ -43,7 +43,7 @@ func TestLeastWeight(t *testing.T) {
 		}
 		expect := func(when string, need int, weight uint8, drained bool) {
 			t.Helper()
-			s.need = need
+			s.Need = need
 			v := look(s, owner, pooltest.Addr(1), 0, 30)
 			if v.State() != verdict.Up || v.Weight() != weight || v.Drained() != drained {
 				t.Errorf("%s, need %d: %s, %d%%, drained %t", when, need, v.State(), v.Weight(), v.Drained())

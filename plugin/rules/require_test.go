@@ -51,7 +51,7 @@ func TestRequire(t *testing.T) {
 		}
 		askFor(30*time.Second, s, 0, 1, 2, 3)
 		for need, good := range map[int]int{0: 0, 1: 2, 2: 1} {
-			s.need = need
+			s.Need = need
 			for fails := range 4 {
 				want := verdict.Up
 				if fails > good {
@@ -61,7 +61,7 @@ func TestRequire(t *testing.T) {
 					t.Errorf("need %d, %d fail: %s, want %s", need, fails, got, want)
 				}
 			}
-			if s.need > 0 && look(s, owner, pooltest.Addr(9), 0, 30).State() != verdict.Unknown {
+			if s.Need > 0 && look(s, owner, pooltest.Addr(9), 0, 30).State() != verdict.Unknown {
 				t.Errorf("need %d: an address that was never probed is not unknown", need)
 			}
 		}

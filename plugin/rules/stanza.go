@@ -26,9 +26,9 @@ type Stanza struct {
 	Topology  Topology     // the sites of select nearest; nil without it
 	Overrides *Overrides   // the checks that annotations name; nil if the stanza does not go by them
 	Group     *pool.Group
+	Need      int // how many of the checks have to pass; 0 for all
 
-	checks []pool.CheckSpec // all must pass, unless need says how many
-	need   int              // how many have to pass; 0 for all
+	checks []pool.CheckSpec // all must pass, unless Need says how many
 	maxTTL uint32           // the highest TTL, in seconds, that can go out while verdicts bound it
 
 	loggedOpen     logonce.Line // every sweep allows it again, and the next two
@@ -47,7 +47,7 @@ func NewStanza(c *corefile.Config, newSpec NewSpec) *Stanza {
 	s := &Stanza{
 		Rule:   answer.Rule{Types: c.Types, Policy: c.Policy},
 		Within: c.Within,
-		need:   c.Need(),
+		Need:   c.Need(),
 		maxTTL: c.Policy.TTL.Longest(math.MaxUint32, c.Pace.LongestHold()),
 	}
 	for _, x := range c.Checks {
@@ -122,12 +122,12 @@ func (s *Stanza) Look(at verdict.RecordSet, addr netip.Addr, port uint16, ttl ui
 
 // believe is what the checks say together: the worst of them, or of as many as have to pass.
 func (s *Stanza) believe(at verdict.RecordSet, addr netip.Addr, port uint16, ttl uint32) verdict.Brief {
-	if s.need > 0 {
+	if s.Need > 0 {
 		var all [corefile.MaxRequire]verdict.Brief
 		for i := range s.checks { // all are asked, because looking is watching
 			all[i] = s.Group.Look(&s.checks[i], at, addr, port, ttl)
 		}
-		return verdict.Quorum(all[:len(s.checks)], s.need)
+		return verdict.Quorum(all[:len(s.checks)], s.Need)
 	}
 	worst := s.Group.Look(&s.checks[0], at, addr, port, ttl)
 	for i := 1; i < len(s.checks); i++ {
@@ -204,8 +204,8 @@ func (r readOnly) combined(owner string, at netip.AddrPort) verdict.Brief {
 		}
 		worst = verdict.Worse(worst, all[i])
 	}
-	if r.need > 0 {
-		return verdict.Quorum(all, r.need)
+	if r.Need > 0 {
+		return verdict.Quorum(all, r.Need)
 	}
 	return worst
 }

@@ -73,7 +73,7 @@ func peekAndLook(t *testing.T, second *check.Check, limit int) {
 			t.Fatal(err)
 		}
 		s.Forced = force.Static(forced)
-		s.need = random.IntN(2)
+		s.Need = random.IntN(2)
 		err = p.Do(context.Background(), func(pool.View) { // the pool adds nothing between the two
 			waiting := p.Backlog()
 			got := s.ReadOnly().Look(verdict.RecordSet{Owner: owner}, addr, 0, 30)

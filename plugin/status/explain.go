@@ -29,6 +29,10 @@ type Explanation struct {
 	Steps   []string `json:"steps"`             // sentences, in the order in which the answer comes about
 	Sets    []Set    `json:"sets"`
 	Records []string `json:"records"` // of the answer section as it is served, as in a zone file
+	// Message is the whole answer as dig prints it, with its header; empty if nothing was asked. Text is the stanza as it is
+	// written, without comments and secrets.
+	Message string `json:"message,omitempty"`
+	Text    string `json:"stanza_text,omitempty"`
 }
 
 // Set says what happens to the records of one name and type.
@@ -42,10 +46,20 @@ type Set struct {
 	Total   int      `json:"total"` // members that are different
 	DryRun  bool     `json:"dry_run"`
 	Sites   []Site   `json:"sites,omitempty"` // of its members, the nearest one first
+	Policy           // by which it was decided
 	Members []Member `json:"members"`
 	// Fallback is the name whose addresses are served in place of the members, none of which is up; empty in other cases.
 	Fallback string `json:"fallback,omitempty"`
 	More     int    `json:"more,omitempty"` // members that are not listed, since an explanation has a limit
+}
+
+// Policy is how many members of a set are served, and what that means here. The zero value is that of a set that was not judged.
+type Policy struct {
+	Limit     int      `json:"limit,omitempty"`     // greatest number of members that are served; 0 for all
+	MinUp     int      `json:"min_up,omitempty"`    // if fewer primaries are fit, others are served too
+	Primaries int      `json:"primaries,omitempty"` // members that are neither backup nor drained, fit or not
+	Fit       int      `json:"fit,omitempty"`       // of these, the ones that are not down
+	Meaning   []string `json:"meaning,omitempty"`   // sentences
 }
 
 // Site says what a set has in one site.
@@ -66,13 +80,19 @@ type Member struct {
 	Rank   int    `json:"rank,omitempty"` // of a backup that is fit
 	State  string `json:"state"`          // after forced states and the quorum of its checks
 	Force
-	Weight   int     `json:"weight,omitempty"`          // in the draw, as are the next two; 0 if nothing was drawn
-	Warmup   float64 `json:"warmup,omitempty"`          // how much of its weight it has reached, from 0.01 to 1
-	First    float64 `json:"first,omitempty"`           // how likely it is to be the first address of its tier
-	Reported *uint8  `json:"reported_weight,omitempty"` // how much of its weight the backend wants, in per cent; nil for all
-	Within   bool    `json:"within"`                    // the address may be probed (within)
-	Checks   []Asked `json:"checks"`
-	More     int     `json:"more,omitempty"` // addresses of the host whose checks are not listed, for the same reason
+	Weight   int      `json:"weight,omitempty"`          // in the draw, as are the next two; 0 if nothing was drawn
+	Warmup   float64  `json:"warmup,omitempty"`          // how much of its weight it has reached, from 0.01 to 1
+	First    float64  `json:"first,omitempty"`           // how likely it is to be the first address of its tier
+	Share    *float64 `json:"share,omitempty"`           // how likely it is to be in an answer; nil if that is not known
+	Leads    *float64 `json:"first_share,omitempty"`     // how likely it is to be the first in an answer; nil if its order is not drawn
+	Reported *uint8   `json:"reported_weight,omitempty"` // how much of its weight the backend wants, in per cent; nil for all
+	Within   bool     `json:"within"`                    // the address may be probed (within)
+	// Since is when it came to be down; zero for one that is not, or if that is not known. Recovery says what brings back one that
+	// is left out, and when at the earliest; empty for one that is served.
+	Since    time.Time `json:"since,omitzero"`
+	Recovery string    `json:"recovery,omitempty"`
+	Checks   []Asked   `json:"checks"`
+	More     int       `json:"more,omitempty"` // addresses of the host whose checks are not listed, for the same reason
 }
 
 // Asked is the result of one check of a member.
@@ -85,7 +105,9 @@ type Asked struct {
 	Reason  string         `json:"reason,omitempty"`
 	Streak  int            `json:"streak"` // as in Target
 	Needed  int            `json:"needed"`
-	Weight  *uint8         `json:"weight,omitempty"` // as in Target, as are the next two
+	Next    time.Time      `json:"next_probe,omitzero"` // of this process
+	UpAt    time.Time      `json:"up_at,omitzero"`      // the earliest time at which one that is down can be up, if every probe succeeds
+	Weight  *uint8         `json:"weight,omitempty"`    // as in Target, as are the next two
 	Drained bool           `json:"drained,omitempty"`
 	Said    string         `json:"said,omitempty"`
 	Role    string         `json:"role,omitempty"`   // of this process in the fleet, as in Shared; empty for a check that is not shared

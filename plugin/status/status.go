@@ -28,7 +28,8 @@ type Snapshot struct {
 
 // Summary is the state of everything in a few numbers.
 type Summary struct {
-	Host          string    `json:"host"`    // the name of the machine; empty if it has none
+	Host          string    `json:"host"` // the name of the machine; empty if it has none
+	Version       string    `json:"version,omitempty"`
 	Started       time.Time `json:"started"` // when the process started
 	Running       bool      `json:"running"` // targets are probed: a server of the Corefile runs and is not stopping
 	Ready         bool      `json:"ready"`   // the plugin ready may say so: nothing waits for first verdicts

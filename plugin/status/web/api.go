@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -123,8 +124,13 @@ func (s *Server) serveTargets(w http.ResponseWriter, r *http.Request) {
 	// The key is unique except for checks that differ in a secret alone; for those the position in the cursor decides.
 	key := func(t *status.Target) string { return t.Address.String() + " " + t.Check + " " + t.Pace }
 	list, err := paginate(r, snap.FilterTargets(f), key)
-	if err != nil {
+	text, wrong := wantsMarkdown(r)
+	if err = cmp.Or(err, wrong); err != nil {
 		writeError(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	if text {
+		writeMarkdown(w, r, targetsMarkdown(snap, list))
 		return
 	}
 	writeJSON(w, r, map[string]any{"targets": limitNames(list.items), "total": list.total, "next": list.next})

@@ -126,6 +126,9 @@ func rectangle(to *strings.Builder, x, end, top, bottom int) {
 	fmt.Fprintf(to, "M%d %dh%dv%dh%dz", x, top, end-x, bottom-top, x-end)
 }
 
+// tickPitch is how far apart events of a row are at least, in columns.
+const tickPitch = 3
+
 // addOutages adds a title to each of the latest outages, and one for all others.
 func (d *drawing) addOutages(all []outage, what string, from time.Time) {
 	for i := len(all) - 1; i >= max(0, len(all)-d.size.titles); i-- {
@@ -142,13 +145,18 @@ func (d *drawing) addOutages(all []outage, what string, from time.Time) {
 	}
 }
 
-// addTicks adds the events: a line each, with a title if that is wanted.
+// addTicks adds the events: a line each, with a title if that is wanted. Without, those that would touch are one.
 func (d *drawing) addTicks(events []event, from time.Time, titles bool) {
 	var all strings.Builder
+	last := d.Width + tickPitch
 	for i := len(events) - 1; i >= 0; i-- {
 		e := events[i]
 		x := min(max(1, d.column(from, e.At)), d.Width-1)
 		if !titles {
+			if last-x < tickPitch {
+				continue
+			}
+			last = x
 			fmt.Fprintf(&all, "M%d 0v%d", x, d.Height/3)
 			continue
 		}

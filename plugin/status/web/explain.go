@@ -1,11 +1,14 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/coredns-multivalue/multivalue/plugin/status"
@@ -23,11 +26,28 @@ type explainView struct {
 	Asked        bool                 // a name is given
 	Live         bool                 // the script keeps the page up to date
 	Explanations []status.Explanation // one a server block
+	Copy         copyLinks            // to hand it on
+}
+
+// Link returns the page for another name and type, for the same client.
+func (v explainView) Link(name, rrtype string) string {
+	q := url.Values{"name": {name}, "type": {rrtype}}
+	if v.Client != "" {
+		q.Set("client", v.Client)
+	}
+	if v.Question.DNSSEC {
+		q.Set("do", "1")
+	}
+	return (&url.URL{Path: "/explain", RawQuery: q.Encode()}).String()
 }
 
 // serveExplainPage shows the explanation of one answer, or an empty form if no name is given. The parameters are those that
 // parseQuestion reads. An invalid one gets status 400 and the form with what was typed.
 func (s *Server) serveExplainPage(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Query().Get("format") != "" { // so that a link to a page is one to its text, too
+		s.serveExplain(w, r)
+		return
+	}
 	snap := s.loadPageSnapshot(w, r)
 	if snap == nil {
 		return
@@ -46,6 +66,10 @@ func (s *Server) serveExplainPage(w http.ResponseWriter, r *http.Request) {
 			v.Error = err.Error()
 		}
 	}
+	if v.Question.Type != "" && !slices.Contains(v.Types, v.Question.Type) { // the form must not ask for another one
+		v.Types = append(v.Types, v.Question.Type)
+	}
+	v.Copy = linksTo("/v1/explain", "name", v.Question.Name, "type", v.Question.Type, "client", v.Client, "do", r.URL.Query().Get("do"))
 	// An invalid question stays invalid, so that page need not be loaded again. A source that failed may work the next time.
 	v.Live = v.Asked && status == http.StatusOK
 	renderPage(w, r, status, "explain.html", v)
@@ -55,7 +79,8 @@ func (s *Server) serveExplainPage(w http.ResponseWriter, r *http.Request) {
 // plugins: until writeTimeout, after which the response can no longer be written.
 func (s *Server) serveExplain(w http.ResponseWriter, r *http.Request) {
 	q, err := parseQuestion(r)
-	if err != nil {
+	text, wrong := wantsMarkdown(r)
+	if err = cmp.Or(err, wrong); err != nil {
 		writeError(w, http.StatusBadRequest, err.Error())
 		return
 	}
@@ -64,7 +89,31 @@ func (s *Server) serveExplain(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusServiceUnavailable, err.Error())
 		return
 	}
+	if text {
+		s.writeExplained(w, r, q, all)
+		return
+	}
 	writeJSON(w, r, map[string]any{"explanations": nonNil(all)})
+}
+
+// writeExplained writes explanations as Markdown.
+func (s *Server) writeExplained(w http.ResponseWriter, r *http.Request, q status.Question, all []status.Explanation) {
+	snap := s.loadSnapshot(w, r)
+	if snap == nil {
+		return
+	}
+	m := new(markdown)
+	m.title(fmt.Sprintf("How %s %s is answered", code(q.Name), code(q.Type)), snap)
+	if q.Client.IsValid() {
+		m.line("- For the client %s", q.Client)
+	}
+	if len(all) == 0 {
+		m.line("- No stanza of any server block covers this name, so its answers are not changed")
+	}
+	for i := range all {
+		m.explanation(&all[i])
+	}
+	writeMarkdown(w, r, m)
 }
 
 // parseQuestion reads the parameters of an explanation: name is required; type is A by default; do=1 sets the DO bit; client is

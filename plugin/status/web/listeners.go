@@ -18,12 +18,15 @@ type Listeners struct {
 // shared is a server that several use.
 type shared struct {
 	server  *Server
-	address string // as the Corefile that opened it has it
-	users   map[any]bool
+	address string           // as the Corefile that opened it has it
+	users   map[any][]string // each with the hosts that requests may name for it
 }
 
 // Address is one to show the status at, and the file and line that ask for it.
-type Address struct{ Address, At string }
+type Address struct {
+	Address, At string
+	Hosts       []string // names by which clients may ask for it, besides the host in the address
+}
 
 // Open listens at an address for a user, unless it is open already. The error names the line.
 func (l *Listeners) Open(user any, show Address) error {
@@ -37,10 +40,11 @@ func (l *Listeners) Open(user any, show Address) error {
 		if l.all == nil {
 			l.all = make(map[string]*shared)
 		}
-		s = &shared{server, show.Address, make(map[any]bool)}
+		s = &shared{server, show.Address, make(map[any][]string)}
 		l.all[place] = s
 	}
-	s.users[user] = true
+	s.users[user] = append(s.users[user], show.Hosts...) // of several stanzas
+	s.allowHosts()
 	return nil
 }
 
@@ -60,11 +64,12 @@ func (l *Listeners) inUse(show Address, err error) error {
 func (l *Listeners) Retain(there func(user any) bool) (closed func()) {
 	var closing sync.WaitGroup
 	for place, s := range l.all {
-		maps.DeleteFunc(s.users, func(user any, _ bool) bool { return !there(user) })
+		maps.DeleteFunc(s.users, func(user any, _ []string) bool { return !there(user) })
 		if len(s.users) == 0 {
 			closing.Go(s.server.Close)
 			delete(l.all, place)
 		}
+		s.allowHosts()
 	}
 	return closing.Wait
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,7 +31,8 @@ const (
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"ago": formatAge, "stamp": stamp, "glyph": stateGlyph, "plot": plainPlot, "ms": milliseconds, "lower": tierNote, "last": probeSummary, "key": rowID,
 	"term": status.OutcomeOf, "notChecked": func() status.Term { return status.NotChecked }, "outcomes": func() []status.Term { return status.Outcomes }, "states": func() []status.Term { return status.States },
-	"clock": formatClock, "manual": manualLink, "cell": newCell, "percent": wholePercent, "command": curlFor, "votes": newVotes, "standing": status.StandingTerm, "member": status.MemberTerm,
+	"clock": formatClock, "manual": manualLink, "cell": newCell, "wholePercent": wholePercent, "command": curlFor, "votes": newVotes, "standing": status.StandingTerm, "member": status.MemberTerm,
+	"copyFrom": linksTo, "percent": percent,
 }).ParseFS(assets, "assets/*.html"))
 
 // pageView is the data of page.html.
@@ -182,7 +184,7 @@ func (v *pageView) EachURL(g *group) string {
 	return (&url.URL{Path: "/", RawQuery: f.Encode(), Fragment: "h-targets"}).String()
 }
 
-// errorView is the data of failure.html. Its Summary is empty: there may be no snapshot.
+// errorView is the data of failure.html. Its Summary has the name of the machine alone: there may be no snapshot.
 type errorView struct {
 	status.Summary
 	Error string
@@ -191,7 +193,9 @@ type errorView struct {
 
 // showError shows an error as a page, for people. Programs get JSON from writeError.
 func showError(w http.ResponseWriter, r *http.Request, status int, err error) {
-	renderPage(w, r, status, "failure.html", errorView{Error: err.Error(), Retry: status == http.StatusServiceUnavailable})
+	v := errorView{Error: err.Error(), Retry: status == http.StatusServiceUnavailable}
+	v.Host, _ = os.Hostname() // there may be no snapshot that has it
+	renderPage(w, r, status, "failure.html", v)
 }
 
 // loadPageSnapshot returns the snapshot for a page. If the source fails it shows that with status 503 and returns nil.

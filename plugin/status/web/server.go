@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -70,9 +71,10 @@ type Source interface {
 // Server serves a source on one address until it is closed. Create it with Listen.
 type Server struct {
 	source  Source
-	address string // as given to Listen
-	host    string // the host that requests may name besides loopback, canonical; empty if any address may
-	anyHost bool   // requests may name any host: a browser cannot be led to a Unix socket
+	address string                   // as given to Listen
+	host    string                   // the host that requests may name besides loopback, canonical; empty if any address may
+	anyHost bool                     // requests may name any host: a browser cannot be led to a Unix socket
+	hosts   atomic.Pointer[[]string] // others that they may name, canonical; nil before there are any
 	http    http.Server
 	streams chan struct{} // holds one value for each open stream
 	quit    chan struct{} // closed by Close: streams and waiting connections end
@@ -248,11 +250,13 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /v1/members", s.serveMembers)
 	mux.HandleFunc("GET /v1/history", s.serveHistory)
 	mux.HandleFunc("GET /v1/explain", s.serveExplain)
+	mux.HandleFunc("GET /v1/incident", s.serveIncident)
 	mux.HandleFunc("GET /config", s.serveConfigPage)
 	mux.HandleFunc("GET /v1/config", s.serveConfig)
 	mux.HandleFunc("GET /", serveNothing)
 	for path, media := range map[string]string{
-		"status.css": "text/css; charset=utf-8", "timeline.css": "text/css; charset=utf-8", "status.js": "text/javascript; charset=utf-8", "openapi.json": "application/json", "icon.svg": "image/svg+xml",
+		"status.css": "text/css; charset=utf-8", "timeline.css": "text/css; charset=utf-8", "status.js": "text/javascript; charset=utf-8", "copy.js": "text/javascript; charset=utf-8",
+		"openapi.json": "application/json", "icon.svg": "image/svg+xml",
 	} {
 		body, err := assets.ReadFile("assets/" + path)
 		if err != nil {
@@ -294,7 +298,7 @@ func (s *Server) checkRequest(next http.Handler) http.Handler {
 		}
 		switch {
 		case !s.acceptsHost(r.Host):
-			writeError(w, http.StatusMisdirectedRequest, "unknown host in the request: use localhost, or the address in the Corefile")
+			writeError(w, http.StatusMisdirectedRequest, "unknown host in the request: use localhost, the address in the Corefile, or a name that host has in the block of status")
 		case crossSite(r.Header):
 			writeError(w, http.StatusForbidden, "cross-site request refused: open a link to this page, or send the request yourself")
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
@@ -339,7 +343,7 @@ func (s *Server) acceptsHost(host string) bool {
 		host = name
 	}
 	host = canonicalHost(host)
-	if host == "localhost" || host != "" && host == s.host {
+	if host == "localhost" || host != "" && (host == s.host || s.isAllowed(host)) {
 		return true
 	}
 	addr, err := netip.ParseAddr(host)

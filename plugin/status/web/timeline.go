@@ -232,8 +232,8 @@ func spell(seconds float64) string {
 	}
 }
 
-// percent spells a share, and rounds down: what was down for a moment is not 100 %.
-func percent(share float64) string {
+// upPercent spells a share, and rounds down: what was down for a moment is not 100 %.
+func upPercent(share float64) string {
 	digits := 0
 	if share < 1 && share > 0 {
 		digits = 1
@@ -259,7 +259,7 @@ func summaryText(s history.Summary, span history.Span) string {
 	if s.Share == nil {
 		return "nothing is known yet"
 	}
-	text := percent(*s.Share) + " up in " + spanText(s, span)
+	text := upPercent(*s.Share) + " up in " + spanText(s, span)
 	if s.Transitions > 0 {
 		text += ", " + transitionsText(s)
 	}

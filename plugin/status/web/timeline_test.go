@@ -143,7 +143,7 @@ func TestSpell(t *testing.T) {
 		}
 	}
 	for share, want := range map[float64]string{1: "100 %", 0: "0 %", .99999: "99.99 %", .992: "99.2 %", .9999: "99.99 %", .5: "50.0 %"} {
-		if got := percent(share); got != want {
+		if got := upPercent(share); got != want {
 			t.Errorf("%g: %q, want %q", share, got, want)
 		}
 	}

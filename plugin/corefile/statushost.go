@@ -1,0 +1,79 @@
+package corefile
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/coredns/caddy"
+
+	"github.com/miekg/dns"
+)
+
+// maxStatusHosts is how many names a page may be asked by.
+const maxStatusHosts = 32
+
+// parseStatusHosts reads the names by which clients ask for the status page: those that a proxy, or the DNS, leads to it. They are
+// compared with what a request says, so each is a name alone, in lower case and without a dot at its end. A wildcard is refused: with
+// one, whoever owns a name below it could let a browser read the page (DNS rebinding).
+func parseStatusHosts(words []string) ([]string, error) {
+	var hosts []string
+	for _, word := range words {
+		// Most mistakes are a whole URL, or the address of the page once more: each gets the error that helps.
+		name := strings.ToLower(strings.TrimSuffix(word, "."))
+		_, valid := dns.IsDomainName(name)
+		switch {
+		case strings.Contains(word, "://") || strings.Contains(word, "/"):
+			return nil, fmt.Errorf("invalid host %q: use the name alone, without a scheme and a path", word)
+		case strings.Contains(word, "*"):
+			return nil, fmt.Errorf("invalid host %q: name each host, because a page of any other below it could read the status", word)
+		case net.ParseIP(strings.Trim(name, "[]")) != nil:
+			return nil, fmt.Errorf("invalid host %q: use a name; the address in status is accepted by itself, and :9253 accepts all addresses", word)
+		case strings.Contains(word, ":"):
+			return nil, fmt.Errorf("invalid host %q: use the name alone, without a port", word)
+		case name == "" || !valid || strings.ContainsFunc(name, func(r rune) bool { return !isHostRune(r) }):
+			return nil, fmt.Errorf("invalid host %q: use a name such as dns1.example.org", word)
+		case slices.Contains(hosts, name):
+			return nil, fmt.Errorf("duplicate host %s", name)
+		}
+		hosts = append(hosts, name)
+	}
+	if len(hosts) > maxStatusHosts {
+		return nil, fmt.Errorf("host has %d names: use at most %d", len(hosts), maxStatusHosts)
+	}
+	return hosts, nil
+}
+
+// parseStatusBlock reads the block of status. The controller is at the opening brace.
+func (s *Config) parseStatusBlock(c *caddy.Controller) error {
+	isKnown := func(word string) bool { return word == "host" }
+	return s.readBlock(c, "status", "a property", isKnown, func(line int, name string, values []string) error {
+		inner := "status " + name
+		switch {
+		case name == "{": // also one that RemainingArgs stopped at, in the line before
+			return c.Errf("status: unexpected { in its block: no property of status has a block of its own")
+		case name != "host":
+			return c.Errf("status: unknown property %q: use host", name)
+		case s.lines[inner] != 0:
+			return c.Errf("status: duplicate host, first on line %d", s.lines[inner])
+		case len(values) == 0:
+			return c.Errf("status: host takes at least 1 value, not 0: use host NAME...")
+		// A browser cannot be led to a socket, so there is nothing to compare.
+		case strings.HasPrefix(s.Status, "unix:"):
+			return c.Errf("status: host has no effect on a socket, which accepts any: leave it out")
+		}
+		// The line is noted under two words, which no property of a stanza has, so that errors can name it.
+		s.lines[inner], s.files[inner] = line, c.File()
+		var err error
+		if s.StatusHosts, err = parseStatusHosts(values); err != nil {
+			return c.Errf("status: %v", err)
+		}
+		return nil
+	})
+}
+
+// isHostRune reports whether a name in a request can have a character: names in other scripts are written in their ASCII form there.
+func isHostRune(r rune) bool {
+	return r == '.' || r == '-' || r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z'
+}
