@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
@@ -247,5 +248,19 @@ func TestTimelineSaysWhatIsLeftOut(t *testing.T) {
 	}
 	if text := body(t, ask(t, f, "GET", "/v1/history?span=day&address=10.0.0.1")); !strings.Contains(text, `"hour_only": true`) || strings.Contains(text, `"share"`) {
 		t.Errorf("%s", text)
+	}
+}
+
+// BenchmarkPageWithTimelines renders the first page of many targets with timelines, a quarter of which have 100 outages.
+func BenchmarkPageWithTimelines(b *testing.B) {
+	for name, source := range map[string]*testSource{"without": newTestSource(10_000), "with": troubled(10_000)} {
+		b.Run(name, func(b *testing.B) {
+			s := newServer("localhost:9253", source)
+			r := httptest.NewRequest("GET", "/", nil)
+			r.Host = "localhost"
+			for b.Loop() {
+				s.http.Handler.ServeHTTP(httptest.NewRecorder(), r)
+			}
+		})
 	}
 }
