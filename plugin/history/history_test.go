@@ -191,6 +191,19 @@ func TestSummaryOfADay(t *testing.T) {
 	}
 }
 
+// A step of the day with a moment down is not shown as one without, nor one with a moment up as all down.
+func TestMomentsAreTold(t *testing.T) {
+	b := NewBook(at(0))
+	l := b.Open(Up, at(0))
+	b.Set(l, Down, at(time.Hour+time.Minute))
+	b.Set(l, Up, at(time.Hour+time.Minute+2*time.Second))
+	b.Set(l, Down, at(2*time.Hour))
+	b.Set(l, Up, at(2*time.Hour+5*time.Minute-time.Second))
+	if sum := TrackOf(l.Copy(), Day, at(10*time.Hour)).Summary; sum.Down != 10+290 || sum.Longest != 290 {
+		t.Errorf("%+v", sum)
+	}
+}
+
 // A name is down only while all of its addresses are, and an address while any of its checks is.
 func TestNameTrack(t *testing.T) {
 	b := NewBook(at(0))
@@ -285,9 +298,12 @@ func TestLatencyPasses(t *testing.T) {
 	for range 100 {
 		l.Took(3*time.Second, at(time.Minute))
 	}
-	for i := range 75 {
+	for i := range 90 {
+		if i == 20 {
+			l.Took(3*time.Second, at(20*time.Minute))
+		}
 		l.Took(2*time.Millisecond, at(time.Duration(i)*time.Minute))
-		if got := LatencyOf(at(time.Duration(i)*time.Minute), l.Copy()); (got.P99 > 1) != (i < 60) {
+		if got := LatencyOf(at(time.Duration(i)*time.Minute), l.Copy()); (got.P99 > 1) != (i < 75) {
 			t.Fatalf("after %d minutes: %+v", i, got)
 		}
 	}

@@ -8,6 +8,7 @@ package inspect
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -61,7 +62,7 @@ type Source struct {
 
 // New returns a source for the pool and what belongs to it.
 func New(p *pool.Pool, forced *force.Watcher, blocks func() []*rules.Block, seen func() *seen.Names) *Source {
-	forced.OnChange(func(path, what string) { p.NoteEvent(history.Forced, path+" "+what) })
+	forced.OnChange(func(path, what string) { p.NoteEvent(history.Forced, "the force file "+filepath.Base(path)+" "+what) })
 	return &Source{
 		pool: p, forced: forced, blocks: blocks, seen: seen,
 		turn: make(chan struct{}, 1), answers: make(map[blockQuestion]*cachedAnswer), slots: make(chan struct{}, maxAsking),

@@ -23,6 +23,7 @@ type timeView struct {
 	lines   map[*status.Target]*history.Line
 	inRows  map[*status.Target]bool // those of rows; others are there for names
 	byName  map[string][]*status.Target
+	more    map[string]int             // targets of a name that are left out
 	changes map[string][]status.Change // that took a target down, by address and check
 	scales  map[string]float64         // of the plots, by check; see scaleChecks
 	drawn   map[string]bool            // names that have their timeline: a name has a row for each type
@@ -41,7 +42,7 @@ func (s *Server) readTimes(r *http.Request, snap *status.Snapshot, names []nameR
 	for _, row := range names {
 		listed = append(listed, row.Name)
 	}
-	v.byName, _ = targetsOf(snap, listed, maxRowLines)
+	v.byName, v.more = targetsOf(snap, listed, maxRowLines)
 	for _, all := range v.byName {
 		wanted = append(wanted, all...)
 	}
@@ -112,12 +113,15 @@ func (v *timeView) scaleChecks(targets []targetRow) {
 // OfTarget is the timeline of a target. It is nil if there is none.
 func (v *timeView) OfTarget(t *status.Target) *drawing {
 	line := v.lines[t]
-	if line == nil || !v.inRows[t] || v.Span == history.Day && !line.HasDay() {
+	if line == nil || !v.inRows[t] {
 		return nil
 	}
 	track := history.TrackOf(line, v.Span, v.reading.At)
 	d := v.draw(track, t.Address.String(), rowSize)
 	d.Text = summaryText(track.Summary, v.Span)
+	if v.Span == history.Day && !line.HasDay() {
+		d.Text = "the day is not kept, because there are too many targets: see the last hour"
+	}
 	outages := outagesOf(track)
 	causes := v.changes[t.Address.String()+" "+t.Check]
 	for i := range outages {
@@ -148,6 +152,9 @@ func (v *timeView) OfName(name string) *drawing {
 	track := history.NameTrack(byAddress(targets, lines), v.Span, v.reading.At)
 	d := v.draw(track, name, rowSize)
 	d.Text = nameText(track.Summary, v.Span)
+	if n := v.more[name]; n > 0 {
+		d.Text += fmt.Sprintf(" (of %d of %d targets)", len(targets), len(targets)+n)
+	}
 	d.addOutages(outagesOf(track), "some or all addresses down", track.From)
 	return d
 }

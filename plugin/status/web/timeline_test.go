@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
@@ -99,6 +100,8 @@ func TestTimelineInWords(t *testing.T) {
 	book.Set(l, history.Down, down)
 	book.Set(l, history.Up, down.Add(4*time.Minute))
 	book.NoteEvent(history.Forced, "/etc/forced has 1 down", down.Add(-time.Minute))
+	l.Took(time.Second, now)
+	f.snap.Checks = []status.Check{{Check: "http://:80/", Pace: "every 10s", Timeout: .005}}
 	f.snap.Changes = []status.Change{
 		{Number: 1, At: down.Time(), Address: f.snap.Targets[1].Address, Check: f.snap.Targets[1].Check, From: "up", To: "down", Reason: "no route <to> host"},
 	}
@@ -123,6 +126,9 @@ func TestTimelineInWords(t *testing.T) {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}
+	}
+	if n := strings.Count(page, "last 1 probes: 0 failed, median 2.0 ms, slowest 2.0 ms; the height of the plot is 5.0 ms"); n != 2*len(f.snap.Targets) {
+		t.Errorf("%d texts of plots with one scale", n)
 	}
 	day := body(t, ask(t, f, "GET", "/?span=day&state=up"))
 	for _, want := range []string{"2 transitions, longest down 4 min", `<a href="/?state=up">last hour</a>`, `name="span" value="day"`, "<span>" + clockOf(now.Time().Add(-6 * time.Hour))[:5] + "</span>"} {
@@ -210,5 +216,51 @@ func TestPlotScale(t *testing.T) {
 	h.Add(50*time.Millisecond, false)
 	if d = newPlot(h, .010, history.Latency{}); d.Bars[1].Height != plotHeight-1 || d.Bars[1].Y != 1 {
 		t.Errorf("a slow probe is not cut off: %+v", d)
+	}
+}
+
+// What is left out is said: the day of a target that has the hour alone, and targets of a name that has very many (B117).
+func TestTimelineSaysWhatIsLeftOut(t *testing.T) {
+	f := newTestSource(100)
+	book := history.NewBook(0)
+	for range history.MaxBytes / 600 { // until there is no room for the day
+		book.Open(history.Up, 0)
+	}
+	l := book.Open(history.Up, 0)
+	if l.HasDay() {
+		t.Fatal("there is room for the day")
+	}
+	f.read = func(targets []*status.Target) (r history.Reading) {
+		for range targets {
+			r.Lines = append(r.Lines, l.Copy())
+		}
+		book.Read(&r, clock.Instant(time.Hour))
+		return r
+	}
+	for i := range f.snap.Targets {
+		f.snap.Targets[i].Names = []string{"n0.example.org."}
+	}
+	if page := body(t, ask(t, f, "GET", "/")); !strings.Contains(page, "all up in 1 h (of 64 of 100 targets)") || !strings.Contains(page, "100 % up in 1 h") {
+		t.Error("the hour is not there, or targets are left out silently")
+	}
+	if page := body(t, ask(t, f, "GET", "/?span=day")); !strings.Contains(page, "the day is not kept") {
+		t.Error("the day is not there, and nothing says why")
+	}
+	if text := body(t, ask(t, f, "GET", "/v1/history?span=day&address=10.0.0.1")); !strings.Contains(text, `"hour_only": true`) || strings.Contains(text, `"share"`) {
+		t.Errorf("%s", text)
+	}
+}
+
+// BenchmarkPageWithTimelines renders the first page of many targets with timelines, a quarter of which have 100 outages.
+func BenchmarkPageWithTimelines(b *testing.B) {
+	for name, source := range map[string]*testSource{"without": newTestSource(10_000), "with": troubled(10_000)} {
+		b.Run(name, func(b *testing.B) {
+			s := newServer("localhost:9253", source)
+			r := httptest.NewRequest("GET", "/", nil)
+			r.Host = "localhost"
+			for b.Loop() {
+				s.http.Handler.ServeHTTP(httptest.NewRecorder(), r)
+			}
+		})
 	}
 }
