@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/pooltest"
+	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -29,6 +30,10 @@ func TestLateProbesAreLogged(t *testing.T) {
 		for range 15 {
 			pooltest.Elapse(2 * time.Second)
 			worst = max(worst, testutil.ToFloat64(lags[doubt]))
+		}
+		var shot status.Snapshot
+		if err := p.Do(t.Context(), func(v View) { v.Totals(&shot) }); err != nil || shot.Summary.LateSince.IsZero() {
+			t.Errorf("the summary says that probes are late since %s, %v", shot.Summary.LateSince, err)
 		}
 		if worst < 2 {
 			t.Errorf("the gauge showed a lag of %v seconds at most", worst)

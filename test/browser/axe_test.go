@@ -38,7 +38,7 @@ func (t *tab) axe() (violations string) {
 }
 
 // No page breaks a rule of accessibility, in light and dark, wide and narrow, with all unfolded: names, contrast, order of headings,
-// and the rest of what axe-core knows (B119).
+// and the rest of what axe-core knows (B75).
 func TestAxe(t *testing.T) {
 	f := newFarm(t, scenery, sceneryZone, 11, 13, 14, 21, 22, 31, 41, 42, 43, 44, 45, 46, 47, 48, 49)
 	f.write("forced", "drain 127.0.0.13 # disk\n")

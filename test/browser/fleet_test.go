@@ -63,10 +63,10 @@ func TestFleetPage(t *testing.T) {
 		p.becomes(`document.querySelector("tr.down .votes tbody").checkVisibility()`, "true")
 		p.becomes(`document.querySelector("tr.down .votes tbody").textContent.includes("connection refused")`, "true")
 		if scripts {
-			p.eval(`window.first = document.querySelector("tr.down"); 1`)
-			for range 3 { // the row is made again with each probe
-				p.becomes(`document.querySelector("tr.down") !== window.first`, "true")
-				p.eval(`window.first = document.querySelector("tr.down"); 1`)
+			p.eval(`window.first = document.querySelector("tr.down").textContent; 1`)
+			for range 3 { // the row changes with each probe
+				p.becomes(`document.querySelector("tr.down").textContent !== window.first`, "true")
+				p.eval(`window.first = document.querySelector("tr.down").textContent; 1`)
 			}
 			p.becomes(`document.querySelector("tr.down .votes").open`, "true")
 			p.becomes(`document.getElementById("summary").textContent.includes("This member is alone")`, "false")

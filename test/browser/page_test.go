@@ -303,8 +303,8 @@ func TestPictures(t *testing.T) {
 		width, height      int64
 		phone              bool
 	}{
-		{"status-light", "/", "light", 1100, 840, false},
-		{"status-dark", "/", "dark", 1100, 840, false},
+		{"status-light", "/", "light", 1100, 780, false},
+		{"status-dark", "/", "dark", 1100, 780, false},
 		{"status-phone", "/", "light", 390, 844, true},
 		{"explain", "/explain?name=www.example.org", "light", 1100, 700, false},
 	} {

@@ -32,7 +32,7 @@ func rowsOf(t *testing.T, f *testSource, path string) (rows []string) {
 }
 
 // Addresses that are down with the same check and reason are one row, which has all of them inside; the checks of one address are one
-// row. An address that is forced, or down for another reason, has a row of its own (B117).
+// row. An address that is forced, or down for another reason, has a row of its own (B75).
 func TestGroups(t *testing.T) {
 	f := mixedSource()
 	f.snap.Targets[3].Since = noon.Add(-3 * time.Minute)

@@ -111,7 +111,7 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	v.Notices = newNotices(snap)
 	v.Stanzas, v.MoreStanzas = stanzaRows(snap)
 	// The script asks less often for a page that takes long to make. Waiting for other plugins takes no time of the processor.
-	w.Header().Set("Server-Timing", fmt.Sprintf("page;dur=%.1f", float64((time.Since(began)-waited).Microseconds())/1000))
+	addTiming(w, "page", time.Since(began)-waited)
 	renderPage(w, r, http.StatusOK, "page.html", v)
 }
 
@@ -230,12 +230,19 @@ func (row targetRow) HiddenNames() int { return max(0, len(row.Names)-namesPerRo
 
 // renderPage renders a template and writes it. It renders to memory first, so an error cannot leave half a page.
 func renderPage(w http.ResponseWriter, r *http.Request, status int, name string, v any) {
+	began := time.Now()
 	var body bytes.Buffer
 	if err := pages.ExecuteTemplate(&body, name, v); err != nil {
 		writeError(w, http.StatusInternalServerError, err.Error())
 		return
 	}
+	addTiming(w, "render", time.Since(began))
 	writeBody(w, r, status, "text/html; charset=utf-8", body.Bytes())
+}
+
+// addTiming tells the client how long a part of the work took (Server-Timing, W3C).
+func addTiming(w http.ResponseWriter, what string, took time.Duration) {
+	w.Header().Add("Server-Timing", fmt.Sprintf("%s;dur=%.1f", what, float64(took.Microseconds())/1000))
 }
 
 // sortOrders are the values of the parameter sort. The first is the default.

@@ -51,7 +51,7 @@ func picks(s *status.Snapshot, is func(*status.Target) bool) (targets, addresses
 	return targets, len(seen)
 }
 
-// The sentence, the title, the counts, the filters, the captions and the JSON count the same, and say what they count (B117).
+// The sentence, the title, the counts, the filters, the captions and the JSON count the same, and say what they count (B75).
 func TestCountsAgree(t *testing.T) {
 	f := mixedSource()
 	all, addresses := picks(&f.snap, func(*status.Target) bool { return true })
@@ -146,7 +146,7 @@ func TestSentenceGoesByCurrentAnswers(t *testing.T) {
 }
 
 // Each thing that is true of the whole process has a banner, and a healthy process has none.
-func TestNotices(t *testing.T) {
+func TestProcessNotices(t *testing.T) {
 	f := newTestSource(4)
 	sum := &f.snap.Summary
 	sum.Running, sum.Ready = true, true

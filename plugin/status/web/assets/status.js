@@ -7,7 +7,7 @@
   const news = document.getElementById("news");
   const state = document.getElementById("live-state");
   state.hidden = false;
-  const patience = 5000; // in milliseconds: the page is stale if it could not be updated for this long
+  const patience = 5000; // in milliseconds: the page is stale if it could not be updated for this long after it had to be
   const setState = (text) => { if (state.textContent !== text) state.textContent = text; };
 
   // A part with selected text is not updated, so that the text can be copied. The other parts are.
@@ -16,30 +16,35 @@
     return s && !s.isCollapsed && s.rangeCount > 0 && s.getRangeAt(0).intersectsNode(part);
   };
 
-  // What a reader has unfolded stays so. It is found again by the row that it is in and its place there.
-  const folds = (part) => {
-    const counts = new Map();
-    return [...part.querySelectorAll("details")].map((x) => {
-      const row = x.closest("[id]")?.id ?? "", n = counts.get(row) ?? 0;
-      counts.set(row, n + 1);
-      return [`${row} ${n}`, x];
-    });
+  // Makes an element equal to another one, and changes only what differs: what is the same keeps the focus, and costs no layout. What a
+  // reader has unfolded stays so.
+  const same = (a, b) => a.nodeType === b.nodeType && a.nodeName === b.nodeName && (a.id ?? "") === (b.id ?? "");
+  const update = (old, next) => {
+    if (old.nodeType !== Node.ELEMENT_NODE) {
+      if (old.data !== next.data) old.data = next.data;
+      return;
+    }
+    if (old.dataset?.state && old.dataset.state !== next.dataset.state) next.classList.add("changed");
+    for (const { name, value } of next.attributes) if (name !== "open" && old.getAttribute(name) !== value) old.setAttribute(name, value);
+    for (const { name } of [...old.attributes]) if (name !== "open" && !next.hasAttribute(name)) old.removeAttribute(name);
+    if (old.hasAttribute("data-rows")) updateRows(old, next);
+    else updateChildren(old, next);
   };
-  const keepOpen = (old, next) => {
-    const open = new Set(folds(old).filter(([, x]) => x.open).map(([key]) => key));
-    if (open.size > 0) for (const [key, x] of folds(next)) if (open.has(key)) x.open = true;
+  const updateChildren = (old, next) => {
+    const [before, after] = [[...old.childNodes], [...next.childNodes]];
+    if (before.length === after.length && before.every((x, i) => same(x, after[i]))) return before.forEach((x, i) => update(x, after[i]));
+    const open = [...old.querySelectorAll("details")].map((x) => x.open);
+    old.replaceChildren(...after.map((x) => document.importNode(x, true)));
+    old.querySelectorAll("details").forEach((x, i) => { if (open[i]) x.open = true; });
   };
 
-  // Rows are matched by id. A row that did not change stays the same element, so a link in it keeps the focus.
+  // Rows are matched by id, so that one that has moved stays the same element.
   const updateRows = (old, next) => {
     const known = new Map([...old.children].map((row) => [row.id, row]));
     const want = [...next.children].map((row) => {
       const before = known.get(row.id);
-      if (before) keepOpen(before, row);
-      if (before && before.outerHTML === row.outerHTML) return before;
-      const now = document.importNode(row, true);
-      if (before && before.dataset.state !== now.dataset.state) now.classList.add("changed");
-      return now;
+      if (before) update(before, row);
+      return before ?? document.importNode(row, true);
     });
     if (want.length !== old.children.length || want.some((row, i) => row !== old.children[i])) old.replaceChildren(...want);
   };
@@ -57,11 +62,11 @@
     if (link) link.focus({ preventScroll: true });
   };
 
-  // When the page was last up to date, whether the last refresh failed, whether the stream was refused, whether a part
+  // When the page was last up to date, until when that is enough, whether the last refresh failed, whether the stream was refused, whether a part
   // waits, and whether a refresh runs.
-  let fresh = Date.now(), failed = false, refused = false, held = false, busy = false;
+  let fresh = Date.now(), resting = fresh, failed = false, refused = false, held = false, busy = false;
   const showState = () => {
-    if (failed || refused || Date.now() - fresh > patience) setState(`stale since ${new Date(fresh).toISOString().slice(0, 19).replace("T", " ")} UTC`);
+    if (failed || refused || Date.now() - resting > patience) setState(`stale since ${new Date(fresh).toISOString().slice(0, 19).replace("T", " ")} UTC`);
     else setState(held ? "paused: text is selected" : "live");
   };
 
@@ -75,13 +80,14 @@
   const address = () => {
     const query = new URLSearchParams(location.search);
     if (changes && since !== null && !query.has("since")) query.set("seen", since);
-    return location.pathname + (query.size > 0 ? `?${query}` : "");
+    return `${location.pathname}?${query}`.replace(/\?$/, "");
   };
 
-  // A page that takes long to make and to show is loaded less often, so that it takes a hundredth of a core: both sides count.
-  const share = 100, rarest = 4000; // rarest in milliseconds, less than patience
-  let resting = 0;
-  const serverTime = (response) => Number(/page;dur=([0-9.]+)/.exec(response.headers.get("Server-Timing") ?? "")?.[1] ?? 0);
+  // A page that takes long to make and to show is loaded less often, so that it takes a hundredth of a core: both sides count. Painting
+  // and cleaning up, which cannot be measured here, take as long again and more.
+  // Changes of state are announced at once all the same.
+  const share = 250, rarest = 10000; // rarest in milliseconds
+  const serverTime = (response) => [...(response.headers.get("Server-Timing") ?? "").matchAll(/;dur=([0-9.]+)/g)].reduce((sum, m) => sum + Number(m[1]), 0);
 
   let again = false; // the filter has changed since a refresh began
   const refresh = async () => {
@@ -100,18 +106,13 @@
       held = false;
       for (const old of document.querySelectorAll("[data-live]")) {
         const now = next.getElementById(old.id);
-        if (!now || old.innerHTML === now.innerHTML) continue;
-        if (selected(old)) held = true;
-        else if (old.hasAttribute("data-rows")) updateRows(old, now);
-        else {
-          const part = document.importNode(now, true);
-          keepOpen(old, part);
-          old.replaceChildren(...part.childNodes);
-        }
+        if (!now) continue;
+        if (!selected(old)) update(old, now);
+        else if (old.innerHTML !== now.innerHTML) held = true;
       }
-      if (changes) changes.dataset.last = next.getElementById("changes")?.dataset.last;
       document.title = next.title;
       restoreFocus(was);
+      void document.body.offsetHeight; // the layout is a part of what it costs
       resting = began + Math.min(rarest, share * Math.max(serverTime(response), performance.now() - arrived));
       [fresh, good] = [began, true];
     } catch {
@@ -129,22 +130,25 @@
   const apply = () => {
     const query = new URLSearchParams();
     for (const [key, value] of new FormData(filter)) if (value.trim() !== "" && (key !== "sort" || value !== filter.sort.options[0].value)) query.set(key, value.trim());
-    history.replaceState(null, "", location.pathname + (query.size > 0 ? `?${query}` : ""));
+    history.replaceState(null, "", `${location.pathname}?${query}`.replace(/\?$/, ""));
     refresh();
   };
   filter?.addEventListener("submit", (e) => { e.preventDefault(); clearTimeout(typing); apply(); });
-  filter?.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(apply, 120); });
+  filter?.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(apply, 80); });
 
   // A browser opens at most six connections to one server, for all its tabs together. So only a visible page keeps a stream.
   let stream = null;
   const openStream = () => {
     stream = new EventSource("/events");
     stream.addEventListener("open", () => { refused = false; });
-    stream.addEventListener("tick", () => { if (Date.now() >= resting && !busy) refresh(); });
-    stream.addEventListener("change", (e) => {
-      const c = JSON.parse(e.data);
-      news.textContent = `${c.address} is ${c.to}${c.reason ? ": " + c.reason : ""}`;
+    // The changes of a second come before its tick, and are announced together.
+    let changed = 0, last = null;
+    stream.addEventListener("tick", () => {
+      if (last) news.textContent = `${changed > 1 ? changed + " changes, the last one: " : ""}${last.address} is ${last.to}${last.reason ? ": " + last.reason : ""}`;
+      [changed, last] = [0, null];
+      if (Date.now() >= resting && !busy) refresh();
     });
+    stream.addEventListener("change", (e) => { changed++; last = JSON.parse(e.data); });
     // A browser does not retry a stream that was refused because there are too many.
     stream.addEventListener("error", () => {
       if (stream?.readyState !== EventSource.CLOSED) return;

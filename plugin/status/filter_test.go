@@ -1,0 +1,62 @@
+package status
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+// A query finds a word in everything that a target has, all words of it in one target, and a name by itself or by a target.
+func TestFind(t *testing.T) {
+	target := func(at, name, state, reason, site string, names ...string) Target {
+		return Target{Address: netip.MustParseAddrPort(at), Check: "http://:80/healthz", Name: name, Names: append(names, name), State: state, Reason: reason, Site: site, Stanzas: []string{"Corefile:1"}}
+	}
+	s := Snapshot{
+		Targets: []Target{target("192.0.2.1:80", "www.", "up", "", "ams", "api."), target("192.0.2.2:80", "www.", "down", "Connection refused", "fra"), target("[2001:db8::1]:443", "api.", "down", "timeout", "")},
+		Names:   []Name{{Name: "www."}, {Name: "api."}, {Name: "bare."}},
+	}
+	s.Targets[2].Check, s.Targets[2].Stanzas = "https://:443/", []string{"Corefile:12"}
+	for _, x := range s.Targets {
+		s.Changes = append(s.Changes, Change{Address: x.Address, Check: x.Check, Name: x.Name, From: "unknown", To: x.State, Reason: x.Reason})
+	}
+	s.Sort()
+	for query, want := range map[string]string{
+		"":                        "192.0.2.1:80 192.0.2.2:80 [2001:db8::1]:443 | api. bare. www. | 3",
+		"www":                     "192.0.2.1:80 192.0.2.2:80 | www. | 2",
+		"API":                     "192.0.2.1:80 [2001:db8::1]:443 | api. | 2",
+		"192.0.2.0/31":            "192.0.2.1:80 | api. www. | 1",
+		"192.0.2":                 "192.0.2.1:80 192.0.2.2:80 | api. www. | 2",
+		"2001:db8::/32":           "[2001:db8::1]:443 | api. | 1",
+		"https":                   "[2001:db8::1]:443 | api. | 1",
+		"connection REFUSED":      "192.0.2.2:80 | www. | 1",
+		"timeout":                 "[2001:db8::1]:443 | api. | 1",
+		"AMS":                     "192.0.2.1:80 | api. www. | 1",
+		"corefile:1":              "192.0.2.1:80 192.0.2.2:80 | api. www. | 2", // and not Corefile:12
+		"www refused":             "192.0.2.2:80 | www. | 1",
+		"refused ams":             " |  | 0", // no one target has both
+		"api ams":                 "192.0.2.1:80 | api. | 1",
+		"bare":                    " | bare. | 0",
+		"nothing":                 " |  | 0",
+		strings.Repeat("w ", 100): "192.0.2.1:80 192.0.2.2:80 | www. | 2",
+	} {
+		f := Filter{Query: query}
+		var targets, names []string
+		for _, x := range s.FilterTargets(f) {
+			targets = append(targets, x.Address.String())
+		}
+		for _, x := range s.FilterNames(f) {
+			names = append(names, x.Name)
+		}
+		got := strings.Join(targets, " ") + " | " + strings.Join(names, " ") + " | " + string(rune('0'+len(s.FilterChanges(f, s.Changes))))
+		if got != want {
+			t.Errorf("%.30q finds %q, want %q", query, got, want)
+		}
+	}
+	// With another filter, one target must match both.
+	if got := s.FilterNames(Filter{Query: "ams", State: "down"}); len(got) != 0 {
+		t.Errorf("no target is both down and in ams, and %q leads to one", got[0].Name)
+	}
+	if got := s.FilterNames(Filter{Query: "www", State: "down"}); len(got) != 1 || got[0].Name != "www." {
+		t.Errorf("%d names", len(got))
+	}
+}

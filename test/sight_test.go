@@ -1,0 +1,81 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const sightCorefile = `example.org:0 {
+    bind 127.0.0.1
+    file DIR/example.org
+    multivalue {
+        QUICK
+        topology DIR/sites
+        select nearest
+        backup 127.0.0.12/32
+        warmup 1h
+        state DIR/gone/state
+        status 127.0.0.1:STATUS
+    }
+}`
+
+// processSummary is what the summary says of the whole process.
+type processSummary struct {
+	Ready  bool
+	Broken int    `json:"broken_topology_files"`
+	State  string `json:"state_error"`
+}
+
+// The summary and the page say that a file of sites is invalid, and why the state file cannot be saved, until they are mended. Targets
+// say what the stanza that leads to them knows of their address, and one field of the filter finds that (B75).
+func TestSummaryOfTheProcess(t *testing.T) {
+	s := newScene(t, 11, 12, 13)
+	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13")
+	s.file("sites", nearestFile)
+	v, base := s.shown(sightCorefile)
+	v.comesTo("www.example.org A", "11 13")
+	becomes := func(what string, is func(processSummary) bool) {
+		t.Helper()
+		var sum processSummary
+		v.eventually(func() bool { sum = processSummary{}; s.json(base+"/v1/summary", &sum); return is(sum) }, func() string { return fmt.Sprintf("%s: %+v", what, sum) })
+	}
+	becomes("no state file", func(x processSummary) bool { return x.Ready && x.Broken == 0 && strings.Contains(x.State, "gone") })
+	s.file("sites", "site ams nonsense\n")
+	becomes("a broken file of sites", func(x processSummary) bool { return x.Broken == 1 })
+	page := s.page(base + "/")
+	for _, want := range []string{"1 file of sites is invalid", "State file not saved.", "All 1 names", "warming up, 1%", "site ams", "backup"} {
+		if want == "All 1 names" {
+			want = "The 1 name is healthy; 3 targets are up."
+		}
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q:\n%s", want, page)
+		}
+	}
+	s.file("sites", nearestFile)
+	becomes("a file of sites that is mended", func(x processSummary) bool { return x.Broken == 0 })
+	var list struct {
+		Targets []struct {
+			Address, Site string
+			Rank          int
+			Warmup        float64
+			Stanzas       []string
+		}
+	}
+	s.json(base+"/v1/targets?q=AMS+127.0.0.12/32+Corefile:4", &list)
+	if len(list.Targets) != 1 || list.Targets[0].Site != "ams" || list.Targets[0].Rank != 1 || list.Targets[0].Warmup == 0 || len(list.Targets[0].Stanzas) != 1 {
+		t.Errorf("%+v", list)
+	}
+	var checks struct{ Checks []struct{ Stanzas []string } }
+	if s.json(base+"/v1/checks", &checks); len(checks.Checks) != 1 || len(checks.Checks[0].Stanzas) != 1 || !strings.HasSuffix(checks.Checks[0].Stanzas[0], ":4") {
+		t.Errorf("%+v", checks)
+	}
+	// The reload saves nothing, and what is not kept does not fail.
+	if err := os.MkdirAll(filepath.Join(s.dir, "gone"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	v.mustReload(strings.Replace(replace(strings.ReplaceAll(sightCorefile, "STATUS", base[strings.LastIndexByte(base, ':')+1:]), "limit", "limit"), "state DIR/gone/state", "", 1))
+	becomes("no state", func(x processSummary) bool { return x.State == "" })
+}
