@@ -49,8 +49,10 @@ func alone(t *testing.T) (dir string, goOn bool) {
 		return "", false
 	}
 	dir = t.TempDir()
-	if err := os.Symlink(os.Getenv(variable), filepath.Join(dir, "coredns")); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"coredns", "mvctl"} { // which are built into the same directory
+		if err := os.Symlink(filepath.Join(filepath.Dir(os.Getenv(variable)), name), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return dir, true
 }
@@ -145,7 +147,7 @@ func TestCommandsOfTheDocs(t *testing.T) {
 	if out, err := shell(t, dir, ready); err != nil {
 		t.Fatalf("%v: %s\n%s", err, out, log.Since(0))
 	}
-	for _, doc := range []string{"troubleshooting", "recipes", "status"} {
+	for _, doc := range []string{"troubleshooting", "recipes", "status", "mvctl"} {
 		for _, block := range fences(t, "../docs/"+doc+".md") {
 			for line := range strings.Lines(block) {
 				runs(t, dir, strings.TrimSpace(line))
@@ -157,6 +159,14 @@ func TestCommandsOfTheDocs(t *testing.T) {
 // prints is what the output of each command has to match, by a part of the command. Nothing is expected of an empty one.
 var prints = []struct{ part, want string }{
 	// The scene is in no fleet. TestFleetPage, in test/browser, has one for those of status.md.
+	{"mvctl targets --state down -o json", `^127\.0\.0\.4:8080$`},
+	{"mvctl targets --state down", `^STATE .*\n✗ down\s+127\.0\.0\.4:8080 .*connection refused$`},
+	{"mvctl explain", `(?s)www\.example\.org\. A.*filtered.*127\.0\.0\.4\s+left out.*1\. `},
+	{"mvctl config --set", `(?s)^Corefile:4 .*\n\s+interval\s+2s 100ms\s+Corefile:6\n`},
+	{"mvctl config -o json", `^Corefile:4: 2s 100ms$`},
+	{"mvctl changes -o json", `(?m)^127\.0\.0\.4:8080$`},
+	{"mvctl names", `- filtered\s+www\.example\.org\.\s+A\s+2 of 3$`},
+	{"/v1/config", `^Corefile:4: 8, default$`},
 	{"jq .fleet", `^null$`},
 	{"/v1/members", `^$`},
 	{".votes[", `^$`},
@@ -213,7 +223,7 @@ func runs(t *testing.T, dir, line string) {
 		}
 		script = before + "\nuntil [ $(curl -s localhost:9253/v1/summary | jq .forced.drain) = " + count + " ]; do sleep 0.1; done"
 	}
-	out, err := shell(t, dir, "set -o pipefail\n"+script)
+	out, err := shell(t, dir, "set -o pipefail\nPATH=.:$PATH\n"+script)
 	if err != nil || !regexp.MustCompile(prints[i].want).MatchString(strings.TrimSpace(out)) {
 		t.Errorf("%s\n%v: %s\nwant %s", line, err, out, prints[i].want)
 	}

@@ -11,8 +11,11 @@ import (
 	"path/filepath"
 )
 
-// manPage is the manual as a page for man, which tools/release/man makes.
-const manPage = "man/coredns-multivalue.7"
+// manPage is the manual as a page for man, which tools/release/man makes, and controllerPage that of mvctl.
+const (
+	manPage        = "man/coredns-multivalue.7"
+	controllerPage = "man/mvctl.1"
+)
 
 // member is a file of an archive. Its owner is not written, and its time is that of the commit.
 type member struct {
@@ -28,13 +31,17 @@ func (p *program) members(dir string) ([]member, error) {
 	if err != nil {
 		return nil, err
 	}
+	tool, err := os.ReadFile(p.controllerPath())
+	if err != nil {
+		return nil, err
+	}
 	licences, err := p.licences()
 	if err != nil {
 		return nil, err
 	}
 	// The program comes first, since it is what a reader of the list looks for.
-	all := []member{{dir + "/" + p.target.program(), 0o755, binary}}
-	for _, name := range []string{"LICENSE", "NOTICE", "CHANGELOG.md", manPage} {
+	all := []member{{dir + "/" + p.target.program(), 0o755, binary}, {dir + "/" + filepath.Base(p.controllerPath()), 0o755, tool}}
+	for _, name := range []string{"LICENSE", "NOTICE", "CHANGELOG.md", manPage, controllerPage} {
 		text, err := os.ReadFile(p.file(name))
 		if err != nil {
 			return nil, err

@@ -12,7 +12,7 @@ import (
 func (s *source) image(to string, e edition, programs []string) error {
 	file := e.name + "_" + s.version + "_image.tar"
 	return oci.Save(filepath.Join(to, file), "localhost/"+e.name+":"+s.version, programs, oci.Options{
-		Ports: true, Authorities: true, Created: s.time, Labels: s.labels(e),
+		Ports: true, Authorities: true, Beside: controller, Created: s.time, Labels: s.labels(e),
 	})
 }
 

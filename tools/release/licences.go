@@ -17,7 +17,7 @@ var licenceFile = regexp.MustCompile(`(?i)^(licen[cs]e|copying|copyright|notice|
 // licences are the licences of everything that is in the program, in one text, by module. A module without any is an error:
 // a program must not be passed on without them.
 func (p *program) licences() ([]byte, error) {
-	list, err := outputWith(p.root, p.environment(), "go", "list", "-deps", "-f", "{{with .Module}}{{.Path}} {{.Version}} {{.Dir}}{{end}}", p.main)
+	list, err := outputWith(p.root, p.environment(), "go", "list", "-deps", "-f", "{{with .Module}}{{.Path}} {{.Version}} {{.Dir}}{{end}}", p.main, "./cmd/"+controller)
 	if err != nil {
 		return nil, err
 	}

@@ -92,9 +92,26 @@ var defaults = []string{
 	"GOAMD64=v1", "GOARM=7", "GOARM64=v8.0", "GOPPC64=power8", "GORISCV64=rva20u64",
 }
 
-// build makes the program. Neither the path of the checkout nor its version control enter, so two checkouts give the same. It has
+// controller is the program by which people look at CoreDNS and drain addresses. It is in every archive, package and image, since
+// an image has no other one that could ask over the socket.
+const controller = "mvctl"
+
+// controllerPath is where it is built, and so its name in an archive.
+func (p *program) controllerPath() string {
+	name := controller
+	if p.target.os == "windows" {
+		name += ".exe"
+	}
+	return filepath.Join(filepath.Dir(p.path), name)
+}
+
+// build makes the program, and the controller beside it. Neither the path of the checkout nor its version control enter, so two checkouts give the same. It has
 // no symbol table and no debugging information, which make up a quarter of it; stack traces still name functions and lines.
 func (p *program) build() error {
-	_, err := outputWith(p.root, p.environment(), "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", p.path, p.main)
-	return err
+	for path, main := range map[string]string{p.path: p.main, p.controllerPath(): "./cmd/" + controller} {
+		if _, err := outputWith(p.root, p.environment(), "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", path, main); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -151,14 +151,17 @@ func TestRelease(t *testing.T) {
 	if got := run(t, dir, "./coredns", "-version"); !strings.Contains(got, "multivalue-"+s.version) {
 		t.Error(got)
 	}
+	if got := run(t, dir, "./mvctl", "version"); got != "mvctl "+s.version {
+		t.Error(got)
+	}
 	licences, err := os.ReadFile(filepath.Join(dir, "third-party-licences.txt"))
-	for _, part := range []string{"==== Go 1.", "==== github.com/coredns/coredns v", "==== github.com/miekg/dns v", "==== k8s.io/client-go v", "Apache License", "BSD"} {
+	for _, part := range []string{"==== Go 1.", "==== github.com/coredns/coredns v", "==== github.com/miekg/dns v", "==== k8s.io/client-go v", "==== github.com/spf13/cobra v", "Apache License", "BSD"} {
 		if err != nil || strings.Count(string(licences), part) < 1 {
 			t.Errorf("the licences lack %q: %v", part, err)
 		}
 	}
-	listed(t, s, filepath.Join(made[0], tarball+".cdx.json"), filepath.Join(dir, "coredns"))
-	pulled(t, s, filepath.Join(made[0], "coredns-multivalue_"+s.version+"_image.tar"), []string{arch, elsewhere}, filepath.Join(dir, "coredns"))
+	listed(t, s, filepath.Join(made[0], tarball+".cdx.json"), filepath.Join(dir, "coredns"), filepath.Join(dir, "mvctl"))
+	pulled(t, s, filepath.Join(made[0], "coredns-multivalue_"+s.version+"_image.tar"), []string{arch, elsewhere}, dir)
 	smaller(t, filepath.Join(made[0], "coredns-multivalue-cluster_"+s.version+"_linux_"+arch+".tar.gz"), filepath.Join(made[0], tarball+".tar.gz"))
 	debian(t, s, filepath.Join(made[0], "coredns-multivalue_"+s.version+"-1_"+arch+".deb"))
 	fetched(t, s, filepath.Join(made[0], "goproxy"))
@@ -176,7 +179,7 @@ func unpack(t *testing.T, s *source, path, top, to string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	modes := map[string]int64{"coredns": 0o755, "LICENSE": 0o644, "NOTICE": 0o644, "CHANGELOG.md": 0o644, "coredns-multivalue.7": 0o644, "third-party-licences.txt": 0o644}
+	modes := map[string]int64{"coredns": 0o755, "mvctl": 0o755, "mvctl.1": 0o644, "LICENSE": 0o644, "NOTICE": 0o644, "CHANGELOG.md": 0o644, "coredns-multivalue.7": 0o644, "third-party-licences.txt": 0o644}
 	for r := tar.NewReader(z); ; {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
@@ -200,8 +203,8 @@ func unpack(t *testing.T, s *source, path, top, to string) {
 	}
 }
 
-// listed compares the list of parts with what the linker wrote into the program.
-func listed(t *testing.T, s *source, path, program string) {
+// listed compares the list of parts with what the linker wrote into the programs.
+func listed(t *testing.T, s *source, path string, programs ...string) {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
@@ -215,13 +218,16 @@ func listed(t *testing.T, s *source, path, program string) {
 	if c := list.Metadata.Component; c.Name != modulePath || c.Version != "v"+s.version || list.Metadata.Timestamp != s.time.Format(time.RFC3339) {
 		t.Errorf("%+v of %s", c, list.Metadata.Timestamp)
 	}
-	info, err := buildinfo.ReadFile(program)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := map[string]string{"std": info.GoVersion}
-	for _, m := range info.Deps {
-		want[m.Path] = m.Version
+	want := make(map[string]string)
+	for _, program := range programs {
+		info, err := buildinfo.ReadFile(program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want["std"] = info.GoVersion
+		for _, m := range info.Deps {
+			want[m.Path] = m.Version
+		}
 	}
 	for _, c := range *list.Components {
 		if want[c.Name] != c.Version {
@@ -234,8 +240,9 @@ func listed(t *testing.T, s *source, path, program string) {
 	}
 }
 
-// pulled pushes the image to a registry, and pulls it for each architecture. The one of this machine has the program of the archive.
-func pulled(t *testing.T, s *source, archive string, architectures []string, program string) {
+// pulled pushes the image to a registry, and pulls it for each architecture. The one of this machine has the programs of the archive, which
+// are in a directory.
+func pulled(t *testing.T, s *source, archive string, architectures []string, programs string) {
 	t.Helper()
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	defer server.Close()
@@ -267,23 +274,22 @@ func pulled(t *testing.T, s *source, archive string, architectures []string, pro
 			continue
 		}
 		files := mutate.Extract(image)
-		want, err := os.ReadFile(program)
-		if err != nil {
-			t.Fatal(err)
-		}
-		found := false
+		found := 0
 		for r := tar.NewReader(files); ; {
 			h, err := r.Next()
 			if err != nil {
 				break
 			}
-			if h.Name == "coredns" {
+			if h.Name == "coredns" || h.Name == "mvctl" {
 				got, err := io.ReadAll(r)
-				found = err == nil && bytes.Equal(got, want)
+				want, err2 := os.ReadFile(filepath.Join(programs, h.Name))
+				if err := errors.Join(err, err2); err == nil && h.Mode == 0o755 && bytes.Equal(got, want) {
+					found++
+				}
 			}
 		}
-		if files.Close(); !found {
-			t.Error("the image does not have the program of the archive")
+		if files.Close(); found != 2 {
+			t.Errorf("the image has %d of the 2 programs of the archive", found)
 		}
 	}
 }
@@ -309,7 +315,7 @@ func debian(t *testing.T, s *source, path string) {
 		lacking(t, "dpkg-deb")
 	}
 	list := run(t, ".", "dpkg-deb", "--contents", path)
-	for _, want := range []string{"./usr/bin/coredns-multivalue", "./etc/coredns-multivalue/Corefile", "./usr/lib/systemd/system/coredns-multivalue.service",
+	for _, want := range []string{"./usr/bin/coredns-multivalue", "./usr/bin/mvctl", "./usr/share/man/man1/mvctl.1", "./etc/coredns-multivalue/Corefile", "./usr/lib/systemd/system/coredns-multivalue.service",
 		"./usr/lib/sysusers.d/coredns-multivalue.conf", "./usr/share/man/man7/coredns-multivalue.7", "./usr/share/doc/coredns-multivalue/copyright", "./usr/share/doc/coredns-multivalue/third-party-licences.txt"} {
 		if !strings.Contains(list, " "+want+"\n") && !strings.HasSuffix(list, " "+want) {
 			t.Errorf("the package lacks %s:\n%s", want, list)

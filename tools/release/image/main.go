@@ -36,6 +36,7 @@ func run(args []string) error {
 	name := flags.String("name", "localhost/coredns-multivalue:latest", "name of the image, with a tag")
 	flags.BoolVar(&o.Authorities, "ca", true, "add the certificates of public authorities")
 	flags.BoolVar(&o.Ports, "ports", true, "let the program listen on ports below 1024")
+	flags.StringVar(&o.Beside, "beside", "", "add another program of this name, such as mvctl, from the directory of each program")
 	out := flags.String("o", "image.tar", "file to write the archive to")
 	push := flags.Bool("push", false, "send an archive that was made, and make none")
 	if err := flags.Parse(args); err != nil {

@@ -1,4 +1,4 @@
-// Command man makes the page for man from the manual. A test fails if the page is not that of the manual.
+// Command man makes the pages for man from the manuals. A test fails if a page is not that of its manual.
 //
 //	go -C tools/release run ./man
 package main
@@ -20,28 +20,37 @@ func main() {
 	log.SetFlags(0)
 	root := flag.String("root", "../..", "the checkout")
 	flag.Parse()
-	text, err := page(*root)
-	if err == nil {
-		err = os.WriteFile(filepath.Join(*root, "man", "coredns-multivalue.7"), text, 0o644)
-	}
-	if err != nil {
-		log.Fatalf("man: %v", err)
+	for _, b := range books {
+		text, err := b.page(*root)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(*root, "man", b.file), text, 0o644)
+		}
+		if err != nil {
+			log.Fatalf("man: %v", err)
+		}
 	}
 }
 
-// title is the line that the manual begins with, and its place is taken by the one of a page for man: name, section, date, source
-// and book. There is no date, since the page is that of a version.
-const (
-	title = "# multivalue\n"
-	head  = "# COREDNS-MULTIVALUE 7 \"\" \"multivalue %s\" \"CoreDNS plugins\"\n"
-)
+// book is a manual that a page is made of. The title is the line that it begins with, and its place is taken by the head: name, section,
+// date, source and book. There is no date, since the page is that of a version.
+type book struct {
+	file, manual string
+	title, head  string
+	name         string // as the manual writes it; whatis wants the page's name, in one word
+}
+
+// books are all of them.
+var books = []book{
+	{"coredns-multivalue.7", "docs/manual.md", "# multivalue\n", "# COREDNS-MULTIVALUE 7 \"\" \"multivalue %s\" \"CoreDNS plugins\"\n", "multivalue"},
+	{"mvctl.1", "docs/mvctl.md", "# mvctl\n", "# MVCTL 1 \"\" \"multivalue %s\" \"User commands\"\n", "mvctl"},
+}
 
 // versionLine is where the version of the module is written.
 var versionLine = regexp.MustCompile(`(?m)^const Version = "(.*)"$`)
 
 // page returns the page of the manual in a checkout.
-func page(root string) ([]byte, error) {
-	manual, err := os.ReadFile(filepath.Join(root, "docs", "manual.md"))
+func (b *book) page(root string) ([]byte, error) {
+	manual, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(b.manual)))
 	if err != nil {
 		return nil, err
 	}
@@ -50,12 +59,12 @@ func page(root string) ([]byte, error) {
 		return nil, err
 	}
 	version := versionLine.FindSubmatch(source)
-	text, found := strings.CutPrefix(string(manual), title)
+	text, found := strings.CutPrefix(string(manual), b.title)
 	if version == nil || !found {
-		return nil, fmt.Errorf("docs/manual.md does not begin with %q, or multivalue.go has no version", title)
+		return nil, fmt.Errorf("%s does not begin with %q, or multivalue.go has no version", b.manual, b.title)
 	}
-	text = strings.Replace(text, "*multivalue* - ", "coredns-multivalue - ", 1) // whatis wants the page's name, in one word
-	text = fmt.Sprintf(head, version[1]) + headings(unlinked(tabled(text)))
+	text = strings.Replace(text, "*"+b.name+"* - ", strings.TrimSuffix(b.file, filepath.Ext(b.file))+" - ", 1)
+	text = fmt.Sprintf(b.head, version[1]) + headings(unlinked(tabled(text)))
 	return flush(md2man.Render([]byte(text))), nil
 }
 

@@ -6,25 +6,28 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
 
 const root = "../../.."
 
-// The page in the tree is the one of the manual. It has to be made again when the manual changes.
+// Each page in the tree is the one of its manual. It has to be made again when the manual changes.
 func TestFresh(t *testing.T) {
-	want, err := page(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := os.ReadFile(filepath.Join(root, "man", "coredns-multivalue.7"))
-	if err != nil || !bytes.Equal(got, want) {
-		t.Errorf("the page is not that of the manual, run: go -C tools/release run ./man (%v)", err)
+	for _, b := range books {
+		want, err := b.page(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(filepath.Join(root, "man", b.file))
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("man/%s is not that of %s, run: go -C tools/release run ./man (%v)", b.file, b.manual, err)
+		}
 	}
 }
 
-// man shows the page without a warning, whatever the width of the terminal, and shows all of it: each section and each term of a table
+// man shows each page without a warning, whatever the width of the terminal, and shows all of it: each section and each term of a table
 // of the manual. whatis finds its name and what it is for.
 func TestShown(t *testing.T) {
 	for _, name := range []string{"man", "lexgrog"} {
@@ -35,7 +38,25 @@ func TestShown(t *testing.T) {
 			t.Skip("no ", name)
 		}
 	}
-	path := filepath.Join(root, "man", "coredns-multivalue.7")
+	for file, want := range map[string]struct {
+		parts int
+		line  string
+	}{
+		"coredns-multivalue.7": {60, `"coredns-multivalue - answers with healthy addresses only."`},
+		"mvctl.1":              {20, `"mvctl - shows and changes what a CoreDNS with multivalue answers."`},
+	} {
+		i := slices.IndexFunc(books, func(b book) bool { return b.file == file })
+		if i < 0 {
+			t.Fatalf("no page %s", file)
+		}
+		shown(t, books[i], want.parts, want.line)
+	}
+}
+
+// shown has man show a page, and looks for so many parts of its manual, and for the line of whatis.
+func shown(t *testing.T, b book, least int, want string) {
+	t.Helper()
+	path := filepath.Join(root, "man", b.file)
 	var wide string
 	for _, width := range []string{"80", "132", "2000"} {
 		cmd := exec.Command("man", "--warnings", "--no-hyphenation", "--no-justification", "-l", path)
@@ -47,18 +68,18 @@ func TestShown(t *testing.T) {
 		}
 		wide = out.String()
 	}
-	manual, err := os.ReadFile(filepath.Join(root, "docs", "manual.md"))
+	manual, err := os.ReadFile(filepath.Join(root, b.manual))
 	if err != nil {
 		t.Fatal(err)
 	}
 	parts := regexp.MustCompile("(?m)^##+ (.+)$|^\\| `([a-z_]+)").FindAllStringSubmatch(string(manual), -1)
-	if len(parts) < 60 {
-		t.Errorf("only %d parts", len(parts))
+	if len(parts) < least {
+		t.Errorf("%s: only %d parts", b.file, len(parts))
 	}
 	folded := strings.ToLower(wide)
 	for _, m := range parts {
 		if part := strings.ToLower(m[1] + m[2]); !strings.Contains(folded, part) {
-			t.Errorf("the page lacks %q", part)
+			t.Errorf("%s lacks %q", b.file, part)
 		}
 	}
 	for _, wrong := range []string{"](", "| --- |", "`"} {
@@ -67,7 +88,7 @@ func TestShown(t *testing.T) {
 		}
 	}
 	line, err := exec.Command("lexgrog", path).CombinedOutput()
-	if want := `"coredns-multivalue - answers with healthy addresses only."`; err != nil || !strings.Contains(string(line), want) {
+	if err != nil || !strings.Contains(string(line), want) {
 		t.Errorf("%v: %s, want %s", err, line, want)
 	}
 }

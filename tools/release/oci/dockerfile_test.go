@@ -25,14 +25,15 @@ func TestDockerfile(t *testing.T) {
 		"WORKDIR /",
 		"EXPOSE 53/tcp 53/udp",
 		"COPY --from=build /coredns /coredns",
+		"COPY --from=build /mvctl /mvctl",
 		"COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/",
 	} {
 		if !strings.Contains("\n"+last, "\n"+line+"\n") {
 			t.Errorf("the Dockerfile has no line %q", line)
 		}
 	}
-	if n := len(regexp.MustCompile(`(?m)^COPY`).FindAllString(last, -1)); n != 2 {
-		t.Errorf("%d COPY lines in the last stage, want one for the program and one for the certificates", n)
+	if n := len(regexp.MustCompile(`(?m)^COPY`).FindAllString(last, -1)); n != 3 {
+		t.Errorf("%d COPY lines in the last stage, want one for each program and one for the certificates", n)
 	}
 	module, err := os.ReadFile(root + "go.mod")
 	if err != nil {

@@ -11,7 +11,6 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -37,6 +36,7 @@ const Authorities = "etc/ssl/certs/ca-certificates.crt"
 type Options struct {
 	Ports       bool              // let the program listen on ports below 1024
 	Authorities bool              // add the certificates of public authorities
+	Beside      string            // the name of another program to add, from the directory of each; empty for none
 	Labels      map[string]string // such as org.opencontainers.image.version
 	Created     time.Time         // of all that has a time; none if zero
 }
@@ -45,6 +45,9 @@ type Options struct {
 func (o Options) image(program string) (v1.Image, *v1.Platform, error) {
 	platform, err := platform(program)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := o.checkBeside(program, platform); err != nil {
 		return nil, nil, err
 	}
 	content, err := o.files(program)
@@ -77,6 +80,23 @@ func (o Options) image(program string) (v1.Image, *v1.Platform, error) {
 	}
 	image, err = mutate.ConfigFile(image, config)
 	return image, platform, err
+}
+
+// besidePath is where the program that is added to another one is.
+func (o Options) besidePath(program string) string {
+	return filepath.Join(filepath.Dir(program), o.Beside)
+}
+
+// checkBeside looks whether the program that is added to another one runs on the same platform.
+func (o Options) checkBeside(program string, want *v1.Platform) error {
+	if o.Beside == "" {
+		return nil
+	}
+	got, err := platform(o.besidePath(program))
+	if err == nil && !got.Equals(*want) {
+		err = fmt.Errorf("%s is for %s, and %s for %s: build both for one", o.besidePath(program), got, program, want)
+	}
+	return err
 }
 
 // entrypoint is the path of the program in the image.
@@ -116,7 +136,19 @@ func (o Options) files(program string) ([]byte, error) {
 	if o.Ports {
 		h.PAXRecords = map[string]string{"SCHILY.xattr.security.capability": string(capability())}
 	}
-	err = errors.Join(add(h, content), w.Close())
+	if err := add(h, content); err != nil {
+		return nil, err
+	}
+	if o.Beside != "" {
+		// It has no right of its own: it listens nowhere.
+		if content, err = os.ReadFile(o.besidePath(program)); err == nil {
+			err = add(tar.Header{Typeflag: tar.TypeReg, Name: o.Beside, Mode: 0o755}, content)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	err = w.Close()
 	return b.Bytes(), err
 }
 
