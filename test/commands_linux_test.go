@@ -164,7 +164,7 @@ var prints = []struct{ part, want string }{
 	{"mvctl explain", `(?s)www\.example\.org\. A.*filtered.*127\.0\.0\.4\s+left out.*1\. `},
 	{"mvctl config --set", `(?s)^Corefile:4 .*\n\s+interval\s+2s 100ms\s+Corefile:6\n`},
 	{"mvctl config -o json", `^Corefile:4: 2s 100ms$`},
-	{"mvctl changes -o json", `^127\.0\.0\.4:8080`},
+	{"mvctl changes -o json", `(?m)^127\.0\.0\.4:8080$`},
 	{"mvctl names", `- filtered\s+www\.example\.org\.\s+A\s+2 of 3$`},
 	{"/v1/config", `^Corefile:4: 8, default$`},
 	{"jq .fleet", `^null$`},

@@ -3,8 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/goreleaser/nfpm/v2"
 	"github.com/goreleaser/nfpm/v2/deb"
@@ -27,8 +29,11 @@ func (p *program) packages(to, work string) error {
 	if err := os.WriteFile(extra, licences, 0o644); err != nil {
 		return err
 	}
+	if err := p.completions(work); err != nil {
+		return err
+	}
 	for suffix, packager := range map[string]nfpm.Packager{"deb": deb.Default, "rpm": rpm.DefaultRPM} {
-		if err := p.pack(to, suffix, packager, extra); err != nil {
+		if err := p.pack(to, work, suffix, packager, extra); err != nil {
 			return fmt.Errorf("%s for %s: %w", suffix, p.target, err)
 		}
 	}
@@ -38,7 +43,7 @@ func (p *program) packages(to, work string) error {
 // pack makes one package. Its scripts make the user, and tell systemd about the unit. An edited Corefile stays over an upgrade.
 //
 // The program has another name there than in an archive: Debian and others may have a package coredns with a file of that name.
-func (p *program) pack(to, suffix string, packager nfpm.Packager, extra string) error {
+func (p *program) pack(to, work, suffix string, packager nfpm.Packager, extra string) error {
 	const doc = "/usr/share/doc/coredns-multivalue/"
 	arch := p.target.arch
 	if arch == "arm" {
@@ -50,7 +55,7 @@ func (p *program) pack(to, suffix string, packager nfpm.Packager, extra string) 
 		Description: "CoreDNS that answers with healthy addresses only\n This is CoreDNS with all of its plugins and with multivalue, which probes the\n addresses in answers and leaves out those that are down.",
 		Homepage:    "https://" + modulePath, License: "Apache-2.0", MTime: p.time, DisableGlobbing: true,
 		Overridables: nfpm.Overridables{
-			Contents: files.Contents{
+			Contents: append(completionEntries(work), files.Contents{
 				// systemd-sysusers reads what makes the user, also where there is no shell to run a script.
 				entry("", "/etc/coredns-multivalue", files.TypeDir, 0o755), // rpm removes what is named
 				entry("", "/usr/share/doc/coredns-multivalue", files.TypeDir, 0o755),
@@ -64,7 +69,7 @@ func (p *program) pack(to, suffix string, packager nfpm.Packager, extra string) 
 				entry(p.file(manPage), "/usr/share/man/man7/coredns-multivalue.7", files.TypeFile, 0o644),
 				entry(p.file(controllerPage), "/usr/share/man/man1/mvctl.1", files.TypeFile, 0o644),
 				entry(extra, doc+"third-party-licences.txt", files.TypeFile, 0o644),
-			},
+			}...),
 			Scripts: nfpm.Scripts{PostInstall: p.file("deploy/linux/postinstall.sh"), PreRemove: p.file("deploy/linux/preremove.sh"), PostRemove: p.file("deploy/linux/postremove.sh")},
 			// Without a name for the host, that of the machine would enter.
 			RPM: nfpm.RPM{BuildHost: "localhost", Summary: "CoreDNS that answers with healthy addresses only", Packager: "The multivalue authors"},
@@ -83,4 +88,36 @@ func (p *program) pack(to, suffix string, packager nfpm.Packager, extra string) 
 // entry is a file of a package. It belongs to root, and not to the user who makes the release.
 func entry(from, to, kind string, mode os.FileMode) *files.Content {
 	return &files.Content{Source: from, Destination: to, Type: kind, FileInfo: &files.ContentFileInfo{Owner: "root", Group: "root", Mode: mode}}
+}
+
+// shells are where each shell looks for a completion of mvctl.
+var shells = map[string]string{
+	"bash": "/usr/share/bash-completion/completions/mvctl",
+	"fish": "/usr/share/fish/vendor_completions.d/mvctl.fish",
+	"zsh":  "/usr/share/zsh/vendor-completions/_mvctl",
+}
+
+// completions writes the completions of mvctl. They are the same for all targets, so the one of this machine can tell them.
+func (p *program) completions(work string) error {
+	for shell := range shells {
+		text, err := outputWith(p.root, defaults, "go", "run", "./cmd/"+controller, "completion", shell)
+		if err == nil {
+			err = os.WriteFile(completionFile(work, shell), []byte(text+"\n"), 0o644)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// completionFile is where a completion is before it is packed.
+func completionFile(work, shell string) string { return filepath.Join(work, "completion."+shell) }
+
+// completionEntries are the completions as files of a package, in the order of their paths.
+func completionEntries(work string) (all files.Contents) {
+	for _, shell := range slices.Sorted(maps.Keys(shells)) {
+		all = append(all, entry(completionFile(work, shell), shells[shell], files.TypeFile, 0o644))
+	}
+	return all
 }

@@ -315,7 +315,7 @@ func debian(t *testing.T, s *source, path string) {
 		lacking(t, "dpkg-deb")
 	}
 	list := run(t, ".", "dpkg-deb", "--contents", path)
-	for _, want := range []string{"./usr/bin/coredns-multivalue", "./usr/bin/mvctl", "./usr/share/man/man1/mvctl.1", "./etc/coredns-multivalue/Corefile", "./usr/lib/systemd/system/coredns-multivalue.service",
+	for _, want := range []string{"./usr/bin/coredns-multivalue", "./usr/bin/mvctl", "./usr/share/man/man1/mvctl.1", "./usr/share/bash-completion/completions/mvctl", "./usr/share/fish/vendor_completions.d/mvctl.fish", "./usr/share/zsh/vendor-completions/_mvctl", "./etc/coredns-multivalue/Corefile", "./usr/lib/systemd/system/coredns-multivalue.service",
 		"./usr/lib/sysusers.d/coredns-multivalue.conf", "./usr/share/man/man7/coredns-multivalue.7", "./usr/share/doc/coredns-multivalue/copyright", "./usr/share/doc/coredns-multivalue/third-party-licences.txt"} {
 		if !strings.Contains(list, " "+want+"\n") && !strings.HasSuffix(list, " "+want) {
 			t.Errorf("the package lacks %s:\n%s", want, list)
