@@ -247,7 +247,7 @@ func TestFleetInAStanza(t *testing.T) {
 		check + "fleet a {\nkey a\n}\nfleet a {\n}":          "7 duplicate fleet, first on line 4",
 		check + "key a":                                      "4 key is an option of check and a property of fleet: write it in the block of one of them",
 		check + "vantage 3":                                  "4 vantage is a property of fleet: write it in its block",
-		check + "limit 3 {\n}":                               "4 unexpected { after limit: only check and fleet have a block of their own",
+		check + "limit 3 {\n}":                               "4 unexpected { after limit: only check, fleet and status have a block of their own",
 		check + "fleat a":                                    `4 unknown property "fleat": did you mean "fleet"?`,
 		"check tcp://:80 {\nfleet a\n}":                      "4 check: fleet is a property of multivalue, not an option of check: close the block of check before it, with a } on a line of its own",
 		"check tcp://:80 fleet a":                            "3 check: fleet is a property of multivalue, not an option of check: write it on a line of its own",

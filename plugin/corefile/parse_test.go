@@ -287,7 +287,7 @@ func TestParseErrors(t *testing.T) {
 		{"check tcp://:80\nforce", "Corefile:4", "force takes 1 value, not 0: use force FILE"},
 		{"check tcp://:80\nforce \"\"", "Corefile:4", "force without a file: name its path"},
 		{"check tcp://:80\nforce a\nforce b", "Corefile:5", "duplicate force, first on line 4"},
-		{"check tcp://:80\ninterval 10s {\nrise 3\n}", "Corefile:4", "unexpected { after interval: only check and fleet have a block of their own"},
+		{"check tcp://:80\ninterval 10s {\nrise 3\n}", "Corefile:4", "unexpected { after interval: only check, fleet and status have a block of their own"},
 	} {
 		_, err := parseCorefile("example.org {\nmultivalue {\n" + tc.stanza + "\n}\n}")
 		if err == nil {
