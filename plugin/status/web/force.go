@@ -214,8 +214,10 @@ func readChange(w http.ResponseWriter, r *http.Request) (c acting.Change, code i
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	d.DisallowUnknownFields()
 	if err = d.Decode(&c); err == nil {
-		if _, after := d.Token(); after != io.EOF {
+		if _, err = d.Token(); err == nil {
 			err = errors.New("more than one value")
+		} else if err == io.EOF {
+			err = nil
 		}
 	}
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
