@@ -48,7 +48,10 @@ type Files = follow.Files[States]
 func Static(s *States) *File { return follow.Static(s) }
 
 // Watcher knows the files that running Corefiles name. There is one in the process. Its zero value knows none.
-type Watcher struct{ files follow.Watcher[States] }
+type Watcher struct {
+	files   follow.Watcher[States]
+	editors editors
+}
 
 // Files returns an empty set, for a new Corefile.
 func (w *Watcher) Files() *Files { return w.files.Files(&kind) }

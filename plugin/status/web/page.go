@@ -48,6 +48,8 @@ type pageView struct {
 
 	Members    []*status.FleetMember // those to look at first
 	MemberPage pager                 // of Members
+
+	Acting actingView
 }
 
 // targetRow is a row for a target.
@@ -55,6 +57,8 @@ type targetRow struct {
 	*status.Target
 	ID   string        // of the table row
 	Rule *status.Check // nil if a reload is removing the check
+
+	Acting actingView
 }
 
 // pager links to the page before and the page after this one.
@@ -97,6 +101,10 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	v.addTargets(all[v.Page.First:v.Page.Last])
 	v.Recent = latestFirst(snap.FilterChanges(v.Filter, snap.Changes), changesPerPage)
 	v.addMembers(r)
+	v.Acting = s.acting(snap)
+	for i := range v.Targets {
+		v.Targets[i].Acting = v.Acting
+	}
 	renderPage(w, r, http.StatusOK, "page.html", v)
 }
 
@@ -165,7 +173,7 @@ func (v *pageView) addTargets(targets []*status.Target) {
 	}
 	for _, t := range targets {
 		rule := rules[t.Check+" "+t.Pace]
-		v.Targets = append(v.Targets, targetRow{t, rowID(t.Address.String(), t.Check, t.Pace), rule})
+		v.Targets = append(v.Targets, targetRow{Target: t, ID: rowID(t.Address.String(), t.Check, t.Pace), Rule: rule})
 		if rule != nil && !slices.Contains(v.Rules, rule) {
 			v.Rules = append(v.Rules, rule)
 		}
