@@ -60,7 +60,7 @@ func newProcess() *process {
 	p := &process{pool: pool.New(), newSpec: pool.NewCheckSpec}
 	p.source = inspect.New(p.pool, &p.forced, p.runningBlocks, p.seen.Load)
 	p.source.Version, p.source.Sites, p.source.Ready, p.source.State = Version, &p.sites, p.ready, &p.state.failed
-	p.listeners.Source = p.source
+	p.listeners.Source, p.listeners.Forcer = p.source, func(path string) web.Forcer { return p.forced.Editor(path) }
 	p.fleet.Join = p.pool.JoinFleet
 	p.fleet.Host = membership.Host{Warnf: log.Warningf, Infof: log.Infof, Resolve: func(ctx context.Context, name string) ([]netip.Addr, error) {
 		return rules.Resolve(ctx, p.runningBlocks(), name)
@@ -127,7 +127,8 @@ type generation struct {
 	zoned      *topology.Opened
 	files      follow.Group // both
 	followers  *annotation.Followers
-	statusAt   []web.Address   // where the status is to be shown
+	pages      corefile.Pages  // where the status is to be shown, and what people may do there
+	statusAt   []web.Address   // the same, once all stanzas are known
 	state      string          // the file that keeps verdicts over a restart; empty for none
 	stateAt    string          // the file and line that name it
 	fleets     corefile.Fleets // what the stanzas say of the fleet
@@ -181,6 +182,7 @@ func (p *process) confirm(g *generation) {
 	}
 	p.closeUnused()()
 	if runs {
+		p.listeners.Use(g.statusAt)
 		p.blocks.Store(&g.blocks) // by which the engine of the fleet finds names of this server
 		if err := p.fleet.Confirm(g.fleets.Config); err != nil {
 			log.Error(g.fleets.Failed(err))

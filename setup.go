@@ -10,7 +10,6 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/force"
 	"github.com/coredns-multivalue/multivalue/plugin/metrics"
 	"github.com/coredns-multivalue/multivalue/plugin/rules"
-	"github.com/coredns-multivalue/multivalue/plugin/status/web"
 	"github.com/coredns-multivalue/multivalue/plugin/topology"
 
 	"github.com/coredns/caddy"
@@ -85,11 +84,6 @@ func (p *process) validate(configs []*corefile.Config) error {
 		if s.Fleet != nil && p.fleet.Open == nil {
 			return s.ErrorAt("fleet", "fleet is not part of this CoreDNS: build cmd/coredns, or use the other line of plugin.cfg.example")
 		}
-		if s.Status != "" {
-			if _, _, err := web.Split(s.Status); err != nil {
-				return s.ErrorAt("status", "status: %w", err)
-			}
-		}
 	}
 	return nil
 }
@@ -98,13 +92,14 @@ func (p *process) validate(configs []*corefile.Config) error {
 // joins. Relative paths are below root.
 func (g *generation) addStanzas(root string, configs []*corefile.Config) ([]*rules.Stanza, error) {
 	var stanzas []*rules.Stanza
+	file := func(path string) string { return force.Path(root, path) }
 	for _, c := range configs {
 		s := rules.NewStanza(c, g.process.newSpec)
 		if c.Force != "" {
-			s.Force(g.forced.Open(force.Path(root, c.Force)))
+			s.Force(g.forced.Open(file(c.Force)))
 		}
 		if c.Topology != "" {
-			s.Topology = g.sites.Open(force.Path(root, c.Topology))
+			s.Topology = g.sites.Open(file(c.Topology))
 		}
 		if c.Zoned != nil {
 			zones, err := g.zoned.Open(topology.At(*c.Zoned), g.process.kubernetes)
@@ -118,7 +113,7 @@ func (g *generation) addStanzas(root string, configs []*corefile.Config) ([]*rul
 				return nil, err
 			}
 		}
-		if err := g.fleets.Include(c, func(key string) string { return force.Path(root, key) }); err != nil {
+		if err := g.fleets.Include(c, file); err != nil {
 			return nil, err
 		}
 		if c.Annotations != nil {
@@ -126,8 +121,8 @@ func (g *generation) addStanzas(root string, configs []*corefile.Config) ([]*rul
 				return nil, c.ErrorAt("annotations", "annotations: %w", err)
 			}
 		}
-		if c.Status != "" {
-			g.statusAt = append(g.statusAt, web.Address{Address: c.Status, At: c.Where("status"), Hosts: c.StatusHosts})
+		if err := g.pages.Include(c, file); err != nil {
+			return nil, err
 		}
 		g.process.pool.AddGroup(&g.pool, s.Group)
 		stanzas = append(stanzas, s)

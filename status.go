@@ -4,7 +4,10 @@ import "github.com/coredns-multivalue/multivalue/plugin/seen"
 
 // openStatus listens where a generation wants to show the status, unless another generation does already. A start that
 // fails here leaves nothing behind. The caller holds mu.
-func (p *process) openStatus(g *generation) error {
+func (p *process) openStatus(g *generation) (err error) {
+	if g.statusAt, err = g.pages.Shown(); err != nil {
+		return err
+	}
 	for _, show := range g.statusAt {
 		if err := p.listeners.Open(g, show); err != nil {
 			p.closeUnused()()

@@ -302,6 +302,7 @@ func TestImports(t *testing.T) {
 		"plugin/services": {"internal/kube"},
 		"plugin/status":   {},
 		"plugin/history":  {"internal/clock"},
+		"plugin/acting":   {},
 
 		"plugin/status/config": {},
 
@@ -310,15 +311,15 @@ func TestImports(t *testing.T) {
 		"plugin/fleet":        {"plugin/answer", "plugin/report", "plugin/verdict"},
 		"plugin/fleet/gossip": {"internal/logonce", "internal/rescue", "internal/watchfile", "plugin/fleet", "plugin/membership", "plugin/metrics"},
 		"plugin/fleet/etcd":   {"internal/rescue", "internal/watchfile", "plugin/fleet", "plugin/membership", "plugin/metrics", "plugin/verdict"},
-		"plugin/status/web":   {"plugin/history", "plugin/status", "plugin/status/config"},
+		"plugin/status/web":   {"internal/watchfile", "plugin/acting", "plugin/history", "plugin/metrics", "plugin/status", "plugin/status/config"},
 		"plugin/state":        {"internal/watchfile", "plugin/report", "plugin/verdict"},
-		"plugin/force":        {"internal/follow", "internal/text", "plugin/metrics", "plugin/network", "plugin/verdict"},
+		"plugin/force":        {"internal/follow", "internal/text", "internal/watchfile", "plugin/metrics", "plugin/network", "plugin/acting", "plugin/verdict"},
 		"plugin/topology":     {"internal/follow", "internal/rescue", "internal/text", "plugin/metrics", "plugin/network"},
 		"plugin/zones":        {"internal/kube", "plugin/topology"},
 		"plugin/annotation":   {"internal/rescue", "plugin/check", "plugin/metrics"},
 		"plugin/lookup":       {"internal/rescue", "plugin/answer"},
 		"plugin/seen":         {"internal/hash", "plugin/answer", "plugin/lookup"},
-		"plugin/corefile":     {"internal/idn", "internal/text", "plugin/answer", "plugin/check", "plugin/fleet", "plugin/membership", "plugin/network", "plugin/verdict", "plugin/wire"},
+		"plugin/corefile":     {"internal/idn", "internal/text", "plugin/answer", "plugin/check", "plugin/fleet", "plugin/membership", "plugin/network", "plugin/status/web", "plugin/verdict", "plugin/wire"},
 		"plugin/pool": {"internal/clock", "internal/hash", "internal/logonce", "internal/rescue", "internal/text", "plugin/check", "plugin/fleet", "plugin/history", "plugin/membership", "plugin/metrics",
 			"plugin/pool/table", "plugin/report", "plugin/state", "plugin/status", "plugin/verdict", "plugin/wire"},
 		"plugin/membership": {"plugin/fleet"},
@@ -414,6 +415,7 @@ func TestWallClock(t *testing.T) {
 		"validityFault": "plugin/check/reason.go",           // the dates of a certificate
 		"expiresSoon":   "plugin/check/tlscheck.go",         // the same
 		"stamp":         "plugin/status/web/api.go",         // shows an instant
+		"endOf":         "plugin/force/edit.go",             // writes one into a file
 		"because":       "plugin/inspect/explain.go",        // the same
 		"instant":       "plugin/inspect/recovery.go",       // the same
 		"sinceDown":     "plugin/inspect/recovery.go",       // reads what Brief has packed
@@ -453,6 +455,7 @@ func TestMetricNames(t *testing.T) {
 		vec.WithLabelValues("sent")
 	}
 	metrics.Fleet.Requests.WithLabelValues("write", "ok")
+	metrics.Force.Requests.WithLabelValues("changed")
 	metrics.ProbeDuration.WithLabelValues("tcp://:80")
 	metrics.CountBackups(answer.MaxRank) // the highest one that there is
 	metrics.CountNearest("own")
@@ -474,8 +477,8 @@ func TestMetricNames(t *testing.T) {
 			}
 		}
 	}
-	if len(ours) != 40 {
-		t.Errorf("%d metrics, want 40", len(ours))
+	if len(ours) != 41 {
+		t.Errorf("%d metrics, want 41", len(ours))
 	}
 	problems, err := promlint.NewWithMetricFamilies(ours).Lint()
 	if err != nil || len(problems) > 0 {
@@ -536,7 +539,7 @@ func TestBehaviours(t *testing.T) {
 			want = append(want, "B60a")
 		}
 	}
-	want = append(want, "B117", "B119")
+	want = append(want, "B117", "B118", "B119")
 	var got []string
 	row := regexp.MustCompile(`^\| (B[0-9]+a?) \|[^|]+\| ([^|]+) \|$`)
 	for line := range strings.Lines(read(t, "docs/behaviours.md")) {

@@ -23,6 +23,7 @@ type File[T any] struct {
 	// These belong to the Watcher, with its lock held.
 	stop  context.CancelFunc // nil before it is watched
 	ended chan struct{}      // closed when it is watched no longer
+	wake  chan chan struct{} // has the goroutine that watches read the file at once, and close what it received; nil before it is watched
 
 	mu      sync.Mutex // held to publish, and to count or discount the file in the metrics; never by a query
 	shown   bool
@@ -100,6 +101,10 @@ func (f *File[T]) watch(ctx context.Context) {
 		f.passTime(time.Now())
 		select {
 		case <-ticker.C:
+		case read := <-f.wake:
+			f.due = time.Time{} // although it may have changed a moment ago
+			f.check()
+			close(read)
 		case <-ctx.Done():
 		}
 	}

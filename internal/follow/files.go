@@ -45,6 +45,29 @@ func (w *Watcher[T]) All(each func(v *T, broken bool)) {
 	}
 }
 
+// Reread has a watched file read at once, although it may look unchanged or half written, and waits until what it says is in force.
+// It gives up when the context ends.
+func (w *Watcher[T]) Reread(ctx context.Context, path string) {
+	w.mu.Lock()
+	file := w.watched[path]
+	w.mu.Unlock()
+	if file == nil {
+		return
+	}
+	read := make(chan struct{})
+	select {
+	case file.wake <- read:
+	case <-file.ended:
+		return
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-read:
+	case <-ctx.Done():
+	}
+}
+
 // Open begins to read the file at a path, unless a stanza of the same Corefile has it open already. Until it is read,
 // what is in force is what the running Corefile has of the same file.
 func (f *Files[T]) Open(path string) *File[T] {
@@ -86,7 +109,7 @@ func (f *Files[T]) Watch() {
 		file.showInMetrics(true)
 		var ctx context.Context
 		ctx, file.stop = context.WithCancel(context.Background())
-		file.ended = make(chan struct{})
+		file.ended, file.wake = make(chan struct{}), make(chan chan struct{})
 		go file.watch(ctx)
 	}
 }

@@ -140,7 +140,7 @@ func inclusion(rates []float64, k int) []float64 {
 	n := newArrivals(len(rates), k)
 	for x := math.Log(tail / high); x < math.Log(40/low); x += step {
 		t := math.Exp(x)
-		n.fill(rates, t)
+		n.advance(rates, t)
 		if n.suffix[0].upTo(k) < 1e-12 { // all places are taken
 			break
 		}
@@ -181,8 +181,8 @@ func newArrivals(n, k int) *arrivals {
 	return c
 }
 
-// fill counts the candidates that have come by a time.
-func (c *arrivals) fill(rates []float64, t float64) {
+// advance counts the candidates that have come by a time.
+func (c *arrivals) advance(rates []float64, t float64) {
 	for i, rate := range rates {
 		c.prefix[i+1].extend(c.prefix[i], -math.Expm1(-rate*t))
 	}

@@ -61,14 +61,14 @@ type Config struct {
 	Types  answer.Types
 	Policy answer.Policy
 
-	Force       string   // the file of forced states, as the Corefile names it; empty for none
-	Topology    string   // the file of sites, as the Corefile names it; empty for none
-	Zoned       *Cluster // whose zones are the sites; nil for none
-	State       string   // the file that keeps verdicts over a restart, as the Corefile names it; empty for none
-	Annotations *Cluster // whose annotations name checks; nil for none
-	Fleet       *Fleet   // the servers that share the targets; nil for none
-	Status      string   // the address to show the status at; empty if this stanza does not ask for it
-	StatusHosts []string // names by which clients may ask for it, besides the host in the address
+	Force       string       // the file of forced states, as the Corefile names it; empty for none
+	Topology    string       // the file of sites, as the Corefile names it; empty for none
+	Zoned       *Cluster     // whose zones are the sites; nil for none
+	State       string       // the file that keeps verdicts over a restart, as the Corefile names it; empty for none
+	Annotations *Cluster     // whose annotations name checks; nil for none
+	Fleet       *Fleet       // the servers that share the targets; nil for none
+	Status      string       // the address to show the status at; empty if this stanza does not ask for it
+	StatusBlock *StatusBlock // what the page at that address may do besides; nil without a block
 
 	Notices []string // what is valid and may not be meant, each with its file and line; logged at the start
 

@@ -169,3 +169,13 @@ func isHostLabel(label string) bool {
 	return label != "" && len(label) <= 63 && label[0] != '-' && label[len(label)-1] != '-' &&
 		strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-_") == ""
 }
+
+// isLoopback reports whether only this machine can reach HOST:PORT.
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	addr, err := netip.ParseAddr(host)
+	return strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") || err == nil && addr.Unmap().IsLoopback()
+}

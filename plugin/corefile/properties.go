@@ -25,7 +25,8 @@ type property struct {
 
 // properties are all of them. Each has a parser of its own, and none is read anywhere else. A new property is a row here, a
 // parser, a field of Config or of a value in it, and a place in the manual, which a test compares with this table. Parsers of
-// the policy are in policy.go, those of the check and of require in checkline.go, that of the fleet in fleet.go and store.go, the others below.
+// the policy are in policy.go, those of the check and of require in checkline.go, that of the fleet in fleet.go and store.go,
+// that of the status in status.go, the others below.
 var properties = map[string]property{
 	"check":       {usage: "URL [OPTION VALUE...]...", min: 1, max: -1, repeats: true, block: true, parse: parseCheck},
 	"require":     {usage: "all|any|COUNT|PERCENT%", min: 1, max: 1, parse: parseRequire},
@@ -65,6 +66,11 @@ func unknownProperty(c *caddy.Controller, word string) error {
 		return c.Errf("%s is an option of check and a property of fleet: write it in the block of one of them", word)
 	} else if both {
 		return c.Errf("%s is a property of fleet: write it in its block", word)
+	}
+	if _, inside := statusProperties[word]; inside && ok { // as host is
+		return c.Errf("%s is an option of check and a property of status: write it in the block of one of them", word)
+	} else if inside {
+		return c.Errf("%s is a property of status: write it in its block", word)
 	}
 	if ok {
 		return c.Errf("%s is an option of check: write it on the line of check, or in its block", word)
@@ -272,18 +278,4 @@ func (s *Config) checkTopology() error {
 		return s.ErrorAt("topology", "topology has no effect without select nearest: add that, or remove topology")
 	}
 	return nil
-}
-
-// parseStatus notes where the stanza wants the status to be shown. Whether that is an address is for package web to say.
-func parseStatus(s *Config, c *caddy.Controller, args []string) error {
-	s.Status = defaultStatus
-	if len(args) > 0 {
-		if s.Status = args[0]; args[0] == "" {
-			return c.Errf("status with an empty address: use HOST:PORT, such as %s, or unix:PATH", defaultStatus)
-		}
-	}
-	if !c.NextArg() { // else it can only be the brace that RemainingArgs stopped at
-		return nil
-	}
-	return s.parseStatusBlock(c)
 }

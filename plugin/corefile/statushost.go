@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/coredns/caddy"
-
 	"github.com/miekg/dns"
 )
 
@@ -43,34 +41,6 @@ func parseStatusHosts(words []string) ([]string, error) {
 		return nil, fmt.Errorf("host has %d names: use at most %d", len(hosts), maxStatusHosts)
 	}
 	return hosts, nil
-}
-
-// parseStatusBlock reads the block of status. The controller is at the opening brace.
-func (s *Config) parseStatusBlock(c *caddy.Controller) error {
-	isKnown := func(word string) bool { return word == "host" }
-	return s.readBlock(c, "status", "a property", isKnown, func(line int, name string, values []string) error {
-		inner := "status " + name
-		switch {
-		case name == "{": // also one that RemainingArgs stopped at, in the line before
-			return c.Errf("status: unexpected { in its block: no property of status has a block of its own")
-		case name != "host":
-			return c.Errf("status: unknown property %q: use host", name)
-		case s.lines[inner] != 0:
-			return c.Errf("status: duplicate host, first on line %d", s.lines[inner])
-		case len(values) == 0:
-			return c.Errf("status: host takes at least 1 value, not 0: use host NAME...")
-		// A browser cannot be led to a socket, so there is nothing to compare.
-		case strings.HasPrefix(s.Status, "unix:"):
-			return c.Errf("status: host has no effect on a socket, which accepts any: leave it out")
-		}
-		// The line is noted under two words, which no property of a stanza has, so that errors can name it.
-		s.lines[inner], s.files[inner] = line, c.File()
-		var err error
-		if s.StatusHosts, err = parseStatusHosts(values); err != nil {
-			return c.Errf("status: %v", err)
-		}
-		return nil
-	})
 }
 
 // isHostRune reports whether a name in a request can have a character: names in other scripts are written in their ASCII form there.

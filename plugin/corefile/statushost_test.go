@@ -28,7 +28,10 @@ func TestStatusHosts(t *testing.T) {
 			t.Errorf("%s: %v", status, err)
 			continue
 		}
-		if got := fmt.Sprint(c.Status, " ", c.StatusHosts); got != want {
+		if c.StatusBlock == nil {
+			c.StatusBlock = new(StatusBlock)
+		}
+		if got := fmt.Sprint(c.Status, " ", c.StatusBlock.Hosts); got != want {
 			t.Errorf("%s: %s, want %s", status, got, want)
 		}
 	}
@@ -57,7 +60,14 @@ func TestStatusHosts(t *testing.T) {
 			t.Errorf("%q: %v, want %s", line, err, want)
 		}
 	}
-	if _, err := parse("status unix:/run/s {\nhost a\n}"); err == nil || !strings.Contains(err.Error(), "no effect on a socket") {
+	if _, err := parse("status :9253\nhost a"); err == nil || !strings.Contains(err.Error(), "host is an option of check and a property of status") {
+		t.Errorf("host outside: %v", err)
+	}
+	c, err := parse("status unix:/run/s {\nhost a\n}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := new(Pages).Include(c, func(path string) string { return path }); err == nil || !strings.Contains(err.Error(), ":4 - Error during parsing: status: host has no effect on a socket") {
 		t.Errorf("a socket: %v", err)
 	}
 }

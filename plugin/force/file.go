@@ -48,7 +48,10 @@ type Files = follow.Files[States]
 func Static(s *States) *File { return follow.Static(s) }
 
 // Watcher knows the files that running Corefiles name. There is one in the process. Its zero value knows none.
-type Watcher struct{ files follow.Watcher[States] }
+type Watcher struct {
+	files   follow.Watcher[States]
+	editors editors
+}
 
 // OnChange has a function called when what a file has in force changes, with its path and what it has now. The function must not
 // wait. It is set before a Corefile is read.

@@ -67,10 +67,15 @@ var (
 	// Forced counts networks and addresses that files of forced states have in force, by state: up, down or drain.
 	Forced = gauges("forced", "Number of addresses and networks that files force into a state.", "state")
 	// Force counts files of forced states whose latest content could not be read or understood, and files that cannot be checked,
-	// because their file system does not answer.
-	Force = struct{ Broken, Stuck prometheus.Gauge }{
+	// because their file system does not answer. It counts requests to change a file, by result: changed, denied, stale, refused, invalid
+	// or failed.
+	Force = struct {
+		Broken, Stuck prometheus.Gauge
+		Requests      *prometheus.CounterVec
+	}{
 		gauge("force_broken", "Number of files of forced states whose latest content was refused."),
 		gauge("force_stuck", "Number of files of forced states whose file system has not answered for ten seconds."),
+		counters("force_requests_total", "Number of requests to change a file of forced states by result.", "result"),
 	}
 	// Topology counts files of sites whose latest content was refused, and files that cannot be checked, because their file
 	// system does not answer.

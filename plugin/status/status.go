@@ -48,6 +48,7 @@ type Summary struct {
 	Forced        Forced    `json:"forced"`
 	Stanzas       []Stanza  `json:"stanzas"`
 	Fleet         *Fleet    `json:"fleet,omitempty"` // nil if this process is a member of none
+	Peers         []string  `json:"peers,omitempty"` // URLs of the pages of other replicas; of the page that is asked, not of the snapshot
 }
 
 // Forced counts the networks and addresses that are forced into a state, by state.

@@ -102,7 +102,7 @@ func (s *Server) loadSnapshot(w http.ResponseWriter, r *http.Request) *status.Sn
 func (s *Server) serveSummary(w http.ResponseWriter, r *http.Request) {
 	if snap := s.loadSnapshot(w, r); snap != nil {
 		sum := snap.Summary // a copy: the snapshot is shared
-		sum.Stanzas = nonNil(sum.Stanzas)
+		sum.Stanzas, sum.Peers = nonNil(sum.Stanzas), s.inForce().peers
 		writeJSON(w, r, sum)
 	}
 }

@@ -105,10 +105,10 @@ func (s *Server) writeExplained(w http.ResponseWriter, r *http.Request, q status
 	m := new(markdown)
 	m.title(fmt.Sprintf("How %s %s is answered", code(q.Name), code(q.Type)), snap)
 	if q.Client.IsValid() {
-		m.line("- For the client %s", q.Client)
+		m.printf("- For the client %s", q.Client)
 	}
 	if len(all) == 0 {
-		m.line("- No stanza of any server block covers this name, so its answers are not changed")
+		m.printf("- No stanza of any server block covers this name, so its answers are not changed")
 	}
 	for i := range all {
 		m.explanation(&all[i])

@@ -134,7 +134,7 @@ func (v *pageView) addGroups(rows []*group) {
 	rules := v.rulesByText()
 	left := unfoldedPerPage
 	row := func(t *status.Target) targetRow {
-		return targetRow{t, rowID(t.Address.String(), t.Check, t.Pace), rules[t.Check+" "+t.Pace]}
+		return targetRow{Target: t, ID: rowID(t.Address.String(), t.Check, t.Pace), Rule: rules[t.Check+" "+t.Pace], Acting: v.Acting}
 	}
 	for _, g := range rows {
 		g.Targets = len(g.members)

@@ -174,9 +174,9 @@ func problems(snap *status.Snapshot) []string {
 func (x *incident) markdown(snap *status.Snapshot) *markdown {
 	m := new(markdown)
 	m.title("Incident", snap)
-	m.line("- Targets: %d up, %d down, %d unknown", x.Up, x.Down, x.Unknown)
+	m.printf("- Targets: %d up, %d down, %d unknown", x.Up, x.Down, x.Unknown)
 	for _, p := range x.Problems {
-		m.line("- **Note:** %s", p)
+		m.printf("- **Note:** %s", p)
 	}
 	m.heading("Names that are affected", len(x.Names))
 	for _, n := range x.Names {
@@ -184,7 +184,7 @@ func (x *incident) markdown(snap *status.Snapshot) *markdown {
 		if n.Why == "" {
 			words = "as of its last answer"
 		}
-		m.line("- %s %s is **%s**, %d of %d served: %s", code(n.Name), code(n.Type), status.OutcomeOf(n.Outcome, n.Checked).Label, n.Kept, n.Total, words)
+		m.printf("- %s %s is **%s**, %d of %d served: %s", code(n.Name), code(n.Type), status.OutcomeOf(n.Outcome, n.Checked).Label, n.Kept, n.Total, words)
 	}
 	m.more(x.More.Names, "names")
 	m.heading("Targets that are down, or forced", len(x.Targets))
@@ -195,27 +195,27 @@ func (x *incident) markdown(snap *status.Snapshot) *markdown {
 	m.heading("Changes since "+formatClock(x.From), len(x.Changes))
 	m.more(x.More.Changes, "earlier changes")
 	if x.Lost {
-		m.line("- Earlier changes of this hour are no longer kept")
+		m.printf("- Earlier changes of this hour are no longer kept")
 	}
 	for i := range x.Changes {
-		m.change(&x.Changes[i])
+		m.transition(&x.Changes[i])
 	}
 	return m
 }
 
 // heading begins a part that has so many items.
 func (m *markdown) heading(what string, items int) {
-	m.line("")
-	m.line("## %s", what)
-	m.line("")
+	m.printf("")
+	m.printf("## %s", what)
+	m.printf("")
 	if items == 0 {
-		m.line("None.")
+		m.printf("None.")
 	}
 }
 
 // more says how many items of a part are left out.
 func (m *markdown) more(n int, of string) {
 	if n > 0 {
-		m.line("- and %d more %s", n, of)
+		m.printf("- and %d more %s", n, of)
 	}
 }

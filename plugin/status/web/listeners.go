@@ -12,7 +12,8 @@ import (
 // concurrent use.
 type Listeners struct {
 	Source Source
-	all    map[string]*shared // by Place
+	Forcer func(path string) Forcer // makes what changes a file; set before a page that may is in use
+	all    map[string]*shared       // by Place
 }
 
 // shared is a server that several use.
@@ -22,14 +23,24 @@ type shared struct {
 	users   map[any][]string // each with the hosts that requests may name for it
 }
 
-// Address is one to show the status at, and the file and line that ask for it.
+// Address is one to show the status at, the file and line that ask for it, and what the page is to do.
 type Address struct {
 	Address, At string
+	Admin       string   // the file that people may change there; empty if they may change nothing
+	Token       string   // the file with the token that a change needs; empty if it needs none
+	TokenAt     string   // the file and line of the token
+	Peers       []string // URLs of the pages of other replicas
 	Hosts       []string // names by which clients may ask for it, besides the host in the address
 }
 
-// Open listens at an address for a user, unless it is open already. The error names the line.
+// Open listens at an address for a user, unless it is open already. The error names the line. What the page may do comes into force
+// with Use: the user may be a Corefile that never runs.
 func (l *Listeners) Open(user any, show Address) error {
+	if show.Token != "" {
+		if err := judgeToken(show.Token); err != nil {
+			return fmt.Errorf("%s - Error during parsing: status: %w", show.TokenAt, err)
+		}
+	}
 	place := Place(show.Address) // one key, however the address is written
 	s := l.all[place]
 	if s == nil {
@@ -46,6 +57,23 @@ func (l *Listeners) Open(user any, show Address) error {
 	s.users[user] = append(s.users[user], show.Hosts...) // of several stanzas
 	s.allowHosts()
 	return nil
+}
+
+// Use puts the settings of a Corefile that runs into force, in place of those of the one before. A page that it does not have may
+// still be shown for a moment, and changes nothing any more.
+func (l *Listeners) Use(pages []Address) {
+	all := make(map[string]settings)
+	for _, show := range pages {
+		x := settings{token: show.Token, peers: show.Peers}
+		if show.Admin != "" {
+			x.forcer = l.Forcer(show.Admin)
+		}
+		all[Place(show.Address)] = x
+	}
+	for place, s := range l.all {
+		x := all[place]
+		s.server.settings.Store(&x)
+	}
 }
 
 // inUse says why the status cannot be shown. The port may be the running server's own, on another address.

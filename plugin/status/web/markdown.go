@@ -20,8 +20,8 @@ const maxCode = 300
 // markdown is a text that grows line by line.
 type markdown struct{ strings.Builder }
 
-// line adds a line. The arguments must be ours, or the result of code.
-func (m *markdown) line(format string, args ...any) { fmt.Fprintf(m, format+"\n", args...) }
+// printf adds a line. The arguments must be ours, or the result of code.
+func (m *markdown) printf(format string, args ...any) { fmt.Fprintf(m, format+"\n", args...) }
 
 // code is a text of others in one line of code. A backtick would end it, and a pipe a cell of a table around it.
 func code(text string) string {
@@ -54,19 +54,19 @@ func harmless(text string) string {
 
 // block adds lines of others as a block of code.
 func (m *markdown) block(lines []string) {
-	m.line("```text")
+	m.printf("```text")
 	for _, text := range lines {
-		m.line("%s", harmless(text))
+		m.printf("%s", harmless(text))
 	}
-	m.line("```")
+	m.printf("```")
 }
 
 // title adds the first heading, with what a reader in another place has to know: where and when this was so.
 func (m *markdown) title(what string, s *status.Snapshot) {
-	m.line("# %s", what)
-	m.line("")
-	m.line("- Server %s, version %s, since %s", code(s.Summary.Host), code(s.Summary.Version), formatClock(s.Summary.Started))
-	m.line("- As of %s", formatClock(s.Taken))
+	m.printf("# %s", what)
+	m.printf("")
+	m.printf("- Server %s, version %s, since %s", code(s.Summary.Host), code(s.Summary.Version), formatClock(s.Summary.Started))
+	m.printf("- As of %s", formatClock(s.Taken))
 }
 
 // target adds an item for a target.
@@ -87,21 +87,21 @@ func (m *markdown) target(s *status.Snapshot, t *status.Target) {
 	if t.Reason != "" {
 		words += ": " + code(t.Reason)
 	}
-	m.line("%s", words)
-	m.line("  - Name %s%s", code(t.Name), moreNames(len(t.Names)-1))
+	m.printf("%s", words)
+	m.printf("  - Name %s%s", code(t.Name), moreNames(len(t.Names)-1))
 	if text := t.Progress(); text != "" {
-		m.line("  - %s", text)
+		m.printf("  - %s", text)
 	}
 	if text := probeSummary(t.Probes); text != "" {
-		m.line("  - Probes: %s", text)
+		m.printf("  - Probes: %s", text)
 	}
 	if t.State == "down" && !t.NextProbe.IsZero() {
-		m.line("  - Up after %d successful probes in a row, the next one at %s", t.Needed, formatClock(t.NextProbe))
+		m.printf("  - Up after %d successful probes in a row, the next one at %s", t.Needed, formatClock(t.NextProbe))
 	}
 	if t.Shared != nil {
-		m.line("  - Fleet: %s find it %s", t.VoteText(), t.State)
+		m.printf("  - Fleet: %s find it %s", t.VoteText(), t.State)
 		for _, v := range t.Votes {
-			m.line("    - %s of %s: %s %s", v.State, code(v.Member), v.Standing, code(v.Reason))
+			m.printf("    - %s of %s: %s %s", v.State, code(v.Member), v.Standing, code(v.Reason))
 		}
 	}
 }
@@ -110,8 +110,8 @@ func (m *markdown) target(s *status.Snapshot, t *status.Target) {
 func targetsMarkdown(snap *status.Snapshot, list listPage[*status.Target]) *markdown {
 	m := new(markdown)
 	m.title("Targets", snap)
-	m.line("- %d of %d targets that match", len(list.items), list.total)
-	m.line("")
+	m.printf("- %d of %d targets that match", len(list.items), list.total)
+	m.printf("")
 	for _, t := range list.items {
 		m.target(snap, t)
 	}
@@ -126,39 +126,39 @@ func moreNames(n int) string {
 	return fmt.Sprintf(" and %d more", n)
 }
 
-// change adds an item for a change.
-func (m *markdown) change(c *status.Change) {
+// transition adds an item for a change.
+func (m *markdown) transition(c *status.Change) {
 	words := fmt.Sprintf("- %s: %s %s → %s, %s, %s", formatClock(c.At), code(c.Address.String()), c.From, c.To, code(c.Name), code(c.Check))
 	if c.Reason != "" {
 		words += ": " + code(c.Reason)
 	}
-	m.line("%s", words)
+	m.printf("%s", words)
 }
 
 // explanation adds how one server block answers.
 func (m *markdown) explanation(e *status.Explanation) {
-	m.line("")
-	m.line("## %s %s is %s", code(e.Name), code(e.Type), status.OutcomeOf(e.Outcome, e.Checked).Label)
-	m.line("")
-	m.line("- Server block %s, stanza %s", code(e.Block), code(e.Stanza))
+	m.printf("")
+	m.printf("## %s %s is %s", code(e.Name), code(e.Type), status.OutcomeOf(e.Outcome, e.Checked).Label)
+	m.printf("")
+	m.printf("- Server block %s, stanza %s", code(e.Block), code(e.Stanza))
 	for i := range e.Sets {
 		m.section(&e.Sets[i])
 	}
-	m.line("")
+	m.printf("")
 	m.block(e.Steps)
 	if e.Message != "" {
-		m.line("")
+		m.printf("")
 		m.block(strings.Split(strings.TrimSpace(e.Message), "\n"))
 	}
 	if e.Text != "" {
-		m.line("")
+		m.printf("")
 		m.block(strings.Split(strings.TrimSpace(e.Text), "\n"))
 	}
 }
 
 // section adds how one set was decided.
 func (m *markdown) section(s *status.Set) {
-	m.line("- %s %s: %d of %d served: %s", code(s.Owner), code(s.Type), s.Kept, s.Total, code(s.Why))
+	m.printf("- %s %s: %d of %d served: %s", code(s.Owner), code(s.Type), s.Kept, s.Total, code(s.Why))
 	for i := range s.Members {
 		x := &s.Members[i]
 		served := "served"
@@ -175,7 +175,7 @@ func (m *markdown) section(s *status.Set) {
 		if x.Recovery != "" {
 			words += ", what brings it back: " + code(x.Recovery)
 		}
-		m.line("%s", words)
+		m.printf("%s", words)
 	}
 }
 

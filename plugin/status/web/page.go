@@ -66,7 +66,8 @@ type pageView struct {
 	Members    []*status.FleetMember // those to look at first
 	MemberPage pager                 // of Members
 
-	Time *timeView
+	Time   *timeView
+	Acting actingView
 }
 
 // targetRow is a row for a target.
@@ -74,6 +75,8 @@ type targetRow struct {
 	*status.Target
 	ID   string        // of the table row
 	Rule *status.Check // nil if a reload is removing the check
+
+	Acting actingView
 }
 
 // pager links to the page before and the page after this one.
@@ -104,6 +107,7 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	asked := time.Now()
 	s.addNames(r, v)
 	waited := time.Since(asked)
+	v.Acting = s.acting(snap)
 	v.addTargets(r)
 	v.Time = s.readTimes(r, snap, v.Names, v.timedRows())
 	v.addChanges(r, since)

@@ -1,10 +1,10 @@
 // Package web serves the status page: the page itself, the same data as JSON, and a stream of changes. Its main type is the
 // Server, which the plugin starts with Listen for each address in the property status of a Corefile.
 //
-// The data comes from a Source, as snapshots. The server is read-only, and it limits everything that a client can use up:
-// connections, the size of a request, the time to send and to read, and the length of a page.
+// The data comes from a Source, as snapshots. The server limits everything that a client can use up: connections, the size of a
+// request, the time to send and to read, and the length of a page. It is read-only, but for one request, in force.go.
 //
-// There is no login: a client that can connect can read. Any web site can make a visitor's browser send
+// There is no login to read: a client that can connect can read. Any web site can make a visitor's browser send
 // requests to a loopback address, so the server refuses requests that come from other sites (DNS rebinding, cross-site
 // requests).
 package web
@@ -70,16 +70,18 @@ type Source interface {
 
 // Server serves a source on one address until it is closed. Create it with Listen.
 type Server struct {
-	source  Source
-	address string                   // as given to Listen
-	host    string                   // the host that requests may name besides loopback, canonical; empty if any address may
-	anyHost bool                     // requests may name any host: a browser cannot be led to a Unix socket
-	hosts   atomic.Pointer[[]string] // others that they may name, canonical; nil before there are any
-	http    http.Server
-	streams chan struct{} // holds one value for each open stream
-	quit    chan struct{} // closed by Close: streams and waiting connections end
-	closing sync.Once     // guards quit
-	ended   chan struct{} // closed when no connection is accepted any more
+	source   Source
+	address  string                   // as given to Listen
+	host     string                   // the host that requests may name besides loopback, canonical; empty if any address may
+	anyHost  bool                     // requests may name any host: a browser cannot be led to a Unix socket
+	hosts    atomic.Pointer[[]string] // others that they may name, canonical; nil before there are any
+	http     http.Server
+	settings atomic.Pointer[settings] // nil before a Corefile that runs has some
+	tokens   tokens
+	streams  chan struct{} // holds one value for each open stream
+	quit     chan struct{} // closed by Close: streams and waiting connections end
+	closing  sync.Once     // guards quit
+	ended    chan struct{} // closed when no connection is accepted any more
 }
 
 // Split parses an address, HOST:PORT or unix:PATH, into a network and an address as net.Listen takes them. The parser of the
@@ -148,7 +150,7 @@ func newServer(address string, source Source) *Server {
 	s.http = http.Server{
 		Handler: s.checkRequest(s.routes()), MaxHeaderBytes: maxHeader,
 		ReadHeaderTimeout: headTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
-		ErrorLog: discardLog,
+		ErrorLog: discardLog, ConnContext: withConn,
 	}
 	// HTTP/1 alone: over HTTP/2 one connection could carry any number of requests at once.
 	s.http.Protocols = new(http.Protocols)
@@ -253,9 +255,12 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /v1/incident", s.serveIncident)
 	mux.HandleFunc("GET /config", s.serveConfigPage)
 	mux.HandleFunc("GET /v1/config", s.serveConfig)
+	mux.HandleFunc("GET "+forcePath, s.serveForce)
+	mux.HandleFunc("POST "+forcePath, s.serveChange)
 	mux.HandleFunc("GET /", serveNothing)
 	for path, media := range map[string]string{
-		"status.css": "text/css; charset=utf-8", "timeline.css": "text/css; charset=utf-8", "status.js": "text/javascript; charset=utf-8", "copy.js": "text/javascript; charset=utf-8",
+		"status.css": "text/css; charset=utf-8", "timeline.css": "text/css; charset=utf-8", "force.css": "text/css; charset=utf-8",
+		"status.js": "text/javascript; charset=utf-8", "copy.js": "text/javascript; charset=utf-8", "force.js": "text/javascript; charset=utf-8",
 		"openapi.json": "application/json", "icon.svg": "image/svg+xml",
 	} {
 		body, err := assets.ReadFile("assets/" + path)
@@ -281,8 +286,8 @@ func serveNothing(w http.ResponseWriter, r *http.Request) {
 // the templates: names of domains and reasons of failures come from strangers.
 const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// checkRequest sets the headers that every response has, and refuses requests that are not GET or HEAD, were not meant for this
-// server, or are too long. It comes before every handler.
+// checkRequest sets the headers that every response has, and refuses requests that are not GET or HEAD, but for the one that
+// changes something, were not meant for this server, or are too long. It comes before every handler.
 func (s *Server) checkRequest(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -301,6 +306,8 @@ func (s *Server) checkRequest(next http.Handler) http.Handler {
 			writeError(w, http.StatusMisdirectedRequest, "unknown host in the request: use localhost, the address in the Corefile, or a name that host has in the block of status")
 		case crossSite(r.Header):
 			writeError(w, http.StatusForbidden, "cross-site request refused: open a link to this page, or send the request yourself")
+		case r.URL.Path == forcePath && r.Method == http.MethodPost: // mayAct has more to say about it
+			next.ServeHTTP(w, r)
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			h.Set("Allow", "GET, HEAD")
 			writeError(w, http.StatusMethodNotAllowed, "read-only: use GET or HEAD")

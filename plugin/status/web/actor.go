@@ -1,0 +1,79 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/acting"
+)
+
+// Here is what the log says of a change: who, what and why, in one line.
+
+// maxLogged is how many networks a line in the log has, and maxLoggedText the longest reason, in bytes.
+const (
+	maxLogged     = 8
+	maxLoggedText = 200
+)
+
+// connKey is the key of a request's connection in its context.
+type connKey struct{}
+
+// withConn keeps the connection of a request, by which the other end of a socket is known.
+func withConn(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, conn)
+}
+
+// actorOf says who makes a request. The other end of a socket is a process that the system knows; over loopback, the token is all
+// that is known.
+func actorOf(r *http.Request, in settings) string {
+	conn, _ := r.Context().Value(connKey{}).(net.Conn)
+	if limited, ok := conn.(*limitedConn); ok {
+		conn = limited.Conn
+	}
+	if socket, ok := conn.(*net.UnixConn); ok {
+		who := peerOf(socket)
+		if in.token != "" {
+			who += " with the token"
+		}
+		return who
+	}
+	return "token from " + r.RemoteAddr
+}
+
+// madeText is a change that was made. Its end and its reason are as the file has them.
+func madeText(c acting.Change, file *acting.File) string {
+	text := c.State + " " + networksText(c.Networks)
+	reason := c.Reason
+	if n := len(file.Lines); n > 0 && c.State == file.Lines[n-1].State {
+		line := file.Lines[n-1]
+		if reason = line.Reason; !line.Until.IsZero() {
+			text += " until " + line.Until.Format(time.RFC3339)
+		}
+	}
+	return text + quoted(reason) + " in " + file.File
+}
+
+// askedText is a change that was asked for.
+func askedText(c acting.Change) string {
+	return c.State + " " + networksText(c.Networks) + quoted(c.Reason)
+}
+
+// networksText lists networks, which a Forcer has accepted.
+func networksText(networks []string) string {
+	if n := len(networks); n > maxLogged {
+		return fmt.Sprintf("%s and %d more", strings.Join(networks[:maxLogged], " "), n-maxLogged)
+	}
+	return strings.Join(networks, " ")
+}
+
+// quoted is a reason in quotes, with whatever is not printable escaped; nothing for none.
+func quoted(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (%q)", reason[:min(len(reason), maxLoggedText)])
+}
