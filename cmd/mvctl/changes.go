@@ -70,7 +70,7 @@ func (r *changeReader) unread(ctx context.Context) (all []change, lost uint64, e
 	}
 	r.started = before
 	for range maxPages {
-		some, next, gone, more, err := r.read(ctx)
+		some, next, gone, more, err := r.page(ctx)
 		if err != nil {
 			return all, lost, err // what was read is shown, since it is not read again
 		}
@@ -98,8 +98,8 @@ func (r *changeReader) unread(ctx context.Context) (all []change, lost uint64, e
 	return all, lost, failf(exitServer, "the list of changes does not end")
 }
 
-// read gets one page of changes, the number to continue with, and whether there is another page.
-func (r *changeReader) read(ctx context.Context) (all []change, next, lost uint64, more bool, err error) {
+// page gets one page of changes, the number to continue with, and whether there is another page.
+func (r *changeReader) page(ctx context.Context) (all []change, next, lost uint64, more bool, err error) {
 	query := r.filters.query()
 	// With filters, the server numbers all changes, and next is past those that it left out.
 	query.Set("limit", "1000")

@@ -129,8 +129,8 @@ func (b *Book) Open(state State, now clock.Instant) *Line {
 	return l
 }
 
-// Set says that a target is in a state from now on.
-func (b *Book) Set(l *Line, state State, now clock.Instant) {
+// Enter says that a target is in a state from now on.
+func (b *Book) Enter(l *Line, state State, now clock.Instant) {
 	if b == nil || l == nil || l.state == state {
 		return
 	}
@@ -164,7 +164,7 @@ func (b *Book) Inherit(l, from *Line, now clock.Instant) {
 	*l = *from
 	l.days = days
 	b.whole.move(now, l.state, 1)
-	b.Set(l, state, now)
+	b.Enter(l, state, now)
 }
 
 // NoteEvent adds an event.

@@ -93,7 +93,7 @@ func TestLineAgainstChanges(t *testing.T) {
 			if random.IntN(3) == 0 { // looking at it changes nothing
 				TrackOf(l.Copy(), Hour, c.from)
 			}
-			b.Set(l, c.state, c.from)
+			b.Enter(l, c.state, c.from)
 		}
 		for _, s := range []Span{Hour, Day} {
 			if err := compare(life, l.Copy(), s, now); err != nil {
@@ -164,8 +164,8 @@ func compare(life naive, l *Line, s Span, now clock.Instant) error {
 func TestSummaryOfADay(t *testing.T) {
 	b := NewBook(at(0))
 	l := b.Open(Up, at(0))
-	b.Set(l, Down, at(20*time.Hour+7*time.Second))
-	b.Set(l, Up, at(20*time.Hour+3*time.Minute+7*time.Second))
+	b.Enter(l, Down, at(20*time.Hour+7*time.Second))
+	b.Enter(l, Up, at(20*time.Hour+3*time.Minute+7*time.Second))
 	now := at(30 * time.Hour)
 	for _, copied := range []*Line{l.Copy(), l.Copy().Copy()} {
 		sum := TrackOf(copied, Day, now).Summary
@@ -174,8 +174,8 @@ func TestSummaryOfADay(t *testing.T) {
 		}
 	}
 	for _, second := range []time.Duration{10, 90} { // both in one step
-		b.Set(l, Down, now.Add(-2*time.Hour+second*time.Second))
-		b.Set(l, Up, now.Add(-2*time.Hour+(second+20)*time.Second))
+		b.Enter(l, Down, now.Add(-2*time.Hour+second*time.Second))
+		b.Enter(l, Up, now.Add(-2*time.Hour+(second+20)*time.Second))
 	}
 	if sum := TrackOf(l.Copy(), Day, now).Summary; sum.Longest != 180 || sum.Down != 220 || !sum.More || sum.Transitions < 5 {
 		t.Errorf("with two more: %+v", sum)
@@ -195,10 +195,10 @@ func TestSummaryOfADay(t *testing.T) {
 func TestMomentsAreTold(t *testing.T) {
 	b := NewBook(at(0))
 	l := b.Open(Up, at(0))
-	b.Set(l, Down, at(time.Hour+time.Minute))
-	b.Set(l, Up, at(time.Hour+time.Minute+2*time.Second))
-	b.Set(l, Down, at(2*time.Hour))
-	b.Set(l, Up, at(2*time.Hour+5*time.Minute-time.Second))
+	b.Enter(l, Down, at(time.Hour+time.Minute))
+	b.Enter(l, Up, at(time.Hour+time.Minute+2*time.Second))
+	b.Enter(l, Down, at(2*time.Hour))
+	b.Enter(l, Up, at(2*time.Hour+5*time.Minute-time.Second))
 	if sum := TrackOf(l.Copy(), Day, at(10*time.Hour)).Summary; sum.Down != 10+290 || sum.Longest != 290 {
 		t.Errorf("%+v", sum)
 	}
@@ -208,10 +208,10 @@ func TestMomentsAreTold(t *testing.T) {
 func TestNameTrack(t *testing.T) {
 	b := NewBook(at(0))
 	lines := []*Line{b.Open(Up, at(0)), b.Open(Up, at(0)), b.Open(Up, at(0))} // two checks of one address, one of the other
-	b.Set(lines[0], Down, at(10*time.Minute))
-	b.Set(lines[2], Down, at(20*time.Minute))
-	b.Set(lines[0], Up, at(30*time.Minute))
-	b.Set(lines[2], Up, at(40*time.Minute))
+	b.Enter(lines[0], Down, at(10*time.Minute))
+	b.Enter(lines[2], Down, at(20*time.Minute))
+	b.Enter(lines[0], Up, at(30*time.Minute))
+	b.Enter(lines[2], Up, at(40*time.Minute))
 	now := at(50 * time.Minute)
 	copies := [][]*Line{{lines[0].Copy(), lines[1].Copy()}, {lines[2].Copy()}}
 	track := NameTrack(copies, Hour, now)
@@ -235,11 +235,11 @@ func TestWhole(t *testing.T) {
 		lines = append(lines, b.Open(Unknown, at(time.Second)))
 	}
 	for _, l := range lines {
-		b.Set(l, Up, at(2*time.Second))
+		b.Enter(l, Up, at(2*time.Second))
 	}
-	b.Set(lines[0], Down, at(11*time.Second))
-	b.Set(lines[1], Down, at(12*time.Second))
-	b.Set(lines[1], Up, at(13*time.Second))
+	b.Enter(lines[0], Down, at(11*time.Second))
+	b.Enter(lines[1], Down, at(12*time.Second))
+	b.Enter(lines[1], Up, at(13*time.Second))
 	b.Close(lines[4], at(14*time.Second))
 	read := func(now clock.Instant) ([]Counts, *Whole) {
 		var r Reading
@@ -373,7 +373,7 @@ func TestMemory(t *testing.T) {
 func TestNoBook(t *testing.T) {
 	var b *Book
 	l := b.Open(Up, at(0))
-	b.Set(l, Down, at(1))
+	b.Enter(l, Down, at(1))
 	l.Took(time.Second, at(1))
 	b.Close(l, at(2))
 	b.NoteEvent(Reloaded, "", at(2))
@@ -404,6 +404,6 @@ func BenchmarkSet(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		now, state = now.Add(15*time.Minute), 3-state
-		book.Set(l, state, now)
+		book.Enter(l, state, now)
 	}
 }

@@ -62,7 +62,7 @@ func (p *Pool) recordState(m *monitor, now time.Time) {
 		m.line = p.book.Open(lineStates[m.state()], clock.At(now))
 		return
 	}
-	p.book.Set(m.line, lineStates[m.state()], clock.At(now))
+	p.book.Enter(m.line, lineStates[m.state()], clock.At(now))
 }
 
 // endLine drops what was recorded of a target that is watched no longer.

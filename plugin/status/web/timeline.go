@@ -46,14 +46,14 @@ func (s *Server) readTimes(r *http.Request, snap *status.Snapshot, names []nameR
 	for _, all := range v.byName {
 		wanted = append(wanted, all...)
 	}
-	v.read(r.Context(), s.source, wanted)
+	v.readLines(r.Context(), s.source, wanted)
 	v.noteChanges(snap.Changes)
 	v.scaleChecks(targets)
 	return v
 }
 
-// read reads the timelines of targets, each once.
-func (v *timeView) read(ctx context.Context, source Source, wanted []*status.Target) {
+// readLines reads the timelines of targets, each once.
+func (v *timeView) readLines(ctx context.Context, source Source, wanted []*status.Target) {
 	ctx, cancel := context.WithTimeout(ctx, explainTimeout)
 	defer cancel()
 	slices.SortFunc(wanted, (*status.Target).Compare)

@@ -38,8 +38,8 @@ func troubled(n int) *testSource {
 		}
 		for j := range times {
 			at := clock.Instant(25 * time.Hour).Add(time.Duration(j) * time.Hour / time.Duration(times)).Add(time.Duration(i) * time.Second)
-			book.Set(l, history.Down, at)
-			book.Set(l, history.Up, at.Add(15*time.Second))
+			book.Enter(l, history.Down, at)
+			book.Enter(l, history.Up, at.Add(15*time.Second))
 		}
 		for j := range 100 {
 			l.Took(time.Duration(1+j/50)*time.Millisecond, now.Add(-time.Minute))
@@ -97,8 +97,8 @@ func TestTimelineInWords(t *testing.T) {
 	book := history.NewBook(0)
 	l := book.Open(history.Up, 0)
 	down := clock.Instant(90 * time.Minute)
-	book.Set(l, history.Down, down)
-	book.Set(l, history.Up, down.Add(4*time.Minute))
+	book.Enter(l, history.Down, down)
+	book.Enter(l, history.Up, down.Add(4*time.Minute))
 	book.NoteEvent(history.Forced, "/etc/forced has 1 down", down.Add(-time.Minute))
 	l.Took(time.Second, now)
 	f.snap.Checks = []status.Check{{Check: "http://:80/", Pace: "every 10s", Timeout: .005}}
