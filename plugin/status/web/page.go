@@ -228,7 +228,7 @@ func newPager(r *http.Request, parameter string, total, size int) pager {
 	to := func(n int) string {
 		q := r.URL.Query() // a copy: the link keeps the filter, the order and the page of the other table
 		q.Set(parameter, strconv.Itoa(n))
-		return (&url.URL{Path: "/", RawQuery: q.Encode()}).String()
+		return (&url.URL{Path: r.URL.Path, RawQuery: q.Encode()}).String()
 	}
 	if n > 1 {
 		p.Previous = to(n - 1)
