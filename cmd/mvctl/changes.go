@@ -65,6 +65,8 @@ func (r *changeReader) unread(ctx context.Context) (all []change, lost uint64, e
 	if err != nil {
 		return nil, 0, err
 	}
+	// Who asks for all that there is misses nothing, however long ago the first change was.
+	fromStart := r.started.IsZero() && r.after == 0
 	if !r.started.IsZero() && !before.Equal(r.started) { // another process, and we have seen none of its changes
 		r.after = 0
 	}
@@ -89,6 +91,9 @@ func (r *changeReader) unread(ctx context.Context) (all []change, lost uint64, e
 			}
 			r.after, r.started = 0, now
 			continue
+		}
+		if fromStart {
+			gone, fromStart = 0, false
 		}
 		all, lost, r.after = append(all, some...), lost+gone, next
 		if !more {

@@ -398,6 +398,10 @@ func TestChangesOnce(t *testing.T) {
 	c.first, c.changes = 41, nil // one was seen, and the others are no longer kept
 	c.add("last")
 	look("last lost 39")
+	r = &changeReader{client: to, filters: new(filters)} // one that has seen none yet misses none
+	look("last")
+	r = &changeReader{client: to, filters: new(filters), after: 30}
+	look("last lost 10")
 }
 
 // changes -f goes on over a failure of the server, says so once, and ends with status 0 when it is interrupted. A server that was

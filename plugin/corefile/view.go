@@ -254,6 +254,9 @@ func showFleet(s *Config) []string {
 func (s *Config) Properties() (all []Property) {
 	for _, p := range shownProperties {
 		all = s.addProperty(all, p.name, p.values(s))
+		if p.name != "fleet" {
+			all = s.addWritten(all, p.name)
+		}
 		if p.name != "fleet" || s.Fleet == nil {
 			continue
 		}
@@ -262,6 +265,17 @@ func (s *Config) Properties() (all []Property) {
 			if over := fleetProperties[inner.name].over; over == overAny || (over == overStore) == s.Fleet.UsesStore() {
 				all = s.addProperty(all, "fleet "+inner.name, inner.values(s.Fleet))
 			}
+		}
+	}
+	return all
+}
+
+// addWritten adds what was written in the block of a property, as it was written: such lines have no defaults to show.
+func (s *Config) addWritten(all []Property, block string) []Property {
+	for _, l := range s.written {
+		if strings.HasPrefix(l.name, block+" ") {
+			word := strings.TrimPrefix(l.name, block+" ")
+			all = append(all, Property{Name: l.name, Value: strings.TrimPrefix(strings.TrimPrefix(l.text, word), " "), At: l.at})
 		}
 	}
 	return all

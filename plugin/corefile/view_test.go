@@ -221,3 +221,18 @@ func TestSecretsAreNotShown(t *testing.T) {
 		t.Errorf("%s", shown)
 	}
 }
+
+// A line in a block that has no table of its own is shown after the property, as it was written (B119).
+func TestLinesOfBlocks(t *testing.T) {
+	stanzas, err := parseCorefile("example.org {\n multivalue {\n  check tcp://:1\n  status\n }\n}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := stanzas[0]
+	s.noteLine("status admin", "Corefile:5", 2, []string{"admin", "a file"})
+	all := s.Properties()
+	i := slices.IndexFunc(all, func(p Property) bool { return p.Name == "status" })
+	if want := (Property{Name: "status admin", Value: `"a file"`, At: "Corefile:5"}); all[i+1] != want {
+		t.Errorf("%+v, want %+v", all[i+1], want)
+	}
+}

@@ -18,7 +18,11 @@ type configView struct {
 	Blocks  []configBlock
 	Filter  string // part of a name, a value or a place
 	Stanzas int    // before the filter
+	Page    pager
 }
+
+// stanzasPerPage is how many stanzas a page has: each takes some seven kilobytes.
+const stanzasPerPage = 20
 
 // configBlock is a server block with its stanzas.
 type configBlock struct {
@@ -39,7 +43,8 @@ func (s *Server) serveConfig(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, r, shown)
 }
 
-// serveConfigPage shows the same as a page, by server block. The parameter find picks the stanzas that have a text.
+// serveConfigPage shows the same as a page, by server block. The parameter find picks the stanzas that have a text,
+// and page is the number of the page.
 func (s *Server) serveConfigPage(w http.ResponseWriter, r *http.Request) {
 	snap := s.loadPageSnapshot(w, r)
 	if snap == nil {
@@ -52,10 +57,9 @@ func (s *Server) serveConfigPage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v := configView{Snapshot: snap, Failed: inForce.ReloadFailed, Manual: manualURL, Filter: r.URL.Query().Get("find"), Stanzas: len(inForce.Stanzas)}
-	for _, stanza := range inForce.Stanzas {
-		if !stanzaHas(&stanza, v.Filter) {
-			continue
-		}
+	picked := slices.DeleteFunc(slices.Clone(inForce.Stanzas), func(x config.Stanza) bool { return !stanzaHas(&x, v.Filter) })
+	v.Page = newPager(r, "page", len(picked), stanzasPerPage)
+	for _, stanza := range picked[v.Page.First:v.Page.Last] {
 		// Stanzas of a block follow each other, and blocks with the same keys stay apart no less than their text does.
 		if n := len(v.Blocks); n == 0 || v.Blocks[n-1].Keys != stanza.Block {
 			v.Blocks = append(v.Blocks, configBlock{Keys: stanza.Block})

@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"html"
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,6 +30,9 @@ func (f *testSource) Config(context.Context) (*config.InForce, error) { return f
 
 func (f *testSource) config() *config.InForce {
 	c := testConfig
+	for i := range f.snap.Summary.Names { // more than a page has, if a test wants so
+		c.Stanzas = append(slices.Clip(c.Stanzas), config.Stanza{At: fmt.Sprintf("more:%d", i), Block: "more:53", Text: strings.Repeat("x", 1500), Properties: slices.Repeat([]config.Property{{Name: "limit", Value: "8", Default: true}}, 30)})
+	}
 	c.ReloadFailed = f.snap.Summary.Full // which no test of the configuration needs otherwise
 	return &c
 }
@@ -66,6 +72,28 @@ func TestConfigFilter(t *testing.T) {
 		if (want == 0) != strings.Contains(page, "the filter leaves out all 3") {
 			t.Errorf("%q: what the page says of the filter:\n%s", find, page)
 		}
+	}
+}
+
+// Many stanzas are on several pages, each stanza once, and no page is larger than 300 KB (B119).
+func TestConfigPages(t *testing.T) {
+	f := newTestSource(1)
+	f.snap.Summary.Names = 57
+	seen, next := 0, "/config?find=5"
+	for range 10 {
+		page := body(t, ask(t, f, "GET", next))
+		if n := strings.Count(page, "<article "); n > stanzasPerPage || len(page) > 300_000 {
+			t.Errorf("%s has %d stanzas in %d bytes", next, n, len(page))
+		}
+		seen += strings.Count(page, "<article ")
+		m := regexp.MustCompile(`rel="next" href="([^"]+)"`).FindStringSubmatch(page)
+		if m == nil {
+			break
+		}
+		next = html.UnescapeString(m[1])
+	}
+	if seen != 60 || !strings.HasPrefix(next, "/config?find=5&page=") { // all have port 53
+		t.Errorf("%d stanzas, the last at %s", seen, next)
 	}
 }
 

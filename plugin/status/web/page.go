@@ -175,7 +175,7 @@ func linkWith(r *http.Request, parameter, value, fragment string) string {
 	if q.Set(parameter, value); value == "" {
 		q.Del(parameter)
 	}
-	return (&url.URL{Path: "/", RawQuery: q.Encode(), Fragment: fragment}).String()
+	return (&url.URL{Path: r.URL.Path, RawQuery: q.Encode(), Fragment: fragment}).String()
 }
 
 // EachURL links to the targets of a row, each in a row of its own.
@@ -299,8 +299,12 @@ func newPager(r *http.Request, parameter string, total, size int) pager {
 	n, _ := strconv.Atoi(r.URL.Query().Get(parameter))
 	n = min(max(1, n), max(1, (total+size-1)/size)) // an invalid number is 0 here, and becomes 1
 	p := pager{First: (n - 1) * size, Last: min(total, n*size), Total: total}
+	fragment := ""
+	if r.URL.Path == "/" {
+		fragment = pagedSections[parameter]
+	}
 	// The link keeps the filter, the order and the pages of the other tables.
-	to := func(n int) string { return linkWith(r, parameter, strconv.Itoa(n), pagedSections[parameter]) }
+	to := func(n int) string { return linkWith(r, parameter, strconv.Itoa(n), fragment) }
 	if n > 1 {
 		p.Previous = to(n - 1)
 	}
