@@ -221,7 +221,7 @@ func TestEditorIsKilled(t *testing.T) {
 	pooltest.Edit(t, path, foreign)
 	left := 0
 	temporary := filepath.Join(filepath.Dir(path), ".forced.multivalue-tmp")
-	for i := range 20 {
+	for i := range 8 {
 		child := exec.Command(os.Args[0], "-test.run=^TestEditorIsKilled$")
 		child.Env = append(os.Environ(), variable+"="+path)
 		if err := child.Start(); err != nil {
@@ -246,5 +246,5 @@ func TestEditorIsKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Logf("%d of 20 left a temporary file", left)
+	t.Logf("%d of 8 left a temporary file", left)
 }
