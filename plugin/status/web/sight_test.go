@@ -137,11 +137,19 @@ func TestSentence(t *testing.T) {
 func TestSentenceGoesByCurrentAnswers(t *testing.T) {
 	f := newTestSource(400) // 100 names, whose last answers were filtered
 	f.explanations = []status.Explanation{{Name: "n0.example.org.", Type: "A", Outcome: "closed", Checked: true, Sets: []status.Set{{Outcome: "closed"}}}}
-	for _, query := range []string{"", "?names=3", "?q=n9", "?sort=name"} {
+	for _, query := range []string{"", "?q=nothing", "?names=1&sort=state&state=unknown"} {
 		page := body(t, ask(t, f, "GET", "/"+query))
-		if want := "names fail closed, "; !strings.Contains(page, want) {
+		if want := "20 names fail closed, 80 run with fewer; "; !strings.Contains(page, want) {
 			t.Errorf("%q lacks %q", query, want)
 		}
+	}
+	// Without a current answer, a name that has lost a target since its last one runs with fewer.
+	f.explanations = nil
+	for i := range f.snap.Names {
+		f.snap.Names[i].Answers = []status.Last{{Type: "A", Outcome: "whole", Checked: true}}
+	}
+	if page, want := body(t, ask(t, f, "GET", "/")), "40 names run with fewer; 40 of 400 targets are down."; !strings.Contains(page, want) {
+		t.Errorf("the page lacks %q", want)
 	}
 }
 
