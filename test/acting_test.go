@@ -67,6 +67,19 @@ func (h hand) sees() (file map[string]any, tag string) {
 	return file, r.Header.Get("ETag")
 }
 
+// describes reads the description of the server.
+func (h hand) describes(api *openAPI) {
+	h.Helper()
+	r, err := h.client.Get(strings.Replace(h.url, "/v1/force", "/openapi.json", 1))
+	if err != nil {
+		h.Fatal(err)
+	}
+	defer r.Body.Close()
+	if err := json.NewDecoder(r.Body).Decode(api); err != nil {
+		h.Fatal(err)
+	}
+}
+
 // does sends a change with headers, and returns the status, the headers and the body.
 func (h hand) does(body string, headers ...string) (int, http.Header, string) {
 	h.Helper()
@@ -139,7 +152,12 @@ func TestActingOverASocket(t *testing.T) {
 	if got := s.content("forced"); got != "# ours\r\ndown 192.0.2.1   # another\r\ndown 127.0.0.12/31\r\n" {
 		t.Errorf("the file has %q", got)
 	}
+	var api openAPI
+	h.describes(&api)
 	file, _ := h.sees()
+	if complaints := api.wrong("the file", api.at("components", "schemas", "ForceFile"), any(file)); len(complaints) > 0 {
+		t.Errorf("%q", complaints)
+	}
 	if lines := fmt.Sprint(file["lines"]); lines != "[map[line:2 networks:[192.0.2.1] reason:another state:down] map[line:3 networks:[127.0.0.12/31] state:down]]" || file["writable"] != true {
 		t.Errorf("%v", file)
 	}

@@ -159,6 +159,9 @@ var prints = []struct{ part, want string }{
 	// The scene is in no fleet. TestFleetPage, in test/browser, has one for those of status.md.
 	{"jq .fleet", `^null$`},
 	{"/v1/members", `^$`},
+	{"/v1/incident", "(?s)^# Incident.*`127\\.0\\.0\\.4:8080` by `http://:8080/` is \\*\\*down\\*\\*"},
+	{"/v1/targets?format", "(?s)^# Targets.*`127\\.0\\.0\\.2:8080`"},
+	{"/v1/explain?format", "(?s)^# How `www.example.org.` `A` is answered.*left out"},
 	{".votes[", `^$`},
 	{"{up, down, unknown}", `"down": 1,`},
 	{".steps[], (", `(?s)2 of 3 are up.*127\.0\.0\.4: connection refused`},

@@ -49,7 +49,7 @@ func TestCorefilesInTheDocs(t *testing.T) {
 		onLoopback := loopback(corefile)
 		onLoopback = strings.ReplaceAll(onLoopback, "forward . 192.0.2.53", "forward . 127.0.0.1:9")
 		onLoopback = strings.ReplaceAll(onLoopback, "\n        status\n", "\n        status unix:status.sock\n") // another program may have taken the port
-		onLoopback = strings.NewReplacer("/etc/coredns/fleet.key", "fleet.key", "/etc/coredns/etcd", "etcd").Replace(onLoopback)
+		onLoopback = strings.NewReplacer("/etc/coredns/fleet.key", "fleet.key", "/etc/coredns/etcd", "etcd", "unix:/run/coredns/", "unix:").Replace(onLoopback)
 		onLoopback = strings.ReplaceAll(onLoopback, "fleet dns-fleet.example.org 192.0.2.17 {", fmt.Sprintf("fleet 127.0.0.1:9 {\n listen 127.0.0.1:%d", ports.Free(t)))
 		onLoopback = strings.ReplaceAll(onLoopback, "etcd1.example.org:2379,etcd2.example.org:2379,etcd3.example.org:2379", "127.0.0.1:9") // a start does not wait for etcd
 		onLoopback = strings.ReplaceAll(onLoopback, "/usr/share/GeoIP/GeoLite2-City.mmdb", geo)

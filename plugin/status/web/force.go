@@ -61,7 +61,7 @@ func (s *Server) inForce() settings {
 func (s *Server) serveForce(w http.ResponseWriter, r *http.Request) {
 	in := s.inForce()
 	if in.forcer == nil {
-		s.writeForce(w, r, &acting.File{Lines: []acting.Line{}})
+		writeJSON(w, r, &acting.File{Lines: []acting.Line{}})
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), forceTimeout)
