@@ -36,7 +36,7 @@ func TestExplainPageAnswers(t *testing.T) {
 	page := body(t, ask(t, aboutOne(), "GET", "/explain?name=n0.example.org&client=192.0.2.7&do=1"))
 	for _, want := range []string{
 		"<b>What brings it back:</b> 2 more good probes", `for <time datetime="2026-01-02T11:00:00Z"`, "connection refused", `<a href="/?address=10.0.0.3%3a80#h-targets">see its target</a>`,
-		"in 62.5 %", "first in 12.5 %", "weight 3, warmed up to 25 %", "backup of rank 2, site fra", "the client is in site ams, by network 192.0.2.0/24",
+		"in 62.5 % of answers", "first in 12.5 %", "weight 3, warmed up to 25 %", "backup of rank 2, site fra", "the client is in site ams, by network 192.0.2.0/24",
 		"<li>limit 8: each answer has 8</li>", "<h3>Stanza <small>Corefile:3</small></h3>", "check tcp://:80\n}", ";; opcode: QUERY", `data-copy-text="message-0"`,
 		`name="client" value="192.0.2.7"`, `name="do" value="1" checked`, `href="/explain?client=192.0.2.7&amp;do=1&amp;name=alias.example.org.&amp;type=A"`,
 		`data-copy="/v1/explain?client=192.0.2.7&amp;do=1&amp;format=markdown&amp;name=n0.example.org.&amp;type=A"`, `<a href="/v1/explain?client=192.0.2.7&amp;do=1&amp;name=n0.example.org.&amp;type=A">JSON</a>`,
