@@ -119,7 +119,7 @@ func TestNavigationAndWidths(t *testing.T) {
 		p.eval(`scrollTo(0, 0); 1`)
 	}
 	order := p.eval(`[...document.querySelectorAll("main h2")].map(h => h.firstChild.textContent.trim()).join(", ")`)
-	if want := "Names, Latest changes, Targets, Checks"; order != want {
+	if want := "Time, Names, Latest changes, Targets, Checks"; order != want {
 		t.Errorf("the order is %s, want %s", order, want)
 	}
 	if got := p.eval(`document.querySelector("nav").textContent`); !strings.Contains(got, "Configuration") {

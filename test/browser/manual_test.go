@@ -19,7 +19,7 @@ func TestManualCommands(t *testing.T) {
 	}
 	f := newFarm(t, plain, "www A 127.0.0.11\nwww A 127.0.0.12\n", 11)
 	f.eventually("all are known", func() bool { return f.ask("www.example.org") == "127.0.0.11" })
-	wants := []string{`"down": 1`, "127.0.0.12:", "www.example.org. A is filtered", "127.0.0.11\n", "true", "127.0.0.12:", "0 transitions, 0 s"}
+	wants := []string{`"down": 1`, "127.0.0.12:", "www.example.org. A is filtered", "127.0.0.11\n", "true", "127.0.0.12:", ": 8, default\n", "0 transitions, 0 s"}
 	lines := f.commands()
 	if len(lines) != len(wants)+1 {
 		t.Fatalf("%d commands: %q", len(lines), lines)
