@@ -94,7 +94,9 @@
   // Links in rows of the page, which come and go, fill in the form.
   document.addEventListener("click", (e) => {
     const a = e.target.closest("a[data-act]");
-    if (a) setTimeout(() => fill(a.dataset.act, a.dataset.network)); // after the browser has gone to the form
+    if (!a) return;
+    e.preventDefault(); // to go to the form would take the focus off its field again, at some later time
+    fill(a.dataset.act, a.dataset.network);
   });
   load().catch((error) => say(`The file cannot be shown: ${error.message}`, true));
 })();
