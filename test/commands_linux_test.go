@@ -167,6 +167,7 @@ var prints = []struct{ part, want string }{
 	{"mvctl changes -o json", `(?m)^127\.0\.0\.4:8080$`},
 	{"mvctl names", `- filtered\s+www\.example\.org\.\s+A\s+2 of 3$`},
 	{"/v1/config", `^Corefile:4: 8, default$`},
+	{"/v1/history", `^\d+ transitions, \d+(\.\d+)? s$`},
 	{"jq .fleet", `^null$`},
 	{"/v1/members", `^$`},
 	{"/v1/incident", "(?s)^# Incident.*`127\\.0\\.0\\.4:8080` by `http://:8080/` is \\*\\*down\\*\\*"},
