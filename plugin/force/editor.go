@@ -24,6 +24,7 @@ const rereadWait = time.Second
 type Editor struct {
 	path  string
 	watch *Watcher
+	valid string        // the ETag of the last content that was found valid
 	turn  chan struct{} // held while the file is read or changed: a file system that does not answer keeps one goroutine, and others give up
 }
 
@@ -53,7 +54,11 @@ func (e *Editor) Show(ctx context.Context) (*acting.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		return e.shown(f, f.content), nil
+		shown := e.shown(f, f.content)
+		if err := e.judge(f); err != nil { // its lines are not in force, and it cannot be changed
+			shown.Writable, shown.ReadOnly, shown.Lines, shown.MoreLines = false, err.Error(), []acting.Line{}, 0
+		}
+		return shown, nil
 	})
 }
 
@@ -89,7 +94,9 @@ func (e *Editor) changeNow(ctx context.Context, etag string, x change, begin fun
 		e.reread(context.WithoutCancel(ctx)) // it is made, so it is put into force
 		shown.ETag = etagOf(content)         // not what is there now: a foreign change since then is one that the client has not seen
 	}
-	shown.Notes = notesOf(shown.Lines, x)
+	now := time.Now()
+	shown.Notes = fewNotes(append(unnamed(linesOf(f.content, now), x), notesOf(linesOf(content, now), x)...))
+	shown.Made = x.made()
 	return shown, nil
 }
 
@@ -163,9 +170,24 @@ func (e *Editor) validate(content []byte) error {
 	return nil
 }
 
+// judge is validate of a file that may have been found valid before: any client may ask for it, and reading all of it takes long. What is
+// valid stays so, since time only ends lines. It is called in turn.
+func (e *Editor) judge(f *original) error {
+	tag := f.etag()
+	if e.valid == tag {
+		return nil
+	}
+	err := e.validate(f.content)
+	if err == nil {
+		e.valid = tag
+	}
+	return err
+}
+
 // shown is what a page has of the file.
 func (e *Editor) shown(f *original, content []byte) *acting.File {
-	shown := &acting.File{File: e.path, Admin: true, Writable: true, Lines: linesOf(content, time.Now()), ETag: f.etag()}
+	shown := &acting.File{File: e.path, Admin: true, Writable: true, ETag: f.etag()}
+	shown.Lines, shown.MoreLines = firstLines(content, time.Now())
 	if err := f.writable(); err != nil {
 		shown.Writable, shown.ReadOnly = false, err.Error()
 	}

@@ -109,6 +109,57 @@ func TestEditorRefuses(t *testing.T) {
 	}
 }
 
+// A file that is broken is not in force, and is not shown as if it were. It is when it is mended (B118).
+func TestEditorShowsABrokenFile(t *testing.T) {
+	e := new(Watcher).Editor(filepath.Join(t.TempDir(), "forced"))
+	for _, broken := range []bool{false, true, false, true} {
+		text := "up 192.0.2.9\n"
+		if broken {
+			text += "dwon 192.0.2.8\n"
+		}
+		pooltest.Edit(t, e.path, text)
+		shown, err := e.Show(t.Context())
+		if err != nil || shown.Writable == broken || (len(shown.Lines) == 0) != broken || strings.Contains(shown.ReadOnly, `forced:2: unknown state "dwon"`) != broken {
+			t.Errorf("broken %t: %+v, %v", broken, shown, err)
+		}
+	}
+}
+
+// A list of a large file is short and says how much it leaves out. The tag is of all of it, and so are the notes (B118).
+func TestEditorOfALargeFile(t *testing.T) {
+	e := new(Watcher).Editor(filepath.Join(t.TempDir(), "forced"))
+	var text strings.Builder
+	for i := range 2500 {
+		fmt.Fprintf(&text, "# a\ndown 10.0.%d.%d\n", i/250, i%250)
+	}
+	pooltest.Edit(t, e.path, text.String())
+	shown, err := e.Show(t.Context())
+	if err != nil || len(shown.Lines) != 1000 || shown.MoreLines != 1500 || shown.Lines[999].Line != 2000 || shown.ETag != etagOf([]byte(text.String())) {
+		t.Fatalf("%d lines and %d more, %v", len(shown.Lines), shown.MoreLines, err)
+	}
+	shown, err = e.Change(t.Context(), shown.ETag, asked("up 10.0.9.0/24 # a"))
+	if err != nil || shown.MoreLines != 1501 || len(shown.Notes) != maxNotes+1 || shown.Notes[0] != "10.0.9.0 stays forced down, by line 4502: the smaller network wins" || shown.Made.Reason != "a" {
+		t.Errorf("%d more, %q, made %+v, %v", shown.MoreLines, shown.Notes, shown.Made, err)
+	}
+	pooltest.Edit(t, e.path, "down 192.0.2.1\ndown"+strings.Repeat(" 192.0.2.2", maxNetworks)+"\ndown 192.0.2.3\n")
+	if shown, err = e.Show(t.Context()); err != nil || len(shown.Lines) != 1 || shown.MoreLines != 2 {
+		t.Errorf("of long lines: %d and %d more, %v", len(shown.Lines), shown.MoreLines, err)
+	}
+}
+
+// What is released is told if no line names it: it is mistyped, or released already (B118).
+func TestEditorReleasesNothing(t *testing.T) {
+	e := new(Watcher).Editor(filepath.Join(t.TempDir(), "forced"))
+	pooltest.Edit(t, e.path, "drain 192.0.2.1 192.0.2.2\n")
+	text, made, err := e.change(t, "release 192.0.2.1 192.0.2.200")
+	if err != nil || text != "drain 192.0.2.2\n" || !slices.Equal(made.Notes, []string{"no line names 192.0.2.200"}) {
+		t.Errorf("%q, %+v, %v", text, made, err)
+	}
+	if _, made, err = e.change(t, "drain 192.0.2.3"); err != nil || len(made.Notes) != 0 {
+		t.Errorf("%+v, %v", made, err)
+	}
+}
+
 // A change of content that is not there any more is refused, also if it went away between the look at it and the rename (B118).
 func TestEditorNoticesOthers(t *testing.T) {
 	w := new(Watcher)

@@ -44,22 +44,23 @@ func actorOf(r *http.Request, in settings) string {
 	return "token from " + r.RemoteAddr
 }
 
-// madeText is a change that was made. Its end and its reason are as the file has them.
-func madeText(c acting.Change, file *acting.File) string {
-	text := c.State + " " + networksText(c.Networks)
-	reason := c.Reason
-	if n := len(file.Lines); n > 0 && c.State == file.Lines[n-1].State {
-		line := file.Lines[n-1]
-		if reason = line.Reason; !line.Until.IsZero() {
-			text += " until " + line.Until.Format(time.RFC3339)
-		}
+// madeText is a change that was made, as the file has it: none of it is written as it came.
+func madeText(file *acting.File) string {
+	made := file.Made
+	text := made.State + " " + networksText(made.Networks)
+	if !made.Until.IsZero() {
+		text += " until " + made.Until.Format(time.RFC3339)
 	}
-	return text + quoted(reason) + " in " + file.File
+	return text + quoted(made.Reason) + " in " + file.File
 }
 
-// askedText is a change that was asked for.
+// askedText is a change that was asked for. Its networks are valid, but for the space around them.
 func askedText(c acting.Change) string {
-	return c.State + " " + networksText(c.Networks) + quoted(c.Reason)
+	var networks []string
+	for _, text := range c.Networks {
+		networks = append(networks, strings.TrimSpace(text))
+	}
+	return c.State + " " + networksText(networks) + quoted(c.Reason)
 }
 
 // networksText lists networks, which a Forcer has accepted.
