@@ -141,6 +141,9 @@ func TestActingOverASocket(t *testing.T) {
 	if got := members(v.ask("www.example.org A")); got != "12 13" { // at once, and not after a poll
 		t.Errorf("after the drain: %s", got)
 	}
+	if strings.Contains(text, "notes") {
+		t.Errorf("notes about an address that is probed: %s", text)
+	}
 	if !strings.Contains(text, `"scope": "this replica only"`) {
 		t.Errorf("the answer does not say that the other replica is not changed: %s", text)
 	}
@@ -149,6 +152,10 @@ func TestActingOverASocket(t *testing.T) {
 		t.Errorf("with the others down: %s", got)
 	}
 	h.makes(`{"state": "release", "networks": ["127.0.0.11"]}`)
+	if text := h.makes(`{"state": "up", "networks": ["127.0.0.11", "192.0.2.200", "2001:db8::/32"]}`); !strings.Contains(text, "no address that is probed now is in 192.0.2.200 2001:db8::/32\"") {
+		t.Errorf("a state of addresses that are not there is not noted: %s", text)
+	}
+	h.makes(`{"state": "release", "networks": ["127.0.0.11", "192.0.2.200", "2001:db8::/32"]}`)
 	if got := s.content("forced"); got != "# ours\r\ndown 192.0.2.1   # another\r\ndown 127.0.0.12/31\r\n" {
 		t.Errorf("the file has %q", got)
 	}

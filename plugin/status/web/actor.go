@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/acting"
+	"github.com/coredns-multivalue/multivalue/plugin/status"
 )
 
 // Here is what the log says of a change: who, what and why, in one line.
@@ -52,6 +55,25 @@ func madeText(file *acting.File) string {
 		text += " until " + made.Until.Format(time.RFC3339)
 	}
 	return text + quoted(made.Reason) + " in " + file.File
+}
+
+// missedNotes says which networks of a change have no target: they may be mistyped. It is no error, because an address may be in an
+// answer later, or be covered by no check.
+func missedNotes(snap *status.Snapshot, made *acting.Line) []string {
+	if made == nil || made.State == "release" {
+		return nil
+	}
+	missed := slices.DeleteFunc(slices.Clone(made.Networks), func(word string) bool {
+		p, err := netip.ParsePrefix(word)
+		if addr, e := netip.ParseAddr(word); e == nil {
+			p, err = addr.Prefix(addr.BitLen())
+		}
+		return err != nil || slices.ContainsFunc(snap.Targets, func(t status.Target) bool { return p.Contains(t.Address.Addr()) })
+	})
+	if len(missed) == 0 {
+		return nil
+	}
+	return []string{"no address that is probed now is in " + networksText(missed)}
 }
 
 // askedText is a change that was asked for. Its networks are valid, but for the space around them.
