@@ -156,7 +156,7 @@ func (e *Editor) gaveUp(ctx context.Context) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return fmt.Errorf("the client ended the request before %s was read or written: try again", e.path)
 	}
-	return fmt.Errorf("%s cannot be read or written now, because its file system does not answer: try again later", e.path)
+	return fmt.Errorf("%s cannot be read or written now, because its file system does not answer, or another process keeps the lock of its directory: try again later", e.path)
 }
 
 // validate refuses content that the reader of the file would refuse.
