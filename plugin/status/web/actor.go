@@ -50,6 +50,7 @@ func actorOf(r *http.Request, in settings) string {
 // madeText is a change that was made, as the file has it: none of it is written as it came.
 func madeText(file *acting.File) string {
 	made := file.Made
+	// The list of the file's lines may end before the one that was added.
 	text := made.State + " " + networksText(made.Networks)
 	if !made.Until.IsZero() {
 		text += " until " + made.Until.Format(time.RFC3339)
@@ -63,6 +64,7 @@ func missedNotes(snap *status.Snapshot, made *acting.Line) []string {
 	if made == nil || made.State == "release" {
 		return nil
 	}
+	// There are at most 256 networks, and a change is rare, so all targets are looked at for each.
 	missed := slices.DeleteFunc(slices.Clone(made.Networks), func(word string) bool {
 		p, err := netip.ParsePrefix(word)
 		if addr, e := netip.ParseAddr(word); e == nil {

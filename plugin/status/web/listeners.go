@@ -56,6 +56,8 @@ func (l *Listeners) Open(user any, show Address) error {
 		s = &shared{server, show.Address, make(map[any][]string)}
 		l.all[place] = s
 	}
+	// Both times have the same hosts, and so have stanzas that agree. Each is kept once: all of them are compared with what a request
+	// names.
 	hosts := s.users[user]
 	if hosts == nil {
 		hosts = []string{} // which tells that the user is known

@@ -309,6 +309,7 @@ func (s *Server) checkRequest(next http.Handler) http.Handler {
 		case r.URL.Path == forcePath && r.Method == http.MethodPost: // mayAct has more to say about it
 			next.ServeHTTP(w, r)
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
+			// What is not allowed here may be elsewhere, and the header says what is (RFC 9110, section 15.5.6).
 			allow, text := "GET, HEAD", "read-only: use GET or HEAD"
 			if r.URL.Path == forcePath {
 				allow, text = "GET, HEAD, POST", "use GET or HEAD to read, and POST to change"
