@@ -157,7 +157,7 @@ func refusal(status int, path string, body []byte) error {
 	// What the server refuses may be right, and not allowed: scripts tell that from a mistake.
 	code := exitUsage
 	switch status {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusConflict, http.StatusPreconditionFailed, http.StatusPreconditionRequired, http.StatusMisdirectedRequest:
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusConflict, http.StatusPreconditionFailed, http.StatusPreconditionRequired, http.StatusMisdirectedRequest, http.StatusTooManyRequests:
 		code = exitRefused
 	case http.StatusNotFound: // our paths are right, so it does not know them yet
 		code = exitServer

@@ -34,6 +34,8 @@ type forced struct {
 	Writable bool
 	Fleet    bool // the server is a member of one, whose others have files of their own
 	Lines    []forcedLine
+	More     int      `json:"more_lines"` // lines that are not among them
+	Notes    []string // what the change does not do, and why
 }
 
 // forcedLine is a line of the file.
@@ -140,14 +142,17 @@ func (a *app) act(ctx context.Context, o order, args []string) error {
 	if err != nil {
 		return err
 	}
-	// The response is the file as it is now. It comes into force when the server reads it, within
-	// some seconds, as after an edit by hand.
-	if a.json() {
-		return a.pass(got.body)
-	}
+	// The response is the file as it is now. It is in force already: the server has read it again.
 	var after forced
 	if err := decode(got.body, &after); err != nil {
 		return err
+	}
+	// A change may do less than was meant. Programs have the notes in the JSON, and people who look at it see them, too.
+	for _, note := range after.Notes {
+		fmt.Fprintln(a.errors, "mvctl: note: "+clean(note))
+	}
+	if a.json() {
+		return a.pass(got.body)
 	}
 	a.showForced(&after)
 	return nil
@@ -177,7 +182,12 @@ func (c *client) post(ctx context.Context, tag string, body []byte) (reply, erro
 	if c.token != "" {
 		header.Set("Authorization", "Bearer "+c.token)
 	}
-	return c.exchange(ctx, http.MethodPost, "/v1/force", header, bytes.Clone(body))
+	got, err := c.exchange(ctx, http.MethodPost, "/v1/force", header, bytes.Clone(body))
+	// Of a token, the server speaks as those who write a client know it.
+	if refused := (*statusError)(nil); errors.As(err, &refused) && refused.status == http.StatusUnauthorized {
+		refused.text = "the token is missing or wrong: use --token-file or MVCTL_TOKEN_FILE, with what is in the file of token in the Corefile"
+	}
+	return got, err
 }
 
 // tellChanges says what another has changed in the file meanwhile. It all stays: the server edits the file as it is now.
@@ -201,7 +211,7 @@ func (a *app) tellChanges(before, now *forced) {
 
 // showForced writes what is forced now.
 func (a *app) showForced(f *forced) {
-	if len(f.Lines) == 0 {
+	if len(f.Lines) == 0 && f.More == 0 {
 		fmt.Fprintln(a.out, clean("Nothing is forced by "+f.File+"."))
 	} else {
 		var rows [][]cell
@@ -213,6 +223,9 @@ func (a *app) showForced(f *forced) {
 			rows = append(rows, []cell{state(l.State), plain(strings.Join(l.Networks, " ")), plain(until), plain(l.Reason), {fmt.Sprintf("%s:%d", f.File, l.Line), dim}})
 		}
 		a.table([]string{"FORCED", "ADDRESSES", "UNTIL", "REASON", "AT"}, rows)
+	}
+	if f.More > 0 {
+		fmt.Fprintf(a.out, "and %d more of its lines\n", f.More)
 	}
 	// People may take a fleet for one thing.
 	if f.Fleet {

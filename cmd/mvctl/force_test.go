@@ -22,6 +22,7 @@ type acting struct {
 	headers  []http.Header
 	fleet    bool
 	received string
+	more     string // JSON of more fields
 }
 
 func (x *acting) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -33,7 +34,7 @@ func (x *acting) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			lines += fmt.Sprintf(`,{"line":%d,"state":%q,"networks":%s,"until":"2026-01-02T12:00:00Z","reason":%q}`, i+2, o.State, networks, o.Reason)
 		}
 		w.Header().Set("ETag", tag())
-		respond(w, 200, fmt.Sprintf(`{"file":"/etc/coredns/forced","admin":%t,"writable":true,"fleet":%t,"lines":[%s]}`, x.admin, x.fleet, lines))
+		respond(w, 200, fmt.Sprintf(`{"file":"/etc/coredns/forced","admin":%t,"writable":true,"fleet":%t,"lines":[%s]%s}`, x.admin, x.fleet, lines, x.more))
 	}
 	if r.Method == http.MethodGet {
 		show()
@@ -108,15 +109,31 @@ func TestActOnAChangedFile(t *testing.T) {
 
 // What the server refuses is status 4, or 2 for a request that is wrong, with its words, and is not tried again (B119).
 func TestActRefused(t *testing.T) {
-	for status, want := range map[int]int{400: 2, 401: 4, 403: 4, 409: 4, 413: 2, 415: 2, 428: 4, 503: 3} {
+	for status, want := range map[int]int{400: 2, 401: 4, 403: 4, 409: 4, 413: 2, 415: 2, 428: 4, 429: 4, 503: 3} {
 		x := &acting{admin: true, refuse: status}
-		if got := mvctl(t, serving(t, x.ServeHTTP), nil, "up", "192.0.2.1"); got.code != want || !strings.Contains(got.err, "the server says why") || len(x.headers) != 1 || got.out != "" {
+		says := "the server says why"
+		if status == 401 { // it would speak of HTTP
+			says = "use --token-file or MVCTL_TOKEN_FILE"
+		}
+		if got := mvctl(t, serving(t, x.ServeHTTP), nil, "up", "192.0.2.1"); got.code != want || !strings.Contains(got.err, says) || len(x.headers) != 1 || got.out != "" {
 			t.Errorf("%d: %+v, want %d", status, got, want)
 		}
 	}
 	x := new(acting)
 	if got := mvctl(t, serving(t, x.ServeHTTP), nil, "up", "192.0.2.1"); got.code != 4 || !strings.Contains(got.err, "add admin FILE") || len(x.headers) != 0 {
 		t.Errorf("a listener that only shows: %+v", got)
+	}
+}
+
+// What a change does not do is told, also to those who want JSON, and lines that the server leaves out are counted (B119).
+func TestActNotes(t *testing.T) {
+	x := &acting{admin: true, more: `,"more_lines":7,"notes":["no line names 192.0.2.200","b\u001b[31m"]`}
+	server := serving(t, x.ServeHTTP)
+	for _, output := range []string{"table", "json"} {
+		got := mvctl(t, server, nil, "release", "192.0.2.200", "-o", output)
+		if got.code != 0 || !strings.Contains(got.err, "mvctl: note: no line names 192.0.2.200\nmvctl: note: b") || strings.Contains(got.err, "\x1b") || strings.Contains(got.out, "and 7 more of its lines\n") != (output == "table") {
+			t.Errorf("%s: %+v", output, got)
+		}
 	}
 }
 

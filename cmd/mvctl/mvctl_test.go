@@ -443,7 +443,9 @@ func TestFollow(t *testing.T) {
 	if code := <-ended; code != exitGood {
 		t.Errorf("interrupted: %d", code)
 	}
+	c.mu.Lock()
 	c.down = true
+	c.mu.Unlock()
 	if got := mvctl(t, server, nil, "changes", "-f"); got.code != exitServer {
 		t.Errorf("%+v", got)
 	}

@@ -8,15 +8,17 @@ import "time"
 
 // File is a file of forced states that the page may change, as /v1/force shows it.
 type File struct {
-	File     string   `json:"file,omitempty"`
-	Admin    bool     `json:"admin"`           // the page may change it; if not, the rest is empty
-	Writable bool     `json:"writable"`        // this process can replace it, as far as it can tell without doing so
-	ReadOnly string   `json:"why,omitempty"`   // why it cannot, and what to do
-	Fleet    bool     `json:"fleet"`           // this process is a member of a fleet
-	Scope    string   `json:"scope,omitempty"` // that a change is about this replica only, if there are others
-	Lines    []Line   `json:"lines"`
-	Notes    []string `json:"notes,omitempty"` // what the last change does not do, and why, such as another line that wins
-	ETag     string   `json:"-"`               // of the content
+	File      string   `json:"file,omitempty"`
+	Admin     bool     `json:"admin"`           // the page may change it; if not, the rest is empty
+	Writable  bool     `json:"writable"`        // this process can replace it, as far as it can tell without doing so
+	ReadOnly  string   `json:"why,omitempty"`   // why it cannot, and what to do
+	Fleet     bool     `json:"fleet"`           // this process is a member of a fleet
+	Scope     string   `json:"scope,omitempty"` // that a change is about this replica only, if there are others
+	Lines     []Line   `json:"lines"`
+	MoreLines int      `json:"more_lines,omitempty"` // how many more it has, which are not listed
+	Notes     []string `json:"notes,omitempty"`      // what the last change does not do, and why, such as another line that wins
+	ETag      string   `json:"-"`                    // of the content
+	Made      *Line    `json:"-"`                    // the change that was made, as the file has it; its state may be release
 }
 
 // Line is one line of a File.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"strings"
@@ -20,6 +21,10 @@ const (
 	// maxChanged is how many networks one change may name, and maxNotes how many of its notes are told.
 	maxChanged = 256
 	maxNotes   = 16
+	// maxLines is how many lines of a file are listed, and maxNetworks how many networks they have together: a reader of the page
+	// needs no token, and a file may have half a million lines.
+	maxLines    = 1000
+	maxNetworks = 10_000
 	// maxAhead is the latest end of a line: later ones are mistyped.
 	maxAhead = 10 * 365 * 24 * time.Hour
 	// release is the word of a change that takes networks out of the file.
@@ -175,33 +180,83 @@ func without(line []byte, networks []netip.Prefix) []byte {
 	return append(kept, line[from:]...)
 }
 
-// linesOf are the lines of a file that force something, as they are shown. The content has been parsed. Lines that have ended are
+// linesOf goes over the lines of a file that force something, as they are shown. The content has been parsed. Lines that have ended are
 // among them, because they are in the file, and a change may take them out.
-func linesOf(content []byte, now time.Time) []acting.Line {
-	lines, number := []acting.Line{}, 0
-	for text := range bytes.Lines(content) {
-		number++
-		rule, comment, _ := bytes.Cut(text, []byte("#"))
-		words := strings.Fields(string(rule))
-		if len(words) == 0 {
-			continue
+func linesOf(content []byte, now time.Time) iter.Seq[acting.Line] {
+	return func(yield func(acting.Line) bool) {
+		number := 0
+		for text := range bytes.Lines(content) {
+			number++
+			rule, comment, _ := bytes.Cut(text, []byte("#"))
+			words := strings.Fields(string(rule))
+			if len(words) == 0 {
+				continue
+			}
+			networks, end, err := cutUntil(words)
+			if err != nil { // it cannot be: Parse has read this content
+				continue
+			}
+			ended := !end.IsZero() && !now.Before(end)
+			if !yield(acting.Line{Line: number, State: words[0], Networks: networks, Until: end, Ended: ended, Reason: reason(comment)}) {
+				return
+			}
 		}
-		networks, end, err := cutUntil(words)
-		if err != nil { // it cannot be: Parse has read this content
-			continue
-		}
-		ended := !end.IsZero() && !now.Before(end)
-		lines = append(lines, acting.Line{Line: number, State: words[0], Networks: networks, Until: end, Ended: ended, Reason: reason(comment)})
 	}
-	return lines
+}
+
+// firstLines are the lines that are listed, and how many more there are. Of those, nothing is kept.
+func firstLines(content []byte, now time.Time) (first []acting.Line, more int) {
+	first = []acting.Line{}
+	networks := 0
+	for line := range linesOf(content, now) {
+		networks += len(line.Networks)
+		if more > 0 || len(first) == maxLines || networks > maxNetworks {
+			more++
+			continue
+		}
+		first = append(first, line)
+	}
+	return first, more
+}
+
+// made is a change as it is in the file, for the log.
+func (x change) made() *acting.Line {
+	line := &acting.Line{State: x.State.String(), Until: x.until, Reason: x.reason}
+	if x.State == None {
+		line.State = release
+	}
+	for _, p := range x.networks {
+		line.Networks = append(line.Networks, wordOf(p))
+	}
+	return line
+}
+
+// unnamed says which networks a change would release that no line of the file names: they are mistyped, or released already.
+func unnamed(lines iter.Seq[acting.Line], x change) []string {
+	if x.State != None {
+		return nil
+	}
+	left := slices.Clone(x.networks)
+	for l := range lines {
+		for _, word := range l.Networks {
+			if n, err := network.ParseWord(word); err == nil {
+				left = slices.DeleteFunc(left, func(p netip.Prefix) bool { return p == n.Prefix })
+			}
+		}
+	}
+	var notes []string
+	for _, p := range left {
+		notes = append(notes, "no line names "+wordOf(p))
+	}
+	return notes
 }
 
 // notesOf says what a change does not do, because of other lines of the file that it makes: a smaller network wins over a larger
 // one, so one that is released may still be forced by a larger one, and in one that is forced, others may have another state. The
 // change is made all the same: that is how the file works, and a person may want just that.
-func notesOf(lines []acting.Line, x change) []string {
+func notesOf(lines iter.Seq[acting.Line], x change) []string {
 	var notes []string
-	for _, l := range lines {
+	for l := range lines {
 		for _, word := range l.Networks {
 			n, err := network.ParseWord(word)
 			if err != nil || l.Ended {
@@ -221,8 +276,16 @@ func notesOf(lines []acting.Line, x change) []string {
 			}
 		}
 		if len(notes) > maxNotes {
-			return append(notes[:maxNotes], "and more")
+			break
 		}
+	}
+	return fewNotes(notes)
+}
+
+// fewNotes bounds how many notes are told.
+func fewNotes(notes []string) []string {
+	if len(notes) > maxNotes {
+		return append(notes[:maxNotes:maxNotes], "and more")
 	}
 	return notes
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/internal/watchfile"
@@ -23,6 +24,7 @@ const rereadWait = time.Second
 type Editor struct {
 	path  string
 	watch *Watcher
+	valid string        // the ETag of the last content that was found valid
 	turn  chan struct{} // held while the file is read or changed: a file system that does not answer keeps one goroutine, and others give up
 }
 
@@ -47,35 +49,36 @@ type editors struct {
 
 // Show returns what the file has.
 func (e *Editor) Show(ctx context.Context) (*acting.File, error) {
-	return e.inTurn(ctx, func() (*acting.File, error) {
+	return e.inTurn(ctx, func(func() error) (*acting.File, error) {
 		f, err := e.open()
 		if err != nil {
 			return nil, err
 		}
-		return e.shown(f, f.content), nil
+		shown := e.shown(f, f.content)
+		if err := e.judge(f); err != nil { // its lines are not in force, and it cannot be changed
+			shown.Writable, shown.ReadOnly, shown.Lines, shown.MoreLines = false, err.Error(), []acting.Line{}, 0
+		}
+		return shown, nil
 	})
 }
 
 // Change makes a change of the content that has an ETag, and puts it into force. An error of the type ForceRefusal says why it cannot
 // be made; then the file is as it was.
 func (e *Editor) Change(ctx context.Context, etag string, c acting.Change) (*acting.File, error) {
-	now := time.Now()
-	x, err := parseChange(c, now)
+	x, err := parseChange(c, time.Now())
 	if err != nil {
 		return nil, &acting.Refusal{Kind: acting.Invalid, Err: err}
 	}
-	return e.inTurn(ctx, func() (*acting.File, error) { return e.changeNow(ctx, etag, x, now) })
+	return e.inTurn(ctx, func(begin func() error) (*acting.File, error) { return e.changeNow(ctx, etag, x, begin) })
 }
 
-// changeNow is Change, when it is its turn.
-func (e *Editor) changeNow(ctx context.Context, etag string, x change, now time.Time) (*acting.File, error) {
+// changeNow is Change, when it is its turn. It asks begin before anything is changed for others.
+func (e *Editor) changeNow(ctx context.Context, etag string, x change, begin func() error) (*acting.File, error) {
 	// The ETag is compared again when it is the turn of the change: of two clients that have seen the same content, one is first.
 	f, err := e.open()
 	switch {
 	case err != nil:
 		return nil, err
-	case ctx.Err() != nil: // the client has been told that it failed
-		return nil, ctx.Err()
 	case f.etag() != etag:
 		return nil, &acting.Refusal{Kind: acting.Stale, Err: fmt.Errorf("%s has changed meanwhile: look at it again, then repeat the change", e.path)}
 	}
@@ -85,13 +88,15 @@ func (e *Editor) changeNow(ctx context.Context, etag string, x change, now time.
 	}
 	shown := e.shown(f, content)
 	if string(content) != string(f.content) {
-		if err := f.replace(content); err != nil {
+		if err := f.replace(ctx, content, begin); err != nil {
 			return nil, err
 		}
-		e.reread(ctx)
-		shown.ETag = etagOf(content) // not what is there now: a foreign change since then is one that the client has not seen
+		e.reread(context.WithoutCancel(ctx)) // it is made, so it is put into force
+		shown.ETag = etagOf(content)         // not what is there now: a foreign change since then is one that the client has not seen
 	}
-	shown.Notes = notesOf(shown.Lines, x)
+	now := time.Now()
+	shown.Notes = fewNotes(append(unnamed(linesOf(f.content, now), x), notesOf(linesOf(content, now), x)...))
+	shown.Made = x.made()
 	return shown, nil
 }
 
@@ -103,13 +108,20 @@ func (e *Editor) reread(ctx context.Context) {
 }
 
 // inTurn calls a function when no other one reads or changes the file. If the context ends before it has returned, it goes on alone,
-// and only then is it the turn of another.
-func (e *Editor) inTurn(ctx context.Context, do func() (*acting.File, error)) (*acting.File, error) {
-	slow := fmt.Errorf("%s cannot be read or written now, because its file system does not answer: try again later", e.path)
+// and only then is it the turn of another. But what has begun is waited for: an error means that nothing was changed.
+func (e *Editor) inTurn(ctx context.Context, do func(begin func() error) (*acting.File, error)) (*acting.File, error) {
 	select {
 	case e.turn <- struct{}{}:
 	case <-ctx.Done():
-		return nil, slow
+		return nil, e.gaveUp(ctx)
+	}
+	// Of the two that want to settle it, do by begin and the end of the context, the first one does.
+	var settled atomic.Bool
+	begin := func() error {
+		if ctx.Err() != nil || !settled.CompareAndSwap(false, true) {
+			return e.gaveUp(ctx)
+		}
+		return nil
 	}
 	// A file system that does not answer cannot be interrupted. So what waits for it is a goroutine of its own, and the client is told.
 	type result struct {
@@ -124,15 +136,27 @@ func (e *Editor) inTurn(ctx context.Context, do func() (*acting.File, error)) (*
 				done <- result{nil, fmt.Errorf("changing %s panicked: %v", e.path, r)}
 			}
 		}()
-		file, err := do()
+		file, err := do(begin)
 		done <- result{file, err}
 	}()
 	select {
 	case r := <-done:
 		return r.file, r.err
 	case <-ctx.Done():
-		return nil, slow
+		if settled.CompareAndSwap(false, true) {
+			return nil, e.gaveUp(ctx)
+		}
 	}
+	r := <-done // a rename, and what is bounded
+	return r.file, r.err
+}
+
+// gaveUp says why nothing was done before a context ended: the client went away, or its time was over.
+func (e *Editor) gaveUp(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return fmt.Errorf("the client ended the request before %s was read or written: try again", e.path)
+	}
+	return fmt.Errorf("%s cannot be read or written now, because its file system does not answer, or another process keeps the lock of its directory: try again later", e.path)
 }
 
 // validate refuses content that the reader of the file would refuse.
@@ -146,9 +170,24 @@ func (e *Editor) validate(content []byte) error {
 	return nil
 }
 
+// judge is validate of a file that may have been found valid before: any client may ask for it, and reading all of it takes long. What is
+// valid stays so, since time only ends lines. It is called in turn.
+func (e *Editor) judge(f *original) error {
+	tag := f.etag()
+	if e.valid == tag {
+		return nil
+	}
+	err := e.validate(f.content)
+	if err == nil {
+		e.valid = tag
+	}
+	return err
+}
+
 // shown is what a page has of the file.
 func (e *Editor) shown(f *original, content []byte) *acting.File {
-	shown := &acting.File{File: e.path, Admin: true, Writable: true, Lines: linesOf(content, time.Now()), ETag: f.etag()}
+	shown := &acting.File{File: e.path, Admin: true, Writable: true, ETag: f.etag()}
+	shown.Lines, shown.MoreLines = firstLines(content, time.Now())
 	if err := f.writable(); err != nil {
 		shown.Writable, shown.ReadOnly = false, err.Error()
 	}

@@ -4,8 +4,10 @@ package force
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -107,6 +109,57 @@ func TestEditorRefuses(t *testing.T) {
 	}
 }
 
+// A file that is broken is not in force, and is not shown as if it were. It is when it is mended (B118).
+func TestEditorShowsABrokenFile(t *testing.T) {
+	e := new(Watcher).Editor(filepath.Join(t.TempDir(), "forced"))
+	for _, broken := range []bool{false, true, false, true} {
+		text := "up 192.0.2.9\n"
+		if broken {
+			text += "dwon 192.0.2.8\n"
+		}
+		pooltest.Edit(t, e.path, text)
+		shown, err := e.Show(t.Context())
+		if err != nil || shown.Writable == broken || (len(shown.Lines) == 0) != broken || strings.Contains(shown.ReadOnly, `forced:2: unknown state "dwon"`) != broken {
+			t.Errorf("broken %t: %+v, %v", broken, shown, err)
+		}
+	}
+}
+
+// A list of a large file is short and says how much it leaves out. The tag is of all of it, and so are the notes (B118).
+func TestEditorOfALargeFile(t *testing.T) {
+	e := new(Watcher).Editor(filepath.Join(t.TempDir(), "forced"))
+	var text strings.Builder
+	for i := range 2500 {
+		fmt.Fprintf(&text, "# a\ndown 10.0.%d.%d\n", i/250, i%250)
+	}
+	pooltest.Edit(t, e.path, text.String())
+	shown, err := e.Show(t.Context())
+	if err != nil || len(shown.Lines) != 1000 || shown.MoreLines != 1500 || shown.Lines[999].Line != 2000 || shown.ETag != etagOf([]byte(text.String())) {
+		t.Fatalf("%d lines and %d more, %v", len(shown.Lines), shown.MoreLines, err)
+	}
+	shown, err = e.Change(t.Context(), shown.ETag, asked("up 10.0.9.0/24 # a"))
+	if err != nil || shown.MoreLines != 1501 || len(shown.Notes) != maxNotes+1 || shown.Notes[0] != "10.0.9.0 stays forced down, by line 4502: the smaller network wins" || shown.Made.Reason != "a" {
+		t.Errorf("%d more, %q, made %+v, %v", shown.MoreLines, shown.Notes, shown.Made, err)
+	}
+	pooltest.Edit(t, e.path, "down 192.0.2.1\ndown"+strings.Repeat(" 192.0.2.2", maxNetworks)+"\ndown 192.0.2.3\n")
+	if shown, err = e.Show(t.Context()); err != nil || len(shown.Lines) != 1 || shown.MoreLines != 2 {
+		t.Errorf("of long lines: %d and %d more, %v", len(shown.Lines), shown.MoreLines, err)
+	}
+}
+
+// What is released is told if no line names it: it is mistyped, or released already (B118).
+func TestEditorReleasesNothing(t *testing.T) {
+	e := new(Watcher).Editor(filepath.Join(t.TempDir(), "forced"))
+	pooltest.Edit(t, e.path, "drain 192.0.2.1 192.0.2.2\n")
+	text, made, err := e.change(t, "release 192.0.2.1 192.0.2.200")
+	if err != nil || text != "drain 192.0.2.2\n" || !slices.Equal(made.Notes, []string{"no line names 192.0.2.200"}) {
+		t.Errorf("%q, %+v, %v", text, made, err)
+	}
+	if _, made, err = e.change(t, "drain 192.0.2.3"); err != nil || len(made.Notes) != 0 {
+		t.Errorf("%+v, %v", made, err)
+	}
+}
+
 // A change of content that is not there any more is refused, also if it went away between the look at it and the rename (B118).
 func TestEditorNoticesOthers(t *testing.T) {
 	w := new(Watcher)
@@ -141,7 +194,7 @@ func TestEditorNoticesOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		want, _ := os.ReadFile(e.path)
-		if err := f.replace([]byte("ours")); !refused(err, acting.Stale, "has changed meanwhile") {
+		if err := f.replace(t.Context(), []byte("ours"), func() error { return nil }); !refused(err, acting.Stale, "has changed meanwhile") {
 			t.Errorf("%s: %v", what, err)
 		}
 		if got, _ := os.ReadFile(e.path); !bytes.Equal(got, want) {
@@ -179,6 +232,87 @@ func TestEditorTakesTurns(t *testing.T) {
 	if n := bytes.Count(text, []byte("drain 10.0.")); n != 32 {
 		t.Errorf("%d changes are in the file, want 32:\n%s", n, text)
 	}
+}
+
+// Two processes that change one file at the same time, each with an editor of its own, lose none of their changes, and neither has a
+// failure other than that it came too late (B118).
+func TestEditorsOfTwoProcesses(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "forced")
+	const each = 200
+	var all sync.WaitGroup
+	for i := range 2 {
+		e := new(Watcher).Editor(path)
+		all.Go(func() {
+			for n := 0; n < each; {
+				shown, err := e.Show(t.Context())
+				if err == nil {
+					_, err = e.Change(t.Context(), shown.ETag, asked(fmt.Sprintf("drain 10.%d.0.%d", i, n)))
+				}
+				switch {
+				case err == nil:
+					n++
+				case !refused(err, acting.Stale, ""):
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	if text, _ := os.ReadFile(path); bytes.Count(text, []byte("drain 10.")) != 2*each {
+		t.Errorf("%d changes are in the file, want %d", bytes.Count(text, []byte("drain 10.")), 2*each)
+	}
+}
+
+// A lock that another process keeps is not waited for without end, and nothing is changed (B118).
+func TestEditorWaitsForALock(t *testing.T) {
+	e := new(Watcher).Editor(filepath.Join(t.TempDir(), "forced"))
+	unlock, err := lock(t.Context(), filepath.Dir(e.path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := e.Change(ctx, `"none"`, asked("drain 192.0.2.1")); err == nil || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("without the lock: %v", err)
+	}
+	unlock()
+	if text, _, err := e.change(t, "drain 192.0.2.2"); err != nil || text != "drain 192.0.2.2\n" {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
+// A client may go at any moment. A change that failed for it is not in the file, neither then nor later, and one that did not is (B118).
+func TestEditorLosesItsClient(t *testing.T) {
+	e := new(Watcher).Editor(filepath.Join(t.TempDir(), "forced"))
+	began := time.Now()
+	if _, _, err := e.change(t, "down 192.0.2.1"); err != nil {
+		t.Fatal(err)
+	}
+	usual, made := time.Since(began), 0
+	for n := range 200 {
+		line := fmt.Sprintf("drain 10.0.0.%d", n)
+		shown, err := e.Show(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		end := time.AfterFunc(rand.N(usual), cancel)
+		_, failed := e.Change(ctx, shown.ETag, asked(line))
+		end.Stop()
+		cancel()
+		if _, err := e.Show(t.Context()); err != nil { // when what goes on alone has ended
+			t.Fatal(err)
+		}
+		text, _ := os.ReadFile(e.path)
+		if has := strings.Contains(string(text), line+"\n"); has != (failed == nil) {
+			t.Errorf("%s: in the file: %t, error %v", line, has, failed)
+		}
+		if failed == nil {
+			made++
+		}
+	}
+	t.Logf("%d of 200 were made", made)
 }
 
 // A change is in force when it returns, although the file was changed a moment ago (B118).
@@ -228,10 +362,13 @@ func TestEditorIsKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		before, _ := os.Stat(path)
+		deadline := time.Now().Add(time.Minute)
 		for now := before; os.SameFile(now, before); now, _ = os.Stat(path) { // it has begun
+			stillWaits(t, child, deadline)
 			time.Sleep(time.Millisecond)
 		}
 		for _, err := os.Lstat(temporary); i%2 == 0 && err != nil; _, err = os.Lstat(temporary) { // and is in the middle of it
+			stillWaits(t, child, deadline)
 		}
 		_ = child.Process.Kill()
 		_ = child.Wait()
@@ -247,4 +384,13 @@ func TestEditorIsKilled(t *testing.T) {
 		}
 	}
 	t.Logf("%d of 8 left a temporary file", left)
+}
+
+// stillWaits ends the test if a process has not done what is waited for by a deadline.
+func stillWaits(t *testing.T, child *exec.Cmd, deadline time.Time) {
+	t.Helper()
+	if time.Now().After(deadline) {
+		_ = child.Process.Kill()
+		t.Fatalf("the process does not edit the file: %v", child.Wait())
+	}
 }

@@ -7,6 +7,9 @@ import (
 	"os"
 )
 
+// renamesOpen is false: Windows renames no file that is open.
+const renamesOpen = false
+
 // keepOwner does nothing: a new file has the rights of its directory here.
 func keepOwner(*os.File, fs.FileInfo, fs.FileInfo) error { return nil }
 

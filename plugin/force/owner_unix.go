@@ -10,6 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// renamesOpen is whether a file can be renamed while it is open.
+const renamesOpen = true
+
 // keepOwner gives a new file the user and the group of another one, where they differ.
 func keepOwner(file *os.File, own, other fs.FileInfo) error {
 	a, ok := own.Sys().(*syscall.Stat_t)

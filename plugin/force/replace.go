@@ -2,6 +2,7 @@ package force
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -64,12 +65,13 @@ func (f *original) fromConfigMap() bool {
 }
 
 // replace writes the new content beside the file, and renames it. Mode and owner stay. What others have written meanwhile is noticed
-// up to the rename; between that look and the rename are some microseconds, in which nothing can be noticed.
-func (f *original) replace(content []byte) error {
+// up to the rename. Other servers take the same lock; of editors, which do not, the last microseconds before the rename cannot be
+// noticed. Right before it, begin is asked: from then on the change is made.
+func (f *original) replace(ctx context.Context, content []byte, begin func() error) error {
 	if err := f.writable(); err != nil {
 		return err
 	}
-	if err := f.write(content); err != nil {
+	if err := f.write(ctx, content, begin); err != nil {
 		if _, ok := errors.AsType[*acting.Refusal](err); ok {
 			return err
 		}
@@ -79,7 +81,12 @@ func (f *original) replace(content []byte) error {
 }
 
 // write is replace, with the errors of the file system.
-func (f *original) write(content []byte) error {
+func (f *original) write(ctx context.Context, content []byte, begin func() error) error {
+	unlock, err := lock(ctx, filepath.Dir(f.real))
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	path := f.temporary()
 	if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() { // of a process that was killed
 		if err := os.Remove(path); err != nil {
@@ -91,12 +98,16 @@ func (f *original) write(content []byte) error {
 	if err != nil {
 		return err
 	}
+	defer file.Close() // after the rename: while it is open, no file of another process has its inode, and is taken for it
 	own, err := f.fill(file, content)
-	if closed := file.Close(); err == nil {
-		err = closed
+	if err == nil && !renamesOpen {
+		err = file.Close()
 	}
 	if err == nil {
 		err = f.stillSame(path, own)
+	}
+	if err == nil {
+		err = begin()
 	}
 	if err == nil {
 		err = os.Rename(path, f.real)

@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/coredns-multivalue/multivalue/plugin/acting"
+	"github.com/coredns-multivalue/multivalue/plugin/status"
 )
 
 // Here is what the log says of a change: who, what and why, in one line.
@@ -44,22 +47,44 @@ func actorOf(r *http.Request, in settings) string {
 	return "token from " + r.RemoteAddr
 }
 
-// madeText is a change that was made. Its end and its reason are as the file has them.
-func madeText(c acting.Change, file *acting.File) string {
-	text := c.State + " " + networksText(c.Networks)
-	reason := c.Reason
-	if n := len(file.Lines); n > 0 && c.State == file.Lines[n-1].State {
-		line := file.Lines[n-1]
-		if reason = line.Reason; !line.Until.IsZero() {
-			text += " until " + line.Until.Format(time.RFC3339)
-		}
+// madeText is a change that was made, as the file has it: none of it is written as it came.
+func madeText(file *acting.File) string {
+	made := file.Made
+	// The list of the file's lines may end before the one that was added.
+	text := made.State + " " + networksText(made.Networks)
+	if !made.Until.IsZero() {
+		text += " until " + made.Until.Format(time.RFC3339)
 	}
-	return text + quoted(reason) + " in " + file.File
+	return text + quoted(made.Reason) + " in " + file.File
 }
 
-// askedText is a change that was asked for.
+// missedNotes says which networks of a change have no target: they may be mistyped. It is no error, because an address may be in an
+// answer later, or be covered by no check.
+func missedNotes(snap *status.Snapshot, made *acting.Line) []string {
+	if made == nil || made.State == "release" {
+		return nil
+	}
+	// There are at most 256 networks, and a change is rare, so all targets are looked at for each.
+	missed := slices.DeleteFunc(slices.Clone(made.Networks), func(word string) bool {
+		p, err := netip.ParsePrefix(word)
+		if addr, e := netip.ParseAddr(word); e == nil {
+			p, err = addr.Prefix(addr.BitLen())
+		}
+		return err != nil || slices.ContainsFunc(snap.Targets, func(t status.Target) bool { return p.Contains(t.Address.Addr()) })
+	})
+	if len(missed) == 0 {
+		return nil
+	}
+	return []string{"no address that is probed now is in " + networksText(missed)}
+}
+
+// askedText is a change that was asked for. Its networks are valid, but for the space around them.
 func askedText(c acting.Change) string {
-	return c.State + " " + networksText(c.Networks) + quoted(c.Reason)
+	var networks []string
+	for _, text := range c.Networks {
+		networks = append(networks, strings.TrimSpace(text))
+	}
+	return c.State + " " + networksText(networks) + quoted(c.Reason)
 }
 
 // networksText lists networks, which a Forcer has accepted.

@@ -116,6 +116,9 @@ func TestReadOnly(t *testing.T) {
 		if got := ask(t, newTestSource(1), method, "/v1/targets"); got.StatusCode != http.StatusMethodNotAllowed || got.Header.Get("Allow") != "GET, HEAD" {
 			t.Errorf("%s: %d", method, got.StatusCode)
 		}
+		if got := ask(t, newTestSource(1), method, forcePath); method != "POST" && (got.StatusCode != http.StatusMethodNotAllowed || got.Header.Get("Allow") != "GET, HEAD, POST" || strings.Contains(body(t, got), "read-only")) {
+			t.Errorf("%s %s: %d, allowed are %s", method, forcePath, got.StatusCode, got.Header.Get("Allow"))
+		}
 	}
 	if got := ask(t, newTestSource(1), "HEAD", "/v1/targets"); got.StatusCode != http.StatusOK || body(t, got) != "" || got.ContentLength <= 0 {
 		t.Errorf("HEAD: %d, %d bytes", got.StatusCode, got.ContentLength)

@@ -78,6 +78,7 @@ func (s *Server) serveForce(w http.ResponseWriter, r *http.Request) {
 func (s *Server) writeForce(w http.ResponseWriter, r *http.Request, file *acting.File) {
 	if snap, err := s.source.Snapshot(r.Context()); err == nil {
 		file.Fleet = snap.Summary.Fleet != nil
+		file.Notes = append(file.Notes, missedNotes(snap, file.Made)...)
 	}
 	if file.Admin && (file.Fleet || len(s.inForce().peers) > 0) {
 		file.Scope = scopeText
@@ -188,7 +189,8 @@ func (s *Server) change(w http.ResponseWriter, r *http.Request, in settings) (*a
 	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
 		return nil, http.StatusUnsupportedMediaType, errors.New("use Content-Type: application/json")
 	}
-	tag := strings.TrimSpace(r.Header.Get("If-Match"))
+	// A proxy that compresses makes the tag weak. It is a hash of the file, so it means the same.
+	tag := strings.TrimPrefix(strings.TrimSpace(r.Header.Get("If-Match")), "W/")
 	if tag == "" || tag == "*" {
 		return nil, http.StatusPreconditionRequired, errors.New("say which content of the file is meant: send the ETag of GET " + forcePath + " as If-Match")
 	}
@@ -202,7 +204,7 @@ func (s *Server) change(w http.ResponseWriter, r *http.Request, in settings) (*a
 	code = refusalStatus(err)
 	switch {
 	case err == nil:
-		said.Infof("status: %s: %s", actorOf(r, in), madeText(c, file))
+		said.Infof("status: %s: %s", actorOf(r, in), madeText(file))
 	case code != http.StatusBadRequest:
 		said.Warningf("status: %s: %s was not done: %v", actorOf(r, in), askedText(c), err)
 	}

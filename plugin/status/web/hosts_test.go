@@ -4,6 +4,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -64,4 +68,32 @@ func TestAllowedHosts(t *testing.T) {
 	open(3) // a Corefile without a name
 	all.Retain(func(user any) bool { return user == 3 })()
 	expect("without a name", http.StatusMisdirectedRequest, append(evil, "dns2.example.org")...)
+}
+
+// A Corefile that opens its page a second time, since it is known to run now, is not judged again, and has each host once (B118).
+func TestListenersOpenTwice(t *testing.T) {
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte(strings.Repeat("x", minToken)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all := &Listeners{Source: newTestSource(1)}
+	defer all.Retain(func(any) bool { return false })()
+	page := Address{Address: "unix:" + filepath.Join(t.TempDir(), "socket"), Token: token, TokenAt: "Corefile:1", Hosts: []string{"dns1.example.org"}}
+	if err := all.Open(1, page); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(token); err != nil {
+		t.Fatal(err)
+	}
+	if err := all.Open(1, page); err != nil {
+		t.Errorf("the same Corefile is judged again: %v", err)
+	}
+	if err := all.Open(2, page); err == nil {
+		t.Error("another Corefile is not judged")
+	}
+	for _, s := range all.all {
+		if hosts := *s.server.hosts.Load(); !slices.Equal(hosts, page.Hosts) {
+			t.Errorf("hosts %q", hosts)
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"slices"
 	"sync"
 )
 
@@ -36,13 +37,14 @@ type Address struct {
 // Open listens at an address for a user, unless it is open already. The error names the line. What the page may do comes into force
 // with Use: the user may be a Corefile that never runs.
 func (l *Listeners) Open(user any, show Address) error {
-	if show.Token != "" {
+	place := Place(show.Address) // one key, however the address is written
+	s := l.all[place]
+	// A Corefile may come twice: when it is started, and when it is known to run. What was judged then is not judged again.
+	if known := s != nil && s.users[user] != nil; show.Token != "" && !known {
 		if err := judgeToken(show.Token); err != nil {
 			return fmt.Errorf("%s - Error during parsing: status: %w", show.TokenAt, err)
 		}
 	}
-	place := Place(show.Address) // one key, however the address is written
-	s := l.all[place]
 	if s == nil {
 		server, err := Listen(show.Address, l.Source)
 		if err != nil {
@@ -54,7 +56,18 @@ func (l *Listeners) Open(user any, show Address) error {
 		s = &shared{server, show.Address, make(map[any][]string)}
 		l.all[place] = s
 	}
-	s.users[user] = append(s.users[user], show.Hosts...) // of several stanzas
+	// Both times have the same hosts, and so have stanzas that agree. Each is kept once: all of them are compared with what a request
+	// names.
+	hosts := s.users[user]
+	if hosts == nil {
+		hosts = []string{} // which tells that the user is known
+	}
+	for _, host := range show.Hosts { // of several stanzas
+		if !slices.Contains(hosts, host) {
+			hosts = append(hosts, host)
+		}
+	}
+	s.users[user] = hosts
 	s.allowHosts()
 	return nil
 }

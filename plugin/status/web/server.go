@@ -309,8 +309,13 @@ func (s *Server) checkRequest(next http.Handler) http.Handler {
 		case r.URL.Path == forcePath && r.Method == http.MethodPost: // mayAct has more to say about it
 			next.ServeHTTP(w, r)
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
-			h.Set("Allow", "GET, HEAD")
-			writeError(w, http.StatusMethodNotAllowed, "read-only: use GET or HEAD")
+			// What is not allowed here may be elsewhere, and the header says what is (RFC 9110, section 15.5.6).
+			allow, text := "GET, HEAD", "read-only: use GET or HEAD"
+			if r.URL.Path == forcePath {
+				allow, text = "GET, HEAD, POST", "use GET or HEAD to read, and POST to change"
+			}
+			h.Set("Allow", allow)
+			writeError(w, http.StatusMethodNotAllowed, text)
 		case len(r.URL.RawQuery) > maxQuery:
 			writeError(w, http.StatusRequestURITooLong, fmt.Sprintf("query string too long: use at most %d bytes", maxQuery))
 		default:

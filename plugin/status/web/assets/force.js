@@ -41,6 +41,12 @@
       row.cells[2].append(" ", link("release", line.networks.join(" ")));
       return row;
     });
+    if (file.more_lines) {
+      const row = document.createElement("tr");
+      cell(row, `and ${file.more_lines} more ${file.more_lines === 1 ? "line" : "lines"}`);
+      row.cells[0].colSpan = 5;
+      rows.push(row);
+    }
     table.tBodies[0].replaceChildren(...rows);
     table.hidden = rows.length === 0;
     notes.replaceChildren(...(file.notes || []).map((text) => {
@@ -69,6 +75,7 @@
     const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(change) });
     const body = await response.json();
     if (response.status === 412) await load(); // the form stays as it is, and the table shows what others have done
+    if (response.status === 401) throw new Error("wrong token: enter what is in the file of token");
     if (!response.ok) throw new Error(body.error);
     show(body, response.headers.get("ETag"));
     say(`Done${body.scope ? ", on " + body.scope : ""}: ${change.state} ${change.networks.join(" ")}`, false);
