@@ -55,8 +55,8 @@ func TestActByForm(t *testing.T) {
 	p.becomes(`document.getElementById("force-form").hidden`, "false")
 	p.becomes(`document.querySelector(".peers a").href`, "http://192.0.2.2:9253/")
 	p.tabTo("#b-targets [data-act=drain]")
-	p.eval(`document.querySelector("#b-targets [data-act=drain]").click(); 1`) // the row may be a new one by the time of a key
-	p.becomes(`document.activeElement.name`, "reason")                         // the rest is filled in
+	p.do(chromedp.KeyEvent(kb.Enter))
+	p.becomes(`document.activeElement.name`, "reason") // the rest is filled in
 	p.becomes(`document.querySelector("#force-form [name=networks]").value`, "127.0.0.11")
 	p.do(chromedp.KeyEvent("disk <b>is</b> replaced"), chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent("+2h"), chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent("wrong"), chromedp.KeyEvent(kb.Enter))
 	p.becomes(result+`.startsWith("Not done: wrong token")`, "true")
@@ -71,6 +71,8 @@ func TestActByForm(t *testing.T) {
 		t.Errorf("the file has %q", text)
 	}
 	p.becomes(`document.querySelector("#force-lines tbody tr").cells[4].textContent`, "disk <b>is</b> replaced")
+	p.becomes(`[...document.querySelectorAll("#b-targets [data-act]")].map((a) => a.textContent).sort().join(" ")`, "Drain Release") // one is drained already
+	p.becomes(`document.querySelector("nav a[href='#force']").textContent`, "Act")
 	p.accessible()
 	f.write("forced", f.content("forced")+"down 192.0.2.1\n") // by hand
 	p.eval(`document.querySelector("#force-lines [data-act=release]").click(); 1`)
@@ -83,6 +85,12 @@ func TestActByForm(t *testing.T) {
 	if text := f.content("forced"); text != "down 192.0.2.1\n" {
 		t.Errorf("the file has %q", text)
 	}
+	p.becomes(`document.querySelectorAll("#b-targets [data-act=drain]").length`, "2")
+	// There is a token in its field now, and still the key that follows a link sends nothing.
+	p.eval(`document.querySelector("#b-targets [data-act=drain]").focus(); 1`)
+	p.do(chromedp.KeyEvent(kb.Enter))
+	p.becomes(`document.activeElement.name + " " + document.querySelector("#force-form [name=networks]").value`, "reason 127.0.0.11")
+	p.becomes(result, "Done, on this replica only: release 127.0.0.11")
 	if p.eval(`location.search + document.cookie + JSON.stringify({...localStorage, ...sessionStorage})`) != "{}" {
 		t.Error("the token is kept, or in the address")
 	}
@@ -90,6 +98,10 @@ func TestActByForm(t *testing.T) {
 	for _, width := range []int64{1440, 1280, 820, 390} {
 		p.do(emulation.SetDeviceMetricsOverride(width, 900, 1, width == 390))
 		p.becomes(`document.documentElement.scrollWidth <= innerWidth`, "true")
+		if width == 390 { // fields are as wide as the page, and lines say what their words are
+			p.becomes(`[...document.querySelectorAll("#force-form input")].filter((x) => x.clientWidth < innerWidth - 40).length`, "0")
+			p.becomes(`getComputedStyle(document.querySelector("#force-lines td"), "::before").content`, `"line "`)
+		}
 		var png []byte
 		p.do(chromedp.CaptureScreenshot(&png))
 		if dir := os.Getenv("MULTIVALUE_BROWSER_PICTURES"); dir != "" {

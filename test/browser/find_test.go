@@ -100,15 +100,23 @@ func TestSinceLastLooked(t *testing.T) {
 
 // The links of the navigation lead to sections of the page, and stay on top while a reader scrolls. Nothing is cut off at any width.
 func TestNavigationAndWidths(t *testing.T) {
-	f := newRack(t)
+	long := strings.Repeat("a-long-label-", 4) + "x"
+	f := newFarm(t, plain, rackZone+long+"."+long+" A 127.0.0.12\n", 11, 12)
+	f.eventually("the rack is down", func() bool {
+		return f.ask("www.example.org") != "" && f.ask("cart.example.org") != "" && f.ask(long+"."+long+".example.org") != "" && f.count("state=up") == 2 && f.count("state=down") == 4
+	})
 	p := f.open("/")
 	p.becomes(liveState, "live")
+	p.eval(`document.querySelectorAll("#b-targets details").forEach((d) => { d.open = true; }); 1`)
 	for _, width := range []int64{1440, 1280, 1100, 1000, 900, 820, 390} {
 		p.do(emulation.SetDeviceMetricsOverride(width, 900, 1, width < 500))
 		for expression, want := range map[string]string{
-			`document.documentElement.scrollWidth <= innerWidth`:                                                     "true",
-			`[...document.querySelectorAll(".wide")].filter(x => x.scrollWidth > x.clientWidth).length`:              "0",
-			`[...document.querySelectorAll("nav a[href^='#']")].filter(a => !document.querySelector(a.hash)).length`: "0",
+			`document.documentElement.scrollWidth <= innerWidth`:                                        "true",
+			`[...document.querySelectorAll(".wide")].filter(x => x.scrollWidth > x.clientWidth).length`: "0",
+			// The columns of rows inside a row are those of the table, and no cell lies over the next one.
+			`[...document.querySelectorAll("#b-targets td, #b-targets th")].filter(x => x.scrollWidth > x.clientWidth + 1).length`:                              "0",
+			`(() => { const r = [...document.querySelectorAll("nav a")].map((a) => a.getBoundingClientRect().right); return Math.max(...r) <= innerWidth; })()`: "true",
+			`[...document.querySelectorAll("nav a[href^='#']")].filter(a => !document.querySelector(a.hash)).length`:                                            "0",
 		} {
 			if got := p.eval(expression); got != want {
 				t.Errorf("at %d pixels, %s is %s, want %s", width, expression, got, want)
@@ -118,6 +126,12 @@ func TestNavigationAndWidths(t *testing.T) {
 		p.becomes(`(() => { const r = document.querySelector("nav").getBoundingClientRect(); return r.top >= 0 && r.bottom < 120 && r.height > 10; })()`, "true")
 		p.eval(`scrollTo(0, 0); 1`)
 	}
+	p.becomes(`[...document.querySelectorAll("svg[tabindex]")].filter((x) => !x.parentElement.querySelector(".told")).length`, "0") // the text beside says all
+	// Votes in a row of equal ones have reasons of their own.
+	p.eval(`document.querySelector("tr.same .inner td.cause").insertAdjacentHTML("beforeend", '<details class="votes" open><p class="reason">x</p></details>'); 1`)
+	if got := p.eval(`["> .reason", "> .votes .reason"].map((x) => getComputedStyle(document.querySelector("tr.same .inner td.cause " + x)).display).join(" ")`); got != "none block" {
+		t.Errorf("reasons are shown as %s", got)
+	}
 	order := p.eval(`[...document.querySelectorAll("main h2")].map(h => h.firstChild.textContent.trim()).join(", ")`)
 	if want := "Time, Names, Latest changes, Targets, Checks"; order != want {
 		t.Errorf("the order is %s, want %s", order, want)
@@ -126,4 +140,8 @@ func TestNavigationAndWidths(t *testing.T) {
 		t.Errorf("the navigation is %s", fmt.Sprint(got))
 	}
 	p.clean()
+	for _, path := range []string{"/config", "/explain"} { // no empty band above the form
+		p.do(chromedp.Navigate("http://" + f.status + path))
+		p.becomes(`document.querySelector("main > form").getBoundingClientRect().top - document.querySelector("header").getBoundingClientRect().bottom < 12`, "true")
+	}
 }

@@ -62,6 +62,9 @@ func TestFleetPage(t *testing.T) {
 		p.eval(`document.querySelector("tr.down .votes summary").click(); 1`)
 		p.becomes(`document.querySelector("tr.down .votes tbody").checkVisibility()`, "true")
 		p.becomes(`document.querySelector("tr.down .votes tbody").textContent.includes("connection refused")`, "true")
+		p.do(emulation.SetDeviceMetricsOverride(1440, 900, 1, false)) // the votes stay in their cell
+		p.becomes(`[...document.querySelectorAll("#b-targets td, #b-targets th")].filter((x) => x.scrollWidth > x.clientWidth + 1).length`, "0")
+		p.do(emulation.SetDeviceMetricsOverride(390, 844, 1, true))
 		if scripts {
 			p.eval(`window.first = document.querySelector("tr.down").textContent; 1`)
 			for range 3 { // the row changes with each probe

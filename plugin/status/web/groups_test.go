@@ -86,6 +86,10 @@ func TestRowSaysAll(t *testing.T) {
 			t.Errorf("the row lacks %q: %s", want, row)
 		}
 	}
+	weight = 100 // the usual one is not worth a word
+	if row := strings.Join(rowsOf(t, f, "/"), ""); strings.Contains(row, "weight 100%") {
+		t.Errorf("the row has the usual weight: %s", row)
+	}
 }
 
 // Checks are listed under the stanzas that name them, with file and line.

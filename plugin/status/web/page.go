@@ -79,6 +79,14 @@ type targetRow struct {
 	Acting actingView
 }
 
+// OwnWeight is the weight that the backend wants, or nil for the usual one, which is not worth a reader's time.
+func (row targetRow) OwnWeight() *uint8 {
+	if row.Weight != nil && *row.Weight == 100 {
+		return nil
+	}
+	return row.Weight
+}
+
 // pager links to the page before and the page after this one.
 type pager struct {
 	First, Last, Total int    // rows from First on, before Last, of Total

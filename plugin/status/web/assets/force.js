@@ -105,5 +105,15 @@
     e.preventDefault(); // to go to the form would take the focus off its field again, at some later time
     fill(a.dataset.act, a.dataset.network);
   });
+  // The key that follows such a link moves the focus into the form while it is still down. What else it sends there, a press or repeated
+  // ones, must not send the form: with a token in its field, that would act before a reason is given.
+  let held = false;
+  document.addEventListener("keydown", (e) => {
+    if (e.key !== "Enter") return;
+    if (!e.repeat) held = e.target.matches("a[data-act]");
+    else if (held) e.preventDefault();
+  }, true);
+  document.addEventListener("keypress", (e) => { if (held && e.key === "Enter") e.preventDefault(); }, true);
+  document.addEventListener("keyup", () => { held = false; }, true);
   load().catch((error) => say(`The file cannot be shown: ${error.message}`, true));
 })();
