@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -138,6 +139,44 @@ func TestTimelineInWords(t *testing.T) {
 	}
 	if again := body(t, ask(t, newTestSource(4), "GET", "/")); !strings.Contains(again, "Nothing has been recorded yet") || strings.Contains(again, "tabindex=\"0\" aria-label") {
 		t.Error("there are timelines of nothing")
+	}
+}
+
+// The whole says since when so many are down as now, whatever others did since, and of a blip from when to when it was (B117).
+func TestWholeSinceWhen(t *testing.T) {
+	minute := clock.Instant(time.Minute)
+	now := 60*minute + clock.Instant(7*time.Second)
+	told := func(changes ...clock.Instant) []string { // of the one and the other, in turns
+		book := history.NewBook(0)
+		lines := []*history.Line{book.Open(history.Up, 0), book.Open(history.Up, 0)}
+		states := []history.State{history.Up, history.Up}
+		for _, at := range changes {
+			i := 1
+			if at < 0 {
+				i, at = 0, -at
+			}
+			states[i] = history.Up + history.Down - states[i]
+			book.Enter(lines[i], states[i], at)
+		}
+		var r history.Reading
+		book.Read(&r, now)
+		v := &timeView{Span: history.Hour, reading: r}
+		return v.Whole().Told
+	}
+	clocks := func(at clock.Instant) string { return clockOf(at.Time()) }
+	blip := now - clock.Instant(2*time.Second)
+	most := fmt.Sprintf("of 2 targets down, %s to %s UTC", clocks(60*minute), clocks(now))
+	for name, tc := range map[string]struct {
+		changes []clock.Instant
+		want    []string
+	}{
+		"one is down, the other blips": {[]clock.Instant{-40 * minute, blip, blip + 1}, []string{"1 of 2 targets down since " + clocks(40*minute) + " UTC", "at most 2 " + most}},
+		"both recovered":               {[]clock.Instant{-40 * minute, blip, blip + 1, -(blip + 2)}, []string{"at most 2 " + most, fmt.Sprintf("1 of 2 targets down, %s to %s UTC", clocks(40*minute), clocks(60*minute))}},
+		"one after the other":          {[]clock.Instant{-40 * minute, 50 * minute}, []string{"2 of 2 targets down since " + clocks(50*minute) + " UTC", fmt.Sprintf("1 of 2 targets down, %s to %s UTC", clocks(40*minute), clocks(50*minute))}},
+	} {
+		if got := told(tc.changes...); !slices.Equal(got[:min(len(got), len(tc.want))], tc.want) {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
 	}
 }
 
