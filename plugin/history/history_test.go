@@ -369,6 +369,57 @@ func TestMemory(t *testing.T) {
 	runtime.KeepAlive(lines)
 }
 
+// Lines that inherit keep their days when there is no room for more, and so do those that they have inherited from if they go first;
+// what they take is counted (B117).
+func TestInheritKeepsDays(t *testing.T) {
+	const n = 40_000
+	for _, fails := range []bool{true, false} {
+		b, lines := NewBook(at(0)), make([]*Line, n)
+		for i := range lines {
+			lines[i] = b.Open(Up, at(0))
+			b.Enter(lines[i], Down, at(time.Hour))
+		}
+		before := b.bytes
+		heirs, heirsOfHeirs := make([]*Line, n), make([]*Line, n)
+		for i, l := range lines {
+			heirs[i] = b.Inherit(l)
+			heirsOfHeirs[i] = b.Inherit(heirs[i])
+		}
+		if again := b.Inherit(lines[0]); again != nil {
+			t.Error("a line has two heirs")
+		}
+		stay := lines
+		if fails {
+			closeAll(b, heirs, heirsOfHeirs)
+		} else {
+			stay = heirsOfHeirs
+			closeAll(b, heirs, lines)
+		}
+		for i, l := range stay {
+			if day := TrackOf(l.Copy(), Day, at(3*time.Hour)).Summary; !l.HasDay() || day.Longest != 7200 {
+				t.Fatalf("line %d of %d: %+v", i, n, day)
+			}
+		}
+		var r Reading
+		b.Read(&r, at(3*time.Hour))
+		if r.Whole.now != [3]uint32{Down: n} || b.bytes != before {
+			t.Errorf("%v targets, and %d bytes are counted, want %d", r.Whole.now, b.bytes, before)
+		}
+		if closeAll(b, stay); b.bytes != 0 || b.whole.now != [3]uint32{} || len(b.heirs)+len(b.elders) != 0 {
+			t.Errorf("%d bytes are counted for no line, and %v targets", b.bytes, b.whole.now)
+		}
+	}
+}
+
+// closeAll closes lines.
+func closeAll(b *Book, all ...[]*Line) {
+	for _, lines := range all {
+		for _, l := range lines {
+			b.Close(l, at(2*time.Hour))
+		}
+	}
+}
+
 // Nothing is kept without a book.
 func TestNoBook(t *testing.T) {
 	var b *Book
