@@ -124,11 +124,8 @@ func compare(life naive, l *Line, s Span, now clock.Instant) error {
 		case d > 0:
 			want = markDown
 		}
-		if u > 0 && d > 0 || f > 0 {
+		if u > 0 && d > 0 || f > 0 || u+d < s.Step { // an outage, or a step that is known in part
 			slack += octetUnit
-		}
-		if u+d < s.Step { // a step that is known in part counts as a whole
-			slack += s.Step - u - d
 		}
 		capped = capped || f > 2
 		if got := cells[i].mark(); got != want && f == 0 && !(u > 0 && d > 0) {
@@ -201,6 +198,22 @@ func TestMomentsAreTold(t *testing.T) {
 	b.Enter(l, Up, at(2*time.Hour+5*time.Minute-time.Second))
 	if sum := TrackOf(l.Copy(), Day, at(10*time.Hour)).Summary; sum.Down != 10+290 || sum.Longest != 290 {
 		t.Errorf("%+v", sum)
+	}
+}
+
+// The time down of a step that is known in part is what was down in it: right to ten seconds for each of two outages.
+func TestStepKnownInPart(t *testing.T) {
+	b := NewBook(at(0))
+	l := b.Open(Unknown, at(0))
+	b.Enter(l, Down, at(5*time.Minute-2*time.Second))
+	b.Enter(l, Up, at(5*time.Minute))
+	b.Enter(l, Unknown, at(10*time.Minute))
+	b.Enter(l, Down, at(13*time.Minute))
+	b.Enter(l, Up, at(15*time.Minute))
+	for _, s := range []Span{Hour, Day} {
+		if sum := TrackOf(l.Copy(), s, at(40*time.Minute)).Summary; math.Abs(sum.Down-122) > 20 || math.Abs(sum.Longest-120) > 10 {
+			t.Errorf("%s: %+v", s.Name, sum)
+		}
 	}
 }
 
