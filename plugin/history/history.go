@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	// MaxBytes is how much the lines of all targets may take. Targets that come later have the hour alone.
+	// MaxBytes is how much the lines of all targets may take with a new day. Targets that come later have the hour alone, which
+	// takes more.
 	MaxBytes = 32 << 20
 	// maxEvents is how many events are kept, the latest ones.
 	maxEvents = 64

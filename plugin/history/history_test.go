@@ -62,6 +62,16 @@ func (n naive) longest(from, to clock.Instant) (longest time.Duration) {
 	return longest
 }
 
+// falls is how often the target went down between two instants.
+func (n naive) falls(from, to clock.Instant) (count int) {
+	for i, c := range n {
+		if i > 0 && c.from >= from && c.from < to && n[i-1].state == Up && c.state == Down {
+			count++
+		}
+	}
+	return count
+}
+
 // randomLife is a target that changes at random, seldom or often, with gaps of hours in between.
 func randomLife(random *rand.Rand) (naive, clock.Instant) {
 	scale := []time.Duration{20 * time.Second, time.Minute, 10 * time.Minute, 2 * time.Hour, 9 * time.Hour}[random.IntN(5)]
@@ -150,6 +160,9 @@ func compare(life naive, l *Line, s Span, now clock.Instant) error {
 	if !capped && sum.Transitions < flips || sum.Transitions > flips+gaps || capped && sum.Transitions < flips && !sum.More {
 		return fmt.Errorf("%d transitions, want %d", sum.Transitions, flips)
 	}
+	if falls := life.falls(begins(first, s.Step), now); gaps == 0 && !sum.More && sum.Falls != falls {
+		return fmt.Errorf("went down %d times, want %d", sum.Falls, falls)
+	}
 	longest := life.longest(begins(first, s.Step), now)
 	if off := math.Abs(sum.Longest - longest.Seconds()); off > 2*s.Step.Seconds() && (gaps == 0 || sum.Longest < longest.Seconds()) {
 		return fmt.Errorf("%g s down at the longest, want %s", sum.Longest, longest)
@@ -235,7 +248,7 @@ func TestNameTrack(t *testing.T) {
 	if want := []string{"unknown10m0s", "up10m0s", "mixed10m0s", "down10m0s", "mixed10m0s", "up10m0s"}; !slices.Equal(states, want) {
 		t.Errorf("%v, want %v", states, want)
 	}
-	if sum := track.Summary; sum.Transitions != 2 || sum.Longest < 590 || sum.Longest > 610 || math.Abs(sum.Some-1200) > 40 {
+	if sum := track.Summary; sum.Transitions != 2 || sum.Falls != 2 || sum.Longest < 590 || sum.Longest > 610 || math.Abs(sum.Some-1200) > 40 {
 		t.Errorf("%+v", sum)
 	}
 }
@@ -335,8 +348,8 @@ func TestEventsAreBounded(t *testing.T) {
 	}
 }
 
-// A line takes at most 700 bytes with the day, by the memory that it really takes; all lines 32 MiB, and beyond that each the hour
-// alone (B117).
+// A line takes at most 700 bytes with the day, by the memory that it really takes; beyond 32 MiB of all lines a new one has the
+// hour alone (B117).
 func TestMemory(t *testing.T) {
 	const n = 100_000
 	used := func() uint64 {

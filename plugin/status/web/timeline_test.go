@@ -120,8 +120,8 @@ func TestTimelineInWords(t *testing.T) {
 	page := body(t, ask(t, f, "GET", "/"))
 	clocks := clockOf(down.Time()) + " to "
 	for _, want := range []string{
-		"93.3 % up in 1 h, 2 transitions, longest down 4 min</span>", "<title>down for 4 min, ", clocks, "UTC: no route &lt;to&gt; host</title>",
-		`aria-label="10.0.0.1:80: 93.3 % up in 1 h`, "all down for 4 min in 1 h", "0 of 1 targets down now; at most 1, at ", "/etc/forced has 1 down</title>",
+		"93.3 % up in 1 h, went down once, longest down 4 min</span>", "<title>down for 4 min, ", clocks, "UTC: no route &lt;to&gt; host</title>",
+		`aria-label="10.0.0.1:80: 93.3 % up in 1 h`, "all down for 4 min of the last hour, an address went down once</span>", "0 of 1 targets down now; at most 1, at ", "/etc/forced has 1 down</title>",
 		"<span>−1 h</span>", "<span>−15 min</span>", "<b>last hour</b> <a href=\"/?span=day\">",
 	} {
 		if !strings.Contains(page, want) {
@@ -132,7 +132,7 @@ func TestTimelineInWords(t *testing.T) {
 		t.Errorf("%d texts of plots with one scale", n)
 	}
 	day := body(t, ask(t, f, "GET", "/?span=day&state=up"))
-	for _, want := range []string{"2 transitions, longest down 4 min", `<a href="/?state=up">last hour</a>`, `name="span" value="day"`, "<span>" + clockOf(now.Time().Add(-6 * time.Hour))[:5] + "</span>"} {
+	for _, want := range []string{"went down once, longest down 4 min", `<a href="/?state=up">last hour</a>`, `name="span" value="day"`, "<span>" + clockOf(now.Time().Add(-6 * time.Hour))[:5] + "</span>"} {
 		if !strings.Contains(day, want) {
 			t.Errorf("the page of a day lacks %q", want)
 		}
@@ -180,6 +180,44 @@ func TestWholeSinceWhen(t *testing.T) {
 	}
 }
 
+// A name says since when it is down, how long it was of what is known, and how often its addresses went down. Times are right to a step
+// (B117).
+func TestNameInWords(t *testing.T) {
+	minute := clock.Instant(time.Minute)
+	book := history.NewBook(0)
+	a, b := book.Open(history.Up, 20*minute), book.Open(history.Up, 20*minute)
+	text := func(now clock.Instant) string {
+		track := history.NameTrack([][]*history.Line{{a.Copy()}, {b.Copy()}}, history.Hour, now)
+		return nameText(&track)
+	}
+	for i := range clock.Instant(3) { // never both
+		book.Enter(a, history.Down, (21+2*i)*minute)
+		book.Enter(a, history.Up, (22+2*i)*minute)
+	}
+	book.Enter(b, history.Down, 28*minute)
+	clocks := func(at clock.Instant) string { return clockOf(at.Time()) }
+	if got, want := text(30*minute), "some down now, since "+clocks(28*minute)+" UTC; some down for 5 min 30 s of the last 10 min, an address went down 4 times"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	book.Enter(a, history.Down, 30*minute)
+	for now, since := range map[clock.Instant]clock.Instant{30*minute + minute/60: 30 * minute, 32 * minute: 30*minute + minute/6} {
+		if got, want := text(now), "all down now, since "+clocks(since)+" UTC; "; !strings.HasPrefix(got, want) || !strings.HasSuffix(got, ", an address went down 5 times") {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	book.Enter(a, history.Up, 33*minute)
+	book.Enter(b, history.Up, 33*minute)
+	if got := text(40 * minute); !strings.HasPrefix(got, "all down for 2 min 50 s, some down for ") || !strings.HasSuffix(got, " of the last 20 min, an address went down 5 times") {
+		t.Errorf("%q", got)
+	}
+	fresh := history.NewBook(0)
+	one := fresh.Open(history.Down, 40*minute)
+	track := history.NameTrack([][]*history.Line{{one}}, history.Day, 40*minute+51*clock.Instant(time.Second))
+	if got, want := nameText(&track), "all down now, since "+clocks(40*minute)+" UTC; all down for 51 s of the last 51 s"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 // Durations and shares in words.
 func TestSpell(t *testing.T) {
 	for seconds, want := range map[float64]string{0: "0 s", 59.6: "1 min", 61: "1 min", 66: "1 min 10 s", 538: "9 min", 240: "4 min", 3600: "1 h", 5400: "1 h 30 min", 86399: "24 h"} {
@@ -224,7 +262,7 @@ func TestHistoryJSON(t *testing.T) {
 			t.Errorf("%+v is followed by %+v", before, r)
 		}
 	}
-	if name := get("/v1/history?name=N0.example.org", http.StatusOK); name.Name != "n0.example.org." || name.Summary.Some == 0 || name.Latency != nil {
+	if name := get("/v1/history?name=N0.example.org", http.StatusOK); name.Name != "n0.example.org." || name.Summary.Some == 0 || name.Summary.Falls < 90 || name.Summary.Transitions > 90 || name.Latency != nil {
 		t.Errorf("%+v", name)
 	}
 	if whole := get("/v1/history", http.StatusOK); len(whole.Whole) < 10 || whole.Whole[len(whole.Whole)-1].Up != 8 || whole.Summary != nil {
