@@ -232,6 +232,7 @@ func (d *drawing) addWholeTitles(steps []history.Counts, from, to time.Time) {
 		}
 		return clockOf(to)
 	}
+	// Others may have gone down and come back since then, so the time that so many are down is not the last run of equal steps.
 	now, since := steps[len(steps)-1], sinceWhen(steps)
 	if since < len(steps) {
 		tell(since, len(steps), fmt.Sprintf("%d of %d targets down since %s UTC", now.Down, now.Up+now.Down+now.Unknown, begin(since)))

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coredns-multivalue/multivalue/internal/text"
 	"github.com/coredns-multivalue/multivalue/plugin/history"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 )
@@ -269,17 +268,25 @@ func summaryText(s history.Summary, span history.Span) string {
 	}
 	words := upPercent(*s.Share) + " up in " + spanText(s, span)
 	switch {
-	case s.More:
-		words += ", at least " + text.Count(s.Transitions, "transition")
+	case s.More: // how many of them were to down is not known exactly
+		words += ", at least " + transitionsText(s.Transitions)
 	case s.Falls > 0:
 		words += ", went down " + timesText(s.Falls)
-	case s.Transitions > 0:
-		words += ", " + text.Count(s.Transitions, "transition")
+	case s.Transitions > 0: // it came up, and was down when it was known first
+		words += ", " + transitionsText(s.Transitions)
 	}
 	if s.Longest > 0 {
 		words += ", longest down " + spell(s.Longest)
 	}
 	return words
+}
+
+// transitionsText counts transitions.
+func transitionsText(n int) string {
+	if n == 1 {
+		return "1 transition"
+	}
+	return fmt.Sprintf("%d transitions", n)
 }
 
 // timesText says how often something was.
@@ -301,6 +308,8 @@ func nameText(t *history.Track) string {
 	if s.Share == nil {
 		return "nothing is known yet"
 	}
+	// What is so now comes first. The sums alone do not say whether it goes on: a name that has been down all the time that is known
+	// has the same ones as one that was down before and is up.
 	var now string
 	if all := map[string]string{"down": "all", "mixed": "some"}[t.State]; all != "" {
 		now = fmt.Sprintf("%s down now, since %s UTC; ", all, clockOf(t.Since()))
