@@ -29,6 +29,33 @@ type lived struct {
 	Events []struct{ Kind, Text string }
 }
 
+// downs is how many changes between up and down an address has had, and how long it was down at the longest.
+func (s *scene) downs(base, address string) (changes int, longest float64) {
+	s.Helper()
+	var page struct {
+		Changes []struct {
+			At                time.Time
+			Address, From, To string
+		}
+	}
+	s.json(base+"/v1/changes", &page)
+	var fell time.Time
+	for _, c := range page.Changes {
+		switch {
+		case c.Address != address:
+			continue
+		case c.To == "down":
+			fell = c.At
+		case c.To == "up" && !fell.IsZero():
+			longest = max(longest, c.At.Sub(fell).Seconds())
+		}
+		if c.From != "unknown" {
+			changes++
+		}
+	}
+	return changes, longest
+}
+
 // A server that dies and comes back has two transitions, and was down for as long as the changes say; a reload and a change of a
 // force file are among the events, and neither loses what was recorded (B117).
 func TestHistoryFollows(t *testing.T) {
@@ -50,23 +77,16 @@ func TestHistoryFollows(t *testing.T) {
 	v.comesTo("www.example.org A", "11")
 	s.start(12)
 	v.comesTo("www.example.org A", "11 12")
-	var page struct {
-		Changes []struct {
-			At   time.Time
-			From string
-			To   string
-		}
-	}
-	s.json(base+"/v1/changes", &page)
-	if len(page.Changes) != 2 {
-		t.Fatalf("%+v", page)
-	}
-	down := page.Changes[1].At.Sub(page.Changes[0].At).Seconds()
 	same := func(when string) {
 		t.Helper()
+		want, down := s.downs(base, "127.0.0.12:"+s.port)
 		x := read(address)
-		if off := x.Summary.Longest - down; x.Summary.Transitions != 2 || off > 10 || off < -10 || x.Summary.Longest <= 0 {
-			t.Errorf("%s: %+v, want 2 transitions and %g seconds", when, x.Summary, down)
+		if again, _ := s.downs(base, "127.0.0.12:"+s.port); again != want {
+			want, down = s.downs(base, "127.0.0.12:"+s.port) // a probe of a busy machine has failed meanwhile
+			x = read(address)
+		}
+		if off := x.Summary.Longest - down; x.Summary.Transitions != want || want < 2 || off > 10 || off < -10 || x.Summary.Longest <= 0 {
+			t.Errorf("%s: %+v, want %d transitions and %g seconds", when, x.Summary, want, down)
 		}
 		if x.Runs[len(x.Runs)-1].State == "down" {
 			t.Errorf("%s: it is still down: %+v", when, x.Runs)
@@ -92,7 +112,11 @@ func TestHistoryFollows(t *testing.T) {
 		t.Errorf("the history of a check that there is not: %s", reply.Status)
 	}
 	_, html := s.get(base + "/?span=day")
-	for _, want := range []string{"2 transitions, longest down ", "the Corefile was reloaded</title>", "1 down, 0 drain</title>", "connection refused</title>"} {
+	often := "once"
+	if changes, _ := s.downs(base, "127.0.0.12:"+s.port); changes > 3 {
+		often = fmt.Sprint(changes/2, " times")
+	}
+	for _, want := range []string{"went down " + often + ", longest down ", "the Corefile was reloaded</title>", "1 down, 0 drain</title>", "connection refused</title>"} {
 		if !strings.Contains(html, want) {
 			t.Errorf("the page lacks %q", want)
 		}

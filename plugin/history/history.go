@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	// MaxBytes is how much the lines of all targets may take. Targets that come later have the hour alone.
+	// MaxBytes is how much the lines of all targets may take with a new day. Targets that come later have the hour alone, which
+	// takes more.
 	MaxBytes = 32 << 20
 	// maxEvents is how many events are kept, the latest ones.
 	maxEvents = 64
@@ -99,11 +100,13 @@ type Book struct {
 	whole  Whole
 	events []Event
 	bytes  int // of all lines
+	// A line that has inherited is not in the whole while the other one is, which is of the same target, and has the same days.
+	heirs, elders map[*Line]*Line // of each such pair, the one by the other
 }
 
 // NewBook returns a book that begins now. The process began before it.
 func NewBook(now clock.Instant) *Book {
-	b := &Book{events: []Event{{0, Began, "the process began"}}}
+	b := &Book{events: []Event{{0, Began, "the process began"}}, heirs: make(map[*Line]*Line), elders: make(map[*Line]*Line)}
 	b.whole.beginAt(now)
 	return b
 }
@@ -121,11 +124,30 @@ func (b *Book) Open(state State, now clock.Instant) *Line {
 	}
 	l := &Line{state: state, last: now}
 	l.hour.step, l.day.step = stepOf(now, hourStep), stepOf(now, dayStep)
-	if b.bytes += hourBytes; b.bytes+dayBytes <= MaxBytes {
+	b.bytes += hourBytes
+	b.giveDays(l)
+	b.whole.move(now, state, 1)
+	return l
+}
+
+// giveDays gives a line without days some, if there is room.
+func (b *Book) giveDays(l *Line) {
+	if l.days == nil && b.bytes+dayBytes <= MaxBytes {
 		l.days = new([daySteps]uint8)
 		b.bytes += dayBytes
 	}
-	b.whole.move(now, state, 1)
+}
+
+// Inherit begins the line of a target that another line is of too, at another pace: with what was recorded, and in the same state.
+// While the other line is open, the whole counts that one, and both write the same days. It returns nil if there is nothing to inherit.
+func (b *Book) Inherit(from *Line) *Line {
+	if b == nil || from == nil || b.heirs[from] != nil {
+		return nil
+	}
+	l := new(Line)
+	*l = *from
+	b.bytes += hourBytes
+	b.heirs[from], b.elders[l] = l, from
 	return l
 }
 
@@ -134,8 +156,10 @@ func (b *Book) Enter(l *Line, state State, now clock.Instant) {
 	if b == nil || l == nil || l.state == state {
 		return
 	}
-	b.whole.move(now, l.state, -1)
-	b.whole.move(now, state, 1)
+	if b.elders[l] == nil {
+		b.whole.move(now, l.state, -1)
+		b.whole.move(now, state, 1)
+	}
 	l.become(state, now)
 }
 
@@ -145,26 +169,25 @@ func (b *Book) Close(l *Line, now clock.Instant) {
 		return
 	}
 	b.bytes -= hourBytes
-	if l.days != nil {
-		b.bytes -= dayBytes
+	heir, elder := b.heirs[l], b.elders[l]
+	delete(b.heirs, l)
+	delete(b.elders, l)
+	switch {
+	case heir == nil && elder == nil:
+		if l.days != nil {
+			b.bytes -= dayBytes
+		}
+		b.whole.move(now, l.state, -1)
+	case heir == nil: // the other one goes on as it was
+		delete(b.heirs, elder)
+	case elder == nil: // from now on the heir is the target
+		delete(b.elders, heir)
+		b.whole.move(now, l.state, -1)
+		b.whole.move(now, heir.state, 1)
+		b.giveDays(heir)
+	default:
+		b.heirs[elder], b.elders[heir] = heir, elder
 	}
-	b.whole.move(now, l.state, -1)
-}
-
-// Inherit gives a line what was recorded in another one, of the same target at another pace.
-func (b *Book) Inherit(l, from *Line, now clock.Instant) {
-	if b == nil || l == nil || from == nil {
-		return
-	}
-	state, days := l.state, l.days
-	b.whole.move(now, state, -1)
-	if days != nil && from.days != nil {
-		*days = *from.days
-	}
-	*l = *from
-	l.days = days
-	b.whole.move(now, l.state, 1)
-	b.Enter(l, state, now)
 }
 
 // NoteEvent adds an event.

@@ -62,6 +62,16 @@ func (n naive) longest(from, to clock.Instant) (longest time.Duration) {
 	return longest
 }
 
+// falls is how often the target went down between two instants.
+func (n naive) falls(from, to clock.Instant) (count int) {
+	for i, c := range n {
+		if i > 0 && c.from >= from && c.from < to && n[i-1].state == Up && c.state == Down {
+			count++
+		}
+	}
+	return count
+}
+
 // randomLife is a target that changes at random, seldom or often, with gaps of hours in between.
 func randomLife(random *rand.Rand) (naive, clock.Instant) {
 	scale := []time.Duration{20 * time.Second, time.Minute, 10 * time.Minute, 2 * time.Hour, 9 * time.Hour}[random.IntN(5)]
@@ -124,11 +134,8 @@ func compare(life naive, l *Line, s Span, now clock.Instant) error {
 		case d > 0:
 			want = markDown
 		}
-		if u > 0 && d > 0 || f > 0 {
+		if u > 0 && d > 0 || f > 0 || u+d < s.Step { // an outage, or a step that is known in part
 			slack += octetUnit
-		}
-		if u+d < s.Step { // a step that is known in part counts as a whole
-			slack += s.Step - u - d
 		}
 		capped = capped || f > 2
 		if got := cells[i].mark(); got != want && f == 0 && !(u > 0 && d > 0) {
@@ -152,6 +159,9 @@ func compare(life naive, l *Line, s Span, now clock.Instant) error {
 	}
 	if !capped && sum.Transitions < flips || sum.Transitions > flips+gaps || capped && sum.Transitions < flips && !sum.More {
 		return fmt.Errorf("%d transitions, want %d", sum.Transitions, flips)
+	}
+	if falls := life.falls(begins(first, s.Step), now); gaps == 0 && !sum.More && sum.Falls != falls {
+		return fmt.Errorf("went down %d times, want %d", sum.Falls, falls)
 	}
 	longest := life.longest(begins(first, s.Step), now)
 	if off := math.Abs(sum.Longest - longest.Seconds()); off > 2*s.Step.Seconds() && (gaps == 0 || sum.Longest < longest.Seconds()) {
@@ -204,6 +214,22 @@ func TestMomentsAreTold(t *testing.T) {
 	}
 }
 
+// The time down of a step that is known in part is what was down in it: right to ten seconds for each of two outages.
+func TestStepKnownInPart(t *testing.T) {
+	b := NewBook(at(0))
+	l := b.Open(Unknown, at(0))
+	b.Enter(l, Down, at(5*time.Minute-2*time.Second))
+	b.Enter(l, Up, at(5*time.Minute))
+	b.Enter(l, Unknown, at(10*time.Minute))
+	b.Enter(l, Down, at(13*time.Minute))
+	b.Enter(l, Up, at(15*time.Minute))
+	for _, s := range []Span{Hour, Day} {
+		if sum := TrackOf(l.Copy(), s, at(40*time.Minute)).Summary; math.Abs(sum.Down-122) > 20 || math.Abs(sum.Longest-120) > 10 {
+			t.Errorf("%s: %+v", s.Name, sum)
+		}
+	}
+}
+
 // A name is down only while all of its addresses are, and an address while any of its checks is.
 func TestNameTrack(t *testing.T) {
 	b := NewBook(at(0))
@@ -222,7 +248,7 @@ func TestNameTrack(t *testing.T) {
 	if want := []string{"unknown10m0s", "up10m0s", "mixed10m0s", "down10m0s", "mixed10m0s", "up10m0s"}; !slices.Equal(states, want) {
 		t.Errorf("%v, want %v", states, want)
 	}
-	if sum := track.Summary; sum.Transitions != 2 || sum.Longest < 590 || sum.Longest > 610 || math.Abs(sum.Some-1200) > 40 {
+	if sum := track.Summary; sum.Transitions != 2 || sum.Falls != 2 || sum.Longest < 590 || sum.Longest > 610 || math.Abs(sum.Some-1200) > 40 {
 		t.Errorf("%+v", sum)
 	}
 }
@@ -322,8 +348,8 @@ func TestEventsAreBounded(t *testing.T) {
 	}
 }
 
-// A line takes at most 700 bytes with the day, by the memory that it really takes; all lines 32 MiB, and beyond that each the hour
-// alone (B117).
+// A line takes at most 700 bytes with the day, by the memory that it really takes; beyond 32 MiB of all lines a new one has the
+// hour alone (B117).
 func TestMemory(t *testing.T) {
 	const n = 100_000
 	used := func() uint64 {
@@ -367,6 +393,57 @@ func TestMemory(t *testing.T) {
 		t.Errorf("%d bytes are counted for no line", b.bytes)
 	}
 	runtime.KeepAlive(lines)
+}
+
+// Lines that inherit keep their days when there is no room for more, and so do those that they have inherited from if they go first;
+// what they take is counted (B117).
+func TestInheritKeepsDays(t *testing.T) {
+	const n = 40_000
+	for _, fails := range []bool{true, false} {
+		b, lines := NewBook(at(0)), make([]*Line, n)
+		for i := range lines {
+			lines[i] = b.Open(Up, at(0))
+			b.Enter(lines[i], Down, at(time.Hour))
+		}
+		before := b.bytes
+		heirs, heirsOfHeirs := make([]*Line, n), make([]*Line, n)
+		for i, l := range lines {
+			heirs[i] = b.Inherit(l)
+			heirsOfHeirs[i] = b.Inherit(heirs[i])
+		}
+		if again := b.Inherit(lines[0]); again != nil {
+			t.Error("a line has two heirs")
+		}
+		stay := lines
+		if fails {
+			closeAll(b, heirs, heirsOfHeirs)
+		} else {
+			stay = heirsOfHeirs
+			closeAll(b, heirs, lines)
+		}
+		for i, l := range stay {
+			if day := TrackOf(l.Copy(), Day, at(3*time.Hour)).Summary; !l.HasDay() || day.Longest != 7200 {
+				t.Fatalf("line %d of %d: %+v", i, n, day)
+			}
+		}
+		var r Reading
+		b.Read(&r, at(3*time.Hour))
+		if r.Whole.now != [3]uint32{Down: n} || b.bytes != before {
+			t.Errorf("%v targets, and %d bytes are counted, want %d", r.Whole.now, b.bytes, before)
+		}
+		if closeAll(b, stay); b.bytes != 0 || b.whole.now != [3]uint32{} || len(b.heirs)+len(b.elders) != 0 {
+			t.Errorf("%d bytes are counted for no line, and %v targets", b.bytes, b.whole.now)
+		}
+	}
+}
+
+// closeAll closes lines.
+func closeAll(b *Book, all ...[]*Line) {
+	for _, lines := range all {
+		for _, l := range lines {
+			b.Close(l, at(2*time.Hour))
+		}
+	}
 }
 
 // Nothing is kept without a book.

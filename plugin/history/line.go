@@ -159,18 +159,19 @@ func openNibble(raw uint8) cell {
 const octetUnit = hourStep
 
 // octet packs a step of the day: 0 if nothing is known; else one more than the time down in units of ten seconds, up to three
-// flips, and how it ends. A step with a moment down is never shown as one without, nor one with a moment up as all down.
+// flips, and how it ends. A step with a moment down is never shown as one without, nor one with a moment up as all down. What is not known
+// of a step is read as up.
 func (p *partial) octet() uint8 {
 	if p.known == 0 {
 		return 0
 	}
-	const whole = uint64(dayStep / octetUnit)
-	units := (uint64(p.down)*whole + uint64(p.known)/2) / uint64(p.known)
+	const unit, whole = uint32(octetUnit / time.Microsecond), uint32(dayStep / time.Microsecond)
+	units := (p.down + unit/2) / unit
 	if p.down > 0 {
 		units = max(units, 1)
 	}
-	if p.down < p.known {
-		units = min(units, whole-1)
+	if p.down < whole {
+		units = min(units, whole/unit-1)
 	}
 	raw := uint8(1+units) | min(p.flips, 3)<<5
 	if p.endsDown {

@@ -48,7 +48,8 @@ type Summary struct {
 	Some        float64  `json:"some_down_seconds"`    // of a name: some addresses were down; these seconds are in Up
 	Share       *float64 `json:"share,omitempty"`      // of up in up and down; nil if nothing is known
 	Transitions int      `json:"transitions"`          // between up and down
-	More        bool     `json:"more_transitions"`     // there may have been more
+	Falls       int      `json:"went_down"`            // how often it went down; of a name: its addresses, each check counted
+	More        bool     `json:"more_transitions"`     // there may have been more, also of Falls
 	Longest     float64  `json:"longest_down_seconds"` // the longest time down without a break
 	Known       float64  `json:"known_for_seconds"`    // since the first step that is known
 }
@@ -59,11 +60,44 @@ type Track struct {
 	From    time.Time
 	To      time.Time // now
 	Runs    []Run     // they follow each other from From to To
+	State   string    // now, as of a run: the last run is what its steps are
 	Summary Summary
 }
 
 // TrackOf is the timeline of a line, which is a copy, up to now. A line that is nil is unknown.
-func TrackOf(l *Line, s Span, now clock.Instant) Track { return trackOf(l.cells(s, now), s, now) }
+func TrackOf(l *Line, s Span, now clock.Instant) Track {
+	t := trackOf(l.cells(s, now), s, now)
+	t.State = stateOf([][]*Line{{l}}).String()
+	return t
+}
+
+// stateOf is what addresses are now, by their lines.
+func stateOf(addresses [][]*Line) mark {
+	var known, down int
+	for _, lines := range addresses {
+		worst := Unknown
+		for _, l := range lines {
+			if l != nil {
+				worst = max(worst, l.state)
+			}
+		}
+		if worst != Unknown {
+			known++
+		}
+		if worst == Down {
+			down++
+		}
+	}
+	switch {
+	case known == 0:
+		return markUnknown
+	case down == 0:
+		return markUp
+	case down < known:
+		return markMixed
+	}
+	return markDown
+}
 
 // NameTrack is the timeline of a name: up while all of its addresses are, down while all of them are down, mixed otherwise. Each
 // address has some lines, one a check, which are copies; it is down if any of them is. Its transitions are those to and from down,
@@ -72,10 +106,11 @@ func NameTrack(addresses [][]*Line, s Span, now clock.Instant) Track {
 	if len(addresses) == 1 && len(addresses[0]) == 1 {
 		return TrackOf(addresses[0][0], s, now) // it is the name, and better than right to a step
 	}
+	var parts Summary
 	cells := make([]cell, s.Steps)
 	all, down, touched := make([]int, s.Steps), make([]int, s.Steps), make([]int, s.Steps)
 	for _, lines := range addresses {
-		for i, worst := range worstMarks(lines, s, now) {
+		for i, worst := range worstMarks(lines, s, now, &parts) {
 			switch worst {
 			case markUnknown:
 				continue
@@ -98,17 +133,35 @@ func NameTrack(addresses [][]*Line, s Span, now clock.Instant) Track {
 		}
 		c.some = !c.endsDown && down[i]+touched[i] > 0
 	}
-	return trackOf(cells, s, now)
+	t := trackOf(cells, s, now)
+	t.State, t.Summary.Falls, t.Summary.More = stateOf(addresses).String(), parts.Falls, parts.More
+	return t
 }
 
-// worstMarks is what an address is at each step.
-func worstMarks(lines []*Line, s Span, now clock.Instant) []mark {
+// Since is when what it is now began, right to a step: that it is down, or that it is not up all the time.
+func (t *Track) Since() time.Time {
+	since := t.From.Add(time.Duration(t.Span.Steps-1) * t.Span.Step)
+	for i := len(t.Runs) - 1; i >= 0; i-- {
+		r := &t.Runs[i]
+		if r.State != markDown.String() && (t.State == markDown.String() || r.State != markMixed.String()) {
+			break
+		}
+		since = r.From
+	}
+	return since
+}
+
+// worstMarks is what an address is at each step. How often it went down is added to a summary.
+func worstMarks(lines []*Line, s Span, now clock.Instant, sum *Summary) []mark {
 	worst := make([]mark, s.Steps)
 	for _, l := range lines {
 		cells := l.cells(s, now)
 		for i := range cells {
 			worst[i] = max(worst[i], cells[i].mark())
 		}
+		one := summaryOf(cells)
+		sum.Falls += one.Falls
+		sum.More = sum.More || one.More
 	}
 	return worst
 }
@@ -166,6 +219,10 @@ func summaryOf(cells []cell) (s Summary) {
 			some += c.took
 		}
 		s.Transitions += c.flips
+		s.Falls += c.flips / 2
+		if odd := c.flips%2 == 1; odd && !startsDown {
+			s.Falls++
+		}
 		s.More = s.More || c.more
 		var most time.Duration
 		run, most = c.outages(run, startsDown)

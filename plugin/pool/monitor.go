@@ -122,7 +122,7 @@ func (p *Pool) learn(r targetRequest, now time.Time) {
 	if !p.admits(r, check, owner, now) {
 		return
 	}
-	m := p.addMonitor(r.target, check, r.group, owner, now)
+	m := p.addMonitor(r.target, check, r.group, owner, nil, now)
 	p.join(m, r.at.Key, r.ttl, now)
 	if m.shared != nil {
 		p.wantAll(m, now)
@@ -133,9 +133,9 @@ func (p *Pool) learn(r targetRequest, now time.Time) {
 }
 
 // addMonitor adds a target to the table, with the verdict that is remembered if there is one. It is parked until
-// scheduleFirst schedules it.
-func (p *Pool) addMonitor(t verdict.Target, check *checkState, group *Group, owner string, now time.Time) *monitor {
-	m := &monitor{check: check, group: group, owner: owner, entry: &table.Entry{Target: t}, position: parked}
+// scheduleFirst schedules it. It inherits the timeline of elder, if there is one.
+func (p *Pool) addMonitor(t verdict.Target, check *checkState, group *Group, owner string, elder *history.Line, now time.Time) *monitor {
+	m := &monitor{check: check, group: group, owner: owner, entry: &table.Entry{Target: t}, position: parked, line: p.book.Inherit(elder)}
 	var earlier *earlierRecord
 	if last, ok := p.recall(check, t, owner, now); ok {
 		m.machine, m.heard, m.fell = verdict.Resume(last.verdict), last.heard, true

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/coredns-multivalue/multivalue/internal/clock"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 )
 
@@ -105,7 +104,7 @@ func (p *Pool) inherit(old map[verdict.Identity]*checkState, same map[verdict.Id
 			if p.find(&t, seed) != nil || a.targets >= a.Max || a.Zones != m.group.Zones || !a.covers(spec.identity, t.Addr.Addr(), m.owner) {
 				continue
 			}
-			successor := p.addMonitor(t, p.checks[spec.identity], a, m.owner, now)
+			successor := p.addMonitor(t, p.checks[spec.identity], a, m.owner, m.line, now)
 			targets[successor.state()].Dec()
 			successor.machine = verdict.Resume(m.verdict())
 			successor.entry.Store(m.verdict())
@@ -127,7 +126,6 @@ func (p *Pool) takeOver(successor, m *monitor, now time.Time) {
 		p.enter(successor, x.Key, x.TTL(), x.Born, x.Last)
 	}
 	successor.outdated = false // after a reload, probes are spread
-	p.book.Inherit(successor.line, m.line, clock.At(now))
 	successor.started, successor.heard, successor.slow, successor.fell = m.started, m.heard, m.slow, m.fell
 	if m.idle {
 		p.rest(successor, now)

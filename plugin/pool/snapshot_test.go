@@ -111,7 +111,7 @@ func BenchmarkRows(b *testing.B) {
 	candidateOf(p, s)
 	for i := range 100_000 {
 		t := verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(pooltest.Addr(i), 80)}
-		p.addMonitor(t, p.checks[t.Identity], &s.Group, owner, time.Now()).entry.Store(verdict.Verdict{State: verdict.Up, Holds: 13 * time.Second})
+		p.addMonitor(t, p.checks[t.Identity], &s.Group, owner, nil, time.Now()).entry.Store(verdict.Verdict{State: verdict.Up, Holds: 13 * time.Second})
 	}
 	shot := new(status.Snapshot)
 	shard := 0

@@ -133,8 +133,9 @@ func (p *Pool) History(ctx context.Context, targets []any) (r history.Reading, e
 			return r, err
 		}
 	}
-	return r, p.Do(ctx, func(View) {
+	err = p.Do(ctx, func(View) {
 		now := clock.At(time.Now())
 		p.book.Read(&r, now-now%clock.Instant(time.Second)) // so that within a second all readers get the same
 	})
+	return r, err
 }

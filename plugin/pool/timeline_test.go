@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -38,21 +39,25 @@ func lineOf(t *testing.T, p *Pool, a netip.Addr) (*history.Line, history.Reading
 	return r.Lines[0], r
 }
 
-// checkLines fails unless each line has the state that queries see, and the whole is the sum of them.
+// checkLines fails unless each line has the state that queries see, and the whole is the sum of them: a target that is watched at two
+// paces for a while counts once.
 func checkLines(t *testing.T, p *Pool) {
 	t.Helper()
 	p.life.Lock()
 	defer p.life.Unlock()
 	p.do(func() {
 		var want [3]uint32
-		now := clock.At(time.Now())
+		now, counted := clock.At(time.Now()), make(map[string]bool)
 		for _, m := range p.monitors {
 			track := history.TrackOf(m.line.Copy(), history.Hour, now.Add(time.Second))
 			got := track.Runs[len(track.Runs)-1].State
 			if state := m.state().String(); got != state && got != "mixed" {
 				t.Errorf("%s is %s, and its line says %s", m.entry.Target, state, got)
 			}
-			want[lineStates[m.state()]]++
+			if key := fmt.Sprint(m.check.withoutPace, m.entry.Target.Addr, m.owner, m.group.Zones); !counted[key] {
+				counted[key] = true
+				want[lineStates[m.state()]]++
+			}
 		}
 		var r history.Reading
 		p.book.Read(&r, now)
@@ -142,6 +147,59 @@ func TestTimelineOverReloads(t *testing.T) {
 		checkLines(t, p)
 		abandon(s, owner)
 		checkLines(t, p) // of no target
+	})
+}
+
+// A target that is down while its pace changes is one target that is down, before the reload is over and after it, and also if the
+// reload fails (B117).
+func TestWholeOverReloads(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
+		s, a := testStanza("tcp://:80", n, pooltest.Pace), pooltest.Addr(1)
+		g := begin(p, s)
+		p.Record(true)
+		n.Kill(a)
+		pass(2*time.Minute, s, a)
+		one := func(when string) {
+			t.Helper()
+			line, r := lineOf(t, p, a)
+			steps, _ := r.Whole.Steps(history.Hour, r.At.Add(time.Second))
+			for _, c := range steps {
+				if c.Most > 1 || c.Up+c.Down+c.Unknown > 1 {
+					t.Fatalf("%s: %+v of one target", when, c)
+				}
+			}
+			if last := steps[len(steps)-1]; last.Down != 1 {
+				t.Errorf("%s: %+v", when, last)
+			}
+			if sum := history.TrackOf(line, history.Day, r.At).Summary; !line.HasDay() || sum.Longest < 100 {
+				t.Errorf("%s: %+v", when, sum)
+			}
+		}
+		slower := pooltest.Pace
+		for i := range 3 {
+			slower.Interval += 10 * time.Second
+			candidateOf(p, testStanza("tcp://:80", n, slower))
+			one("before a start that fails")
+			p.Abandon()
+			one("after it")
+			s = testStanza("tcp://:80", n, slower)
+			next := candidateOf(p, s)
+			one(fmt.Sprint("before reload ", i))
+			p.Confirm(next)
+			pass(30*time.Second, s, a)
+			one("before the close")
+			p.Leave(g)
+			g = next
+			one("after the close")
+			pass(time.Minute, s, a)
+			one("later")
+		}
+		n.Revive(a)
+		pass(2*time.Minute, s, a)
+		checkLines(t, p)
+		if _, r := lineOf(t, p, a); len(r.Events) != 4 {
+			t.Errorf("%v", r.Events)
+		}
 	})
 }
 
@@ -244,7 +302,7 @@ func BenchmarkSettle(b *testing.B) {
 			p.Record(tc.record)
 			t := verdict.Target{Identity: s.checks[0].identity, Addr: netip.AddrPortFrom(pooltest.Addr(1), 80)}
 			now := time.Now()
-			m := p.addMonitor(t, p.checks[t.Identity], &s.Group, owner, now)
+			m := p.addMonitor(t, p.checks[t.Identity], &s.Group, owner, nil, now)
 			p.transitions.second, p.transitions.lines = now.Add(100_000*time.Hour), linesASecond // the log is not what is measured
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {

@@ -274,7 +274,7 @@ func (f *member) lend(c *checkState, from fleet.Stream, w fleet.Want, now time.T
 	}
 	group.learned.used++
 	group.lent++
-	m = p.addMonitor(t, c, group, w.Target.Owner, now)
+	m = p.addMonitor(t, c, group, w.Target.Owner, nil, now)
 	m.shared.set(markLent, true)
 	if m.position == parked {
 		m.scheduleFirst(p, now)

@@ -199,7 +199,7 @@ func (v *timeView) Whole() *drawing {
 	d.addPath("t-none", none.String())
 	d.addPath("t-up", up.String())
 	d.addPath("t-down", down.String())
-	d.addWholeTitles(steps, from)
+	d.addWholeTitles(steps, from, v.reading.At.Time())
 	d.addTicks(eventsSince(v.reading.Events, from), from, true)
 	d.Text = wholeText(steps[len(steps)-1], peak, peakAt)
 	return d
@@ -215,27 +215,52 @@ func peakOf(steps []history.Counts, from time.Time, step time.Duration) (peak hi
 	return peak, at
 }
 
-// addWholeTitles adds what is told of the latest times in which a number of targets was down.
-func (d *drawing) addWholeTitles(steps []history.Counts, from time.Time) {
-	for end, left := len(steps), d.size.titles; end > 0 && left > 0; {
+// addWholeTitles adds what is told of the latest times in which a number of targets was down. The first is since when so many are down
+// as now. Times within that are told if more were down.
+func (d *drawing) addWholeTitles(steps []history.Counts, from, to time.Time) {
+	left := d.size.titles
+	tell := func(first, end int, text string) {
+		var path strings.Builder
+		rectangle(&path, first, end, 0, d.Height)
+		d.Shapes = append(d.Shapes, shape{"over", path.String(), text})
+		d.Told = append(d.Told, text)
+		left--
+	}
+	begin := func(i int) string {
+		if at := from.Add(time.Duration(i) * d.step); at.Before(to) {
+			return clockOf(at)
+		}
+		return clockOf(to)
+	}
+	// Others may have gone down and come back since then, so the time that so many are down is not the last run of equal steps.
+	now, since := steps[len(steps)-1], sinceWhen(steps)
+	if since < len(steps) {
+		tell(since, len(steps), fmt.Sprintf("%d of %d targets down since %s UTC", now.Down, now.Up+now.Down+now.Unknown, begin(since)))
+	}
+	for end := len(steps); end > 0 && left > 0; {
 		c, first := steps[end-1], end-1
 		for first > 0 && steps[first-1].Down == c.Down && steps[first-1].Most == c.Most {
 			first--
 		}
-		if c.Known && c.Most > 0 {
-			var path strings.Builder
-			rectangle(&path, first, end, 0, d.Height)
-			begin, over := from.Add(time.Duration(first)*d.step), from.Add(time.Duration(end)*d.step)
-			text := fmt.Sprintf("%d of %d targets down, %s to %s UTC", c.Most, max(c.Most, c.Up+c.Down+c.Unknown), clockOf(begin), clockOf(over))
-			if end == len(steps) {
-				text = fmt.Sprintf("%d of %d targets down since %s UTC", c.Down, c.Up+c.Down+c.Unknown, clockOf(begin))
+		if c.Known && c.Most > 0 && (first < since || c.Most > now.Down) {
+			text := fmt.Sprintf("%d of %d targets down, %s to %s UTC", c.Most, max(c.Most, c.Up+c.Down+c.Unknown), begin(first), begin(end))
+			if c.Most > c.Down { // not for all of that time
+				text = "at most " + text
 			}
-			d.Shapes = append(d.Shapes, shape{"over", path.String(), text})
-			d.Told = append(d.Told, text)
-			left--
+			tell(first, end, text)
 		}
 		end = first
 	}
+}
+
+// sinceWhen is the first step from which on at least as many targets are down as in the last one: len(steps) if none is. What went
+// down and came back within a step does not matter.
+func sinceWhen(steps []history.Counts) int {
+	first, now := len(steps), steps[len(steps)-1]
+	for now.Down > 0 && first > 0 && steps[first-1].Known && steps[first-1].Down >= now.Down {
+		first--
+	}
+	return first
 }
 
 // wholeText is the summary of the whole in words.

@@ -151,7 +151,7 @@ func (v *timeView) OfName(name string) *drawing {
 	}
 	track := history.NameTrack(byAddress(targets, lines), v.Span, v.reading.At)
 	d := v.draw(track, name, rowSize)
-	d.Text = nameText(track.Summary, v.Span)
+	d.Text = nameText(&track)
 	if n := v.more[name]; n > 0 {
 		d.Text += fmt.Sprintf(" (of %d of %d targets)", len(targets), len(targets)+n)
 	}
@@ -261,35 +261,59 @@ func spanText(s history.Summary, span history.Span) string {
 	return spell(s.Known)
 }
 
-// summaryText is the summary of a target in words, such as "99.2 % up in 24 h, 3 transitions, longest 4 min".
+// summaryText is the summary of a target in words, such as "99.2 % up in 24 h, went down 3 times, longest down 4 min".
 func summaryText(s history.Summary, span history.Span) string {
 	if s.Share == nil {
 		return "nothing is known yet"
 	}
-	text := upPercent(*s.Share) + " up in " + spanText(s, span)
-	if s.Transitions > 0 {
-		text += ", " + transitionsText(s)
+	words := upPercent(*s.Share) + " up in " + spanText(s, span)
+	switch {
+	case s.More: // how many of them were to down is not known exactly
+		words += ", at least " + transitionsText(s.Transitions)
+	case s.Falls > 0:
+		words += ", went down " + timesText(s.Falls)
+	case s.Transitions > 0: // it came up, and was down when it was known first
+		words += ", " + transitionsText(s.Transitions)
 	}
 	if s.Longest > 0 {
-		text += ", longest down " + spell(s.Longest)
+		words += ", longest down " + spell(s.Longest)
 	}
-	return text
+	return words
 }
 
 // transitionsText counts transitions.
-func transitionsText(s history.Summary) string {
-	text := fmt.Sprintf("%d transitions", s.Transitions)
-	if s.Transitions == 1 {
-		text = "1 transition"
+func transitionsText(n int) string {
+	if n == 1 {
+		return "1 transition"
 	}
-	if s.More {
-		text = "at least " + text
-	}
-	return text
+	return fmt.Sprintf("%d transitions", n)
 }
 
-// nameText is the summary of a name in words.
-func nameText(s history.Summary, span history.Span) string {
+// timesText says how often something was.
+func timesText(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
+}
+
+// nameText is the summary of a name in words, such as "all down now, since 17:56:16 UTC; all down for 51 s of the last 2 min, an address
+// went down 8 times".
+func nameText(t *history.Track) string {
+	s, of := &t.Summary, spanText(t.Summary, t.Span)
+	last := of
+	if of == "1 h" {
+		last = "hour"
+	}
+	if s.Share == nil {
+		return "nothing is known yet"
+	}
+	// What is so now comes first. The sums alone do not say whether it goes on: a name that has been down all the time that is known
+	// has the same ones as one that was down before and is up.
+	var now string
+	if all := map[string]string{"down": "all", "mixed": "some"}[t.State]; all != "" {
+		now = fmt.Sprintf("%s down now, since %s UTC; ", all, clockOf(t.Since()))
+	}
 	var parts []string
 	if s.Down > 0 {
 		parts = append(parts, "all down for "+spell(s.Down))
@@ -297,11 +321,16 @@ func nameText(s history.Summary, span history.Span) string {
 	if s.Some > 0 {
 		parts = append(parts, "some down for "+spell(s.Some))
 	}
-	switch {
-	case s.Share == nil:
-		return "nothing is known yet"
-	case len(parts) == 0:
-		return "all up in " + spanText(s, span)
+	if len(parts) == 0 {
+		return now + "all up in " + of
 	}
-	return strings.Join(parts, ", ") + " in " + spanText(s, span)
+	words := now + strings.Join(parts, ", ") + " of the last " + last
+	switch {
+	case s.Falls == 0:
+	case s.More:
+		words += ", an address went down at least " + timesText(s.Falls)
+	default:
+		words += ", an address went down " + timesText(s.Falls)
+	}
+	return words
 }

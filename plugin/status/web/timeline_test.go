@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -119,8 +120,8 @@ func TestTimelineInWords(t *testing.T) {
 	page := body(t, ask(t, f, "GET", "/"))
 	clocks := clockOf(down.Time()) + " to "
 	for _, want := range []string{
-		"93.3 % up in 1 h, 2 transitions, longest down 4 min</span>", "<title>down for 4 min, ", clocks, "UTC: no route &lt;to&gt; host</title>",
-		`aria-label="10.0.0.1:80: 93.3 % up in 1 h`, "all down for 4 min in 1 h", "0 of 1 targets down now; at most 1, at ", "/etc/forced has 1 down</title>",
+		"93.3 % up in 1 h, went down once, longest down 4 min</span>", "<title>down for 4 min, ", clocks, "UTC: no route &lt;to&gt; host</title>",
+		`aria-label="10.0.0.1:80: 93.3 % up in 1 h`, "all down for 4 min of the last hour, an address went down once</span>", "0 of 1 targets down now; at most 1, at ", "/etc/forced has 1 down</title>",
 		"<span>−1 h</span>", "<span>−15 min</span>", "<b>last hour</b> <a href=\"/?span=day\">",
 	} {
 		if !strings.Contains(page, want) {
@@ -131,13 +132,89 @@ func TestTimelineInWords(t *testing.T) {
 		t.Errorf("%d texts of plots with one scale", n)
 	}
 	day := body(t, ask(t, f, "GET", "/?span=day&state=up"))
-	for _, want := range []string{"2 transitions, longest down 4 min", `<a href="/?state=up">last hour</a>`, `name="span" value="day"`, "<span>" + clockOf(now.Time().Add(-6 * time.Hour))[:5] + "</span>"} {
+	for _, want := range []string{"went down once, longest down 4 min", `<a href="/?state=up">last hour</a>`, `name="span" value="day"`, "<span>" + clockOf(now.Time().Add(-6 * time.Hour))[:5] + "</span>"} {
 		if !strings.Contains(day, want) {
 			t.Errorf("the page of a day lacks %q", want)
 		}
 	}
 	if again := body(t, ask(t, newTestSource(4), "GET", "/")); !strings.Contains(again, "Nothing has been recorded yet") || strings.Contains(again, "tabindex=\"0\" aria-label") {
 		t.Error("there are timelines of nothing")
+	}
+}
+
+// The whole says since when so many are down as now, whatever others did since, and of a blip from when to when it was (B117).
+func TestWholeSinceWhen(t *testing.T) {
+	minute := clock.Instant(time.Minute)
+	now := 60*minute + clock.Instant(7*time.Second)
+	told := func(changes ...clock.Instant) []string { // of the one and the other, in turns
+		book := history.NewBook(0)
+		lines := []*history.Line{book.Open(history.Up, 0), book.Open(history.Up, 0)}
+		states := []history.State{history.Up, history.Up}
+		for _, at := range changes {
+			i := 1
+			if at < 0 {
+				i, at = 0, -at
+			}
+			states[i] = history.Up + history.Down - states[i]
+			book.Enter(lines[i], states[i], at)
+		}
+		var r history.Reading
+		book.Read(&r, now)
+		v := &timeView{Span: history.Hour, reading: r}
+		return v.Whole().Told
+	}
+	clocks := func(at clock.Instant) string { return clockOf(at.Time()) }
+	blip := now - clock.Instant(2*time.Second)
+	most := fmt.Sprintf("of 2 targets down, %s to %s UTC", clocks(60*minute), clocks(now))
+	for name, tc := range map[string]struct {
+		changes []clock.Instant
+		want    []string
+	}{
+		"one is down, the other blips": {[]clock.Instant{-40 * minute, blip, blip + 1}, []string{"1 of 2 targets down since " + clocks(40*minute) + " UTC", "at most 2 " + most}},
+		"both recovered":               {[]clock.Instant{-40 * minute, blip, blip + 1, -(blip + 2)}, []string{"at most 2 " + most, fmt.Sprintf("1 of 2 targets down, %s to %s UTC", clocks(40*minute), clocks(60*minute))}},
+		"one after the other":          {[]clock.Instant{-40 * minute, 50 * minute}, []string{"2 of 2 targets down since " + clocks(50*minute) + " UTC", fmt.Sprintf("1 of 2 targets down, %s to %s UTC", clocks(40*minute), clocks(50*minute))}},
+	} {
+		if got := told(tc.changes...); !slices.Equal(got[:min(len(got), len(tc.want))], tc.want) {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
+// A name says since when it is down, how long it was of what is known, and how often its addresses went down. Times are right to a step
+// (B117).
+func TestNameInWords(t *testing.T) {
+	minute := clock.Instant(time.Minute)
+	book := history.NewBook(0)
+	a, b := book.Open(history.Up, 20*minute), book.Open(history.Up, 20*minute)
+	text := func(now clock.Instant) string {
+		track := history.NameTrack([][]*history.Line{{a.Copy()}, {b.Copy()}}, history.Hour, now)
+		return nameText(&track)
+	}
+	for i := range clock.Instant(3) { // never both
+		book.Enter(a, history.Down, (21+2*i)*minute)
+		book.Enter(a, history.Up, (22+2*i)*minute)
+	}
+	book.Enter(b, history.Down, 28*minute)
+	clocks := func(at clock.Instant) string { return clockOf(at.Time()) }
+	if got, want := text(30*minute), "some down now, since "+clocks(28*minute)+" UTC; some down for 5 min 30 s of the last 10 min, an address went down 4 times"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	book.Enter(a, history.Down, 30*minute)
+	for now, since := range map[clock.Instant]clock.Instant{30*minute + minute/60: 30 * minute, 32 * minute: 30*minute + minute/6} {
+		if got, want := text(now), "all down now, since "+clocks(since)+" UTC; "; !strings.HasPrefix(got, want) || !strings.HasSuffix(got, ", an address went down 5 times") {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	book.Enter(a, history.Up, 33*minute)
+	book.Enter(b, history.Up, 33*minute)
+	if got := text(40 * minute); !strings.HasPrefix(got, "all down for 2 min 50 s, some down for ") || !strings.HasSuffix(got, " of the last 20 min, an address went down 5 times") {
+		t.Errorf("%q", got)
+	}
+	fresh := history.NewBook(0)
+	one := fresh.Open(history.Down, 40*minute)
+	track := history.NameTrack([][]*history.Line{{one}}, history.Day, 40*minute+51*clock.Instant(time.Second))
+	if got, want := nameText(&track), "all down now, since "+clocks(40*minute)+" UTC; all down for 51 s of the last 51 s"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
@@ -185,7 +262,7 @@ func TestHistoryJSON(t *testing.T) {
 			t.Errorf("%+v is followed by %+v", before, r)
 		}
 	}
-	if name := get("/v1/history?name=N0.example.org", http.StatusOK); name.Name != "n0.example.org." || name.Summary.Some == 0 || name.Latency != nil {
+	if name := get("/v1/history?name=N0.example.org", http.StatusOK); name.Name != "n0.example.org." || name.Summary.Some == 0 || name.Summary.Falls < 90 || name.Summary.Transitions > 90 || name.Latency != nil {
 		t.Errorf("%+v", name)
 	}
 	if whole := get("/v1/history", http.StatusOK); len(whole.Whole) < 10 || whole.Whole[len(whole.Whole)-1].Up != 8 || whole.Summary != nil {
