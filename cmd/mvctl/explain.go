@@ -19,12 +19,14 @@ type explanation struct {
 	Rcode   string
 	Outcome string
 	Checked bool
+	DryRun  bool `json:"dry_run"`
 	Steps   []string
 	Records []string
 	// One for each set of records, with what happens to each member.
 	Sets []struct {
 		Owner, Type, Outcome, Why string
 		Checked                   bool
+		DryRun                    bool `json:"dry_run"`
 		Members                   []struct {
 			Member, Why, State, Forced, Tier, Site string
 			Served                                 bool
@@ -74,7 +76,7 @@ func (a *app) explainCommand() *cobra.Command {
 		// A name that no stanza covers is one that a script has mistyped, or one that is no longer covered.
 		trouble := len(all.Explanations) == 0
 		for _, e := range all.Explanations {
-			trouble = trouble || disregarded(e.Outcome)
+			trouble = trouble || !e.DryRun && disregarded(e.Outcome)
 		}
 		return a.troubled(trouble)
 	}
@@ -90,14 +92,14 @@ func (a *app) showExplanations(name string, all []explanation) {
 		if i > 0 {
 			fmt.Fprintln(a.out)
 		}
-		a.table(nil, [][]cell{{plain(e.Name + " " + e.Type), outcome(e.Outcome, e.Checked), {strings.TrimSpace(e.Rcode + " from server block " + e.Block), dim}, {e.Stanza, dim}}})
+		a.table(nil, [][]cell{{plain(e.Name + " " + e.Type), outcome(e.Outcome, e.Checked, e.DryRun), {strings.TrimSpace(e.Rcode + " from server block " + e.Block), dim}, {e.Stanza, dim}}})
 		// The records as they would be answered now.
 		for _, r := range e.Records {
 			fmt.Fprintln(a.out, "  "+clean(strings.ReplaceAll(r, "\t", " ")))
 		}
 		for _, set := range e.Sets {
 			fmt.Fprintln(a.out)
-			a.table(nil, [][]cell{{plain(set.Owner + " " + set.Type), outcome(set.Outcome, set.Checked), plain(set.Why)}})
+			a.table(nil, [][]cell{{plain(set.Owner + " " + set.Type), outcome(set.Outcome, set.Checked, set.DryRun), plain(set.Why)}})
 			// Members are indented below their set.
 			var rows [][]cell
 			for _, m := range set.Members {

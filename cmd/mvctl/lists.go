@@ -133,6 +133,7 @@ func (a *app) namesCommand() *cobra.Command {
 				Answers []struct {
 					Type, Outcome string
 					Checked       bool
+					DryRun        bool `json:"dry_run"`
 					Kept, Total   int
 				}
 			}
@@ -141,8 +142,8 @@ func (a *app) namesCommand() *cobra.Command {
 			}
 			// A name has a row for each type, so that each row has one outcome.
 			for _, x := range n.Answers {
-				trouble = trouble || disregarded(x.Outcome)
-				rows = append(rows, []cell{outcome(x.Outcome, x.Checked), plain(n.Name), plain(x.Type), plain(fmt.Sprintf("%d of %d", x.Kept, x.Total))})
+				trouble = trouble || !x.DryRun && disregarded(x.Outcome)
+				rows = append(rows, []cell{outcome(x.Outcome, x.Checked, x.DryRun), plain(n.Name), plain(x.Type), plain(fmt.Sprintf("%d of %d", x.Kept, x.Total))})
 			}
 			if len(n.Answers) == 0 {
 				rows = append(rows, []cell{{"· no query lately", dim}, plain(n.Name)})
@@ -151,7 +152,7 @@ func (a *app) namesCommand() *cobra.Command {
 		if a.json() {
 			err = a.passList("names", all)
 		} else {
-			a.table([]string{"OUTCOME", "NAME", "TYPE", "SERVED"}, rows)
+			a.table([]string{"LAST ANSWER", "NAME", "TYPE", "SERVED"}, rows)
 		}
 		if err != nil {
 			return err
