@@ -46,6 +46,7 @@ func (d *decision) insteadText() string {
 	if p.AllDown != answer.Fixed {
 		return ""
 	}
+	// Those of the other family are in the answers of the other type.
 	var words []string
 	for _, addr := range p.Instead { // an answer has those of its family alone
 		if addr.Is4() == (d.Type == dns.TypeA) {

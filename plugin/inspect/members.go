@@ -124,6 +124,7 @@ func (d *decision) memberReason(c answer.Candidate, m *status.Member) string {
 
 // fitText says in words that a primary is fit, and whether people or its backend have said more of it.
 func (d *decision) fitText(c answer.Candidate, m *status.Member) string {
+	// Draining is told first: an address cannot be forced up and drained by hand at once.
 	switch {
 	case c.Verdict.Drained(): // a primary is not drained, unless all are, and then none counts as drained
 		return "drained, but all are"
@@ -137,6 +138,7 @@ func (d *decision) fitText(c answer.Candidate, m *status.Member) string {
 
 // measuredDown reports whether the checks of a member find it down, whatever is forced.
 func (d *decision) measuredDown(m *status.Member) bool {
+	// What is not watched, or not decided, is not down.
 	down := 0
 	for i := range m.Checks {
 		if m.Checks[i].State == "down" {
@@ -151,6 +153,7 @@ func (d *decision) measuredDown(m *status.Member) bool {
 
 // downText says that a member is down and why, after "although it is".
 func downText(m *status.Member) string {
+	// A forced state is not told as what was measured, and a word without a reason is not said twice.
 	why := downReason(m)
 	if why == "down" || m.Forced == "down" {
 		return why

@@ -55,6 +55,7 @@ func (d *decision) minUpMeaning(p *status.Policy) string {
 	if d.stanza.Rule.Policy.MinUp.Percent > 0 || d.stanza.Rule.Policy.MinUp.Count != d.Need {
 		words += fmt.Sprintf(", here %d of %d", d.Need, p.Primaries)
 	}
+	// What has happened already is told by what it did, and not by what might come.
 	others := d.others()
 	switch spare := p.Fit - d.Need; {
 	case spare < 0 && d.Outcome == answer.Backup: // then the outcome says so, too

@@ -72,6 +72,7 @@ func (d *decision) enough() string {
 
 // drainedToo says when an address is served although it is drained: the better ones together are too few.
 func (d *decision) drainedToo() string {
+	// Primaries and backups count alike here: drained addresses fill up after both.
 	if d.Need == 1 {
 		return "it is also served if no other address is up"
 	}

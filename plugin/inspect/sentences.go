@@ -69,7 +69,7 @@ func (s *sentences) addSet(e *explainer, d decision, known map[verdict.Target]st
 	}
 	label := status.OutcomeOf(set.Outcome, set.Checked, set.DryRun).Label
 	if d.Alone && len(set.Members) == 1 && set.Members[0].State == "down" { // another set has it checked
-		set.Why, label = "it is "+set.Members[0].Why, status.OutcomeTerm(answer.None.String()).Label
+		set.Why, label = "it is "+set.Members[0].Why, status.OutcomeOf(answer.None.String(), true).Label
 	}
 	if set.More = set.Total - len(d.members); set.More > 0 {
 		set.Why += fmt.Sprintf("; and %d more, not listed", set.More)
@@ -142,7 +142,7 @@ func (d *decision) reason(e *explainer) string {
 	}
 	switch d.Outcome {
 	case answer.Whole:
-		if n.allDrained {
+		if n.allDrained { // the words say that all are served
 			return n.text() + n.spare()
 		}
 		return n.text() + ", and all are served" + n.spare()

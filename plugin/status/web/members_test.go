@@ -130,7 +130,11 @@ func TestAloneOnThePage(t *testing.T) {
 		{status.Fleet{Alone: true, Alive: 2, Unheard: 4}, "It hears no vote on any target, so"},
 	} {
 		f.snap.Summary.Fleet = &c.fleet
-		top := between(body(t, ask(t, f, "GET", "/")), `id="summary"`, "</section>")
+		page := body(t, ask(t, f, "GET", "/"))
+		if got := strings.Contains(page, "shared targets this one probes"); got == c.fleet.Alone { // then the numbers mean nothing
+			t.Errorf("%+v: the heading counts what others probe: %t", c.fleet, got)
+		}
+		top := between(page, `id="summary"`, "</section>")
 		if got := strings.Contains(top, "This member is alone."); got != (c.want != "") || !strings.Contains(top, c.want) {
 			t.Errorf("%+v: %s", c.fleet, top)
 		}
