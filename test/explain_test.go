@@ -292,8 +292,8 @@ func TestExplain(t *testing.T) {
 		"whole A":           "NOERROR whole, +11 up, +12 up",
 		"thin A":            "NOERROR thin, +11 up, -13 connection refused",
 		"alias A":           "NOERROR thin, +11 up, -13 connection refused",
-		"open A":            "NOERROR open, +13 served although it is down, +14 served although it is down",
-		"one A":             "NOERROR whole, +13 the only address",
+		"open A":            "NOERROR open, +13 served although it is down: connection refused, +14 served although it is down: connection refused",
+		"one A":             "NOERROR whole, +13 the only address, served although it is down: connection refused (checked for thin.example.org.)",
 		"exempt A":          " none",
 		"signed A do=1":     "NOERROR none",
 		"forced A":          "NOERROR thin, +11 up, -21 forced down",
@@ -317,7 +317,7 @@ func TestExplain(t *testing.T) {
 			question = name + ".example.org " + rest
 		}
 		got := s.explain(base, question).brief()
-		if want == "NOERROR open, +13 served although it is down, +14 served although it is down" && strings.HasPrefix(got, "NOERROR open, +14") {
+		if want == "NOERROR open, +13 served although it is down: connection refused, +14 served although it is down: connection refused" && strings.HasPrefix(got, "NOERROR open, +14") {
 			continue // the one that came up last is first
 		}
 		if got != want {
@@ -368,7 +368,7 @@ func TestExplainSteps(t *testing.T) {
 		"thin.example.org A":        "judges this name, which is in its zone example.org.",
 		"signed.example.org A do=1": "a DNSSEC signature covers it",
 		"exempt.example.org A":      "is exempt",
-		"one.example.org A":         "one.example.org. A is not checked: it is the only address of the set",
+		"one.example.org A":         "one.example.org. A is not filtered: it is the only address, served although it is down: connection refused (checked for thin.example.org.)",
 		"new.example.org A":         "new.example.org. A is not checked: 2 of 2 are not down, and all are served",
 		"special.example.org A":     "special.example.org. A is not checked: 2 of 2 are not down, and all are served",
 		"nowhere.example.org A":     "the answer is negative",

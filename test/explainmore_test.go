@@ -54,7 +54,7 @@ func TestExplainSaysWhatBringsBack(t *testing.T) {
 		"thin.example.org":   `13: 2 more good probes of http://:PORT/ at 127.0.0.13:PORT in a row, at ....-..-.. ..:..:.. UTC at the earliest`,
 		"sample.example.org": `12: nothing has to: it is in 50% of answers, and not in this one`,
 		"forced.example.org": `21: it is forced down without an end: remove its line from the file of force`,
-		"drain.example.org":  `22: it is forced drain without an end: remove its line from the file of force; or if fewer than 1 primary is up, and 1 is now`,
+		"drain.example.org":  `22: it is drained, without an end: release it, or remove its line from the file of force; it is also served if no other address is up`,
 	} {
 		got := ""
 		for _, m := range s.later(base, query).Explanations[0].Sets[0].Members {
@@ -82,7 +82,7 @@ func TestExplainSaysWhatBringsBack(t *testing.T) {
 	if !strings.HasPrefix(thin.StanzaText, "multivalue {\n") || !strings.Contains(thin.StanzaText, "except exempt.example.org") {
 		t.Errorf("the stanza is %q", thin.StanzaText)
 	}
-	if got := fmt.Sprint(thin.Sets[0].Meaning); got != "[limit 8: it leaves none out, because 1 is up or not known to be down min_up 1: if one more goes down, members that are down go out too]" {
+	if got := fmt.Sprint(thin.Sets[0].Meaning); got != "[limit 8: it leaves none out, because 1 is up or not known to be down min_up 1: if one more goes down, members that are down are served too]" {
 		t.Errorf("limit and min_up mean %s", got)
 	}
 	weights := s.later(base, "weight.example.org").Explanations[0].Sets[0].Members

@@ -24,7 +24,7 @@ func TestMvctlForces(t *testing.T) {
 	v.comesTo("www.example.org A", "11")
 	v.eventually(func() bool {
 		out, _ = mvctl(t, socket, "targets")
-		return strings.Contains(out, "forced drain until ") && strings.Contains(out, "(new kernel)")
+		return strings.Contains(out, "· up ") && strings.Contains(out, " drain until ") && strings.Contains(out, "(new kernel)")
 	}, func() string { return "targets does not show it: " + out })
 	if text, err := os.ReadFile(filepath.Join(s.dir, "forced")); err != nil || !strings.HasPrefix(string(text), before) {
 		t.Errorf("%v: %s", err, text)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -19,15 +20,21 @@ type explanation struct {
 	Rcode   string
 	Outcome string
 	Checked bool
+	DryRun  bool `json:"dry_run"`
 	Steps   []string
 	Records []string
 	// One for each set of records, with what happens to each member.
 	Sets []struct {
 		Owner, Type, Outcome, Why string
 		Checked                   bool
+		DryRun                    bool `json:"dry_run"`
 		Members                   []struct {
 			Member, Why, State, Forced, Tier, Site string
 			Served                                 bool
+			Recovery                               string
+			// Since when it is down, and in which part of the answers it is; nil if that is not known.
+			Since time.Time
+			Share *float64
 		}
 	}
 }
@@ -66,7 +73,7 @@ func (a *app) explainCommand() *cobra.Command {
 		if a.json() {
 			err = a.pass(got.body)
 		} else {
-			a.showExplanations(args[0], all.Explanations)
+			a.showExplanations(args[0], got.date, all.Explanations)
 		}
 		if err != nil {
 			return err
@@ -74,7 +81,7 @@ func (a *app) explainCommand() *cobra.Command {
 		// A name that no stanza covers is one that a script has mistyped, or one that is no longer covered.
 		trouble := len(all.Explanations) == 0
 		for _, e := range all.Explanations {
-			trouble = trouble || disregarded(e.Outcome)
+			trouble = trouble || !e.DryRun && disregarded(e.Outcome)
 		}
 		return a.troubled(trouble)
 	}
@@ -82,7 +89,7 @@ func (a *app) explainCommand() *cobra.Command {
 }
 
 // showExplanations writes the explanations: the answer first, then each set, then the steps.
-func (a *app) showExplanations(name string, all []explanation) {
+func (a *app) showExplanations(name string, now time.Time, all []explanation) {
 	if len(all) == 0 {
 		fmt.Fprintln(a.out, clean("No stanza of any server block covers "+name+", so its answers are not changed."))
 	}
@@ -90,14 +97,14 @@ func (a *app) showExplanations(name string, all []explanation) {
 		if i > 0 {
 			fmt.Fprintln(a.out)
 		}
-		a.table(nil, [][]cell{{plain(e.Name + " " + e.Type), outcome(e.Outcome, e.Checked), {strings.TrimSpace(e.Rcode + " from server block " + e.Block), dim}, {e.Stanza, dim}}})
+		a.table(nil, [][]cell{{plain(e.Name + " " + e.Type), outcome(e.Outcome, e.Checked, e.DryRun), {strings.TrimSpace(e.Rcode + " from server block " + e.Block), dim}, {e.Stanza, dim}}})
 		// The records as they would be answered now.
 		for _, r := range e.Records {
 			fmt.Fprintln(a.out, "  "+clean(strings.ReplaceAll(r, "\t", " ")))
 		}
 		for _, set := range e.Sets {
 			fmt.Fprintln(a.out)
-			a.table(nil, [][]cell{{plain(set.Owner + " " + set.Type), outcome(set.Outcome, set.Checked), plain(set.Why)}})
+			a.table(nil, [][]cell{{plain(set.Owner + " " + set.Type), outcome(set.Outcome, set.Checked, set.DryRun), plain(set.Why)}})
 			// Members are indented below their set.
 			var rows [][]cell
 			for _, m := range set.Members {
@@ -105,9 +112,14 @@ func (a *app) showExplanations(name string, all []explanation) {
 				if !m.Served {
 					served = cell{"left out", dim}
 				}
-				rows = append(rows, []cell{plain(""), state(m.State), plain(m.Member), served, plain(m.Why)})
+				rows = append(rows, []cell{plain(""), state(m.State), plain(m.Member), served, plain(shareText(m.Share)), plain(ago(now, m.Since)), plain(m.Why)})
 			}
-			a.table(nil, rows)
+			a.table([]string{"", "STATE", "MEMBER", "SERVED", "SHARE", "DOWN FOR", "WHY"}, rows)
+			for _, m := range set.Members {
+				if m.Recovery != "" {
+					fmt.Fprintln(a.out, clean("  what brings back "+m.Member+": "+m.Recovery))
+				}
+			}
 		}
 		// The steps come last, since the answer is what most look for.
 		fmt.Fprintln(a.out)
@@ -115,6 +127,14 @@ func (a *app) showExplanations(name string, all []explanation) {
 			fmt.Fprintf(a.out, "%3d. %s\n", n+1, clean(step))
 		}
 	}
+}
+
+// shareText is the part of the answers that a member is in.
+func shareText(share *float64) string {
+	if share == nil {
+		return ""
+	}
+	return fmt.Sprintf("%.3g%%", 100**share)
 }
 
 // configCommand shows the configuration in force.

@@ -64,7 +64,7 @@ func (l forcedLine) asWords() string {
 func (a *app) forceCommand(state, short string) *cobra.Command {
 	o := order{State: state}
 	c := &cobra.Command{
-		Use: state + " ADDRESS|NETWORK...", Short: short, Args: cobra.MinimumNArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
+		Use: state + " ADDRESS|NETWORK...", Short: short, Args: someAddress, ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.act(cmd.Context(), o, args) },
 	}
 	c.Flags().StringVar(&o.Reason, "reason", "", "why, for the log, the page and the file")
@@ -75,11 +75,19 @@ func (a *app) forceCommand(state, short string) *cobra.Command {
 // releaseCommand takes addresses out of the file.
 func (a *app) releaseCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "release ADDRESS|NETWORK...", Short: "Let the checks of addresses decide again", Args: cobra.MinimumNArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
+		Use: "release ADDRESS|NETWORK...", Short: "Let the checks of addresses decide again", Args: someAddress, ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.act(cmd.Context(), order{State: "release"}, args)
 		},
 	}
+}
+
+// someAddress asks for at least one address.
+func someAddress(_ *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return errors.New("name an address or a network, such as 192.0.2.1 or 192.0.2.0/24")
+	}
+	return nil
 }
 
 // check looks for mistakes that need no server to be found. The server checks all of it again, since it may be asked by others, and

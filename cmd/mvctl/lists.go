@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +34,9 @@ func (f *filters) query() url.Values {
 type target struct {
 	// These are as the JSON has them. Said is what the backend says that it wants.
 	Address, Check, State, Reason, Said, Name string
+	// All names that lead to it, of which the server tells some hundred, and how many it leaves out.
+	Names     []string
+	MoreNames int `json:"more_names"`
 	// What people have forced, with their reason, and its end if it has one.
 	Forced string
 	Note   string    `json:"forced_reason"`
@@ -65,12 +69,12 @@ func (a *app) targetsCommand() *cobra.Command {
 				return err
 			}
 			down = down || t.State == "down"
-			rows = append(rows, []cell{state(t.State), plain(t.Address), plain(ago(last.date, t.Since)), plain(t.Name), plain(t.Check), plain(t.why())})
+			rows = append(rows, []cell{t.measured(), plain(t.Address), plain(t.forcedText()), plain(ago(last.date, t.Since)), plain(t.nameFor(f.name)), plain(t.Check), plain(t.why())})
 		}
 		if a.json() {
 			err = a.passList("targets", all)
 		} else {
-			a.table([]string{"STATE", "ADDRESS", "FOR", "NAME", "CHECK", "WHY"}, rows)
+			a.table([]string{"STATE", "ADDRESS", "FORCED", "FOR", "NAME", "CHECK", "WHY"}, rows)
 		}
 		if err != nil {
 			return err
@@ -80,20 +84,43 @@ func (a *app) targetsCommand() *cobra.Command {
 	return a.failFlag(c, "a target that is listed is down")
 }
 
+// measured is the field with the state. Green would say that clients get it, which what is forced may prevent.
+func (t *target) measured() cell {
+	if t.State == "up" && (t.Forced == "down" || t.Forced == "drain") {
+		return cell{"· up", dim}
+	}
+	return state(t.State)
+}
+
+// forcedText says what is forced.
+func (t *target) forcedText() string {
+	text := t.Forced
+	if !t.Until.IsZero() {
+		text += " until " + t.Until.Format(time.RFC3339)
+	}
+	if t.Note != "" {
+		text += " (" + t.Note + ")"
+	}
+	return text
+}
+
+// nameFor is a name that leads to the target, if possible one with the part that was asked for, and how many more there are.
+func (t *target) nameFor(part string) string {
+	name, more := t.Name, max(0, len(t.Names)-1)+t.MoreNames
+	has := func(s string) bool { return strings.Contains(strings.ToLower(s), strings.ToLower(part)) }
+	if i := slices.IndexFunc(t.Names, has); i >= 0 && !has(name) {
+		name = t.Names[i]
+	}
+	if more > 0 {
+		name += fmt.Sprintf(" and %d more", more)
+	}
+	return name
+}
+
 // why says in words what matters about a target beside its state.
 func (t *target) why() string {
 	// The order is that of what matters most.
 	var words []string
-	if t.Forced != "" {
-		text := "forced " + t.Forced
-		if !t.Until.IsZero() {
-			text += " until " + t.Until.Format(time.RFC3339)
-		}
-		if t.Note != "" {
-			text += " (" + t.Note + ")"
-		}
-		words = append(words, text)
-	}
 	// The reason of the last failure stays after the target came up, and explains nothing then.
 	if t.Reason != "" && (t.State != "up" || t.Streak > 0) {
 		words = append(words, t.Reason)
@@ -133,6 +160,7 @@ func (a *app) namesCommand() *cobra.Command {
 				Answers []struct {
 					Type, Outcome string
 					Checked       bool
+					DryRun        bool `json:"dry_run"`
 					Kept, Total   int
 				}
 			}
@@ -141,8 +169,8 @@ func (a *app) namesCommand() *cobra.Command {
 			}
 			// A name has a row for each type, so that each row has one outcome.
 			for _, x := range n.Answers {
-				trouble = trouble || disregarded(x.Outcome)
-				rows = append(rows, []cell{outcome(x.Outcome, x.Checked), plain(n.Name), plain(x.Type), plain(fmt.Sprintf("%d of %d", x.Kept, x.Total))})
+				trouble = trouble || !x.DryRun && disregarded(x.Outcome)
+				rows = append(rows, []cell{outcome(x.Outcome, x.Checked, x.DryRun), plain(n.Name), plain(x.Type), plain(fmt.Sprintf("%d of %d", x.Kept, x.Total))})
 			}
 			if len(n.Answers) == 0 {
 				rows = append(rows, []cell{{"· no query lately", dim}, plain(n.Name)})
@@ -151,7 +179,7 @@ func (a *app) namesCommand() *cobra.Command {
 		if a.json() {
 			err = a.passList("names", all)
 		} else {
-			a.table([]string{"OUTCOME", "NAME", "TYPE", "SERVED"}, rows)
+			a.table([]string{"LAST ANSWER", "NAME", "TYPE", "SERVED"}, rows)
 		}
 		if err != nil {
 			return err

@@ -71,7 +71,7 @@ func TestWrongUse(t *testing.T) {
 		args []string
 	}{
 		{"unknown command", []string{"nope"}}, {"unknown command", []string{"targets", "x"}}, {"accepts between 1 and 2", []string{"explain"}}, {"unknown flag", []string{"names", "--bogus"}},
-		{"use table or json", []string{"targets", "-o", "yaml"}}, {"requires at least 1", []string{"drain"}}, {"use one such as 192.0.2.1", []string{"drain", "www.example.org"}},
+		{"use table or json", []string{"targets", "-o", "yaml"}}, {"name an address", []string{"drain"}}, {"use one such as 192.0.2.1", []string{"drain", "www.example.org"}},
 		{"use one such as 192.0.2.1", []string{"release", "192.0.2.0/33"}}, {"--until", []string{"down", "192.0.2.1", "--until", "2h"}}, {"--until", []string{"down", "192.0.2.1", "--until", "+0s"}},
 		{"token file", []string{"up", "192.0.2.1", "--token-file", "/nonexistent"}},
 	} {

@@ -46,7 +46,7 @@ func state(name string) cell {
 }
 
 // outcome is a field with what became of an answer.
-func outcome(name string, checked bool) cell {
+func outcome(name string, checked, dry bool) cell {
 	// Where nothing was checked, nothing is known, whatever the word.
 	if !checked && (name == "whole" || name == "sample") {
 		return cell{"? not checked", yellow}
@@ -54,6 +54,10 @@ func outcome(name string, checked bool) cell {
 	known := map[string]cell{"whole": {"✓ all healthy", green}, "sample": {"✓ limited", green}, "thin": {"- filtered", yellow}, "backup": {"! on backups", yellow},
 		"open": {"✗ fail-open", red}, "closed": {"✗ fail-closed", red}, "none": {"· not filtered", dim}}
 	if c, ok := known[name]; ok {
+		if dry && name != "whole" && name != "none" { // what clients get is all
+			_, word, _ := strings.Cut(c.text, " ")
+			return cell{"~ " + word + " (dry run)", dim}
+		}
 		return c
 	}
 	return plain("? " + name)

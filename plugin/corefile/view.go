@@ -18,7 +18,7 @@ import (
 // Property is one property of a stanza with the value that is in effect.
 type Property struct {
 	Name    string // as in the Corefile; those in the block of another property after its name, such as "fleet key"
-	Value   string // as it would be written after the name; "on" for a word alone; empty if there is none
+	Value   string // as it would be written after the name; "on" for a word alone, "off" without it; empty if there is none
 	Default bool   // the stanza does not have it
 	At      string // file and line; empty for a default
 }
@@ -36,7 +36,7 @@ func on(set bool) []string {
 	if set {
 		return []string{"on"}
 	}
-	return nil
+	return []string{"off"}
 }
 
 // shownProperty is how the values of a property are shown: one for each line that would be written.
@@ -109,7 +109,7 @@ var shownProperties = []shownProperty{
 	{"weight", showWeights},
 	{"warmup", func(s *Config) []string {
 		if s.Policy.Warmup == 0 {
-			return nil
+			return on(false)
 		}
 		return []string{span(s.Policy.Warmup)}
 	}},
@@ -120,7 +120,7 @@ var shownProperties = []shownProperty{
 	// Without words it is the cluster that CoreDNS runs in.
 	{"annotations", func(s *Config) []string {
 		if s.Annotations == nil {
-			return nil
+			return on(false)
 		}
 		if all := line(s.Annotations.Kubeconfig, s.Annotations.Context); all != nil {
 			return all

@@ -96,6 +96,23 @@ const everything = `example.org {
  }
 }`
 
+// A property that is a switch is shown as off, not as none, since that is what the manual says (B119).
+func TestSwitchesAreShownAsOff(t *testing.T) {
+	stanzas, err := parseCorefile("example.org {\n multivalue {\n  check http://:80\n }\n}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := valuesByName(stanzas[0])
+	for _, name := range []string{"dry_run", "preload", "annotations", "warmup"} {
+		if !slices.Equal(shown[name], []string{"off"}) {
+			t.Errorf("%s is shown as %q", name, shown[name])
+		}
+	}
+	if !slices.Equal(shown["force"], []string{""}) {
+		t.Errorf("force is shown as %q", shown["force"])
+	}
+}
+
 // What is shown of a stanza, written into another one, gives the same stanza: so each value is the one that is in effect, that of
 // a default as well (B119).
 func TestPropertiesRoundTrip(t *testing.T) {
@@ -116,7 +133,7 @@ func TestPropertiesRoundTrip(t *testing.T) {
 		b.WriteString("example.org {\n multivalue " + strings.Join(was.Zones, " ") + " {\n")
 		inFleet := false
 		for _, p := range was.Properties() {
-			if p.Value == "" || strings.HasPrefix(p.Value, "(no maximum)") {
+			if p.Value == "" || strings.HasPrefix(p.Value, "(no maximum)") || p.Default && p.Value == "off" { // which is what a stanza without it has
 				continue
 			}
 			word, inner := strings.CutPrefix(p.Name, "fleet ")

@@ -184,7 +184,7 @@ func (e *explainer) judgedElsewhere(owner string) bool {
 func (e *explainer) judge(s *sentences) {
 	e.Draw.IntN = func(int) int { return 0 }
 	e.thinned, e.report = answer.Thin(e.reply, e, &e.Draw)
-	s.Outcome, s.Checked = e.report.Outcome.String(), e.report.Checked
+	s.Outcome, s.Checked, s.DryRun = e.report.Outcome.String(), e.report.Checked, e.report.Enforced != e.report.Outcome
 	for i := range e.decisions { // after the answer is complete, because listing asks the resolver too
 		e.list(&e.decisions[i])
 	}

@@ -9,6 +9,8 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/rules"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
+
+	"github.com/miekg/dns"
 )
 
 // Here is what explanations say of a name that takes over from a set of which no address is healthy (all_down NAME). As with the
@@ -38,11 +40,30 @@ func (d *decision) takenOver() string {
 	return fmt.Sprintf(", which takes over with %d of its %s", d.OthersServed, text.Count(len(d.Others), "address"))
 }
 
+// insteadText says which addresses of the Corefile are served in place of the set (all_down ADDRESS).
+func (d *decision) insteadText() string {
+	p := &d.stanza.Rule.Policy
+	if p.AllDown != answer.Fixed {
+		return ""
+	}
+	// Those of the other family are in the answers of the other type.
+	var words []string
+	for _, addr := range p.Instead { // an answer has those of its family alone
+		if addr.Is4() == (d.Type == dns.TypeA) {
+			words = append(words, addr.String())
+		}
+	}
+	if len(words) == 0 || d.Type != dns.TypeA && d.Type != dns.TypeAAAA {
+		return ", so nothing is served"
+	}
+	return fmt.Sprintf(", so %s %s served instead", strings.Join(words, " and "), text.Plural(len(words), "is", "are"))
+}
+
 // openBecause is what the Corefile says of a set whose health is disregarded, and why another name does not take over.
 func (d *decision) openBecause() string {
 	why := d.Instead.Why()
 	switch {
-	case d.Instead.Name == "": // all_down was not needed, or is serve
+	case d.Instead.Name == "":
 		return "all_down serve"
 	case why == "":
 		why = "is this name itself"

@@ -74,6 +74,10 @@ func TestStory(t *testing.T) {
 	if got := d.explain(nil); got != "2 of 2 are not down, and all are served; 1 backup is not needed; 2 drained addresses are not needed" {
 		t.Error(got)
 	}
+	alone := decision{Decision: answer.Decision{Alone: true}, stanza: d.stanza}
+	if got := alone.explain(nil); got != "it is the only address of the set, which is served whatever its health is, and not probed because of this set" {
+		t.Error(got)
+	}
 	d.Outcome, d.Candidates = answer.Thinned, d.Candidates[:2]
 	for primaries, want := range map[int]string{3: "2 of 3 are not down, and the other is left out", 4: "2 of 4 are not down, and the others are left out"} {
 		d.Primaries = primaries
@@ -90,9 +94,10 @@ func TestNamesOfASnapshot(t *testing.T) {
 		t.Errorf("without a status page: %s", got)
 	}
 	s := seen.New(15)
-	s.Note(&dns.Question{Name: owner, Qtype: dns.TypeAAAA}, answer.Report{Outcome: answer.Closed, Total: 2}, new(dns.Msg), 0)
-	s.Note(&dns.Question{Name: owner, Qtype: dns.TypeA}, answer.Report{Outcome: answer.Thinned, Kept: 3, Total: 70_000, Checked: true}, new(dns.Msg), 0)
-	if got := fmt.Sprint(names(s, targets)); got != "[{other.example.org. []} {www.example.org. [{A thin true 3 70000} {AAAA closed false 0 2}]}]" {
+	s.Note(&dns.Question{Name: owner, Qtype: dns.TypeAAAA}, answer.Report{Outcome: answer.Closed, Enforced: answer.Closed, Total: 2}, new(dns.Msg), 0)
+	s.Note(&dns.Question{Name: owner, Qtype: dns.TypeA}, answer.Report{Outcome: answer.Thinned, Enforced: answer.Thinned, Kept: 3, Total: 70_000, Checked: true}, new(dns.Msg), 0)
+	s.Note(&dns.Question{Name: owner, Qtype: dns.TypeSRV}, answer.Report{Outcome: answer.Thinned, Kept: 2, Total: 3, Checked: true}, new(dns.Msg), 0)
+	if got := fmt.Sprint(names(s, targets)); got != "[{other.example.org. []} {www.example.org. [{A thin true 3 70000 false} {AAAA closed false 0 2 false} {SRV thin true 3 3 true}]}]" {
 		t.Error(got)
 	}
 }

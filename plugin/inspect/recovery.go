@@ -27,23 +27,23 @@ func addNext(a *status.Asked, t *pool.Key, row *status.Target) {
 	}
 }
 
-// addRecovery says of a member that is not served since when it is down, and what brings it back.
+// addRecovery says of a member since when it is down, and what brings it back if it is not served, or served although it is down.
 func (d *decision) addRecovery(c answer.Candidate, m *status.Member, need int) {
 	if m.State == "down" {
 		m.Since = sinceDown(c, m)
 	}
-	if m.Served {
+	if m.Served && (m.Tier != "unfit" || d.DryRun) {
 		return
 	}
 	// The order is that of memberReason: a forced state decides before the checks, and the tier before the draw.
 	var words []string
 	switch {
 	case m.Forced == "down":
-		words = append(words, forcedRecovery("down", &m.Force))
+		words = append(words, forcedRecovery(&m.Force))
 	case m.State == "down":
 		words = d.probeRecovery(m, need)
 	case m.Tier == "drained":
-		words = append(words, drainRecovery(m), fmt.Sprintf("or if fewer than %s", d.enough()))
+		words = append(words, drainRecovery(m), d.drainedToo())
 	case m.Tier == "backup":
 		words = append(words, fmt.Sprintf("it is served if fewer than %s", d.enough()))
 	case d.stayedHome(c):
@@ -70,22 +70,34 @@ func (d *decision) enough() string {
 	return fmt.Sprintf("%s up, and %s now", text.Counted(d.Need, "primary is", "primaries are"), text.Counted(fit, "is", "are"))
 }
 
+// drainedToo says when an address is served although it is drained: the better ones together are too few.
+func (d *decision) drainedToo() string {
+	// Primaries and backups count alike here: drained addresses fill up after both.
+	if d.Need == 1 {
+		return "it is also served if no other address is up"
+	}
+	return fmt.Sprintf("it is also served if fewer than %d addresses that are not drained are up", d.Need)
+}
+
 // instant is a time for people. The day is part of it: who reads it may do so tomorrow, in what was copied.
 func instant(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
 
-// forcedRecovery says how long a forced state lasts.
-func forcedRecovery(state string, f *status.Force) string {
+// forcedRecovery says how long a member is forced down.
+func forcedRecovery(f *status.Force) string {
 	if f.Until.IsZero() {
-		return fmt.Sprintf("it is forced %s without an end: remove its line from the file of force", state)
+		return "it is forced down without an end: remove its line from the file of force"
 	}
-	return fmt.Sprintf("it is forced %s until %s, or until its line is removed from the file of force", state, instant(f.Until))
+	return fmt.Sprintf("it is forced down until %s, or until its line is removed from the file of force", instant(f.Until))
 }
 
 // drainRecovery says what ends the draining of a member.
 func drainRecovery(m *status.Member) string {
 	// A file decides over the backend, so its line has to go first.
 	if m.Forced == "drain" {
-		return forcedRecovery("drain", &m.Force)
+		if m.Until.IsZero() {
+			return "it is drained, without an end: release it, or remove its line from the file of force"
+		}
+		return fmt.Sprintf("it is drained until %s, or until it is released", instant(m.Until))
 	}
 	return "its backend has to ask for clients again"
 }

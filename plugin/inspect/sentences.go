@@ -5,12 +5,10 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/coredns-multivalue/multivalue/internal/text"
 	"github.com/coredns-multivalue/multivalue/plugin/answer"
-	"github.com/coredns-multivalue/multivalue/plugin/pool"
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
@@ -63,14 +61,21 @@ func (s *sentences) addSet(e *explainer, d decision, known map[verdict.Target]st
 		}
 		set.Why += fmt.Sprintf("; %d after the first %d are not judged, and %s", d.Unjudged, len(d.Candidates), words)
 	}
+	if d.DryRun { // whatever was decided, all are served
+		set.Kept = set.Total
+	}
 	for i := range d.members {
 		set.Members = append(set.Members, d.member(i, known))
+	}
+	label := status.OutcomeOf(set.Outcome, set.Checked, set.DryRun).Label
+	if d.Alone && len(set.Members) == 1 && set.Members[0].State == "down" { // another set has it checked
+		set.Why, label = "it is "+set.Members[0].Why, status.OutcomeOf(answer.None.String(), true).Label
 	}
 	if set.More = set.Total - len(d.members); set.More > 0 {
 		set.Why += fmt.Sprintf("; and %d more, not listed", set.More)
 	}
 	s.Sets = append(s.Sets, set)
-	s.step("%s %s is %s: %s", set.Owner, set.Type, status.OutcomeOf(set.Outcome, set.Checked).Label, set.Why)
+	s.step("%s %s is %s: %s", set.Owner, set.Type, label, set.Why)
 	s.addVotes(&set)
 	s.addOthers(&set, &d)
 	if d.TTL != 0 && d.TTL < math.MaxUint32 && !d.DryRun && e.thinned != nil { // SERVFAIL has none
@@ -137,6 +142,9 @@ func (d *decision) reason(e *explainer) string {
 	}
 	switch d.Outcome {
 	case answer.Whole:
+		if n.allDrained { // the words say that all are served
+			return n.text() + n.spare()
+		}
 		return n.text() + ", and all are served" + n.spare()
 	case answer.Sample:
 		if d.BySite {
@@ -153,9 +161,12 @@ func (d *decision) reason(e *explainer) string {
 		return fmt.Sprintf("%s, and min_up asks for %d: %s", n.text(), d.Need, d.fillReason())
 	case answer.Open: // all tiers count, because all of them were served from
 		n.fit, n.primaries = n.fit+n.backups+n.drained, total
+		if n.fit > 0 { // then all_down was not asked
+			return fmt.Sprintf("%s, and min_up asks for %d, so those that are down are served too", n.text(), d.Need)
+		}
 		return fmt.Sprintf("%s, and min_up asks for %d: health is disregarded (%s)", n.text(), d.Need, d.openBecause())
 	case answer.Closed:
-		return fmt.Sprintf("none of %d is up, and all_down is %s", total, d.stanza.Rule.Policy.AllDownText()) + d.takenOver()
+		return fmt.Sprintf("none of %d is up, and all_down is %s", total, d.stanza.Rule.Policy.AllDownText()) + d.takenOver() + d.insteadText()
 	}
 	return "nothing was judged"
 }
@@ -164,10 +175,14 @@ func (d *decision) reason(e *explainer) string {
 type numbers struct {
 	primaries, fit, backups, drained int
 	unsure                           bool // some that count as fit have no verdict
+	allDrained                       bool // so none counts as drained
 }
 
 // text says how many of the primaries are fit: up, or not known to be down.
 func (n numbers) text() string {
+	if n.allDrained {
+		return fmt.Sprintf("all %d are drained, so they are served as if none was", n.fit+n.backups)
+	}
 	word := "up"
 	if n.unsure {
 		word = "not down"
@@ -189,8 +204,9 @@ func (n numbers) spare() string {
 
 // count counts the candidates by tier. Those that are unfit are in none.
 func (d *decision) count() numbers {
-	n := numbers{primaries: d.Primaries}
+	n := numbers{primaries: d.Primaries, allDrained: len(d.Candidates) > 0}
 	for _, c := range d.Candidates {
+		n.allDrained = n.allDrained && c.Verdict.Drained()
 		n.unsure = n.unsure || c.Verdict.State() == verdict.Unknown || c.Verdict.State() == verdict.Unchecked
 		switch c.Tier.String() {
 		case "primary":
@@ -246,142 +262,4 @@ func (d *decision) ofRank(rank int) string {
 		}
 	}
 	return "" // most stanzas have backups of one rank, and it need not be said
-}
-
-// member says what is known of one candidate, and what happens to it.
-func (d *decision) member(i int, known map[verdict.Target]status.Target) status.Member {
-	c, x := d.Candidates[i], &d.members[i]
-	m := status.Member{Within: x.within, More: x.more, Served: i < d.Served || d.DryRun, Tier: c.Tier.String(), State: c.Verdict.State().String(), Checks: []status.Asked{}}
-	m.Member = c.Addr.String()
-	if !c.Addr.IsValid() { // a record that names a host: its data, without owner, TTL, class and type
-		m.Member = strings.TrimSpace(strings.ReplaceAll(strings.TrimPrefix(c.Record.String(), c.Record.Header().String()), "\t", " "))
-	}
-	if c.Addr.IsValid() {
-		m.Force = d.stanza.ShowForced(c.Addr)
-	}
-	for _, t := range x.targets {
-		m.Checks = append(m.Checks, asked(&t, known))
-	}
-	if d.Alone && c.Addr.IsValid() { // it was not looked up for the answer
-		m.State = d.stanza.ReadOnly().Look(verdict.RecordSet{Owner: d.Owner}, c.Addr, 0, 0).State().String()
-	}
-	// What is down has no rank: as a last resort, only how recently it was up counts.
-	m.Rank, m.Site = c.Tier.Rank(), d.siteOf(c)
-	m.Why = d.memberReason(c, &m) + drainText(&m)
-	d.addShare(c, &m)
-	if c.Draw != nil {
-		if c.Draw.Report < 100 {
-			m.Reported = &c.Draw.Report
-		}
-		m.Weight, m.Warmup, m.First = c.Draw.Weight, rounded(c.Draw.Warmth), rounded(c.Draw.First)
-		m.Why += d.shareText(&m)
-	}
-	d.addRecovery(c, &m, d.stanza.Need)
-	if x.more > 0 {
-		m.Why += fmt.Sprintf("; and %s not listed", text.Counted(x.more, "more address is", "more addresses are"))
-	}
-	return m
-}
-
-// rounded is a share with three digits that matter, so that a reader is not given more than matters, and that an explanation of the same
-// answer does not change with every millisecond of a warm-up.
-func rounded(share float64) float64 {
-	short, _ := strconv.ParseFloat(strconv.FormatFloat(share, 'g', 3, 64), 64) // which reads what it has written
-	return short
-}
-
-// percent is a share with up to three digits.
-func percent(share float64) string { return fmt.Sprintf("%.3g%%", 100*share) }
-
-// shareText says how much a member has of the draw, if that is not the same for all.
-func (d *decision) shareText(m *status.Member) string {
-	words := fmt.Sprintf("; weight %d", m.Weight) + wantedText(m)
-	if m.Warmup < 1 {
-		words += fmt.Sprintf(", warmed up to %s", percent(m.Warmup))
-	}
-	switch {
-	case m.Served && m.Tier == d.Candidates[0].Tier.String() && m.Rank == d.Candidates[0].Tier.Rank():
-		words += fmt.Sprintf(", first in %s of answers", percent(m.First))
-	case m.Served: // what is in a better tier comes before it
-		words += fmt.Sprintf(", the first %s in %s of answers", d.tierName(m), percent(m.First))
-	}
-	return words
-}
-
-// asked says what is known of one target. One that is not watched has no row, and nothing but its address and check to show.
-func asked(t *pool.Key, known map[verdict.Target]status.Target) status.Asked {
-	a := status.Asked{Check: t.Check.Name, Address: t.Addr, State: verdict.Unknown.String()}
-	if w, ok := known[t.Target]; ok {
-		a.Watched, a.State, a.Since, a.Reason, a.Streak, a.Needed = true, w.State, w.Since, w.Reason, w.Streak, w.Needed
-		addReport(&a, &w)
-		addShared(&a, &w)
-		addNext(&a, t, &w)
-	}
-	return a
-}
-
-// memberReason says why a candidate is served or left out. The order of the cases matters: a dry run and a set of one are
-// served whatever the rest says, and the tier decides before the verdict does, because a forced state changes the tier alone.
-func (d *decision) memberReason(c answer.Candidate, m *status.Member) string {
-	switch {
-	case d.DryRun:
-		return "dry run"
-	case d.Alone:
-		return "the only address"
-	case c.Tier.String() == "unfit" && m.Served:
-		return "served although it is down"
-	case c.Tier.String() == "unfit":
-		return downReason(m)
-	case m.Served && m.Tier != "primary":
-		return d.tierName(m) + ", needed"
-	case !m.Served && m.Tier != "primary": // a backup or a drained address
-		return d.tierName(m) + ", not needed"
-	case !m.Served && d.stayedHome(c):
-		return c.Verdict.State().String() + ", but nearer sites have enough"
-	case !m.Served: // the limit left it out
-		return c.Verdict.State().String() + ", but not in this sample"
-	case c.Verdict.State() == verdict.Unknown:
-		return unknown(m)
-	case c.Verdict.State() == verdict.Unchecked:
-		return uncheckedReason(c.Verdict.Gap()) + ", served unchecked"
-	}
-	return "up"
-}
-
-// uncheckedReason says why no check covers a candidate, in the words of the property that would change it.
-func uncheckedReason(g verdict.Gap) string {
-	switch g {
-	case verdict.Special:
-		return "a special address that within does not name"
-	case verdict.Full:
-		return "not watched, because a limit of targets is reached (max_targets)"
-	case verdict.NoPort:
-		return "neither its record nor the check names a port"
-	case verdict.NoAddress:
-		return "the addresses of its host are not known, too many, or outside the zones and within"
-	default:
-		return "outside within"
-	}
-}
-
-// downReason says why a member is down: the reason of the first check that says so. A host is down by its addresses, and has
-// no forced state of its own.
-func downReason(m *status.Member) string {
-	if m.Forced == "down" {
-		return "forced down" + because(&m.Force)
-	}
-	for _, a := range m.Checks {
-		if a.State == m.State && a.Reason != "" {
-			return fleetPrefix(&a) + a.Reason
-		}
-	}
-	return "down"
-}
-
-// unknown says why an address has no verdict yet.
-func unknown(m *status.Member) string {
-	if slices.ContainsFunc(m.Checks, func(a status.Asked) bool { return a.Watched }) {
-		return "not decided yet, so it is served"
-	}
-	return "not watched yet, so it is served"
 }

@@ -230,7 +230,11 @@ func names(s *seen.Names, targets []status.Target) []status.Name {
 	}
 	s.Each(func(x *seen.Name) {
 		n, r := at(x.Name), x.Report()
-		n.Answers = append(n.Answers, status.Last{Type: dns.TypeToString[x.Type], Outcome: r.Outcome.String(), Checked: r.Checked, Kept: r.Kept, Total: r.Total})
+		last := status.Last{Type: dns.TypeToString[x.Type], Outcome: r.Outcome.String(), Checked: r.Checked, Kept: r.Kept, Total: r.Total, DryRun: r.Enforced != r.Outcome}
+		if last.DryRun { // whatever was decided, all went out
+			last.Kept = last.Total
+		}
+		n.Answers = append(n.Answers, last)
 	})
 	for i := range names {
 		slices.SortFunc(names[i].Answers, func(a, b status.Last) int { return compareTypes(a.Type, b.Type) })

@@ -35,7 +35,7 @@ func New(sweeps int) *Names { return &Names{sweeps: sweeps} }
 // Name is a name and a type.
 type Name struct {
 	lookup.Question
-	last         atomic.Uint64 // packed: whether anything was checked, outcome, kept and total
+	last         atomic.Uint64 // packed: whether anything was checked, whether it was a dry run, outcome, kept and total
 	asked        atomic.Bool   // since the last sweep
 	idle         int           // sweeps since it was asked for; for Sweep alone
 	destinations [blocks]atomic.Pointer[Destinations]
@@ -46,6 +46,9 @@ func (s *Names) Note(q *dns.Question, r answer.Report, m *dns.Msg, rank int) {
 	packed := uint64(r.Outcome)<<56 | uint64(min(r.Kept, 1<<28-1))<<28 | uint64(min(r.Total, 1<<28-1))
 	if r.Checked {
 		packed |= checked
+	}
+	if r.Enforced != r.Outcome {
+		packed |= tried
 	}
 	first := slotHash(q)
 	var free *atomic.Pointer[Name]
@@ -82,13 +85,21 @@ func (x *Name) note(packed uint64, m *dns.Msg, rank int) {
 	}
 }
 
-// checked is the bit that says so.
-const checked = 1 << 63
+// checked is the bit that says so, and tried the one of an outcome that a dry run alone has.
+const (
+	checked = 1 << 63
+	tried   = 1 << 62
+)
 
-// Report describes the last answer: its outcome, how many records were kept, and of how many, and whether anything was checked.
+// Report describes the last answer: its outcome, how many records were kept, and of how many, and whether anything was checked. Of what
+// was enforced it says only whether that is the outcome.
 func (x *Name) Report() answer.Report {
 	packed := x.last.Load()
-	return answer.Report{Outcome: answer.Outcome(packed &^ checked >> 56), Checked: packed&checked != 0, Kept: int(packed >> 28 & (1<<28 - 1)), Total: int(packed & (1<<28 - 1))}
+	r := answer.Report{Outcome: answer.Outcome(packed &^ (checked | tried) >> 56), Checked: packed&checked != 0, Kept: int(packed >> 28 & (1<<28 - 1)), Total: int(packed & (1<<28 - 1))}
+	if packed&tried == 0 {
+		r.Enforced = r.Outcome
+	}
+	return r
 }
 
 // EachDestinations calls take with where the last answer of each server block led, as far as that is known.

@@ -24,6 +24,7 @@ type Explanation struct {
 	Rcode   string   `json:"rcode"`             // of the answer as it is served; empty if nothing was asked
 	Outcome string   `json:"outcome"`           // of the worst set
 	Checked bool     `json:"checked"`           // a check said of any address whether it is up or down
+	DryRun  bool     `json:"dry_run"`           // the outcome is what would have become of the answer, and no set has a worse one
 	Site    string   `json:"site,omitempty"`    // of the client, if a stanza goes by sites (select nearest)
 	SiteBy  string   `json:"site_by,omitempty"` // what decided that: a network or a label
 	Steps   []string `json:"steps"`             // sentences, in the order in which the answer comes about
@@ -88,7 +89,7 @@ type Member struct {
 	Reported *uint8   `json:"reported_weight,omitempty"` // how much of its weight the backend wants, in per cent; nil for all
 	Within   bool     `json:"within"`                    // the address may be probed (within)
 	// Since is when it came to be down; zero for one that is not, or if that is not known. Recovery says what brings back one that
-	// is left out, and when at the earliest; empty for one that is served.
+	// is left out, or served although it is down, and when at the earliest; empty for others.
 	Since    time.Time `json:"since,omitzero"`
 	Recovery string    `json:"recovery,omitempty"`
 	Checks   []Asked   `json:"checks"`

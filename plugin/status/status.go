@@ -155,6 +155,7 @@ type Last struct {
 	Checked bool   `json:"checked"` // a check said of any address whether it is up or down
 	Kept    int    `json:"kept"`    // records that went out, of the sets that a rule covers
 	Total   int    `json:"total"`   // records in those sets
+	DryRun  bool   `json:"dry_run"` // the outcome is what would have become of the answer, and all was served
 }
 
 // Check is a check as it runs, with its pace. Lines of the Corefile with the same text share one.

@@ -1,6 +1,9 @@
 package status
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Term is a value of the JSON with its words for people. Value is stable: metrics, logs and programs use it.
 type Term struct {
@@ -23,8 +26,8 @@ var Outcomes = []Term{
 
 // States are the states that an address is shown in: those of Target.State, and drained, which is forced by hand or said by the backend.
 var States = []Term{
-	{"up", "up", "the last probes succeeded, or the address is forced up"},
-	{"down", "down", "the last probes failed, or the address is forced down"},
+	{"up", "up", "the last probes succeeded; what is forced does not change it"},
+	{"down", "down", "the last probes failed; what is forced does not change it"},
 	{"unknown", "unknown", "not decided yet; served until it is"},
 	{"unchecked", "unchecked", "not probed; always served"},
 	{"drained", "drained", "drained by hand, or by what its backend says: left out while other addresses are up, and still probed"},
@@ -52,12 +55,18 @@ var MemberStates = []Term{
 // NotChecked stands for the outcomes whole and sample where no address has been checked: nothing is known of its health.
 var NotChecked = Term{"unchecked", "not checked", "no address has been checked, or not yet, so nothing is known of their health: see why in the explanation"}
 
-// OutcomeOf returns the words for the outcome of an answer or a set, and whether any address was checked.
-func OutcomeOf(value string, checked bool) Term {
+// OutcomeOf returns the words for the outcome of an answer or a set, and whether any address was checked. An outcome that differs from
+// what was served, because it is that of a dry run, says so.
+func OutcomeOf(value string, checked bool, dry ...bool) Term {
 	if !checked && (value == "whole" || value == "sample") {
 		return NotChecked
 	}
-	return OutcomeTerm(value)
+	t := OutcomeTerm(value)
+	if slices.Contains(dry, true) && value != "whole" && value != "none" {
+		t.Label += " (dry run)"
+		t.Meaning = "a dry run changes no answer; without it: " + t.Meaning
+	}
+	return t
 }
 
 // OutcomeTerm returns the words for an outcome. A value that is not known is its own label.

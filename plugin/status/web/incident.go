@@ -101,12 +101,12 @@ func (x *incident) addNames(s *Server, ctx context.Context, snap *status.Snapsho
 	listed := min(len(names), incidentNames)
 	x.More.Names = len(names) - listed
 	for _, row := range s.nameRows(ctx, names[:listed]) {
-		if len(row.Now) == 0 && row.Last != nil {
+		if len(row.Now) == 0 && row.Last != nil && !row.Last.DryRun {
 			x.Names = append(x.Names, affectedName{Name: row.Name, Type: row.Type, Outcome: row.Last.Outcome, Checked: row.Last.Checked, Kept: row.Last.Kept, Total: row.Last.Total})
 		}
 		for _, e := range row.Now {
 			for i := range e.Sets {
-				if set := &e.Sets[i]; slices.Contains(affectedOutcomes, set.Outcome) {
+				if set := &e.Sets[i]; slices.Contains(affectedOutcomes, enforced(set.Outcome, set.DryRun)) {
 					x.Names = append(x.Names, affectedName{Name: row.Name, Type: row.Type, Outcome: set.Outcome, Checked: set.Checked, Kept: set.Kept, Total: set.Total, Why: set.Why})
 				}
 			}
@@ -120,18 +120,23 @@ var affectedOutcomes = []string{"thin", "backup", "open", "closed"}
 // worstOutcomes ranks names by how bad their last answer was: 0 or absent if it was good. One with a target that is down is affected
 // even if it was not asked for since.
 func worstOutcomes(snap *status.Snapshot) map[string]int {
-	worst := make(map[string]int)
+	worst, dry := make(map[string]int), make(map[string]bool)
+	for i := range snap.Names {
+		dry[snap.Names[i].Name] = dryName(&snap.Names[i])
+	}
 	for i := range snap.Targets {
 		if t := &snap.Targets[i]; t.State == "down" {
 			for _, name := range t.Names {
-				worst[name] = 1
+				if !dry[name] { // a dry run changes no answer
+					worst[name] = 1
+				}
 			}
 		}
 	}
 	for i := range snap.Names {
 		for _, a := range snap.Names[i].Answers {
 			n := &snap.Names[i]
-			worst[n.Name] = max(worst[n.Name], 1+slices.Index(affectedOutcomes, a.Outcome))
+			worst[n.Name] = max(worst[n.Name], 1+slices.Index(affectedOutcomes, enforced(a.Outcome, a.DryRun)))
 		}
 	}
 	return worst

@@ -72,7 +72,7 @@ var severityOrder = []string{"thin", "backup", "open", "closed"}
 func (row *nameRow) severity() int {
 	worst := -1
 	for _, e := range row.Now {
-		worst = max(worst, slices.Index(severityOrder, e.Outcome))
+		worst = max(worst, slices.Index(severityOrder, enforced(e.Outcome, e.DryRun)))
 	}
 	return worst
 }
@@ -111,6 +111,19 @@ func (s *Server) addNames(r *http.Request, v *pageView) {
 	}
 }
 
+// enforced is the outcome that an answer counts under. Clients of a dry run get all, whatever was decided.
+func enforced(outcome string, dry bool) string {
+	if dry && slices.Contains(severityOrder, outcome) {
+		return "whole"
+	}
+	return outcome
+}
+
+// dryName reports whether all last answers of a name are those of a dry run, which a target that is down does not change.
+func dryName(n *status.Name) bool {
+	return len(n.Answers) > 0 && !slices.ContainsFunc(n.Answers, func(a status.Last) bool { return !a.DryRun })
+}
+
 // namesDown are the names with a target that is down.
 func namesDown(s *status.Snapshot) map[string]bool {
 	down := make(map[string]bool)
@@ -130,11 +143,11 @@ func sortBySeverity(down map[string]bool, names []*status.Name) {
 	ranks := make([][]*status.Name, 1+len(severityOrder)) // what needs no attention is first
 	for _, n := range names {
 		worst := 0
-		if down[n.Name] {
+		if down[n.Name] && !dryName(n) {
 			worst = 1 + slices.Index(severityOrder, "thin")
 		}
 		for _, a := range n.Answers {
-			worst = max(worst, 1+slices.Index(severityOrder, a.Outcome))
+			worst = max(worst, 1+slices.Index(severityOrder, enforced(a.Outcome, a.DryRun)))
 		}
 		ranks[worst] = append(ranks[worst], n)
 	}

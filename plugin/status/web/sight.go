@@ -186,9 +186,9 @@ func outcomesOf(names []status.Name, down map[string]bool, rows []nameRow) map[s
 		n := &names[i]
 		outcome := "unchecked"
 		for _, a := range n.Answers {
-			outcome = worseOutcome(outcome, status.OutcomeOf(a.Outcome, a.Checked).Value)
+			outcome = worseOutcome(outcome, status.OutcomeOf(enforced(a.Outcome, a.DryRun), a.Checked).Value)
 		}
-		if down[n.Name] {
+		if down[n.Name] && !dryName(n) {
 			outcome = worseOutcome(outcome, "thin")
 		}
 		all[n.Name] = outcome
@@ -197,7 +197,7 @@ func outcomesOf(names []status.Name, down map[string]bool, rows []nameRow) map[s
 	for i := range rows {
 		name := rows[i].Name
 		for _, e := range rows[i].Now {
-			fresh[name] = worseOutcome(cmp.Or(fresh[name], "unchecked"), status.OutcomeOf(e.Outcome, e.Checked).Value)
+			fresh[name] = worseOutcome(cmp.Or(fresh[name], "unchecked"), status.OutcomeOf(enforced(e.Outcome, e.DryRun), e.Checked).Value)
 		}
 	}
 	for name, outcome := range fresh {

@@ -228,3 +228,16 @@ func TestSinceLastLooked(t *testing.T) {
 		}
 	}
 }
+
+// A target that is down changes no answer of a dry run, so its name is healthy as long as nothing else is known of it (B117).
+func TestDryRunCountsAsHealthy(t *testing.T) {
+	last := status.Last{Type: "A", Outcome: "open", Checked: true, Kept: 2, Total: 2, DryRun: true}
+	names := []status.Name{{Name: "dry.example.org.", Answers: []status.Last{last}}}
+	if got := outcomesOf(names, map[string]bool{"dry.example.org.": true}, nil); got["dry.example.org."] != "whole" {
+		t.Errorf("it counts as %s", got["dry.example.org."])
+	}
+	snap := &status.Snapshot{Names: names, Targets: []status.Target{{State: "down", Names: []string{"dry.example.org."}}}}
+	if got := worstOutcomes(snap); got["dry.example.org."] != 0 {
+		t.Errorf("an incident ranks it as %d", got["dry.example.org."])
+	}
+}
