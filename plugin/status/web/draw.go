@@ -31,6 +31,7 @@ type drawing struct {
 	Label         string // who it is about
 	Class         string
 	Width, Height int
+	Left          int // the first column that is shown: a process that is young has no use for the rest
 	Shapes        []shape
 	Axis          []string // from the left; the whole has one for each quarter
 	Text          string   // the summary
@@ -40,35 +41,58 @@ type drawing struct {
 	step time.Duration
 }
 
-// newDrawing returns a drawing of a span without states.
-func newDrawing(label, class string, span history.Span, to time.Time, s size) *drawing {
-	d := &drawing{Label: label, Class: class, Width: span.Steps, Height: s.height, size: s, step: span.Step}
+// newDrawing returns a drawing of a span without states, of which the last steps are shown.
+func newDrawing(label, class string, span history.Span, shown int, to time.Time, s size) *drawing {
+	d := &drawing{Label: label, Class: class, Width: span.Steps, Height: s.height, Left: span.Steps - shown, size: s, step: span.Step}
+	d.size.least = d.zoom(s.least)
 	var grid strings.Builder
 	for i := range 4 {
-		fmt.Fprintf(&grid, "M%d 0v%d", i*span.Steps/4, s.height)
+		fmt.Fprintf(&grid, "M%d 0v%d", d.Left+i*shown/4, s.height)
 		if i == 0 || s == wholeSize { // a row has no room for more
-			d.Axis = append(d.Axis, axisText(span, to, 4-i))
+			d.Axis = append(d.Axis, axisText(span, to, time.Duration((4-i)*shown/4)*span.Step))
 		}
 	}
 	d.Shapes = append(d.Shapes, shape{Class: "grid", D: grid.String()})
 	return d
 }
 
-// axisText is what the axis says so many quarters before now: how long ago in the last hour, and the time of day before that.
-func axisText(span history.Span, now time.Time, quarters int) string {
-	if span == history.Hour {
-		if quarters == 4 {
-			return "−1 h"
-		}
-		return fmt.Sprintf("−%d min", quarters*15)
+// Shown is how many columns are shown.
+func (d *drawing) Shown() int { return d.Width - d.Left }
+
+// zoom is a width in columns that looks the same however many are shown, one at least.
+func (d *drawing) zoom(columns int) int { return max(1, columns*d.Shown()/d.Width) }
+
+// shownSteps is how many steps of a span are shown if the process is so old: at first a few, then more, so that an hour of which
+// nothing can be known takes no room. Each has quarters for the axis.
+func shownSteps(span history.Span, age time.Duration) int {
+	choices := []int{24, 48, 120, 240} // 4, 8, 20 and 40 minutes
+	if span == history.Day {
+		choices = []int{12, 48, 144} // 1, 4 and 12 hours
 	}
-	return clockOf(now.Add(-time.Duration(quarters) * 6 * time.Hour))[:5]
+	for _, steps := range choices {
+		if age <= time.Duration(steps-1)*span.Step { // the step under way is a part of one
+			return steps
+		}
+	}
+	return span.Steps
+}
+
+// axisText is what the axis says of a time before now: how long ago in the last hour, and the time of day before that.
+func axisText(span history.Span, now time.Time, ago time.Duration) string {
+	switch {
+	case span == history.Day:
+		return clockOf(now.Add(-ago))[:5]
+	case ago == time.Hour:
+		return "−1 h"
+	default:
+		return fmt.Sprintf("−%d min", ago/time.Minute)
+	}
 }
 
 // draw draws the states of a track: a low bar where it is known, one of half the height where it is mixed, one of the whole height
 // where all is down, and a dotted line where nothing is known.
 func (v *timeView) draw(t history.Track, label string, s size) *drawing {
-	d := newDrawing(label, "row", v.Span, t.To, s)
+	d := newDrawing(label, "row", v.Span, v.shown, t.To, s)
 	var up, mixed, down, none strings.Builder
 	known := -1 // where what is known begins
 	for i, r := range t.Runs {
@@ -153,7 +177,7 @@ func (d *drawing) addTicks(events []event, from time.Time, titles bool) {
 		e := events[i]
 		x := min(max(1, d.column(from, e.At)), d.Width-1)
 		if !titles {
-			if last-x < tickPitch {
+			if last-x < d.zoom(tickPitch) {
 				continue
 			}
 			last = x
@@ -161,9 +185,11 @@ func (d *drawing) addTicks(events []event, from time.Time, titles bool) {
 			continue
 		}
 		text := clockOf(e.At) + " UTC: " + e.Text
+		var over strings.Builder
+		rectangle(&over, max(0, x-d.zoom(2)), x+d.zoom(2), 0, d.Height)
 		d.Shapes = append(d.Shapes,
 			shape{"tick " + string(e.Kind), fmt.Sprintf("M%d 0v%d", x, d.Height), ""},
-			shape{"over", fmt.Sprintf("M%d 0h4v%dh-4z", max(0, x-2), d.Height), text})
+			shape{"over", over.String(), text})
 		d.Told = append(d.Told, text)
 	}
 	d.addPath("tick", all.String())
@@ -176,7 +202,7 @@ func (v *timeView) Whole() *drawing {
 		return nil
 	}
 	steps, from := w.Steps(v.Span, v.reading.At)
-	d := newDrawing("all targets", "whole", v.Span, v.reading.At.Time(), wholeSize)
+	d := newDrawing("all targets", "whole", v.Span, v.shown, v.reading.At.Time(), wholeSize)
 	peak, peakAt := peakOf(steps, from, v.Span.Step)
 	var up, down, none strings.Builder
 	for i := 0; i < len(steps); {

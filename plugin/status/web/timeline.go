@@ -19,6 +19,8 @@ type timeView struct {
 	Span      history.Span
 	Hour, Day string // URLs of the same page with that span
 
+	shown int // how many steps of it are drawn
+
 	reading history.Reading
 	lines   map[*status.Target]*history.Line
 	inRows  map[*status.Target]bool // those of rows; others are there for names
@@ -42,6 +44,7 @@ func (s *Server) readTimes(r *http.Request, snap *status.Snapshot, names []nameR
 	for _, row := range names {
 		listed = append(listed, row.Name)
 	}
+	v.shown = shownSteps(span, snap.Taken.Sub(snap.Summary.Started))
 	v.byName, v.more = targetsOf(snap, listed, maxRowLines)
 	for _, all := range v.byName {
 		wanted = append(wanted, all...)

@@ -160,7 +160,7 @@ func TestWholeSinceWhen(t *testing.T) {
 		}
 		var r history.Reading
 		book.Read(&r, now)
-		v := &timeView{Span: history.Hour, reading: r}
+		v := &timeView{Span: history.Hour, shown: history.Hour.Steps, reading: r}
 		return v.Whole().Told
 	}
 	clocks := func(at clock.Instant) string { return clockOf(at.Time()) }
@@ -339,5 +339,47 @@ func BenchmarkPageWithTimelines(b *testing.B) {
 				s.http.Handler.ServeHTTP(httptest.NewRecorder(), r)
 			}
 		})
+	}
+}
+
+// The axis of a process that is young begins when it began, or a little before (B117).
+func TestAxisOfAYoungProcess(t *testing.T) {
+	ago := func(minutes ...int) string { // of a day, whose axis has times of day
+		var texts []string
+		for _, m := range minutes {
+			texts = append(texts, clock.Instant(26*time.Hour).Time().Add(-time.Duration(m)*time.Minute).UTC().Format("15:04"))
+		}
+		return strings.Join(texts, " ")
+	}
+	for _, tt := range []struct {
+		query string
+		age   time.Duration
+		view  string
+		axis  string
+	}{
+		{"", 10 * time.Second, "336 0 24 36", "−4 min −3 min −2 min −1 min"},
+		{"", 230 * time.Second, "336 0 24 36", "−4 min −3 min −2 min −1 min"},
+		{"", 240 * time.Second, "312 0 48 36", "−8 min −6 min −4 min −2 min"}, // the step under way began less than ten seconds ago
+		{"", 19 * time.Minute, "240 0 120 36", "−20 min −15 min −10 min −5 min"},
+		{"", 25 * time.Minute, "120 0 240 36", "−40 min −30 min −20 min −10 min"},
+		{"", 40 * time.Minute, "0 0 360 36", "−1 h −45 min −30 min −15 min"},
+		{"?span=day", 10 * time.Minute, "276 0 12 36", ago(60, 45, 30, 15)},
+		{"?span=day", 2 * time.Hour, "240 0 48 36", ago(240, 180, 120, 60)},
+		{"?span=day", 11 * time.Hour, "144 0 144 36", ago(720, 540, 360, 180)},
+		{"?span=day", 13 * time.Hour, "0 0 288 36", ago(1440, 1080, 720, 360)},
+	} {
+		f := troubled(1)
+		f.snap.Summary.Started = f.snap.Taken.Add(-tt.age)
+		page := body(t, ask(t, f, "GET", "/"+tt.query))
+		whole := page[strings.Index(page, `id="t-whole"`):]
+		view := regexp.MustCompile(`viewBox="([^"]*)"`).FindStringSubmatch(whole)[1]
+		axis := regexp.MustCompile(`<span>([^<]*)</span>`).FindAllStringSubmatch(regexp.MustCompile(`(?s)class="axis".*?<span>now`).FindString(whole), 4)
+		var texts []string
+		for _, a := range axis {
+			texts = append(texts, a[1])
+		}
+		if got := strings.Join(texts, " "); view != tt.view || got != tt.axis {
+			t.Errorf("%s after %s: %q and %q, want %q and %q", tt.query, tt.age, view, got, tt.view, tt.axis)
+		}
 	}
 }
