@@ -14,7 +14,7 @@ const maxStatusHosts = 32
 
 // parseStatusHosts reads the names by which clients ask for the status page: those that a proxy, or the DNS, leads to it. They are
 // compared with what a request says, so each is a name alone, in lower case and without a dot at its end. A wildcard is refused: with
-// one, whoever owns a name below it could let a browser read the page (DNS rebinding).
+// one, the owner of any name below it could let a browser read the page (DNS rebinding).
 func parseStatusHosts(words []string) ([]string, error) {
 	var hosts []string
 	for _, word := range words {

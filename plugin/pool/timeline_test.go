@@ -69,7 +69,7 @@ func checkLines(t *testing.T, p *Pool) {
 	})
 }
 
-// The timeline of a target says when it went down, how often and for how long, also of hours in which nobody looked (B117).
+// The timeline of a target says when it went down, how often and for how long, also of hours in which it was not read (B117).
 func TestTimelineOfATarget(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *Pool, n *pooltest.FakeNetwork) {
 		s, a := testStanza("tcp://:80", n, pooltest.Pace), pooltest.Addr(1)

@@ -34,7 +34,7 @@ const (
 )
 
 // Forcer is a file of forced states that people may change. Its methods are called from many goroutines at once, and their errors
-// are shown to people. A acting.Refusal says whose fault it is.
+// are shown to people. An acting.Refusal says whose fault it is.
 type Forcer interface {
 	// Show returns what the file has.
 	Show(ctx context.Context) (*acting.File, error)

@@ -38,7 +38,7 @@ type tokens struct {
 	failures int
 }
 
-// verify says why a request does not have the token of a file. A request without any token is no failure: that is how a client learns
+// verify says why a request does not have the token of a file. A request without any token does not count: that is how a client learns
 // that it needs one.
 func (t *tokens) verify(r *http.Request, path string) (code int, err error) {
 	values := r.Header.Values("Authorization")
