@@ -79,7 +79,7 @@ func (l *load) note(sent time.Time, reply *dns.Msg, err error) {
 	defer l.mu.Unlock()
 	if l.asked++; err != nil {
 		if l.failed++; l.first == nil {
-			l.first = fmt.Errorf("a query of %s: %w", sent.UTC().Format("15:04:05.000"), err) // to find in the events and logs
+			l.first = fmt.Errorf("a query of %s: %w", sent.Format("15:04:05.000"), err) // to find in the events and logs
 		}
 		return
 	}
