@@ -89,9 +89,11 @@ volumePluginDir: DIR/volumes
 evictionHard: {memory.available: 0%, nodefs.available: 0%, nodefs.inodesFree: 0%, imagefs.available: 0%, imagefs.inodesFree: 0%}
 `
 
+// In mode nftables, the kernel refuses a packet now and then while the rules of a Service change: see docs/design.md, "The
+// mode of kube-proxy".
 const proxyConfig = `apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
-mode: nftables
+mode: iptables
 clientConnection: {kubeconfig: DIR/proxy.config}
 clusterCIDR: "203.0.113.0/24,2001:db8:2::/64"
 conntrack: {maxPerCore: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}

@@ -10,7 +10,7 @@
 // the address 192.0.2.1, Services have 198.51.100.0/24, and Pods 203.0.113.0/24 and 2001:db8:2::/64. The tests share
 // the node and the CoreDNS on it, and run one after the other.
 //
-// They need Linux with control groups of version 1, root, runc, ip and nft. The script test/kube/run-node builds the
+// They need Linux with control groups of version 1, root, runc, ip and iptables. The script test/kube/run-node builds the
 // rest.
 package node
 
@@ -76,7 +76,7 @@ func missing() error {
 	if _, err := os.Stat(controllers + "/cpuset/cpuset.cpus"); err != nil {
 		return fmt.Errorf("no control groups of version 1: %w", err)
 	}
-	for _, program := range []string{"runc", "ip", "nft"} {
+	for _, program := range []string{"runc", "ip", "iptables", "ip6tables"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return err
 		}
