@@ -159,6 +159,7 @@ func (a *app) namesCommand() *cobra.Command {
 				// Those of each type that was asked for lately.
 				Answers []struct {
 					Type, Outcome string
+					Health        string
 					Checked       bool
 					DryRun        bool `json:"dry_run"`
 					Kept, Total   int
@@ -170,7 +171,7 @@ func (a *app) namesCommand() *cobra.Command {
 			// A name has a row for each type, so that each row has one outcome.
 			for _, x := range n.Answers {
 				trouble = trouble || !x.DryRun && disregarded(x.Outcome)
-				rows = append(rows, []cell{outcome(x.Outcome, x.Checked, x.DryRun), plain(n.Name), plain(x.Type), plain(fmt.Sprintf("%d of %d", x.Kept, x.Total))})
+				rows = append(rows, []cell{outcome(x.Outcome, x.Checked, x.Health, x.DryRun), plain(n.Name), plain(x.Type), plain(fmt.Sprintf("%d of %d", x.Kept, x.Total))})
 			}
 			if len(n.Answers) == 0 {
 				rows = append(rows, []cell{{"· no query lately", dim}, plain(n.Name)})

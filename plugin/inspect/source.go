@@ -230,7 +230,7 @@ func names(s *seen.Names, targets []status.Target) []status.Name {
 	}
 	s.Each(func(x *seen.Name) {
 		n, r := at(x.Name), x.Report()
-		last := status.Last{Type: dns.TypeToString[x.Type], Outcome: r.Outcome.String(), Checked: r.Checked, Kept: r.Kept, Total: r.Total, DryRun: r.Enforced != r.Outcome}
+		last := status.Last{Type: dns.TypeToString[x.Type], Outcome: r.Outcome.String(), Checked: r.Checked, Health: healthOf(r).String(), Kept: r.Kept, Total: r.Total, DryRun: r.Enforced != r.Outcome}
 		if last.DryRun { // whatever was decided, all went out
 			last.Kept = last.Total
 		}

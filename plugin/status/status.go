@@ -151,11 +151,12 @@ type Name struct {
 // Last is the outcome of the last answer for a name and type that a stanza covers.
 type Last struct {
 	Type    string `json:"type"`
-	Outcome string `json:"outcome"` // one of Outcomes
-	Checked bool   `json:"checked"` // a check said of any address whether it is up or down
-	Kept    int    `json:"kept"`    // records that went out, of the sets that a rule covers
-	Total   int    `json:"total"`   // records in those sets
-	DryRun  bool   `json:"dry_run"` // the outcome is what would have become of the answer, and all was served
+	Outcome string `json:"outcome"`          // one of Outcomes
+	Checked bool   `json:"checked"`          // a check said of any address whether it is up or down
+	Health  string `json:"health,omitempty"` // what the outcome whole or sample leaves out: one of Instead; empty if nothing
+	Kept    int    `json:"kept"`             // records that went out, of the sets that a rule covers
+	Total   int    `json:"total"`            // records in those sets
+	DryRun  bool   `json:"dry_run"`          // the outcome is what would have become of the answer, and all was served
 }
 
 // Check is a check as it runs, with its pace. Lines of the Corefile with the same text share one.

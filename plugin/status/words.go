@@ -52,14 +52,25 @@ var MemberStates = []Term{
 	{"gone", "gone", "it has left, or died"},
 }
 
-// NotChecked stands for the outcomes whole and sample where no address has been checked: nothing is known of its health.
-var NotChecked = Term{"unchecked", "not checked", "no address has been checked, or not yet, so nothing is known of their health: see why in the explanation"}
+// Instead stand for the outcomes whole and sample, which say nothing of a health that changes nothing; the worst one first. Their values
+// are those of the field health, but for the last one: then nothing is known of the health of any address.
+var Instead = []Term{
+	{"down", "down, but served", "the only address is down, or forced down: it is served all the same, because there is no other"},
+	{"drained", "drained, but served", "every address is drained, so all are served as if none was"},
+	{"forced", "forced up", "at least one address is served because a file forces it up, and not because it is measured up"},
+	{"unchecked", "not checked", "no address has been checked, or not yet, so nothing is known of their health: see why in the explanation"},
+}
 
-// OutcomeOf returns the words for the outcome of an answer or a set, and whether any address was checked. An outcome that differs from
-// what was served, because it is that of a dry run, says so.
-func OutcomeOf(value string, checked bool, dry ...bool) Term {
-	if !checked && (value == "whole" || value == "sample") {
-		return NotChecked
+// OutcomeOf returns the words for the outcome of an answer or a set, by whether any address was checked, and what is known of its health
+// besides. An outcome that differs from what was served, because it is that of a dry run, says so.
+func OutcomeOf(value string, checked bool, health string, dry ...bool) Term {
+	if value == "whole" || value == "sample" {
+		if health == "" && !checked {
+			health = "unchecked"
+		}
+		if t := termIn(Instead, health); t.Meaning != "" {
+			return t
+		}
 	}
 	t := OutcomeTerm(value)
 	if slices.Contains(dry, true) && value != "whole" && value != "none" {

@@ -108,12 +108,14 @@ func TestSentence(t *testing.T) {
 		targets map[string]int
 		all     int
 	}{
-		"1 name fails closed, 1 is on backups, 7 run with fewer; 17 of 93 targets are down": {map[string]int{"closed": 1, "backup": 1, "thin": 7, "whole": 3}, map[string]int{"down": 17, "up": 76}, 12},
-		"2 names fail open, 3 are not checked; 1 of 2 targets is down":                      {map[string]int{"open": 2, "unchecked": 2, "none": 1}, map[string]int{"down": 1, "up": 1}, 5},
-		"All 12 names are healthy; 93 targets are up":                                       {map[string]int{"whole": 12}, map[string]int{"up": 93}, 12},
-		"The 1 name is healthy; 2 targets are up":                                           {map[string]int{"whole": 1}, map[string]int{"up": 2}, 1},
-		"2 names are healthy, 1 is not checked; 90 of 93 targets are up, 3 not decided yet": {map[string]int{"whole": 2, "unchecked": 1}, map[string]int{"up": 90, "unknown": 3}, 3},
-		"No name has been checked yet; 0 of 3 targets are up, 3 not decided yet":            {map[string]int{"unchecked": 4}, map[string]int{"unknown": 3}, 4},
+		"1 name fails closed, 1 is on backups, 7 run with fewer; 17 of 93 targets are down":     {map[string]int{"closed": 1, "backup": 1, "thin": 7, "whole": 3}, map[string]int{"down": 17, "up": 76}, 12},
+		"2 names fail open, 3 are not checked; 1 of 2 targets is down":                          {map[string]int{"open": 2, "unchecked": 2, "none": 1}, map[string]int{"down": 1, "up": 1}, 5},
+		"1 name is down, but served, 2 are drained, but served, 1 is forced up; 1 target is up": {map[string]int{"down": 1, "drained": 2, "forced": 1, "whole": 3}, map[string]int{"up": 1}, 7},
+		"2 names are drained, but served; 2 targets are up":                                     {map[string]int{"drained": 2}, map[string]int{"up": 2}, 2},
+		"All 12 names are healthy; 93 targets are up":                                           {map[string]int{"whole": 12}, map[string]int{"up": 93}, 12},
+		"The 1 name is healthy; 2 targets are up":                                               {map[string]int{"whole": 1}, map[string]int{"up": 2}, 1},
+		"2 names are healthy, 1 is not checked; 90 of 93 targets are up, 3 not decided yet":     {map[string]int{"whole": 2, "unchecked": 1}, map[string]int{"up": 90, "unknown": 3}, 3},
+		"No name has been checked yet; 0 of 3 targets are up, 3 not decided yet":                {map[string]int{"unchecked": 4}, map[string]int{"unknown": 3}, 4},
 	} {
 		n := 0
 		for _, x := range c.targets {
