@@ -40,11 +40,13 @@ type Summary struct {
 	Names         int       `json:"names"`
 	InFlight      int       `json:"probes_in_flight"`
 	Held          int       `json:"held_connections"`
-	IsolatedSince time.Time `json:"isolated_since,omitzero"` // no target has answered since then
-	LateSince     time.Time `json:"late_since,omitzero"`     // probes are late since then, so that dead addresses stay in answers for longer
-	Full          bool      `json:"full"`                    // the limit of all targets is reached; new addresses are not watched
-	BrokenSites   int       `json:"broken_topology_files"`   // files of sites that cannot be parsed; their last valid content is in force
-	StateError    string    `json:"state_error,omitempty"`   // why the state file could not be saved the last time
+	IsolatedSince time.Time `json:"isolated_since,omitzero"`    // no target has answered since then
+	LateSince     time.Time `json:"late_since,omitzero"`        // probes are late since then, so that dead addresses stay in answers for longer
+	Full          bool      `json:"full"`                       // the limit of all targets is reached; new addresses are not watched
+	BrokenSites   int       `json:"broken_topology_files"`      // files of sites that cannot be parsed; their last valid content is in force
+	SitesErrors   []string  `json:"topology_errors,omitempty"`  // what is wrong with these, with file and line
+	StateUnread   string    `json:"state_read_error,omitempty"` // why the state file could not be read at the start, until it is saved
+	StateError    string    `json:"state_error,omitempty"`      // why the state file could not be saved the last time
 	Forced        Forced    `json:"forced"`
 	Stanzas       []Stanza  `json:"stanzas"`
 	Fleet         *Fleet    `json:"fleet,omitempty"` // nil if this process is a member of none
@@ -53,10 +55,11 @@ type Summary struct {
 
 // Forced counts the networks and addresses that are forced into a state, by state.
 type Forced struct {
-	Up     int `json:"up"`
-	Down   int `json:"down"`
-	Drain  int `json:"drain"`
-	Broken int `json:"broken_files"` // force files that cannot be parsed; their last valid content is in force
+	Up     int      `json:"up"`
+	Down   int      `json:"down"`
+	Drain  int      `json:"drain"`
+	Broken int      `json:"broken_files"`     // force files that cannot be parsed; their last valid content is in force
+	Errors []string `json:"errors,omitempty"` // what is wrong with these, with file and line
 }
 
 // Force is what people have forced for an address. The zero value is nothing.

@@ -168,7 +168,15 @@ func problems(snap *status.Snapshot) []string {
 	add(!sum.IsolatedSince.IsZero(), "no target answers since "+formatClock(sum.IsolatedSince)+", so the network of this server may have failed")
 	add(sum.Fleet != nil && sum.Fleet.Alone, "this member of the fleet is alone")
 	add(sum.Full, "the limit of all targets is reached: new addresses are served unchecked")
-	add(sum.Forced.Broken > 0, "a force file is invalid, and its last valid content stays in force")
+	add(sum.Forced.Broken > 0 && len(sum.Forced.Errors) == 0, "a force file is invalid, and what was in force before stays in force")
+	for _, fault := range sum.Forced.Errors {
+		add(true, "a force file is invalid, and what was in force before stays in force: "+code(fault))
+	}
+	for _, fault := range sum.SitesErrors {
+		add(true, "a topology file is invalid, and what was in force before stays in force: "+code(fault))
+	}
+	add(sum.StateUnread != "", "the state file could not be read at the start: "+code(sum.StateUnread))
+	add(sum.StateError != "", "the state file cannot be saved: "+code(sum.StateError))
 	for _, s := range sum.Stanzas {
 		add(s.Full, "max_targets is reached in the stanza at "+code(s.At))
 		add(s.DryRun, "dry run in the stanza at "+code(s.At)+": every address is served")

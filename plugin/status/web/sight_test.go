@@ -169,11 +169,21 @@ func TestProcessNotices(t *testing.T) {
 		"Not ready.":                            func() { sum.Ready = false },
 		"Probes are late,":                      func() { sum.LateSince = noon.Add(-90e9) },
 		"It hears no other member of the fleet": func() { sum.Fleet = &status.Fleet{Alone: true} },
-		"As many targets are watched as is allowed in all":        func() { sum.Full = true },
-		"1 force file is invalid":                                 func() { sum.Forced.Broken = 1 },
-		"2 files of sites are invalid":                            func() { sum.BrokenSites = 2 },
-		"no space left on device":                                 func() { sum.StateError = "no space left on device" },
-		"The stanza at Corefile:3 watches 5 targets of at most 5": func() { sum.Stanzas = []status.Stanza{{At: "Corefile:3", Full: true, Targets: 5, MaxTargets: 5}} },
+		"As many targets are watched as is allowed in all": func() { sum.Full = true },
+		"1 force file is invalid":                          func() { sum.Forced.Broken = 1 },
+		"1 force file is invalid. What was in force before stays in force: /etc/forced:3: unknown state &#34;dwon&#34;<": func() {
+			sum.Forced.Broken, sum.Forced.Errors = 1, []string{`/etc/forced:3: unknown state "dwon"`}
+		},
+		"2 files of sites are invalid. What was in force before stays in force: /a:1: x; /b:2: y<": func() {
+			sum.BrokenSites, sum.SitesErrors = 2, []string{"/a:1: x", "/b:2: y"}
+		},
+		"/f:4: e, and 2 more.<": func() {
+			sum.Forced.Broken, sum.Forced.Errors = 6, []string{"/f:1: e", "/f:2: e", "/f:3: e", "/f:4: e", "/f:5: e", "/f:6: e"}
+		},
+		"State file not read.</b> When the server started: state: /s: broken": func() { sum.StateUnread = "state: /s: broken" },
+		"2 files of sites are invalid":                                        func() { sum.BrokenSites = 2 },
+		"no space left on device":                                             func() { sum.StateError = "no space left on device" },
+		"The stanza at Corefile:3 watches 5 targets of at most 5":             func() { sum.Stanzas = []status.Stanza{{At: "Corefile:3", Full: true, Targets: 5, MaxTargets: 5}} },
 		"The stanza at Corefile:0 reports what it would do": func() {
 			for i := range 6 {
 				sum.Stanzas = append(sum.Stanzas, status.Stanza{At: fmt.Sprint("Corefile:", i), DryRun: true})
