@@ -42,6 +42,9 @@ type File[T any] struct {
 // Value returns what is in force. It is for queries: it takes no lock and allocates nothing.
 func (f *File[T]) Value() *T { return f.value.Load() }
 
+// Path is where the file is.
+func (f *File[T]) Path() string { return f.path }
+
 // Static returns a file that is never read, with this in force. It is for tests of what asks a File.
 func Static[T any](v *T) *File[T] {
 	f := new(File[T])

@@ -77,6 +77,7 @@ type Stanza struct {
 	MaxTargets int    `json:"max_targets"`
 	Full       bool   `json:"full"`
 	DryRun     bool   `json:"dry_run"`
+	Force      string `json:"force,omitempty"` // the file of forced states that it reads; empty for none
 }
 
 // Target is one check of one address, with its state.
