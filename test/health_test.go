@@ -146,3 +146,47 @@ func (s *scene) lastAnswers(base string) map[string]string {
 	}
 	return all
 }
+
+// Names are found by their outcome as it is labelled, on the page, in JSON and by mvctl; and what a filter does not find is said (B75).
+func TestNamesByOutcome(t *testing.T) {
+	s := newScene(t, 11, 12)
+	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nfew A 127.0.0.13\nfew A 127.0.0.14\nplain A 127.0.0.13\nplain A 127.0.0.15\nonly A 127.0.0.99")
+	s.file("forced", "")
+	v, base := s.shown(healths)
+	names := strings.Fields("www few plain only")
+	ask := func() {
+		for _, name := range names {
+			v.ask(name + ".example.org A")
+		}
+	}
+	ask()
+	v.settled(2, 3)
+	ask()
+	s.eventually(func() bool { return s.lastAnswers(base)["few A"] == "closed true" }, func() string { return fmt.Sprint(s.lastAnswers(base)) })
+	for query, want := range map[string]string{"fails closed": "few", "fail open": "plain", "All Healthy": "www", "not checked": "only", "on backups": "", "fails closed www": ""} {
+		var list struct {
+			Names []struct{ Name string }
+			Total int
+		}
+		s.json(base+"/v1/names?q="+url.QueryEscape(query), &list)
+		page := s.page(base + "/?q=" + url.QueryEscape(query))
+		out, code := mvctl(t, base, "names", "--find", query)
+		if !strings.Contains(page, `value="`+query+`"`) || code != 0 {
+			t.Errorf("%q is not in the field of the page, or refused: %d %s", query, code, out)
+		}
+		if want == "" {
+			if list.Total != 0 || !strings.Contains(page, "The filter picks none of 4 names.") || out != "The filter picks none.\n" {
+				t.Errorf("%q: %+v, %s", query, list, out)
+			}
+			continue
+		}
+		if len(list.Names) != 1 || list.Names[0].Name != want+".example.org." {
+			t.Errorf("%q: %+v, want %s", query, list, want)
+		}
+		for _, name := range names {
+			if in := strings.Contains(page, ">"+name+".example.org.</a> <small>A</small>"); in != (name == want) || strings.Contains(out, name+".example.org.") != in {
+				t.Errorf("%q: %s is on the page: %t; mvctl has %s", query, name, in, out)
+			}
+		}
+	}
+}

@@ -61,6 +61,20 @@ var Instead = []Term{
 	{"unchecked", "not checked", "no address has been checked, or not yet, so nothing is known of their health: see why in the explanation"},
 }
 
+// sentences has the words for names with an outcome in the first sentence of the page: of one name, and of several.
+var sentences = map[string][2]string{
+	"closed":  {"fails closed", "fail closed"},
+	"open":    {"fails open", "fail open"},
+	"down":    {"is down, but served", "are down, but served"},
+	"backup":  {"is on backups", "are on backups"},
+	"thin":    {"runs with fewer", "run with fewer"},
+	"drained": {"is drained, but served", "are drained, but served"},
+	"forced":  {"is forced up", "are forced up"},
+}
+
+// InSentence returns the words for one name with the outcome, and for several; empty if it needs no attention.
+func (t Term) InSentence() (one, many string) { return sentences[t.Value][0], sentences[t.Value][1] }
+
 // OutcomeOf returns the words for the outcome of an answer or a set, by whether any address was checked, and what is known of its health
 // besides. An outcome that differs from what was served, because it is that of a dry run, says so.
 func OutcomeOf(value string, checked bool, health string, dry ...bool) Term {

@@ -109,18 +109,13 @@ func counted(n int, one, many string) string {
 
 // namesText says how the names fare, those in trouble first.
 func namesText(by map[string]int, all int) string {
-	troubles := []struct{ outcome, one, many string }{
-		{"closed", "fails closed", "fail closed"}, {"open", "fails open", "fail open"}, {"down", "is down, but served", "are down, but served"},
-		{"backup", "is on backups", "are on backups"}, {"thin", "runs with fewer", "run with fewer"},
-		{"drained", "is drained, but served", "are drained, but served"}, {"forced", "is forced up", "are forced up"},
-	}
 	var parts []string
-	for _, x := range troubles {
-		n := by[x.outcome]
-		if n == 0 {
+	for _, class := range nameClasses {
+		n := by[class]
+		one, many := status.Term{Value: class}.InSentence()
+		if n == 0 || one == "" {
 			continue
 		}
-		one, many := x.one, x.many
 		if len(parts) == 0 { // the noun is said once
 			one, many = "name "+one, "names "+many
 		}
