@@ -59,7 +59,7 @@ type process struct {
 func newProcess() *process {
 	p := &process{pool: pool.New(), newSpec: pool.NewCheckSpec}
 	p.source = inspect.New(p.pool, &p.forced, p.runningBlocks, p.seen.Load)
-	p.source.Version, p.source.Sites, p.source.Ready, p.source.State = Version, &p.sites, p.ready, &p.state.failed
+	p.source.Version, p.source.Sites, p.source.Ready, p.source.State, p.source.Unread = Version, &p.sites, p.ready, &p.state.failed, &p.state.unread
 	p.listeners.Source, p.listeners.Forcer = p.source, func(path string) web.Forcer { return p.forced.Editor(path) }
 	p.fleet.Join = p.pool.JoinFleet
 	p.fleet.Host = membership.Host{Warnf: log.Warningf, Infof: log.Infof, Resolve: func(ctx context.Context, name string) ([]netip.Addr, error) {

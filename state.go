@@ -42,6 +42,7 @@ type stateFile struct {
 	stopping time.Time   // when the stop began
 	settled  uint64      // results when it was last saved; the goroutine's
 	failed   state.Fault // why the last save failed
+	unread   state.Fault // why nothing was read at the start, until it is saved
 }
 
 // nameState notes which file a stanza names. There is one for the process, so two stanzas cannot name different ones.
@@ -71,6 +72,7 @@ func (p *process) readState(path string) {
 		defer rescue.Log("reading " + path)
 		var err error
 		if records, err = state.Read(path, time.Now()); err != nil {
+			p.state.unread.Set(err.Error())
 			log.Error(err)
 		} else if len(records) > 0 {
 			log.Infof("state: %s has %d verdicts that are younger than %s", path, len(records), state.MaxAge)
@@ -197,6 +199,7 @@ func (p *process) save(ctx context.Context, path string, records iter.Seq2[state
 	case p.state.failed.Set(""):
 		log.Infof("state: %s is saved again", path)
 	}
+	p.state.unread.Set("")
 	metrics.State.Saved.SetToCurrentTime()
 	return true
 }

@@ -347,3 +347,44 @@ func TestTwoRestarts(t *testing.T) {
 		}
 	})
 }
+
+// A state file that cannot be read at the start is told on the page until it is saved, since the server knows less than it might. One
+// of another program is not replaced, so that stays (B75).
+func TestUnreadStateIsTold(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
+		s, g := keeping(t, p, n, path)
+		pass(70*time.Second, s, pooltest.Addr(1), pooltest.Addr(2))
+		p.end(g)
+	})
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, c := range map[string]struct {
+		text string
+		kept bool
+	}{"half of it": {string(text[:len(text)/2]), false}, "of another program": {"this is no state", true}, "whole": {string(text), false}} {
+		pooltest.Edit(t, path, c.text)
+		inBubble(t, func(t *testing.T, p *process, n *pooltest.FakeNetwork) {
+			s, g := keeping(t, p, n, path)
+			told := func() string {
+				pooltest.Elapse(time.Second) // so that the snapshot is a new one
+				shot, err := p.source.Snapshot(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return shot.Summary.StateUnread
+			}
+			got := told()
+			if is := strings.HasPrefix(got, "state: "+path+": ") && strings.HasSuffix(got, ": starting without it"); is != (what != "whole") {
+				t.Errorf("%s: the page says %q", what, got)
+			}
+			pass(70*time.Second, s, pooltest.Addr(1), pooltest.Addr(2))
+			if got := told(); (got != "") != c.kept {
+				t.Errorf("%s, and saved: %q", what, got)
+			}
+			p.end(g)
+		})
+	}
+}

@@ -354,3 +354,70 @@ func TestActingOnAConfigMap(t *testing.T) {
 		t.Errorf("the file has %q", got)
 	}
 }
+
+const actingElsewhere = `
+example.org:0 {
+    bind 127.0.0.1
+    file DIR/example.org
+    multivalue {
+        QUICK
+        force DIR/forced
+        status unix:DIR/socket {
+            admin DIR/forced
+        }
+    }
+    multivalue bare.example.org {
+        QUICK
+    }
+    multivalue other.example.org {
+        check http://:PORT/other
+        within 127.0.0.0/8
+        force DIR/others
+    }
+    multivalue quiet.example.org {
+        QUICK
+    }
+}`
+
+// A change that some stanzas do not read is told with their file and line, whether they read another file or none (B118).
+func TestActingIsNotReadEverywhere(t *testing.T) {
+	s := newScene(t, 11, 12, 13)
+	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nbare A 127.0.0.11\nbare A 127.0.0.13\nother A 127.0.0.11\nother A 127.0.0.13")
+	v := s.serve(actingElsewhere)
+	names := strings.Fields("www bare other")
+	for _, name := range names {
+		v.ask(name + ".example.org A")
+	}
+	v.settled(5, 0) // 11, 12 and 13 for two stanzas, and 11 and 13 for the other
+	h := s.handOf("unix:" + filepath.Join(s.dir, "socket"))
+	forced, others := filepath.Join(s.dir, "forced"), filepath.Join(s.dir, "others")
+	const none = "notes"
+	bare := "the stanza at Corefile:15 judges 127.0.0.11, too, and does not read " + forced + ": nothing changes there"
+	other := "the stanza at Corefile:21 judges 127.0.0.11, too, and reads " + others + ", and not " + forced + ": nothing changes there"
+	for _, c := range []struct {
+		body   string
+		has    []string
+		hasNot []string
+	}{
+		{`{"state": "drain", "networks": ["127.0.0.11"]}`, []string{bare, other}, []string{"Corefile:4 ", "Corefile:26"}},
+		{`{"state": "down", "networks": ["127.0.0.12"]}`, nil, []string{none}},
+		{`{"state": "drain", "networks": ["127.0.0.12/31"]}`, []string{"the stanza at Corefile:15 judges 127.0.0.12/31, too"}, []string{"Corefile:26"}},
+		{`{"state": "release", "networks": ["127.0.0.11"]}`, nil, []string{none}},
+		{`{"state": "down", "networks": ["2001:db8::1"]}`, []string{"do not read " + forced + ": those at Corefile:15, Corefile:21, Corefile:26\"", "no address that is probed now is in 2001:db8::1"}, []string{"Corefile:4,", "judges"}},
+	} {
+		text := h.makes(c.body)
+		for _, want := range c.has {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: no note %q: %s", c.body, want, text)
+			}
+		}
+		for _, not := range c.hasNot {
+			if strings.Contains(text, not) {
+				t.Errorf("%s: there is %q: %s", c.body, not, text)
+			}
+		}
+	}
+	if got := members(v.ask("bare.example.org A")); got != "11 13" { // which is what the notes say
+		t.Errorf("what the stanza does not read is in force there: %s", got)
+	}
+}

@@ -368,7 +368,7 @@ func TestExplainSteps(t *testing.T) {
 		"thin.example.org A":        "judges this name, which is in its zone example.org.",
 		"signed.example.org A do=1": "a DNSSEC signature covers it",
 		"exempt.example.org A":      "is exempt",
-		"one.example.org A":         "one.example.org. A is not filtered: it is the only address, served although it is down: connection refused (checked for thin.example.org.)",
+		"one.example.org A":         "one.example.org. A is down, but served: it is the only address, served although it is down: connection refused (checked for thin.example.org.)",
 		"new.example.org A":         "new.example.org. A is not checked: 2 of 2 are not down, and all are served",
 		"special.example.org A":     "special.example.org. A is not checked: 2 of 2 are not down, and all are served",
 		"nowhere.example.org A":     "the answer is negative",

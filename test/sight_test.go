@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"html"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +19,7 @@ const sightCorefile = `example.org:0 {
         backup 127.0.0.12/32
         warmup 1h
         state DIR/gone/state
+        force DIR/forced
         status 127.0.0.1:STATUS
     }
 }`
@@ -25,8 +27,13 @@ const sightCorefile = `example.org:0 {
 // processSummary is what the summary says of the whole process.
 type processSummary struct {
 	Ready  bool
-	Broken int    `json:"broken_topology_files"`
-	State  string `json:"state_error"`
+	Broken int      `json:"broken_topology_files"`
+	State  string   `json:"state_error"`
+	Sites  []string `json:"topology_errors"`
+	Forced struct {
+		Broken int `json:"broken_files"`
+		Errors []string
+	}
 }
 
 // The summary and the page say that a file of sites is invalid, and why the state file cannot be saved, until they are mended. Targets
@@ -35,6 +42,7 @@ func TestSummaryOfTheProcess(t *testing.T) {
 	s := newScene(t, 11, 12, 13)
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13")
 	s.file("sites", nearestFile)
+	s.file("forced", "")
 	v, base := s.shown(sightCorefile)
 	v.comesTo("www.example.org A", "11 13")
 	becomes := func(what string, is func(processSummary) bool) {
@@ -44,9 +52,16 @@ func TestSummaryOfTheProcess(t *testing.T) {
 	}
 	becomes("no state file", func(x processSummary) bool { return x.Ready && x.Broken == 0 && strings.Contains(x.State, "gone") })
 	s.file("sites", "site ams nonsense\n")
-	becomes("a broken file of sites", func(x processSummary) bool { return x.Broken == 1 })
+	becomes("a broken file of sites", func(x processSummary) bool {
+		return x.Broken == 1 && len(x.Sites) == 1 && strings.HasPrefix(x.Sites[0], filepath.Join(s.dir, "sites")+":1: ")
+	})
+	s.file("forced", "# a comment\ndrain 127.0.0.13\ndwon 127.0.0.11\n")
+	wrong := filepath.Join(s.dir, "forced") + `:3: unknown state "dwon": did you mean "down"?`
+	becomes("a broken force file", func(x processSummary) bool {
+		return x.Forced.Broken == 1 && len(x.Forced.Errors) == 1 && x.Forced.Errors[0] == wrong
+	})
 	page := s.page(base + "/")
-	for _, want := range []string{"1 file of sites is invalid", "State file not saved.", "All 1 names", "warming up, 1%", "site ams", "backup"} {
+	for _, want := range []string{"1 file of sites is invalid. What was in force before stays in force: " + filepath.Join(s.dir, "sites") + ":1: ", html.EscapeString(wrong), "State file not saved.", "All 1 names", "warming up, 1%", "site ams", "backup"} {
 		if want == "All 1 names" {
 			want = "The 1 name is healthy; 3 targets are up."
 		}
@@ -55,7 +70,16 @@ func TestSummaryOfTheProcess(t *testing.T) {
 		}
 	}
 	s.file("sites", nearestFile)
-	becomes("a file of sites that is mended", func(x processSummary) bool { return x.Broken == 0 })
+	incident := s.page(base + "/v1/incident?format=markdown")
+	for _, want := range []string{"`" + wrong + "`", filepath.Join(s.dir, "sites") + ":1: ", "the state file cannot be saved: `state: "} {
+		if !strings.Contains(incident, want) {
+			t.Errorf("the incident lacks %q:\n%s", want, incident)
+		}
+	}
+	s.file("forced", "")
+	becomes("files that are mended", func(x processSummary) bool {
+		return x.Broken == 0 && x.Sites == nil && x.Forced.Broken == 0 && x.Forced.Errors == nil
+	})
 	var list struct {
 		Targets []struct {
 			Address, Site string

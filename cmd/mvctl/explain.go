@@ -20,12 +20,14 @@ type explanation struct {
 	Rcode   string
 	Outcome string
 	Checked bool
+	Health  string
 	DryRun  bool `json:"dry_run"`
 	Steps   []string
 	Records []string
 	// One for each set of records, with what happens to each member.
 	Sets []struct {
 		Owner, Type, Outcome, Why string
+		Health                    string
 		Checked                   bool
 		DryRun                    bool `json:"dry_run"`
 		Members                   []struct {
@@ -97,14 +99,14 @@ func (a *app) showExplanations(name string, now time.Time, all []explanation) {
 		if i > 0 {
 			fmt.Fprintln(a.out)
 		}
-		a.table(nil, [][]cell{{plain(e.Name + " " + e.Type), outcome(e.Outcome, e.Checked, e.DryRun), {strings.TrimSpace(e.Rcode + " from server block " + e.Block), dim}, {e.Stanza, dim}}})
+		a.table(nil, [][]cell{{plain(e.Name + " " + e.Type), outcome(e.Outcome, e.Checked, e.Health, e.DryRun), {strings.TrimSpace(e.Rcode + " from server block " + e.Block), dim}, {e.Stanza, dim}}})
 		// The records as they would be answered now.
 		for _, r := range e.Records {
 			fmt.Fprintln(a.out, "  "+clean(strings.ReplaceAll(r, "\t", " ")))
 		}
 		for _, set := range e.Sets {
 			fmt.Fprintln(a.out)
-			a.table(nil, [][]cell{{plain(set.Owner + " " + set.Type), outcome(set.Outcome, set.Checked, set.DryRun), plain(set.Why)}})
+			a.table(nil, [][]cell{{plain(set.Owner + " " + set.Type), outcome(set.Outcome, set.Checked, set.Health, set.DryRun), plain(set.Why)}})
 			// Members are indented below their set.
 			var rows [][]cell
 			for _, m := range set.Members {

@@ -13,11 +13,12 @@ import (
 // Here are the commands that show a list: targets, names and members.
 
 // filters are the options that pick entries of a list, by the words of the server.
-type filters struct{ name, address, state, check string }
+type filters struct{ find, name, address, state, check string }
 
 // addFilters adds the options to a command.
 func addFilters(c *cobra.Command) *filters {
 	f := new(filters)
+	c.Flags().StringVar(&f.find, "find", "", "only with all these words, as Find on the page: parts of a name, address, check, reason or site, or an outcome such as \"fails closed\"")
 	c.Flags().StringVar(&f.name, "name", "", "only with this in a name")
 	c.Flags().StringVar(&f.address, "address", "", "only of this network, or with this in the address")
 	c.Flags().StringVar(&f.state, "state", "", "only in this state: up, down, unknown, drain or idle")
@@ -27,7 +28,16 @@ func addFilters(c *cobra.Command) *filters {
 
 // query is the filters as parameters.
 func (f *filters) query() url.Values {
-	return url.Values{"name": {f.name}, "address": {f.address}, "state": {f.state}, "check": {f.check}}
+	return url.Values{"q": {f.find}, "name": {f.name}, "address": {f.address}, "state": {f.state}, "check": {f.check}}
+}
+
+// listed writes a table, or says that the filters picked nothing: a table without rows may be taken for a failure.
+func (a *app) listed(f *filters, heads []string, rows [][]cell) {
+	if len(rows) == 0 && *f != (filters{}) {
+		fmt.Fprintln(a.out, "The filter picks none.")
+		return
+	}
+	a.table(heads, rows)
 }
 
 // target is a target of the JSON, as far as the table shows it.
@@ -74,7 +84,7 @@ func (a *app) targetsCommand() *cobra.Command {
 		if a.json() {
 			err = a.passList("targets", all)
 		} else {
-			a.table([]string{"STATE", "ADDRESS", "FORCED", "FOR", "NAME", "CHECK", "WHY"}, rows)
+			a.listed(f, []string{"STATE", "ADDRESS", "FORCED", "FOR", "NAME", "CHECK", "WHY"}, rows)
 		}
 		if err != nil {
 			return err
@@ -159,6 +169,7 @@ func (a *app) namesCommand() *cobra.Command {
 				// Those of each type that was asked for lately.
 				Answers []struct {
 					Type, Outcome string
+					Health        string
 					Checked       bool
 					DryRun        bool `json:"dry_run"`
 					Kept, Total   int
@@ -170,7 +181,7 @@ func (a *app) namesCommand() *cobra.Command {
 			// A name has a row for each type, so that each row has one outcome.
 			for _, x := range n.Answers {
 				trouble = trouble || !x.DryRun && disregarded(x.Outcome)
-				rows = append(rows, []cell{outcome(x.Outcome, x.Checked, x.DryRun), plain(n.Name), plain(x.Type), plain(fmt.Sprintf("%d of %d", x.Kept, x.Total))})
+				rows = append(rows, []cell{outcome(x.Outcome, x.Checked, x.Health, x.DryRun), plain(n.Name), plain(x.Type), plain(fmt.Sprintf("%d of %d", x.Kept, x.Total))})
 			}
 			if len(n.Answers) == 0 {
 				rows = append(rows, []cell{{"· no query lately", dim}, plain(n.Name)})
@@ -179,7 +190,7 @@ func (a *app) namesCommand() *cobra.Command {
 		if a.json() {
 			err = a.passList("names", all)
 		} else {
-			a.table([]string{"LAST ANSWER", "NAME", "TYPE", "SERVED"}, rows)
+			a.listed(f, []string{"LAST ANSWER", "NAME", "TYPE", "SERVED"}, rows)
 		}
 		if err != nil {
 			return err

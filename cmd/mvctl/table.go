@@ -46,10 +46,16 @@ func state(name string) cell {
 }
 
 // outcome is a field with what became of an answer.
-func outcome(name string, checked, dry bool) cell {
-	// Where nothing was checked, nothing is known, whatever the word.
-	if !checked && (name == "whole" || name == "sample") {
-		return cell{"? not checked", yellow}
+func outcome(name string, checked bool, health string, dry bool) cell {
+	if name == "whole" || name == "sample" {
+		instead := map[string]cell{"down": {"✗ down, but served", red}, "drained": {"◦ drained, but served", yellow}, "forced": {"! forced up", yellow}}
+		if c, ok := instead[health]; ok {
+			return c
+		}
+		// Where nothing was checked, nothing is known, whatever the word.
+		if !checked {
+			return cell{"? not checked", yellow}
+		}
 	}
 	known := map[string]cell{"whole": {"✓ all healthy", green}, "sample": {"✓ limited", green}, "thin": {"- filtered", yellow}, "backup": {"! on backups", yellow},
 		"open": {"✗ fail-open", red}, "closed": {"✗ fail-closed", red}, "none": {"· not filtered", dim}}

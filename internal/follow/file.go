@@ -32,6 +32,7 @@ type File[T any] struct {
 	whole   *T            // what the file says, whatever the time; never nil
 	content string        // identifies the text that whole was read from; empty if none was
 	refused string        // the content that was refused last; empty if the last one was not
+	why     string        // it was refused, with file and line as in the log
 
 	// What follows belongs to the first reading, and then to the goroutine that watches; it alone writes content and refused.
 	info fs.FileInfo // of what was read last; nil if it could not be read
@@ -40,6 +41,9 @@ type File[T any] struct {
 
 // Value returns what is in force. It is for queries: it takes no lock and allocates nothing.
 func (f *File[T]) Value() *T { return f.value.Load() }
+
+// Path is where the file is.
+func (f *File[T]) Path() string { return f.path }
 
 // Static returns a file that is never read, with this in force. It is for tests of what asks a File.
 func Static[T any](v *T) *File[T] {
@@ -147,10 +151,10 @@ func (f *File[T]) tellChange(now *T) {
 }
 
 // refuse notes content that cannot be put into force.
-func (f *File[T]) refuse(content string) {
+func (f *File[T]) refuse(content string, why error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.change(func() { f.refused = content })
+	f.change(func() { f.refused, f.why = content, why.Error() })
 }
 
 // change changes what the metrics show of the file. The caller holds mu.
@@ -189,9 +193,12 @@ func (f *File[T]) addToMetrics(sign float64) {
 	}
 }
 
-// isBroken reports whether its latest content was refused.
-func (f *File[T]) isBroken() bool {
+// fault is why its latest content was refused, with file and line; empty if it was not.
+func (f *File[T]) fault() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.refused != ""
+	if f.refused == "" {
+		return ""
+	}
+	return f.why
 }

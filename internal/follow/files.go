@@ -3,6 +3,8 @@ package follow
 import (
 	"context"
 	"io/fs"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/coredns-multivalue/multivalue/internal/rescue"
@@ -36,12 +38,14 @@ func (w *Watcher[T]) Files(kind *Kind[T]) *Files[T] {
 	return &Files[T]{watcher: w, kind: kind, files: make(map[string]*File[T])}
 }
 
-// All calls a function with what each watched file has in force, and whether its latest content was refused.
-func (w *Watcher[T]) All(each func(v *T, broken bool)) {
+// All calls a function with what each watched file has in force, by path, and why its latest content was refused: with file and line as
+// in the log, and empty if it was not.
+func (w *Watcher[T]) All(each func(v *T, fault string)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, file := range w.watched {
-		each(file.Value(), file.isBroken())
+	for _, path := range slices.Sorted(maps.Keys(w.watched)) {
+		file := w.watched[path]
+		each(file.Value(), file.fault())
 	}
 }
 

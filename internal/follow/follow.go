@@ -172,7 +172,7 @@ func (f *File[T]) accept(data []byte, err error, now time.Time) {
 		}
 	}
 	if err != nil {
-		f.refuse(content)
+		f.refuse(content, err)
 		log.Errorf("%s: %v; what was in force before stays in force", f.kind.Name, err)
 		return
 	}

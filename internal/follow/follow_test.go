@@ -52,11 +52,12 @@ func TestFileThatHasToExist(t *testing.T) {
 			change func()
 			want   string
 			broken float64
+			fault  string
 		}{
-			{"there is no file", func() {}, "", 1},
-			{"it is written", func() { pooltest.Edit(t, path, "one") }, "one", 0},
-			{"it is edited", func() { pooltest.Edit(t, path, "two") }, "two", 0},
-			{"it is gone", func() { os.Remove(path) }, "two", 1},
+			{"there is no file", func() {}, "", 1, path + ": no such file"},
+			{"it is written", func() { pooltest.Edit(t, path, "one") }, "one", 0, ""},
+			{"it is edited", func() { pooltest.Edit(t, path, "two") }, "two", 0, ""},
+			{"it is gone", func() { os.Remove(path) }, "two", 1, path + ": no such file"},
 			{"another Corefile has it", func() {
 				next := w.Files(kind)
 				if f = next.Open(path); f.Value().text != "two" {
@@ -67,17 +68,20 @@ func TestFileThatHasToExist(t *testing.T) {
 				files.Release()
 				files.AwaitReleased()
 				files = next
-			}, "two", 1},
-			{"it is as before", func() { pooltest.Edit(t, path, "two") }, "two", 0},
-			{"it is broken", func() { pooltest.Edit(t, path, "!") }, "two", 1},
-			{"it is too large", func() { pooltest.Edit(t, path, strings.Repeat("x", 17)) }, "two", 1},
-			{"it is as large as it may be", func() { pooltest.Edit(t, path, strings.Repeat("x", 16)) }, strings.Repeat("x", 16), 0},
+			}, "two", 1, path + ": no such file"},
+			{"it is as before", func() { pooltest.Edit(t, path, "two") }, "two", 0, ""},
+			{"it is broken", func() { pooltest.Edit(t, path, "!") }, "two", 1, path + ":1: invalid word"},
+			{"it is too large", func() { pooltest.Edit(t, path, strings.Repeat("x", 17)) }, "two", 1, path + " is larger than 16 bytes"},
+			{"it is as large as it may be", func() { pooltest.Edit(t, path, strings.Repeat("x", 16)) }, strings.Repeat("x", 16), 0, ""},
 		} {
 			step.change()
 			pooltest.Elapse(3 * rereadEvery)
 			broken := 0.0
-			w.All(func(v *word, refused bool) {
-				if refused {
+			w.All(func(v *word, fault string) {
+				if !strings.Contains(fault, step.fault) || (fault == "") != (step.broken == 0) {
+					t.Errorf("%s: %q, want %q", step.what, fault, step.fault)
+				}
+				if fault != "" {
 					broken++
 				}
 				if v != f.Value() {
@@ -93,7 +97,7 @@ func TestFileThatHasToExist(t *testing.T) {
 		if n := testutil.ToFloat64(kind.Broken) + testutil.ToFloat64(kind.Stuck); n != 0 {
 			t.Errorf("after the end, %v are broken or stuck", n)
 		}
-		w.All(func(*word, bool) { t.Error("a file is watched after the end") })
+		w.All(func(*word, string) { t.Error("a file is watched after the end") })
 	})
 	// The second Corefile says again what is wrong.
 	for words, want := range map[string]int{"no such file or directory; what was in force before stays in force": 3, "says one": 1, "says two": 2,

@@ -35,9 +35,9 @@ type Decision struct {
 }
 
 // Checked reports whether the checks, or a forced state, say of any candidate whether it is up or down. A set that nothing is
-// known of is not healthy.
+// known of is not healthy, nor is an only member, which was not looked up.
 func (d *Decision) Checked() bool {
-	return !d.Alone && slices.ContainsFunc(d.Candidates, func(c Candidate) bool {
+	return slices.ContainsFunc(d.Candidates, func(c Candidate) bool {
 		return c.Verdict.State() == verdict.Up || c.Verdict.State() == verdict.Down
 	})
 }

@@ -36,11 +36,17 @@ func TestObserve(t *testing.T) {
 			sum.Kept += d.Served
 			sum.Total += len(d.Candidates) + d.Unjudged
 			sum.Checked = sum.Checked || d.Checked()
+			drained := 0
 			for _, c := range d.Candidates {
 				if c.Verdict.State() == verdict.Down {
 					sum.Down++
 				}
+				if c.Verdict.Drained() {
+					drained++
+				}
+				sum.Forced = sum.Forced || c.Verdict.ForcedUp()
 			}
+			sum.Drained = sum.Drained || drained > 0 && drained == len(d.Candidates)
 			if d.Outcome == Backup {
 				for _, c := range d.Candidates[:d.Served] {
 					sum.Rank = max(sum.Rank, c.Tier.Rank())

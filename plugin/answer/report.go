@@ -19,7 +19,11 @@ type Report struct {
 	Signed   bool // a set was left unchanged because a DNSSEC signature covers it
 	// Checked is true if the checks, or a forced state, say of any address whether it is up or down. Without it no one may call
 	// the answer healthy.
-	Checked   bool
+	Checked bool
+	// Drained is true if all members of a set are drained, so that they are served as if none was, and Forced if a member counts as
+	// up by hand alone. Neither shows in the outcome.
+	Drained   bool
+	Forced    bool
 	Unchecked [verdict.Gaps]bool // why addresses that are served are not checked
 	Mendable  Mendable           // one of those whose reason the operator can mend; the zero value if there is none
 	Instead   Instead            // how it went with the name that all_down has for a set, if one needed it
@@ -34,8 +38,12 @@ type Mendable struct {
 
 // noteMembers notes what is known of the members of a set, and why those that are served are not checked.
 func (r *Report) noteMembers(owner string, all, served []candidate) {
-	unchecked := false
+	unchecked, drained := false, 0
 	for i := range all {
+		if all[i].verdict.Drained() {
+			drained++
+		}
+		r.Forced = r.Forced || all[i].verdict.ForcedUp()
 		switch all[i].verdict.State() {
 		case verdict.Up:
 			r.Checked = true
@@ -46,6 +54,7 @@ func (r *Report) noteMembers(owner string, all, served []candidate) {
 			unchecked = true
 		}
 	}
+	r.Drained = r.Drained || drained > 0 && drained == len(all)
 	if unchecked {
 		r.noteUnchecked(owner, served)
 	}

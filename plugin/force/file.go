@@ -68,13 +68,23 @@ type Totals struct {
 
 // Totals counts what is in force, for the status page.
 func (w *Watcher) Totals() (t Totals) {
-	w.files.All(func(o *States, broken bool) {
+	w.files.All(func(o *States, fault string) {
 		t.Up, t.Down, t.Drain = t.Up+o.count[Up], t.Down+o.count[Down], t.Drain+o.count[Drain]
-		if broken {
+		if fault != "" {
 			t.Broken++
 		}
 	})
 	return t
+}
+
+// Faults are what is wrong with the files whose latest content was refused, with file and line as in the log, by path.
+func (w *Watcher) Faults() (all []string) {
+	w.files.All(func(_ *States, fault string) {
+		if fault != "" {
+			all = append(all, fault)
+		}
+	})
+	return all
 }
 
 // summary is what counts, in words for the log.

@@ -48,10 +48,8 @@ func (f State) Apply(v verdict.Brief) verdict.Brief {
 		return verdict.BriefDown
 	case f == Drain:
 		return v.Drain()
-	case f == Up && v.State() == verdict.Up:
-		return verdict.Verdict{State: verdict.Up, Holds: time.Duration(v.Holds()) * time.Second}.Brief() // since always, so that it has its full share of samples
-	case f == Up && v.State() != verdict.Unchecked:
-		return verdict.Verdict{State: verdict.Up}.Brief()
+	case f == Up:
+		return v.ForceUp()
 	}
 	return v
 }

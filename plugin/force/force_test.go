@@ -120,7 +120,7 @@ func TestForceOn(t *testing.T) {
 	down := verdict.Verdict{State: verdict.Down, Since: since, Holds: 20 * time.Second}.Brief()
 	unknown, unchecked := verdict.Brief(0), verdict.Outside.Brief()
 	upSinceEver := verdict.Verdict{State: verdict.Up, Holds: 20 * time.Second}.Brief() // it does not warm up
-	upForNow := verdict.Verdict{State: verdict.Up}.Brief()                             // its TTL is the lowest
+	upForNow := verdict.Brief(0).ForceUp()                                             // its TTL is the lowest
 	for _, tc := range []struct {
 		State
 		believed, want verdict.Brief
@@ -133,6 +133,9 @@ func TestForceOn(t *testing.T) {
 		if got := tc.Apply(tc.believed); got != tc.want {
 			t.Errorf("%d on %s: %x, want %x", tc.State, tc.believed.State(), got, tc.want)
 		}
+	}
+	if upForNow.State() != verdict.Up || upForNow.Holds() != 0 || upForNow.Drained() || upForNow.Weight() != 100 || !upForNow.ForcedUp() || upSinceEver.ForcedUp() || up.ForcedUp() {
+		t.Errorf("forced up against what is measured: %x", upForNow)
 	}
 }
 

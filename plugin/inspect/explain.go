@@ -184,10 +184,15 @@ func (e *explainer) judgedElsewhere(owner string) bool {
 func (e *explainer) judge(s *sentences) {
 	e.Draw.IntN = func(int) int { return 0 }
 	e.thinned, e.report = answer.Thin(e.reply, e, &e.Draw)
-	s.Outcome, s.Checked, s.DryRun = e.report.Outcome.String(), e.report.Checked, e.report.Enforced != e.report.Outcome
+	s.Outcome, s.DryRun = e.report.Outcome.String(), e.report.Enforced != e.report.Outcome
+	var h health
 	for i := range e.decisions { // after the answer is complete, because listing asks the resolver too
-		e.list(&e.decisions[i])
+		d := &e.decisions[i]
+		e.lookAlone(d)
+		e.list(d)
+		s.Checked, h = s.Checked || d.Checked(), h|d.health()
 	}
+	s.Health = h.String()
 }
 
 // list finds what the candidates of a set lead to, as far as there is room: an SRV record may lead to thousands of addresses,

@@ -29,6 +29,7 @@ type linker struct {
 func (v *Source) link(shot *status.Snapshot) {
 	l := linker{shot: shot, blocks: v.blocks(), told: make(map[lookup.Question]bool)}
 	v.seen().Each(l.addName)
+	v.seen().Each(l.addHealth)
 	for i := range shot.Targets {
 		t := &shot.Targets[i]
 		if !l.told[lookup.Question{Name: t.Name, Type: addressType(t.Address.Addr())}] {

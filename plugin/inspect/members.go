@@ -29,14 +29,11 @@ func (d *decision) member(i int, known map[verdict.Target]status.Target) status.
 	for _, t := range x.targets {
 		m.Checks = append(m.Checks, asked(&t, known))
 	}
-	if d.Alone && c.Addr.IsValid() { // it was not looked up for the answer
-		m.State = d.stanza.ReadOnly().Look(verdict.RecordSet{Owner: d.Owner}, c.Addr, 0, 0).State().String()
-	}
 	// What is down has no rank: as a last resort, only how recently it was up counts.
 	m.Rank, m.Site = c.Tier.Rank(), d.siteOf(c)
 	m.Why = d.memberReason(c, &m) + drainText(&m)
-	if d.Alone && m.State == "down" { // another set has it checked
-		m.Why += checkedFor(x, known)
+	if d.Alone && d.isKnown() && m.Forced == "" { // another set has it checked
+		m.Why += checkedFor(x, known, m.State)
 	}
 	d.addShare(c, &m)
 	if c.Draw != nil {
@@ -94,12 +91,10 @@ func asked(t *pool.Key, known map[verdict.Target]status.Target) status.Asked {
 // served whatever the rest says, and the tier decides before the verdict does, because a forced state changes the tier alone.
 func (d *decision) memberReason(c answer.Candidate, m *status.Member) string {
 	switch {
+	case d.Alone:
+		return d.aloneReason(c, m)
 	case d.DryRun:
 		return "dry run"
-	case d.Alone && m.State == "down":
-		return "the only address, served although it is " + downText(m)
-	case d.Alone:
-		return "the only address"
 	case c.Tier.String() == "unfit" && m.Served:
 		return "served although it is " + downText(m)
 	case c.Tier.String() == "unfit":
@@ -120,6 +115,21 @@ func (d *decision) memberReason(c answer.Candidate, m *status.Member) string {
 		return uncheckedReason(c.Verdict.Gap()) + ", served unchecked"
 	}
 	return "up"
+}
+
+// aloneReason says what is known of the only member of a set.
+func (d *decision) aloneReason(c answer.Candidate, m *status.Member) string {
+	switch {
+	case m.State == "down":
+		return "the only address, served although it is " + downText(m)
+	case c.Verdict.Drained():
+		return "the only address, served although it is drained"
+	case m.Forced == "up":
+		return "the only address, " + d.fitText(c, m)
+	case m.State == "up":
+		return "the only address, up"
+	}
+	return "the only address"
 }
 
 // fitText says in words that a primary is fit, and whether people or its backend have said more of it.
@@ -162,9 +172,9 @@ func downText(m *status.Member) string {
 }
 
 // checkedFor says for which name the target of an only address is checked, since its own set asks for no check.
-func checkedFor(x *memberTargets, known map[verdict.Target]status.Target) string {
+func checkedFor(x *memberTargets, known map[verdict.Target]status.Target, state string) string {
 	for _, t := range x.targets {
-		if row, ok := known[t.Target]; ok && row.State == "down" {
+		if row, ok := known[t.Target]; ok && row.State == state {
 			return fmt.Sprintf(" (checked for %s)", row.Name)
 		}
 	}

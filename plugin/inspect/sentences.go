@@ -46,7 +46,7 @@ func (s *sentences) addAnswer(below *belowAnswer) bool {
 // addSet says how one set was decided.
 func (s *sentences) addSet(e *explainer, d decision, known map[verdict.Target]status.Target) {
 	set := status.Set{
-		Owner: d.Owner, Type: dns.TypeToString[d.Type], Outcome: d.Outcome.String(), Checked: d.Checked(),
+		Owner: d.Owner, Type: dns.TypeToString[d.Type], Outcome: d.Outcome.String(), Checked: d.Checked(), Health: d.health().String(),
 		Kept: d.Served, Total: len(d.Candidates) + d.Unjudged, DryRun: d.DryRun, Members: []status.Member{},
 	}
 	set.Sites, set.Policy = d.sites(), d.policy()
@@ -67,9 +67,9 @@ func (s *sentences) addSet(e *explainer, d decision, known map[verdict.Target]st
 	for i := range d.members {
 		set.Members = append(set.Members, d.member(i, known))
 	}
-	label := status.OutcomeOf(set.Outcome, set.Checked, set.DryRun).Label
-	if d.Alone && len(set.Members) == 1 && set.Members[0].State == "down" { // another set has it checked
-		set.Why, label = "it is "+set.Members[0].Why, status.OutcomeOf(answer.None.String(), true).Label
+	label := status.OutcomeOf(set.Outcome, set.Checked, set.Health, set.DryRun).Label
+	if d.Alone && len(set.Members) == 1 && d.isKnown() { // another set has it checked, or a file forces it
+		set.Why = "it is " + set.Members[0].Why
 	}
 	if set.More = set.Total - len(d.members); set.More > 0 {
 		set.Why += fmt.Sprintf("; and %d more, not listed", set.More)

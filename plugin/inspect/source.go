@@ -40,7 +40,8 @@ type Source struct {
 	Version string                   // of this program
 	Sites   *topology.Watcher        // for the totals; may be nil
 	Ready   func(now time.Time) bool // whether the plugin is ready; may be nil
-	State   *state.Fault             // of the state file; may be nil
+	State   *state.Fault             // why the state file could not be saved; may be nil
+	Unread  *state.Fault             // why it could not be read at the start; may be nil
 
 	pool   *pool.Pool            // which is read through Do alone
 	forced *force.Watcher        // for the totals
@@ -146,13 +147,17 @@ func (v *Source) fill(ctx context.Context, shot *status.Snapshot) error {
 
 // addProcess adds to a summary what is true of the whole process and not of its targets.
 func (v *Source) addProcess(s *status.Summary) {
-	s.Forced = status.Forced(v.forced.Totals())
+	t := v.forced.Totals()
+	s.Forced = status.Forced{Up: t.Up, Down: t.Down, Drain: t.Drain, Broken: t.Broken, Errors: v.forced.Faults()}
 	s.Ready = v.Ready == nil || v.Ready(time.Now())
 	if v.Sites != nil {
-		s.BrokenSites = v.Sites.Totals().Broken
+		s.BrokenSites, s.SitesErrors = v.Sites.Totals().Broken, v.Sites.Faults()
 	}
 	if v.State != nil {
 		s.StateError = v.State.Text()
+	}
+	if v.Unread != nil {
+		s.StateUnread = v.Unread.Text()
 	}
 }
 
@@ -230,7 +235,7 @@ func names(s *seen.Names, targets []status.Target) []status.Name {
 	}
 	s.Each(func(x *seen.Name) {
 		n, r := at(x.Name), x.Report()
-		last := status.Last{Type: dns.TypeToString[x.Type], Outcome: r.Outcome.String(), Checked: r.Checked, Kept: r.Kept, Total: r.Total, DryRun: r.Enforced != r.Outcome}
+		last := status.Last{Type: dns.TypeToString[x.Type], Outcome: r.Outcome.String(), Checked: r.Checked, Health: healthOf(r).String(), Kept: r.Kept, Total: r.Total, DryRun: r.Enforced != r.Outcome}
 		if last.DryRun { // whatever was decided, all went out
 			last.Kept = last.Total
 		}

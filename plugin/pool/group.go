@@ -24,14 +24,15 @@ type Checks interface {
 // Group is what one stanza has in the pool: its targets, and the limits on them. The exported fields are set before it is
 // added to a generation, and do not change.
 type Group struct {
-	At     string                        // file and line of the stanza
-	Zones  string                        // of the stanza; tells it from others with the same checks
-	Max    int                           // targets
-	DryRun bool                          // for the status page
-	Warms  bool                          // queries need the clock, to see how long an address has been up
-	Allow  func(netip.Addr) bool         // which addresses may be probed
-	Forced func(netip.Addr) status.Force // what is forced for an address, for the status page; nil if the stanza has no file
-	Checks Checks
+	At       string                        // file and line of the stanza
+	Zones    string                        // of the stanza; tells it from others with the same checks
+	Max      int                           // targets
+	DryRun   bool                          // for the status page
+	Warms    bool                          // queries need the clock, to see how long an address has been up
+	Allow    func(netip.Addr) bool         // which addresses may be probed
+	Forced   func(netip.Addr) status.Force // what is forced for an address, for the status page; nil if the stanza has no file
+	ForcedBy string                        // the path of that file, for the status page; empty for none
+	Checks   Checks
 
 	pool       *Pool
 	generation *Generation

@@ -95,7 +95,7 @@ func (v View) Totals(shot *status.Snapshot) {
 		}
 		s.Stanzas = nil // of an earlier one, which is about to leave
 		for _, a := range g.groups {
-			s.Stanzas = append(s.Stanzas, status.Stanza{At: a.At, Zones: a.Zones, Targets: a.targets, MaxTargets: a.Max, Full: a.full.Load(), DryRun: a.DryRun})
+			s.Stanzas = append(s.Stanzas, status.Stanza{At: a.At, Zones: a.Zones, Targets: a.targets, MaxTargets: a.Max, Full: a.full.Load(), DryRun: a.DryRun, Force: a.ForcedBy})
 		}
 	}
 	shot.Checks = p.shownChecks()

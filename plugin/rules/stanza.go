@@ -82,7 +82,7 @@ func shareWith(c *corefile.Config, x *check.Check, spec *pool.CheckSpec) {
 // Force has a file decide about the stanza's addresses before their checks do. It is called once, before the stanza is used.
 func (s *Stanza) Force(f *force.File) {
 	s.Forced = f
-	s.Group.Forced = s.ShowForced
+	s.Group.Forced, s.Group.ForcedBy = s.ShowForced, f.Path()
 }
 
 // ShowForced returns what is forced for an address, for the status page. A set of one address, and one outside within, can be

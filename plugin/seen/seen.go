@@ -35,7 +35,7 @@ func New(sweeps int) *Names { return &Names{sweeps: sweeps} }
 // Name is a name and a type.
 type Name struct {
 	lookup.Question
-	last         atomic.Uint64 // packed: whether anything was checked, whether it was a dry run, outcome, kept and total
+	last         atomic.Uint64 // packed: what is known of its health, whether it was a dry run, outcome, kept and total
 	asked        atomic.Bool   // since the last sweep
 	idle         int           // sweeps since it was asked for; for Sweep alone
 	destinations [blocks]atomic.Pointer[Destinations]
@@ -49,6 +49,12 @@ func (s *Names) Note(q *dns.Question, r answer.Report, m *dns.Msg, rank int) {
 	}
 	if r.Enforced != r.Outcome {
 		packed |= tried
+	}
+	if r.Drained {
+		packed |= drained
+	}
+	if r.Forced {
+		packed |= forced
 	}
 	first := slotHash(q)
 	var free *atomic.Pointer[Name]
@@ -85,17 +91,23 @@ func (x *Name) note(packed uint64, m *dns.Msg, rank int) {
 	}
 }
 
-// checked is the bit that says so, and tried the one of an outcome that a dry run alone has.
+// These bits say what Report has, and tried that an outcome is one that a dry run alone has. The outcome is below them.
 const (
 	checked = 1 << 63
 	tried   = 1 << 62
+	drained = 1 << 61
+	forced  = 1 << 60
+	bits    = checked | tried | drained | forced
 )
 
-// Report describes the last answer: its outcome, how many records were kept, and of how many, and whether anything was checked. Of what
+// Report describes the last answer: its outcome, how many records were kept, and of how many, and what is known of its health. Of what
 // was enforced it says only whether that is the outcome.
 func (x *Name) Report() answer.Report {
 	packed := x.last.Load()
-	r := answer.Report{Outcome: answer.Outcome(packed &^ (checked | tried) >> 56), Checked: packed&checked != 0, Kept: int(packed >> 28 & (1<<28 - 1)), Total: int(packed & (1<<28 - 1))}
+	r := answer.Report{
+		Outcome: answer.Outcome(packed &^ bits >> 56), Kept: int(packed >> 28 & (1<<28 - 1)), Total: int(packed & (1<<28 - 1)),
+		Checked: packed&checked != 0, Drained: packed&drained != 0, Forced: packed&forced != 0,
+	}
 	if packed&tried == 0 {
 		r.Enforced = r.Outcome
 	}

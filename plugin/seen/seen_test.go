@@ -205,3 +205,20 @@ func namesIn(s *Names) (all []string) {
 	slices.Sort(all)
 	return all
 }
+
+// A report is kept as far as the status page shows it: every outcome, with all that is known of its health.
+func TestReportIsKept(t *testing.T) {
+	s := New(sweeps)
+	q := &dns.Question{Name: "www.example.org.", Qtype: dns.TypeA}
+	for o := range answer.Outcome(answer.Outcomes) {
+		for flags := range 8 {
+			want := answer.Report{Outcome: o, Enforced: o, Kept: 3, Total: 1<<28 - 1, Checked: flags&1 != 0, Drained: flags&2 != 0, Forced: flags&4 != 0}
+			s.Note(q, want, new(dns.Msg), 0)
+			s.Each(func(x *Name) {
+				if got := x.Report(); got != want {
+					t.Errorf("%+v is kept as %+v", want, got)
+				}
+			})
+		}
+	}
+}

@@ -24,6 +24,7 @@ type Explanation struct {
 	Rcode   string   `json:"rcode"`             // of the answer as it is served; empty if nothing was asked
 	Outcome string   `json:"outcome"`           // of the worst set
 	Checked bool     `json:"checked"`           // a check said of any address whether it is up or down
+	Health  string   `json:"health,omitempty"`  // as in Last; of the worst set
 	DryRun  bool     `json:"dry_run"`           // the outcome is what would have become of the answer, and no set has a worse one
 	Site    string   `json:"site,omitempty"`    // of the client, if a stanza goes by sites (select nearest)
 	SiteBy  string   `json:"site_by,omitempty"` // what decided that: a network or a label
@@ -42,6 +43,7 @@ type Set struct {
 	Type    string   `json:"type"`
 	Outcome string   `json:"outcome"`
 	Checked bool     `json:"checked"`
+	Health  string   `json:"health,omitempty"` // as in Last
 	Why     string   `json:"why"`
 	Kept    int      `json:"kept"`  // members that are served
 	Total   int      `json:"total"` // members that are different

@@ -8,7 +8,7 @@ import (
 
 // Filter picks targets, names and changes. An empty field picks everything, and all fields must match, in any case.
 type Filter struct {
-	Query   string // words, all of which must be found: in a name, an address, a check, a reason or a site; or a network, or a stanza
+	Query   string // words, all of which must be found: in a name, its outcome, an address, a check, a reason or a site; or a network, or a stanza
 	Name    string // a part of the name
 	Address string // a part of the address with its port, or a network such as 192.0.2.0/24
 	State   string // the measured state; forced, for any forced state; drain, by hand or by its backend; or idle
@@ -23,6 +23,8 @@ type matcher struct {
 	Filter
 	network netip.Prefix // Address, if it is a network
 	words   []word       // of Query
+	// outcomes has for names a bit for each word that is part of the words for the outcome of an answer.
+	outcomes map[string]uint64
 }
 
 // word is a word of a query.
@@ -31,7 +33,8 @@ type word struct {
 	network netip.Prefix // if it is one
 }
 
-func (f Filter) matcher() *matcher {
+// matcher prepares a filter for a snapshot.
+func (s *Snapshot) matcher(f Filter) *matcher {
 	m := &matcher{Filter: f}
 	m.Name, m.State = strings.ToLower(f.Name), strings.ToLower(f.State)
 	if p, err := netip.ParsePrefix(f.Address); err == nil {
@@ -46,7 +49,66 @@ func (f Filter) matcher() *matcher {
 			break
 		}
 	}
+	if len(m.words) > 0 {
+		m.outcomes = s.outcomes(m.words)
+	}
 	return m
+}
+
+// outcomes has for each name the words of a query that are its outcome, by the last answers: as the page labels them, or its first
+// sentence, or JSON. All words for an outcome have to be there, one after another: "not filtered" is not "filtered".
+func (s *Snapshot) outcomes(words []word) map[string]uint64 {
+	all := make(map[string]uint64)
+	for i := range s.Names {
+		n := &s.Names[i]
+		for j := range n.Answers {
+			for _, phrase := range n.Answers[j].phrases() {
+				if bits := foundPhrase(words, phrase); bits != 0 {
+					all[n.Name] |= bits
+				}
+			}
+		}
+	}
+	return all
+}
+
+// phrases are the words for the outcome of an answer. That of a dry run is not what the first sentence counts.
+func (a *Last) phrases() [][]string {
+	t := OutcomeOf(a.Outcome, a.Checked, a.Health)
+	if a.DryRun && t.Value != "whole" && t.Value != "none" {
+		return [][]string{strings.Fields(t.Label), {"dry", "run"}, {"(dry", "run)"}}
+	}
+	return phrasesOf[t.Value]
+}
+
+// phrasesOf has the words for each outcome, and for what stands in place of one, in lower case.
+var phrasesOf = func() map[string][][]string {
+	all := make(map[string][][]string)
+	for _, t := range slices.Concat(Outcomes, Instead) {
+		one, many := t.InSentence()
+		for _, text := range []string{t.Value, t.Label, one, many} {
+			for _, words := range [][]string{strings.Fields(text), strings.Fields(strings.ReplaceAll(text, ",", ""))} {
+				if len(words) > 0 {
+					all[t.Value] = append(all[t.Value], words)
+				}
+			}
+		}
+	}
+	return all
+}()
+
+// foundPhrase has a bit for each word of a query that is part of a phrase which is in it as a whole, and not behind "not".
+func foundPhrase(words []word, phrase []string) (bits uint64) {
+	for i := 0; i+len(phrase) <= len(words); i++ {
+		same := i == 0 || words[i-1].text != "not"
+		for j := range phrase {
+			same = same && words[i+j].text == phrase[j]
+		}
+		if same {
+			bits |= (1<<len(phrase) - 1) << i
+		}
+	}
+	return bits
 }
 
 // all has a bit for each word.
@@ -68,8 +130,9 @@ func (m *matcher) found(t *Target) (bits uint64) {
 	return bits
 }
 
-// foundIn has a bit for each word that a name has.
+// foundIn has a bit for each word that a name has, or the outcome of its answers.
 func (m *matcher) foundIn(name string) (bits uint64) {
+	bits = m.outcomes[name]
 	for i, w := range m.words {
 		if strings.Contains(name, w.text) {
 			bits |= 1 << i
@@ -141,7 +204,7 @@ func (s *Snapshot) matchesChange(m *matcher, c *Change) bool {
 // FilterTargets returns the targets that match, in the order of the snapshot. They belong to the snapshot: do not change
 // them.
 func (s *Snapshot) FilterTargets(f Filter) []*Target {
-	m := f.matcher()
+	m := s.matcher(f)
 	var picked []*Target
 	for i := range s.Targets {
 		if t := &s.Targets[i]; m.matches(t) {
@@ -153,7 +216,7 @@ func (s *Snapshot) FilterTargets(f Filter) []*Target {
 
 // FilterChanges returns those of the changes that match, in their order. The changes are of this snapshot or older.
 func (s *Snapshot) FilterChanges(f Filter, changes []Change) []Change {
-	m := f.matcher()
+	m := s.matcher(f)
 	var picked []Change
 	for i := range changes {
 		if s.matchesChange(m, &changes[i]) {
@@ -166,7 +229,7 @@ func (s *Snapshot) FilterChanges(f Filter, changes []Change) []Change {
 // FilterNames returns the names that match, in the order of the snapshot. A filter by address, state or check picks the
 // names that lead to a target which matches those. A word of a query is in the name, or in a target that it leads to.
 func (s *Snapshot) FilterNames(f Filter) []*Name {
-	m := f.matcher()
+	m := s.matcher(f)
 	targets := m.Address != "" || m.State != "" || m.Check != "" // the name alone does not do
 	leading := s.leading(m, targets)
 	var picked []*Name

@@ -60,3 +60,39 @@ func TestFind(t *testing.T) {
 		t.Errorf("%d names", len(got))
 	}
 }
+
+// A query finds names by their outcome, as the page labels it, as its first sentence has it, or as in JSON; a part of such words is none.
+func TestFindOutcomes(t *testing.T) {
+	name := func(name, outcome string, checked bool, health string) Name {
+		return Name{Name: name + ".", Answers: []Last{{Type: "A", Outcome: outcome, Checked: checked, Health: health}}}
+	}
+	s := Snapshot{Names: []Name{
+		name("a", "closed", true, ""), name("b", "open", true, ""), name("c", "backup", true, ""), name("d", "thin", true, ""), name("e", "whole", true, ""),
+		name("f", "whole", false, ""), name("g", "none", false, ""), name("h", "whole", true, "drained"), name("i", "sample", true, "forced"),
+		name("j", "whole", true, "down"), name("k", "sample", true, ""), name("l", "closed", true, ""), name("filtered-by-name", "whole", true, ""), {Name: "m."},
+	}}
+	s.Names[11].Answers[0].DryRun = true
+	s.Names[4].Answers = append(s.Names[4].Answers, Last{Type: "AAAA", Outcome: "backup", Checked: true})
+	s.Targets = []Target{{Address: netip.MustParseAddrPort("192.0.2.1:80"), Name: "a.", Names: []string{"a."}, State: "down"}, {Address: netip.MustParseAddrPort("[2001:db8::1]:80"), Name: "m.", State: "up"}}
+	s.Sort()
+	for query, want := range map[string]string{
+		"fails closed": "a.", "fail closed": "a.", "Fail-Closed": "a. l.", "closed": "a.", "fails open": "b.", "fail-open": "b.", "on backups": "c. e.", "is on backups": "c. e.",
+		"runs with fewer": "d.", "filtered": "d. filtered-by-name.", "not filtered": "g.", "all healthy": "e. filtered-by-name.", "whole": "e. filtered-by-name.", "not checked": "f.",
+		"drained, but served": "h.", "drained but served": "h.", "forced up": "i.", "down, but served": "j.", "limited": "k.", "dry run": "l.", "(dry run)": "l.",
+		"fail-closed (dry run)": "l.", "all healthy filtered-by": "filtered-by-name.", "on backups 192.0.2.1": "", "fails closed 192.0.2.1": "a.", "healthy": "", "fails": "", "ails closed": "",
+	} {
+		var names []string
+		for _, x := range s.FilterNames(Filter{Query: query}) {
+			names = append(names, x.Name)
+		}
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("%q finds %q, want %q", query, got, want)
+		}
+	}
+	if got := s.FilterTargets(Filter{Query: "fails closed"}); len(got) != 1 || got[0].Name != "a." {
+		t.Errorf("%d targets of names that fail closed", len(got))
+	}
+	if got := s.FilterNames(Filter{Query: "fails closed", State: "up"}); len(got) != 0 {
+		t.Errorf("%s has no target that is up", got[0].Name)
+	}
+}

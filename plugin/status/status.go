@@ -40,11 +40,13 @@ type Summary struct {
 	Names         int       `json:"names"`
 	InFlight      int       `json:"probes_in_flight"`
 	Held          int       `json:"held_connections"`
-	IsolatedSince time.Time `json:"isolated_since,omitzero"` // no target has answered since then
-	LateSince     time.Time `json:"late_since,omitzero"`     // probes are late since then, so that dead addresses stay in answers for longer
-	Full          bool      `json:"full"`                    // the limit of all targets is reached; new addresses are not watched
-	BrokenSites   int       `json:"broken_topology_files"`   // files of sites that cannot be parsed; their last valid content is in force
-	StateError    string    `json:"state_error,omitempty"`   // why the state file could not be saved the last time
+	IsolatedSince time.Time `json:"isolated_since,omitzero"`    // no target has answered since then
+	LateSince     time.Time `json:"late_since,omitzero"`        // probes are late since then, so that dead addresses stay in answers for longer
+	Full          bool      `json:"full"`                       // the limit of all targets is reached; new addresses are not watched
+	BrokenSites   int       `json:"broken_topology_files"`      // files of sites that cannot be parsed; their last valid content is in force
+	SitesErrors   []string  `json:"topology_errors,omitempty"`  // what is wrong with these, with file and line
+	StateUnread   string    `json:"state_read_error,omitempty"` // why the state file could not be read at the start, until it is saved
+	StateError    string    `json:"state_error,omitempty"`      // why the state file could not be saved the last time
 	Forced        Forced    `json:"forced"`
 	Stanzas       []Stanza  `json:"stanzas"`
 	Fleet         *Fleet    `json:"fleet,omitempty"` // nil if this process is a member of none
@@ -53,10 +55,11 @@ type Summary struct {
 
 // Forced counts the networks and addresses that are forced into a state, by state.
 type Forced struct {
-	Up     int `json:"up"`
-	Down   int `json:"down"`
-	Drain  int `json:"drain"`
-	Broken int `json:"broken_files"` // force files that cannot be parsed; their last valid content is in force
+	Up     int      `json:"up"`
+	Down   int      `json:"down"`
+	Drain  int      `json:"drain"`
+	Broken int      `json:"broken_files"`     // force files that cannot be parsed; their last valid content is in force
+	Errors []string `json:"errors,omitempty"` // what is wrong with these, with file and line
 }
 
 // Force is what people have forced for an address. The zero value is nothing.
@@ -74,6 +77,7 @@ type Stanza struct {
 	MaxTargets int    `json:"max_targets"`
 	Full       bool   `json:"full"`
 	DryRun     bool   `json:"dry_run"`
+	Force      string `json:"force,omitempty"` // the file of forced states that it reads; empty for none
 }
 
 // Target is one check of one address, with its state.
@@ -151,11 +155,12 @@ type Name struct {
 // Last is the outcome of the last answer for a name and type that a stanza covers.
 type Last struct {
 	Type    string `json:"type"`
-	Outcome string `json:"outcome"` // one of Outcomes
-	Checked bool   `json:"checked"` // a check said of any address whether it is up or down
-	Kept    int    `json:"kept"`    // records that went out, of the sets that a rule covers
-	Total   int    `json:"total"`   // records in those sets
-	DryRun  bool   `json:"dry_run"` // the outcome is what would have become of the answer, and all was served
+	Outcome string `json:"outcome"`          // one of Outcomes
+	Checked bool   `json:"checked"`          // a check said of any address whether it is up or down
+	Health  string `json:"health,omitempty"` // what the outcome whole or sample leaves out: one of Instead; empty if nothing
+	Kept    int    `json:"kept"`             // records that went out, of the sets that a rule covers
+	Total   int    `json:"total"`            // records in those sets
+	DryRun  bool   `json:"dry_run"`          // the outcome is what would have become of the answer, and all was served
 }
 
 // Check is a check as it runs, with its pace. Lines of the Corefile with the same text share one.

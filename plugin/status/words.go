@@ -52,14 +52,39 @@ var MemberStates = []Term{
 	{"gone", "gone", "it has left, or died"},
 }
 
-// NotChecked stands for the outcomes whole and sample where no address has been checked: nothing is known of its health.
-var NotChecked = Term{"unchecked", "not checked", "no address has been checked, or not yet, so nothing is known of their health: see why in the explanation"}
+// Instead stand for the outcomes whole and sample, which say nothing of a health that changes nothing; the worst one first. Their values
+// are those of the field health, but for the last one: then nothing is known of the health of any address.
+var Instead = []Term{
+	{"down", "down, but served", "the only address is down, or forced down: it is served all the same, because there is no other"},
+	{"drained", "drained, but served", "every address is drained, so all are served as if none was"},
+	{"forced", "forced up", "at least one address is served because a file forces it up, and not because it is measured up"},
+	{"unchecked", "not checked", "no address has been checked, or not yet, so nothing is known of their health: see why in the explanation"},
+}
 
-// OutcomeOf returns the words for the outcome of an answer or a set, and whether any address was checked. An outcome that differs from
-// what was served, because it is that of a dry run, says so.
-func OutcomeOf(value string, checked bool, dry ...bool) Term {
-	if !checked && (value == "whole" || value == "sample") {
-		return NotChecked
+// sentences has the words for names with an outcome in the first sentence of the page: of one name, and of several.
+var sentences = map[string][2]string{
+	"closed":  {"fails closed", "fail closed"},
+	"open":    {"fails open", "fail open"},
+	"down":    {"is down, but served", "are down, but served"},
+	"backup":  {"is on backups", "are on backups"},
+	"thin":    {"runs with fewer", "run with fewer"},
+	"drained": {"is drained, but served", "are drained, but served"},
+	"forced":  {"is forced up", "are forced up"},
+}
+
+// InSentence returns the words for one name with the outcome, and for several; empty if it needs no attention.
+func (t Term) InSentence() (one, many string) { return sentences[t.Value][0], sentences[t.Value][1] }
+
+// OutcomeOf returns the words for the outcome of an answer or a set, by whether any address was checked, and what is known of its health
+// besides. An outcome that differs from what was served, because it is that of a dry run, says so.
+func OutcomeOf(value string, checked bool, health string, dry ...bool) Term {
+	if value == "whole" || value == "sample" {
+		if health == "" && !checked {
+			health = "unchecked"
+		}
+		if t := termIn(Instead, health); t.Meaning != "" {
+			return t
+		}
 	}
 	t := OutcomeTerm(value)
 	if slices.Contains(dry, true) && value != "whole" && value != "none" {

@@ -43,13 +43,23 @@ type Totals struct {
 
 // Totals counts what is in force, for the status page.
 func (w *Watcher) Totals() (t Totals) {
-	w.files.All(func(table *Table, broken bool) {
+	w.files.All(func(table *Table, fault string) {
 		t.Sites, t.Networks = t.Sites+table.Sites(), t.Networks+table.Networks()
-		if broken {
+		if fault != "" {
 			t.Broken++
 		}
 	})
 	return t
+}
+
+// Faults are what is wrong with the files whose latest content was refused, with file and line as in the log, by path.
+func (w *Watcher) Faults() (all []string) {
+	w.files.All(func(_ *Table, fault string) {
+		if fault != "" {
+			all = append(all, fault)
+		}
+	})
+	return all
 }
 
 // summary is what is in force, in words for the log.

@@ -77,6 +77,25 @@ func (b Brief) Drain() Brief {
 	return b | drained
 }
 
+// forcedUp is the Brief of an address that is up by hand alone. Since then it is up since always, so that it has its full share of
+// samples. No measured address has come up a millisecond after 1970, so it is told from those.
+const forcedUp = Brief(Up)<<stateShift | 1
+
+// ForceUp makes an address count as up, whatever is measured and whatever its backend wants. One that is measured up keeps how long that
+// holds. One that no check covers stays unchecked: it is served either way, and there is no verdict to bound its TTL.
+func (b Brief) ForceUp() Brief {
+	switch b.State() {
+	case Up:
+		return pack(Up, 0, uint64(b.Holds()))
+	case Unchecked:
+		return b
+	}
+	return forcedUp
+}
+
+// ForcedUp reports whether the address counts as up by hand alone: it is not measured up.
+func (b Brief) ForcedUp() bool { return b == forcedUp }
+
 // Drained reports whether the address is marked as drained. A drained address is never down.
 func (b Brief) Drained() bool { return b&drained != 0 }
 

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -65,13 +63,7 @@ func missedNotes(snap *status.Snapshot, made *acting.Line) []string {
 		return nil
 	}
 	// There are at most 256 networks, and a change is rare, so all targets are looked at for each.
-	missed := slices.DeleteFunc(slices.Clone(made.Networks), func(word string) bool {
-		p, err := netip.ParsePrefix(word)
-		if addr, e := netip.ParseAddr(word); e == nil {
-			p, err = addr.Prefix(addr.BitLen())
-		}
-		return err != nil || slices.ContainsFunc(snap.Targets, func(t status.Target) bool { return p.Contains(t.Address.Addr()) })
-	})
+	missed := unprobed(snap, made.Networks)
 	if len(missed) == 0 {
 		return nil
 	}

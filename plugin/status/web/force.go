@@ -78,7 +78,7 @@ func (s *Server) serveForce(w http.ResponseWriter, r *http.Request) {
 func (s *Server) writeForce(w http.ResponseWriter, r *http.Request, file *acting.File) {
 	if snap, err := s.source.Snapshot(r.Context()); err == nil {
 		file.Fleet = snap.Summary.Fleet != nil
-		file.Notes = append(file.Notes, missedNotes(snap, file.Made)...)
+		file.Notes = append(append(file.Notes, unreadNotes(snap, file)...), missedNotes(snap, file.Made)...)
 	}
 	if file.Admin && (file.Fleet || len(s.inForce().peers) > 0) {
 		file.Scope = scopeText

@@ -47,6 +47,7 @@ type affectedName struct {
 	Type    string `json:"type"`
 	Outcome string `json:"outcome"`
 	Checked bool   `json:"checked"`
+	Health  string `json:"health,omitempty"`
 	Kept    int    `json:"kept"`
 	Total   int    `json:"total"`
 	Why     string `json:"why"` // empty if it is the last answer, because the plugins below did not say what it is now
@@ -102,12 +103,12 @@ func (x *incident) addNames(s *Server, ctx context.Context, snap *status.Snapsho
 	x.More.Names = len(names) - listed
 	for _, row := range s.nameRows(ctx, names[:listed]) {
 		if len(row.Now) == 0 && row.Last != nil && !row.Last.DryRun {
-			x.Names = append(x.Names, affectedName{Name: row.Name, Type: row.Type, Outcome: row.Last.Outcome, Checked: row.Last.Checked, Kept: row.Last.Kept, Total: row.Last.Total})
+			x.Names = append(x.Names, affectedName{Name: row.Name, Type: row.Type, Outcome: row.Last.Outcome, Checked: row.Last.Checked, Health: row.Last.Health, Kept: row.Last.Kept, Total: row.Last.Total})
 		}
 		for _, e := range row.Now {
 			for i := range e.Sets {
-				if set := &e.Sets[i]; slices.Contains(affectedOutcomes, enforced(set.Outcome, set.DryRun)) {
-					x.Names = append(x.Names, affectedName{Name: row.Name, Type: row.Type, Outcome: set.Outcome, Checked: set.Checked, Kept: set.Kept, Total: set.Total, Why: set.Why})
+				if set := &e.Sets[i]; slices.Contains(affectedOutcomes, classOf(set.Outcome, set.Checked, set.Health, set.DryRun)) {
+					x.Names = append(x.Names, affectedName{Name: row.Name, Type: row.Type, Outcome: set.Outcome, Checked: set.Checked, Health: set.Health, Kept: set.Kept, Total: set.Total, Why: set.Why})
 				}
 			}
 		}
@@ -115,7 +116,7 @@ func (x *incident) addNames(s *Server, ctx context.Context, snap *status.Snapsho
 }
 
 // affectedOutcomes are those of answers that are not what they should be, the worst one last.
-var affectedOutcomes = []string{"thin", "backup", "open", "closed"}
+var affectedOutcomes = []string{"thin", "backup", "down", "open", "closed"}
 
 // worstOutcomes ranks names by how bad their last answer was: 0 or absent if it was good. One with a target that is down is affected
 // even if it was not asked for since.
@@ -136,7 +137,7 @@ func worstOutcomes(snap *status.Snapshot) map[string]int {
 	for i := range snap.Names {
 		for _, a := range snap.Names[i].Answers {
 			n := &snap.Names[i]
-			worst[n.Name] = max(worst[n.Name], 1+slices.Index(affectedOutcomes, enforced(a.Outcome, a.DryRun)))
+			worst[n.Name] = max(worst[n.Name], 1+slices.Index(affectedOutcomes, classOf(a.Outcome, a.Checked, a.Health, a.DryRun)))
 		}
 	}
 	return worst
@@ -167,7 +168,15 @@ func problems(snap *status.Snapshot) []string {
 	add(!sum.IsolatedSince.IsZero(), "no target answers since "+formatClock(sum.IsolatedSince)+", so the network of this server may have failed")
 	add(sum.Fleet != nil && sum.Fleet.Alone, "this member of the fleet is alone")
 	add(sum.Full, "the limit of all targets is reached: new addresses are served unchecked")
-	add(sum.Forced.Broken > 0, "a force file is invalid, and its last valid content stays in force")
+	add(sum.Forced.Broken > 0 && len(sum.Forced.Errors) == 0, "a force file is invalid, and what was in force before stays in force")
+	for _, fault := range sum.Forced.Errors {
+		add(true, "a force file is invalid, and what was in force before stays in force: "+code(fault))
+	}
+	for _, fault := range sum.SitesErrors {
+		add(true, "a topology file is invalid, and what was in force before stays in force: "+code(fault))
+	}
+	add(sum.StateUnread != "", "the state file could not be read at the start: "+code(sum.StateUnread))
+	add(sum.StateError != "", "the state file cannot be saved: "+code(sum.StateError))
 	for _, s := range sum.Stanzas {
 		add(s.Full, "max_targets is reached in the stanza at "+code(s.At))
 		add(s.DryRun, "dry run in the stanza at "+code(s.At)+": every address is served")
@@ -189,7 +198,7 @@ func (x *incident) markdown(snap *status.Snapshot) *markdown {
 		if n.Why == "" {
 			words = "as of its last answer"
 		}
-		m.printf("- %s %s is **%s**, %d of %d served: %s", code(n.Name), code(n.Type), status.OutcomeOf(n.Outcome, n.Checked).Label, n.Kept, n.Total, words)
+		m.printf("- %s %s is **%s**, %d of %d served: %s", code(n.Name), code(n.Type), status.OutcomeOf(n.Outcome, n.Checked, n.Health).Label, n.Kept, n.Total, words)
 	}
 	m.more(x.More.Names, "names")
 	m.heading("Targets that are down, or forced", len(x.Targets))

@@ -138,7 +138,7 @@ func (m *markdown) transition(c *status.Change) {
 // explanation adds how one server block answers.
 func (m *markdown) explanation(e *status.Explanation) {
 	m.printf("")
-	m.printf("## %s %s is %s", code(e.Name), code(e.Type), status.OutcomeOf(e.Outcome, e.Checked, e.DryRun).Label)
+	m.printf("## %s %s is %s", code(e.Name), code(e.Type), status.OutcomeOf(e.Outcome, e.Checked, e.Health, e.DryRun).Label)
 	m.printf("")
 	m.printf("- Server block %s, stanza %s", code(e.Block), code(e.Stanza))
 	for i := range e.Sets {

@@ -66,13 +66,13 @@ func (row *nameRow) hasSets() bool {
 }
 
 // severityOrder has the outcomes that need attention, the worst one last.
-var severityOrder = []string{"thin", "backup", "open", "closed"}
+var severityOrder = []string{"forced", "drained", "thin", "backup", "down", "open", "closed"}
 
 // severity ranks the current answer by its worst outcome; -1 if nothing needs attention.
 func (row *nameRow) severity() int {
 	worst := -1
 	for _, e := range row.Now {
-		worst = max(worst, slices.Index(severityOrder, enforced(e.Outcome, e.DryRun)))
+		worst = max(worst, slices.Index(severityOrder, classOf(e.Outcome, e.Checked, e.Health, e.DryRun)))
 	}
 	return worst
 }
@@ -119,6 +119,11 @@ func enforced(outcome string, dry bool) string {
 	return outcome
 }
 
+// classOf is the value of the words that an answer counts under: its outcome, or what that does not tell of its health.
+func classOf(outcome string, checked bool, health string, dry bool) string {
+	return status.OutcomeOf(enforced(outcome, dry), checked, health).Value
+}
+
 // dryName reports whether all last answers of a name are those of a dry run, which a target that is down does not change.
 func dryName(n *status.Name) bool {
 	return len(n.Answers) > 0 && !slices.ContainsFunc(n.Answers, func(a status.Last) bool { return !a.DryRun })
@@ -147,7 +152,7 @@ func sortBySeverity(down map[string]bool, names []*status.Name) {
 			worst = 1 + slices.Index(severityOrder, "thin")
 		}
 		for _, a := range n.Answers {
-			worst = max(worst, 1+slices.Index(severityOrder, enforced(a.Outcome, a.DryRun)))
+			worst = max(worst, 1+slices.Index(severityOrder, classOf(a.Outcome, a.Checked, a.Health, a.DryRun)))
 		}
 		ranks[worst] = append(ranks[worst], n)
 	}

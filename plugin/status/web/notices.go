@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 )
@@ -32,10 +33,23 @@ func newNotices(s *status.Snapshot) (all []notice) {
 		add(true, "This member is alone.", "It hears %s, so it probes all its targets itself.", heard)
 	}
 	add(sum.Full, "Target limit reached.", "As many targets are watched as is allowed in all. New addresses are served unchecked.")
-	add(sum.Forced.Broken > 0, "Invalid force file.", "%s. The last valid content stays in force.", counted(sum.Forced.Broken, "force file is invalid", "force files are invalid"))
-	add(sum.BrokenSites > 0, "Invalid topology file.", "%s. The last valid content stays in force.", counted(sum.BrokenSites, "file of sites is invalid", "files of sites are invalid"))
+	add(sum.Forced.Broken > 0, "Invalid force file.", "%s%s", counted(sum.Forced.Broken, "force file is invalid", "force files are invalid"), faultsText(sum.Forced.Errors))
+	add(sum.BrokenSites > 0, "Invalid topology file.", "%s%s", counted(sum.BrokenSites, "file of sites is invalid", "files of sites are invalid"), faultsText(sum.SitesErrors))
+	add(sum.StateUnread != "", "State file not read.", "When the server started: %s.", sum.StateUnread)
 	add(sum.StateError != "", "State file not saved.", "After a restart, verdicts since then are not known: %s.", sum.StateError)
 	return append(append(all, fullNotices(sum.Stanzas)...), dryNotices(sum.Stanzas)...)
+}
+
+// faultsText says what is wrong with files that are followed, with file and line.
+func faultsText(faults []string) string {
+	const kept = ". What was in force before stays in force"
+	switch n := len(faults); {
+	case n == 0:
+		return kept + "."
+	case n > maxNotices:
+		return fmt.Sprintf("%s: %s, and %d more.", kept, strings.Join(faults[:maxNotices], "; "), n-maxNotices)
+	}
+	return kept + ": " + strings.Join(faults, "; ")
 }
 
 // fullNotices name the stanzas that watch as many targets as they may.

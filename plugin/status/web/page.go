@@ -30,7 +30,7 @@ const (
 // and reasons come from clients and targets.
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"ago": formatAge, "stamp": stamp, "glyph": stateGlyph, "plot": plainPlot, "ms": milliseconds, "lower": tierNote, "last": probeSummary, "key": rowID,
-	"term": status.OutcomeOf, "notChecked": func() status.Term { return status.NotChecked }, "outcomes": func() []status.Term { return status.Outcomes }, "states": func() []status.Term { return status.States },
+	"term": status.OutcomeOf, "instead": func() []status.Term { return status.Instead }, "outcomes": func() []status.Term { return status.Outcomes }, "states": func() []status.Term { return status.States },
 	"clock": formatClock, "manual": manualLink, "cell": newCell, "wholePercent": wholePercent, "command": curlFor, "votes": newVotes, "standing": status.StandingTerm, "member": status.MemberTerm,
 	"copyFrom": linksTo, "percent": percent,
 }).ParseFS(assets, "assets/*.html"))

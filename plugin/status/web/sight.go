@@ -52,7 +52,10 @@ const (
 )
 
 // nameClasses are the worst outcomes of names as the strip has them, the worst one first. What is not known comes before what is well.
-var nameClasses = []string{"closed", "open", "backup", "thin", "unchecked", "none", "whole"}
+var nameClasses = []string{"closed", "open", "down", "backup", "thin", "drained", "forced", "unchecked", "none", "whole"}
+
+// attention is how many of nameClasses need it. What people have drained or forced up is told, and is no trouble.
+const attention = 5
 
 // newSight counts a snapshot. Outcomes of names are those of outcomesOf.
 func newSight(s *status.Snapshot, outcomes map[string]string, chosen string) sight {
@@ -67,8 +70,8 @@ func newSight(s *status.Snapshot, outcomes map[string]string, chosen string) sig
 	if v.AllTargets == 0 {
 		v.Sentence = nothingText(s)
 	}
-	v.Trouble = targets["down"] > 0 || names["closed"]+names["open"]+names["backup"]+names["thin"] > 0
-	v.NameStrip, v.TargetStrip = newStrip("names", nameClasses, names, 4), newStrip("targets", []string{"down", "unknown", "up"}, targets, 1)
+	v.Trouble = targets["down"] > 0 || slices.ContainsFunc(nameClasses[:attention], func(class string) bool { return names[class] > 0 })
+	v.NameStrip, v.TargetStrip = newStrip("names", nameClasses, names, attention), newStrip("targets", []string{"down", "unknown", "up"}, targets, 1)
 	for _, state := range filterStates {
 		one := tile{state, targets[state], state == "down" && targets[state] > 0, state == chosen}
 		if one.Count > 0 || one.On || slices.Contains(filterStates[:3], state) {
@@ -106,16 +109,13 @@ func counted(n int, one, many string) string {
 
 // namesText says how the names fare, those in trouble first.
 func namesText(by map[string]int, all int) string {
-	troubles := []struct{ outcome, one, many string }{
-		{"closed", "fails closed", "fail closed"}, {"open", "fails open", "fail open"}, {"backup", "is on backups", "are on backups"}, {"thin", "runs with fewer", "run with fewer"},
-	}
 	var parts []string
-	for _, x := range troubles {
-		n := by[x.outcome]
-		if n == 0 {
+	for _, class := range nameClasses {
+		n := by[class]
+		one, many := status.Term{Value: class}.InSentence()
+		if n == 0 || one == "" {
 			continue
 		}
-		one, many := x.one, x.many
 		if len(parts) == 0 { // the noun is said once
 			one, many = "name "+one, "names "+many
 		}
@@ -186,9 +186,9 @@ func outcomesOf(names []status.Name, down map[string]bool, rows []nameRow) map[s
 		n := &names[i]
 		outcome := "unchecked"
 		for _, a := range n.Answers {
-			outcome = worseOutcome(outcome, status.OutcomeOf(enforced(a.Outcome, a.DryRun), a.Checked).Value)
+			outcome = worseOutcome(outcome, classOf(a.Outcome, a.Checked, a.Health, a.DryRun))
 		}
-		if down[n.Name] && !dryName(n) {
+		if down[n.Name] && !dryName(n) && outcome != "forced" {
 			outcome = worseOutcome(outcome, "thin")
 		}
 		all[n.Name] = outcome
@@ -197,7 +197,7 @@ func outcomesOf(names []status.Name, down map[string]bool, rows []nameRow) map[s
 	for i := range rows {
 		name := rows[i].Name
 		for _, e := range rows[i].Now {
-			fresh[name] = worseOutcome(cmp.Or(fresh[name], "unchecked"), status.OutcomeOf(enforced(e.Outcome, e.DryRun), e.Checked).Value)
+			fresh[name] = worseOutcome(cmp.Or(fresh[name], "unchecked"), classOf(e.Outcome, e.Checked, e.Health, e.DryRun))
 		}
 	}
 	for name, outcome := range fresh {

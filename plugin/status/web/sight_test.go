@@ -108,12 +108,14 @@ func TestSentence(t *testing.T) {
 		targets map[string]int
 		all     int
 	}{
-		"1 name fails closed, 1 is on backups, 7 run with fewer; 17 of 93 targets are down": {map[string]int{"closed": 1, "backup": 1, "thin": 7, "whole": 3}, map[string]int{"down": 17, "up": 76}, 12},
-		"2 names fail open, 3 are not checked; 1 of 2 targets is down":                      {map[string]int{"open": 2, "unchecked": 2, "none": 1}, map[string]int{"down": 1, "up": 1}, 5},
-		"All 12 names are healthy; 93 targets are up":                                       {map[string]int{"whole": 12}, map[string]int{"up": 93}, 12},
-		"The 1 name is healthy; 2 targets are up":                                           {map[string]int{"whole": 1}, map[string]int{"up": 2}, 1},
-		"2 names are healthy, 1 is not checked; 90 of 93 targets are up, 3 not decided yet": {map[string]int{"whole": 2, "unchecked": 1}, map[string]int{"up": 90, "unknown": 3}, 3},
-		"No name has been checked yet; 0 of 3 targets are up, 3 not decided yet":            {map[string]int{"unchecked": 4}, map[string]int{"unknown": 3}, 4},
+		"1 name fails closed, 1 is on backups, 7 run with fewer; 17 of 93 targets are down":     {map[string]int{"closed": 1, "backup": 1, "thin": 7, "whole": 3}, map[string]int{"down": 17, "up": 76}, 12},
+		"2 names fail open, 3 are not checked; 1 of 2 targets is down":                          {map[string]int{"open": 2, "unchecked": 2, "none": 1}, map[string]int{"down": 1, "up": 1}, 5},
+		"1 name is down, but served, 2 are drained, but served, 1 is forced up; 1 target is up": {map[string]int{"down": 1, "drained": 2, "forced": 1, "whole": 3}, map[string]int{"up": 1}, 7},
+		"2 names are drained, but served; 2 targets are up":                                     {map[string]int{"drained": 2}, map[string]int{"up": 2}, 2},
+		"All 12 names are healthy; 93 targets are up":                                           {map[string]int{"whole": 12}, map[string]int{"up": 93}, 12},
+		"The 1 name is healthy; 2 targets are up":                                               {map[string]int{"whole": 1}, map[string]int{"up": 2}, 1},
+		"2 names are healthy, 1 is not checked; 90 of 93 targets are up, 3 not decided yet":     {map[string]int{"whole": 2, "unchecked": 1}, map[string]int{"up": 90, "unknown": 3}, 3},
+		"No name has been checked yet; 0 of 3 targets are up, 3 not decided yet":                {map[string]int{"unchecked": 4}, map[string]int{"unknown": 3}, 4},
 	} {
 		n := 0
 		for _, x := range c.targets {
@@ -167,11 +169,21 @@ func TestProcessNotices(t *testing.T) {
 		"Not ready.":                            func() { sum.Ready = false },
 		"Probes are late,":                      func() { sum.LateSince = noon.Add(-90e9) },
 		"It hears no other member of the fleet": func() { sum.Fleet = &status.Fleet{Alone: true} },
-		"As many targets are watched as is allowed in all":        func() { sum.Full = true },
-		"1 force file is invalid":                                 func() { sum.Forced.Broken = 1 },
-		"2 files of sites are invalid":                            func() { sum.BrokenSites = 2 },
-		"no space left on device":                                 func() { sum.StateError = "no space left on device" },
-		"The stanza at Corefile:3 watches 5 targets of at most 5": func() { sum.Stanzas = []status.Stanza{{At: "Corefile:3", Full: true, Targets: 5, MaxTargets: 5}} },
+		"As many targets are watched as is allowed in all": func() { sum.Full = true },
+		"1 force file is invalid":                          func() { sum.Forced.Broken = 1 },
+		"1 force file is invalid. What was in force before stays in force: /etc/forced:3: unknown state &#34;dwon&#34;<": func() {
+			sum.Forced.Broken, sum.Forced.Errors = 1, []string{`/etc/forced:3: unknown state "dwon"`}
+		},
+		"2 files of sites are invalid. What was in force before stays in force: /a:1: x; /b:2: y<": func() {
+			sum.BrokenSites, sum.SitesErrors = 2, []string{"/a:1: x", "/b:2: y"}
+		},
+		"/f:4: e, and 2 more.<": func() {
+			sum.Forced.Broken, sum.Forced.Errors = 6, []string{"/f:1: e", "/f:2: e", "/f:3: e", "/f:4: e", "/f:5: e", "/f:6: e"}
+		},
+		"State file not read.</b> When the server started: state: /s: broken": func() { sum.StateUnread = "state: /s: broken" },
+		"2 files of sites are invalid":                                        func() { sum.BrokenSites = 2 },
+		"no space left on device":                                             func() { sum.StateError = "no space left on device" },
+		"The stanza at Corefile:3 watches 5 targets of at most 5":             func() { sum.Stanzas = []status.Stanza{{At: "Corefile:3", Full: true, Targets: 5, MaxTargets: 5}} },
 		"The stanza at Corefile:0 reports what it would do": func() {
 			for i := range 6 {
 				sum.Stanzas = append(sum.Stanzas, status.Stanza{At: fmt.Sprint("Corefile:", i), DryRun: true})
