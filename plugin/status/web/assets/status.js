@@ -33,8 +33,8 @@
     else updateChildren(old, next);
   };
 
-  // What is folded waits until a reader unfolds it. Only its first line can be seen.
-  const waiting = new WeakMap();
+  // What is folded waits until a reader unfolds it, or the next page comes. Only its first line can be seen.
+  let waiting = new WeakMap();
   const updateFolded = (old, next) => {
     waiting.set(old, next);
     const [before, after] = [old.firstElementChild, next.firstElementChild];
@@ -102,7 +102,7 @@
   // and cleaning up, which cannot be measured here, take as long again and more.
   // A change of state is announced at once all the same, unless another one was within the time that it takes to read that.
   const reading = 4000; // in milliseconds
-  const share = 250, rarest = 10000; // rarest in milliseconds
+  const share = 250, rarest = 20000; // rarest in milliseconds
   const serverTime = (response) => [...(response.headers.get("Server-Timing") ?? "").matchAll(/;dur=([0-9.]+)/g)].reduce((sum, m) => sum + Number(m[1]), 0);
 
   let again = false; // the filter has changed since a refresh began
@@ -120,6 +120,7 @@
       const next = new DOMParser().parseFromString(text, "text/html");
       const was = focusedLink();
       held = false;
+      waiting = new WeakMap();
       for (const old of document.querySelectorAll("[data-live]")) {
         const now = next.getElementById(old.id);
         if (!now) continue;
