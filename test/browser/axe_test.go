@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/chromedp/cdproto/emulation"
@@ -48,8 +49,14 @@ func TestAxe(t *testing.T) {
 		}
 		return f.count("state=up") == 15 && f.count("state=down") == 3 && f.count("state=drain") == 1
 	})
-	p := f.open("/")
-	for _, path := range []string{"/", "/?q=nothing", "/?since=1&names=1", "/explain?name=www.example.org", "/explain", "/nope"} {
+	f.write("Corefile", "broken {\n") // a banner says that the last reload failed
+	f.signal(syscall.SIGUSR1)
+	p := f.open("/config")
+	f.eventually("the reload failed", func() bool {
+		p.do(chromedp.Reload())
+		return p.eval(`document.querySelectorAll(".notice").length`) == "1"
+	})
+	for _, path := range []string{"/", "/?q=nothing", "/?since=1&names=1", "/explain?name=www.example.org", "/explain", "/config", "/config?find=nothing-has-this", "/nope"} {
 		p.do(chromedp.Navigate("http://" + f.status + path))
 		for _, width := range []int64{1440, 390} {
 			for _, scheme := range []string{"light", "dark"} {

@@ -3,6 +3,7 @@ package browser
 import (
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/chromedp/cdproto/emulation"
@@ -73,10 +74,27 @@ func TestRowUnfolds(t *testing.T) {
 			}
 			p.becomes(groupOpen, "true")
 			p.becomes(`document.activeElement.tagName`, "SUMMARY")
+			p.unfoldsAsOfNow()
 		}
 		p.accessible()
 		p.clean()
 	}
+}
+
+// unfoldsAsOfNow folds a row, and checks that what it has is up to date as soon as it is unfolded again: without another refresh.
+func (t *tab) unfoldsAsOfNow() {
+	t.Helper()
+	const row, since = `document.querySelector("#b-targets tr.group")`, `document.querySelector("#b-targets .inner td.for").textContent`
+	t.eval(row + `.querySelector("details").open = false; window.folded = ` + since + `; 1`)
+	t.eval(`window.first = ` + row + `.querySelector("summary").textContent; 1`)
+	for range 2 {
+		t.becomes(row+`.querySelector("summary").textContent !== window.first`, "true")
+		t.eval(`window.first = ` + row + `.querySelector("summary").textContent; 1`)
+	}
+	t.signal(syscall.SIGSTOP) // no refresh comes from now on
+	t.eval(row + `.querySelector("details").open = true; 1`)
+	t.becomes(since+` !== window.folded`, "true")
+	t.signal(syscall.SIGCONT)
 }
 
 // The list of changes marks those since the page was last looked at, in the same browser, and after a reload.

@@ -44,6 +44,23 @@ func TestLiveIsLive(t *testing.T) {
 	p.clean()
 }
 
+// A change is announced at once. Others soon after it wait, so that it can be read, and are announced together.
+func TestNewsCanBeRead(t *testing.T) {
+	f := newFarm(t, plain, "www A 127.0.0.11\nwww A 127.0.0.12\nwww A 127.0.0.13\n", 11, 12, 13)
+	f.eventually("all are known", func() bool { return f.ask("www.example.org") != "" && f.count("state=up") == 3 })
+	p := f.open("/")
+	p.becomes(liveState, "live")
+	p.eval(`window.told = []; new MutationObserver(() => window.told.push([Date.now(), document.getElementById("news").textContent])).observe(document.getElementById("news"), {childList: true}); 1`)
+	f.kill(11)
+	p.becomes(`window.told.map((x) => x[1]).join()`, fmt.Sprintf("127.0.0.11:%d is down: connection refused", f.port))
+	f.kill(12, 13)
+	p.becomes(`window.told.slice(1).reduce((n, x) => n + Number(x[1].match(/^(\d+) changes, the last one: /)?.[1] ?? 1), 0)`, "2") // none is left out
+	if got := p.eval(`window.told[1][0] - window.told[0][0] > 3900`); got != "true" {
+		t.Errorf("the first change could be read for too short a time: %s", p.eval(`JSON.stringify(window.told)`))
+	}
+	p.clean()
+}
+
 // signal sends a signal to the program.
 func (f *farm) signal(s os.Signal) {
 	f.Helper()

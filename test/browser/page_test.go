@@ -30,6 +30,9 @@ example.org:DNSPORT {
     }
 }`
 
+// insecureHost is a name of this machine in the browser. Unlike a loopback address, its pages are no secure origin over HTTP.
+const insecureHost = "page.example.net"
+
 // tab is a page in a browser. It records what the page loads, and its errors.
 type tab struct {
 	*farm
@@ -47,6 +50,7 @@ func (f *farm) open(path string, actions ...chromedp.Action) *tab {
 		chromedp.ExecPath("chromium"), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
+		chromedp.Flag("host-resolver-rules", "MAP "+insecureHost+" 127.0.0.1"),
 		chromedp.UserDataDir(f.profile()), chromedp.WindowSize(1200, 900), chromedp.WSURLReadTimeout(patience))
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	f.Cleanup(stop)

@@ -17,19 +17,34 @@
   };
 
   // Makes an element equal to another one, and changes only what differs: what is the same keeps the focus, and costs no layout. What a
-  // reader has unfolded stays so.
+  // reader has unfolded stays so. Most of a page stays the same, and the browser compares a part at once faster than a script node by node.
   const same = (a, b) => a.nodeType === b.nodeType && a.nodeName === b.nodeName && (a.id ?? "") === (b.id ?? "");
   const update = (old, next) => {
+    if (old.isEqualNode(next)) return;
     if (old.nodeType !== Node.ELEMENT_NODE) {
-      if (old.data !== next.data) old.data = next.data;
+      old.data = next.data;
       return;
     }
     if (old.dataset?.state && old.dataset.state !== next.dataset.state) next.classList.add("changed");
     for (const { name, value } of next.attributes) if (name !== "open" && old.getAttribute(name) !== value) old.setAttribute(name, value);
     for (const { name } of [...old.attributes]) if (name !== "open" && !next.hasAttribute(name)) old.removeAttribute(name);
     if (old.hasAttribute("data-rows")) updateRows(old, next);
+    else if (old.nodeName === "DETAILS" && !old.open) updateFolded(old, next);
     else updateChildren(old, next);
   };
+
+  // What is folded waits until a reader unfolds it, or the next page comes. Only its first line can be seen.
+  let waiting = new WeakMap();
+  const updateFolded = (old, next) => {
+    waiting.set(old, next);
+    const [before, after] = [old.firstElementChild, next.firstElementChild];
+    if (before && after) update(before, after);
+  };
+  document.addEventListener("toggle", (e) => { // it does not bubble
+    const next = waiting.get(e.target);
+    waiting.delete(e.target);
+    if (next && e.target.open) update(e.target, next);
+  }, true);
   const updateChildren = (old, next) => {
     const [before, after] = [[...old.childNodes], [...next.childNodes]];
     if (before.length === after.length && before.every((x, i) => same(x, after[i]))) return before.forEach((x, i) => update(x, after[i]));
@@ -85,8 +100,9 @@
 
   // A page that takes long to make and to show is loaded less often, so that it takes a hundredth of a core: both sides count. Painting
   // and cleaning up, which cannot be measured here, take as long again and more.
-  // Changes of state are announced at once all the same.
-  const share = 250, rarest = 10000; // rarest in milliseconds
+  // A change of state is announced at once all the same, unless another one was within the time that it takes to read that.
+  const reading = 4000; // in milliseconds
+  const share = 250, rarest = 20000; // rarest in milliseconds
   const serverTime = (response) => [...(response.headers.get("Server-Timing") ?? "").matchAll(/;dur=([0-9.]+)/g)].reduce((sum, m) => sum + Number(m[1]), 0);
 
   let again = false; // the filter has changed since a refresh began
@@ -104,6 +120,7 @@
       const next = new DOMParser().parseFromString(text, "text/html");
       const was = focusedLink();
       held = false;
+      waiting = new WeakMap();
       for (const old of document.querySelectorAll("[data-live]")) {
         const now = next.getElementById(old.id);
         if (!now) continue;
@@ -141,11 +158,13 @@
   const openStream = () => {
     stream = new EventSource("/events");
     stream.addEventListener("open", () => { refused = false; });
-    // The changes of a second come before its tick, and are announced together.
-    let changed = 0, last = null;
+    // The changes of a second come before its tick, and are announced together. More of them soon after wait until these could be read.
+    let changed = 0, last = null, announced = 0;
     stream.addEventListener("tick", () => {
-      if (last) news.textContent = `${changed > 1 ? changed + " changes, the last one: " : ""}${last.address} is ${last.to}${last.reason ? ": " + last.reason : ""}`;
-      [changed, last] = [0, null];
+      if (last && Date.now() - announced >= reading) {
+        news.textContent = `${changed > 1 ? changed + " changes, the last one: " : ""}${last.address} is ${last.to}${last.reason ? ": " + last.reason : ""}`;
+        [changed, last, announced] = [0, null, Date.now()];
+      }
       if (Date.now() >= resting && !busy) refresh();
     });
     stream.addEventListener("change", (e) => { changed++; last = JSON.parse(e.data); });
