@@ -76,12 +76,14 @@ func newCrowd(t *testing.T) *farm {
 		}
 	}
 	f := newFarm(t, strings.ReplaceAll(crowd, "BACKENDS", strconv.Itoa(port)), zone.String())
-	f.eventually("all are learned, of which there are only so many in a minute", func() bool {
-		for i := range crowdNames {
-			f.ask(fmt.Sprintf("service-%04d.example.org", i))
-		}
-		return f.count("") == crowdTargets
-	})
+	for _, part := range []int{4, 2, 1} { // each within the patience of a test: only so many are learned in a minute
+		f.eventually(fmt.Sprintf("one of %d is learned", part), func() bool {
+			for i := range crowdNames / part {
+				f.ask(fmt.Sprintf("service-%04d.example.org", i))
+			}
+			return f.count("") >= crowdTargets/part
+		})
+	}
 	f.eventually("all are known", func() bool { return f.count("state=up")+f.count("state=down") == crowdTargets })
 	go func() {
 		for t.Context().Err() == nil {

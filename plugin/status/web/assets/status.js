@@ -102,7 +102,7 @@
   // and cleaning up, which cannot be measured here, take as long again and more.
   // A change of state is announced at once all the same, unless another one was within the time that it takes to read that.
   const reading = 4000; // in milliseconds
-  const share = 250, rarest = 20000; // rarest in milliseconds
+  const share = 500, rarest = 20000; // rarest in milliseconds
   const serverTime = (response) => [...(response.headers.get("Server-Timing") ?? "").matchAll(/;dur=([0-9.]+)/g)].reduce((sum, m) => sum + Number(m[1]), 0);
 
   let again = false; // the filter has changed since a refresh began
