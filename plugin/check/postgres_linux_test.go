@@ -1,8 +1,12 @@
 package check_test
 
 import (
+	"bytes"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -43,11 +47,13 @@ func TestRealPostgres(t *testing.T) {
 	s.await(c, "")
 
 	// The log has nothing of a probe, and no session is left.
+	s.noSession()
 	settled := s.log.String()
 	for range 3 {
 		if err := probe(c, s.addr); err != nil {
 			t.Error(err)
 		}
+		s.noSession()
 	}
 	if got := s.log.String(); got != settled {
 		t.Errorf("the log has %s", strings.TrimPrefix(got, settled))
@@ -67,6 +73,35 @@ func TestRealPostgres(t *testing.T) {
 	s.file("data/recovery.signal", "")
 	s.startCluster("restore_command=sleep 60")
 	s.await(c, `postgres error "57P03": "the database system is (not yet accepting connections|starting up)"`)
+}
+
+// noSession waits until no process of the server is there for a client. Such a process takes a connection of max_connections
+// until it has ended, which is after the client has gone.
+func (s *server) noSession() {
+	s.Helper()
+	left := ""
+	if !wait(func() bool { left = sessionOf(s.cmd.Process.Pid); return left == "" }) {
+		s.Fatalf("a session is left: %s", left)
+	}
+}
+
+// sessionOf returns the command line of a process that a PostgreSQL has for a client, if there is one. Those that it always
+// has name what they do. One that has only just begun still has the command line of the server.
+func sessionOf(postmaster int) string {
+	all, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, stat := range all {
+		line, _ := os.ReadFile(stat) // empty if it has ended
+		fields := strings.Fields(string(line[bytes.LastIndexByte(line, ')')+1:]))
+		if len(fields) < 2 || fields[0] == "Z" || fields[1] != strconv.Itoa(postmaster) {
+			continue
+		}
+		command, _ := os.ReadFile(filepath.Join(filepath.Dir(stat), "cmdline"))
+		title := strings.Trim(strings.ReplaceAll(string(command), "\x00", " "), " ")
+		if !strings.HasPrefix(title, "postgres: ") || strings.ContainsAny(title, "([") {
+			return title
+		}
+	}
+	return ""
 }
 
 // session opens a session that lasts until the server ends.
