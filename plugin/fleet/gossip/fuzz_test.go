@@ -128,6 +128,7 @@ func FuzzMessage(f *testing.F) {
 		m.loop.listener, m.loop.lists[none] = m.recorder, fleet.Groups{}
 		m.loop.watcher.changed[testSender.nodeName()] = nodeState{true, fact{}.encode()}
 		m.loop.takeChanges()
+		readFact(data)
 		for range 2 {
 			if msg, err := readMessage(data); err == nil && (msg.from.addr == testSender.addr || !msg.from.addr.Addr().IsLoopback()) {
 				m.loop.handle(msg)
@@ -154,6 +155,7 @@ func FuzzSealed(f *testing.F) {
 	}
 	e := envelope{"test", k}
 	f.Add(e.packet([]byte("text")))
+	f.Add(append([]byte{labelType, 255}, make([]byte, 300)...))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if plain, err := e.openPacket(data); err == nil && string(plain) != "text" {
 			t.Errorf("it opens: %q", plain)

@@ -281,10 +281,14 @@ func readFact(data []byte) (f fact, ok bool) {
 	}
 	data = data[2:]
 	for _, to := range []*string{&f.site, &f.version} {
-		if len(data) == 0 || len(data) < 1+int(data[0]) {
+		if len(data) == 0 {
 			return f, false
 		}
-		*to, data = printable(string(data[1:1+data[0]])), data[1+data[0]:]
+		end := 1 + int(data[0]) // beyond what a byte has
+		if len(data) < end {
+			return f, false
+		}
+		*to, data = printable(string(data[1:end])), data[end:]
 	}
 	return f, true
 }

@@ -90,10 +90,14 @@ func (e *envelope) openPacket(data []byte) ([]byte, error) {
 
 // cutLabel takes the label off a packet.
 func cutLabel(data []byte) (label, rest []byte, ok bool) {
-	if len(data) < 2 || data[0] != labelType || data[1] == 0 || len(data) < 2+int(data[1]) {
+	if len(data) < 2 || data[0] != labelType || data[1] == 0 {
 		return nil, nil, false
 	}
-	return data[2 : 2+data[1]], data[2+data[1]:], true
+	end := 2 + int(data[1]) // beyond what a byte has
+	if len(data) < end {
+		return nil, nil, false
+	}
+	return data[2:end], data[end:], true
 }
 
 // frame seals what goes over a stream at once. It appends that.

@@ -7,9 +7,11 @@ import (
 	"log"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/plugin/fleet"
 	"github.com/coredns-multivalue/multivalue/plugin/membership"
 
 	"github.com/hashicorp/memberlist"
@@ -54,6 +56,27 @@ func TestSeal(t *testing.T) {
 	box, _ := newBox(raw)
 	if _, err := e.openPacket(append(e.labelled(nil), sealOld(box, make([]byte, 16), []byte("one"))...)); !errors.Is(err, errSeal) {
 		t.Errorf("version 0: %v", err)
+	}
+}
+
+// A byte says how long what follows is, and a stranger chooses it: none of its values is more than is refused.
+func TestLengthsOfAByte(t *testing.T) {
+	e := newEnvelope(t, "one", newKey())
+	for n := range 256 {
+		for _, size := range []int{2, n + 1, n + 2, 600} {
+			packet := append([]byte{labelType, byte(n)}, make([]byte, size)...)[:size]
+			if plain, err := e.openPacket(packet); !errors.Is(err, errSeal) {
+				t.Errorf("a label of %d in %d bytes: %q, %v", n, size, plain, err)
+			}
+			fact := append([]byte{format, fleet.Protocol, byte(n)}, make([]byte, size)...)
+			if f, ok := readFact(fact); ok != (size > n) || len(f.site) > maxFact {
+				t.Errorf("a site of %d in %d bytes: %d, %t", n, size, len(f.site), ok)
+			}
+		}
+	}
+	long := newEnvelope(t, strings.Repeat("x", 255), newKey())
+	if plain, err := long.openPacket(long.packet([]byte("text"))); err != nil || string(plain) != "text" {
+		t.Errorf("a label of 255 bytes: %q, %v", plain, err)
 	}
 }
 
