@@ -211,10 +211,11 @@ func (l *loop) settle(now time.Time) {
 
 // isBack reports whether a member is known to be there since etcd was away, for all or for this process: its key was written since then,
 // or its lease would have run out. Etcd gives all leases their whole time again with each new leader, so until then what a member that is
-// gone, or not back yet, found out before would count.
+// gone, or not back yet, found out before would count. One that is back may have found out something since then that is not written yet,
+// and does not have to say so before lateTime: until then, what this process found out alone is newer.
 func (l *loop) isBack(a *author, now time.Time) bool {
-	lease := max(leaseTime*time.Second, time.Duration(l.granted.Load())) + backMargin
-	return (a.rev > l.lostRev || now.Sub(l.lostAt) > lease) && (a.fact.term >= l.term || now.Sub(l.termAt) > lease)
+	away, lease := now.Sub(l.lostAt), max(leaseTime*time.Second, time.Duration(l.granted.Load()))+backMargin
+	return (a.rev > l.lostRev && away > lateTime || away > lease) && (a.fact.term >= l.term || now.Sub(l.termAt) > lease)
 }
 
 // tellHeard tells that a member is well, if it is.
