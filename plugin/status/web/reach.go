@@ -10,8 +10,8 @@ import (
 	"github.com/coredns-multivalue/multivalue/plugin/status"
 )
 
-// unreadNotes says which stanzas a change does not reach, because they read another file of forced states, or none. It is no error: an
-// operator may want just that. A release is left out, since nothing of the file was in force there.
+// unreadNotes are notes on stanzas that a change has no effect on: they read another file of forced states, or do not read one. The
+// change is made all the same, because an operator may want it so. A release has none: the file had no effect there before.
 func unreadNotes(snap *status.Snapshot, file *acting.File) (notes []string) {
 	made := file.Made
 	if made == nil || made.State == "release" {
