@@ -275,6 +275,8 @@ func (c *choice) replaceSet(m, out *dns.Msg, s *set) *dns.Msg {
 		switch {
 		case !whole && !s.contains(rr.Header()):
 			answer = append(answer, rr)
+		case !whole && !cut && !isMember(rr): // where all of the set is served, nothing of its name is left out
+			answer = append(answer, low.apply(rr))
 		case !placed:
 			placed = true
 			answer = append(c.appendTo(answer, out.Answer, &low), c.instead...)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/plugin/report"
 	"github.com/coredns-multivalue/multivalue/plugin/verdict"
 
 	"github.com/miekg/dns"
@@ -250,6 +251,63 @@ func TestMalformedRecords(t *testing.T) {
 	for _, odd := range []*dns.Msg{nil, {}, {Question: make([]dns.Question, 2), Answer: m.Answer}} {
 		if out, report := Thin(odd, healthy(8), &Draw{IntN: rand.IntN}); out != odd || report != (Report{}) {
 			t.Errorf("%+v\n%s", report, out)
+		}
+	}
+}
+
+// Where all of a set is served, in another order or with lower TTLs, such a record stays in the answer. Where the set is cut, it goes.
+func TestMalformedRecordsStay(t *testing.T) {
+	const day = 24 * time.Hour
+	for name, change := range map[string]func(*world){
+		"weight": func(w *world) { w.rule.Policy.Weights = []Weight{{netip.MustParsePrefix("10.0.0.2/32"), 1000}} },
+		"reported weight": func(w *world) {
+			w.rule.Policy.Reports = true
+			w.health[netip.MustParseAddr("10.0.0.0")] = verdict.Verdict{State: verdict.Up, Since: now.Add(-day), Holds: time.Minute, Said: &report.Said{Shed: 99}}
+		},
+		"warmup": func(w *world) {
+			w.rule.Policy.Warmup = time.Hour
+			w.health[netip.MustParseAddr("10.0.0.0")] = verdict.Verdict{State: verdict.Up, Since: now, Holds: time.Minute}
+		},
+		"client": func(w *world) { w.rule.Policy.Client = true },
+		"ttl":    func(w *world) { w.rule.Policy.TTL.Max = 7 },
+		"weight and ttl": func(w *world) {
+			w.rule.Policy.Weights = []Weight{{netip.MustParsePrefix("10.0.0.2/32"), 1000}}
+			w.rule.Policy.TTL.Max = 7
+		},
+		"cut": func(w *world) { w.fell("10.0.0.0", time.Minute) },
+	} {
+		changed := 0
+		for seed := range uint64(50) {
+			for odd := range 4 { // its place
+				w := healthy(0)
+				w.health = make(map[netip.Addr]verdict.Verdict)
+				for i := range 4 {
+					w.health[netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})] = verdict.Verdict{State: verdict.Up, Since: now.Add(-day), Holds: time.Minute}
+				}
+				change(w)
+				m := addresses(4, 30)
+				m.AuthenticatedData = true
+				m.Answer[odd].(*dns.A).A = nil
+				d := chance(seed)
+				d.Client = netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, byte(seed), 0}), 24)
+				out, report := Thin(m, w, d)
+				kept := slices.IndexFunc(out.Answer, func(rr dns.RR) bool { return rr.(*dns.A).A == nil })
+				cut := report.Outcome != Whole
+				switch {
+				case cut && (kept >= 0 || len(out.Answer) != 2 || out.AuthenticatedData):
+					t.Fatalf("%s, odd record at %d: cut to\n%s", name, odd, out)
+				case !cut && (kept < 0 || len(out.Answer) != 4 || !out.AuthenticatedData):
+					t.Fatalf("%s, odd record at %d: not cut, and it became\n%s", name, odd, out)
+				case !cut && w.rule.Policy.TTL.Max > 0 && out.Answer[kept].Header().Ttl != 7:
+					t.Fatalf("%s, odd record at %d: TTLs of one set differ:\n%s", name, odd, out)
+				}
+				if out != m {
+					changed++
+				}
+			}
+		}
+		if changed == 0 {
+			t.Errorf("%s: never changed an answer", name)
 		}
 	}
 }

@@ -185,6 +185,9 @@ func FuzzThin(f *testing.F) {
 		m.Ns = records(f, "example.org. 300 IN NS a.example.org.")
 		seeds = append(seeds, m)
 	}
+	bare := addresses(3, 30) // a record without data
+	bare.Answer[1].(*dns.A).A = nil
+	seeds = append(seeds, bare)
 	for i, m := range seeds {
 		m.AuthenticatedData = true
 		m.Answer = append(m.Answer, &dns.CNAME{Hdr: dns.RR_Header{Name: "a.", Rrtype: dns.TypeCNAME, Class: dns.ClassINET}, Target: "www.example.org."})

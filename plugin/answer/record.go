@@ -54,7 +54,8 @@ func (s *set) containsSameCase(h *dns.RR_Header) bool {
 func sameName(a, b string) bool { return a == b || (len(a) == len(b) && strings.EqualFold(a, b)) }
 
 // findSets appends the sets of an answer that can be filtered to sets. Records of a set usually follow each other, so it tries
-// the set of the record before first. Address records with data of a wrong length are not counted: no wire format has them.
+// the set of the record before first. Address records with data of a wrong length are not counted: they have no address. Some
+// servers send such a record without any data, as dynamic updates have it (RFC 2136, section 2.5.2).
 func findSets(answer []dns.RR, sets []set) []set {
 	for _, rr := range answer {
 		switch rr := rr.(type) {
@@ -80,6 +81,16 @@ func findSets(answer []dns.RR, sets []set) []set {
 		}
 	}
 	return sets
+}
+
+// isMember reports whether findSets counts a record that the header says is of a set.
+func isMember(rr dns.RR) bool {
+	switch rr.(type) {
+	case *dns.SRV, *dns.MX, *dns.HTTPS, *dns.SVCB:
+		return true
+	}
+	_, ok := Address(rr)
+	return ok
 }
 
 // countRecord counts a record with this header in its set.
