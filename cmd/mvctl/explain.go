@@ -83,11 +83,11 @@ func (a *app) explainCommand() *cobra.Command {
 		// A name that no stanza covers is one that a script has mistyped, or one that is no longer covered.
 		trouble := len(all.Explanations) == 0
 		for _, e := range all.Explanations {
-			trouble = trouble || !e.DryRun && disregarded(e.Outcome)
+			trouble = trouble || !e.DryRun && disregarded(e.Outcome, e.Health)
 		}
 		return a.troubled(trouble)
 	}
-	return a.failFlag(c, "the answer is fail-open or fail-closed, or no stanza covers the name")
+	return a.failFlag(c, "the answer is fail-open or fail-closed, if its only address is down, or if no stanza covers the name")
 }
 
 // showExplanations writes the explanations: the answer first, then each set, then the steps.

@@ -180,7 +180,7 @@ func (a *app) namesCommand() *cobra.Command {
 			}
 			// A name has a row for each type, so that each row has one outcome.
 			for _, x := range n.Answers {
-				trouble = trouble || !x.DryRun && disregarded(x.Outcome)
+				trouble = trouble || !x.DryRun && disregarded(x.Outcome, x.Health)
 				rows = append(rows, []cell{outcome(x.Outcome, x.Checked, x.Health, x.DryRun), plain(n.Name), plain(x.Type), plain(fmt.Sprintf("%d of %d", x.Kept, x.Total))})
 			}
 			if len(n.Answers) == 0 {
@@ -197,11 +197,13 @@ func (a *app) namesCommand() *cobra.Command {
 		}
 		return a.troubled(trouble)
 	}
-	return a.failFlag(c, "a name that is listed is fail-open or fail-closed")
+	return a.failFlag(c, "a name that is listed is fail-open or fail-closed, or its only address is down")
 }
 
-// disregarded reports whether an outcome means that clients get addresses that are down, or none.
-func disregarded(outcome string) bool { return outcome == "open" || outcome == "closed" }
+// disregarded reports whether an outcome and a health mean that clients get addresses that are down, or none.
+func disregarded(outcome, health string) bool {
+	return outcome == "open" || outcome == "closed" || health == "down"
+}
 
 // membersCommand shows the members of the fleet.
 func (a *app) membersCommand() *cobra.Command {

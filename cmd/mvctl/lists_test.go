@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
@@ -32,6 +33,35 @@ func TestNamesShowLastAnswersAndDryRuns(t *testing.T) {
 	got := mvctl(t, server, nil, "names", "--fail")
 	if got.code != exitGood || !strings.HasPrefix(got.out, "LAST ANSWER") || !strings.Contains(got.out, "~ fail-open (dry run)") {
 		t.Errorf("%+v", got)
+	}
+}
+
+// Clients that get addresses that are down are trouble, whether the outcome says so or the health, and so is an answer without any.
+// What is drained, forced up or left out is none (B119).
+func TestFailOfNamesAndExplain(t *testing.T) {
+	for _, tc := range []struct {
+		outcome, health string
+		want            int
+	}{
+		{"whole", "", exitGood}, {"whole", "down", exitTrouble}, {"whole", "drained", exitGood}, {"whole", "forced", exitGood},
+		{"thin", "", exitGood}, {"backup", "", exitGood}, {"open", "", exitTrouble}, {"closed", "", exitTrouble},
+	} {
+		answer := fmt.Sprintf(`{"name": "www.example.org.", "type": "A", "outcome": %q, "health": %q, "checked": true, "dry_run": false}`, tc.outcome, tc.health)
+		server := serving(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/v1/explain" {
+				respond(w, 200, `{"explanations": [`+answer+`]}`)
+				return
+			}
+			respond(w, 200, `{"names": [{"name": "www.example.org.", "answers": [`+answer+`]}], "total": 1, "next": ""}`)
+		})
+		for _, args := range [][]string{{"names", "--fail"}, {"explain", "www.example.org", "--fail"}} {
+			if got := mvctl(t, server, nil, args...); got.code != tc.want {
+				t.Errorf("%v with %s and %q: %+v, want %d", args, tc.outcome, tc.health, got, tc.want)
+			}
+		}
+		if got := mvctl(t, server, nil, "names"); got.code != exitGood {
+			t.Errorf("without --fail: %+v", got)
+		}
 	}
 }
 
