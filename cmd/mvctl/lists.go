@@ -20,9 +20,9 @@ func addFilters(c *cobra.Command) *filters {
 	f := new(filters)
 	c.Flags().StringVar(&f.find, "find", "", "only with all these words, as Find on the page: parts of a name, address, check, reason or site, or an outcome such as \"fails closed\"")
 	c.Flags().StringVar(&f.name, "name", "", "only with this in a name")
-	c.Flags().StringVar(&f.address, "address", "", "only of this network, or with this in the address")
-	c.Flags().StringVar(&f.state, "state", "", "only in this state: up, down, unknown, drain or idle")
-	c.Flags().StringVar(&f.check, "check", "", "only with this in the text of the check")
+	c.Flags().StringVar(&f.address, "address", "", "only of this network or address, or with this part of an address")
+	c.Flags().StringVar(&f.state, "state", "", "only in this state: up, down, unknown, forced, drain or idle")
+	c.Flags().StringVar(&f.check, "check", "", "only with this in the text of the check, or in quotes with all of it")
 	return f
 }
 

@@ -78,6 +78,9 @@ func (t Tier) String() string {
 	return "backup"
 }
 
+// IsPrimary reports whether it is the tier that is served first.
+func (t Tier) IsPrimary() bool { return t == primary }
+
 // Rank is the rank of a backup that is fit; 0 for the other tiers.
 func (t Tier) Rank() int {
 	if t < drained {

@@ -20,8 +20,8 @@ type Report struct {
 	// Checked is true if the checks, or a forced state, say of any address whether it is up or down. Without it no one may call
 	// the answer healthy.
 	Checked bool
-	// Drained is true if all members of a set are drained, so that they are served as if none was, and Forced if a member counts as
-	// up by hand alone. Neither shows in the outcome.
+	// Drained is true if all members of a set are drained, so that they are served as if none was, and Forced if a member that is
+	// served, or would be without the limit, counts as up by hand alone. Neither shows in the outcome.
 	Drained   bool
 	Forced    bool
 	Unchecked [verdict.Gaps]bool // why addresses that are served are not checked
@@ -36,14 +36,14 @@ type Mendable struct {
 	Gap   verdict.Gap
 }
 
-// noteMembers notes what is known of the members of a set, and why those that are served are not checked.
+// noteMembers notes what is known of the members of a set, of which the first are served, and why those are not checked.
 func (r *Report) noteMembers(owner string, all, served []candidate) {
 	unchecked, drained := false, 0
 	for i := range all {
 		if all[i].verdict.Drained() {
 			drained++
 		}
-		r.Forced = r.Forced || all[i].verdict.ForcedUp()
+		r.Forced = r.Forced || all[i].verdict.ForcedUp() && (i < len(served) || all[i].tier() == primary)
 		switch all[i].verdict.State() {
 		case verdict.Up:
 			r.Checked = true

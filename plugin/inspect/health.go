@@ -48,8 +48,9 @@ func (d *decision) health() (h health) {
 	}
 	// One that is not drained is enough: then the others wait, or the outcome tells that they do not.
 	h = allDrained
-	for _, c := range d.Candidates {
-		if c.Verdict.ForcedUp() {
+	for i, c := range d.Candidates {
+		// A backup that waits changes nothing. What only the limit leaves out is in other answers.
+		if c.Verdict.ForcedUp() && (i < d.Served || c.Tier.IsPrimary()) {
 			h |= forcedUp
 		}
 		if !c.Verdict.Drained() {
@@ -67,7 +68,7 @@ const (
 	onlyDown health = 1 << iota
 	// allDrained: all members of a set are drained, so that none counts as drained.
 	allDrained
-	// forcedUp: a member counts as up by hand alone.
+	// forcedUp: a member that is served counts as up by hand alone.
 	forcedUp
 )
 
@@ -98,17 +99,19 @@ func healthOf(r answer.Report) (h health) {
 	return h
 }
 
-// addHealth adds to the last answer for a name what is known now of the only address of its set.
+// addHealth adds to the last answer for a name what is known now: of the only address of its set, which the report on the answer has
+// not, and whether an address has gone down since, so that the next answer has fewer.
 func (l *linker) addHealth(x *seen.Name) {
 	last := l.lastOf(x)
-	// The report of the last answer says of it that it was not looked up.
-	if last == nil || last.Outcome != answer.Whole.String() {
+	// Other outcomes say themselves that something is down.
+	if last == nil || last.Outcome != answer.Whole.String() && last.Outcome != answer.Sample.String() {
 		return
 	}
 	h := healthOf(x.Report())
 	x.EachDestinations(func(had *seen.Destinations) {
 		for _, b := range l.blocks {
 			for i := range had.All {
+				last.Fell = last.Fell || hasFallen(b, x, had, &had.All[i])
 				// Views may answer a name differently: the worst of what they answered is told.
 				s, at, ok := alone(b, x, had, &had.All[i])
 				if !ok {
@@ -121,6 +124,36 @@ func (l *linker) addHealth(x *seen.Name) {
 		}
 	})
 	last.Health = h.String()
+}
+
+// hasFallen reports whether a destination of an answer that had all that it should has lost one of its first addresses since. A backup
+// that is down changes no such answer, and neither does a check that another one of the stanza outvotes.
+func hasFallen(b *rules.Block, x *seen.Name, had *seen.Destinations, d *seen.Destination) bool {
+	s := b.StanzaFor(d.Owner, x.Name)
+	if s == nil || !s.Rule.Types.Has(x.Type) {
+		return false
+	}
+	addrs := d.Addrs
+	if d.Host != "" {
+		if addrs = had.Addresses(d.Host); len(addrs) == 0 {
+			addrs = resolved(b, d.Host)
+		}
+	}
+	// Where all are backups, those of the lowest rank are not.
+	first, down := answer.MaxRank, 0
+	for _, addr := range addrs {
+		first = min(first, s.Rule.Policy.RankOf(addr))
+	}
+	for _, addr := range addrs {
+		v := lookAt(s, d.Owner, netip.AddrPortFrom(addr, d.Port))
+		if v.State() == verdict.Down && !v.Drained() && s.Rule.Policy.RankOf(addr) == first {
+			down++
+		}
+	}
+	if d.Host != "" { // the record stays while the host has a healthy address
+		return down > 0 && down == len(addrs)
+	}
+	return down > 0
 }
 
 // healthAlone is what is told of the only member of a set.

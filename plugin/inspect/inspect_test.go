@@ -97,7 +97,7 @@ func TestNamesOfASnapshot(t *testing.T) {
 	s.Note(&dns.Question{Name: owner, Qtype: dns.TypeAAAA}, answer.Report{Outcome: answer.Closed, Enforced: answer.Closed, Total: 2}, new(dns.Msg), 0)
 	s.Note(&dns.Question{Name: owner, Qtype: dns.TypeA}, answer.Report{Outcome: answer.Thinned, Enforced: answer.Thinned, Kept: 3, Total: 70_000, Checked: true}, new(dns.Msg), 0)
 	s.Note(&dns.Question{Name: owner, Qtype: dns.TypeSRV}, answer.Report{Outcome: answer.Thinned, Kept: 2, Total: 3, Checked: true}, new(dns.Msg), 0)
-	if got := fmt.Sprint(names(s, targets)); got != "[{other.example.org. []} {www.example.org. [{A thin true  3 70000 false} {AAAA closed false  0 2 false} {SRV thin true  3 3 true}]}]" {
+	if got := fmt.Sprint(names(s, targets)); got != "[{other.example.org. []} {www.example.org. [{A thin true  3 70000 false false} {AAAA closed false  0 2 false false} {SRV thin true  3 3 true false}]}]" {
 		t.Error(got)
 	}
 }

@@ -10,9 +10,9 @@ import (
 type Filter struct {
 	Query   string // words, all of which must be found: in a name, its outcome, an address, a check, a reason or a site; or a network, or a stanza
 	Name    string // a part of the name
-	Address string // a part of the address with its port, or a network such as 192.0.2.0/24
+	Address string // a network such as 192.0.2.0/24, an address, one with its port, or a part of one
 	State   string // the measured state; forced, for any forced state; drain, by hand or by its backend; or idle
-	Check   string // a part of the text of the check
+	Check   string // a part of the text of the check, or in quotes all of it
 }
 
 // MaxWords is how many words a Query may have. Those after them are not looked at.
@@ -21,8 +21,10 @@ const MaxWords = 32
 // matcher is a filter in the form that the methods below need.
 type matcher struct {
 	Filter
-	network netip.Prefix // Address, if it is a network
-	words   []word       // of Query
+	network netip.Prefix   // Address, if it is a network, or an address without a port
+	at      netip.AddrPort // Address, if it is an address with its port
+	check   string         // Check, if it is a whole text
+	words   []word         // of Query
 	// outcomes has for names a bit for each word that is part of the words for the outcome of an answer.
 	outcomes map[string]uint64
 }
@@ -36,9 +38,16 @@ type word struct {
 // matcher prepares a filter for a snapshot.
 func (s *Snapshot) matcher(f Filter) *matcher {
 	m := &matcher{Filter: f}
-	m.Name, m.State = strings.ToLower(f.Name), strings.ToLower(f.State)
+	m.Name, m.State, m.Address, m.Check = strings.ToLower(f.Name), strings.ToLower(f.State), strings.ToLower(f.Address), strings.ToLower(f.Check)
 	if p, err := netip.ParsePrefix(f.Address); err == nil {
 		m.network = p.Masked()
+	} else if a, err := netip.ParseAddr(strings.Trim(f.Address, "[]")); err == nil { // and not 192.0.2.11 for 192.0.2.1
+		m.network, _ = a.Prefix(a.BitLen())
+	} else if at, err := netip.ParseAddrPort(f.Address); err == nil {
+		m.at = at
+	}
+	if text, ok := strings.CutPrefix(m.Check, `"`); ok && strings.HasSuffix(text, `"`) { // no check begins with a quote
+		m.check = strings.TrimSuffix(text, `"`)
 	}
 	for text := range strings.FieldsSeq(strings.ToLower(f.Query)) {
 		w := word{text: text}
@@ -170,13 +179,24 @@ func (m *matcher) matchesState(t *Target) bool {
 	return t.State == m.State
 }
 
+// matchesCheck reports whether the check of a target matches.
+func (m *matcher) matchesCheck(t *Target) bool {
+	text := strings.ToLower(t.Check)
+	if m.check != "" {
+		return text == m.check
+	}
+	return strings.Contains(text, m.Check)
+}
+
 // fits reports whether a target matches all but the words.
 func (m *matcher) fits(t *Target) bool {
 	switch {
-	case !m.matchesState(t), m.Name != "" && !m.matchesName(t), m.Check != "" && !strings.Contains(t.Check, m.Check):
+	case !m.matchesState(t), m.Name != "" && !m.matchesName(t), m.Check != "" && !m.matchesCheck(t):
 		return false
 	case m.network.IsValid():
 		return m.network.Contains(t.Address.Addr())
+	case m.at.IsValid():
+		return m.at == t.Address
 	}
 	return m.Address == "" || strings.Contains(t.Address.String(), m.Address)
 }
@@ -187,12 +207,14 @@ func (m *matcher) matches(t *Target) bool {
 }
 
 // matchesChange reports whether a change matches. By name it also matches the names that lead to the target now, which the
-// change does not have. By state it matches the state before the change and the one after.
+// change does not have, and by forced, drain and idle what the target is now. By a measured state it matches the one before the
+// change and the one after.
 func (s *Snapshot) matchesChange(m *matcher, c *Change) bool {
 	t := Target{Address: c.Address, Check: c.Check, Name: c.Name, State: c.To, Reason: c.Reason}
 	for _, now := range s.At(c.Address) {
 		if now.Check == c.Check {
 			t.Names, t.Site, t.Stanzas = now.Names, now.Site, now.Stanzas
+			t.Force, t.Drained, t.Idle = now.Force, now.Drained, now.Idle
 		}
 	}
 	if m.State == c.From {

@@ -96,3 +96,58 @@ func TestFindOutcomes(t *testing.T) {
 		t.Errorf("%s has no target that is up", got[0].Name)
 	}
 }
+
+// A whole address or a whole check in quotes is that one alone, and a part of one is all that have it, in any case.
+func TestFilterOfAddressAndCheck(t *testing.T) {
+	var s Snapshot
+	for _, at := range []string{"192.0.2.1:80", "192.0.2.1:8080", "192.0.2.11:80", "[2001:db8::1]:80", "[2001:db8::11]:80"} {
+		for _, check := range []string{"http://:80/health", "http://:80/healthz", "http://:80/health expect 204"} {
+			s.Targets = append(s.Targets, Target{Address: netip.MustParseAddrPort(at), Check: check, State: "up"})
+		}
+	}
+	s.Sort()
+	for f, want := range map[Filter]int{
+		{Address: "192.0.2.1"}:                                    6,
+		{Address: "192.0.2.1:80"}:                                 3,
+		{Address: "192.0.2.1:8"}:                                  0, // no target has that port
+		{Address: "192.0.2."}:                                     9,
+		{Address: "192.0.2.0/28"}:                                 9,
+		{Address: ":8080"}:                                        3,
+		{Address: "2001:DB8::1"}:                                  3,
+		{Address: "[2001:db8::1]"}:                                3,
+		{Address: "[2001:DB8::1]:80"}:                             3,
+		{Address: "2001:DB8::/32"}:                                6,
+		{Address: "2001:DB8"}:                                     6,
+		{Check: "HTTP"}:                                           15,
+		{Check: "health"}:                                         15,
+		{Check: `"http://:80/health"`}:                            5,
+		{Check: `"HTTP://:80/healthz"`}:                           5,
+		{Check: `"health"`}:                                       0,
+		{Address: "192.0.2.1:80", Check: `"http://:80/health"`}:   1,
+		{Address: "192.0.2.11:80", Check: `"http://:80/healthz"`}: 1,
+	} {
+		if got := len(s.FilterTargets(f)); got != want {
+			t.Errorf("%+v picks %d targets, want %d", f, got, want)
+		}
+	}
+}
+
+// A change matches by what its target is now where that is not a state that was measured: forced, drained or idle.
+func TestFilterOfChangesByState(t *testing.T) {
+	at := netip.MustParseAddrPort("192.0.2.1:80")
+	for state, target := range map[string]Target{"forced": {Force: Force{Forced: "down"}}, "drain": {Drained: true}, "idle": {Idle: true}} {
+		target.Address, target.Check, target.State = at, "tcp://:80", "up"
+		other := Target{Address: netip.MustParseAddrPort("192.0.2.2:80"), Check: "tcp://:80", State: "up"}
+		s := Snapshot{Targets: []Target{target, other}}
+		for _, x := range s.Targets {
+			s.Changes = append(s.Changes, Change{Address: x.Address, Check: x.Check, From: "down", To: "up"})
+		}
+		s.Sort()
+		if got := s.FilterChanges(Filter{State: state}, s.Changes); len(got) != 1 || got[0].Address != at {
+			t.Errorf("%s picks %+v", state, got)
+		}
+		if got := s.FilterChanges(Filter{State: "down"}, s.Changes); len(got) != 2 {
+			t.Errorf("down picks %+v", got)
+		}
+	}
+}

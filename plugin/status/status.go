@@ -161,6 +161,7 @@ type Last struct {
 	Kept    int    `json:"kept"`             // records that went out, of the sets that a rule covers
 	Total   int    `json:"total"`            // records in those sets
 	DryRun  bool   `json:"dry_run"`          // the outcome is what would have become of the answer, and all was served
+	Fell    bool   `json:"-"`                // an address has gone down since, and the outcome does not say so yet
 }
 
 // Check is a check as it runs, with its pace. Lines of the Corefile with the same text share one.

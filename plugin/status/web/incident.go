@@ -118,25 +118,15 @@ func (x *incident) addNames(s *Server, ctx context.Context, snap *status.Snapsho
 // affectedOutcomes are those of answers that are not what they should be, the worst one last.
 var affectedOutcomes = []string{"thin", "backup", "down", "open", "closed"}
 
-// worstOutcomes ranks names by how bad their last answer was: 0 or absent if it was good. One with a target that is down is affected
-// even if it was not asked for since.
+// worstOutcomes ranks names by how bad their last answer was: 0 or absent if it was good. One that has fewer addresses since is affected.
 func worstOutcomes(snap *status.Snapshot) map[string]int {
-	worst, dry := make(map[string]int), make(map[string]bool)
+	worst, down := make(map[string]int), namesDown(snap)
 	for i := range snap.Names {
-		dry[snap.Names[i].Name] = dryName(&snap.Names[i])
-	}
-	for i := range snap.Targets {
-		if t := &snap.Targets[i]; t.State == "down" {
-			for _, name := range t.Names {
-				if !dry[name] { // a dry run changes no answer
-					worst[name] = 1
-				}
-			}
+		n := &snap.Names[i]
+		if hasFewer(n, down) {
+			worst[n.Name] = 1
 		}
-	}
-	for i := range snap.Names {
-		for _, a := range snap.Names[i].Answers {
-			n := &snap.Names[i]
+		for _, a := range n.Answers {
 			worst[n.Name] = max(worst[n.Name], 1+slices.Index(affectedOutcomes, classOf(a.Outcome, a.Checked, a.Health, a.DryRun)))
 		}
 	}

@@ -124,9 +124,10 @@ func classOf(outcome string, checked bool, health string, dry bool) string {
 	return status.OutcomeOf(enforced(outcome, dry), checked, health).Value
 }
 
-// dryName reports whether all last answers of a name are those of a dry run, which a target that is down does not change.
-func dryName(n *status.Name) bool {
-	return len(n.Answers) > 0 && !slices.ContainsFunc(n.Answers, func(a status.Last) bool { return !a.DryRun })
+// hasFewer reports whether the next answer for a name has fewer addresses than the last one, because one has gone down since. Of a name
+// that was not asked for lately, a target in down is all that is known.
+func hasFewer(n *status.Name, down map[string]bool) bool {
+	return slices.ContainsFunc(n.Answers, func(a status.Last) bool { return a.Fell && !a.DryRun }) || len(n.Answers) == 0 && down[n.Name]
 }
 
 // namesDown are the names with a target that is down.
@@ -142,13 +143,12 @@ func namesDown(s *status.Snapshot) map[string]bool {
 	return down
 }
 
-// sortBySeverity sorts names by how bad their last answer was. A name in down, with a target that is down, counts as filtered
-// even if it was not asked for since. Names of equal rank keep their order.
+// sortBySeverity sorts names by how bad their last answer was. One that has fewer addresses since counts as filtered. Names of equal rank keep their order.
 func sortBySeverity(down map[string]bool, names []*status.Name) {
 	ranks := make([][]*status.Name, 1+len(severityOrder)) // what needs no attention is first
 	for _, n := range names {
 		worst := 0
-		if down[n.Name] && !dryName(n) {
+		if hasFewer(n, down) {
 			worst = 1 + slices.Index(severityOrder, "thin")
 		}
 		for _, a := range n.Answers {

@@ -32,7 +32,7 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"ago": formatAge, "stamp": stamp, "glyph": stateGlyph, "plot": plainPlot, "ms": milliseconds, "lower": tierNote, "last": probeSummary, "key": rowID,
 	"term": status.OutcomeOf, "instead": func() []status.Term { return status.Instead }, "outcomes": func() []status.Term { return status.Outcomes }, "states": func() []status.Term { return status.States },
 	"clock": formatClock, "manual": manualLink, "cell": newCell, "wholePercent": wholePercent, "command": curlFor, "votes": newVotes, "standing": status.StandingTerm, "member": status.MemberTerm,
-	"copyFrom": linksTo, "percent": percent,
+	"copyFrom": linksTo, "percent": percent, "quoted": func(s string) string { return `"` + s + `"` },
 }).ParseFS(assets, "assets/*.html"))
 
 // pageView is the data of page.html.

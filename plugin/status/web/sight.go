@@ -179,7 +179,7 @@ func newStrip(what string, classes []string, counts map[string]int, attention in
 }
 
 // outcomesOf says of each name what its worst outcome is. The answers in rows, which were made now, decide for their names. For other
-// names that is the last answer, and thin if a target has gone down since.
+// names that is the last answer, and thin if an address has gone down since.
 func outcomesOf(names []status.Name, down map[string]bool, rows []nameRow) map[string]string {
 	all := make(map[string]string, len(names))
 	for i := range names {
@@ -188,7 +188,7 @@ func outcomesOf(names []status.Name, down map[string]bool, rows []nameRow) map[s
 		for _, a := range n.Answers {
 			outcome = worseOutcome(outcome, classOf(a.Outcome, a.Checked, a.Health, a.DryRun))
 		}
-		if down[n.Name] && !dryName(n) && outcome != "forced" {
+		if outcome != "forced" && hasFewer(n, down) {
 			outcome = worseOutcome(outcome, "thin")
 		}
 		all[n.Name] = outcome
