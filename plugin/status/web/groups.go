@@ -133,8 +133,12 @@ func (g *group) trouble() (key sameTrouble, ok bool) {
 func (v *pageView) addGroups(rows []*group) {
 	rules := v.rulesByText()
 	left := unfoldedPerPage
+	ids := make(map[*status.Target]string) // the first one of a row is in it, too
 	row := func(t *status.Target) targetRow {
-		return targetRow{Target: t, ID: rowID(t.Address.String(), t.Check, t.Pace), Rule: rules[t.Check+" "+t.Pace], Acting: v.Acting}
+		if ids[t] == "" {
+			ids[t] = v.RowID(t.Address.String(), t.Check, t.Pace)
+		}
+		return targetRow{Target: t, ID: ids[t], Rule: rules[t.Check+" "+t.Pace], Acting: v.Acting}
 	}
 	for _, g := range rows {
 		g.Targets = len(g.members)

@@ -29,7 +29,7 @@ const (
 // pages are the templates. Each asset is one, and parts.html defines what they share. html/template escapes all values: names
 // and reasons come from clients and targets.
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
-	"ago": formatAge, "stamp": stamp, "glyph": stateGlyph, "plot": plainPlot, "ms": milliseconds, "lower": tierNote, "last": probeSummary, "key": rowID,
+	"ago": formatAge, "stamp": stamp, "glyph": stateGlyph, "plot": plainPlot, "ms": milliseconds, "lower": tierNote, "last": probeSummary,
 	"term": status.OutcomeOf, "instead": func() []status.Term { return status.Instead }, "outcomes": func() []status.Term { return status.Outcomes }, "states": func() []status.Term { return status.States },
 	"clock": formatClock, "manual": manualLink, "cell": newCell, "wholePercent": wholePercent, "command": curlFor, "votes": newVotes, "standing": status.StandingTerm, "member": status.MemberTerm,
 	"copyFrom": linksTo, "percent": percent, "quoted": func(s string) string { return `"` + s + `"` },
@@ -68,6 +68,8 @@ type pageView struct {
 
 	Time   *timeView
 	Acting actingView
+
+	used map[string]int // how many rows have been given the id of these words
 }
 
 // targetRow is a row for a target.
@@ -296,6 +298,20 @@ func rowID(words ...string) string {
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%q", words)
 	return fmt.Sprintf("k%016x", h.Sum64())
+}
+
+// RowID is the id of a row of this page. Rows that are equal in words get different ones: views of a zone look the same, and so do checks
+// that differ in a secret alone.
+func (v *pageView) RowID(words ...string) string {
+	if v.used == nil {
+		v.used = make(map[string]int)
+	}
+	id := rowID(words...)
+	v.used[id]++
+	if n := v.used[id]; n > 1 {
+		return rowID(append(words, strconv.Itoa(n))...)
+	}
+	return id
 }
 
 // pagedSections are the headings of the tables that have pages, by the parameter of the page.

@@ -324,3 +324,30 @@ func TestIdleTargets(t *testing.T) {
 		t.Errorf("the filter finds %s", got)
 	}
 }
+
+// Rows that look the same, of two views of a zone or of checks that differ in a secret alone, have ids of their own: the script would
+// take one for the other, and show one of them (B117).
+func TestRowsHaveDifferentIDs(t *testing.T) {
+	f := newTestSource(3)
+	f.snap.Targets = append(f.snap.Targets, f.snap.Targets...)
+	f.snap.Sort()
+	same := status.Explanation{Block: "example.org:53", Name: "n0.example.org.", Type: "A", Outcome: "closed", Checked: true, Sets: []status.Set{{Outcome: "closed"}}}
+	other := same
+	other.Outcome = "whole"
+	f.explanations = []status.Explanation{same, other}
+	for _, query := range []string{"/", "/?rows=each"} {
+		page, ids := body(t, ask(t, f, "GET", query)), make(map[string]int)
+		for _, rest := range strings.Split(page, ` id="`)[1:] {
+			id, _, _ := strings.Cut(rest, `"`)
+			ids[id]++
+			if ids[id] == 2 {
+				t.Errorf("%s: two elements have the id %s", query, id)
+			}
+		}
+		_, names, _ := strings.Cut(page, `id="b-names"`)
+		names, _, _ = strings.Cut(names, "</table>")
+		if n := strings.Count(names, "<tr id="); n != 2 {
+			t.Errorf("%s: %d rows of the two views", query, n)
+		}
+	}
+}

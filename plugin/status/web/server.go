@@ -42,7 +42,7 @@ const (
 	maxQuery = 2 << 10
 	// headTimeout bounds reading the head of a request, from its first byte on or from when the connection was accepted; and
 	// then reading a body, which no request needs. It is short, because maxConns clients that send half a request keep all
-	// others waiting. readTimeout bounds how long a request is served: after it, its context ends.
+	// others waiting. readTimeout bounds reading a request.
 	// writeTimeout bounds writing a response. A stream has it for each write.
 	// idleTimeout is how long a connection without a request is kept. Both are short for the same reason as headTimeout.
 	headTimeout  = time.Second

@@ -2,6 +2,8 @@ package web
 
 import (
 	"bufio"
+	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -10,6 +12,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/coredns-multivalue/multivalue/plugin/acting"
+	"github.com/coredns-multivalue/multivalue/plugin/status"
 )
 
 // pipes is a listener whose connections stay in the process, so that the fake time of synctest applies to them.
@@ -40,6 +45,8 @@ type piped struct {
 }
 
 func (c *piped) Close() error { c.end(); return c.Conn.Close() }
+
+func (c *piped) LocalAddr() net.Addr { return new(net.UnixAddr) } // changes are made over a socket
 
 // newPipes returns a listener without a connection.
 func newPipes() *pipes {
@@ -214,4 +221,42 @@ func follow(t *testing.T, client net.Conn) (string, error) {
 	}
 	text, err := io.ReadAll(r.Body)
 	return string(text), err
+}
+
+// slowForcer takes some time for a change.
+type slowForcer time.Duration
+
+func (slowForcer) Show(context.Context) (*acting.File, error) { return &acting.File{Admin: true}, nil }
+
+func (f slowForcer) Change(ctx context.Context, _ string, c acting.Change) (*acting.File, error) {
+	select {
+	case <-time.After(time.Duration(f)):
+		return &acting.File{Admin: true, Made: &acting.Line{State: c.State}}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// A change may take longer than the client had to send it, and its answer has all that is known.
+func TestSlowChange(t *testing.T) {
+	for takes, want := range map[time.Duration]int{forceTimeout - time.Second/10: http.StatusOK, forceTimeout + time.Second: http.StatusInternalServerError} {
+		f := newTestSource(1)
+		f.snap.Summary.Fleet = new(status.Fleet)
+		inBubble(t, f, func(t *testing.T, s *Server, client net.Conn, _ <-chan struct{}) {
+			s.settings.Store(&settings{forcer: slowForcer(takes)})
+			const change = `{"state": "drain", "networks": ["192.0.2.1"]}`
+			request := fmt.Sprintf("POST /v1/force%sContent-Type: application/json\r\nIf-Match: \"x\"\r\nContent-Length: %d\r\n\r\n%s", head, len(change), change)
+			if _, err := io.WriteString(client, request); err != nil {
+				t.Fatal(err)
+			}
+			r, err := http.ReadResponse(bufio.NewReader(client), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, _ := io.ReadAll(r.Body)
+			if r.StatusCode != want || want == http.StatusOK && !strings.Contains(string(text), scopeText) {
+				t.Errorf("after %s: status %d, %s", takes, r.StatusCode, text)
+			}
+		})
+	}
 }
