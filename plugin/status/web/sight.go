@@ -66,11 +66,16 @@ func newSight(s *status.Snapshot, outcomes map[string]string, chosen string) sig
 	}
 	targets := s.CountStates()
 	v.Down = targets["down"]
-	v.Sentence = namesText(names, v.AllNames) + "; " + targetsText(targets, v.AllTargets)
-	if v.AllTargets == 0 {
+	ill := slices.ContainsFunc(nameClasses[:attention], func(class string) bool { return names[class] > 0 })
+	switch {
+	case v.AllTargets > 0:
+		v.Sentence = namesText(names, v.AllNames) + "; " + targetsText(targets, v.AllTargets)
+	case ill: // by a forced state
+		v.Sentence = namesText(names, v.AllNames) + "; no address is probed"
+	default:
 		v.Sentence = nothingText(s)
 	}
-	v.Trouble = targets["down"] > 0 || slices.ContainsFunc(nameClasses[:attention], func(class string) bool { return names[class] > 0 })
+	v.Trouble = targets["down"] > 0 || ill
 	v.NameStrip, v.TargetStrip = newStrip("names", nameClasses, names, attention), newStrip("targets", []string{"down", "unknown", "up"}, targets, 1)
 	for _, state := range filterStates {
 		one := tile{state, targets[state], state == "down" && targets[state] > 0, state == chosen}

@@ -133,6 +133,16 @@ func TestSentence(t *testing.T) {
 	if page := body(t, ask(t, f, "GET", "/")); !strings.Contains(page, "Nothing is checked: 1 name was asked for, and no address to probe.") || strings.Contains(page, "healthy;") {
 		t.Errorf("with a name without a check the page says: %s", page)
 	}
+	// A forced state can take a name down that has no target.
+	for want, last := range map[string]status.Last{
+		"1 name is down, but served; no address is probed.": {Type: "A", Outcome: "whole", Checked: true, Health: "down"},
+		"1 name fails closed; no address is probed.":        {Type: "A", Outcome: "closed", Checked: true},
+	} {
+		f.snap.Names = []status.Name{{Name: "a.example.org.", Answers: []status.Last{last}}}
+		if page := body(t, ask(t, f, "GET", "/")); !strings.Contains(page, want) {
+			t.Errorf("the page does not say %q: %s", want, page)
+		}
+	}
 }
 
 // What the first page says of names goes by their current answers, whatever the filter and the page are.
