@@ -186,7 +186,7 @@ func TestActingOverLoopback(t *testing.T) {
 	s.zone("example.org", "www A 127.0.0.11\nwww A 127.0.0.12")
 	s.file("token", secret+"\n")
 	at := "127.0.0.1:" + freePort(t)
-	v := s.serve(replace(acting, "AT", at, "BLOCK", "token DIR/token"))
+	v := s.serve(replace(acting, "AT", at, "BLOCK", "token DIR/token\nhost status.example.org"))
 	v.comesTo("www.example.org A", "11 12")
 	v.settled(2, 0)
 	h := s.handOf(at)
@@ -218,6 +218,8 @@ func TestActingOverLoopback(t *testing.T) {
 		{"a link", drain, append(right, "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"), 403, "another site"},
 		{"the same machine", drain, append(right, "Sec-Fetch-Site", "same-site"), 403, ""},
 		{"another host", drain, append(right, "Host", "evil.example"), 421, "unknown host"},
+		{"a proxy that sends another host", drain, append(right, "Host", "localhost:9253", "Origin", "https://status.example.org"), 403, "a proxy has to send the Host"},
+		{"a proxy that sends the host", drain, append(right[:2:2], "Host", "status.example.org", "Origin", "https://status.example.org", "If-Match", `"x"`), 412, "has changed meanwhile"},
 	} {
 		code, header, text := h.does(tc.body, tc.headers...)
 		var failure struct{ Error string }

@@ -42,6 +42,9 @@ func (a *app) changesCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if len(all) == 0 && !a.json() && *f != (filters{}) {
+			fmt.Fprintln(a.out, "The filter picks none.")
+		}
 		return a.showChanges(all, lost)
 	}
 	return c

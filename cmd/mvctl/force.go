@@ -32,7 +32,8 @@ type forced struct {
 	File     string // as the server knows it; shown so that people find it
 	Admin    bool   // this listener may change it
 	Writable bool
-	Fleet    bool // the server is a member of one, whose others have files of their own
+	Fleet    bool   // the server is a member of one, whose others have files of their own
+	Scope    string // what a change is about, if there are other replicas, in a fleet or not
 	Lines    []forcedLine
 	More     int      `json:"more_lines"` // lines that are not among them
 	Notes    []string // what the change does not do, and why
@@ -45,6 +46,7 @@ type forcedLine struct {
 	State    string
 	Networks []string
 	Until    time.Time
+	Ended    bool // its time is over, so it no longer counts
 	Reason   string
 }
 
@@ -228,6 +230,9 @@ func (a *app) showForced(f *forced) {
 			if !l.Until.IsZero() {
 				until = l.Until.Format(time.RFC3339)
 			}
+			if l.Ended {
+				until += " (has ended)"
+			}
 			rows = append(rows, []cell{state(l.State), plain(strings.Join(l.Networks, " ")), plain(until), plain(l.Reason), {fmt.Sprintf("%s:%d", f.File, l.Line), dim}})
 		}
 		a.table([]string{"FORCED", "ADDRESSES", "UNTIL", "REASON", "AT"}, rows)
@@ -235,8 +240,11 @@ func (a *app) showForced(f *forced) {
 	if f.More > 0 {
 		fmt.Fprintf(a.out, "and %d more of its lines\n", f.More)
 	}
-	// People may take a fleet for one thing.
-	if f.Fleet {
+	// People may take a fleet, or replicas that the page links, for one thing.
+	switch {
+	case f.Fleet:
 		fmt.Fprintln(a.errors, "mvctl: this holds on this server alone: the other members of its fleet have files of their own")
+	case f.Scope != "":
+		fmt.Fprintln(a.errors, "mvctl: this holds on this server alone: its peers have files of their own")
 	}
 }

@@ -151,3 +151,41 @@ func TestTokenInTheClear(t *testing.T) {
 		}
 	}
 }
+
+// A line whose time is over is told apart, and where there are other replicas, that a change is about one of them (B119).
+func TestEndedLinesAndScope(t *testing.T) {
+	const line = `{"line": 1, "state": "down", "networks": ["192.0.2.9/32"], "until": "2026-01-02T12:00:00Z", "reason": "disk"%s}`
+	for _, tc := range []struct{ fields, line, out, err string }{
+		{`"fleet": false`, `, "ended": true`, "2026-01-02T12:00:00Z (has ended)", ""},
+		{`"fleet": false, "scope": "this replica only"`, "", "2026-01-02T12:00:00Z ", "its peers have files of their own"},
+		{`"fleet": true, "scope": "this replica only"`, "", "2026-01-02T12:00:00Z ", "the other members of its fleet have files of their own"},
+	} {
+		server := serving(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("ETag", `"x"`)
+			respond(w, 200, `{"file": "/etc/coredns/forced", "admin": true, "writable": true, `+tc.fields+`, "lines": [`+fmt.Sprintf(line, tc.line)+`]}`)
+		})
+		got := mvctl(t, server, nil, "release", "192.0.2.1")
+		if got.code != exitGood || !strings.Contains(got.out, tc.out) || strings.Contains(got.out, "ended") != (tc.line != "") {
+			t.Errorf("%s: %+v", tc.fields, got)
+		}
+		if !strings.Contains(got.err, tc.err) || (tc.err == "") != (got.err == "") {
+			t.Errorf("%s: said %q, want %q", tc.fields, got.err, tc.err)
+		}
+	}
+}
+
+// A filter that picks no change is told, and nothing else is written for a program (B119).
+func TestNoChange(t *testing.T) {
+	server := serving(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/summary" {
+			respond(w, 200, `{"started": "2026-01-02T12:00:00Z"}`)
+			return
+		}
+		respond(w, 200, `{"changes": [], "total": 0, "next": 7, "lost": 0}`)
+	})
+	for args, want := range map[string]string{"changes --state drain": "The filter picks none.\n", "changes": "", "changes --state drain -o json": ""} {
+		if got := mvctl(t, server, nil, strings.Fields(args)...); got.code != exitGood || got.out != want {
+			t.Errorf("%s: %+v, want %q", args, got, want)
+		}
+	}
+}

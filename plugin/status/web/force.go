@@ -139,7 +139,7 @@ func resultWord(code int) string {
 func (s *Server) mayAct(r *http.Request, in settings) (code int, err error) {
 	switch {
 	case foreignOrigin(r):
-		return http.StatusForbidden, errors.New("a page of another site may not change anything: use the form on this page, mvctl or curl")
+		return http.StatusForbidden, errors.New("a page of another site may not change anything: use the form on this page, mvctl or curl; a proxy has to send the Host that the browser asked for")
 	case in.forcer == nil:
 		return http.StatusForbidden, errors.New("nothing can be changed here: add admin FILE to the block of status in the Corefile, or edit the file of force")
 	case !s.isLocal(r):
