@@ -91,7 +91,7 @@ func (k *Kept) rests() bool {
 	k.tcp.noWait = true
 	defer func() { k.tcp.noWait = false }()
 	if k.http2 != nil {
-		return k.http2.rests(k)
+		return k.http2.rests(k) && !k.amidRecord()
 	}
 	if k.finish != nil && k.finish() != nil {
 		return false
@@ -102,8 +102,11 @@ func (k *Kept) rests() bool {
 	k.release()
 	var early [1]byte
 	n, err := k.conn.Read(early[:])
-	return n == 0 && errors.Is(err, errWouldWait)
+	return n == 0 && errors.Is(err, errWouldWait) && !k.amidRecord()
 }
+
+// amidRecord reports whether a record of TLS has come in part: once the rest is there, it might be an answer.
+func (k *Kept) amidRecord() bool { return k.conn != net.Conn(k.tcp) && !k.tcp.records.areWhole() }
 
 // errWouldWait is the error of a read for which nothing is there. It is one after which a connection over TLS can still be
 // used: crypto/tls keeps every other error.
@@ -114,6 +117,8 @@ type pollConn struct {
 	*net.TCPConn
 	raw    syscall.RawConn // nil if it can not
 	noWait bool            // a read returns errWouldWait if nothing is there
+
+	records records // of TLS, which all that was read is if the connection is for that
 }
 
 // newPollConn wraps a connection over TCP.
@@ -126,9 +131,38 @@ func newPollConn(conn net.Conn) *pollConn {
 }
 
 // Read reads what has arrived, or waits for it, as noWait says.
-func (p *pollConn) Read(b []byte) (int, error) {
+func (p *pollConn) Read(b []byte) (n int, err error) {
 	if p.noWait {
-		return readArrived(p.raw, b)
+		n, err = readArrived(p.raw, b)
+	} else {
+		n, err = p.TCPConn.Read(b)
 	}
-	return p.TCPConn.Read(b)
+	p.records.track(b[:n])
+	return n, err
 }
+
+// records follows the records of TLS in a stream: a head of five bytes, the last two of which are the length of what follows (RFC 8446,
+// section 5.1).
+type records struct {
+	head [5]byte
+	have int // bytes of the head of the next record
+	left int // bytes that the record at hand lacks
+}
+
+// track follows bytes that were read.
+func (r *records) track(b []byte) {
+	for len(b) > 0 {
+		if r.left > 0 {
+			n := min(r.left, len(b))
+			r.left, b = r.left-n, b[n:]
+			continue
+		}
+		n := copy(r.head[r.have:], b)
+		if r.have, b = r.have+n, b[n:]; r.have == len(r.head) {
+			r.have, r.left = 0, int(r.head[3])<<8|int(r.head[4])
+		}
+	}
+}
+
+// areWhole reports whether all that was read is whole records.
+func (r *records) areWhole() bool { return r.have == 0 && r.left == 0 }

@@ -89,6 +89,14 @@ func (s *spec) repeats(tls *tlsClient, prepare func(context.Context, netip.AddrP
 // Reuses reports whether a probe is to be asked on the connection of the last good one: by ProbeReusing.
 func (c *Check) Reuses() bool { return c.repeater != nil }
 
+// ReusedFor is for how long a connection may be asked again, 0 without the option reuse.
+func (c *Check) ReusedFor() time.Duration {
+	if c.repeater == nil {
+		return 0
+	}
+	return c.repeater.spec.lifetime()
+}
+
 // ProbeReusing is [Check.Probe] that asks on the connection that the last probe has left, if there is one that can be asked
 // again. That it fails proves nothing, whatever the reason: then, and within the same time, a new connection is asked, which
 // decides. If there is no answer after half of the time, a new one is asked beside it, and the first good answer counts. It
@@ -281,9 +289,12 @@ type Lease struct {
 
 // newLease is the lease of a new connection, on which the first probe asks now.
 func (s *settings) newLease() Lease {
-	life := cmp.Or(s.reuseFor, reuseTime)
+	life := s.lifetime()
 	return Lease{time.Now().Add(life - rand.N(life/reuseJitter)), reuseProbes - 1}
 }
+
+// lifetime is how long a connection is used at most.
+func (s *settings) lifetime() time.Duration { return cmp.Or(s.reuseFor, reuseTime) }
 
 // NewLease is the lease of a new connection of a check with reuse, for a caller that asks by its [Talk].
 func (c *Check) NewLease() Lease { return c.repeater.spec.newLease() }

@@ -499,6 +499,66 @@ func TestAnswerBeforeTheQuestion(t *testing.T) {
 	}
 }
 
+// Over TLS, an answer that has come in part before its question does not count either: its record is complete only after the question
+// (B114).
+func TestHalfARecordBeforeTheQuestion(t *testing.T) {
+	const good = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+	config := serverConfig(t, nil, www)
+	for _, cut := range []int{1, 4, 5, 6, 20} { // in the head of the record, and after it
+		early, rest := make(chan struct{}), make(chan struct{})
+		var conns atomic.Int64
+		serve := func(conn net.Conn) {
+			if conns.Add(1) > 1 {
+				overTLS(config, sayAgain("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"))(conn)
+				return
+			}
+			pieces := &cutConn{Conn: conn, sent: early, rest: rest}
+			overTLS(config, func(conn net.Conn) {
+				request := make([]byte, 4096)
+				if _, err := conn.Read(request); err != nil {
+					return
+				}
+				io.WriteString(conn, good)
+				pieces.cut = cut
+				go func() {
+					defer close(rest) // once the question has come, or the connection has ended
+					conn.Read(request)
+				}()
+				io.WriteString(conn, good)
+				hold(conn)
+			})(pieces)
+		}
+		r := newReusing(t, mustNew(t, "https://", opt("reuse"), opt("insecure")), listen(t, "127.0.0.1", serve).addr)
+		r.good(1)
+		<-early
+		if got := reason(r.probe()); got != "status 503" {
+			t.Errorf("cut after %d bytes: %q", cut, got)
+		}
+	}
+}
+
+// A cutConn sends the next piece in two parts, once cut is set: the second one when rest is closed.
+type cutConn struct {
+	net.Conn
+	cut        int
+	sent, rest chan struct{}
+}
+
+func (c *cutConn) Write(b []byte) (int, error) {
+	if c.cut == 0 {
+		return c.Conn.Write(b)
+	}
+	n, err := c.Conn.Write(b[:c.cut])
+	c.cut = 0
+	close(c.sent)
+	if err != nil {
+		return n, err
+	}
+	<-c.rest
+	m, err := c.Conn.Write(b[n:])
+	return n + m, err
+}
+
 // The rest of a body may come until the next probe.
 func TestRestOfTheBodyComesLater(t *testing.T) {
 	for _, parts := range [][2]string{

@@ -246,6 +246,7 @@ func (s *Config) complete() error {
 		return err
 	}
 	s.noticeMinUp()
+	s.noticeReuse()
 	if err := s.checkRequire(); err != nil {
 		return err
 	}

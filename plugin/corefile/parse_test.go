@@ -482,17 +482,21 @@ func TestNames(t *testing.T) {
 func TestNotices(t *testing.T) {
 	const fills = "Corefile:4 - min_up 50 is above the limit of 8, so unhealthy addresses fill up every answer that has fewer than 8 healthy ones: did you mean 50%?"
 	for stanza, want := range map[string]string{
-		"check tcp://:80\nmin_up 50":               fills,
-		"check tcp://:80\nmin_up 50\nlimit 50":     "",
-		"check tcp://:80\nmin_up 50\nlimit off":    "",
-		"check tcp://:80\nmin_up 50%":              "",
-		"check tcp://:80\nmin_up 8":                "",
-		"check tcp://:80\nmin_up 101\nlimit 100":   "Corefile:4 - min_up 101 is above the limit of 100, so unhealthy addresses fill up every answer that has fewer than 100 healthy ones",
-		"check http://127.0.0.1:8080/a status 200": "Corefile:3 - check http://127.0.0.1:8080/a dials the address of each record, not 127.0.0.1, which is only the host that it names: leave the host out, unless that is meant",
-		"check tcp://:80\ncheck http://[::1]/":     "Corefile:4 - check http://[::1]/ dials the address of each record, not ::1, which is only the host that it names: leave the host out, unless that is meant",
-		"check http://localhost/":                  "Corefile:3 - check http://localhost/ dials the address of each record, not localhost, which is only the host that it names: leave the host out, unless that is meant",
-		"check http://www.example.org/":            "",
-		"check http://:8080/":                      "",
+		"check tcp://:80\nmin_up 50":                           fills,
+		"check tcp://:80\nmin_up 50\nlimit 50":                 "",
+		"check tcp://:80\nmin_up 50\nlimit off":                "",
+		"check tcp://:80\nmin_up 50%":                          "",
+		"check tcp://:80\nmin_up 8":                            "",
+		"check tcp://:80\nmin_up 101\nlimit 100":               "Corefile:4 - min_up 101 is above the limit of 100, so unhealthy addresses fill up every answer that has fewer than 100 healthy ones",
+		"check http://127.0.0.1:8080/a status 200":             "Corefile:3 - check http://127.0.0.1:8080/a dials the address of each record, not 127.0.0.1, which is only the host that it names: leave the host out, unless that is meant",
+		"check tcp://:80\ncheck http://[::1]/":                 "Corefile:4 - check http://[::1]/ dials the address of each record, not ::1, which is only the host that it names: leave the host out, unless that is meant",
+		"check http://localhost/":                              "Corefile:3 - check http://localhost/ dials the address of each record, not localhost, which is only the host that it names: leave the host out, unless that is meant",
+		"check http://www.example.org/":                        "",
+		"check http://:8080/":                                  "",
+		"check http://:80 reuse\ninterval 15m":                 "Corefile:4 - the interval of 15m0s is not shorter than the 10m0s for which check http://:80/ reuse uses a connection, so none is asked again, and each is kept in vain: use a longer reuse_for, or leave reuse out",
+		"check tcp://:81\ncheck http://:80 reuse reuse_for 10": "Corefile:2 - the interval of 10s is not shorter than the 10s for which check http://:80/ reuse reuse_for 10s uses a connection, so none is asked again, and each is kept in vain: use a longer reuse_for, or leave reuse out",
+		"check http://:80 reuse reuse_for 11":                  "",
+		"check http://:80 reuse\ninterval 9m":                  "",
 	} {
 		stanzas, err := parseCorefile("example.org {\nmultivalue {\n" + stanza + "\n}\n}")
 		if err != nil {

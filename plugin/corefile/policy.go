@@ -55,6 +55,15 @@ func (s *Config) noticeMinUp() {
 	s.Notices = append(s.Notices, notice)
 }
 
+// noticeReuse notes a check whose connections are never asked again, because they are too old by the next probe.
+func (s *Config) noticeReuse() {
+	for _, c := range s.Checks {
+		if life := c.ReusedFor(); life > 0 && life <= s.Pace.Interval {
+			s.Notices = append(s.Notices, fmt.Sprintf("%s - the interval of %s is not shorter than the %s for which check %s uses a connection, so none is asked again, and each is kept in vain: use a longer reuse_for, or leave reuse out", s.Where("interval"), s.Pace.Interval, life, c))
+		}
+	}
+}
+
 // parseTypes reads the types of the record sets that are judged. They replace the default.
 func parseTypes(s *Config, c *caddy.Controller, args []string) error {
 	s.Types = 0

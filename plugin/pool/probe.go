@@ -38,6 +38,7 @@ func (p *Pool) start(ctx context.Context, probes *sync.WaitGroup, m *monitor, no
 	metrics.ProbeLag.Observe(max(0, late.Seconds()))
 	m.started = clock.At(now)
 	if p.prober.canAsk(m, now) {
+		p.dropKept(m) // what a goroutine left while there was no event loop
 		p.prober.enqueue(m)
 		return
 	}

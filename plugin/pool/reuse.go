@@ -67,7 +67,7 @@ func (p *Pool) replaceConn(m *monitor, a wire.Answer) *wire.Held {
 	}
 	slow := a.Took > m.check.pace.Timeout/2 // so a new connection would be asked beside it each time
 	if asked && a.Err == nil {
-		m.held.noteKept(old == a.Held)
+		m.held.noteKept(old != nil && old == a.Held)
 	}
 	if old != nil && old == a.Held {
 		if m.removed || m.idle || m.listens() || slow && !m.check.hold {

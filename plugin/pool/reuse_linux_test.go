@@ -476,3 +476,70 @@ func TestReuseIsFutile(t *testing.T) {
 		})
 	}
 }
+
+// within runs a function in the loop of the pool.
+func (p *holdPool) within(f func()) {
+	p.life.Lock()
+	defer p.life.Unlock()
+	p.do(f)
+}
+
+// The end of a held connection is an alarm also while it is being asked again: the process of the peer may be gone (B53, B114).
+func TestAlarmAmidAReusedProbe(t *testing.T) {
+	var dying atomic.Bool
+	asked, gone := make(chan bool), make(chan bool)
+	h := newHost(t, 1, 0, func(_ *host, conn net.Conn) {
+		request := make([]byte, 4096)
+		for {
+			if _, err := conn.Read(request); err != nil {
+				return
+			}
+			if dying.Load() {
+				asked <- true
+				<-gone
+				return
+			}
+			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		}
+	})
+	pace := slowPace
+	pace.Fast, pace.Rise = pace.Interval, 1 // no failure brings the next probe, either
+	p := newReusePool(t, reuseStanza(t, url("http", h), pace, "hold"), 10)
+	p.probeFirst(h)
+	p.keeps(h)
+	dying.Store(true)
+	p.probeNow(h)
+	<-asked
+	h.Close()
+	gone <- true
+	eventually(t, "alarm and down", func() bool { return p.state(h) == verdict.Down }) // in the pace of an alarm alone
+	if n := h.accepted.Load(); n != 1 {
+		t.Errorf("%d connections were accepted", n)
+	}
+}
+
+// A connection that a goroutine has left, while the event loop could not be started, does not stay behind once it is there (B114).
+func TestConnectionOfBeforeTheLoop(t *testing.T) {
+	h := newHost(t, 1, 0, polite)
+	p := newReusePool(t, reuseStanza(t, url("http", h), slowPace), 10)
+	p.within(func() { p.prober.retryAt = time.Now().Add(time.Hour) })
+	p.probeFirst(h)
+	p.keeps(h)
+	p.on(h, func(m *monitor) {
+		if m.held.kept == nil || p.prober.loop != nil {
+			t.Fatal("it was not a goroutine that asked")
+		}
+	})
+	p.within(func() { p.prober.retryAt = time.Time{} })
+	p.ask(h)
+	p.on(h, func(m *monitor) {
+		if m.held.kept != nil || m.held.conn == nil || p.prober.held != 1 {
+			t.Errorf("%+v, %d are held", *m.held, p.prober.held)
+		}
+	})
+	eventually(t, "closed", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return len(h.open) == 1
+	})
+}

@@ -45,6 +45,7 @@ func (l *Loop) askAgain(q *Question, now time.Time) (asked bool) {
 	}
 	if !l.rests(c) {
 		l.closeConn(c)
+		l.reportEnded(c)
 		return false
 	}
 	asked = true // also if the talk panics
@@ -65,7 +66,10 @@ func (l *Loop) rests(c *conn) bool {
 		case err == unix.EINTR:
 		case err == unix.EAGAIN:
 			return c.complete
-		case err != nil || n == 0 || c.complete || len(c.received) == 0 || len(c.received)+n > restLimit:
+		case err != nil || n == 0:
+			c.ended = true
+			return false
+		case c.complete || len(c.received) == 0 || len(c.received)+n > restLimit:
 			return false
 		default:
 			c.received = append(c.received, l.buffer[:n]...)

@@ -143,6 +143,55 @@ func TestAskedAgainInVain(t *testing.T) {
 	}
 }
 
+// If a connection is to be watched, its end is told also if it comes while it is asked again, before the answer of the new one. What is
+// only bad or late is no end (B53, B114).
+func TestEndWhileAskedAgain(t *testing.T) {
+	for name, tt := range map[string]struct {
+		then        func(*net.TCPConn)
+		hold, ended bool
+	}{
+		"closed":         {silence, true, true},
+		"reset":          {reset, true, true},
+		"half an answer": {func(conn *net.TCPConn) { io.WriteString(conn, fine[:20]) }, true, true},
+		"bad": {func(conn *net.TCPConn) {
+			io.WriteString(conn, "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")
+			linger(conn)
+		}, true, false},
+		"silent":         {linger, true, false},
+		"without hold":   {silence, false, false},
+		"reset, no hold": {reset, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var conns atomic.Int64
+			addr := listen(t, "127.0.0.1", func(conn *net.TCPConn) {
+				if conns.Add(1) > 1 {
+					always(fine)(conn)
+				} else if take(conn) {
+					io.WriteString(conn, fine)
+					if take(conn) {
+						tt.then(conn)
+					}
+				}
+			})
+			d := newRecorder(t)
+			_, first := d.askOn(addr, nil, patience)
+			tag := new(int)
+			d.Ask([]wire.Question{{Addr: addr, Timeout: 4 * time.Second, Talk: reusing(d), Hold: tt.hold, Reuse: true, On: first.Held, Tag: tag}})
+			want := 1
+			if tt.ended {
+				want = 2
+			}
+			if a := d.await(tag, want); a.Err != nil || a.Lost || a.Held == nil {
+				t.Errorf("%+v", a)
+			}
+			if a := d.reports(tag)[0]; a.Lost != tt.ended || tt.ended && a.Held != first.Held {
+				t.Errorf("first came %+v", a)
+			}
+		})
+	}
+}
+
 // A peer that is silent on both connections has no more than the time of one question.
 func TestAskedAgainInTime(t *testing.T) {
 	var conns atomic.Int64

@@ -37,6 +37,7 @@ type conn struct {
 	pieces     pieces    // how the answer arrives
 	held       *Held     // nil until stage has been holding
 	again      bool      // it was held before the conversation
+	ended      bool      // the peer has ended it, as reading or writing has told
 	twin       *conn     // the other connection on which the question is asked; nil if there is none
 	stays      bool      // after the last answer the peer keeps the connection open; known with Reuse only
 	complete   bool      // the last answer was complete, with nothing after it; known with Reuse only
@@ -135,6 +136,7 @@ func (l *Loop) send(c *conn) bool {
 		case unix.EAGAIN:
 			return true // the socket buffer is full; EPOLLOUT will tell when it is not
 		default:
+			c.ended = true
 			l.finish(c, c.question.Talk.Unsent(err))
 			return false
 		}
@@ -204,9 +206,11 @@ func (l *Loop) receive(c *conn) {
 		case err == unix.EAGAIN:
 			return
 		case err != nil:
+			c.ended = true
 			l.deliverEnd(c, err)
 			return
 		case n == 0:
+			c.ended = true
 			l.deliverEnd(c, io.EOF)
 			return
 		}
@@ -293,6 +297,13 @@ func (l *Loop) reportLost(c *conn) {
 	l.closeConn(c)
 }
 
+// reportEnded reports that a connection which was held has ended while it was being asked again, if its end was to be noticed.
+func (l *Loop) reportEnded(c *conn) {
+	if c.ended && c.held != nil && c.question.Hold {
+		l.answers = append(l.answers, Answer{Tag: c.question.Tag, Held: c.held, Lost: true})
+	}
+}
+
 // releaseHeld ends a held connection at the wish of the caller.
 func (l *Loop) releaseHeld(h *Held) {
 	c := h.conn
@@ -329,7 +340,8 @@ func (l *Loop) expire(c *conn) {
 func (l *Loop) finish(c *conn, result error) {
 	l.timers.disarm(c)
 	l.closeConn(c)
-	if c.again && result != nil { // that proves nothing
+	if c.again && result != nil { // that proves nothing, but the end of a connection that is watched is told
+		l.reportEnded(c)
 		l.askElsewhere(c)
 		return
 	}

@@ -57,7 +57,8 @@ type Question struct {
 	Reuse   bool // hold it for the next question, without watching over the host of the peer
 	// On is a connection that is held to the peer, to ask on; nil for a new one. Whatever happens there but a good answer
 	// proves nothing: then a new connection is asked. After half of the time one is asked beside it, and the first good
-	// answer counts. It is held no longer, unless it is the one of the answer.
+	// answer counts. It is held no longer, unless it is the one of the answer. With Hold, its end is told as that of any other, before
+	// the answer.
 	On  *Held
 	Tag any // returned with the answer; the loop does not look at it
 }
