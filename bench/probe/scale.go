@@ -27,7 +27,7 @@ func scale(dir string) error {
 // than 50 ms late. It measures for as long as it takes until each connection has had its number of probes, because the
 // handshakes are what may delay others. The backend, which has its half of them, is on the same machine.
 //
-// A process keeps as many connections as half of its descriptors: give it more for 10 000 targets.
+// A process keeps as many connections as half of its descriptors without those of probes: give it 65,536 for 10 000 targets.
 func lagOfReuse(dir string) error {
 	return schedule(dir, workload{targets: *kept, protocol: "https", options: "insecure reuse", interval: 10})
 }
