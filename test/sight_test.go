@@ -103,3 +103,53 @@ func TestSummaryOfTheProcess(t *testing.T) {
 	v.mustReload(strings.Replace(replace(strings.ReplaceAll(sightCorefile, "STATUS", base[strings.LastIndexByte(base, ':')+1:]), "limit", "limit"), "state DIR/gone/state", "", 1))
 	becomes("no state", func(x processSummary) bool { return x.State == "" })
 }
+
+// The first sentence counts a name as running with fewer if its answer has lost an address since, whichever page of names is shown: a
+// backup that waits is no loss, and neither is a check that another one outvotes (B75).
+func TestSentenceOfManyNames(t *testing.T) {
+	const names = 25 // more than the page asks for
+	records := ""
+	for i := range names {
+		records += fmt.Sprintf("n%d A 127.0.0.11\nn%d A 127.0.0.12\nn%d A 127.0.0.13\n", i, i, i)
+	}
+	for what, c := range map[string]struct {
+		stanza         string
+		kill           []int
+		up, down       int
+		healthy, fewer string
+	}{
+		"a backup":      {"backup 127.0.0.13/32", []int{13}, 2, 1, "All 25 names are healthy; 1 of 3 targets is down.", "25 names run with fewer; 2 of 3 targets are down."},
+		"another check": {"check tcp://:9\nrequire any", nil, 3, 3, "All 25 names are healthy; 3 of 6 targets are down.", "25 names run with fewer; 4 of 6 targets are down."},
+	} {
+		t.Run(what, func(t *testing.T) {
+			s := newScene(t, 11, 12, 13)
+			s.zone("example.org", records)
+			v, base := s.shown("example.org:0 {\nbind 127.0.0.1\nfile DIR/example.org\nmultivalue {\nQUICK\n" + c.stanza + "\nstatus 127.0.0.1:STATUS\n}\n}")
+			all := func() {
+				for i := range names {
+					v.ask(fmt.Sprintf("n%d.example.org A", i))
+				}
+			}
+			all()
+			v.settled(3, c.down-len(c.kill))
+			s.kill(c.kill...)
+			v.settled(c.up, c.down)
+			all()
+			says := func(want string) {
+				t.Helper()
+				for _, query := range []string{"/", "/?names=2", "/?sort=name&names=2", "/?q=n24"} {
+					text := ""
+					s.eventually(func() bool { text = s.page(base + query); return strings.Contains(text, want) }, func() string { return fmt.Sprintf("%s lacks %q:\n%s", query, want, text) })
+				}
+			}
+			says(c.healthy)
+			var incident struct{ Names []struct{ Name string } }
+			if s.json(base+"/v1/incident", &incident); len(incident.Names) != 0 {
+				t.Errorf("the incident has %+v", incident.Names)
+			}
+			s.kill(12) // and no query comes
+			v.settled(c.up-1, c.down+1)
+			says(c.fewer)
+		})
+	}
+}
