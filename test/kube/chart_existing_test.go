@@ -214,6 +214,29 @@ func TestChartExistingUninstalled(t *testing.T) {
 	mustHelm(t, "uninstall", "multivalue", "-n", kubeSystem)
 }
 
+// After the mode existing, a release of the same name in another mode is installed and upgraded: what the mode existing saved stays in
+// the cluster, and is not taken for the mode of the new release. That has the DNS of the cluster, and no advice is to uninstall it.
+func TestChartAfterExisting(t *testing.T) {
+	e := newExisting(t)
+	e.mustInstall("beside")
+	e.refuses("this release has the mode existing: uninstall it first", []string{theDeployment, theConfig, theOther}, "beside", "mode=beside")
+	mustHelm(t, "uninstall", "multivalue", "-n", kubeSystem)
+	for _, r := range []*release{
+		{scene: e.scene, namespace: kubeSystem},
+		{scene: e.scene, namespace: kubeSystem, flags: []string{"--set", "mode=cluster-dns,service.clusterIP=198.51.100.10"}},
+	} {
+		r.mustInstall("beside")
+		r.mustInstall("beside", "replicas=3")
+		if read(t, theOther) == nil {
+			t.Fatal("what was there before is not there any more")
+		}
+		cluster.delete(t, "/api/v1/namespaces/kube-system/configmaps/multivalue") // by hand
+		r.mustInstall("beside", "replicas=4")
+		r.has("/apis/apps/v1/namespaces/kube-system/deployments/multivalue", 4.0, "spec", "replicas")
+		mustHelm(t, "uninstall", "multivalue", "-n", kubeSystem)
+	}
+}
+
 // What the chart cannot change safely is left alone, with a word on why.
 func TestChartExistingRefuses(t *testing.T) {
 	e := newExisting(t)

@@ -50,6 +50,17 @@ is not, unless the object itself says keep, and another tool may have replaced i
 {{- lookup "v1" "ConfigMap" .Release.Namespace (printf "%s-before" (include "multivalue.name" .)) | toYaml }}
 {{- end }}
 
+{{/*
+Not empty if an object is there that this release makes in the modes beside and cluster-dns, and never in the mode existing.
+What the mode existing saved says nothing of that: it outlives the release, and a later one of the same name finds it.
+*/}}
+{{- define "multivalue.owned" -}}
+{{- range $kind, $version := dict "ConfigMap" "v1" "Deployment" "apps/v1" }}
+{{- $object := lookup $version $kind $.Release.Namespace (include "multivalue.name" $) }}
+{{- if eq (dig "metadata" "labels" "app.kubernetes.io/instance" "" $object) $.Release.Name }}{{ $kind }}{{ end }}
+{{- end }}
+{{- end }}
+
 {{/* The Corefile of before with the stanza above the plugin kubernetes, or the whole one of the values. */}}
 {{- define "multivalue.newCorefile" -}}
 {{- $v := .root.Values }}

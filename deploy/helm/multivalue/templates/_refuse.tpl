@@ -7,7 +7,7 @@
 {{- if not $v.stanza.within }}{{ fail "stanza.within is empty: name the networks of your Pods, such as 10.244.0.0/16" }}{{ end }}
 {{- end }}
 {{- if and $v.networkPolicy.enabled (ne $v.mode "existing") (not $v.stanza.within) }}{{ fail "stanza.within is empty: name the networks that the NetworkPolicy lets CoreDNS probe, or set networkPolicy.enabled=false" }}{{ end }}
-{{- if and .Release.IsUpgrade (ne $v.mode "existing") (include "multivalue.saved" . | fromYaml) }}{{ fail "this release has the mode existing: uninstall it first, which changes nothing, and then install the chart with another mode" }}{{ end }}
+{{- if and .Release.IsUpgrade (ne $v.mode "existing") (include "multivalue.saved" . | fromYaml) (not (include "multivalue.owned" .)) }}{{ fail "this release has the mode existing: uninstall it first, which changes nothing, and then install the chart with another mode" }}{{ end }}
 {{- if and (eq $v.mode "cluster-dns") (not $v.service.clusterIP) }}{{ fail "service.clusterIP is empty: cluster-dns needs the address that kubelets give to Pods (clusterDNS), such as 10.96.0.10" }}{{ end }}
 {{- if and (eq $v.mode "cluster-dns") (ne $v.service.type "ClusterIP") }}{{ fail "service.type must be ClusterIP with cluster-dns: Pods reach it by its address" }}{{ end }}
 {{- if and (eq $v.mode "existing") (semverCompare "<4.0.0-0" .Capabilities.HelmVersion.Version) }}{{ fail "the mode existing needs Helm 4, which changes parts of objects by server-side apply: use that, or deploy/kubernetes/existing with kubectl" }}{{ end }}
