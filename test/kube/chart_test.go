@@ -250,6 +250,12 @@ func TestChartRefuses(t *testing.T) {
 		{"mode=cluster-dns,service.clusterIP=10.96.0.10,service.type=NodePort", "service.type must be ClusterIP with cluster-dns: Pods reach it by its address"},
 		{"stanza.checks={grpc://x/y}", `the check "grpc://x/y" names no port: add the ports that CoreDNS probes to networkPolicy.backendPorts`},
 		{"networkPolicy.backendPorts={http}", "at '/networkPolicy/backendPorts/0': got string, want integer"},
+		{"corefile=x", "corefile has no health on port 8080, which the kubelet asks whether a Pod lives: add a line with health to a server block"},
+		{"corefile=health localhost:8080\nready", "corefile has no health on port 8080"},
+		{"corefile=health :8081\nready", "corefile has no health on port 8080"},
+		{"corefile=# health\nready", "corefile has no health on port 8080"},
+		{"corefile=health {\n}\n", "corefile has no ready on port 8181, which the kubelet asks whether a Pod may get queries: add a line with ready to a server block"},
+		{"corefile=health {\n}\nready :8182", "corefile has no ready on port 8181"},
 		{"corefile=x,stanza.checks=", "networkPolicy.backendPorts is empty, and so is stanza.checks: name the ports that CoreDNS probes, or set networkPolicy.enabled=false"},
 		{"corefile=x,stanza.within=", "stanza.within is empty: name the networks that the NetworkPolicy lets CoreDNS probe, or set networkPolicy.enabled=false"},
 		{"topology.select=random", "at '/topology/select': value must be one of 'nearest', 'nearest client'"},
@@ -261,7 +267,7 @@ func TestChartRefuses(t *testing.T) {
 		set := "--set"
 		if strings.HasSuffix(c.set, "=") || strings.Contains(c.set, "=,") {
 			set, c.set = "--set-json", regexp.MustCompile(`=($|,)`).ReplaceAllString(c.set, "=null$1")
-			c.set = regexp.MustCompile(`=x\b`).ReplaceAllString(c.set, `="x"`)
+			c.set = regexp.MustCompile(`=x\b`).ReplaceAllString(c.set, `="health\nready"`)
 		}
 		_, err := helm(t, "template", "multivalue", chart, "-f", golden+"beside.values.yaml", set, c.set)
 		if err == nil || !strings.Contains(err.Error(), c.want) {

@@ -1,7 +1,9 @@
 {{/* What the schema cannot say. */}}
 {{- define "multivalue.refuse" -}}
 {{- $v := .Values }}
-{{- if not $v.corefile }}
+{{- if $v.corefile }}
+{{- if ne $v.mode "existing" }}{{ include "multivalue.probed" . }}{{ end }}
+{{- else }}
 {{- if not $v.stanza.zones }}{{ fail "stanza.zones is empty: name the zones whose answers are judged, such as shop.svc.cluster.local" }}{{ end }}
 {{- if not $v.stanza.checks }}{{ fail "stanza.checks is empty: say how to check an address, such as http://:8080/healthz" }}{{ end }}
 {{- if not $v.stanza.within }}{{ fail "stanza.within is empty: name the networks of your Pods, such as 10.244.0.0/16" }}{{ end }}
@@ -12,6 +14,20 @@
 {{- if and (eq $v.mode "cluster-dns") (ne $v.service.type "ClusterIP") }}{{ fail "service.type must be ClusterIP with cluster-dns: Pods reach it by its address" }}{{ end }}
 {{- if and (eq $v.mode "existing") (semverCompare "<4.0.0-0" .Capabilities.HelmVersion.Version) }}{{ fail "the mode existing needs Helm 4, which changes parts of objects by server-side apply: use that, or deploy/kubernetes/existing with kubectl" }}{{ end }}
 {{- if and (eq $v.mode "existing") (or $v.env $v.volumes $v.volumeMounts $v.podAnnotations $v.podLabels $v.nodeSelector $v.tolerations $v.affinity $v.priorityClassName) }}{{ fail "env, volumes, volumeMounts, podAnnotations, podLabels, nodeSelector, tolerations, affinity and priorityClassName are not for the mode existing: change them in the Deployment that is there" }}{{ end }}
+{{- end }}
+
+{{/*
+An own Corefile has what the probes of the Deployment ask for, on all addresses: without it, no Pod becomes ready, and each is
+restarted for ever. A file that it imports may have it, and cannot be read here.
+*/}}
+{{- define "multivalue.probed" -}}
+{{- $corefile := .Values.corefile }}
+{{- if not (regexMatch "(?m)^[ \t]*import[ \t]" $corefile) }}
+{{- range list (list "health" "8080" "lives") (list "ready" "8181" "may get queries") }}
+{{- $line := printf `(?m)^[ \t]*%s([ \t]+(0\.0\.0\.0|\[::\]|\{[$%%]?\w+%%?\})?:%s)?[ \t\r]*([{#].*)?$` (index . 0) (index . 1) }}
+{{- if not (regexMatch $line $corefile) }}{{ fail (printf "corefile has no %s on port %s, which the kubelet asks whether a Pod %s: add a line with %s to a server block" (index . 0) (index . 1) (index . 2) (index . 0)) }}{{ end }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{/* The ports to probe, for the NetworkPolicy: those that are given, or those in the checks. */}}
