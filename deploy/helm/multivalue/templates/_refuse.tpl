@@ -8,6 +8,7 @@
 {{- if not $v.stanza.checks }}{{ fail "stanza.checks is empty: say how to check an address, such as http://:8080/healthz" }}{{ end }}
 {{- if not $v.stanza.within }}{{ fail "stanza.within is empty: name the networks of your Pods, such as 10.244.0.0/16" }}{{ end }}
 {{- end }}
+{{- range $v.stanza.within }}{{ include "multivalue.masked" . }}{{ end }}
 {{- if and $v.networkPolicy.enabled (ne $v.mode "existing") (not $v.stanza.within) }}{{ fail "stanza.within is empty: name the networks that the NetworkPolicy lets CoreDNS probe, or set networkPolicy.enabled=false" }}{{ end }}
 {{- if and .Release.IsUpgrade (ne $v.mode "existing") (include "multivalue.saved" . | fromYaml) (not (include "multivalue.owned" .)) }}{{ fail "this release has the mode existing: uninstall it first, which changes nothing, and then install the chart with another mode" }}{{ end }}
 {{- if and (eq $v.mode "cluster-dns") (not $v.service.clusterIP) }}{{ fail "service.clusterIP is empty: cluster-dns needs the address that kubelets give to Pods (clusterDNS), such as 10.96.0.10" }}{{ end }}
@@ -27,6 +28,23 @@ restarted for ever. A file that it imports may have it, and cannot be read here.
 {{- $line := printf `(?m)^[ \t]*%s([ \t]+(0\.0\.0\.0|\[::\]|\{[$%%]?\w+%%?\})?:%s)?[ \t\r]*([{#].*)?$` (index . 0) (index . 1) }}
 {{- if not (regexMatch $line $corefile) }}{{ fail (printf "corefile has no %s on port %s, which the kubelet asks whether a Pod %s: add a line with %s to a server block" (index . 0) (index . 1) (index . 2) (index . 0)) }}{{ end }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{/*
+The property within takes no network with bits set after its length, and a CoreDNS that reads one does not start. Of IPv6 this
+sees the last 16 bits alone.
+*/}}
+{{- define "multivalue.masked" -}}
+{{- $address := first (splitList "/" .) }}
+{{- $length := int (last (splitList "/" .)) }}
+{{- if contains ":" . }}
+{{- if and (le $length 112) (regexMatch ":0*[1-9a-fA-F][0-9a-fA-F]*$" $address) }}{{ fail (printf "stanza.within has %s, with bits set after its length: use %s/%d" . (regexReplaceAll ":[0-9a-fA-F]+$" $address ":0") $length) }}{{ end }}
+{{- else }}
+{{- $number := 0 }}{{ range splitList "." $address }}{{ $number = add (mul $number 256) (int .) }}{{ end }}
+{{- $size := 1 }}{{ range until (int (sub 32 $length)) }}{{ $size = mul $size 2 }}{{ end }}
+{{- $base := sub $number (mod $number $size) }}
+{{- if ne $number $base }}{{ fail (printf "stanza.within has %s, with bits set after its length: use %d.%d.%d.%d/%d" . (div $base 16777216) (mod (div $base 65536) 256) (mod (div $base 256) 256) (mod $base 256) $length) }}{{ end }}
 {{- end }}
 {{- end }}
 
