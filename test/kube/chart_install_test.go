@@ -188,6 +188,21 @@ func TestChartBeside(t *testing.T) {
 	}
 }
 
+// The strictest Pod Security level is advised only where it can keep no other Pod out, nor ours: not in the namespaces that a cluster
+// begins with, and not with volumes of the user.
+func TestChartNotes(t *testing.T) {
+	for args, want := range map[string]bool{
+		"-n dns": true, "-n kube-system": false, "-n default": false,
+		"-n dns --set volumes[0].name=host,volumes[0].hostPath.path=/etc": false,
+	} {
+		command := append([]string{"install", "multivalue", chart, "--dry-run=client", "-f", golden + "beside.values.yaml"}, strings.Fields(args)...)
+		_, notes, found := strings.Cut(mustHelm(t, command...), "\nNOTES:\n")
+		if got := strings.Contains(notes, "enforce=restricted"); !found || got != want {
+			t.Errorf("%s: the notes advise the level: %t, want %t:\n%s", args, got, want, notes)
+		}
+	}
+}
+
 // has requires a field of an object in the API.
 func (r *release) has(path string, want any, field ...string) {
 	r.Helper()
