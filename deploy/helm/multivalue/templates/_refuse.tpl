@@ -13,6 +13,7 @@
 {{- if and .Release.IsUpgrade (ne $v.mode "existing") (include "multivalue.saved" . | fromYaml) (not (include "multivalue.owned" .)) }}{{ fail "this release has the mode existing: uninstall it first, which changes nothing, and then install the chart with another mode" }}{{ end }}
 {{- if and (eq $v.mode "cluster-dns") (not $v.service.clusterIP) }}{{ fail "service.clusterIP is empty: cluster-dns needs the address that kubelets give to Pods (clusterDNS), such as 10.96.0.10" }}{{ end }}
 {{- if and (eq $v.mode "cluster-dns") (ne $v.service.type "ClusterIP") }}{{ fail "service.type must be ClusterIP with cluster-dns: Pods reach it by its address" }}{{ end }}
+{{- if and $v.service.loadBalancerSourceRanges (ne $v.service.type "LoadBalancer") }}{{ fail "service.loadBalancerSourceRanges is for service.type LoadBalancer alone" }}{{ end }}
 {{- if and (eq $v.mode "existing") (semverCompare "<4.0.0-0" .Capabilities.HelmVersion.Version) }}{{ fail "the mode existing needs Helm 4, which changes parts of objects by server-side apply: use that, or deploy/kubernetes/existing with kubectl" }}{{ end }}
 {{- if and (eq $v.mode "existing") (or $v.env $v.volumes $v.volumeMounts $v.podAnnotations $v.podLabels $v.nodeSelector $v.tolerations $v.affinity $v.priorityClassName) }}{{ fail "env, volumes, volumeMounts, podAnnotations, podLabels, nodeSelector, tolerations, affinity and priorityClassName are not for the mode existing: change them in the Deployment that is there" }}{{ end }}
 {{- end }}
