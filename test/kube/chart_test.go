@@ -288,6 +288,7 @@ func TestChartRefuses(t *testing.T) {
 		{"replicas=0", "at '/replicas': minimum: got 0, want 1"},
 		{"mode=cluster-dns", "service.clusterIP is empty: cluster-dns needs the address that kubelets give to Pods (clusterDNS), such as 10.96.0.10"},
 		{"mode=cluster-dns,service.clusterIP=10.96.0.10,service.type=NodePort", "service.type must be ClusterIP with cluster-dns: Pods reach it by its address"},
+		{"fleet.enabled=true,fleet.lines=vantage 5\n  listen :7946", "fleet.lines has listen: the members of the chart find each other on port 9254, which its Service and its NetworkPolicy name, so remove that line"},
 		{"service.loadBalancerSourceRanges={192.0.2.0/24}", "service.loadBalancerSourceRanges is for service.type LoadBalancer alone"},
 		{"stanza.checks={grpc://x/y}", `the check "grpc://x/y" names no port: add the ports that CoreDNS probes to networkPolicy.backendPorts`},
 		{"networkPolicy.backendPorts={http}", "at '/networkPolicy/backendPorts/0': got string, want integer"},

@@ -13,6 +13,7 @@
 {{- if and .Release.IsUpgrade (ne $v.mode "existing") (include "multivalue.saved" . | fromYaml) (not (include "multivalue.owned" .)) }}{{ fail "this release has the mode existing: uninstall it first, which changes nothing, and then install the chart with another mode" }}{{ end }}
 {{- if and (eq $v.mode "cluster-dns") (not $v.service.clusterIP) }}{{ fail "service.clusterIP is empty: cluster-dns needs the address that kubelets give to Pods (clusterDNS), such as 10.96.0.10" }}{{ end }}
 {{- if and (eq $v.mode "cluster-dns") (ne $v.service.type "ClusterIP") }}{{ fail "service.type must be ClusterIP with cluster-dns: Pods reach it by its address" }}{{ end }}
+{{- if and $v.fleet.enabled (regexMatch `(?m)^[ \t]*listen\b` $v.fleet.lines) }}{{ fail "fleet.lines has listen: the members of the chart find each other on port 9254, which its Service and its NetworkPolicy name, so remove that line" }}{{ end }}
 {{- if and $v.service.loadBalancerSourceRanges (ne $v.service.type "LoadBalancer") }}{{ fail "service.loadBalancerSourceRanges is for service.type LoadBalancer alone" }}{{ end }}
 {{- if and (eq $v.mode "existing") (semverCompare "<4.0.0-0" .Capabilities.HelmVersion.Version) }}{{ fail "the mode existing needs Helm 4, which changes parts of objects by server-side apply: use that, or deploy/kubernetes/existing with kubectl" }}{{ end }}
 {{- if and (eq $v.mode "existing") (or $v.env $v.volumes $v.volumeMounts $v.podAnnotations $v.podLabels $v.nodeSelector $v.tolerations $v.affinity $v.priorityClassName) }}{{ fail "env, volumes, volumeMounts, podAnnotations, podLabels, nodeSelector, tolerations, affinity and priorityClassName are not for the mode existing: change them in the Deployment that is there" }}{{ end }}
@@ -47,19 +48,4 @@ sees the last 16 bits alone.
 {{- $base := sub $number (mod $number $size) }}
 {{- if ne $number $base }}{{ fail (printf "stanza.within has %s, with bits set after its length: use %d.%d.%d.%d/%d" . (div $base 16777216) (mod (div $base 65536) 256) (mod (div $base 256) 256) (mod $base 256) $length) }}{{ end }}
 {{- end }}
-{{- end }}
-
-{{/* The ports to probe, for the NetworkPolicy: those that are given, or those in the checks. */}}
-{{- define "multivalue.backendPorts" -}}
-{{- $ports := .Values.networkPolicy.backendPorts }}
-{{- if not $ports }}
-{{- range .Values.stanza.checks }}
-{{- $port := regexFind ":[0-9]+$" (regexFind "^[a-z]+://[^/ ]*" .) | trimPrefix ":" }}
-{{- if not $port }}{{ $port = get (dict "http" "80" "https" "443") (regexFind "^[a-z]+" .) }}{{ end }}
-{{- if not $port }}{{ fail (printf "the check %q names no port: add the ports that CoreDNS probes to networkPolicy.backendPorts" .) }}{{ end }}
-{{- $ports = append $ports (int $port) }}
-{{- end }}
-{{- end }}
-{{- if not $ports }}{{ fail "networkPolicy.backendPorts is empty, and so is stanza.checks: name the ports that CoreDNS probes, or set networkPolicy.enabled=false" }}{{ end }}
-{{- uniq $ports | toYaml }}
 {{- end }}
