@@ -3,6 +3,7 @@
 package kube
 
 import (
+	"fmt"
 	"net/http"
 	"os/exec"
 	"path/filepath"
@@ -260,6 +261,24 @@ func TestChartExistingRefuses(t *testing.T) {
 	e.refuses("corefile has no multivalue", all, "beside", "existing.step=corefile", "corefile=of my own")
 	e.mustInstall("beside", "existing.step=corefile", "corefile=multivalue of my own")
 	e.has(theConfig, "multivalue of my own", "data", "Corefile")
+	mustHelm(t, "uninstall", "multivalue", "-n", kubeSystem)
+}
+
+// The stanza comes above the line with kubernetes, and not above copies of it in comments.
+func TestChartExistingComments(t *testing.T) {
+	e := newExisting(t)
+	const before = ".:53 {\n    # was:\n    #    kubernetes cluster.local\n    kubernetes cluster.local\n    forward . 192.0.2.53\n}"
+	cluster.merge(t, theConfig, fmt.Sprintf(`{"data": {"Corefile": %q}}`, before))
+	e.mustInstall("beside")
+	e.rollsOut()
+	e.mustInstall("beside", "existing.step=corefile")
+	corefile := at(read(t, theConfig), "data", "Corefile").(string)
+	from, to := strings.Index(corefile, "    multivalue "), strings.LastIndex(corefile, "    kubernetes ")
+	if from < 0 || corefile[:from]+corefile[to:] != before {
+		t.Errorf("the Corefile is\n%s", corefile)
+	}
+	e.mustInstall("beside")
+	e.has(theConfig, before, "data", "Corefile")
 	mustHelm(t, "uninstall", "multivalue", "-n", kubeSystem)
 }
 

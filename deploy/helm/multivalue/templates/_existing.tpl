@@ -68,11 +68,12 @@ What the mode existing saved says nothing of that: it outlives the release, and 
 {{- if not (regexMatch "(?m)^\\s*multivalue(\\s|$)" $v.corefile) }}{{ fail "corefile has no multivalue, by which the chart knows its Corefile from that of before: add the stanza" }}{{ end }}
 {{- trim $v.corefile }}
 {{- else }}
-{{- $lines := regexFindAll "(?m)^[ \\t]*kubernetes[ \\t].*$" .before -1 }}
+{{- $pattern := `(?m)^[ \t]*kubernetes[ \t].*$` }}
+{{- $lines := regexFindAll $pattern .before -1 }}
 {{- if ne (len $lines) 1 }}{{ fail (printf "the Corefile has %d lines with kubernetes, so it is not clear where multivalue belongs: give the whole Corefile as corefile" (len $lines)) }}{{ end }}
 {{- $line := first $lines }}
 {{- $indent := regexFind "^[ \\t]*" $line }}
 {{- $stanza := printf "%s%s\n" $indent (include "multivalue.stanza" .root | replace "\n" (printf "\n%s" $indent)) }}
-{{- trim (replace $line (printf "%s%s" $stanza $line) .before) }}
+{{- trim (regexReplaceAllLiteral $pattern .before (printf "%s%s" $stanza $line)) }}
 {{- end }}
 {{- end }}
