@@ -39,8 +39,8 @@ func TestOverlays(t *testing.T) {
 		"nodelocal": {
 			"/apis/apps/v1" + namespace + "daemonsets/coredns-local": {`"hostNetwork":true`, `"fleet":"multivalue-coredns"`, `"defaultMode":288`,
 				`"annotations":{"prometheus.io/port":"9153","prometheus.io/scrape":"true"}`},
-			"/api/v1" + namespace + "configmaps/coredns-local":       {`forward . 10.96.0.10`},
-			"/api/v1/namespaces/multivalue":                          {`"pod-security.kubernetes.io/enforce":"privileged"`},
+			"/api/v1" + namespace + "configmaps/coredns-local": {`forward . 10.96.0.10`},
+			"/api/v1/namespaces/multivalue":                    {`"pod-security.kubernetes.io/enforce":"privileged"`},
 		},
 	} {
 		cluster.apply(t, "", kustomized(t, overlay))
