@@ -216,7 +216,8 @@ func TestChartExistingUninstalled(t *testing.T) {
 }
 
 // After the mode existing, a release of the same name in another mode is installed and upgraded: what the mode existing saved stays in
-// the cluster, and is not taken for the mode of the new release. That has the DNS of the cluster, and no advice is to uninstall it.
+// the cluster, and is not taken for the mode of the new release. That may be the DNS of the cluster, so no upgrade to the mode existing
+// deletes it, and no advice is to uninstall it.
 func TestChartAfterExisting(t *testing.T) {
 	e := newExisting(t)
 	e.mustInstall("beside")
@@ -231,6 +232,8 @@ func TestChartAfterExisting(t *testing.T) {
 		if read(t, theOther) == nil {
 			t.Fatal("what was there before is not there any more")
 		}
+		e.refuses("this release has another mode than existing, and Helm would delete what that made", []string{theDeployment, theConfig, theOther}, "beside")
+		e.refuses("this release has another mode than existing", []string{theDeployment, theConfig, theOther}, "beside", "existing.deployment=other")
 		cluster.delete(t, "/api/v1/namespaces/kube-system/configmaps/multivalue") // by hand
 		r.mustInstall("beside", "replicas=4")
 		r.has("/apis/apps/v1/namespaces/kube-system/deployments/multivalue", 4.0, "spec", "replicas")

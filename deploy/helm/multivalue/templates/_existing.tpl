@@ -11,6 +11,7 @@ is not, unless the object itself says keep, and another tool may have replaced i
 {{- $deployment := lookup "apps/v1" "Deployment" $ns $e.deployment }}
 {{- $config := lookup "v1" "ConfigMap" $ns $e.configMap }}
 {{- $saved := (include "multivalue.saved" . | fromYaml).data | default dict }}
+{{- if and .Release.IsUpgrade (include "multivalue.owned" .) }}{{ fail "this release has another mode than existing, and Helm would delete what that made, which with cluster-dns is the DNS of the cluster: install the mode existing as a release of another name" }}{{ end }}
 {{- range list "deployment" "configMap" }}
 {{- if and $saved $.Release.IsUpgrade (ne (get $saved .) (get $e .)) }}{{ fail (printf "existing.%s was %s: Helm would delete that one, so uninstall the release first, which changes nothing" . (get $saved .)) }}{{ end }}
 {{- end }}
