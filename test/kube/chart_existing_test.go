@@ -3,6 +3,7 @@
 package kube
 
 import (
+	"fmt"
 	"net/http"
 	"os/exec"
 	"path/filepath"
@@ -214,6 +215,32 @@ func TestChartExistingUninstalled(t *testing.T) {
 	mustHelm(t, "uninstall", "multivalue", "-n", kubeSystem)
 }
 
+// After the mode existing, a release of the same name in another mode is installed and upgraded: what the mode existing saved stays in
+// the cluster, and is not taken for the mode of the new release. That may be the DNS of the cluster, so no upgrade to the mode existing
+// deletes it, and no advice is to uninstall it.
+func TestChartAfterExisting(t *testing.T) {
+	e := newExisting(t)
+	e.mustInstall("beside")
+	e.refuses("this release has the mode existing: uninstall it first", []string{theDeployment, theConfig, theOther}, "beside", "mode=beside")
+	mustHelm(t, "uninstall", "multivalue", "-n", kubeSystem)
+	for _, r := range []*release{
+		{scene: e.scene, namespace: kubeSystem},
+		{scene: e.scene, namespace: kubeSystem, flags: []string{"--set", "mode=cluster-dns,service.clusterIP=198.51.100.10"}},
+	} {
+		r.mustInstall("beside")
+		r.mustInstall("beside", "replicas=3")
+		if read(t, theOther) == nil {
+			t.Fatal("what was there before is not there any more")
+		}
+		e.refuses("this release has another mode than existing, and Helm would delete what that made", []string{theDeployment, theConfig, theOther}, "beside")
+		e.refuses("this release has another mode than existing", []string{theDeployment, theConfig, theOther}, "beside", "existing.deployment=other")
+		cluster.delete(t, "/api/v1/namespaces/kube-system/configmaps/multivalue") // by hand
+		r.mustInstall("beside", "replicas=4")
+		r.has("/apis/apps/v1/namespaces/kube-system/deployments/multivalue", 4.0, "spec", "replicas")
+		mustHelm(t, "uninstall", "multivalue", "-n", kubeSystem)
+	}
+}
+
 // What the chart cannot change safely is left alone, with a word on why.
 func TestChartExistingRefuses(t *testing.T) {
 	e := newExisting(t)
@@ -237,6 +264,24 @@ func TestChartExistingRefuses(t *testing.T) {
 	e.refuses("corefile has no multivalue", all, "beside", "existing.step=corefile", "corefile=of my own")
 	e.mustInstall("beside", "existing.step=corefile", "corefile=multivalue of my own")
 	e.has(theConfig, "multivalue of my own", "data", "Corefile")
+	mustHelm(t, "uninstall", "multivalue", "-n", kubeSystem)
+}
+
+// The stanza comes above the line with kubernetes, and not above copies of it in comments.
+func TestChartExistingComments(t *testing.T) {
+	e := newExisting(t)
+	const before = ".:53 {\n    # was:\n    #    kubernetes cluster.local\n    kubernetes cluster.local\n    forward . 192.0.2.53\n}"
+	cluster.merge(t, theConfig, fmt.Sprintf(`{"data": {"Corefile": %q}}`, before))
+	e.mustInstall("beside")
+	e.rollsOut()
+	e.mustInstall("beside", "existing.step=corefile")
+	corefile := at(read(t, theConfig), "data", "Corefile").(string)
+	from, to := strings.Index(corefile, "    multivalue "), strings.LastIndex(corefile, "    kubernetes ")
+	if from < 0 || corefile[:from]+corefile[to:] != before {
+		t.Errorf("the Corefile is\n%s", corefile)
+	}
+	e.mustInstall("beside")
+	e.has(theConfig, before, "data", "Corefile")
 	mustHelm(t, "uninstall", "multivalue", "-n", kubeSystem)
 }
 

@@ -188,6 +188,54 @@ func TestChartBeside(t *testing.T) {
 	}
 }
 
+// The strictest Pod Security level is advised only where it can keep no other Pod out, nor ours: not in the namespaces that a cluster
+// begins with, and not with volumes of the user.
+func TestChartNotes(t *testing.T) {
+	for args, want := range map[string]bool{
+		"-n dns": true, "-n kube-system": false, "-n default": false,
+		"-n dns --set volumes[0].name=host,volumes[0].hostPath.path=/etc": false,
+	} {
+		command := append([]string{"install", "multivalue", chart, "--dry-run=client", "-f", golden + "beside.values.yaml"}, strings.Fields(args)...)
+		_, notes, found := strings.Cut(mustHelm(t, command...), "\nNOTES:\n")
+		if got := strings.Contains(notes, "enforce=restricted"); !found || got != want {
+			t.Errorf("%s: the notes advise the level: %t, want %t:\n%s", args, got, want, notes)
+		}
+	}
+}
+
+// A Service that is reached from outside has no metrics: they are in one of their own, where Prometheus finds them. The notes warn of
+// the open resolver.
+func TestChartOutside(t *testing.T) {
+	s := newScene(t)
+	defineMonitoring(t)
+	r := &release{scene: s, namespace: s.namespace}
+	services, monitors := "/api/v1/namespaces/"+s.namespace+"/services/", "/apis/monitoring.coreos.com/v1/namespaces/"+s.namespace+"/servicemonitors/"
+	for kind, set := range map[string][]string{
+		"ClusterIP": nil, "NodePort": nil, "LoadBalancer": {"service.loadBalancerSourceRanges={192.0.2.0/24}"},
+	} {
+		notes := r.mustInstall("beside", append(set, "service.type="+kind, "prometheus.serviceMonitor.enabled=true")...)
+		with, without := read(t, services+"multivalue-metrics"), read(t, services+"multivalue")
+		if kind == "ClusterIP" {
+			with, without = without, nil
+		}
+		if text := fmt.Sprint(without); strings.Contains(text, "9153") {
+			t.Errorf("%s: metrics are outside: %s", kind, text)
+		}
+		if text := fmt.Sprint(at(with, "spec")); !strings.Contains(text, "port:9153") || !strings.Contains(text, "type:ClusterIP") || at(with, "metadata", "annotations", "prometheus.io/port") != "9153" {
+			t.Errorf("%s: the metrics are not inside: %v", kind, with)
+		}
+		for name, value := range at(read(t, monitors+"multivalue"), "spec", "selector", "matchLabels").(object) {
+			if got := at(with, "metadata", "labels", name); got != value {
+				t.Errorf("%s: the ServiceMonitor wants %s=%s, and the Service of the metrics has %v", kind, name, value, got)
+			}
+		}
+		if strings.Contains(notes, "WARNING: its Service has the type "+kind) != (kind != "ClusterIP") {
+			t.Errorf("%s: the notes are\n%s", kind, notes)
+		}
+		mustHelm(t, "uninstall", "multivalue", "-n", s.namespace)
+	}
+}
+
 // has requires a field of an object in the API.
 func (r *release) has(path string, want any, field ...string) {
 	r.Helper()

@@ -231,6 +231,43 @@ func TestChartCopies(t *testing.T) {
 	}
 }
 
+// Networks are accepted as long as all bits after their length are 0.
+func TestChartNetworks(t *testing.T) {
+	for _, network := range []string{"0.0.0.0/0", "128.0.0.0/1", "10.244.0.0/16", "192.0.2.254/31", "192.0.2.255/32", "::/0", "fd00::/8", "fd00::ff/128", "fd00::ff00/120"} {
+		mustHelm(t, "template", "multivalue", chart, "-f", golden+"beside.values.yaml", "--set", "stanza.within={"+network+"}")
+	}
+}
+
+// Names that look like numbers, or that a Service cannot have, give objects whose names and labels are strings, and the names of
+// Services labels of DNS (RFC 1035).
+func TestChartNames(t *testing.T) {
+	for _, name := range []string{"123", "1e3", "my.dns", "2-multivalue", strings.Repeat("1", 53)} {
+		text := mustHelm(t, "template", name, chart, "-n", "2024", "-f", golden+"beside.values.yaml", "--set", "fleet.enabled=true",
+			"--set-string", "image.pullSecrets={123},priorityClassName=1,fleet.secret=456")
+		for _, o := range objects(t, text) {
+			meta := at(o, "metadata").(object)
+			if got := meta["namespace"]; got != "2024" && !strings.HasPrefix(o["kind"].(string), "ClusterRole") {
+				t.Errorf("%s: a %s is in the namespace %v", name, o["kind"], got)
+			}
+			if got := at(meta, "labels", "app.kubernetes.io/instance"); got != name {
+				t.Errorf("%s: a %s is labelled with %v", name, o["kind"], got)
+			}
+			if !regexp.MustCompile(`^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$`).MatchString(meta["name"].(string)) {
+				t.Errorf("%s: a %s has the name %v", name, o["kind"], meta["name"])
+			}
+		}
+		pod := at(find(t, objects(t, text), "Deployment", ""), "spec", "template", "spec")
+		for _, path := range [][]string{{"imagePullSecrets", "name"}, {"priorityClassName"}, {"serviceAccountName"}} {
+			if _, is := at(pod, path...).(string); !is {
+				t.Errorf("%s: %v is %v", name, path, at(pod, path...))
+			}
+		}
+		if !strings.Contains(text, `secretName: "456"`) {
+			t.Errorf("%s: the key of the fleet is not in the Secret 456", name)
+		}
+	}
+}
+
 // Values that cannot be meant are refused, with a message that says what to do.
 func TestChartRefuses(t *testing.T) {
 	for _, c := range []struct{ set, want string }{
@@ -242,14 +279,25 @@ func TestChartRefuses(t *testing.T) {
 		{"stanza.within={10.244.0.0/33}", "at '/stanza/within/0': '10.244.0.0/33' does not match pattern"},
 		{"stanza.within={fd00::/129}", "at '/stanza/within/0': 'fd00::/129' does not match pattern"},
 		{"stanza.within={10.1.0.0/16,10.1.0.0/16}", "at '/stanza/within': items at 0 and 1 are equal"},
+		{"stanza.within={10.244.1.0/16}", "stanza.within has 10.244.1.0/16, with bits set after its length: use 10.244.0.0/16"},
+		{"stanza.within={10.0.0.0/8,255.255.255.255/1}", "stanza.within has 255.255.255.255/1, with bits set after its length: use 128.0.0.0/1"},
+		{"stanza.within={fd00:10::1/64}", "stanza.within has fd00:10::1/64, with bits set after its length: use fd00:10::0/64"},
 		{"mode=besides", "at '/mode': value must be one of 'beside', 'cluster-dns', 'existing'"},
 		{"replica=3", "additional properties 'replica' not allowed"},
 		{"stanza.dry_run=true", "at '/stanza': additional properties 'dry_run' not allowed"},
 		{"replicas=0", "at '/replicas': minimum: got 0, want 1"},
 		{"mode=cluster-dns", "service.clusterIP is empty: cluster-dns needs the address that kubelets give to Pods (clusterDNS), such as 10.96.0.10"},
 		{"mode=cluster-dns,service.clusterIP=10.96.0.10,service.type=NodePort", "service.type must be ClusterIP with cluster-dns: Pods reach it by its address"},
+		{"fleet.enabled=true,fleet.lines=vantage 5\n  listen :7946", "fleet.lines has listen: the members of the chart find each other on port 9254, which its Service and its NetworkPolicy name, so remove that line"},
+		{"service.loadBalancerSourceRanges={192.0.2.0/24}", "service.loadBalancerSourceRanges is for service.type LoadBalancer alone"},
 		{"stanza.checks={grpc://x/y}", `the check "grpc://x/y" names no port: add the ports that CoreDNS probes to networkPolicy.backendPorts`},
 		{"networkPolicy.backendPorts={http}", "at '/networkPolicy/backendPorts/0': got string, want integer"},
+		{"corefile=x", "corefile has no health on port 8080, which the kubelet asks whether a Pod lives: add a line with health to a server block"},
+		{"corefile=health localhost:8080\nready", "corefile has no health on port 8080"},
+		{"corefile=health :8081\nready", "corefile has no health on port 8080"},
+		{"corefile=# health\nready", "corefile has no health on port 8080"},
+		{"corefile=health {\n}\n", "corefile has no ready on port 8181, which the kubelet asks whether a Pod may get queries: add a line with ready to a server block"},
+		{"corefile=health {\n}\nready :8182", "corefile has no ready on port 8181"},
 		{"corefile=x,stanza.checks=", "networkPolicy.backendPorts is empty, and so is stanza.checks: name the ports that CoreDNS probes, or set networkPolicy.enabled=false"},
 		{"corefile=x,stanza.within=", "stanza.within is empty: name the networks that the NetworkPolicy lets CoreDNS probe, or set networkPolicy.enabled=false"},
 		{"topology.select=random", "at '/topology/select': value must be one of 'nearest', 'nearest client'"},
@@ -261,7 +309,7 @@ func TestChartRefuses(t *testing.T) {
 		set := "--set"
 		if strings.HasSuffix(c.set, "=") || strings.Contains(c.set, "=,") {
 			set, c.set = "--set-json", regexp.MustCompile(`=($|,)`).ReplaceAllString(c.set, "=null$1")
-			c.set = regexp.MustCompile(`=x\b`).ReplaceAllString(c.set, `="x"`)
+			c.set = regexp.MustCompile(`=x\b`).ReplaceAllString(c.set, `="health\nready"`)
 		}
 		_, err := helm(t, "template", "multivalue", chart, "-f", golden+"beside.values.yaml", set, c.set)
 		if err == nil || !strings.Contains(err.Error(), c.want) {

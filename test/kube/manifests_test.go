@@ -49,12 +49,12 @@ func TestManifests(t *testing.T) {
 	}
 }
 
-// parts writes the parts that a Corefile of the manifests imports, as they are here, and returns the Corefile.
+// parts writes the files that a Corefile of the manifests imports, as they are here, and returns the Corefile.
 func (s *scene) parts(data map[string]string) (corefile string) {
 	s.Helper()
 	for name, text := range data {
-		if strings.HasSuffix(name, ".part") {
-			s.file(name, strings.ReplaceAll(ours(text), "PACE", pace))
+		if name != "Corefile" {
+			s.file(name, strings.NewReplacer("PACE", pace, "topology kubernetes", "topology kubernetes "+cluster.file("coredns")).Replace(ours(text)))
 		}
 	}
 	return data["Corefile"]
@@ -193,6 +193,7 @@ func TestHelmValues(t *testing.T) {
 	}
 	_, corefile, _ := strings.Cut(readFile(t, deploy+"base/config.yaml"), "Corefile: |\n")
 	corefile = strings.Replace(corefile, "import *.part", regexp.MustCompile(`networks.part: (.*)`).FindStringSubmatch(readFile(t, deploy+"base/config.yaml"))[1], 1)
+	corefile = strings.Replace(corefile, "import order.conf", "loadbalance", 1)
 	if want := strings.Fields(corefile); !slices.Equal(append(got, "}"), want) {
 		t.Errorf("the values give %q,\nwant %q", got, want)
 	}

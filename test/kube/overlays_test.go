@@ -31,15 +31,16 @@ func TestOverlays(t *testing.T) {
 	for overlay, wants := range map[string]map[string][]string{
 		"zones": {
 			"/apis/rbac.authorization.k8s.io/v1/clusterroles/multivalue-topology": {`"nodes"`, `"endpointslices"`},
-			"/api/v1" + namespace + "configmaps/coredns":                          {`"topology.part":"select nearest\ntopology kubernetes"`},
+			"/api/v1" + namespace + "configmaps/coredns":                          {`"topology.part":"select nearest\ntopology kubernetes"`, `"order.conf":"# `},
 			"/apis/networking.k8s.io/v1" + namespace + "networkpolicies/coredns":  network,
 			"/api/v1/namespaces/multivalue":                                       {`"pod-security.kubernetes.io/enforce":"restricted"`},
 		},
 		"fleet": fleet,
 		"nodelocal": {
-			"/apis/apps/v1" + namespace + "daemonsets/coredns-local": {`"hostNetwork":true`, `"fleet":"multivalue-coredns"`, `"defaultMode":288`},
-			"/api/v1" + namespace + "configmaps/coredns-local":       {`forward . 10.96.0.10`},
-			"/api/v1/namespaces/multivalue":                          {`"pod-security.kubernetes.io/enforce":"privileged"`},
+			"/apis/apps/v1" + namespace + "daemonsets/coredns-local": {`"hostNetwork":true`, `"fleet":"multivalue-coredns"`, `"defaultMode":288`,
+				`"annotations":{"prometheus.io/port":"9153","prometheus.io/scrape":"true"}`},
+			"/api/v1" + namespace + "configmaps/coredns-local": {`forward . 10.96.0.10`},
+			"/api/v1/namespaces/multivalue":                    {`"pod-security.kubernetes.io/enforce":"privileged"`},
 		},
 	} {
 		cluster.apply(t, "", kustomized(t, overlay))
@@ -82,6 +83,20 @@ func TestOverlaysAgree(t *testing.T) {
 		if len(images) == 0 {
 			t.Errorf("%s has no image of ours", overlay)
 		}
+	}
+}
+
+// A CoreDNS with the Corefile of an overlay warns of nothing at its start.
+func TestOverlaysWarnOfNothing(t *testing.T) {
+	for _, mode := range []string{"beside", "cluster-dns", "zones"} {
+		s := newScene(t)
+		s.run(s.configure(ours(s.parts(modes(t)[mode+"/kustomize"])), ""))
+		s.comesTo("kubernetes.default", "A", "198.51.100.1")
+		s.page("127.0.0.1:8181/ready")
+		if s.output.count(`WARNING`) > 0 {
+			t.Errorf("%s:\n%s", mode, s.output.String())
+		}
+		s.kill()
 	}
 }
 

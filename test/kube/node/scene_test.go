@@ -119,7 +119,7 @@ func writeOverlay() error {
 		return fmt.Errorf("no Corefile in\n%s", rendered)
 	}
 	corefile = strings.ReplaceAll(corefile, "\n    ", "\n")[4:]
-	original = strings.NewReplacer("import *.part", pace+"\n        within 203.0.113.0/24 2001:db8:2::/64",
+	original = strings.NewReplacer("import order.conf", "loadbalance", "import *.part", pace+"\n        within 203.0.113.0/24 2001:db8:2::/64",
 		"        dry_run\n", "", " reload\n", " reload 2s 1s\n", "ttl 30", "ttl 5").Replace(corefile)
 	for _, word := range []string{"dry_run", "import"} {
 		if strings.Contains(original, word) {

@@ -61,7 +61,7 @@ multivalue {{ join " " $v.stanza.zones }} {
     loop
     reload
 {{- /* It would undo the order that these properties draw. */}}
-{{- if not (regexMatch "(?m)^ *(weight|warmup|select (nearest )?client)\\b" $stanza) }}
+{{- if not (regexMatch `(?m)^[ \t]*(weight|warmup|select[ \t]+(nearest|client)|check[ \t]+agent:)|\bweight_header\b` $stanza) }}
     loadbalance
 {{- end }}
 }

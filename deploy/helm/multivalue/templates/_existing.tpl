@@ -11,6 +11,7 @@ is not, unless the object itself says keep, and another tool may have replaced i
 {{- $deployment := lookup "apps/v1" "Deployment" $ns $e.deployment }}
 {{- $config := lookup "v1" "ConfigMap" $ns $e.configMap }}
 {{- $saved := (include "multivalue.saved" . | fromYaml).data | default dict }}
+{{- if and .Release.IsUpgrade (include "multivalue.owned" .) }}{{ fail "this release has another mode than existing, and Helm would delete what that made, which with cluster-dns is the DNS of the cluster: install the mode existing as a release of another name" }}{{ end }}
 {{- range list "deployment" "configMap" }}
 {{- if and $saved $.Release.IsUpgrade (ne (get $saved .) (get $e .)) }}{{ fail (printf "existing.%s was %s: Helm would delete that one, so uninstall the release first, which changes nothing" . (get $saved .)) }}{{ end }}
 {{- end }}
@@ -50,6 +51,17 @@ is not, unless the object itself says keep, and another tool may have replaced i
 {{- lookup "v1" "ConfigMap" .Release.Namespace (printf "%s-before" (include "multivalue.name" .)) | toYaml }}
 {{- end }}
 
+{{/*
+Not empty if an object is there that this release makes in the modes beside and cluster-dns, and never in the mode existing.
+What the mode existing saved says nothing of that: it outlives the release, and a later one of the same name finds it.
+*/}}
+{{- define "multivalue.owned" -}}
+{{- range $kind, $version := dict "ConfigMap" "v1" "Deployment" "apps/v1" }}
+{{- $object := lookup $version $kind $.Release.Namespace (include "multivalue.name" $) }}
+{{- if eq (dig "metadata" "labels" "app.kubernetes.io/instance" "" $object) $.Release.Name }}{{ $kind }}{{ end }}
+{{- end }}
+{{- end }}
+
 {{/* The Corefile of before with the stanza above the plugin kubernetes, or the whole one of the values. */}}
 {{- define "multivalue.newCorefile" -}}
 {{- $v := .root.Values }}
@@ -57,11 +69,12 @@ is not, unless the object itself says keep, and another tool may have replaced i
 {{- if not (regexMatch "(?m)^\\s*multivalue(\\s|$)" $v.corefile) }}{{ fail "corefile has no multivalue, by which the chart knows its Corefile from that of before: add the stanza" }}{{ end }}
 {{- trim $v.corefile }}
 {{- else }}
-{{- $lines := regexFindAll "(?m)^[ \\t]*kubernetes[ \\t].*$" .before -1 }}
+{{- $pattern := `(?m)^[ \t]*kubernetes[ \t].*$` }}
+{{- $lines := regexFindAll $pattern .before -1 }}
 {{- if ne (len $lines) 1 }}{{ fail (printf "the Corefile has %d lines with kubernetes, so it is not clear where multivalue belongs: give the whole Corefile as corefile" (len $lines)) }}{{ end }}
 {{- $line := first $lines }}
 {{- $indent := regexFind "^[ \\t]*" $line }}
 {{- $stanza := printf "%s%s\n" $indent (include "multivalue.stanza" .root | replace "\n" (printf "\n%s" $indent)) }}
-{{- trim (replace $line (printf "%s%s" $stanza $line) .before) }}
+{{- trim (regexReplaceAllLiteral $pattern .before (printf "%s%s" $stanza $line)) }}
 {{- end }}
 {{- end }}

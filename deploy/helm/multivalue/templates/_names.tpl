@@ -1,6 +1,12 @@
-{{/* The name of most objects: that of the release, which says multivalue. */}}
+{{/*
+The name of most objects: that of the release, which says multivalue. A Service has no dots in its name, and begins with a
+letter (RFC 1035), and the name of a release may be 1.2.
+*/}}
 {{- define "multivalue.name" -}}
-{{- if contains "multivalue" .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}{{ else }}{{ printf "%s-multivalue" .Release.Name | trunc 50 | trimSuffix "-" }}{{ end }}
+{{- $name := .Release.Name | replace "." "-" }}
+{{- if not (contains "multivalue" $name) }}{{ $name = printf "%s-multivalue" $name }}{{ end }}
+{{- if regexMatch "^[0-9]" $name }}{{ $name = printf "multivalue-%s" $name }}{{ end }}
+{{- $name | trunc 50 | trimSuffix "-" }}
 {{- end }}
 
 {{/* The name of an object without a namespace, which two releases of the same name must not share. */}}
@@ -10,7 +16,7 @@
 
 {{- define "multivalue.selector" -}}
 app.kubernetes.io/name: multivalue
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "multivalue.labels" -}}

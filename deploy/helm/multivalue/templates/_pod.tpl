@@ -27,7 +27,7 @@
 {{- if .Values.fleet.enabled }}
 - name: fleet
   secret:
-    secretName: {{ include "multivalue.fleetSecret" . }}
+    secretName: {{ include "multivalue.fleetSecret" . | quote }}
     defaultMode: 0440
     items: [{key: fleet.key, path: fleet.key}]
 {{- end }}
