@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,6 +41,7 @@ type link struct {
 	refused string           // why the latest content of the files is not in force; empty if it is
 	wrong   int              // looks in a row that found it so
 	warned  string           // the file of which it was said that all can read it
+	clear   bool             // it was said that the password is not sealed
 	client  *clientv3.Client
 	end     context.CancelFunc // of what uses the client
 	fault   string             // of the last request that failed
@@ -55,8 +57,31 @@ func (l *link) load(s membership.Store) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.store, l.refused, l.wrong = s, "", 0
+	l.warnOfClear(next)
 	l.adopt(next)
 	return nil
+}
+
+// warnOfClear warns once of a password that goes over a network without TLS. It is not refused: a proxy or a tunnel may be in between.
+// The caller holds the lock.
+func (l *link) warnOfClear(x *secrets) {
+	if x.password == "" || x.tls != nil || l.clear {
+		return
+	}
+	for _, endpoint := range l.store.Endpoints {
+		if !isLoopback(endpoint) {
+			l.clear = true
+			l.host.Warnf("fleet: credentials without tls: the password goes to etcd at %s in clear, and who reads it on the way is believed: add tls to the block of fleet", endpoint)
+			return
+		}
+	}
+}
+
+// isLoopback reports whether an endpoint is on this machine for sure.
+func isLoopback(endpoint string) bool {
+	host, _, _ := net.SplitHostPort(endpoint)
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback() || strings.TrimSuffix(host, ".") == "localhost"
 }
 
 // adopt puts the content of files into force. The caller holds the lock.
