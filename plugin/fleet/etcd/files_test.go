@@ -3,6 +3,7 @@
 package etcd
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/coredns-multivalue/multivalue/plugin/membership"
@@ -28,5 +29,19 @@ func TestPasswordInClear(t *testing.T) {
 			t.Errorf("%+v: %q", c.store, m.lines)
 		}
 		m.Leave()
+	}
+}
+
+// Each error of a file names it, and what to do (B78).
+func TestFileErrors(t *testing.T) {
+	for path, want := range map[string]string{
+		t.TempDir():               " is not a regular file: name the file itself, not the directory that it is in",
+		t.TempDir() + "/none":     " does not exist: name one that does",
+		strings.Repeat("k", 4096): "; name another file, or mend this one",
+	} {
+		_, err := readSecrets(membership.Store{Endpoints: []string{"a:1"}, Credentials: path})
+		if err == nil || !strings.HasPrefix(err.Error(), "the file with the credentials "+path) || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%v", err)
+		}
 	}
 }

@@ -90,8 +90,10 @@ func keyFileError(path string, err error) error {
 		return fmt.Errorf("the key file %s does not exist: %s", path, makeKey)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("the key file %s cannot be read: let the user of this process read it", path)
+	case errors.Is(err, watchfile.ErrIrregular):
+		return fmt.Errorf("the key file %s is not a regular file: name the file itself, not the directory that it is in", path)
 	}
-	return fmt.Errorf("the key file %s cannot be read: %w", path, err)
+	return fmt.Errorf("the key file %s cannot be read: %w; name another file with the keys, or mend this one", path, err)
 }
 
 // parseKeys reads the keys of a file: one a line, in base64. The first one seals.

@@ -128,12 +128,17 @@ func listen(address string, e envelope, warnf func(format string, args ...any)) 
 	return t, nil
 }
 
-// listenError is why a socket cannot be opened.
+// listenError is why a socket cannot be opened, with what to do. Windows has errors of its own, which get the general advice.
 func listenError(address, protocol string, err error) error {
-	if errors.Is(err, syscall.EADDRINUSE) {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("another program listens on %s over %s: use another port for the fleet", address, protocol)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("listen %s: this machine has no such address: use one of its own, or a port alone for all of them", address)
+	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
+		return fmt.Errorf("listen %s: this process may not use that port: use one from 1024 on, or give the process CAP_NET_BIND_SERVICE", address)
 	}
-	return fmt.Errorf("the fleet cannot listen on %s over %s: %w", address, protocol, err)
+	return fmt.Errorf("the fleet cannot listen on %s over %s: %w; use another address or port", address, protocol, err)
 }
 
 // receive begins to read.
