@@ -69,7 +69,7 @@ type Engine interface {
 	// Check reports what Update would refuse, and changes nothing.
 	Check(c Config) error
 	// Update changes what of the configuration can be changed while it runs: the peers and the file with the keys; of a store, all but
-	// the prefix.
+	// the prefix. If a file cannot be used, what was read before stays in force, and the engine goes on trying.
 	Update(c Config) error
 	// Contacts are the other members, by name. It may be called from any goroutine.
 	Contacts() []Contact

@@ -25,6 +25,7 @@ type Keeper struct {
 type opened struct {
 	Engine
 	config Config
+	stale  bool // the engine could not take all of it
 }
 
 // sameMember reports whether two configurations are of one member, so that the membership goes on.
@@ -50,7 +51,7 @@ func (k *Keeper) Prepare(c Config) error {
 	if err != nil {
 		return err
 	}
-	k.candidate = &opened{m, c}
+	k.candidate = &opened{Engine: m, config: c}
 	return nil
 }
 
@@ -70,12 +71,14 @@ func (k *Keeper) Confirm(c Config) error {
 		k.End()
 		return nil
 	case k.running != nil && sameMember(c, k.running.config):
-		before := k.running.config
-		k.running.config = c
-		if !reflect.DeepEqual(c, before) {
-			return k.running.Update(c)
+		if reflect.DeepEqual(c, k.running.config) && !k.running.stale {
+			return nil
 		}
-		return nil
+		// A file may be replaced just now. So what failed is tried again with the next reload, also with one of the same Corefile.
+		k.running.config = c
+		err := k.running.Update(c)
+		k.running.stale = err != nil
+		return err
 	}
 	next := k.candidate
 	if next == nil || !sameMember(c, next.config) {
@@ -84,7 +87,7 @@ func (k *Keeper) Confirm(c Config) error {
 		if err != nil {
 			return fmt.Errorf("%w: this server probes for itself until a reload that can", err)
 		}
-		next = &opened{m, c}
+		next = &opened{Engine: m, config: c}
 	}
 	k.candidate = nil
 	before := k.running

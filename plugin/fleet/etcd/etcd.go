@@ -102,7 +102,7 @@ func (e *engine) Check(c membership.Config) error {
 }
 
 // Update changes all of the store but the prefix.
-func (e *engine) Update(c membership.Config) error { return e.link.load(c.Store) }
+func (e *engine) Update(c membership.Config) error { return e.link.switchTo(c.Store) }
 
 // Announce says which groups this process shares.
 func (e *engine) Announce(groups fleet.Groups) { e.out.announce(listOf(groups)) }

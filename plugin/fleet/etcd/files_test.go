@@ -3,6 +3,7 @@
 package etcd
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -43,5 +44,39 @@ func TestFileErrors(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), "the file with the credentials "+path) || !strings.HasSuffix(err.Error(), want) {
 			t.Errorf("%v", err)
 		}
+	}
+}
+
+// A store whose files a reload could not read is taken once they are there, with its endpoints, and the former one counts until then or
+// until a reload goes back to it (B110).
+func TestFilesComeLater(t *testing.T) {
+	store := membership.Store{Endpoints: []string{"127.0.0.1:1"}, Credentials: tempFile(t, "a:hush")}
+	m := open(t, membership.Config{Name: "test", Store: store})
+	defer m.Leave()
+	next := membership.Config{Name: "test", Store: membership.Store{Endpoints: []string{"127.0.0.1:2"}, Credentials: t.TempDir() + "/later"}}
+	for _, back := range []bool{true, false} {
+		if err := m.Update(next); err == nil || !strings.Contains(err.Error(), "later does not exist") {
+			t.Fatal(err)
+		}
+		m.link.lookAgain()
+		if m.link.secrets.user != "a" || m.link.store.Endpoints[0] != "127.0.0.1:1" {
+			t.Fatalf("%+v", m.link.store)
+		}
+		if back {
+			if err := m.Update(m.config); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(t, next.Store.Credentials, "b:hush")
+		m.link.lookAgain()
+		if got := m.link.secrets.user == "b" && m.link.store.Endpoints[0] == "127.0.0.1:2"; got == back {
+			t.Errorf("a reload went back: %v, the new store is used: %v", back, got)
+		}
+		if err := os.Remove(next.Store.Credentials); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(m.lines) != 1 {
+		t.Errorf("%q", m.lines)
 	}
 }

@@ -194,11 +194,8 @@ func (e *engine) Start(groups fleet.Groups, to fleet.Listener) {
 
 // Update changes the peers and the file with the keys.
 func (e *engine) Update(c membership.Config) error {
-	if err := e.keys.load(c.Key); err != nil {
-		return err
-	}
 	e.join.setPeers(c.Peers)
-	return nil
+	return e.keys.switchTo(c.Key)
 }
 
 // Check reads the keys, and uses them for nothing.

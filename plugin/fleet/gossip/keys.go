@@ -71,6 +71,21 @@ func (k *keys) load(path string) error {
 	return nil
 }
 
+// switchTo loads another file. If it cannot be used now, it is taken as soon as it can be.
+func (k *keys) switchTo(path string) error {
+	err := k.load(path)
+	if err == nil {
+		return nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if path != k.path {
+		k.path, k.warned = path, false
+	}
+	k.refused = err.Error()
+	return fmt.Errorf("%w; the keys from before stay in force until it can be used", err)
+}
+
 // judgeMode warns once if all users of the machine can read the file. It does not refuse it, because Kubernetes mounts Secrets with such
 // a mode by default.
 func (k *keys) judgeMode(info fs.FileInfo) {

@@ -153,6 +153,25 @@ func TestBrokenKeys(t *testing.T) {
 	}
 }
 
+// A file that a reload could not read is taken once it is there (B110).
+func TestKeysComeLater(t *testing.T) {
+	k, r := &keys{}, new(recorder)
+	k.warnf, k.infof = r.logf, r.logf
+	if err := k.load(writeKeys(t, newKey())); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "later")
+	if err := k.switchTo(path); err == nil || !strings.Contains(err.Error(), "later does not exist") || !strings.Contains(err.Error(), "stay in force until it can be used") {
+		t.Fatal(err)
+	}
+	k.refresh() // it was told
+	replaceKeys(t, path, newKey(), newKey())
+	k.refresh()
+	if len(*k.current.Load()) != 2 || len(r.lines) != 1 {
+		t.Errorf("%d keys, %q", len(*k.current.Load()), r.lines)
+	}
+}
+
 // Members with another key, or with another name of the fleet, do not meet, and each says so once.
 func TestStrangersApart(t *testing.T) {
 	t.Parallel()
