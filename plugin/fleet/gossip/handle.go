@@ -55,6 +55,10 @@ func (l *loop) handle(m message) {
 // saidBy returns a function that tells of what a member said.
 func (l *loop) saidBy(p *peer) func(batch []byte) {
 	return func(batch []byte) {
+		if len(batch) == 0 { // it would weigh nothing, and no member says nothing
+			l.t.malformed.Inc()
+			return
+		}
 		l.tell(func(to fleet.Listener) { to.Said(p.name, p.epoch, batch) })
 	}
 }
@@ -241,7 +245,10 @@ func (l *loop) handleList(body []byte, now time.Time) {
 	if _, known := l.lists[h]; known || !bytes.Equal(list, body) {
 		return
 	}
-	l.dropLists()
+	if l.dropLists()+len(groups) > maxListed {
+		l.t.busy.Inc()
+		return
+	}
 	for _, p := range l.peers {
 		if p.chosen && p.beat.groups == h && !p.beatAt.IsZero() {
 			l.lists[h] = groups
@@ -250,18 +257,21 @@ func (l *loop) handleList(body []byte, now time.Time) {
 	}
 }
 
-// dropLists forgets lists that no member has, if there are many.
-func (l *loop) dropLists() {
-	if len(l.lists) < maxLists {
-		return
-	}
-	used := make(map[hash]bool, len(l.peers))
-	for _, p := range l.peers {
-		used[p.list], used[p.beat.groups] = true, true
-	}
-	for h := range l.lists {
-		if !used[h] {
-			delete(l.lists, h)
+// dropLists forgets lists that no member has, if there are many. It returns how many groups those have that are left.
+func (l *loop) dropLists() (groups int) {
+	var used map[hash]bool
+	if len(l.lists) >= maxLists {
+		used = make(map[hash]bool, len(l.peers))
+		for _, p := range l.peers {
+			used[p.list], used[p.beat.groups] = true, true
 		}
 	}
+	for h, list := range l.lists {
+		if used != nil && !used[h] {
+			delete(l.lists, h)
+		} else {
+			groups += len(list)
+		}
+	}
+	return groups
 }

@@ -24,7 +24,10 @@ const (
 	showEvery = 500 * time.Millisecond
 	// framesAtOnce is how many connections this process opens to repeat what was lost.
 	framesAtOnce = 8
-	maxLists     = 256
+	// maxLists is from how many lists of groups on only those are kept that members have, and maxListed how many groups these may have in
+	// all: some 40 bytes each.
+	maxLists  = 256
+	maxListed = 1 << 19
 	// lateAfter is from when on the loop itself was late. Then the beats of others may wait in a queue, and for as long again none of
 	// them counts as silent: a machine that is short of processor time must not make its servers probe more.
 	lateAfter = 500 * time.Millisecond
@@ -79,6 +82,7 @@ func (l *loop) work() {
 		case <-l.watcher.wake:
 			l.step(l.takeChanges)
 		case m := <-l.t.messages:
+			l.t.giveBack(m)
 			l.step(func() { l.handle(m) })
 		case <-ticker.C:
 			l.step(l.tick)

@@ -20,9 +20,11 @@ import (
 )
 
 const (
-	// packetQueue is how many packets may wait for memberlist, messageQueue how many messages for our loop.
+	// packetQueue is how many packets may wait for memberlist, messageQueue how many messages for our loop, and messageBytes how many
+	// bytes of those: most are packets, and some frames of up to maxFrame.
 	packetQueue  = 256
 	messageQueue = 4096
+	messageBytes = 32 << 20
 	// packetsPerSecond is how many packets a second memberlist gets, after packetsAtOnce that may come together. In a fleet of
 	// 1000 it needs some 20.
 	packetsPerSecond = 1000
@@ -69,7 +71,8 @@ type transport struct {
 
 	packets  chan *memberlist.Packet // for memberlist
 	streams  chan net.Conn           // for memberlist
-	messages chan message            // for the loop
+	messages chan message            // for the loop, which gives back their bytes
+	waiting  atomic.Int64            // bytes of them
 	slots    chan struct{}           // one for each connection of another
 	pending  atomic.Int64            // bytes on them that are not known to be good
 	allowed  bucket                  // of packets for memberlist; for the reading goroutine alone
@@ -233,12 +236,20 @@ func (t *transport) handOver(data []byte) {
 		t.malformed.Inc()
 		return
 	}
-	select {
-	case t.messages <- m:
-	default:
-		t.busy.Inc()
+	m.size = cap(data)
+	if t.waiting.Add(int64(m.size)) <= messageBytes {
+		select {
+		case t.messages <- m:
+			return
+		default:
+		}
 	}
+	t.giveBack(m)
+	t.busy.Inc()
 }
+
+// giveBack notes that a message waits no longer.
+func (t *transport) giveBack(m message) { t.waiting.Add(-int64(m.size)) }
 
 // sendTo seals a message once and sends it to each address.
 func (t *transport) sendTo(plain []byte, to ...netip.AddrPort) {
