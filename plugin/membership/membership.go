@@ -7,6 +7,8 @@ package membership
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
 	"reflect"
 )
 
@@ -35,7 +37,24 @@ func sameMember(a, b Config) bool {
 }
 
 // samePlace reports whether only one of two memberships can be open at a time. Those over a store have nothing to themselves.
-func samePlace(a, b Config) bool { return !a.UsesStore() && !b.UsesStore() && a.Listen == b.Listen }
+func samePlace(a, b Config) bool {
+	if a.UsesStore() || b.UsesStore() {
+		return false
+	}
+	hostA, portA, errA := net.SplitHostPort(a.Listen)
+	hostB, portB, errB := net.SplitHostPort(b.Listen)
+	if errA != nil || errB != nil {
+		return a.Listen == b.Listen
+	}
+	// Who listens on all addresses has the port of each.
+	return portA == portB && (hostA == hostB || isEveryHost(hostA) || isEveryHost(hostB))
+}
+
+// isEveryHost reports whether a host to listen on stands for all addresses.
+func isEveryHost(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "" || err == nil && addr.IsUnspecified()
+}
 
 // Prepare opens what a Corefile asks for, before its servers run. It leaves that to Confirm if the
 // running membership goes on, or has the place.

@@ -212,3 +212,30 @@ func TestUpdateIsTriedAgain(t *testing.T) {
 		t.Errorf("%d updates, %d joined", f.updates, len(k.joined))
 	}
 }
+
+// A reload changes the address at the same port, to all addresses and back: one has the port of the other, so it is given up first. An
+// address of another machine is refused while that can be done without a loss (B110).
+func TestAddressChanges(t *testing.T) {
+	k, c := newKeeping(t), configFor(t)
+	k.start(c)
+	_, port, _ := net.SplitHostPort(c.Listen)
+	for n, listen := range []string{":" + port, c.Listen, "0.0.0.0:" + port, c.Listen} {
+		before := k.last()
+		c.Listen = listen
+		k.start(c)
+		if k.last() == before || k.last() == nil || isFree(t, "127.0.0.1:"+port) {
+			t.Fatalf("change %d: the address is not %s", n, listen)
+		}
+	}
+	c.Listen = ":" + port
+	k.start(c)
+	bad, before := c, k.last()
+	bad.Listen = "192.0.2.99:" + port
+	if err := k.Prepare(bad); err == nil || !strings.Contains(err.Error(), bad.Listen) {
+		t.Errorf("an address of another machine: %v", err)
+	}
+	k.start(c)
+	if k.last() != before {
+		t.Error("a failed reload has changed the member")
+	}
+}

@@ -198,10 +198,22 @@ func (e *engine) Update(c membership.Config) error {
 	return e.keys.switchTo(c.Key)
 }
 
-// Check reads the keys, and uses them for nothing.
+// Check reads the keys, and uses them for nothing. The port may be that of this engine, which leaves it before the next one opens: what
+// can be known now is whether the address is one of this machine.
 func (e *engine) Check(c membership.Config) error {
 	silent := func(string, ...any) {}
-	return (&keys{warnf: silent, infof: silent}).load(c.Key)
+	if err := (&keys{warnf: silent, infof: silent}).load(c.Key); err != nil {
+		return err
+	}
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil || host == "" {
+		return nil // Open says what is wrong with it
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		return listenError(c.Listen, "TCP", err)
+	}
+	return l.Close()
 }
 
 // Announce says which groups this process shares.
