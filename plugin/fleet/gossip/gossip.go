@@ -16,7 +16,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -130,31 +132,45 @@ func likeliest(peers []string) netip.Addr {
 			return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap().WithZone("")
 		}
 	}
-	// An address of a private network is what machines of one site have in common, and what is not translated on the way.
-	all, _ := net.InterfaceAddrs()
 	best, score := netip.Addr{}, 0
-	for _, a := range all {
-		prefix, err := netip.ParsePrefix(a.String())
-		if err != nil {
-			continue
-		}
-		addr, s := prefix.Addr().Unmap(), 1
-		switch {
-		case addr.IsLinkLocalUnicast():
-			continue
-		case addr.IsLoopback():
-		case addr.Is4() && addr.IsPrivate():
-			s = 4
-		case addr.Is4():
-			s = 3
-		default:
-			s = 2
-		}
-		if s > score {
-			best, score = addr, s
+	interfaces, _ := net.Interfaces()
+	for _, i := range interfaces {
+		all, _ := i.Addrs()
+		for _, a := range all {
+			prefix, err := netip.ParsePrefix(a.String())
+			if err != nil {
+				continue
+			}
+			addr := prefix.Addr().Unmap()
+			if s := suitability(i.Name, addr); s > score {
+				best, score = addr, s
+			}
 		}
 	}
 	return best
+}
+
+// ownNetworks are the first letters of interfaces that lead to networks inside a machine, such as that of Docker. Each machine may have
+// the same address there.
+var ownNetworks = []string{"docker", "br-", "virbr", "cni", "podman", "lxc", "lxd", "veth", "flannel", "cali", "cilium", "weave", "kube-", "nodelocaldns"}
+
+// suitability is how likely others reach an address of an interface; 0 if they do not.
+func suitability(name string, addr netip.Addr) int {
+	isOwn := func(prefix string) bool { return strings.HasPrefix(name, prefix) }
+	switch {
+	case addr.IsLinkLocalUnicast():
+		return 0
+	case addr.IsLoopback():
+		return 1
+	case slices.ContainsFunc(ownNetworks, isOwn):
+		return 2
+	case addr.Is6():
+		return 3
+	case !addr.IsPrivate():
+		return 4
+	}
+	// An address of a private network is what machines of one site have in common, and what is not translated on the way.
+	return 5
 }
 
 // Self is this process as the others know it.

@@ -12,7 +12,7 @@ import (
 
 // handle takes a message of another member.
 func (l *loop) handle(m message) {
-	if m.from.addr == l.self.addr { // our own, by way of a wrong address, or of a former epoch
+	if m.from.addr == l.self.addr { // our own, by way of a wrong address, of a former epoch, or of a twin
 		return
 	}
 	now := time.Now()

@@ -309,7 +309,11 @@ func (l *loop) takeChanges() {
 	now := time.Now()
 	for name, state := range l.watcher.changes() {
 		addr, epoch, ok := splitNodeName(name)
-		if !ok || addr == l.self.addr { // a former epoch of this process
+		if !ok {
+			continue
+		}
+		if addr == l.self.addr { // a former epoch of this process, or a mistake
+			l.joiner.meetTwin(epoch, state, now)
 			continue
 		}
 		p := l.peers[addr]
