@@ -64,7 +64,7 @@ func Open(c membership.Config, host membership.Host) (membership.Engine, error) 
 	if c.Name == "" || len(c.Name) > maxLabel {
 		return nil, fmt.Errorf("invalid name %q of the fleet: use 1 to %d bytes", c.Name, maxLabel)
 	}
-	k := &keys{warnf: host.Warnf, infof: host.Infof}
+	k := &keys{warnf: host.Warnf, infof: host.Infof, removed: make(chan struct{}, 1)}
 	if err := k.load(c.Key); err != nil {
 		return nil, err
 	}

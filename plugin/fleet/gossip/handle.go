@@ -85,10 +85,13 @@ func (l *loop) handleBeat(p *peer, m message, now time.Time) {
 		l.leave(p)
 		p.heard = false
 	}
-	if b.uptime <= p.beat.uptime || p.stopped {
+	// The last beat of a process says that it stops. One that goes on for long has not said so: somebody else did.
+	if b.uptime <= p.beat.uptime || p.stopped && b.uptime <= p.beat.uptime+doubtAfter {
 		l.t.past.Inc()
 		return
 	}
+	p.stopped = false
+	p.mistrust(b.last, now)
 	p.beat, p.beatAt, p.seen, p.gone = b, now, now, false
 	if p.joined.IsZero() {
 		p.joined = now.Add(-b.uptime)
@@ -130,6 +133,12 @@ func (l *loop) refreshPeer(p *peer, now time.Time) {
 			restart()
 		}
 	}
+	// A word that was made up has the place of a real one, so the votes are asked for again, whether the stream is too long or not.
+	if p.doubted {
+		p.doubted = false
+		p.in.startAgain(p.beat.last)
+		restart()
+	}
 	p.in.reach(p.beat.last, p.beat.first, now, restart, l.saidBy(p))
 	l.hear(p)
 }
@@ -139,6 +148,17 @@ func (l *loop) hear(p *peer) {
 	if p.in.whole() {
 		p.heard = true
 		l.tell(func(to fleet.Listener) { to.Heard(p.name, p.epoch, p.beat.isolated) })
+	}
+}
+
+// doubtAll forgets what was said with a key that opens nothing any longer. It does not tell who said what, so all members say it again.
+func (l *loop) doubtAll() {
+	l.distrust = false
+	for len(l.t.messages) > 0 { // which may be sealed with that key
+		l.t.giveBack(<-l.t.messages)
+	}
+	for _, p := range l.peers {
+		p.doubt()
 	}
 }
 

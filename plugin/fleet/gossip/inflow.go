@@ -57,6 +57,9 @@ func (f *inflow) drop() {
 	f.early, f.held = nil, nil
 }
 
+// startAgain goes on where an author says that it is. What it has not said is forgotten, and so is what waits for it.
+func (f *inflow) startAgain(last uint64) { f.startAfter(min(f.delivered, last)) }
+
 // keepCopy returns a copy of a batch, and counts it. What has come is a part of a message of up to two megabytes, all of which would be kept.
 func (f *inflow) keepCopy(batch []byte) []byte {
 	*f.total += len(batch) + keepCost

@@ -60,6 +60,7 @@ type loop struct {
 	ticked    time.Time // when the last tick was
 	lateUntil time.Time
 	forgot    bool          // a member was forgotten
+	distrust  bool          // a key was removed
 	frames    chan struct{} // one for each connection that repeats something
 	memory    []byte        // for messages
 }
@@ -79,6 +80,8 @@ func (l *loop) work() {
 		case <-l.stop:
 			l.step(l.sayGoodbye)
 			return
+		case <-l.t.keys.removed:
+			l.distrust = true
 		case <-l.watcher.wake:
 			l.step(l.takeChanges)
 		case m := <-l.t.messages:
@@ -112,6 +115,9 @@ func (l *loop) tick() {
 		l.lateUntil = now.Add(lateAfter)
 	}
 	l.ticked = now
+	if l.distrust {
+		l.doubtAll()
+	}
 	// The order matters: words before the beat that tells of them, and both to members that have just come.
 	l.takeChanges()
 	l.sendAll(now)
