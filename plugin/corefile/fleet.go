@@ -2,6 +2,7 @@ package corefile
 
 import (
 	"cmp"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
@@ -29,6 +30,8 @@ const (
 	defaultFleetListen = ":9254" // next to the port of the status
 	// maxFleetText is the longest name or site, in bytes: each member tells it the others.
 	maxFleetText = 63
+	// keyBytes is how long a key is, as in package gossip.
+	keyBytes = 32
 )
 
 // Fleet is how a stanza shares its targets with other servers. Peers, endpoints and Advertise have a port, names of files are as in
@@ -184,10 +187,22 @@ func (s *Config) checkTerms(f *Fleet) error {
 // parseFleetKey notes the file, as the Corefile names it. Its content is not part of the Corefile: the engine reads it, again when
 // it changes.
 func parseFleetKey(f *Fleet, value string) error {
-	if f.Key = value; value == "" {
+	switch f.Key = value; {
+	case value == "":
 		return errors.New("key without a file: name its path")
+	case isKey(value):
+		return errors.New("key names a file, and this looks like the key itself: write it into a file that only the user of this process can read, and name that; " +
+			"if others could read this Corefile, make another key with: openssl rand -base64 32")
 	}
 	return nil
+}
+
+// isKey reports whether a value is a key in place of the name of its file. An error with it would put the key into the log.
+func isKey(value string) bool {
+	// Without its padding, a key could be the path of a file as well. With it, no file is called so.
+	value = strings.NewReplacer("-", "+", "_", "/").Replace(value)
+	raw, err := base64.StdEncoding.DecodeString(value)
+	return err == nil && len(raw) == keyBytes && strings.HasSuffix(value, "=")
 }
 
 // parseVantage reads how many members probe a target. Whether so many may is for package fleet to say.
@@ -266,6 +281,10 @@ func (f *Fleets) Include(s *Config, path func(string) string) error {
 		return nil
 	}
 	own := s.Fleet.Config
+	// What follows may quote the names of files.
+	if own.Store.Credentials != "" && isPassword(own.Store.Credentials, path) {
+		return s.ErrorAt("fleet credentials", "fleet: %w", errPassword)
+	}
 	// Files are compared as what they mean, because the roots of two server blocks may differ.
 	for _, file := range []*string{&own.Key, &own.Store.Cert, &own.Store.Key, &own.Store.CA, &own.Store.Credentials} {
 		if *file != "" {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"unicode"
@@ -32,6 +34,7 @@ var (
 	errMixed     = errors.New("etcd:// stands beside another word: name members, or one etcd:// with commas and no spaces between its endpoints")
 	errNoSecret  = errors.New("an endpoint has no user or password: write them to a file, and credentials FILE in the block of fleet")
 	errNoPath    = errors.New("an endpoint has no path: write prefix PATH in the block of fleet")
+	errPassword  = errors.New("credentials names a file, there is no such file, and this looks like USER:PASSWORD itself: write that into a file that only the user of this process can read, and name the file")
 	errOneScheme = errors.New("write etcd:// once, before the first endpoint, and http:// or https:// nowhere: tls in the block of fleet is for https")
 )
 
@@ -128,6 +131,16 @@ func parseStoreCredentials(f *Fleet, value string) error {
 		return errors.New("credentials without a file: name its path")
 	}
 	return nil
+}
+
+// isPassword reports whether what stands for the file with user and password is rather those themselves. It is not shown then. A file
+// may have a colon in its name, too, so it is looked for.
+func isPassword(value string, path func(string) string) bool {
+	if !strings.Contains(value[len(filepath.VolumeName(value)):], ":") {
+		return false
+	}
+	_, err := os.Stat(path(value))
+	return err != nil
 }
 
 // parseStorePrefix reads what all keys begin with. A role of etcd has rights on keys by their first bytes, so there is one form only.

@@ -1,9 +1,12 @@
 package corefile
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -221,5 +224,40 @@ func TestOneStore(t *testing.T) {
 	}
 	if got := fmt.Sprint(configs[0].Fleet.Store, configs[1].Fleet.Store); got != "{[a:1] true   a  /multivalue} {[b:1] true   a  /multivalue}" {
 		t.Error(got)
+	}
+}
+
+// What is a secret in place of the name of its file is in no error, neither at its own line nor at that of another stanza (B78).
+func TestSecretInPlaceOfItsFile(t *testing.T) {
+	dir := t.TempDir()
+	below := func(path string) string { return filepath.Join(dir, path) }
+	for _, key := range []string{"c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlYyE=", "c2VjcmV0-XNlY3JldC1z_WNyZXQtc2VjcmV0LXNlYyE="} {
+		const want = "5 key names a file, and this looks like the key itself: write it into a file"
+		_, err := parsed("check tcp://:80\nfleet a {\nkey " + key + "\n}")
+		line, text, _ := strings.Cut(want, " ")
+		if err == nil || !strings.HasPrefix(err.Error(), "Corefile:"+line+" - Error during parsing: fleet: "+text) || strings.Contains(err.Error(), key) {
+			t.Errorf("%v", err)
+		}
+	}
+	// A path of as many letters is one.
+	if _, err := parsed("check tcp://:80\nfleet a {\nkey /etc/coredns/secrets/fleet/production/keyss\n}"); err != nil {
+		t.Error(err)
+	}
+	const password = "credentials coredns:hu/sh"
+	for _, blocks := range [][2]string{{password, "site a"}, {"credentials u", password}} {
+		configs := twoStanzas(t, "fleet etcd://a:1 {\n"+blocks[0]+"\n}", "fleet etcd://a:1 {\n"+blocks[1]+"\n}")
+		var all Fleets
+		err := errors.Join(all.Include(configs[0], below), all.Include(configs[1], below))
+		if err == nil || !strings.Contains(err.Error(), "looks like USER:PASSWORD itself: write that into a file") ||
+			strings.Contains(err.Error(), "hu/sh") {
+			t.Errorf("%q: %v", blocks, err)
+		}
+	}
+	// A file may have a colon in its name.
+	if err := os.WriteFile(below("etcd:user"), nil, 0o600); err != nil && runtime.GOOS != "windows" {
+		t.Fatal(err)
+	}
+	if err := new(Fleets).Include(twoStanzas(t, "fleet etcd://a:1 {\ncredentials etcd:user\n}", "limit 3")[0], below); err != nil && runtime.GOOS != "windows" {
+		t.Error(err)
 	}
 }

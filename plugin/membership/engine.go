@@ -66,10 +66,10 @@ type Engine interface {
 	Self() fleet.Member
 	// Start joins the fleet, and goes on trying for ever. The listener is told from then on.
 	Start(groups fleet.Groups, to fleet.Listener)
-	// Check reports what Update would refuse, and changes nothing.
+	// Check reports what Update would refuse, and an address to listen on that this machine does not have. It changes nothing.
 	Check(c Config) error
 	// Update changes what of the configuration can be changed while it runs: the peers and the file with the keys; of a store, all but
-	// the prefix.
+	// the prefix. If a file cannot be used, what was read before stays in force, and the engine goes on trying.
 	Update(c Config) error
 	// Contacts are the other members, by name. It may be called from any goroutine.
 	Contacts() []Contact

@@ -7,6 +7,8 @@ package membership
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
 	"reflect"
 )
 
@@ -25,6 +27,7 @@ type Keeper struct {
 type opened struct {
 	Engine
 	config Config
+	stale  bool // the engine could not take all of it
 }
 
 // sameMember reports whether two configurations are of one member, so that the membership goes on.
@@ -34,7 +37,24 @@ func sameMember(a, b Config) bool {
 }
 
 // samePlace reports whether only one of two memberships can be open at a time. Those over a store have nothing to themselves.
-func samePlace(a, b Config) bool { return !a.UsesStore() && !b.UsesStore() && a.Listen == b.Listen }
+func samePlace(a, b Config) bool {
+	if a.UsesStore() || b.UsesStore() {
+		return false
+	}
+	hostA, portA, errA := net.SplitHostPort(a.Listen)
+	hostB, portB, errB := net.SplitHostPort(b.Listen)
+	if errA != nil || errB != nil {
+		return a.Listen == b.Listen
+	}
+	// Who listens on all addresses has the port of each.
+	return portA == portB && (hostA == hostB || isEveryHost(hostA) || isEveryHost(hostB))
+}
+
+// isEveryHost reports whether a host to listen on stands for all addresses.
+func isEveryHost(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "" || err == nil && addr.IsUnspecified()
+}
 
 // Prepare opens what a Corefile asks for, before its servers run. It leaves that to Confirm if the
 // running membership goes on, or has the place.
@@ -50,7 +70,7 @@ func (k *Keeper) Prepare(c Config) error {
 	if err != nil {
 		return err
 	}
-	k.candidate = &opened{m, c}
+	k.candidate = &opened{Engine: m, config: c}
 	return nil
 }
 
@@ -70,12 +90,14 @@ func (k *Keeper) Confirm(c Config) error {
 		k.End()
 		return nil
 	case k.running != nil && sameMember(c, k.running.config):
-		before := k.running.config
-		k.running.config = c
-		if !reflect.DeepEqual(c, before) {
-			return k.running.Update(c)
+		if reflect.DeepEqual(c, k.running.config) && !k.running.stale {
+			return nil
 		}
-		return nil
+		// A file may be replaced just now. So what failed is tried again with the next reload, also with one of the same Corefile.
+		k.running.config = c
+		err := k.running.Update(c)
+		k.running.stale = err != nil
+		return err
 	}
 	next := k.candidate
 	if next == nil || !sameMember(c, next.config) {
@@ -84,7 +106,7 @@ func (k *Keeper) Confirm(c Config) error {
 		if err != nil {
 			return fmt.Errorf("%w: this server probes for itself until a reload that can", err)
 		}
-		next = &opened{m, c}
+		next = &opened{Engine: m, config: c}
 	}
 	k.candidate = nil
 	before := k.running

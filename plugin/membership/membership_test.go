@@ -175,3 +175,67 @@ func TestChange(t *testing.T) {
 		t.Error("the fleet has not been left")
 	}
 }
+
+// failing is an engine whose updates fail while its file is replaced.
+type failing struct {
+	membership.Engine
+	err     error
+	updates int
+}
+
+func (f *failing) Update(membership.Config) error {
+	f.updates++
+	return f.err
+}
+
+// A reload whose keys could not be read is no end of it: the next one tries again, also with the same Corefile, and the one after that
+// has nothing to do (B110).
+func TestUpdateIsTriedAgain(t *testing.T) {
+	k, c := newKeeping(t), configFor(t)
+	f := new(failing)
+	k.Open = func(c membership.Config, host membership.Host) (m membership.Engine, err error) {
+		f.Engine, err = gossip.Open(c, host)
+		return f, err
+	}
+	k.start(c)
+	c.Peers = []string{"127.0.0.2:9"}
+	f.err = os.ErrNotExist
+	for n := 1; n <= 2; n++ {
+		if err := k.Confirm(c); err == nil || f.updates != n {
+			t.Fatalf("%v, %d updates, want %d", err, f.updates, n)
+		}
+	}
+	f.err = nil
+	k.start(c)
+	k.start(c)
+	if f.updates != 3 || len(k.joined) != 1 {
+		t.Errorf("%d updates, %d joined", f.updates, len(k.joined))
+	}
+}
+
+// A reload changes the address at the same port, to all addresses and back: one has the port of the other, so it is given up first. An
+// address of another machine is refused while that can be done without a loss (B110).
+func TestAddressChanges(t *testing.T) {
+	k, c := newKeeping(t), configFor(t)
+	k.start(c)
+	_, port, _ := net.SplitHostPort(c.Listen)
+	for n, listen := range []string{":" + port, c.Listen, "0.0.0.0:" + port, c.Listen} {
+		before := k.last()
+		c.Listen = listen
+		k.start(c)
+		if k.last() == before || k.last() == nil || isFree(t, "127.0.0.1:"+port) {
+			t.Fatalf("change %d: the address is not %s", n, listen)
+		}
+	}
+	c.Listen = ":" + port
+	k.start(c)
+	bad, before := c, k.last()
+	bad.Listen = "192.0.2.99:" + port
+	if err := k.Prepare(bad); err == nil || !strings.Contains(err.Error(), bad.Listen) {
+		t.Errorf("an address of another machine: %v", err)
+	}
+	k.start(c)
+	if k.last() != before {
+		t.Error("a failed reload has changed the member")
+	}
+}

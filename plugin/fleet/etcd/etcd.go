@@ -1,8 +1,8 @@
 // Package etcd is an engine for a fleet that has an etcd: members write what they say to it, and watch what the others write.
 //
 // Each member has one key with a lease, which says that it is there, and up to 256 keys with its votes, each with those of a part of
-// the targets. A key is written when a vote in it is another one than before, so nothing is written while nothing changes. Open is the one
-// entry.
+// the targets. A key is written when a vote in it is another one than before, so while nothing changes only wants are written, which
+// members renew. Open is the one entry.
 //
 // The reader has the connection: it reads everything once, and then watches. The loop keeps what the members say, and is the one goroutine
 // that calls the listener. What the process says waits in the outbox, and the writer writes it.
@@ -102,7 +102,7 @@ func (e *engine) Check(c membership.Config) error {
 }
 
 // Update changes all of the store but the prefix.
-func (e *engine) Update(c membership.Config) error { return e.link.load(c.Store) }
+func (e *engine) Update(c membership.Config) error { return e.link.switchTo(c.Store) }
 
 // Announce says which groups this process shares.
 func (e *engine) Announce(groups fleet.Groups) { e.out.announce(listOf(groups)) }

@@ -14,9 +14,11 @@ import (
 const (
 	// format is the first byte of each value. A member with another one is there for its own kind only.
 	format = 1
-	// maxText bounds the texts that a member says of itself, maxGroups its groups.
+	// maxText bounds the texts that a member says of itself, maxGroups its groups, and maxFact all of it in bytes: etcd takes values of
+	// 1.5 megabytes.
 	maxText   = 255
 	maxGroups = 4096
+	maxFact   = maxGroups*len(fleet.Group{}) + 4<<10
 	maxUptime = 100 * 365 * 24 * time.Hour
 
 	flagIsolated = 1
@@ -60,7 +62,7 @@ func (f fact) encode() []byte {
 func readFact(data []byte) (f fact, ok bool) {
 	// A member of another protocol shares nothing with this one, and probes for itself.
 	const head = 2 + 8 + 1
-	if len(data) < head || data[0] != format || data[1] != fleet.Protocol {
+	if len(data) < head || len(data) > maxFact || data[0] != format || data[1] != fleet.Protocol {
 		return f, false
 	}
 	f.epoch = binary.BigEndian.Uint64(data[2:])
@@ -118,7 +120,7 @@ func groupsOf(list string) fleet.Groups {
 	return out
 }
 
-// printable cuts a text down to what may go to a page or a log.
+// printable cuts a text down to what may go to a page or a log. It is a copy, since a part would keep the whole.
 func printable(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if !strconv.IsPrint(r) {
@@ -130,5 +132,5 @@ func printable(text string) string {
 		_, size := utf8.DecodeLastRuneInString(text)
 		text = text[:len(text)-size]
 	}
-	return text
+	return strings.Clone(text)
 }

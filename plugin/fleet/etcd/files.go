@@ -113,6 +113,8 @@ func fileError(what, path string, err error) error {
 		return fmt.Errorf("the file with the %s %s does not exist: name one that does", what, path)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("the file with the %s %s cannot be read: let the user of this process read it", what, path)
+	case errors.Is(err, watchfile.ErrIrregular):
+		return fmt.Errorf("the file with the %s %s is not a regular file: name the file itself, not the directory that it is in", what, path)
 	}
-	return fmt.Errorf("the file with the %s %s cannot be read: %w", what, path, err)
+	return fmt.Errorf("the file with the %s %s cannot be read: %w; name another file, or mend this one", what, path, err)
 }

@@ -16,8 +16,13 @@ const (
 	maxLists   = 256
 )
 
-// groupLists has the sets of groups that members have. All members with equal ones share one.
-type groupLists map[string]fleet.Groups
+// groupLists has the sets of groups that members have, by their lists. All members with equal ones share one, and its list.
+type groupLists map[string]groupList
+
+type groupList struct {
+	list   string // the same as the key, in the memory that all share
+	groups fleet.Groups
+}
 
 // author returns the member of a name, which is new if it is not known; nil if there is no room.
 func (l *loop) author(id string, now time.Time) *author {
@@ -92,7 +97,8 @@ func (l *loop) meet(id string, value []byte, rev int64, now time.Time) {
 	if since := now.Add(-f.uptime); a.joined.IsZero() || since.Before(a.joined) {
 		a.joined = since
 	}
-	a.groups = l.lists.of(f.groups, l.authors)
+	known := l.lists.of(f.groups, l.authors)
+	a.groups, f.groups = known.groups, known.list
 	a.fact = f
 	if !a.met || before.fact.epoch != f.epoch || before.fact.site != f.site || before.fact.groups != f.groups || before.fact.uptime < f.uptime {
 		a.met = true
@@ -109,7 +115,7 @@ func (l *loop) meet(id string, value []byte, rev int64, now time.Time) {
 }
 
 // of is the set of a list. There is none for a member with a list that has no room.
-func (g groupLists) of(list string, authors map[string]*author) fleet.Groups {
+func (g groupLists) of(list string, authors map[string]*author) groupList {
 	if known, ok := g[list]; ok {
 		return known
 	}
@@ -127,9 +133,9 @@ func (g groupLists) of(list string, authors map[string]*author) fleet.Groups {
 	}
 	if len(g) >= maxLists {
 		dropped("groups")
-		return nil
+		return groupList{}
 	}
-	g[list] = groupsOf(list)
+	g[list] = groupList{list, groupsOf(list)}
 	return g[list]
 }
 

@@ -9,8 +9,10 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/coredns-multivalue/multivalue/internal/realetcd"
 	"github.com/coredns-multivalue/multivalue/plugin/fleet"
@@ -209,4 +211,30 @@ func (r *recorder) statesOf(name string) map[fleet.Target]bool {
 		all[t] = true
 	}
 	return all
+}
+
+// What a member says of itself costs no more than what is used of it: neither the value that a text was cut from, nor a list of groups
+// for each member that has the same.
+func TestFactsAreSmall(t *testing.T) {
+	if _, ok := readFact(fact{site: strings.Repeat("s", maxFact)}.encode()); ok {
+		t.Error("a fact of more bytes than groups may have is read")
+	}
+	long := strings.Repeat("s", maxFact/2)
+	if cut := printable(long); len(cut) != maxText || unsafe.StringData(cut) == unsafe.StringData(long) {
+		t.Errorf("%d bytes, in the memory of the whole text", len(cut))
+	}
+	l := &loop{lists: make(groupLists), authors: make(map[string]*author), touched: make(map[*author]struct{}), listener: new(recorder), left: new(atomic.Bool)}
+	for n := range maxLists + 10 {
+		list := strings.Repeat(string(rune(n)), maxGroups)[:16*16] // another one for each two members
+		for _, id := range []string{fmt.Sprint("a", n), fmt.Sprint("b", n)} {
+			l.meet(id, fact{epoch: 1, groups: strings.Clone(list)}.encode(), 1, time.Now())
+		}
+		a, b := l.authors[fmt.Sprint("a", n)], l.authors[fmt.Sprint("b", n)]
+		if len(a.fact.groups) > 0 && unsafe.StringData(a.fact.groups) != unsafe.StringData(b.fact.groups) {
+			t.Fatalf("members %d have a list each", n)
+		}
+		if full := n >= maxLists; full != (a.fact.groups == "") || full != (a.groups == nil) {
+			t.Fatalf("members %d: a list of %d bytes, %d groups", n, len(a.fact.groups), len(a.groups))
+		}
+	}
 }

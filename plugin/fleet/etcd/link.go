@@ -2,11 +2,12 @@ package etcd
 
 import (
 	"context"
-
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,11 +36,13 @@ type link struct {
 	host membership.Host
 
 	mu      sync.Mutex
-	store   membership.Store // as it is in the Corefile
-	secrets *secrets         // what its files say
-	refused string           // why the latest content of the files is not in force; empty if it is
-	wrong   int              // looks in a row that found it so
-	warned  string           // the file of which it was said that all can read it
+	store   membership.Store  // as it is in the Corefile
+	secrets *secrets          // what its files say
+	wanted  *membership.Store // that takes its place once its files can be read; nil for none
+	refused string            // why the latest content of the files is not in force; empty if it is
+	wrong   int               // looks in a row that found it so
+	warned  string            // the file of which it was said that all can read it
+	clear   bool              // it was said that the password is not sealed
 	client  *clientv3.Client
 	end     context.CancelFunc // of what uses the client
 	fault   string             // of the last request that failed
@@ -54,9 +57,49 @@ func (l *link) load(s membership.Store) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.store, l.refused, l.wrong = s, "", 0
-	l.adopt(next)
+	l.put(s, next)
 	return nil
+}
+
+// put puts a store with what its files say into force. The caller holds the lock.
+func (l *link) put(s membership.Store, next *secrets) {
+	l.store, l.wanted, l.refused, l.wrong = s, nil, "", 0
+	l.warnOfClear(next)
+	l.adopt(next)
+}
+
+// switchTo loads another store. If its files cannot be used now, all of it is taken as soon as they can be.
+func (l *link) switchTo(s membership.Store) error {
+	err := l.load(s)
+	if err == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wanted, l.refused, l.wrong = &s, err.Error(), 0
+	return fmt.Errorf("%w; what was read before stays in force until they can be used", err)
+}
+
+// warnOfClear warns once of a password that goes over a network without TLS. It is not refused: a proxy or a tunnel may be in between.
+// The caller holds the lock.
+func (l *link) warnOfClear(x *secrets) {
+	if x.password == "" || x.tls != nil || l.clear {
+		return
+	}
+	for _, endpoint := range l.store.Endpoints {
+		if !isLoopback(endpoint) {
+			l.clear = true
+			l.host.Warnf("fleet: credentials without tls: the password goes to etcd at %s in clear, and who reads it on the way is believed: add tls to the block of fleet", endpoint)
+			return
+		}
+	}
+}
+
+// isLoopback reports whether an endpoint is on this machine for sure.
+func isLoopback(endpoint string) bool {
+	host, _, _ := net.SplitHostPort(endpoint)
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback() || strings.TrimSuffix(host, ".") == "localhost"
 }
 
 // adopt puts the content of files into force. The caller holds the lock.
@@ -91,18 +134,24 @@ func (l *link) keepUp(ctx context.Context) {
 func (l *link) lookAgain() {
 	defer rescue.Log("reading the files of the fleet")
 	l.mu.Lock()
-	store := l.store
+	store, wanted := l.store, l.wanted
 	l.mu.Unlock()
+	if wanted != nil {
+		store = *wanted
+	}
 	next, err := readSecrets(store) // without the lock: a file system may hang
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case !sameStore(store, l.store): // another one has been loaded since
+	case wanted != l.wanted || wanted == nil && !sameStore(store, l.store): // another one has been loaded since
 	case err != nil:
 		if l.wrong++; l.wrong >= wrongLooks && err.Error() != l.refused {
 			l.refused = err.Error()
 			l.host.Warnf("fleet: %v; what was read before stays in force", err)
 		}
+	case wanted != nil:
+		l.host.Infof("fleet: the files for etcd can be read again: they and the endpoints of the Corefile are used from now on")
+		l.put(store, next)
 	default:
 		l.refused, l.wrong = "", 0
 		if next.hash != l.secrets.hash {

@@ -18,7 +18,7 @@ func BenchmarkBeat(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		from.t.sendTo(plain, to.as.addr)
-		<-to.t.messages
+		to.t.giveBack(<-to.t.messages)
 	}
 }
 

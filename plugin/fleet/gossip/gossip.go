@@ -16,7 +16,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -62,7 +64,7 @@ func Open(c membership.Config, host membership.Host) (membership.Engine, error) 
 	if c.Name == "" || len(c.Name) > maxLabel {
 		return nil, fmt.Errorf("invalid name %q of the fleet: use 1 to %d bytes", c.Name, maxLabel)
 	}
-	k := &keys{warnf: host.Warnf, infof: host.Infof}
+	k := &keys{warnf: host.Warnf, infof: host.Infof, removed: make(chan struct{}, 1)}
 	if err := k.load(c.Key); err != nil {
 		return nil, err
 	}
@@ -130,31 +132,45 @@ func likeliest(peers []string) netip.Addr {
 			return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap().WithZone("")
 		}
 	}
-	// An address of a private network is what machines of one site have in common, and what is not translated on the way.
-	all, _ := net.InterfaceAddrs()
 	best, score := netip.Addr{}, 0
-	for _, a := range all {
-		prefix, err := netip.ParsePrefix(a.String())
-		if err != nil {
-			continue
-		}
-		addr, s := prefix.Addr().Unmap(), 1
-		switch {
-		case addr.IsLinkLocalUnicast():
-			continue
-		case addr.IsLoopback():
-		case addr.Is4() && addr.IsPrivate():
-			s = 4
-		case addr.Is4():
-			s = 3
-		default:
-			s = 2
-		}
-		if s > score {
-			best, score = addr, s
+	interfaces, _ := net.Interfaces()
+	for _, i := range interfaces {
+		all, _ := i.Addrs()
+		for _, a := range all {
+			prefix, err := netip.ParsePrefix(a.String())
+			if err != nil {
+				continue
+			}
+			addr := prefix.Addr().Unmap()
+			if s := suitability(i.Name, addr); s > score {
+				best, score = addr, s
+			}
 		}
 	}
 	return best
+}
+
+// ownNetworks are the first letters of interfaces that lead to networks inside a machine, such as that of Docker. Each machine may have
+// the same address there.
+var ownNetworks = []string{"docker", "br-", "virbr", "cni", "podman", "lxc", "lxd", "veth", "flannel", "cali", "cilium", "weave", "kube-", "nodelocaldns"}
+
+// suitability is how likely others reach an address of an interface; 0 if they do not.
+func suitability(name string, addr netip.Addr) int {
+	isOwn := func(prefix string) bool { return strings.HasPrefix(name, prefix) }
+	switch {
+	case addr.IsLinkLocalUnicast():
+		return 0
+	case addr.IsLoopback():
+		return 1
+	case slices.ContainsFunc(ownNetworks, isOwn):
+		return 2
+	case addr.Is6():
+		return 3
+	case !addr.IsPrivate():
+		return 4
+	}
+	// An address of a private network is what machines of one site have in common, and what is not translated on the way.
+	return 5
 }
 
 // Self is this process as the others know it.
@@ -194,17 +210,26 @@ func (e *engine) Start(groups fleet.Groups, to fleet.Listener) {
 
 // Update changes the peers and the file with the keys.
 func (e *engine) Update(c membership.Config) error {
-	if err := e.keys.load(c.Key); err != nil {
-		return err
-	}
 	e.join.setPeers(c.Peers)
-	return nil
+	return e.keys.switchTo(c.Key)
 }
 
-// Check reads the keys, and uses them for nothing.
+// Check reads the keys, and uses them for nothing. The port may be that of this engine, which leaves it before the next one opens: what
+// can be known now is whether the address is one of this machine.
 func (e *engine) Check(c membership.Config) error {
 	silent := func(string, ...any) {}
-	return (&keys{warnf: silent, infof: silent}).load(c.Key)
+	if err := (&keys{warnf: silent, infof: silent}).load(c.Key); err != nil {
+		return err
+	}
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil || host == "" {
+		return nil // Open says what is wrong with it
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		return listenError(c.Listen, "TCP", err)
+	}
+	return l.Close()
 }
 
 // Announce says which groups this process shares.

@@ -12,7 +12,7 @@ import (
 
 // handle takes a message of another member.
 func (l *loop) handle(m message) {
-	if m.from.addr == l.self.addr { // our own, by way of a wrong address, or of a former epoch
+	if m.from.addr == l.self.addr { // our own, by way of a wrong address, of a former epoch, or of a twin
 		return
 	}
 	now := time.Now()
@@ -55,6 +55,10 @@ func (l *loop) handle(m message) {
 // saidBy returns a function that tells of what a member said.
 func (l *loop) saidBy(p *peer) func(batch []byte) {
 	return func(batch []byte) {
+		if len(batch) == 0 { // it would weigh nothing, and no member says nothing
+			l.t.malformed.Inc()
+			return
+		}
 		l.tell(func(to fleet.Listener) { to.Said(p.name, p.epoch, batch) })
 	}
 }
@@ -81,10 +85,13 @@ func (l *loop) handleBeat(p *peer, m message, now time.Time) {
 		l.leave(p)
 		p.heard = false
 	}
-	if b.uptime <= p.beat.uptime || p.stopped {
+	// The last beat of a process says that it stops. One that goes on for long has not said so: somebody else did.
+	if b.uptime <= p.beat.uptime || p.stopped && b.uptime <= p.beat.uptime+doubtAfter {
 		l.t.past.Inc()
 		return
 	}
+	p.stopped = false
+	p.mistrust(b.last, now)
 	p.beat, p.beatAt, p.seen, p.gone = b, now, now, false
 	if p.joined.IsZero() {
 		p.joined = now.Add(-b.uptime)
@@ -126,6 +133,12 @@ func (l *loop) refreshPeer(p *peer, now time.Time) {
 			restart()
 		}
 	}
+	// A word that was made up has the place of a real one, so the votes are asked for again, whether the stream is too long or not.
+	if p.doubted {
+		p.doubted = false
+		p.in.startAgain(p.beat.last)
+		restart()
+	}
 	p.in.reach(p.beat.last, p.beat.first, now, restart, l.saidBy(p))
 	l.hear(p)
 }
@@ -135,6 +148,17 @@ func (l *loop) hear(p *peer) {
 	if p.in.whole() {
 		p.heard = true
 		l.tell(func(to fleet.Listener) { to.Heard(p.name, p.epoch, p.beat.isolated) })
+	}
+}
+
+// doubtAll forgets what was said with a key that opens nothing any longer. It does not tell who said what, so all members say it again.
+func (l *loop) doubtAll() {
+	l.distrust = false
+	for len(l.t.messages) > 0 { // which may be sealed with that key
+		l.t.giveBack(<-l.t.messages)
+	}
+	for _, p := range l.peers {
+		p.doubt()
 	}
 }
 
@@ -241,7 +265,10 @@ func (l *loop) handleList(body []byte, now time.Time) {
 	if _, known := l.lists[h]; known || !bytes.Equal(list, body) {
 		return
 	}
-	l.dropLists()
+	if l.dropLists()+len(groups) > maxListed {
+		l.t.busy.Inc()
+		return
+	}
 	for _, p := range l.peers {
 		if p.chosen && p.beat.groups == h && !p.beatAt.IsZero() {
 			l.lists[h] = groups
@@ -250,18 +277,21 @@ func (l *loop) handleList(body []byte, now time.Time) {
 	}
 }
 
-// dropLists forgets lists that no member has, if there are many.
-func (l *loop) dropLists() {
-	if len(l.lists) < maxLists {
-		return
-	}
-	used := make(map[hash]bool, len(l.peers))
-	for _, p := range l.peers {
-		used[p.list], used[p.beat.groups] = true, true
-	}
-	for h := range l.lists {
-		if !used[h] {
-			delete(l.lists, h)
+// dropLists forgets lists that no member has, if there are many. It returns how many groups those have that are left.
+func (l *loop) dropLists() (groups int) {
+	var used map[hash]bool
+	if len(l.lists) >= maxLists {
+		used = make(map[hash]bool, len(l.peers))
+		for _, p := range l.peers {
+			used[p.list], used[p.beat.groups] = true, true
 		}
 	}
+	for h, list := range l.lists {
+		if used != nil && !used[h] {
+			delete(l.lists, h)
+		} else {
+			groups += len(list)
+		}
+	}
+	return groups
 }

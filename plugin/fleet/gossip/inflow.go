@@ -5,9 +5,11 @@ import (
 )
 
 const (
-	// earlyWords is how far ahead a word may be to be kept until those before it arrive, earlyBytes what is kept of all members.
+	// earlyWords is how far ahead a word may be to be kept until those before it arrive, earlyBytes what that costs for all members.
 	earlyWords = 4096
 	earlyBytes = 16 << 20
+	// keepCost is what a batch that is kept costs beside its bytes: its place in a map, and what the allocator rounds up.
+	keepCost = 128
 	// heldAnswers is how many answers of a member wait for words, heldFor how long each does.
 	heldAnswers = 64
 	heldFor     = 5 * time.Second
@@ -24,7 +26,7 @@ type inflow struct {
 	delivered uint64            // the number of the last word that was told
 	known     uint64            // the highest number that is known to have been said
 	early     map[uint64][]byte // words that came before others
-	total     *int              // bytes kept, of all members
+	total     *int              // bytes that what is kept costs, of all members
 	since     time.Time         // when the gap began; the zero time if there is none
 	askAt     time.Time         // when to ask for what is missing
 	asked     bool              // it was asked for
@@ -47,13 +49,28 @@ func (f *inflow) startAfter(last uint64) {
 // drop forgets what is kept.
 func (f *inflow) drop() {
 	for _, batch := range f.early {
-		*f.total -= len(batch)
+		f.release(batch)
 	}
 	for _, a := range f.held {
-		*f.total -= len(a.batch)
+		f.release(a.batch)
 	}
 	f.early, f.held = nil, nil
 }
+
+// startAgain goes on where an author says that it is. What it has not said is forgotten, and so is what waits for it.
+func (f *inflow) startAgain(last uint64) { f.startAfter(min(f.delivered, last)) }
+
+// keepCopy returns a copy of a batch, and counts it. What has come is a part of a message of up to two megabytes, all of which would be kept.
+func (f *inflow) keepCopy(batch []byte) []byte {
+	*f.total += len(batch) + keepCost
+	return append(make([]byte, 0, len(batch)), batch...)
+}
+
+// release notes that a batch is not kept any longer.
+func (f *inflow) release(batch []byte) { *f.total -= len(batch) + keepCost }
+
+// hasRoom reports whether one more batch may be kept.
+func (f *inflow) hasRoom(batch []byte) bool { return *f.total+len(batch)+keepCost <= earlyBytes }
 
 // whole reports whether nothing is missing.
 func (f *inflow) whole() bool { return f.delivered >= f.known }
@@ -71,7 +88,7 @@ func (f *inflow) reach(last, first uint64, now time.Time, restart func(), tell f
 			}
 		}
 		restart()
-		f.release(tell)
+		f.tellAnswers(tell)
 		f.advance(tell)
 	}
 	f.mind(now)
@@ -86,14 +103,13 @@ func (f *inflow) hearWord(number uint64, batch []byte, now time.Time, tell func(
 		f.delivered = number
 		f.known = max(f.known, number)
 		tell(batch)
-		f.release(tell)
+		f.tellAnswers(tell)
 		f.advance(tell)
-	case f.early[number] == nil && number-f.delivered <= earlyWords && *f.total+len(batch) <= earlyBytes:
+	case f.early[number] == nil && number-f.delivered <= earlyWords && f.hasRoom(batch):
 		if f.early == nil {
 			f.early = make(map[uint64][]byte)
 		}
-		f.early[number] = batch
-		*f.total += len(batch)
+		f.early[number] = f.keepCopy(batch)
 		f.known = max(f.known, number)
 	}
 	f.mind(now)
@@ -109,14 +125,14 @@ func (f *inflow) advance(tell func(batch []byte)) {
 		f.delivered++
 		f.dropWord(f.delivered, batch)
 		tell(batch)
-		f.release(tell)
+		f.tellAnswers(tell)
 	}
 }
 
 // dropWord forgets an early word.
 func (f *inflow) dropWord(number uint64, batch []byte) {
 	delete(f.early, number)
-	*f.total -= len(batch)
+	f.release(batch)
 }
 
 // mind notes whether there is a gap.
@@ -134,21 +150,20 @@ func (f *inflow) answer(position uint64, batch []byte, now time.Time, tell func(
 	switch {
 	case position == f.delivered:
 		tell(batch)
-	case position > f.delivered && position-f.delivered <= earlyWords && len(f.held) < heldAnswers && *f.total+len(batch) <= earlyBytes:
-		f.held = append(f.held, heldAnswer{position, batch, now.Add(heldFor)})
-		*f.total += len(batch)
+	case position > f.delivered && position-f.delivered <= earlyWords && len(f.held) < heldAnswers && f.hasRoom(batch):
+		f.held = append(f.held, heldAnswer{position, f.keepCopy(batch), now.Add(heldFor)})
 	}
 }
 
-// release tells of the answers whose turn it is, and drops those whose turn has passed.
-func (f *inflow) release(tell func(batch []byte)) {
+// tellAnswers tells of the answers whose turn it is, and drops those whose turn has passed.
+func (f *inflow) tellAnswers(tell func(batch []byte)) {
 	kept := f.held[:0]
 	for _, a := range f.held {
 		if a.position > f.delivered {
 			kept = append(kept, a)
 			continue
 		}
-		*f.total -= len(a.batch)
+		f.release(a.batch)
 		if a.position == f.delivered {
 			tell(a.batch)
 		}
@@ -164,7 +179,7 @@ func (f *inflow) expire(now time.Time) {
 		if now.Before(a.until) {
 			kept = append(kept, a)
 		} else {
-			*f.total -= len(a.batch)
+			f.release(a.batch)
 		}
 	}
 	clear(f.held[len(kept):])

@@ -119,6 +119,28 @@ func TestInflowBounds(t *testing.T) {
 	}
 }
 
+// What is kept is a copy that costs more than its bytes, and all of it is given back: the message that it came in may be far longer.
+func TestInflowKeepsCopies(t *testing.T) {
+	f := newFlow(0)
+	long := make([]byte, 1<<20)
+	f.hearWord(3, long[:1], f.now, f.tell)
+	f.answer(2, long[1:2], f.now, f.tell)
+	if kept, held := f.early[3], f.held[0].batch; cap(kept) > keepCost || cap(held) > keepCost || f.total != 2*(1+keepCost) {
+		t.Errorf("%d and %d bytes are kept, and %d counted", cap(kept), cap(held), f.total)
+	}
+	for n := 2; n < 2*earlyBytes/keepCost; n++ {
+		f.hearWord(uint64(2+n%earlyWords), nil, f.now, f.tell)
+		f.inflow.delivered += uint64(n / earlyWords % 2) // others come into reach
+	}
+	if f.total > earlyBytes {
+		t.Errorf("%d bytes are kept", f.total)
+	}
+	f.drop()
+	if f.total != 0 {
+		t.Errorf("%d bytes are not given back", f.total)
+	}
+}
+
 // Any order, with losses that are repaired, gives the same stream.
 func TestInflowShuffled(t *testing.T) {
 	for range 200 {

@@ -2,15 +2,18 @@ package gossip
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/coredns-multivalue/multivalue/internal/logonce"
 	"github.com/coredns-multivalue/multivalue/internal/rescue"
 	"github.com/coredns-multivalue/multivalue/plugin/membership"
 )
@@ -28,8 +31,12 @@ const (
 	joinsAtOnce   = 8
 	// strangerEvery is how often a stranger of the same fleet is dialled.
 	strangerEvery = 5 * time.Second
-	// maxAddresses is how many addresses of one name are dialled.
+	// twinAfter is how long another process at the own address must have been there to be no former one of this server: memberlist takes
+	// up to 72 seconds to find one dead in a fleet of 1,000.
+	twinAfter = 3 * time.Minute
+	// maxAddresses is how many addresses of one name are dialled, maxTold how many addresses a line in the log names.
 	maxAddresses = 256
+	maxTold      = 8
 )
 
 // joiner finds the other members, and goes on looking for those that are not there.
@@ -46,6 +53,8 @@ type joiner struct {
 	strangers  map[netip.AddrPort]time.Time // with when they were dialled; the zero time if they were not
 	unresolved map[string]bool              // peers that have no address, and were warned of
 	lonely     bool                         // it was warned that no peer answers
+	twins      map[uint64]twin              // others at the own address, by epoch
+	toldTwin   logonce.Line                 // that there is one
 }
 
 // search looks for members until the context ends.
@@ -67,6 +76,7 @@ func (j *joiner) search(ctx context.Context) {
 // round dials all that are not there.
 func (j *joiner) round(ctx context.Context, round int) {
 	defer rescue.Log("joining the fleet")
+	j.findTwin(time.Now())
 	// Not all of them have to be dialled: the first that answers tells of the others, who are there by the time of their turn.
 	seeds := j.seeds(ctx)
 	j.visit(ctx, append(seeds, j.someRemembered()...))
@@ -79,10 +89,77 @@ func (j *joiner) round(ctx context.Context, round int) {
 	j.mu.Unlock()
 	switch {
 	case now && !lonely && ctx.Err() == nil:
-		j.host.Warnf("fleet: none of the peers answers (addresses: %d): this server probes for itself until one does", len(seeds))
+		j.host.Warnf("fleet: none of the peers answers, at %s: this server, which others would reach at %s, probes for itself until one does", addressList(seeds), j.self)
 	case lonely && others > 0:
 		j.host.Infof("fleet: other members are there: %d", others)
 	}
+}
+
+// addressList is some addresses for the log.
+func addressList(all []netip.AddrPort) string {
+	var out strings.Builder
+	for i, addr := range all[:min(len(all), maxTold)] {
+		if i > 0 {
+			out.WriteString(", ")
+		}
+		out.WriteString(addr.String())
+	}
+	if more := len(all) - maxTold; more > 0 {
+		fmt.Fprintf(&out, " and %d more", more)
+	}
+	return out.String()
+}
+
+// twin is another process that claims the own address. What is said to it goes to this server, and what it says is taken for our own, so
+// neither hears the other.
+type twin struct {
+	alive bool
+	since time.Time // when it became so
+	site  string
+}
+
+// meetTwin notes what memberlist has heard of one. It may be a former process of this server: then it is dead before long, and stays so.
+// One that comes back from the dead lives.
+func (j *joiner) meetTwin(epoch uint64, state nodeState, now time.Time) {
+	j.mu.Lock()
+	was, known := j.twins[epoch]
+	if j.twins == nil || len(j.twins) >= maxPast {
+		j.twins = make(map[uint64]twin)
+	}
+	f, _ := readFact(state.meta)
+	is := twin{state.alive, now, f.site}
+	if known && was.alive == is.alive {
+		is.since = was.since
+	}
+	j.twins[epoch] = is
+	j.mu.Unlock()
+	if known && !was.alive && is.alive {
+		j.warnOfTwin(epoch, is)
+	}
+}
+
+// findTwin looks for one that has been there for longer than a dead process could be.
+func (j *joiner) findTwin(now time.Time) {
+	j.mu.Lock()
+	all := maps.Clone(j.twins)
+	j.mu.Unlock()
+	for epoch, t := range all {
+		if t.alive && now.Sub(t.since) > twinAfter {
+			j.warnOfTwin(epoch, t)
+		}
+	}
+}
+
+// warnOfTwin says once that another server has the own address.
+func (j *joiner) warnOfTwin(epoch uint64, t twin) {
+	if !j.toldTwin.First() {
+		return
+	}
+	if t.site != "" {
+		t.site = ", at site " + t.site
+	}
+	j.host.Warnf("fleet: another server (epoch %016x%s) says that it is reached at %s, as this one does: neither hears the other; write advertise with an address of its own at each server",
+		epoch, t.site, j.self)
 }
 
 // visit dials addresses, unless a member is there by then: one that answers tells of all others.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -40,6 +41,7 @@ type ring []cipher.AEAD
 type keys struct {
 	warnf, infof func(format string, args ...any)
 	current      atomic.Pointer[ring]
+	removed      chan struct{} // signalled when a key opens nothing any longer; nil if that is of no interest
 
 	mu      sync.Mutex
 	path    string
@@ -66,9 +68,47 @@ func (k *keys) load(path string) error {
 	}
 	// The content is kept as a hash, which is enough to see that it is another one.
 	k.path, k.refused, k.content = path, "", sha256.Sum256(text)
-	k.current.Store(&next)
+	k.enforce(next)
 	k.judgeMode(info)
 	return nil
+}
+
+// enforce puts keys into force. The caller holds the lock.
+func (k *keys) enforce(next ring) {
+	before := k.current.Swap(&next)
+	if before != nil && before.hasMoreThan(next) {
+		select {
+		case k.removed <- struct{}{}:
+		default: // it has been signalled
+		}
+	}
+}
+
+// hasMoreThan reports whether some key is in one ring and not in another. What each makes of nothing tells them apart, and goes nowhere.
+func (r ring) hasMoreThan(other ring) bool {
+	mark := func(box cipher.AEAD) [tagSize]byte {
+		return [tagSize]byte(box.Seal(nil, make([]byte, nonceSize), nil, nil))
+	}
+	stay := make(map[[tagSize]byte]bool)
+	for _, box := range other {
+		stay[mark(box)] = true
+	}
+	return slices.ContainsFunc(r, func(box cipher.AEAD) bool { return !stay[mark(box)] })
+}
+
+// switchTo loads another file. If it cannot be used now, it is taken as soon as it can be.
+func (k *keys) switchTo(path string) error {
+	err := k.load(path)
+	if err == nil {
+		return nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if path != k.path {
+		k.path, k.warned = path, false
+	}
+	k.refused = err.Error()
+	return fmt.Errorf("%w; the keys from before stay in force until it can be used", err)
 }
 
 // judgeMode warns once if all users of the machine can read the file. It does not refuse it, because Kubernetes mounts Secrets with such
@@ -90,8 +130,10 @@ func keyFileError(path string, err error) error {
 		return fmt.Errorf("the key file %s does not exist: %s", path, makeKey)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("the key file %s cannot be read: let the user of this process read it", path)
+	case errors.Is(err, watchfile.ErrIrregular):
+		return fmt.Errorf("the key file %s is not a regular file: name the file itself, not the directory that it is in", path)
 	}
-	return fmt.Errorf("the key file %s cannot be read: %w", path, err)
+	return fmt.Errorf("the key file %s cannot be read: %w; name another file with the keys, or mend this one", path, err)
 }
 
 // parseKeys reads the keys of a file: one a line, in base64. The first one seals.
@@ -199,7 +241,7 @@ func (k *keys) accept(path string, text []byte, info fs.FileInfo, next ring, err
 	switch {
 	case path != k.path: // another file has been loaded since
 	case err == nil:
-		k.current.Store(&next)
+		k.enforce(next)
 		k.content, k.refused = sha256.Sum256(text), ""
 		k.infof("fleet: %s has another content: keys: %d, of which the first seals", path, len(next))
 		k.judgeMode(info)

@@ -2,9 +2,12 @@ package gossip
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/coredns-multivalue/multivalue/internal/ports"
@@ -37,7 +40,8 @@ func TestKeyErrors(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		filepath.Join(dir, "none"): "none does not exist: make one",
-		dir:                        "cannot be read",
+		dir:                        "is not a regular file: name the file itself",
+		strings.Repeat("k", 4096):  "; name another file with the keys",
 	} {
 		if _, err := Open(membership.Config{Name: "test", Listen: anyPort(t, "127.0.0.1"), Key: path}, new(recorder).fleetHost()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", path, err)
@@ -149,6 +153,25 @@ func TestBrokenKeys(t *testing.T) {
 	}
 }
 
+// A file that a reload could not read is taken once it is there (B110).
+func TestKeysComeLater(t *testing.T) {
+	k, r := &keys{}, new(recorder)
+	k.warnf, k.infof = r.logf, r.logf
+	if err := k.load(writeKeys(t, newKey())); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "later")
+	if err := k.switchTo(path); err == nil || !strings.Contains(err.Error(), "later does not exist") || !strings.Contains(err.Error(), "stay in force until it can be used") {
+		t.Fatal(err)
+	}
+	k.refresh() // it was told
+	replaceKeys(t, path, newKey(), newKey())
+	k.refresh()
+	if len(*k.current.Load()) != 2 || len(r.lines) != 1 {
+		t.Errorf("%d keys, %q", len(*k.current.Load()), r.lines)
+	}
+}
+
 // Members with another key, or with another name of the fleet, do not meet, and each says so once.
 func TestStrangersApart(t *testing.T) {
 	t.Parallel()
@@ -193,6 +216,22 @@ func TestPortInUse(t *testing.T) {
 		bad.Name, bad.Key = "test", c.Key
 		if _, err := Open(bad, new(recorder).fleetHost()); err == nil || !strings.Contains(err.Error(), "invalid") {
 			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+}
+
+// Each error of a socket says what to do (B78).
+func TestListenErrors(t *testing.T) {
+	_, err := Open(membership.Config{Name: "test", Listen: "192.0.2.99:9254", Key: writeKeys(t, newKey())}, new(recorder).fleetHost())
+	if err == nil || runtime.GOOS != "windows" && err.Error() != "listen 192.0.2.99:9254: this machine has no such address: use one of its own, or a port alone for all of them" {
+		t.Error(err)
+	}
+	for cause, want := range map[error]string{
+		syscall.EACCES: "listen :99: this process may not use that port: use one from 1024 on",
+		syscall.ENFILE: "the fleet cannot listen on :99 over UDP: listen: bind: " + syscall.ENFILE.Error() + "; use another",
+	} {
+		if err := listenError(":99", "UDP", &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", cause)}); !strings.HasPrefix(err.Error(), want) {
+			t.Error(err)
 		}
 	}
 }

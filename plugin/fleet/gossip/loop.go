@@ -24,7 +24,10 @@ const (
 	showEvery = 500 * time.Millisecond
 	// framesAtOnce is how many connections this process opens to repeat what was lost.
 	framesAtOnce = 8
-	maxLists     = 256
+	// maxLists is from how many lists of groups on only those are kept that members have, and maxListed how many groups these may have in
+	// all: some 40 bytes each.
+	maxLists  = 256
+	maxListed = 1 << 19
 	// lateAfter is from when on the loop itself was late. Then the beats of others may wait in a queue, and for as long again none of
 	// them counts as silent: a machine that is short of processor time must not make its servers probe more.
 	lateAfter = 500 * time.Millisecond
@@ -57,6 +60,7 @@ type loop struct {
 	ticked    time.Time // when the last tick was
 	lateUntil time.Time
 	forgot    bool          // a member was forgotten
+	distrust  bool          // a key was removed
 	frames    chan struct{} // one for each connection that repeats something
 	memory    []byte        // for messages
 }
@@ -76,9 +80,12 @@ func (l *loop) work() {
 		case <-l.stop:
 			l.step(l.sayGoodbye)
 			return
+		case <-l.t.keys.removed:
+			l.distrust = true
 		case <-l.watcher.wake:
 			l.step(l.takeChanges)
 		case m := <-l.t.messages:
+			l.t.giveBack(m)
 			l.step(func() { l.handle(m) })
 		case <-ticker.C:
 			l.step(l.tick)
@@ -108,6 +115,9 @@ func (l *loop) tick() {
 		l.lateUntil = now.Add(lateAfter)
 	}
 	l.ticked = now
+	if l.distrust {
+		l.doubtAll()
+	}
 	// The order matters: words before the beat that tells of them, and both to members that have just come.
 	l.takeChanges()
 	l.sendAll(now)
@@ -305,7 +315,11 @@ func (l *loop) takeChanges() {
 	now := time.Now()
 	for name, state := range l.watcher.changes() {
 		addr, epoch, ok := splitNodeName(name)
-		if !ok || addr == l.self.addr { // a former epoch of this process
+		if !ok {
+			continue
+		}
+		if addr == l.self.addr { // a former epoch of this process, or a mistake
+			l.joiner.meetTwin(epoch, state, now)
 			continue
 		}
 		p := l.peers[addr]

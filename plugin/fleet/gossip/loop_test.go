@@ -8,6 +8,8 @@ import (
 
 	"github.com/coredns-multivalue/multivalue/plugin/fleet"
 	"github.com/coredns-multivalue/multivalue/plugin/membership"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // sink is a member that the test plays: it reads what other members send.
@@ -253,5 +255,81 @@ func TestEpochs(t *testing.T) {
 	say(1, 10*time.Second) // a recorded beat, which is not newer than the last one
 	if len(s.events("heard", "")) != 2 {
 		t.Errorf("%+v", s.recorder.all)
+	}
+}
+
+// A message has no empty words, and not more than an author repeats at once: each is an event, and many would push out who is there.
+func TestWordsAreFew(t *testing.T) {
+	s := newSink(t)
+	s.peer.streaming = true
+	read := func(kind byte, body []byte) (said int) {
+		before := len(s.events("said", ""))
+		s.loop.handle(message{kind: kind, from: sender{s.peer.addr, 1}, body: body})
+		return len(s.events("said", "")) - before
+	}
+	var many []byte
+	for n := range uint64(2 * maxWords) {
+		many = appendWord(many, n+1, []byte{1})
+	}
+	for _, c := range []struct {
+		kind byte
+		body []byte
+		want int
+	}{
+		{kindWords, appendWord(appendWord(nil, 1, []byte{1}), 2, nil), 1},
+		{kindAnswer, []byte{1}, 0},
+		{kindAsk, nil, 0},
+		{kindWords, many, maxWords - 1},
+	} {
+		before := testutil.ToFloat64(s.t.malformed)
+		if said := read(c.kind, c.body); said != c.want || testutil.ToFloat64(s.t.malformed) != before+1 {
+			t.Errorf("%c with %d bytes: %d are told, want %d", c.kind, len(c.body), said, c.want)
+		}
+	}
+	// What an author repeats at once is fewer words than that.
+	s.Say(votesUpTo(1, 1))
+	s.out.collect()
+	if _, words := s.out.words(span{1, 1}, maxBatch); repairBytes/len(words[0]) > maxWords {
+		t.Errorf("the shortest word has %d bytes", len(words[0]))
+	}
+}
+
+// Messages that wait have a bound in bytes, which are given back.
+func TestMessagesAreBounded(t *testing.T) {
+	s := newSink(t)
+	data := append(s.as.header(nil, kindWords)[1:], make([]byte, maxFrame-100)...)
+	for range 3 * messageBytes / maxFrame {
+		s.t.handOver(data)
+	}
+	if n := len(s.t.messages); n != messageBytes/cap(data) || s.t.waiting.Load() > messageBytes {
+		t.Errorf("%d wait, of %d bytes", n, s.t.waiting.Load())
+	}
+	for len(s.t.messages) > 0 {
+		s.t.giveBack(<-s.t.messages)
+	}
+	if n := s.t.waiting.Load(); n != 0 {
+		t.Errorf("%d bytes are not given back", n)
+	}
+}
+
+// Lists of groups have a bound, those included that members have.
+func TestListsAreBounded(t *testing.T) {
+	s := newSink(t)
+	for i := range maxListed/maxGroups + 2*maxLists {
+		groups := make(fleet.Groups, maxGroups)
+		for n := range maxGroups {
+			groups[fleet.Group{byte(i >> 8), byte(i), byte(n >> 8), byte(n)}] = struct{}{}
+		}
+		h, list := hashOf(groups)
+		addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 9, byte(i >> 8), byte(i)}), 9)
+		s.loop.peers[addr] = &peer{addr: addr, chosen: true, beat: beat{groups: h}, beatAt: time.Now(), seen: time.Now(), in: inflow{total: &s.loop.kept}}
+		s.loop.handleList(list, time.Now())
+	}
+	kept := 0
+	for _, groups := range s.loop.lists {
+		kept += len(groups)
+	}
+	if kept > maxListed {
+		t.Errorf("%d groups of %d lists", kept, len(s.loop.lists))
 	}
 }

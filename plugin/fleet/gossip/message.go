@@ -48,6 +48,8 @@ const (
 	maxBatch  = 1040
 	// maxRanges is how many gaps are asked for at once.
 	maxRanges = 32
+	// maxWords is how many words a message may have. An author repeats up to repairBytes in one, which is fewer: each vote has a group.
+	maxWords  = 4096
 	maxGroups = 4096
 
 	flagIsolated = 1
@@ -98,6 +100,7 @@ type message struct {
 	kind byte
 	from sender
 	body []byte
+	size int // of the memory that it keeps, in bytes
 }
 
 // readMessage reads the header, without the type.
@@ -180,16 +183,16 @@ func appendWord(dst []byte, number uint64, batch []byte) []byte {
 	return append(dst, batch...)
 }
 
-// readWords reads words one by one.
+// readWords reads words one by one. None is empty, and there are not too many: each is an event for the listener, however short.
 func readWords(body []byte, each func(number uint64, batch []byte)) error {
-	for len(body) > 0 {
+	for count := 0; len(body) > 0; count++ {
 		number, size := binary.Uvarint(body)
 		if size <= 0 || number == 0 || number > maxNumber {
 			return errMessage
 		}
 		body = body[size:]
 		length, size := binary.Uvarint(body)
-		if size <= 0 || length > uint64(len(body)-size) || length > 2*maxBatch {
+		if size <= 0 || length > uint64(len(body)-size) || length > 2*maxBatch || length == 0 || count == maxWords {
 			return errMessage
 		}
 		each(number, body[size:][:length])

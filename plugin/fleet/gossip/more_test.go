@@ -267,6 +267,67 @@ func TestAdvertised(t *testing.T) {
 	}
 }
 
+// Of the addresses of a machine, one that others can reach comes before those of networks inside it, which may be the same everywhere.
+func TestSuitability(t *testing.T) {
+	order := []struct{ name, addr string }{
+		{"eth0", "169.254.0.1"}, {"lo", "127.0.0.1"}, {"docker0", "172.17.0.1"}, {"eth0", "2001:db8::1"}, {"eth0", "192.0.2.1"}, {"br0", "10.0.0.1"},
+	}
+	for i, a := range order {
+		if got := suitability(a.name, netip.MustParseAddr(a.addr)); got != i {
+			t.Errorf("%s on %s: %d, want %d", a.addr, a.name, got, i)
+		}
+	}
+	for _, name := range []string{"br-0123456789ab", "cni0", "virbr0", "vethabcd"} {
+		if got := suitability(name, netip.MustParseAddr("10.88.0.1")); got != 2 {
+			t.Errorf("%s: %d", name, got)
+		}
+	}
+}
+
+// Two servers with the same address do not hear each other, and the log says why. What was dialled in vain is in it, too.
+func TestTwins(t *testing.T) {
+	t.Parallel()
+	w := newWires(t)
+	key := writeKeys(t, newKey())
+	w.relay(t, 1)
+	first, second := w.config(1, key), w.config(2, key)
+	second.Advertise = first.Advertise
+	first.Peers = []string{w.real(2).String()}
+	a, b := open(t, first).start(t), open(t, second).start(t)
+	want := fmt.Sprintf("another server (epoch %016x, at site site2) says that it is reached at %s, as this one does", b.Self().Epoch, w.reached(1))
+	eventually(t, "the same address is told of", func() bool { return a.logged(want) == 1 })
+	// What is sent to that address goes to the first, so the first is never dead for the second.
+	b.join.findTwin(time.Now().Add(twinAfter / 2))
+	if n := b.logged("another server"); n != 0 {
+		t.Errorf("%d lines before it is known to live", n)
+	}
+	for range 2 {
+		b.join.findTwin(time.Now().Add(2 * twinAfter))
+	}
+	if b.logged(fmt.Sprintf("another server (epoch %016x, at site site1)", a.Self().Epoch)) != 1 || a.logged("another server") != 1 {
+		t.Errorf("%q, %q", a.lines, b.lines)
+	}
+	none := fmt.Sprintf("none of the peers answers, at %s: this server, which others would reach at %s", w.real(2), w.reached(1))
+	if a.logged(none) != 1 {
+		t.Errorf("%q", a.lines)
+	}
+}
+
+// A former process of a server was at the same address, and is no twin of it: it dies once, and stays dead.
+func TestFormerProcessIsNoTwin(t *testing.T) {
+	r, now := new(recorder), time.Now()
+	j := &joiner{host: r.fleetHost(), self: testSender.addr}
+	for epoch := range uint64(3 * maxPast) {
+		for _, alive := range []bool{true, true, false, false} {
+			j.meetTwin(epoch, nodeState{alive: alive}, now)
+		}
+	}
+	j.findTwin(now.Add(time.Hour))
+	if len(r.lines) > 0 || len(j.twins) > maxPast {
+		t.Errorf("%q, %d are known", r.lines, len(j.twins))
+	}
+}
+
 // What others send on connections before their seal is known to be good has a bound in all.
 func TestStreamMemory(t *testing.T) {
 	m := open(t, membership.Config{Listen: anyPort(t, "127.0.0.1"), Key: writeKeys(t, newKey())}).start(t)

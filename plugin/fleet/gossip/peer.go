@@ -20,6 +20,9 @@ const (
 	// repairBytes is how much of the stream a member is told again in a second, after repairAtOnce.
 	repairBytes  = 64 << 10
 	repairAtOnce = 256 << 10
+	// doubtAfter is for how long a member's beats must know less of its stream than this process does until that is a lie of another:
+	// packets overtake each other, but not by so much. For as long they go on after one that says that it stops, until that is a lie, too.
+	doubtAfter = 3 * time.Second
 )
 
 // node is what memberlist knows of a member in one epoch.
@@ -55,8 +58,11 @@ type peer struct {
 	groups  fleet.Groups
 	askedAt time.Time // for the groups
 
-	met, heard bool // what the listener was told last: that it is there, and that it is well
-	streaming  bool // its stream has begun
+	met, heard bool      // what the listener was told last: that it is there, and that it is well
+	streaming  bool      // its stream has begun
+	doubted    bool      // what it is said to have said counts only as far as its next beat confirms it
+	ahead      uint64    // what was known of its stream when a beat knew less
+	aheadAt    time.Time // when that was; the zero time if the last beat knew all
 	in         inflow
 	repair     bucket // of what it asks for
 }
@@ -100,8 +106,28 @@ func (p *peer) choose(epoch uint64, now time.Time, quiet time.Duration) bool {
 	p.in.drop()
 	p.chosen, p.epoch = true, epoch
 	p.beat, p.beatAt, p.joined = beat{uptime: p.past[epoch]}, time.Time{}, time.Time{}
-	p.stopped, p.listed, p.streaming, p.askedAt = false, false, false, time.Time{}
+	p.stopped, p.listed, p.streaming, p.askedAt, p.aheadAt = false, false, false, time.Time{}, time.Time{}
 	return true
+}
+
+// doubt forgets what only the member itself can know, and what others with the key may have said in its name: how long it has run, that it
+// stops, what was in its stream. Its next beat begins all of that again, and its votes are asked for.
+func (p *peer) doubt() {
+	clear(p.past)
+	p.beat.uptime, p.joined = 0, time.Time{}
+	p.stopped, p.listed, p.doubted, p.aheadAt = false, false, true, time.Time{}
+}
+
+// mistrust looks for a stream that is longer than its author says, beat after beat. Others have said words in its name then.
+func (p *peer) mistrust(last uint64, now time.Time) {
+	switch {
+	case !p.streaming || last >= p.in.known:
+		p.aheadAt = time.Time{}
+	case p.aheadAt.IsZero() || last >= p.ahead:
+		p.ahead, p.aheadAt = p.in.known, now
+	case now.Sub(p.aheadAt) > doubtAfter:
+		p.doubted, p.aheadAt = true, time.Time{}
+	}
 }
 
 // member is the member as the listener is told.

@@ -20,9 +20,11 @@ import (
 )
 
 const (
-	// packetQueue is how many packets may wait for memberlist, messageQueue how many messages for our loop.
+	// packetQueue is how many packets may wait for memberlist, messageQueue how many messages for our loop, and messageBytes how many
+	// bytes of those: most are packets, and some frames of up to maxFrame.
 	packetQueue  = 256
 	messageQueue = 4096
+	messageBytes = 32 << 20
 	// packetsPerSecond is how many packets a second memberlist gets, after packetsAtOnce that may come together. In a fleet of
 	// 1000 it needs some 20.
 	packetsPerSecond = 1000
@@ -69,7 +71,8 @@ type transport struct {
 
 	packets  chan *memberlist.Packet // for memberlist
 	streams  chan net.Conn           // for memberlist
-	messages chan message            // for the loop
+	messages chan message            // for the loop, which gives back their bytes
+	waiting  atomic.Int64            // bytes of them
 	slots    chan struct{}           // one for each connection of another
 	pending  atomic.Int64            // bytes on them that are not known to be good
 	allowed  bucket                  // of packets for memberlist; for the reading goroutine alone
@@ -128,12 +131,17 @@ func listen(address string, e envelope, warnf func(format string, args ...any)) 
 	return t, nil
 }
 
-// listenError is why a socket cannot be opened.
+// listenError is why a socket cannot be opened, with what to do. Windows has errors of its own, which get the general advice.
 func listenError(address, protocol string, err error) error {
-	if errors.Is(err, syscall.EADDRINUSE) {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("another program listens on %s over %s: use another port for the fleet", address, protocol)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("listen %s: this machine has no such address: use one of its own, or a port alone for all of them", address)
+	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
+		return fmt.Errorf("listen %s: this process may not use that port: use one from 1024 on, or give the process CAP_NET_BIND_SERVICE", address)
 	}
-	return fmt.Errorf("the fleet cannot listen on %s over %s: %w", address, protocol, err)
+	return fmt.Errorf("the fleet cannot listen on %s over %s: %w; use another address or port", address, protocol, err)
 }
 
 // receive begins to read.
@@ -228,12 +236,20 @@ func (t *transport) handOver(data []byte) {
 		t.malformed.Inc()
 		return
 	}
-	select {
-	case t.messages <- m:
-	default:
-		t.busy.Inc()
+	m.size = cap(data)
+	if t.waiting.Add(int64(m.size)) <= messageBytes {
+		select {
+		case t.messages <- m:
+			return
+		default:
+		}
 	}
+	t.giveBack(m)
+	t.busy.Inc()
 }
+
+// giveBack notes that a message waits no longer.
+func (t *transport) giveBack(m message) { t.waiting.Add(-int64(m.size)) }
 
 // sendTo seals a message once and sends it to each address.
 func (t *transport) sendTo(plain []byte, to ...netip.AddrPort) {

@@ -114,10 +114,13 @@ func (w *watcher) isAlive(addr netip.AddrPort) bool {
 	return w.at[addr] > 0
 }
 
-// others is how many members are there beside this one.
+// others is how many members are there beside this one. What is at its own address is not heard.
 func (w *watcher) others() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.at[w.self.addr] > 0 {
+		return len(w.at) - 1
+	}
 	return len(w.at)
 }
 

@@ -68,7 +68,11 @@ func TestEpochsAtOneAddress(t *testing.T) {
 		t.Error("it is there")
 	}
 	w.NotifyJoin(&memberlist.Node{Name: "nonsense"})
-	if changes := w.changes(); len(changes) != 2 || changes[node(1).Name].alive || w.changes() != nil {
+	w.NotifyJoin(&memberlist.Node{Name: sender{testSender.addr, testSender.epoch + 1}.nodeName()})
+	if w.others() != 0 {
+		t.Error("another process at the own address is another member")
+	}
+	if changes := w.changes(); len(changes) != 3 || changes[node(1).Name].alive || w.changes() != nil {
 		t.Errorf("%v", changes)
 	}
 }
