@@ -128,7 +128,7 @@ func TestCopy(t *testing.T) {
 				t.Errorf("%s of %s at %s: the button has lost the focus", c.button, c.page, origin)
 			}
 			path, sent := last()
-			check := url.QueryEscape(fmt.Sprintf("http://:%d/healthz", f.port))
+			check := url.QueryEscape(fmt.Sprintf(`"http://:%d/healthz"`, f.port)) // in quotes, all of it
 			if want := strings.Replace(c.path, "CHECK", check, 1); path != want {
 				t.Errorf("%s of %s asks for %s, want %s", c.button, c.page, path, want)
 			}
