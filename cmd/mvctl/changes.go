@@ -42,8 +42,8 @@ func (a *app) changesCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if len(all) == 0 && !a.json() && *f != (filters{}) {
-			fmt.Fprintln(a.out, "The filter picks none.")
+		if !a.json() {
+			a.pickedNone(f, len(all))
 		}
 		return a.showChanges(all, lost)
 	}

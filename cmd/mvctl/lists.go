@@ -33,11 +33,18 @@ func (f *filters) query() url.Values {
 
 // listed writes a table, or says that the filters picked nothing: a table without rows may be taken for a failure.
 func (a *app) listed(f *filters, heads []string, rows [][]cell) {
-	if len(rows) == 0 && *f != (filters{}) {
-		fmt.Fprintln(a.out, "The filter picks none.")
-		return
+	if !a.pickedNone(f, len(rows)) {
+		a.table(heads, rows)
 	}
-	a.table(heads, rows)
+}
+
+// pickedNone says so if filters have picked nothing.
+func (a *app) pickedNone(f *filters, n int) bool {
+	if n > 0 || *f == (filters{}) {
+		return false
+	}
+	fmt.Fprintln(a.out, "The filter picks none.")
+	return true
 }
 
 // target is a target of the JSON, as far as the table shows it.

@@ -133,12 +133,7 @@ func hasFallen(b *rules.Block, x *seen.Name, had *seen.Destinations, d *seen.Des
 	if s == nil || !s.Rule.Types.Has(x.Type) {
 		return false
 	}
-	addrs := d.Addrs
-	if d.Host != "" {
-		if addrs = had.Addresses(d.Host); len(addrs) == 0 {
-			addrs = resolved(b, d.Host)
-		}
-	}
+	addrs := addressesOf(b, had, d)
 	// Where all are backups, those of the lowest rank are not.
 	first, down := answer.MaxRank, 0
 	for _, addr := range addrs {
@@ -191,10 +186,12 @@ func alone(b *rules.Block, x *seen.Name, had *seen.Destinations, d *seen.Destina
 	if s == nil || s.Rule.Policy.AllDownText() != "serve" || !s.Rule.Types.Has(x.Type) {
 		return s, at, false
 	}
-	// The answer has an address itself, or a host whose addresses it has, or that the resolver knows.
-	addrs := d.Addrs
+	addrs := addressesOf(b, had, d)
 	switch x.Type {
 	case dns.TypeA, dns.TypeAAAA:
+		if d.Host != "" {
+			return s, at, false
+		}
 	case dns.TypeSRV, dns.TypeMX:
 		// A record that names a host is the only one of its set, and the host has one address.
 		// The records of one owner are one set, whatever hosts they name.
@@ -203,9 +200,6 @@ func alone(b *rules.Block, x *seen.Name, had *seen.Destinations, d *seen.Destina
 			if had.All[i].Owner == d.Owner && had.All[i].Host != "" {
 				set++
 			}
-		}
-		if addrs = had.Addresses(d.Host); len(addrs) == 0 {
-			addrs = resolved(b, d.Host)
 		}
 		if d.Host == "" || set != 1 {
 			return s, at, false

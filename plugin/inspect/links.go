@@ -69,14 +69,7 @@ func (l *linker) addDestination(b *rules.Block, name string, had *seen.Destinati
 	if s == nil {
 		return
 	}
-	addrs := at.Addrs
-	if at.Host != "" {
-		// A host leads to what the answer said of it, else to what the resolver knows.
-		if addrs = had.Addresses(at.Host); len(addrs) == 0 {
-			addrs = resolved(b, at.Host)
-		}
-	}
-	for _, addr := range addrs { // those outside within have no targets
+	for _, addr := range addressesOf(b, had, at) { // those outside within have no targets
 		// A target of the snapshot is the same one if address, check and pace are: owners of host owner share a row here.
 		for _, t := range s.Targets(at.Owner, netip.AddrPortFrom(addr, at.Port)) {
 			same := l.shot.At(t.Addr)
@@ -89,6 +82,17 @@ func (l *linker) addDestination(b *rules.Block, name string, had *seen.Destinati
 			}
 		}
 	}
+}
+
+// addressesOf are the addresses of a destination. A host leads to what the answer said of it, else to what the resolver knows.
+func addressesOf(b *rules.Block, had *seen.Destinations, at *seen.Destination) []netip.Addr {
+	if at.Host == "" {
+		return at.Addrs
+	}
+	if addrs := had.Addresses(at.Host); len(addrs) > 0 {
+		return addrs
+	}
+	return resolved(b, at.Host)
 }
 
 // resolved are the addresses of a host that the resolver of a block knows.

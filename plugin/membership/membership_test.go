@@ -223,7 +223,7 @@ func TestAddressChanges(t *testing.T) {
 		before := k.last()
 		c.Listen = listen
 		k.start(c)
-		if k.last() == before || k.last() == nil || isFree(t, "127.0.0.1:"+port) {
+		if k.last() == before || k.last() == nil || isFree(t, listen) { // of the address itself: some systems let one be bound beside all
 			t.Fatalf("change %d: the address is not %s", n, listen)
 		}
 	}
